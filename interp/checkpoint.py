@@ -1,0 +1,120 @@
+"""One set of weights, with its logits, activations and losses, each computed once, when first asked for."""
+
+import math
+from collections.abc import Mapping
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from interp import key_frequencies
+from interp.experiment import ModelConfig
+from interp.model import Activations, forward_all
+from interp.task import Task
+from interp.weights import Weights, check_weights
+
+
+class Checkpoint:
+    """The weights after `step` updates, and everything that follows from them. Do not write to what it gives: it is shared.
+
+    Tables over all pairs have the leading axes [p, p] for (a, b); a split without pairs has loss and accuracy NaN.
+    """
+
+    def __init__(self, step: int, weights: Weights, task: Task, model: ModelConfig, *, where: str = "weights") -> None:
+        check_weights(weights, model, task.p, where=where)
+        self.step, self.weights, self.task, self.model = step, weights, task, model
+
+    @classmethod
+    def from_weights(cls, weights: Mapping[str, Tensor], task: Task, model: ModelConfig, step: int = -1) -> "Checkpoint":
+        """A checkpoint in memory, from anybody's training loop or notebook; step −1 means unknown.
+
+        Raises InputError, naming the tensor, for weights that are not those of the model.
+        """
+        return cls(step, {name: weight.detach().clone() for name, weight in weights.items()}, task, model)
+
+    @cached_property
+    def activations(self) -> Activations:
+        """One forward pass over all pairs, in the type of the weights."""
+        with torch.no_grad():
+            return forward_all(self.weights, self.model)
+
+    @property
+    def logits(self) -> Float[Tensor, "p p p"]:
+        return self.activations.logits
+
+    @property
+    def neurons(self) -> Float[Tensor, "p p d_mlp"]:
+        """The last layer's neurons after the nonlinearity, at the last position."""
+        return self.activations.neurons
+
+    @property
+    def attention(self) -> Float[Tensor, "p p heads positions"]:
+        """The last layer's attention from the last position to each position."""
+        return self.activations.attention
+
+    @property
+    def W_E(self) -> Float[Tensor, "p d_model"]:
+        """The embedding of the residues, without that of `=`."""
+        return self.weights["embed.W_E"][: self.task.p]
+
+    @property
+    def W_U(self) -> Float[Tensor, "d_model p"]:
+        return self.weights["unembed.W_U"]
+
+    @property
+    def W_out(self) -> Float[Tensor, "d_mlp d_model"]:
+        """The last layer's output matrix."""
+        return self.weights[f"blocks.{self.model.n_layers - 1}.mlp.W_out"]
+
+    @cached_property
+    def losses(self) -> Float[np.ndarray, " pairs"]:
+        """The cross-entropy of every pair, from float64 log-softmax; NaN where the operation is not defined."""
+        logits = self.logits.reshape(-1, self.task.p).double()
+        labels = torch.from_numpy(self.task.labels)
+        losses = torch.nn.functional.cross_entropy(logits, labels.clamp(min=0), reduction="none").numpy()
+        return np.where(self.task.defined, losses, np.nan)
+
+    @cached_property
+    def correct(self) -> Bool[np.ndarray, " pairs"]:
+        """Whether the largest logit of every pair is its (trained) label."""
+        return self.logits.reshape(-1, self.task.p).argmax(-1).numpy() == self.task.labels
+
+    def loss(self, split: str) -> float:
+        """The mean cross-entropy over the pairs of "train", "test", "unmirrored" or "all"; NaN where there are none."""
+        mask = self.task.mask(split)
+        return float(self.losses[mask].mean()) if mask.any() else math.nan
+
+    def accuracy(self, split: str) -> float:
+        """The share of correct answers over the pairs of "train", "test", "unmirrored" or "all"; NaN where there are none."""
+        mask = self.task.mask(split)
+        return float(self.correct[mask].mean()) if mask.any() else math.nan
+
+    @cached_property
+    def output_norms(self) -> Float[Tensor, " K"]:
+        """‖F_k W_L‖ for every frequency (`interp.key_frequencies`)."""
+        return key_frequencies.output_norms(self.W_out, self.W_U, self.task.coordinates)
+
+    @cached_property
+    def logit_shares(self) -> Float[Tensor, " K"]:
+        """The share of centred logit power in cos, sin w_k(a+b) for every frequency (`interp.key_frequencies`)."""
+        return key_frequencies.logit_shares(key_frequencies.logits_in_phase(self.logits, self.task.coordinates))
+
+    @cached_property
+    def key_mask(self) -> Bool[Tensor, " K"]:
+        """Which of the frequencies 1 … K are key, by the rule of `interp.key_frequencies`."""
+        return key_frequencies.is_key(self.output_norms, self.logit_shares)
+
+    @property
+    def key_frequencies(self) -> list[int]:
+        """This checkpoint's own key frequencies."""
+        return key_frequencies.frequencies_of(self.key_mask)
+
+    @property
+    def n_frequencies(self) -> int:
+        """K = ⌊n/2⌋, the number of frequencies in the task's coordinates."""
+        return self.task.coordinates.order // 2
+
+    def __repr__(self) -> str:
+        return f"Checkpoint(step={self.step}, {self.task.operation} mod {self.task.p}, key frequencies {self.key_frequencies})"

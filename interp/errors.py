@@ -1,0 +1,46 @@
+"""What a person meets when something they gave cannot work: one sentence that says what was seen, what was expected, and what mends it."""
+
+import difflib
+import math
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Something the user gave is wrong. The command line prints it as one line and exits with code 2."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
+    """The error for a name that does not exist, with the nearest name that does."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+    return InputError(f"unknown {kind} {name!r}; {hint}")
+
+
+def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
+    """Raises InputError unless `value` is one of `choices`."""
+    choices = list(choices)
+    if value not in choices:
+        raise unknown_name(name, str(value), choices)
+
+
+def check_integer(name: str, value: object, minimum: int, maximum: int | None = None) -> None:
+    """Raises InputError unless `value` is an integer (no bool) with minimum ≤ value ≤ maximum."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InputError(f"{name} must be an integer, got {value!r}")
+    if value < minimum:
+        raise InputError(f"{name} must be at least {minimum}, got {value}")
+    if maximum is not None and value > maximum:
+        raise InputError(f"{name} must be at most {maximum}, got {value}")
+
+
+def check_number(name: str, value: object, minimum: float, maximum: float = math.inf, *, above: bool = False, below: bool = False) -> None:
+    """Raises InputError unless `value` is finite and minimum ≤ value ≤ maximum; `above` and `below` exclude the end itself."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InputError(f"{name} must be a number, got {value!r}")
+    if not math.isfinite(value):
+        raise InputError(f"{name} must be finite, got {value}")
+    if value < minimum or (above and value == minimum):
+        raise InputError(f"{name} must be {'greater than' if above else 'at least'} {minimum:g}, got {value:g}")
+    if value > maximum or (below and value == maximum):
+        raise InputError(f"{name} must be {'less than' if below else 'at most'} {maximum:g}, got {value:g}")

@@ -1,0 +1,59 @@
+"""The rule by which a frequency is key.
+
+Frequency k is key when both hold:
+
+    ‖F_k W_L‖ ≥ ¼ max_j ‖F_j W_L‖         (the neurons' map to the logits, W_L = W_out W_U, speaks in it)
+    ‖P_k L_c‖² / ‖L_c‖² ≥ 0.02            (the logits, centred over classes, carry it in cos, sin w_k(a+b))
+
+F_k takes the cosine and sine of frequency k over the classes; P_k projects on cos w_k(a+b) and sin w_k(a+b) (Nanda et al. 2023,
+arXiv:2301.05217, App. C.2 for the first, §4.2 for P_k; the thresholds are ours, the paper states none). Either condition alone fails:
+on a memorizing network, a quarter of the maximum calls nearly every frequency key. The number of key frequencies is never capped.
+All functions take weights and logits in phase coordinates (`task.coordinates`).
+"""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from interp import fourier
+from interp.task import Phase
+
+NORM_THRESHOLD = 0.25
+SHARE_THRESHOLD = 0.02
+
+
+def in_phase(table: Float[Tensor, "p p ..."], phase: Phase) -> Float[Tensor, "n n ..."]:
+    """A table over pairs (a, b), reordered so that the operation is addition modulo n = phase.order."""
+    return table[torch.from_numpy(phase.rows)][:, torch.from_numpy(phase.columns)]
+
+
+def logits_in_phase(logits: Float[Tensor, "p p p"], phase: Phase) -> Float[Tensor, "n n n"]:
+    """Logits reordered so that the correct class of (s, t) is s + t (mod n); classes outside the phases are left out."""
+    return in_phase(logits, phase)[..., torch.from_numpy(phase.classes)]
+
+
+def output_norms(W_out: Float[Tensor, "d_mlp d_model"], W_U: Float[Tensor, "d_model p"], phase: Phase) -> Float[Tensor, " K"]:
+    """‖F_k W_L‖ for k = 1 … K: the norm of each frequency of W_L = W_out W_U over the classes."""
+    W_L = W_out.double() @ W_U.double()[:, torch.from_numpy(phase.classes)]
+    return fourier.power(W_L.T).sum(1).sqrt()
+
+
+def logit_shares(logits: Float[Tensor, "n n n"]) -> Float[Tensor, " K"]:
+    """‖P_k L_c‖²/‖L_c‖² for k = 1 … K, of logits in phase coordinates, centred over classes; 0 where all logits are equal."""
+    centred = logits.double() - logits.double().mean(-1, keepdim=True)
+    total = centred.square().sum()
+    power = fourier.sum_coefficients(centred).square().sum((1, 2))
+    # Equal logits leave only rounding: a total below the rounding of the logits themselves is no power at all.
+    floor = (torch.finfo(logits.dtype).eps * logits.double().abs().max()).square() * logits.numel()
+    return power / total if total > floor else torch.zeros_like(power)
+
+
+def is_key(norms: Float[Tensor, " K"], shares: Float[Tensor, " K"]) -> Bool[Tensor, " K"]:
+    """The rule, for frequencies 1 … K (entry k − 1)."""
+    return (norms >= NORM_THRESHOLD * norms.max()) & (shares >= SHARE_THRESHOLD)
+
+
+def frequencies_of(mask: Bool[Tensor, " K"]) -> list[int]:
+    """The frequencies of a mask over 1 … K."""
+    index: Int[Tensor, " keys"] = torch.nonzero(mask)[:, 0] + 1
+    return index.tolist()

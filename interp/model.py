@@ -1,0 +1,141 @@
+"""The forward pass: a transformer without LayerNorm that reads the prompt and answers at the last position.
+
+With tokens t_0 … t_{T−1}, per layer, over the positions that a position may see,
+
+    x ← W_E[t] + W_pos
+    attention_h = α·softmax(x W_Q^h (x W_K^h)ᵀ/√d_head) + (1 − α)·ones
+    x ← x + Σ_h attention_h (x W_V^h) W_O^h
+    x ← x + act(x W_in + b_in) W_out + b_out
+    logits = x_{T−1} W_U
+
+(Nanda et al. 2023, arXiv:2301.05217, §3; α: Zhong et al. 2023, arXiv:2306.17844, §4). The last layer is computed at the last position
+only, and the one-layer `ab=` network by its exact factored form (`interp.factored`).
+"""
+
+import math
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from interp import factored
+from interp.activations import activate
+from interp.errors import InputError
+from interp.experiment import ModelConfig
+from interp.weights import Weights
+
+if TYPE_CHECKING:
+    from transformer_lens.model_bridge import TransformerBridge
+
+
+class Activations(NamedTuple):
+    """What one forward pass computed at the last position of the last layer, per example."""
+
+    logits: Float[Tensor, "*examples outputs"]
+    neurons: Float[Tensor, "*examples d_mlp"]  # after the nonlinearity
+    attention: Float[Tensor, "*examples heads positions"]  # from the last position to each, with the attention rate applied
+    residual_mid: Float[Tensor, "*examples d_model"]  # after attention
+    residual_post: Float[Tensor, "*examples d_model"]  # after the MLP: what W_U reads
+
+
+def is_factored(model: ModelConfig) -> bool:
+    """Whether the model is computed by its factored form."""
+    return model.n_layers == 1 and model.prompt == "ab="
+
+
+def modulus(weights: Weights) -> int:
+    """p, the number of outputs."""
+    return weights["unembed.W_U"].shape[1]
+
+
+def forward(weights: Weights, model: ModelConfig, pairs: Int[Tensor, "n 2"]) -> Activations:
+    """The forward pass over any batch of pairs (a, b)."""
+    if is_factored(model):
+        at = factored.forward(weights, model, pairs[:, 0], pairs[:, 1])
+        mid = factored.residual_mid(weights, at)
+        post = mid + at.neurons.T @ weights["blocks.0.mlp.W_out"] + weights["blocks.0.mlp.b_out"]
+        return Activations(at.logits.T, at.neurons.T, at.attention.permute(2, 1, 0), mid, post)
+    return transform(weights, model, embed(weights, model, pairs))
+
+
+def logits(weights: Weights, model: ModelConfig, pairs: Int[Tensor, "n 2"]) -> Float[Tensor, "n outputs"]:
+    """The logits alone, with no more work than they need."""
+    if is_factored(model):
+        return factored.forward(weights, model, pairs[:, 0], pairs[:, 1]).logits.T
+    return transform(weights, model, embed(weights, model, pairs)).logits
+
+
+def forward_all(weights: Weights, model: ModelConfig) -> Activations:
+    """The forward pass over all p² pairs; every value has the leading axes [p, p] for (a, b)."""
+    p = modulus(weights)
+    residues = torch.arange(p)
+    activations = forward(weights, model, torch.cartesian_prod(residues, residues))
+    return Activations(*(value.reshape(p, p, *value.shape[1:]) for value in activations))
+
+
+def embed(weights: Weights, model: ModelConfig, pairs: Int[Tensor, "n 2"]) -> Float[Tensor, "n positions d_model"]:
+    """The residual stream before the first layer."""
+    tokens = pairs
+    if model.prompt == "ab=":
+        tokens = torch.cat([pairs, torch.full((len(pairs), 1), modulus(weights))], dim=1)
+    return weights["embed.W_E"][tokens] + weights["pos_embed.W_pos"]
+
+
+def transform(weights: Weights, model: ModelConfig, x: Float[Tensor, "n positions d_model"]) -> Activations:
+    """The layers and the unembedding, from any residual stream: the door for gradients and patching at single positions."""
+    n_ctx = x.shape[1]
+    visible = torch.ones(n_ctx, n_ctx, dtype=torch.bool)
+    if model.causal:
+        visible = visible.tril()
+    for layer in range(model.n_layers):
+        W_Q, W_K, W_V, W_O = (weights[f"blocks.{layer}.attn.{name}"] for name in ("W_Q", "W_K", "W_V", "W_O"))
+        W_in, b_in, W_out, b_out = (weights[f"blocks.{layer}.mlp.{name}"] for name in ("W_in", "b_in", "W_out", "b_out"))
+        last = slice(n_ctx - 1, n_ctx) if layer == model.n_layers - 1 else slice(None)
+        query = torch.einsum("nqd,hde->nhqe", x[:, last], W_Q)
+        key = torch.einsum("nkd,hde->nhke", x, W_K)
+        value = torch.einsum("nkd,hde->nhke", x, W_V)
+        scores = query @ key.transpose(-1, -2) / math.sqrt(W_Q.shape[-1])  # [n, H, queries, positions]
+        softmax = scores.masked_fill(~visible[last], -torch.inf).softmax(-1)
+        attention = model.attention_rate * softmax + (1 - model.attention_rate) * visible[last].to(x.dtype)
+        residual_mid = x[:, last] + torch.einsum("nhqe,hed->nqd", attention @ value, W_O)
+        neurons = activate(model.activation, residual_mid @ W_in + b_in)
+        x = residual_mid + neurons @ W_out + b_out
+    return Activations(x[:, -1] @ weights["unembed.W_U"], neurons[:, -1], attention[:, :, -1], residual_mid[:, -1], x[:, -1])
+
+
+def bridge(weights: Weights, model: ModelConfig) -> "TransformerBridge":
+    """The same network as a TransformerLens `TransformerBridge`, ready for `run_with_cache` and hooks.
+
+    Its input is tokens (a, b, p) or (a, b); its answer is `bridge(tokens)[:, -1]`. Raises InputError for what TransformerLens cannot
+    express: an attention rate other than 1, and the square activation.
+    """
+    if model.attention_rate != 1:
+        raise InputError(f"TransformerLens cannot express model.attention-rate {model.attention_rate:g}, only 1")
+    if model.activation == "square":
+        raise InputError("TransformerLens has no activation 'square'; its native models have relu and gelu")
+    from transformer_lens.config import TransformerBridgeConfig
+    from transformer_lens.model_bridge import TransformerBridge
+    from transformer_lens.utilities.tl_checkpoint_conversion import convert_tl_checkpoint
+
+    config = TransformerBridgeConfig(
+        n_layers=model.n_layers,
+        d_model=model.d_model,
+        n_ctx=model.n_ctx,
+        d_head=model.head_size,
+        n_heads=model.n_heads,
+        d_mlp=model.d_mlp,
+        d_vocab=weights["embed.W_E"].shape[0],
+        d_vocab_out=modulus(weights),
+        act_fn=model.activation,
+        attention_dir="causal" if model.causal else "bidirectional",
+        normalization_type=None,
+    )
+    network = TransformerBridge.boot_native(config, dtype=weights["embed.W_E"].dtype)
+    named = dict(weights)
+    for layer in range(model.n_layers):
+        attn = f"blocks.{layer}.attn"
+        named |= {f"{attn}.{name}": torch.zeros(model.n_heads, model.head_size) for name in ("b_Q", "b_K", "b_V")}
+        named[f"{attn}.b_O"] = torch.zeros(model.d_model)
+    network.load_state_dict(convert_tl_checkpoint(named, config), strict=True)
+    return network.eval()

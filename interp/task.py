@@ -1,0 +1,222 @@
+"""The task: a table over Z_p × Z_p, which of its entries are trained on, and which labels are noise. A value; numpy only.
+
+All arrays run over the p² pairs (a, b) in row-major order, index a·p + b. Random draws use numpy's RandomState, whose streams are
+frozen forever (NEP 19), so a seed names the same split on every machine and in every year.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, get_args
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from interp.errors import InputError, check_choice, check_integer, check_number
+
+Operation = Literal["add", "subtract", "multiply", "divide", "x2+y2", "x2+xy+y2", "x3+xy", "random"]
+
+_TABLES: dict[str, Callable[[np.ndarray, np.ndarray, int], np.ndarray]] = {
+    "add": lambda a, b, p: (a + b) % p,
+    "subtract": lambda a, b, p: (a - b) % p,
+    "multiply": lambda a, b, p: (a * b) % p,
+    "x2+y2": lambda a, b, p: (a * a + b * b) % p,
+    "x2+xy+y2": lambda a, b, p: (a * a + a * b + b * b) % p,
+    "x3+xy": lambda a, b, p: (a * a * a + a * b) % p,
+}
+COMMUTATIVE = frozenset({"add", "multiply", "x2+y2", "x2+xy+y2"})
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Coordinates in which an operation is addition modulo `order`: entry t of each array is the residue whose phase is t.
+
+    A table X[a, b, c] becomes Y = X[rows][:, columns][:, :, classes], and there the correct class of (s, t) is s + t (mod order).
+    """
+
+    order: int
+    rows: Int[np.ndarray, " order"]
+    columns: Int[np.ndarray, " order"]
+    classes: Int[np.ndarray, " order"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """c = a ∘ b over Z_p, with a train/test split and, if wanted, label noise.
+
+    The split is drawn from `train_fraction` of the defined pairs (or exactly `train_pairs`, when given) with `seed`; or it is the
+    given row-major indices a·p + b; or it is "unknown" (somebody else's run). `label_noise` is the fraction of training labels that
+    are replaced, once, by a uniformly random wrong one. `symmetric` makes the table of "random" the same for (a, b) and (b, a).
+
+    Raises InputError for sizes and values that cannot be.
+    """
+
+    p: int = 113
+    operation: Operation = "add"
+    train_fraction: float = 0.3
+    train_pairs: int | None = None
+    split: Literal["drawn", "unknown"] | tuple[int, ...] = "drawn"
+    label_noise: float = 0.0
+    symmetric: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_integer("task.p", self.p, 2, 4096)
+        check_choice("task.operation", self.operation, get_args(Operation))
+        check_integer("task.seed", self.seed, 0, 2**32 - 1)
+        check_number("task.train-fraction", self.train_fraction, 0, 1, above=True)
+        check_number("task.label-noise", self.label_noise, 0, 1)
+        if self.symmetric and self.operation != "random":
+            raise InputError(f"task.symmetric describes the operation 'random'; the operation here is {self.operation!r}")
+        n_defined = int(self.defined.sum())
+        if self.train_pairs is not None:
+            check_integer("task.train-pairs", self.train_pairs, 1, n_defined)
+        if isinstance(self.split, tuple):
+            self._check_indices(self.split)
+        else:
+            check_choice("task.split", self.split, ("drawn", "unknown"))
+            if self.split == "drawn" and self.train_pairs is None and self._pairs_of(self.train_fraction, n_defined) < 1:
+                raise InputError(f"task.train-fraction {self.train_fraction:g} of {n_defined} pairs leaves none to train on")
+
+    def _check_indices(self, indices: tuple[int, ...]) -> None:
+        if not indices:
+            raise InputError("task.split is an empty list of pairs; there must be at least one to train on")
+        for index in indices:
+            check_integer("task.split: each index a·p + b", index, 0, self.p**2 - 1)
+            if not self.defined[index]:
+                a, b = divmod(index, self.p)
+                raise InputError(f"task.split contains the pair ({a}, {b}), for which {self.operation} is not defined: {b} is no unit modulo {self.p}")
+        if len(set(indices)) != len(indices):
+            raise InputError("task.split names a pair twice")
+
+    # ---- the table ---------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def pairs(self) -> Int[np.ndarray, "pairs 2"]:
+        """Every (a, b), row-major: (0, 0), (0, 1), …"""
+        return np.stack(np.divmod(np.arange(self.p**2), self.p), axis=1)
+
+    @cached_property
+    def defined(self) -> Bool[np.ndarray, " pairs"]:
+        """The pairs that have an answer: all of them, except that "divide" needs b to be a unit modulo p."""
+        if self.operation != "divide":
+            return np.ones(self.p**2, dtype=bool)
+        return np.gcd(self.pairs[:, 1], self.p) == 1
+
+    @cached_property
+    def true_labels(self) -> Int[np.ndarray, " pairs"]:
+        """a ∘ b, and −1 where it is not defined."""
+        a, b = self.pairs.T
+        if self.operation == "divide":
+            inverse = np.array([pow(x, -1, self.p) if math.gcd(x, self.p) == 1 else 0 for x in range(self.p)])
+            return np.where(self.defined, a * inverse[b] % self.p, -1)
+        if self.operation == "random":
+            table = self._generator("table").randint(0, self.p, size=(self.p, self.p))
+            if self.symmetric:
+                table = np.triu(table) + np.triu(table, 1).T
+            return table.reshape(-1)
+        return _TABLES[self.operation](a, b, self.p)
+
+    @cached_property
+    def labels(self) -> Int[np.ndarray, " pairs"]:
+        """The labels that training sees: the true ones, with `label_noise` of the training pairs replaced by a wrong one."""
+        labels = self.true_labels.copy()
+        if self.label_noise > 0 and self.split_known:
+            generator = self._generator("noise")
+            n_noisy = self._pairs_of(self.label_noise, len(self.train_indices))
+            noisy = generator.permutation(self.train_indices)[:n_noisy]
+            labels[noisy] = (labels[noisy] + generator.randint(1, self.p, size=n_noisy)) % self.p
+        return labels
+
+    # ---- the split ---------------------------------------------------------------------------------------------------
+
+    @property
+    def split_known(self) -> bool:
+        return self.split != "unknown"
+
+    @cached_property
+    def train_indices(self) -> Int[np.ndarray, " train"]:
+        """Row-major indices a·p + b of the training pairs, ascending; empty when the split is unknown."""
+        if self.split == "unknown":
+            return np.empty(0, dtype=np.int64)
+        if isinstance(self.split, tuple):
+            return np.sort(np.array(self.split, dtype=np.int64))
+        candidates = np.flatnonzero(self.defined)
+        n_train = self.train_pairs if self.train_pairs is not None else self._pairs_of(self.train_fraction, len(candidates))
+        return np.sort(self._generator("split").permutation(candidates)[:n_train])
+
+    @cached_property
+    def train_mask(self) -> Bool[np.ndarray, " pairs"]:
+        mask = np.zeros(self.p**2, dtype=bool)
+        mask[self.train_indices] = True
+        return mask
+
+    @cached_property
+    def test_mask(self) -> Bool[np.ndarray, " pairs"]:
+        """The defined pairs that are not trained on; none when the split is unknown."""
+        return self.defined & ~self.train_mask if self.split_known else np.zeros(self.p**2, dtype=bool)
+
+    @cached_property
+    def unmirrored_test_mask(self) -> Bool[np.ndarray, " pairs"]:
+        """Test pairs (a, b) whose mirror (b, a) was not trained on either. For a commutative table a trained mirror gives the answer
+        away, and test accuracy shows a plateau that is no generalization; for other tables all test pairs are unmirrored."""
+        if not self.commutative:
+            return self.test_mask
+        return self.test_mask & ~self.train_mask.reshape(self.p, self.p).T.reshape(-1)
+
+    @property
+    def commutative(self) -> bool:
+        return self.operation in COMMUTATIVE or (self.operation == "random" and self.symmetric)
+
+    def mask(self, split: str) -> Bool[np.ndarray, " pairs"]:
+        """The pairs of "train", "test", "unmirrored" (test) or "all" (every defined pair)."""
+        masks = {"train": "train_mask", "test": "test_mask", "unmirrored": "unmirrored_test_mask", "all": "defined"}
+        check_choice("split", split, masks)
+        return getattr(self, masks[split])
+
+    # ---- phases ------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def phase(self) -> Phase:
+        """The coordinates in which the operation is addition: residues for + and −, discrete logarithms on the units of a prime p
+        for × and ÷. Raises InputError for an operation that has none."""
+        residue = np.arange(self.p)
+        if self.operation == "add":
+            return Phase(self.p, residue, residue, residue)
+        if self.operation == "subtract":
+            return Phase(self.p, residue, -residue % self.p, residue)
+        if self.operation in ("multiply", "divide") and self.p > 2 and _is_prime(self.p):
+            root = _primitive_root(self.p)
+            powers = np.array([pow(root, t, self.p) for t in range(self.p - 1)])
+            columns = powers if self.operation == "multiply" else powers[-np.arange(self.p - 1) % (self.p - 1)]
+            return Phase(self.p - 1, powers, columns, powers)
+        raise InputError(f"{self.operation} modulo {self.p} is no addition in disguise: it has no phase, so no measure of cos w_k(a+b−c)")
+
+    @cached_property
+    def coordinates(self) -> Phase:
+        """`phase`, and for an operation that has none the residues themselves: the coordinates in which a network's frequencies
+        are looked for, also where none are to be expected (random labels)."""
+        residue = np.arange(self.p)
+        try:
+            return self.phase
+        except InputError:
+            return Phase(self.p, residue, residue, residue)
+
+    @staticmethod
+    def _pairs_of(fraction: float, n: int) -> int:
+        # The published code truncates (0.3 of 12,769 pairs is 3,830); the tiny term keeps 0.29 of 100 from becoming 28.
+        return math.floor(fraction * n + 1e-9)
+
+    def _generator(self, purpose: Literal["table", "split", "noise"]) -> np.random.RandomState:
+        return np.random.RandomState([self.seed, ("table", "split", "noise").index(purpose)])
+
+
+def _is_prime(n: int) -> bool:
+    return n > 1 and all(n % d for d in range(2, math.isqrt(n) + 1))
+
+
+def _primitive_root(p: int) -> int:
+    """The smallest generator of the units of a prime p > 2."""
+    factors = [q for q in range(2, p) if (p - 1) % q == 0 and _is_prime(q)]
+    return next(g for g in range(2, p + 1) if all(pow(g, (p - 1) // q, p) != 1 for q in factors))
