@@ -6,10 +6,10 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from interp import key_frequencies
+from interp import fourier, key_frequencies
 from interp.experiment import ModelConfig
 from interp.model import Activations, forward_all
 from interp.task import Task
@@ -90,6 +90,31 @@ class Checkpoint:
         """The share of correct answers over the pairs of "train", "test", "unmirrored" or "all"; NaN where there are none."""
         mask = self.task.mask(split)
         return float(self.correct[mask].mean()) if mask.any() else math.nan
+
+    @cached_property
+    def neuron_variance(self) -> Float[Tensor, " d_mlp"]:
+        """The variance of every neuron over all pairs in phase coordinates."""
+        return self._neurons_in_phase.var((0, 1), correction=0)
+
+    @cached_property
+    def neuron_shares(self) -> Float[Tensor, "K d_mlp"]:
+        """The share of every neuron's variance that each frequency's 3×3 block carries (`fourier.block_power`); NaN for a dead neuron,
+        one whose variance is below 1e-8 of the average neuron's."""
+        grid = self._neurons_in_phase
+        n = grid.shape[0]
+        shares = fourier.block_power(grid - grid.mean((0, 1))) / (n * n * self.neuron_variance)
+        dead = self.neuron_variance <= 1e-8 * self.neuron_variance.mean()
+        return shares.masked_fill(dead, torch.nan)
+
+    @cached_property
+    def neuron_frequencies(self) -> Int[Tensor, " d_mlp"]:
+        """The frequency with the largest share, for every neuron; 0 for a dead one."""
+        dominant = self.neuron_shares.nan_to_num(nan=-1).argmax(0) + 1
+        return torch.where(self.neuron_shares[0].isnan(), 0, dominant)
+
+    @cached_property
+    def _neurons_in_phase(self) -> Float[Tensor, "n n d_mlp"]:
+        return key_frequencies.in_phase(self.neurons, self.task.coordinates)
 
     @cached_property
     def output_norms(self) -> Float[Tensor, " K"]:

@@ -154,7 +154,7 @@ SECTIONS: dict[str, type] = {"task": Task, "model": ModelConfig, "training": Tra
 def section_to_dict(config: Any) -> dict[str, Any]:
     """The JSON values of a configuration; a number in a float field is a float, so that lr = 1 and lr = 1.0 are one experiment."""
     types = get_type_hints(type(config))
-    values = {name: float(value) if types[name] is float else value for name, value in asdict(config).items()}
+    values: dict[str, Any] = {name: float(value) if types[name] is float else value for name, value in asdict(config).items()}
     if "betas" in values:
         values["betas"] = [float(beta) for beta in values["betas"]]
     return json.loads(json.dumps(values))
@@ -220,7 +220,7 @@ PRESETS: dict[str, tuple[str, Experiment]] = {
         "the small run that ships with the package: p = 43, 45 % of the pairs",
         Experiment(
             Task(p=43, train_fraction=0.45),
-            ModelConfig(d_model=32, d_mlp=128),
+            ModelConfig(d_model=32, d_mlp=128, seed=2),
             TrainingConfig(steps=3000, lr=5e-3, checkpoint_every=100, checkpoint_log=24, log_every=25),
         ),
     ),

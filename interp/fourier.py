@@ -50,7 +50,7 @@ def row_frequencies(n: int) -> Int[Tensor, " n"]:
 def coefficients(values: Float[Tensor, "n ..."]) -> Float[Tensor, "K 2 ..."]:
     """Cosine and sine coefficients of frequencies 1 … K along the first axis."""
     n = values.shape[0]
-    return torch.tensordot(pairs(n, values.dtype), values, dims=([2], [0]))
+    return torch.einsum("kcn,n...->kc...", pairs(n, values.dtype), values)
 
 
 def power(values: Float[Tensor, "n ..."]) -> Float[Tensor, "K ..."]:

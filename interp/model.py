@@ -85,23 +85,27 @@ def embed(weights: Weights, model: ModelConfig, pairs: Int[Tensor, "n 2"]) -> Fl
 def transform(weights: Weights, model: ModelConfig, x: Float[Tensor, "n positions d_model"]) -> Activations:
     """The layers and the unembedding, from any residual stream: the door for gradients and patching at single positions."""
     n_ctx = x.shape[1]
-    visible = torch.ones(n_ctx, n_ctx, dtype=torch.bool)
-    if model.causal:
-        visible = visible.tril()
-    for layer in range(model.n_layers):
-        W_Q, W_K, W_V, W_O = (weights[f"blocks.{layer}.attn.{name}"] for name in ("W_Q", "W_K", "W_V", "W_O"))
-        W_in, b_in, W_out, b_out = (weights[f"blocks.{layer}.mlp.{name}"] for name in ("W_in", "b_in", "W_out", "b_out"))
-        last = slice(n_ctx - 1, n_ctx) if layer == model.n_layers - 1 else slice(None)
-        query = torch.einsum("nqd,hde->nhqe", x[:, last], W_Q)
-        key = torch.einsum("nkd,hde->nhke", x, W_K)
-        value = torch.einsum("nkd,hde->nhke", x, W_V)
-        scores = query @ key.transpose(-1, -2) / math.sqrt(W_Q.shape[-1])  # [n, H, queries, positions]
-        softmax = scores.masked_fill(~visible[last], -torch.inf).softmax(-1)
-        attention = model.attention_rate * softmax + (1 - model.attention_rate) * visible[last].to(x.dtype)
-        residual_mid = x[:, last] + torch.einsum("nhqe,hed->nqd", attention @ value, W_O)
-        neurons = activate(model.activation, residual_mid @ W_in + b_in)
-        x = residual_mid + neurons @ W_out + b_out
-    return Activations(x[:, -1] @ weights["unembed.W_U"], neurons[:, -1], attention[:, :, -1], residual_mid[:, -1], x[:, -1])
+    for layer in range(model.n_layers - 1):
+        x, *_ = _layer(weights, model, layer, x, slice(None))
+    post, neurons, attention, mid = _layer(weights, model, model.n_layers - 1, x, slice(n_ctx - 1, n_ctx))
+    return Activations(post[:, 0] @ weights["unembed.W_U"], neurons[:, 0], attention[:, :, 0], mid[:, 0], post[:, 0])
+
+
+def _layer(weights: Weights, model: ModelConfig, layer: int, x: Tensor, queries: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """One layer at the positions `queries`: the residual stream after it, its neurons, its attention, the residual stream within."""
+    W_Q, W_K, W_V, W_O = (weights[f"blocks.{layer}.attn.{name}"] for name in ("W_Q", "W_K", "W_V", "W_O"))
+    W_in, b_in, W_out, b_out = (weights[f"blocks.{layer}.mlp.{name}"] for name in ("W_in", "b_in", "W_out", "b_out"))
+    visible = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool)
+    visible = (visible.tril() if model.causal else visible)[queries]
+    query = torch.einsum("nqd,hde->nhqe", x[:, queries], W_Q)
+    key = torch.einsum("nkd,hde->nhke", x, W_K)
+    value = torch.einsum("nkd,hde->nhke", x, W_V)
+    scores = query @ key.transpose(-1, -2) / math.sqrt(W_Q.shape[-1])  # [n, heads, queries, positions]
+    softmax = scores.masked_fill(~visible, -torch.inf).softmax(-1)
+    attention = model.attention_rate * softmax + (1 - model.attention_rate) * visible.to(x.dtype)
+    residual_mid = x[:, queries] + torch.einsum("nhqe,hed->nqd", attention @ value, W_O)
+    neurons = activate(model.activation, residual_mid @ W_in + b_in)
+    return residual_mid + neurons @ W_out + b_out, neurons, attention, residual_mid
 
 
 def bridge(weights: Weights, model: ModelConfig) -> "TransformerBridge":
@@ -115,7 +119,7 @@ def bridge(weights: Weights, model: ModelConfig) -> "TransformerBridge":
     if model.activation == "square":
         raise InputError("TransformerLens has no activation 'square'; its native models have relu and gelu")
     from transformer_lens.config import TransformerBridgeConfig
-    from transformer_lens.model_bridge import TransformerBridge
+    from transformer_lens.model_bridge.sources.native import boot as boot_native
     from transformer_lens.utilities.tl_checkpoint_conversion import convert_tl_checkpoint
 
     config = TransformerBridgeConfig(
@@ -131,8 +135,8 @@ def bridge(weights: Weights, model: ModelConfig) -> "TransformerBridge":
         attention_dir="causal" if model.causal else "bidirectional",
         normalization_type=None,
     )
-    network = TransformerBridge.boot_native(config, dtype=weights["embed.W_E"].dtype)
-    named = dict(weights)
+    network = boot_native(config, dtype=weights["embed.W_E"].dtype)
+    named = dict(weights) | {"unembed.b_U": torch.zeros(modulus(weights))}
     for layer in range(model.n_layers):
         attn = f"blocks.{layer}.attn"
         named |= {f"{attn}.{name}": torch.zeros(model.n_heads, model.head_size) for name in ("b_Q", "b_K", "b_V")}

@@ -30,7 +30,7 @@ class WeightUpdater:
         for group in self._optimizer.param_groups:
             group["lr"] = self._config.lr * min((step + 1) / warmup, 1) if warmup else self._config.lr
         for name, weight in self._weights.items():
-            weight.grad = gradient[name]
+            weight.grad = gradient[name].contiguous()  # fused updates read memory in order, whatever the strides say
         self._optimizer.step()
 
     def state(self) -> dict[str, Tensor]:

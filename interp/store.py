@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
@@ -17,7 +18,7 @@ from torch import Tensor
 from interp.checkpoint import Checkpoint
 from interp.errors import InputError, unknown_name
 from interp.experiment import Experiment, ModelConfig, TrainingConfig, hash_of, section_from_dict, section_to_dict
-from interp.files import read_json, read_lines, read_stacked, read_tensors
+from interp.files import read_json, read_lines, read_stacked, read_tensors, reason
 from interp.model import bridge
 from interp.task import Task
 from interp.weights import weight_shapes
@@ -26,11 +27,28 @@ if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
 
 FORMAT = 1
-_STEP_FILE = re.compile(r"step_(\d{9}|-\d{8})\.safetensors")
+FIRST_STEP, LAST_STEP = -99_999_999, 999_999_999  # what nine characters hold; −1 is an import whose step is not known
+_STEP_FILE = re.compile(r"step_([0-9]{9}|-(?!0{8})[0-9]{8})\.safetensors")
+_TYPE_NAMES = {torch.float32: "F32", torch.int64: "I64"}
 
 
 def step_name(step: int) -> str:
+    """The file name of a step's checkpoint or state."""
     return f"step_{step:09d}.safetensors"
+
+
+def step_header(experiment_hash: str, step: int) -> dict[str, Any]:
+    """The metadata of a step file: of one width for every step, so that all headers of a run have one length."""
+    return {"experiment": experiment_hash, "format": FORMAT, "step": f"{step:09d}"}
+
+
+def steps_in(folder: Path) -> list[int]:
+    """The steps that have a file in `steps/` or `state/`, ascending."""
+    try:
+        names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+    except OSError as error:
+        raise InputError(f"cannot read {folder}: {reason(error)}") from None
+    return sorted(int(match[1]) for match in map(_STEP_FILE.fullmatch, names) if match)
 
 
 def description(task: Task, model: ModelConfig, training: TrainingConfig | None) -> dict[str, Any]:
@@ -44,7 +62,7 @@ def weights_digest(weights: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(weights):
         tensor = weights[name].contiguous()
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(f"{name} {_TYPE_NAMES.get(tensor.dtype, tensor.dtype)} {list(tensor.shape)}\n".encode())
         digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()[:16]
 
@@ -63,13 +81,16 @@ class Run:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if not path.is_dir():
-            raise InputError(f"there is no run at {path}; `interp list` shows those under a folder")
-        if not (path / "run.json").is_file():
-            raise InputError(f"{path} is not a run: it has no run.json")
+        try:
+            if not path.is_dir():
+                raise InputError(f"there is no run at {path}; `interp list` shows those under a folder")
+            if not (path / "run.json").is_file():
+                raise InputError(f"{path} is not a run: it has no run.json")
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {reason(error)}") from None
         self.info = read_json(path / "run.json")
         version = self.info.get("format") if isinstance(self.info, dict) else None
-        if version != FORMAT:
+        if type(version) is not int or version != FORMAT:
             raise InputError(f"{path / 'run.json'} has format version {version!r}; this version of interp reads {FORMAT}")
         try:
             values = self.info["experiment"]
@@ -78,21 +99,31 @@ class Run:
             self.training: TrainingConfig | None = None
             if values["training"] is not None:
                 self.training = section_from_dict("training", values["training"])
+            if type(threads := self.info["host"]["threads"]) is not int or threads < 1:
+                raise InputError(f"host.threads must be an integer from 1, got {threads!r}")
         except (KeyError, TypeError, AttributeError):
-            raise InputError(f"{path / 'run.json'} is damaged: it does not describe a task, a model and a training") from None
-        except InputError as error:
+            raise InputError(f"{path / 'run.json'} is damaged: it does not describe a task, a model, a training and a host") from None
+        except (InputError, OverflowError) as error:
             raise InputError(f"{path / 'run.json'} is damaged: {error}") from None
-        self.hash = hash_of(description(self.task, self.model, self.training))
+        # Of the values as they stand there: a field that a later version adds, with its default, must not disown older runs.
+        self.hash = hash_of(values)
         if self.info.get("hash") != self.hash:
             raise InputError(f"{path / 'run.json'} is damaged: it says hash {self.info.get('hash')!r}, its experiment has {self.hash!r}")
+        self._digests: tuple[Any, dict[int, str]] = (None, {})
         self._check_split()
 
     def _check_split(self) -> None:
         """The stored split and labels are the truth; a generator that would draw others must not go unnoticed."""
-        tensors, _ = read_tensors(self.path / "split.safetensors")
-        for name, drawn in {"train_indices": self.task.train_indices, "labels": self.task.labels}.items():
-            if name not in tensors or not np.array_equal(tensors[name].numpy(), drawn):
-                raise InputError(f"{self.path / 'split.safetensors'}: {name} differ from those of the task in run.json; one of them was altered")
+        path = self.path / "split.safetensors"
+        tensors, _ = read_tensors(path)
+        expected = split_tensors(self.task)
+        if tensors.keys() != expected.keys():
+            raise InputError(f"{path} holds {', '.join(sorted(tensors))}; expected {', '.join(sorted(expected))}")
+        for name, drawn in expected.items():
+            if tensors[name].dtype != drawn.dtype or not torch.equal(tensors[name], drawn):
+                raise InputError(f"{path}: {name} differ from those of the task in run.json; one of them was altered")
+        if self.info.get("split_digest") != (digest := weights_digest(tensors)):
+            raise InputError(f"{path} has digest {digest}, run.json recorded {self.info.get('split_digest')!r}; one of them was altered")
 
     @property
     def experiment(self) -> Experiment | None:
@@ -104,25 +135,34 @@ class Run:
     @property
     def steps(self) -> list[int]:
         """The steps that have a checkpoint, ascending."""
-        folder = self.path / "steps"
-        names = (entry.name for entry in folder.iterdir()) if folder.is_dir() else ()
-        return sorted(int(match[1]) for match in map(_STEP_FILE.fullmatch, names) if match)
+        return steps_in(self.path / "steps")
 
     def __getitem__(self, step: int) -> Checkpoint:
-        """The checkpoint of a step. Raises InputError, naming the nearest, for a step that was not saved."""
+        """The checkpoint of a step. Raises InputError, naming the nearest, for a step that was not saved, and naming the file for one
+        that is damaged or no longer has the digest that metrics.jsonl recorded."""
         path = self.path / "steps" / step_name(step)
-        if not path.exists():
-            steps = self.steps
-            if not steps:
-                raise InputError(f"{self.path} has no checkpoints yet")
-            nearest = min(steps, key=lambda saved: abs(saved - step))
-            raise InputError(f"{self.path} has no checkpoint of step {step}; the nearest is {nearest}")
+        if not os.path.lexists(path):
+            raise self._no_checkpoint(step)
         weights, header = read_tensors(path)
-        if header.get("experiment") != self.hash or header.get("step") != f"{step:09d}":
-            seen = f"step {header.get('step')} of experiment {header.get('experiment')}"
-            raise InputError(f"{path} holds {seen}, expected step {step:09d} of {self.hash}: it belongs to another run")
+        check_header(path, header, self.hash, step)
         ordered = {name: weights.pop(name) for name in weight_shapes(self.model, self.task.p) if name in weights}
-        return Checkpoint(step, ordered | weights, self.task, self.model, where=str(path))
+        checkpoint = Checkpoint(step, ordered | weights, self.task, self.model, where=str(path))
+        for name, weight in checkpoint.weights.items():
+            if weight.dtype != torch.float32:
+                raise InputError(f"{path}: tensor {name!r} has type {weight.dtype}, expected torch.float32")
+        recorded = self.digests.get(step)
+        if recorded not in (None, digest := weights_digest(checkpoint.weights)):
+            raise InputError(f"{path} was altered: its weights have digest {digest}, metrics.jsonl recorded {recorded}")
+        return checkpoint
+
+    def _no_checkpoint(self, step: int) -> InputError:
+        if step in self.digests and step not in self.thinned:
+            return InputError(f"{self.path / 'steps' / step_name(step)} is missing, though metrics.jsonl records it")
+        steps = self.steps
+        if not steps:
+            return InputError(f"{self.path} has no checkpoints yet")
+        nearest = min(steps, key=lambda saved: abs(saved - step))
+        return InputError(f"{self.path} has no checkpoint of step {step}; the nearest is {nearest}")
 
     def at(self, index: int = -1) -> Checkpoint:
         """The checkpoint by its place in `steps`; −1 is the last."""
@@ -142,7 +182,14 @@ class Run:
         known = weight_shapes(self.model, self.task.p)
         if name not in known:
             raise unknown_name("tensor", name, known)
-        return read_stacked([self.path / "steps" / step_name(step) for step in self.steps], name)
+        steps = self.steps
+        if not steps:
+            raise InputError(f"{self.path} has no checkpoints yet")
+        paths = [self.path / "steps" / step_name(step) for step in steps]
+        stacked, headers = read_stacked(paths, name, known[name])
+        for path, header, step in zip(paths, headers, steps, strict=True):
+            check_header(path, header, self.hash, step)
+        return stacked
 
     # ---- what is known of it -----------------------------------------------------------------------------------------
 
@@ -150,30 +197,56 @@ class Run:
     def rows(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl: step, metrics, and the digest of the weights where a checkpoint was kept."""
         path = self.path / "metrics.jsonl"
-        rows = read_lines(path) if path.exists() else []
-        for row in rows:
-            if not isinstance(row.get("step"), int):
-                raise InputError(f"{path} is damaged: a line without a step")
+        rows = read_lines(path) if os.path.lexists(path) else []
+        last = FIRST_STEP - 1
+        for number, row in enumerate(rows, start=1):
+            step = row.get("step")
+            if type(step) is not int or not last < step <= LAST_STEP:
+                raise InputError(f"{path} is damaged at line {number}: step {step!r}, expected an integer above that of the line before")
+            last = step
+            for name, value in row.items():
+                if not (isinstance(value, str) if name == "weights" else _is_number(value)):
+                    expected = "a digest" if name == "weights" else "a number or null"
+                    raise InputError(f"{path} is damaged at line {number}: {name} {value!r}, expected {expected}")
         return rows
+
+    @property
+    def digests(self) -> dict[int, str]:
+        """The digest of the weights of every step, as metrics.jsonl recorded it. Do not write to it."""
+        path = self.path / "metrics.jsonl"
+        try:
+            stat = path.stat()
+            signature = stat.st_ino, stat.st_size, stat.st_mtime_ns
+        except OSError:  # none yet; any other trouble is for `rows` to tell
+            signature = None
+        if signature is None or self._digests[0] != signature:
+            self._digests = signature, {row["step"]: row["weights"] for row in self.rows if "weights" in row}
+        return self._digests[1]
 
     @property
     def metrics(self) -> xr.Dataset:
         """What training logged, one variable per metric over `step`; NaN where a step has none."""
         rows = self.rows
         names = sorted({name for row in rows for name in row} - {"step", "weights"})
-        data = {name: ("step", [_number(row.get(name)) for row in rows]) for name in names}
+        data = {name: ("step", [math.nan if row.get(name) is None else float(row[name]) for row in rows]) for name in names}
         return xr.Dataset(data, coords={"step": ("step", np.array([row["step"] for row in rows], dtype=np.int32))})
 
     @property
     def thinned(self) -> set[int]:
         """The steps whose checkpoints were removed on purpose."""
         path = self.path / "thinned.json"
-        return set(read_json(path)) if path.exists() else set()
+        steps = read_json(path) if os.path.lexists(path) else []
+        if not isinstance(steps, list) or not all(type(step) is int for step in steps):
+            raise InputError(f"{path} is damaged: it is not a list of steps")
+        return set(steps)
 
     @property
     def is_complete(self) -> bool:
         """Whether training reached its last step; always true of a run that was not trained here."""
-        return self.training is None or self.training.steps in self.steps
+        if self.training is None:
+            return True
+        rows = self.rows  # a checkpoint is followed by its line: a kill between the two leaves work to do
+        return bool(rows) and rows[-1]["step"] == self.training.steps
 
     @cached_property
     def _last(self) -> dict[int, Checkpoint]:
@@ -211,8 +284,15 @@ class Run:
         return f"Run({str(self.path)!r}: {self.task.operation} mod {self.task.p}, {span})"
 
 
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) else math.nan
+def check_header(path: Path, header: dict[str, Any], experiment_hash: str, step: int) -> None:
+    """Raises InputError unless a step file's metadata is that of this step of this experiment."""
+    if header != step_header(experiment_hash, step):
+        seen = f"step {header.get('step')} of experiment {header.get('experiment')} in format {header.get('format')}"
+        raise InputError(f"{path} holds {seen}, expected step {step:09d} of {experiment_hash} in format {FORMAT}; is it of another run?")
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or type(value) is float or (type(value) is int and abs(value) < 2**63)
 
 
 def split_tensors(task: Task) -> dict[str, Tensor]:

@@ -66,7 +66,11 @@ def train(experiment: Experiment, initial: Mapping[str, Tensor] | None = None, *
     if resume is not None:
         start = resume.weights
     check_weights(start, model, task.p, where="initial weights")
-    weights = {name: start[name].detach().to(torch.float32, copy=True) for name in weight_shapes(model, task.p)}
+    # Contiguous copies, because fused updates read memory in order: somebody's `linear.weight.T` is not.
+    weights = {
+        name: start[name].detach().to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+        for name in weight_shapes(model, task.p)
+    }
     updater = WeightUpdater(weights, config)
     if resume is not None:
         updater.restore(resume.state)
@@ -81,10 +85,10 @@ def train(experiment: Experiment, initial: Mapping[str, Tensor] | None = None, *
             raise DivergedError(step, last)
         is_kept = step in kept
         if (is_kept or step % config.log_every == 0) and not (resume and step == resume.step):
-            train_loss, train_correct = evaluate(weights, model, train_set) if batch is not train_set else (
-                loss,
-                batch_logits.argmax(0) == batch.labels,
-            )
+            if batch is train_set:
+                train_loss, train_correct = loss, batch_logits.argmax(0) == batch.labels
+            else:
+                train_loss, train_correct = evaluate(weights, model, train_set)
             if not math.isfinite(train_loss):
                 raise DivergedError(step, last)
             test_loss, test_correct = evaluate(weights, model, test_set)

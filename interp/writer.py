@@ -1,8 +1,10 @@
 """Writing a run: one writer at a time, every file whole, and after a kill at any moment a run that opens, verifies and resumes."""
 
-import fcntl
+import contextlib
+import errno
 import json
 import math
+import operator
 import os
 import platform
 import shutil
@@ -15,13 +17,38 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interp.errors import InputError
+from interp.errors import InputError, check_integer
 from interp.experiment import ModelConfig, TrainingConfig, hash_of
-from interp.files import read_tensors, sync_folder, tensor_bytes, write_atomically
-from interp.store import FORMAT, Run, description, open_run, split_tensors, step_name, weights_digest
+from interp.files import (
+    lock_folder,
+    move_into_place,
+    read_bytes,
+    read_tensors,
+    reason,
+    remove_leftovers,
+    temporary_beside,
+    tensor_bytes,
+    write_atomically,
+)
+from interp.store import (
+    FIRST_STEP,
+    FORMAT,
+    LAST_STEP,
+    Run,
+    check_header,
+    description,
+    open_run,
+    split_tensors,
+    step_header,
+    step_name,
+    steps_in,
+    weights_digest,
+)
 from interp.task import Task
 from interp.training import Snapshot
 from interp.weights import check_weights
+
+_CLOSED = -1
 
 
 class RunWriter:
@@ -34,78 +61,77 @@ class RunWriter:
     """
 
     def __init__(self, run: Run, lock: int) -> None:
-        self.run, self._lock = run, lock
+        self.run, self._lock, self._metrics = run, lock, _CLOSED
         try:
-            self._metrics = os.open(run.path / "metrics.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        except OSError as error:
-            os.close(lock)
-            raise InputError(f"cannot write {run.path / 'metrics.jsonl'}: {error.strerror}") from None
+            self._open_metrics()
+        except BaseException:
+            self._close_files()
+            raise
 
     @classmethod
     def create(
         cls, path: str | Path, task: Task, model: ModelConfig, training: TrainingConfig | None = None, *, overwrite: bool = False
     ) -> "RunWriter":
-        """A new run in the folder `path`, which must not exist, or be empty, or be a run that may be overwritten."""
+        """A new run in the folder `path`, which must not exist, or be empty, or be a run that may be overwritten.
+
+        The run appears at once and locked; until then, and when anything goes wrong, what was there is untouched.
+        """
         path = Path(path)
-        if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-            if not overwrite:
-                raise InputError(f"{path} already exists; choose another --out, or give --overwrite to replace it")
-            if not (path / "run.json").is_file():
-                raise InputError(f"{path} is not a run, so it is not overwritten")
-            os.close(_lock_folder(path))  # refuses while another process is writing there
-        content = description(task, model, training)
-        info = {
-            "format": FORMAT,
-            "hash": hash_of(content),
-            "experiment": content,
-            "split_digest": weights_digest(split_tensors(task)),
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "versions": {name: version(name) for name in ("interp", "torch", "numpy", "safetensors")},
-            "host": {
-                "python": platform.python_version(),
-                "system": platform.platform(terse=True),
-                "machine": platform.machine(),
-                "threads": torch.get_num_threads(),
-            },
-        }
-        fresh = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            shutil.rmtree(fresh, ignore_errors=True)
-            (fresh / "steps").mkdir(parents=True)
-            (fresh / "state").mkdir()
-            write_atomically(fresh / "split.safetensors", tensor_bytes(split_tensors(task), {"format": FORMAT}))
-            write_atomically(fresh / "run.json", json.dumps(info, indent=2).encode() + b"\n")
-            if path.exists():
-                shutil.rmtree(path)
-            os.rename(fresh, path)
-            sync_folder(path.parent)
-        except OSError as error:
-            raise InputError(f"cannot write {path}: {error.strerror}") from None
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
-        return cls(open_run(path), _lock_folder(path))
+        target = Path(os.path.realpath(path))  # a symbolic link stays one
+        with contextlib.ExitStack() as stack:
+            try:
+                if _is_run_to_replace(path, overwrite):
+                    # Held to the end: refused while another process is writing there, and none can begin to.
+                    stack.callback(os.close, lock_folder(path))
+                fresh = temporary_beside(target)
+                stack.callback(shutil.rmtree, fresh, ignore_errors=True)
+                shutil.rmtree(fresh, ignore_errors=True)
+                (fresh / "steps").mkdir(parents=True)
+                (fresh / "state").mkdir()
+                (fresh / "metrics.jsonl").touch()
+                write_atomically(fresh / "split.safetensors", tensor_bytes(split_tensors(task), {"format": FORMAT}))
+                write_atomically(fresh / "run.json", json.dumps(_info(task, model, training), indent=2).encode() + b"\n")
+                with contextlib.ExitStack() as on_failure:
+                    lock = lock_folder(fresh)
+                    on_failure.callback(os.close, lock)
+                    move_into_place(fresh, target)
+                    # `path` is no longer the way to it when it is the folder that we stand in, `.`.
+                    run = open_run(path if (path / "run.json").exists() else target)
+                    on_failure.pop_all()
+            except OSError as error:
+                raise InputError(f"cannot write {path}: {reason(error)}") from None
+            except InputError as error:
+                raise InputError(str(error).replace(str(temporary_beside(target)), str(path))) from None
+        return cls(run, lock)
 
     @classmethod
     def reopen(cls, path: str | Path) -> "RunWriter":
         """Go on with a run. What a kill left half-done is put away."""
         run = open_run(path)
-        lock = _lock_folder(run.path)
-        for folder in (run.path, run.path / "steps", run.path / "state", run.path / "results"):
-            for leftover in folder.glob(".*.tmp"):
-                leftover.unlink()
+        lock = lock_folder(run.path)
+        try:
+            for folder in (run.path, run.path / "steps", run.path / "state"):
+                folder.mkdir(exist_ok=True)
+                remove_leftovers(folder)
+            # An analysis needs no lock, and may be saving its result at this moment.
+            remove_leftovers(run.path / "results", of_the_dead_only=True)
+        except OSError as error:
+            os.close(lock)
+            raise InputError(f"cannot write to {run.path}: {reason(error)}") from None
         return cls(run, lock)
 
-    def append(self, step: int, weights: Mapping[str, Tensor], metrics: Mapping[str, float] | None = None) -> None:
+    def append(self, step: int, weights: Mapping[str, Tensor], metrics: Mapping[str, float | Tensor] | None = None) -> None:
         """Save the weights after exactly `step` updates and, in metrics.jsonl, the metrics of those same weights."""
+        step = self._next(step)
         check_weights(weights, self.run.model, self.run.task.p)
         stored = {name: weight.detach().to("cpu", torch.float32) for name, weight in weights.items()}
-        header = {"experiment": self.run.hash, "format": FORMAT, "step": f"{step:09d}"}
-        write_atomically(self.run.path / "steps" / step_name(step), tensor_bytes(stored, header))
-        self._write_row({"step": step, "weights": weights_digest(stored)} | _finite(metrics or {}))
+        row = {"step": step, "weights": weights_digest(stored)} | _finite(metrics or {})
+        write_atomically(self.run.path / "steps" / step_name(step), tensor_bytes(stored, step_header(self.run.hash, step)))
+        self._write_row(row)
 
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+    def log(self, step: int, metrics: Mapping[str, float | Tensor]) -> None:
         """Metrics of a step that keeps no checkpoint."""
-        self._write_row({"step": step} | _finite(metrics))
+        self._write_row({"step": self._next(step)} | _finite(metrics))
 
     def write(self, snapshot: Snapshot) -> None:
         """A snapshot of training: a checkpoint where it is to be kept, its metrics in any case."""
@@ -116,52 +142,98 @@ class RunWriter:
 
     def _write_row(self, row: dict[str, Any]) -> None:
         content = (json.dumps(row) + "\n").encode()
-        end = os.fstat(self._metrics).st_size
         try:
-            if os.write(self._metrics, content) != len(content):
-                raise OSError(28, "No space left on device")
+            end = os.fstat(self._metrics).st_size
+            try:
+                if os.write(self._metrics, content) != len(content):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                os.ftruncate(self._metrics, end)
+                raise
         except OSError as error:
-            os.ftruncate(self._metrics, end)
-            raise InputError(f"cannot write {self.run.path / 'metrics.jsonl'}: {error.strerror}") from None
+            raise InputError(f"cannot write {self.run.path / 'metrics.jsonl'}: {reason(error)}") from None
+        self._last_step = row["step"]
+
+    def _next(self, step: int) -> int:
+        """The step, if it can be written now."""
+        step = operator.index(step)
+        if self._metrics == _CLOSED:
+            raise InputError(f"this writer of {self.run.path} is closed; RunWriter.reopen gives another")
+        check_integer("step", step, FIRST_STEP, LAST_STEP)
+        if self._last_step is not None and step <= self._last_step:
+            raise InputError(f"{self.run.path} is at step {self._last_step}, so step {step} cannot follow; steps ascend")
+        return step
+
+    def _open_metrics(self) -> None:
+        path = self.run.path / "metrics.jsonl"
+        try:
+            opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            if self._metrics != _CLOSED:
+                os.close(self._metrics)
+            self._metrics = opened
+            # A line that a kill left unfinished would swallow the next one.
+            os.ftruncate(opened, read_bytes(path).rfind(b"\n") + 1)
+        except OSError as error:
+            raise InputError(f"cannot write {path}: {reason(error)}") from None
+        rows = self.run.rows
+        self._last_step: int | None = rows[-1]["step"] if rows else None
 
     # ---- exact resume ------------------------------------------------------------------------------------------------
 
     def save_state(self, snapshot: Snapshot) -> None:
         """Everything needed to go on from a snapshot to the last bit; replaces the state saved before."""
-        os.fsync(self._metrics)
         tensors = {f"weights|{name}": weight for name, weight in snapshot.weights.items()}
         tensors |= {f"optimizer|{name}": value for name, value in snapshot.state.items()}
         folder = self.run.path / "state"
-        header = {"experiment": self.run.hash, "format": FORMAT, "step": f"{snapshot.step:09d}"}
-        write_atomically(folder / step_name(snapshot.step), tensor_bytes(tensors, header))
-        for older in folder.glob("step_*.safetensors"):
-            if older.name != step_name(snapshot.step):
-                older.unlink()
+        try:
+            os.fsync(self._metrics)  # first: a state must not outlive the lines that lead up to it
+            write_atomically(folder / step_name(snapshot.step), tensor_bytes(tensors, step_header(self.run.hash, snapshot.step)))
+            for older in steps_in(folder):
+                if older != snapshot.step:
+                    (folder / step_name(older)).unlink()
+        except OSError as error:
+            raise InputError(f"cannot write to {folder}: {reason(error)}") from None
 
     def load_state(self) -> Snapshot | None:
-        """The newest saved state, with metrics.jsonl cut back to its step: what came later will be written again, bit for bit."""
-        found = sorted((self.run.path / "state").glob("step_*.safetensors"))
-        tensors, header = read_tensors(found[-1]) if found else ({}, {})
-        if found and header.get("experiment") != self.run.hash:
-            raise InputError(f"{found[-1]} belongs to experiment {header.get('experiment')}, not to {self.run.hash}")
-        step = int(header["step"]) if found else -1
-        kept_rows = [json.dumps(row) + "\n" for row in self.run.rows if row["step"] <= step]
+        """The newest saved state, with metrics.jsonl cut back to its step: what came later will be written again, bit for bit.
+
+        None, with all of metrics.jsonl gone, when no state was saved: training starts over."""
+        steps = steps_in(self.run.path / "state")
+        snapshot = self._read_state(steps[-1]) if steps else None
+        kept_rows = [json.dumps(row) + "\n" for row in self.run.rows if snapshot and row["step"] <= snapshot.step]
         write_atomically(self.run.path / "metrics.jsonl", "".join(kept_rows).encode())
-        os.close(self._metrics)
-        self._metrics = os.open(self.run.path / "metrics.jsonl", os.O_WRONLY | os.O_APPEND)
-        if not found:
-            return None
+        self._open_metrics()
+        return snapshot
+
+    def _read_state(self, step: int) -> Snapshot:
+        path = self.run.path / "state" / step_name(step)
+        tensors, header = read_tensors(path)
+        check_header(path, header, self.run.hash, step)
         parts: dict[str, dict[str, Tensor]] = {"weights": {}, "optimizer": {}}
         for full_name, tensor in tensors.items():
             part, _, name = full_name.partition("|")
+            if part not in parts:
+                raise InputError(f"{path}: unexpected tensor {full_name!r}; names begin with weights| or optimizer|")
             parts[part][name] = tensor
+        check_weights(parts["weights"], self.run.model, self.run.task.p, where=str(path))
         return Snapshot(step, parts["weights"], {}, parts["optimizer"], kept=False)
 
     def close(self) -> None:
-        """Give the lock back."""
-        os.fsync(self._metrics)
-        os.close(self._metrics)
+        """Give the lock back. Closing twice is fine."""
+        if self._metrics == _CLOSED:
+            return
+        try:
+            os.fsync(self._metrics)
+        except OSError as error:
+            raise InputError(f"cannot write {self.run.path / 'metrics.jsonl'}: {reason(error)}") from None
+        finally:
+            self._close_files()
+
+    def _close_files(self) -> None:
+        if self._metrics != _CLOSED:
+            os.close(self._metrics)
         os.close(self._lock)
+        self._metrics = self._lock = _CLOSED
 
     def __enter__(self) -> "RunWriter":
         return self
@@ -174,34 +246,55 @@ def thin(run: Run, keep_every: int) -> int:
     """Remove the checkpoints whose step is not a multiple of `keep_every`; the first and the last stay. Returns how many went."""
     if keep_every < 1:
         raise InputError(f"--keep-every must be at least 1, got {keep_every}")
-    lock = _lock_folder(run.path)
+    lock = lock_folder(run.path)
     try:
         removed = [step for step in run.steps[1:-1] if step % keep_every]
         # First the note that they are gone on purpose, then the files: a kill in between leaves a run that verifies.
-        write_atomically(run.path / "thinned.json", json.dumps(sorted(run.thinned | set(removed))).encode() + b"\n")
+        if removed:
+            write_atomically(run.path / "thinned.json", json.dumps(sorted(run.thinned | set(removed))).encode() + b"\n")
         for step in removed:
             (run.path / "steps" / step_name(step)).unlink()
         return len(removed)
     except OSError as error:
-        raise InputError(f"cannot thin {run.path}: {error.strerror}") from None
+        raise InputError(f"cannot thin {run.path}: {reason(error)}") from None
     finally:
         os.close(lock)
 
 
-def _lock_folder(path: Path) -> int:
-    """An exclusive lock, which the system gives back when the process ends, however it ends."""
-    try:
-        lock = os.open(path / ".lock", os.O_WRONLY | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise InputError(f"cannot write to {path}: {error.strerror}") from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(lock)
-        raise InputError(f"{path} is being written by another process") from None
-    return lock
+def _is_run_to_replace(path: Path, overwrite: bool) -> bool:
+    """Whether there is a run at `path` that is to be replaced; raises InputError when there is something that must not be."""
+    if not os.path.lexists(path) or (path.is_dir() and not any(path.iterdir())):
+        return False
+    if not overwrite:
+        raise InputError(f"{path} already exists; choose another --out, or give --overwrite to replace it")
+    if not (path / "run.json").is_file():
+        raise InputError(f"{path} is not a run, so it is not overwritten")
+    return True
 
 
-def _finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
+def _info(task: Task, model: ModelConfig, training: TrainingConfig | None) -> dict[str, Any]:
+    """What run.json holds."""
+    content = description(task, model, training)
+    return {
+        "format": FORMAT,
+        "hash": hash_of(content),
+        "experiment": content,
+        "split_digest": weights_digest(split_tensors(task)),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {name: version(name) for name in ("interp", "torch", "numpy", "safetensors")},
+        "host": {
+            "python": platform.python_version(),
+            "system": platform.platform(terse=True),
+            "machine": platform.machine(),
+            "threads": torch.get_num_threads(),
+        },
+    }
+
+
+def _finite(metrics: Mapping[str, float | Tensor]) -> dict[str, float | None]:
     """JSON has no NaN and no infinity: they become null."""
-    return {name: float(value) if math.isfinite(value) else None for name, value in metrics.items()}
+    for name in ("step", "weights"):
+        if name in metrics:
+            raise InputError(f"a metric cannot be named {name!r}: metrics.jsonl has its own")
+    values = {name: float(value.detach() if isinstance(value, Tensor) else value) for name, value in metrics.items()}
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}

@@ -1,0 +1,240 @@
+"""Running analyses over a run, with results kept on disk.
+
+Results are kept with a hash of what they were computed from; asking again computes only the steps that are missing or stale. A keyword
+parameter called `key_frequencies` whose default is None is given those of the run's last checkpoint.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.metadata import version
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from interp.checkpoint import Checkpoint
+from interp.discovery import Analysis, discover, find
+from interp.errors import InputError, unknown_name
+from interp.experiment import hash_of
+from interp.files import write_atomically
+from interp.memory import keep_freed_memory
+from interp.store import Run, weights_digest
+
+Progress = Callable[[Sequence[int]], Iterable[int]]  # wraps the steps that are walked over
+
+_STEP = {"long_name": "step", "units": "updates"}
+
+
+def analyze(
+    run: Run,
+    names: Iterable[str | Analysis] | None = None,
+    *,
+    parameters: Mapping[str, Mapping[str, Any]] | None = None,
+    progress: Progress = lambda steps: steps,
+) -> dict[str, xr.Dataset]:
+    """The results of the named analyses (default: all of them) over a run, from disk where they are fresh.
+
+    `parameters` maps the name of an analysis to keyword parameters other than its defaults. The checkpoints are walked once, each
+    with one shared forward pass, and let go; memory stays flat. Interrupted, what was computed is kept.
+    """
+    asked = [name if isinstance(name, Analysis) else find(name) for name in (names if names is not None else discover())]
+    chosen = _with_needs(asked)
+    if not run.steps:
+        raise InputError(f"{run.path} has no checkpoints to analyze")
+    keep_freed_memory()
+    parameters = dict(parameters or {})
+    resolved = {analysis.name: _resolved(run, analysis, parameters.pop(analysis.name, {})) for analysis in chosen}
+    for name in parameters:
+        raise unknown_name("analysis", name, resolved)
+    digests = _digests(run)
+    tables = [_Table(run, analysis, resolved[analysis.name]) for analysis in chosen if not analysis.of_run]
+    missing = {table.analysis.name: table.missing(digests) for table in tables}
+    steps = sorted(set().union(*missing.values())) if missing else []
+    try:
+        for step in progress(steps) if steps else ():
+            checkpoint = run[step]
+            for table in tables:
+                if step in missing[table.analysis.name]:
+                    table.add(checkpoint, digests)
+    finally:
+        for table in tables:
+            if missing[table.analysis.name]:
+                table.save()
+    results = {table.analysis.name: table.result() for table in tables}
+    for analysis in (a for a in chosen if a.of_run):
+        results[analysis.name] = _computed(run, analysis, resolved[analysis.name], digests)
+    return {name: results[name] for name in sorted({analysis.name for analysis in asked})}
+
+
+def measure_checkpoint(checkpoint: Checkpoint, name: str, **parameters: Any) -> xr.Dataset:
+    """One analysis of one checkpoint, in memory, with its provenance."""
+    analysis = find(name)
+    if analysis.of_run:
+        raise InputError(f"{name} is an analysis of a whole run; this is one checkpoint")
+    resolved = analysis.resolve(parameters)
+    step = xr.Variable("step", np.array([checkpoint.step], dtype=np.int32), _STEP)
+    result = analysis.function(checkpoint, **resolved).expand_dims("step").assign_coords(step=step)
+    return result.assign_attrs(_provenance(analysis, resolved, "in memory"))
+
+
+class _Table:
+    """The result of one `measure` over a run: arrays allocated once along step, filled row by row."""
+
+    def __init__(self, run: Run, analysis: Analysis, parameters: dict[str, Any]) -> None:
+        self.analysis, self.parameters, self.run = analysis, parameters, run
+        self.path = result_path(run, analysis.name)
+        self.identity = hash_of([analysis.name, analysis.version, parameters, run.hash])
+        stored = _load(self.path, self.identity)
+        self.stored = stored
+        self.known: dict[int, str] = {}
+        if stored is not None:
+            self.known = dict(zip((int(s) for s in stored.step.values), json.loads(stored.attrs["digests"]), strict=True))
+        self.arrays: dict[str, np.ndarray] = {}
+        self.steps: list[int] = []
+        self.template: xr.Dataset | None = None
+        self.row: dict[int, int] = {}
+
+    def missing(self, digests: Mapping[int, str]) -> set[int]:
+        """The steps whose row is absent or was computed from other weights."""
+        self.steps = list(digests)
+        missing = {step for step in digests if self.known.get(step) != digests[step]}
+        if self.stored is not None and (missing or len(self.known) != len(digests)):
+            fresh = [step for step in digests if step not in missing]
+            self.stored, kept = None, self.stored.sel(step=fresh)
+            self.known = {step: self.known[step] for step in fresh}
+            if fresh:
+                self._allocate(kept.isel(step=0, drop=True))
+                self._fill(fresh, kept)
+                if not missing:
+                    self.stored = self._dataset(fresh)
+        return missing
+
+    def add(self, checkpoint: Checkpoint, digests: Mapping[int, str]) -> None:
+        """Measure one checkpoint and keep it as a row."""
+        row = self.analysis.function(checkpoint, **self.parameters)
+        if self.template is None:
+            self._allocate(row)
+        for name, array in self.arrays.items():
+            if row[name].shape != array.shape[1:]:
+                raise InputError(
+                    f"{self.analysis.name}: {name} has shape {row[name].shape} at step {checkpoint.step}, {array.shape[1:]} at others; "
+                    "an analysis must give the same shapes at every step"
+                )
+            array[self.row[checkpoint.step]] = row[name].values
+        self.known[checkpoint.step] = digests[checkpoint.step]
+
+    def _allocate(self, template: xr.Dataset) -> None:
+        self.template = template
+        self.row = {step: index for index, step in enumerate(self.steps)}
+        self.arrays = {str(name): np.empty((len(self.steps), *v.shape), dtype=v.dtype) for name, v in template.data_vars.items()}
+
+    def _fill(self, steps: Sequence[int], rows: xr.Dataset) -> None:
+        index = [self.row[step] for step in steps]
+        for name, array in self.arrays.items():
+            array[index] = rows[name].values
+
+    def _dataset(self, steps: Sequence[int]) -> xr.Dataset:
+        assert self.template is not None
+        whole = len(steps) == len(self.steps)
+        index = slice(None) if whole else [self.row[step] for step in steps]
+        data = {name: (("step", *self.template[name].dims), array[index], self.template[name].attrs) for name, array in self.arrays.items()}
+        coordinates = {name: value.variable for name, value in self.template.coords.items()}
+        coordinates["step"] = xr.Variable("step", np.array(steps, dtype=np.int32), _STEP)
+        attrs = self.template.attrs | _provenance(self.analysis, self.parameters, self.run.hash)
+        attrs |= {"identity": self.identity, "digests": json.dumps([self.known[step] for step in steps])}
+        return xr.Dataset(data, coordinates, attrs)
+
+    def save(self) -> None:
+        """Keep on disk what is known so far."""
+        done = [step for step in self.steps if step in self.known]
+        if self.template is not None and done:
+            self.stored = self._dataset(done)
+            _save(self.path, self.stored)
+
+    def result(self) -> xr.Dataset:
+        assert self.stored is not None
+        return self.stored
+
+
+def _computed(run: Run, analysis: Analysis, parameters: dict[str, Any], digests: Mapping[int, str]) -> xr.Dataset:
+    identity = hash_of([analysis.name, analysis.version, parameters, run.hash, list(digests.items()), run.rows])
+    path = result_path(run, analysis.name)
+    stored = _load(path, identity)
+    if stored is None:
+        stored = analysis.function(run, **parameters)
+        stored = stored.assign_attrs(stored.attrs | _provenance(analysis, parameters, run.hash) | {"identity": identity})
+        _save(path, stored)
+    return stored
+
+
+def _with_needs(asked: Iterable[Analysis]) -> list[Analysis]:
+    """These analyses with all that they need, each after what it needs."""
+    ordered: dict[str, Analysis] = {}
+
+    def add(analysis: Analysis, around: tuple[str, ...] = ()) -> None:
+        if analysis.name in around:
+            raise InputError(f"these analyses need each other: {' → '.join((*around, analysis.name))}")
+        if analysis.name not in ordered:
+            for needed in analysis.needs:
+                add(find(needed), (*around, analysis.name))
+            ordered[analysis.name] = analysis
+
+    for analysis in asked:
+        add(analysis)
+    return list(ordered.values())
+
+
+def _resolved(run: Run, analysis: Analysis, given: Mapping[str, Any]) -> dict[str, Any]:
+    resolved = analysis.resolve(dict(given))
+    if resolved.get("key_frequencies", ()) is None:
+        resolved["key_frequencies"] = run.key_frequencies
+    return resolved
+
+
+def _digests(run: Run) -> dict[int, str]:
+    """The digest of the weights of every step, from metrics.jsonl where it stands there."""
+    logged = {row["step"]: row["weights"] for row in run.rows if "weights" in row}
+    return {step: logged[step] if step in logged else weights_digest(run[step].weights) for step in run.steps}
+
+
+def _provenance(analysis: Analysis, parameters: Mapping[str, Any], run_hash: str) -> dict[str, str]:
+    return {
+        "analysis": analysis.name,
+        "title": analysis.title,
+        "reference": analysis.module.REFERENCE,
+        "version": analysis.version,
+        "interp": version("interp"),
+        "run": run_hash,
+        "parameters": json.dumps(dict(parameters), sort_keys=True),
+    }
+
+
+def result_path(run: Run, name: str) -> Path:
+    """Where a result is kept: with the run, or in the user's cache directory for a run that cannot be written to."""
+    if os.access(run.path, os.W_OK):
+        return run.path / "results" / f"{name}.nc"
+    from platformdirs import user_cache_path
+
+    return user_cache_path("interp") / run.hash / f"{name}.nc"
+
+
+def _load(path: Path, identity: str) -> xr.Dataset | None:
+    """The stored result, unless it is absent, unreadable or computed from something else."""
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, IndexError), open(path, "rb") as file:
+        stored = xr.load_dataset(BytesIO(file.read()), engine="scipy")
+        if stored.attrs.get("identity") == identity:
+            # NetCDF gives strings back as objects; what is read shall be what was written.
+            return stored.assign_coords({name: value.astype(str) for name, value in stored.coords.items() if value.dtype == object})
+    return None
+
+
+def _save(path: Path, result: xr.Dataset) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write {path.parent}: {error.strerror}") from None
+    write_atomically(path, bytes(result.to_netcdf(engine="scipy")))

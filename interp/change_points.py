@@ -1,0 +1,70 @@
+"""Where a curve bends: the kinks of the continuous piecewise linear curve that fits it best.
+
+The curve is resampled to an even grid, because the fit (`ruptures`: Dynp with the cost "clinear", Truong et al. 2020,
+arXiv:1801.00718) knows no other; its lines run through the curve at the kinks. Step-like costs cut ramps where nothing happens.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Num
+
+FEWEST_POINTS = 12
+GRID = 61
+WORST_FIT = 0.25
+ERROR_FACTOR = 1.5
+_SHORTEST = 3  # grid steps between kinks: what the cost asks for
+
+
+class Kinks(NamedTuple):
+    """The kinks of a curve: their positions; from where to where each may lie; and the slopes between them."""
+
+    positions: Float[np.ndarray, " kink"]
+    intervals: Float[np.ndarray, "kink 2"]
+    slopes: Float[np.ndarray, " kink_and_one"]
+
+
+def kinks(steps: Num[np.ndarray, " point"], values: Num[np.ndarray, " point"], count: int, start: float, end: float) -> Kinks | None:
+    """The `count` kinks of a curve (NaN where unknown) between two steps.
+
+    The interval of a kink is that of the positions at which, the other kinks staying, the squared error is at most 1.5 times the least,
+    and one point of the curve or of the grid more. None: fewer than 12 points, a curve without variation, or one of which the lines
+    leave more than a quarter of the variance unexplained.
+    """
+    from ruptures import Dynp
+
+    inside = np.isfinite(values) & (steps >= start) & (steps <= end)
+    if inside.sum() < FEWEST_POINTS or np.ptp(values[inside]) == 0:
+        return None
+    steps, values = steps[inside].astype(np.float64), values[inside]
+    grid = np.linspace(steps[0], steps[-1], GRID)
+    resampled = np.interp(grid, steps, values)
+    resampled = (resampled - resampled.mean()) / resampled.std()
+    search = Dynp("clinear", min_size=_SHORTEST, jump=1).fit(resampled[:, None])
+    edges = [0, *search.predict(count)]
+
+    def error(start: int, end: int) -> float:
+        return float(search.cost.error(start, end))
+
+    least = sum(map(error, edges[:-1], edges[1:]))
+    if least > WORST_FIT * GRID:
+        return None
+    intervals = []
+    for left, best, right in zip(edges[:-2], edges[1:-1], edges[2:], strict=True):
+        elsewhere = least - error(left, best) - error(best, right)
+        near = [
+            at
+            for at in range(left + _SHORTEST, right - _SHORTEST + 1)
+            if at == best or elsewhere + error(left, at) + error(at, right) <= ERROR_FACTOR * least
+        ]
+        intervals.append([_widened(steps, grid, near[0] - 1, -1), _widened(steps, grid, near[-1] - 1, 1)])
+    at = np.array([edge - 1 for edge in edges[1:-1]])
+    corners = np.array([0, *at, GRID - 1])
+    return Kinks(grid[at], np.array(intervals), np.diff(resampled[corners]) / np.diff(grid[corners]))
+
+
+def _widened(steps: np.ndarray, grid: np.ndarray, index: int, direction: int) -> float:
+    """One grid step further, and on to the next point of the curve."""
+    further = grid[np.clip(index + direction, 0, len(grid) - 1)]
+    beyond = steps[steps <= further][-1:] if direction < 0 else steps[steps >= further][:1]
+    return float(beyond[0]) if len(beyond) else float(further)

@@ -1,0 +1,78 @@
+"""One palette and one template for every figure of the project. Importing this loads no plotly; making a figure does."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+# Okabe & Ito (2008): distinguishable with every common form of color blindness; ordered so that neighbors differ most.
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#B8A800")
+TRAIN, TEST, NEUTRAL = PALETTE[0], PALETTE[1], "#8A8A8A"
+SEQUENTIAL = "Viridis"
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+
+# plotly 7 adds an upload button by default; no figure of ours offers to send anything anywhere.
+CONFIG: dict[str, Any] = {"showSendToCloud": False, "plotlyServerURL": "", "displaylogo": False, "responsive": True}
+
+
+def color_of_frequency(frequency: int, key_frequencies: Sequence[int]) -> str:
+    """The color of a frequency wherever it appears: key frequencies have the palette's colors in ascending order, others are gray."""
+    ordered = sorted(int(k) for k in key_frequencies)
+    return PALETTE[ordered.index(frequency) % len(PALETTE)] if frequency in ordered else NEUTRAL
+
+
+def new_figure(title: str, *, x: str, y: str, reference: str = "", height: int = 420) -> "go.Figure":
+    """An empty figure in the project's template, with axis titles and the reference below the title."""
+    import plotly.graph_objects as go
+
+    figure = go.Figure()
+    style(figure, title, reference, height)
+    figure.update_xaxes(title_text=x)
+    figure.update_yaxes(title_text=y)
+    return figure
+
+
+def new_panels(title: str, panels: Sequence[str], *, columns: int = 2, reference: str = "", row_height: int = 300, **spacing: Any) -> "go.Figure":
+    """A grid of panels in the project's template, filled row by row; `spacing` goes to plotly's make_subplots."""
+    from plotly.subplots import make_subplots
+
+    rows = -(-len(panels) // columns)
+    figure = make_subplots(rows=rows, cols=columns, subplot_titles=list(panels), **spacing)
+    style(figure, title, reference, 130 + rows * row_height)
+    figure.update_annotations(font_size=13)
+    return figure
+
+
+def style(figure: "go.Figure", title: str, reference: str, height: int) -> None:
+    """Give a figure the project's look."""
+    subtitle = f"<br><span style='font-size:12px;color:#6b6b6b'>{reference}</span>" if reference else ""
+    figure.update_layout(
+        template="plotly_white",
+        title={"text": f"<b>{title}</b>{subtitle}", "x": 0, "xref": "paper", "xanchor": "left", "font": {"size": 17}},
+        font={"family": FONT, "size": 13, "color": "#222"},
+        colorway=list(PALETTE),
+        height=height,
+        margin={"l": 70, "r": 30, "t": 104, "b": 60},
+        legend={"title_font_size": 12, "bgcolor": "rgba(255,255,255,0.7)"},
+        hoverlabel={"font_family": FONT},
+    )
+    axis = {"showline": True, "linecolor": "#bbb", "ticks": "outside", "tickcolor": "#bbb", "gridcolor": "#eee", "zeroline": False}
+    figure.update_xaxes(**axis)
+    figure.update_yaxes(**axis)
+
+
+def threshold_line(figure: "go.Figure", y: float, row: int, column: int) -> None:
+    """A dashed horizontal line across one panel."""
+    panel: dict[str, Any] = {"row": row, "col": column}
+    figure.add_hline(y=y, line={"color": NEUTRAL, "width": 1, "dash": "dash"}, **panel)
+
+
+def percent_axis(figure: "go.Figure", **where: Any) -> None:
+    """A vertical axis from 0 to 100 %."""
+    figure.update_yaxes(range=[-0.02, 1.02], tickformat=".0%", **where)
+
+
+def power_of_ten_axis(figure: "go.Figure", **where: Any) -> None:
+    """A logarithmic vertical axis with powers of ten."""
+    figure.update_yaxes(type="log", exponentformat="power", dtick=1, **where)

@@ -1,0 +1,67 @@
+"""Runs in words: the lines of `interp list` and `interp info`."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from interp.errors import InputError
+from interp.model import is_factored
+from interp.store import Run, open_run
+
+
+def list_runs(folder: Path) -> Iterator[str]:
+    """One line per run under `folder`; a run that cannot be read is named with the reason."""
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder}")
+    found = sorted(path.parent for path in folder.rglob("run.json") if ".tmp" not in path.parent.name)
+    if not found:
+        yield f"no runs under {folder}; `interp train` makes one"
+    for path in found:
+        try:
+            run = open_run(path)
+            yield f"{path!s:<36} {_task(run):<26} {_progress(run)}"
+        except InputError as error:
+            yield f"{path!s:<36} unreadable: {error}"
+
+
+def describe(run: Run) -> Iterator[str]:
+    """What a run is, line by line."""
+    steps = run.steps
+    yield f"run          {run.path}"
+    yield f"hash         {run.hash}"
+    yield f"task         {_task(run)}; {_split(run)}"
+    yield f"model        {_fields(run.info['experiment']['model'])}"
+    yield f"computed by  {'the exact factored form' if is_factored(run.model) else 'the general forward pass'}"
+    training = run.info["experiment"]["training"]
+    yield f"training     {_fields(training) if training else 'not trained here'}"
+    yield f"checkpoints  {_progress(run)}" + (f", from step {steps[0]:,} to {steps[-1]:,}" if steps else "")
+    yield f"on disk      {sum(file.stat().st_size for file in run.path.rglob('*') if file.is_file()) / 1e6:,.1f} MB"
+    yield f"created      {run.info.get('created', 'unknown')}"
+    yield f"versions     {_fields(run.info.get('versions', {}))}"
+    yield f"host         {_fields(run.info.get('host', {}))}"
+
+
+def _task(run: Run) -> str:
+    return f"{run.task.operation} modulo {run.task.p}"
+
+
+def _split(run: Run) -> str:
+    if not run.task.split_known:
+        return "split unknown"
+    n_pairs, n_train = int(run.task.defined.sum()), len(run.task.train_indices)
+    noise = f", {run.task.label_noise:.0%} label noise" if run.task.label_noise else ""
+    return f"{n_train:,} of {n_pairs:,} pairs trained on ({n_train / n_pairs:.1%}), seed {run.task.seed}{noise}"
+
+
+def _progress(run: Run) -> str:
+    steps = run.steps
+    if not steps:
+        return "no checkpoints yet"
+    state = "complete" if run.is_complete else f"unfinished ({steps[-1]:,} of {run.training.steps if run.training else 0:,} steps)"
+    rows = [row for row in run.rows if row.get("test_accuracy") is not None]
+    accuracy = f", test accuracy {rows[-1]['test_accuracy']:.1%}" if rows else ""
+    return f"{len(steps):,} checkpoints, {state}{accuracy}"
+
+
+def _fields(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name.replace('_', '-')} {value}" for name, value in values.items() if value not in (None, []))

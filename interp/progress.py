@@ -1,0 +1,65 @@
+"""Progress of long work: a bar on a terminal, plain lines otherwise."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from interp.experiment import Experiment
+from interp.training import Snapshot
+
+LINE_INTERVAL_SECONDS = 5.0
+
+
+@contextmanager
+def training_progress(experiment: Experiment, headline: str) -> Iterator[Callable[[Snapshot], None]]:
+    """Something to call with every snapshot of training; the first one prints the headline."""
+    n_steps, began = experiment.training.steps, time.monotonic()
+    if not sys.stdout.isatty():
+        last_line = [0.0]
+
+        def line(snapshot: Snapshot) -> None:
+            now = time.monotonic()
+            if not last_line[0]:
+                print(headline)
+            if snapshot.step in (0, n_steps) or now - last_line[0] > LINE_INTERVAL_SECONDS:
+                last_line[0] = now
+                print(f"step {snapshot.step:>{len(str(n_steps))}}/{n_steps}  {_state(snapshot)}  {now - began:5.0f} s", flush=True)
+
+        yield line
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn("step"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), refresh_per_second=4) as bar:
+        task = bar.add_task("", total=n_steps)
+        announced = [False]
+
+        def update(snapshot: Snapshot) -> None:
+            if not announced[0]:
+                announced[0] = True
+                bar.console.print(headline, highlight=False, markup=False)
+            bar.update(task, completed=snapshot.step, description=_state(snapshot))
+
+        yield update
+
+
+def _state(snapshot: Snapshot) -> str:
+    m = snapshot.metrics
+    return f"loss train {m['train_loss']:.1e} test {m['test_loss']:.1e}  test accuracy {m['test_accuracy']:6.1%}"
+
+
+def walk(steps: Sequence[int]) -> Iterator[int]:
+    """The steps, one by one, with progress on stderr: stdout belongs to the answer. Without a terminal, short work says nothing."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import track
+
+        yield from track(steps, description="checkpoints", console=Console(stderr=True), transient=True)
+        return
+    said = time.monotonic()
+    for done, step in enumerate(steps):
+        if time.monotonic() - said > LINE_INTERVAL_SECONDS:
+            said = time.monotonic()
+            print(f"{done:,} of {len(steps):,} checkpoints", flush=True, file=sys.stderr)
+        yield step

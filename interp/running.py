@@ -1,0 +1,133 @@
+"""Running an experiment: training on one side, a run on disk on the other, with progress, interruption and exact resume."""
+
+import math
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import torch
+
+from interp.errors import InputError
+from interp.experiment import Experiment
+from interp.store import Run
+from interp.training import DivergedError, Snapshot, train
+from interp.weights import weight_shapes
+from interp.writer import RunWriter
+
+# The optimizer's state is saved this often, so a kill costs at most this much training, and saving it costs nothing that shows.
+STATE_INTERVAL_SECONDS = 5.0
+
+Report = Callable[[Snapshot], None]
+
+
+class InterruptedTrainingError(KeyboardInterrupt):
+    """Training was stopped by Ctrl-C or SIGTERM; the run is whole and can be resumed."""
+
+
+def size_on_disk(experiment: Experiment) -> int:
+    """About how many bytes the run's checkpoints will take."""
+    per_checkpoint = _weight_bytes(experiment) + 2048
+    return per_checkpoint * (len(experiment.training.kept_steps()) + 3)  # and the state: weights and two moments
+
+
+def run_experiment(experiment: Experiment, out: str | Path, *, overwrite: bool = False, report: Report = lambda snapshot: None) -> Run:
+    """Train into a new run in the folder `out`; `report` sees every snapshot after it was written.
+
+    Raises InputError when the folder is taken or the disk too small, DivergedError when the loss is no longer finite, and
+    InterruptedTrainingError after Ctrl-C or SIGTERM; in the last two cases everything up to then is kept.
+    """
+    out = Path(out)
+    _check_room(out, experiment)
+    with RunWriter.create(out, experiment.task, experiment.model, experiment.training, overwrite=overwrite) as writer:
+        return _drive(writer, experiment, None, report)
+
+
+def resume_run(path: str | Path, *, report: Report = lambda snapshot: None) -> Run:
+    """Go on with an interrupted run to its end; the result is the same, to the last bit, as without the interruption."""
+    with RunWriter.reopen(path) as writer:
+        run = writer.run
+        experiment = run.experiment
+        if experiment is None:
+            raise InputError(f"{path} was not trained by interp, so there is nothing to resume")
+        if run.is_complete:
+            raise InputError(f"{path} is complete: it has reached step {experiment.training.steps}")
+        # The order in which threads add up is part of the result.
+        torch.set_num_threads(int(run.info["host"]["threads"]))
+        return _drive(writer, experiment, writer.load_state(), report)
+
+
+def _drive(writer: RunWriter, experiment: Experiment, resume: Snapshot | None, report: Report) -> Run:
+    written, saved_step, saved_at = resume, resume.step if resume else -1, time.monotonic()
+    try:
+        with _signals_interrupt():
+            for snapshot in train(experiment, resume=resume):
+                writer.write(snapshot)
+                written = snapshot
+                if time.monotonic() - saved_at > STATE_INTERVAL_SECONDS or snapshot.step == experiment.training.steps:
+                    writer.save_state(snapshot)
+                    saved_step, saved_at = snapshot.step, time.monotonic()
+                report(snapshot)
+    except KeyboardInterrupt:
+        if written is not None and written.step > saved_step:
+            writer.save_state(written)
+        at = f"at step {written.step}" if written is not None else "before its first checkpoint"
+        raise InterruptedTrainingError(f"interrupted {at}; go on with: interp resume {writer.run.path}") from None
+    except DivergedError as error:
+        raise InputError(f"{error}; the checkpoints before it are in {writer.run.path}") from None
+    return writer.run
+
+
+@contextmanager
+def _signals_interrupt() -> Iterator[None]:
+    """SIGTERM (a cluster's way to say stop) acts like Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _check_room(out: Path, experiment: Experiment) -> None:
+    """Raises InputError, before anything is written, for what this machine cannot hold."""
+    folder = next(parent for parent in (out, *out.absolute().parents) if os.path.exists(parent))
+    needed, free = size_on_disk(experiment), shutil.disk_usage(folder).free
+    if needed > free:
+        raise InputError(
+            f"the checkpoints need about {megabytes(needed)} and {folder} has {megabytes(free)} left; "
+            "raise training.checkpoint-every, or choose another --out"
+        )
+    needed, memory = _least_memory(experiment), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > memory:
+        raise InputError(
+            f"training needs more than {megabytes(needed)} of memory and this machine has {megabytes(memory)}; use a smaller model"
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"cannot write to {folder}: permission denied")
+
+
+def _least_memory(experiment: Experiment) -> int:
+    """Bytes that training cannot do without: weights and gradient, and the neurons and float64 logits of a batch."""
+    model, n_examples = experiment.model, experiment.training.batch_size or len(experiment.task.train_indices)
+    return 2 * _weight_bytes(experiment) + n_examples * (4 * model.d_mlp + 8 * experiment.task.p)
+
+
+def _weight_bytes(experiment: Experiment) -> int:
+    return 4 * sum(map(math.prod, weight_shapes(experiment.model, experiment.task.p).values()))
+
+
+def megabytes(n_bytes: int) -> str:
+    """A size for a person, rounded up; any size, also one that no float holds."""
+    return f"{-(-n_bytes // 10**6):,} MB"

@@ -1,0 +1,18 @@
+"""Before anything imports interp: check every annotation, shapes included, while the tests run; and one thread for small models."""
+
+import inspect
+
+import jaxtyping
+import torch
+
+# The numeric tower of PEP 484, where an int may stand for a float: `lr=1`.
+jaxtyping.install_import_hook("interp", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
+
+from interp.experiment import ModelConfig, TrainingConfig  # noqa: E402  (after the hook)
+from interp.task import Task  # noqa: E402
+
+# These check what they are given themselves, with errors for a person, which a type checker in front of them would hide.
+for configuration in (Task, ModelConfig, TrainingConfig):
+    configuration.__init__ = inspect.unwrap(configuration.__init__)
+
+torch.set_num_threads(1)

@@ -1,0 +1,254 @@
+"""What a person can get wrong, and what can go wrong with a disk: one line, exit code 2, nothing written, never a traceback."""
+
+import contextlib
+import errno
+import json
+import os
+import random
+import re
+import resource
+import shutil
+import tempfile
+from collections import namedtuple
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from interp.cli import main
+from interp.store import open_run
+from interp.writer import RunWriter
+
+TINY = (
+    *("--task.p", "7", "--task.train-fraction", "0.5"),
+    *("--model.d-model", "8", "--model.n-heads", "2", "--model.d-mlp", "8"),
+    *("--training.steps", "20", "--training.checkpoint-every", "5", "--training.log-every", "2"),
+)
+STEP = "run/steps/step_000000010.safetensors"
+Refused = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("original") / "run"
+    assert main(["train", *TINY, "--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture
+def run(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of a sound run, called `run` in the folder we stand in."""
+    monkeypatch.chdir(tmp_path)
+    return Path(shutil.copytree(original, "run"))
+
+
+@pytest.fixture
+def refused(run: Path, capfd: pytest.CaptureFixture[str]) -> Refused:
+    """The one line with which a command is refused, having printed and written nothing."""
+
+    def refused(*arguments: str) -> str:
+        before = contents()
+        assert main(arguments) == 2
+        out, err = capfd.readouterr()
+        assert contents() == before
+        assert out == ""
+        assert re.fullmatch(r"interp: .+\n", err), err
+        return err.removeprefix("interp: ").removesuffix("\n")
+
+    capfd.readouterr()
+    return refused
+
+
+def contents() -> dict[str, bytes | None]:
+    """All that is in the folder we stand in."""
+    return {str(path): path.read_bytes() if path.is_file() else None for path in sorted(Path().rglob("*"))}
+
+
+# ---- options and files of options --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("--task.train-fracton 0.3", "unknown option --task.train-fracton; did you mean --task.train-fraction?"),
+        ("--task.train-fracton=0.3", "unknown option --task.train-fracton; did you mean --task.train-fraction?"),
+        ("--model.d_modle 8", "unknown option --model.d-modle; did you mean --model.d-model?"),
+        ("--training.weight-deacy 1", "unknown option --training.weight-deacy; did you mean --training.weight-decay?"),
+        ("--lr 1", "unknown option --lr; did you mean --training.lr?"),
+        ("--seed 1", "unknown option --seed; did you mean --task.seed or --model.seed or --training.seed?"),
+        ("--zzzzzz", "unknown option --zzzzzz; see interp train --help"),
+        ("surplus", "unexpected 'surplus'; see interp train --help"),
+        ("--preset quik", "unknown preset 'quik'; did you mean 'quick'?"),
+        ("--preset", "preset needs a value"),
+        ("--training.betas 0.9", "training.betas needs 2 values"),
+        ("--task.operation ad", "unknown task.operation 'ad'; did you mean 'add'?"),
+        ("--task.p seven", "task.p must be an integer, got 'seven'"),
+        ("--task.p 7.5", "task.p must be an integer, got '7.5'"),
+        ("--task.p -5", "task.p must be at least 2, got -5"),
+        ("--task.p 5000", "task.p must be at most 4096, got 5000"),
+        ("--task.train-pairs many", "task.train-pairs must be {None}|INT, got 'many'"),
+        ("--task.train-pairs 12770", "task.train-pairs must be at most 12769, got 12770"),
+        ("--task.train-pairs 0", "task.train-pairs must be at least 1, got 0"),
+        ("--task.train-fraction 0", "task.train-fraction must be greater than 0, got 0"),
+        ("--task.train-fraction 1.5", "task.train-fraction must be at most 1, got 1.5"),
+        ("--task.train-fraction nan", "task.train-fraction must be finite, got nan"),
+        ("--task.train-fraction 0.00001", "task.train-fraction 1e-05 of 12769 pairs leaves none to train on"),
+        ("--task.label-noise 1.1", "task.label-noise must be at most 1, got 1.1"),
+        ("--task.split 3 99999", "task.split: each index a·p + b must be at most 12768, got 99999"),
+        ("--task.split unknown", "task.split is unknown: a run that is trained here needs its training pairs; give task.train-fraction"),
+        ("--task.symmetric", "task.symmetric describes the operation 'random'; the operation here is 'add'"),
+        ("--model.d-model 130", "model.d-model 130 is not a multiple of model.n-heads 4; give model.d-head"),
+        ("--model.d-mlp 0", "model.d-mlp must be at least 1, got 0"),
+        ("--model.n-layers -1", "model.n-layers must be at least 1, got -1"),
+        ("--model.attention-rate 1.01", "model.attention-rate must be at most 1, got 1.01"),
+        ("--training.lr nan", "training.lr must be finite, got nan"),
+        ("--training.lr inf", "training.lr must be finite, got inf"),
+        ("--training.lr 0", "training.lr must be greater than 0, got 0"),
+        ("--training.lr fast", "training.lr must be a number, got 'fast'"),
+        ("--training.weight-decay -0.1", "training.weight-decay must be at least 0, got -0.1"),
+        ("--training.betas 0.9 1.0", "training.betas must be less than 1, got 1"),
+        ("--training.momentum 1", "training.momentum must be less than 1, got 1"),
+        ("--training.steps -1", "training.steps must be at least 0, got -1"),
+        ("--training.batch-size 3831", "training.batch-size 3831 is larger than the training set of 3830 pairs"),
+        ("--training.checkpoint-steps 5 2001", "training.checkpoint-steps must be at most 2000, got 2001"),
+        ("--training.log-every 0", "training.log-every must be at least 1, got 0"),
+        ("--config missing.toml", "cannot read the configuration missing.toml: No such file or directory"),
+        ("--config run", "cannot read the configuration run: Is a directory"),
+        ("--out run", "run already exists; choose another --out, or give --overwrite to replace it"),
+        ("--out run/steps --overwrite", "run/steps is not a run, so it is not overwritten"),
+        ("--out run/run.json/x", "cannot write run/run.json/x: Not a directory"),
+    ],
+)
+def test_a_training_that_cannot_be(flags: str, expected: str, refused: Refused):
+    assert refused("train", *flags.split()) == expected
+
+
+@pytest.mark.parametrize("size", ["--model.d-model=4000000000", f"--model.d-mlp=1{'0' * 400}", f"--model.n-layers=1{'0' * 9}"])
+def test_a_model_that_no_disk_holds(size: str, refused: Refused):
+    assert re.fullmatch(
+        r"the checkpoints need about [\d,]{9,} MB and \S+ has [\d,]+ MB left; raise training.checkpoint-every, or choose another --out",
+        refused("train", size),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[task]\ntrain-fracton = 0.3", "unknown field in [task] 'train-fracton'; did you mean 'train-fraction'?"),
+        ("[trainng]\nlr = 1", "unknown section 'trainng'; did you mean 'training'?"),
+        ("lr = 1", "unknown section 'lr'; known: task, model, training"),
+        ("task = 7", "task must be a table of fields, got 7"),
+        ("[task]\np = -5", "task.p must be at least 2, got -5"),
+        ("[task]\np = 7.5", "task.p: input should be a valid integer, got 7.5"),
+        ("[task]\np = true", "task.p: input should be a valid integer, got True"),
+        ("[training]\nlr = nan", "training.lr must be finite, got nan"),
+        ("[training]\nlr = inf", "training.lr must be finite, got inf"),
+        ("[training]\nlr = '1e-3'", "training.lr: input should be a valid number, got '1e-3'"),
+        ("[training]\nbetas = [0.9, 1.0]", "training.betas must be less than 1, got 1"),
+        ("[model]\nd-model = 130", "model.d-model 130 is not a multiple of model.n-heads 4; give model.d-head"),
+        ("[task]\noperation = 'ad'", "task.operation: input should be 'add', 'subtract'"),
+        ("[task", "is not valid TOML"),
+        ("[task]\np = 7\np = 8", "is not valid TOML"),
+        ("\xff", "is not valid TOML"),
+    ],
+)
+def test_a_file_of_fields_that_cannot_be(text: str, expected: str, refused: Refused):
+    Path("bad.toml").write_bytes(text.encode("latin-1"))
+    complaint = refused("train", "--config", "bad.toml")
+    assert complaint.startswith("bad.toml")
+    assert expected in complaint
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("trian", "unknown command 'trian'; did you mean 'train'?"),
+        ("resume", "interp resume needs RUN; see interp resume --help"),
+        ("plot", "interp plot needs RUN and NAME; see interp plot --help"),
+        ("plot run learning_curve", "unknown analysis 'learning_curve'; did you mean 'learning_curves'?"),
+        ("plot run learning_curves -o figure.gif", "figure.gif ends in '.gif'; a figure is written as .html, .json, .png, .svg or .pdf"),
+        ("plot run learning_curves -o figure", "figure ends in 'nothing'; a figure is written as .html, .json, .png, .svg or .pdf"),
+        ("analyze run weigth_norms", "unknown analysis 'weigth_norms'; did you mean 'weight_norms'?"),
+        ("analyze run --jsn", "unknown option --jsn; did you mean --json?"),
+        ("thin run", "interp thin needs --keep-every INT; see interp thin --help"),
+        ("thin run --keep-evry 2", "unknown option --keep-evry; did you mean --keep-every?"),
+        ("thin run --keep-every 0", "--keep-every must be at least 1, got 0"),
+        ("list nowhere", "there is no folder nowhere"),
+        ("resume run", "run is complete: it has reached step 20"),
+        ("verify run other", "unexpected 'other'; see interp verify --help"),
+    ],
+)
+def test_a_command_that_cannot_be(arguments: str, expected: str, refused: Refused):
+    assert refused(*arguments.split()) == expected
+
+
+# ---- runs that are none, or damaged ------------------------------------------------------------------------------------
+
+READING = (["info"], ["verify"], ["analyze"], ["plot", "learning_curves"], ["report"], ["resume"], ["thin", "--keep-every=10"])
+COMPUTING = READING[1:5]
+
+
+@pytest.mark.parametrize("command", READING, ids=lambda command: command[0])
+def test_a_folder_that_is_no_run(command: list[str], refused: Refused):
+    Path("foreign").mkdir()
+    Path("foreign/model.pt").write_text("weights of somebody")
+    name, *rest = command
+    assert refused(name, "nowhere", *rest) == "there is no run at nowhere; `interp list` shows those under a folder"
+    assert refused(name, "foreign", *rest) == "foreign is not a run: it has no run.json"
+    assert refused(name, "foreign/model.pt", *rest) == "there is no run at foreign/model.pt; `interp list` shows those under a folder"
+
+
+@pytest.mark.parametrize("command", READING, ids=lambda command: command[0])
+def test_a_format_of_the_future(command: list[str], refused: Refused):
+    info = json.loads(Path("run/run.json").read_text())
+    Path("run/run.json").write_text(json.dumps(info | {"format": 2}))
+    assert refused(command[0], "run", *command[1:]) == "run/run.json has format version 2; this version of interp reads 1"
+
+
+def damage(kind: str) -> str:
+    """Damages the file of step 10 and returns what the complaint has to say."""
+    path, content = Path(STEP), Path(STEP).read_bytes()
+    if kind == "truncated":
+        path.write_bytes(content[:-100])
+        return f"is damaged: it should have {len(content)} bytes, and has {len(content) - 100}"
+    if kind == "empty":
+        path.write_bytes(b"")
+        return "is damaged: not a safetensors file"
+    if kind == "missing":
+        path.unlink()
+        return "is missing"
+    if kind == "pickle":
+        torch.save(safetensors.torch.load(content), path)
+        return "is a pickle (torch.save), not safetensors; nothing is unpickled here"
+    if kind == "another step":
+        shutil.copy("run/steps/step_000000005.safetensors", path)
+        return "holds step 000000005"
+    if kind == "another shape":
+        text = content.replace(b'"shape":[8,8]', b'"shape":[64]')
+        assert text != content
+        path.write_bytes(text[:8] + text[8:].replace(b"}}", b"}}" + b" " * (len(content) - len(text)), 1))
+        return "has shape [64], expected [8, 8]"
+    place = random.Random(kind).randrange(len(content) - 4 * 8 * 7, len(content))  # "altered …": one bit of the last tensor
+    path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    return "was altered: its weights have digest"
+
+
+@pytest.mark.parametrize("kind", ["truncated", "empty", "missing", "pickle", "another step", "another shape", "altered 1", "altered 2"])
+@pytest.mark.parametrize("command", COMPUTING, ids=lambda command: command[0])
+def test_a_damaged_checkpoint(command: list[str], kind: str, refused: Refused):
+    expected = damage(kind)
+    if command[0] == "plot":
+        command = ["plot", "weight_norms"]
+    complaint = refused(command[0], "run", *command[1:])
+    assert "step_000000010.safetensors" in complaint or "step 10" in complaint
+    assert expected in complaint
+
+
+@pytest.mark.parametrize("name", ["run.json", "split.safetensors", "metrics.jsonl"])
+@pytest.mark.parametrize("command", READING, ids=lambda command: command[0])
+def test_other_files_that_are_damaged(command: list[str], name: str, refused: Refused):
+    content = Path("run", name).read_bytes()
+    Path("run", name).write_bytes(content[: len(content) // 3] + b"#" + content[len(content) // 3 :])
+    assert f"run/{name}" in refused(command[0], "run", *command[1:])
