@@ -82,14 +82,24 @@ def plot(result: xr.Dataset):
     steps = result.step.values
 
     def add(values: xr.DataArray, name: str, color: str, *, row: int, column: int, legend: bool = False, dash: str = "solid") -> None:
-        trace = go.Scatter(x=steps, y=values.values, name=name, line={"color": color, "width": 1.8, "dash": dash}, showlegend=legend, mode="lines")
+        trace = go.Scatter(
+            x=steps, y=values.values, name=name, line={"color": color, "width": 1.8, "dash": dash}, showlegend=legend, mode="lines"
+        )
         trace.update(legend="legend" if row == 1 else "legend2", hovertemplate=f"{name}<br>step %{{x}}: %{{y:.4g}}<extra></extra>")
         figure.add_trace(trace, row=row, col=column)
 
     add(result.total_l2, "all weights", "#222", row=1, column=1)
     for index, name in enumerate(result.tensor.values):
         short = str(name).replace("blocks.", "").replace("attn.", "").replace("mlp.", "").replace("pos_embed.", "").split("embed.")[-1]
-        add(result.l2.sel(tensor=name), short, PALETTE[index % len(PALETTE)], row=1, column=2, legend=True, dash=("solid", "dot")[index // len(PALETTE) % 2])
+        add(
+            result.l2.sel(tensor=name),
+            short,
+            PALETTE[index % len(PALETTE)],
+            row=1,
+            column=2,
+            legend=True,
+            dash=("solid", "dot")[index // len(PALETTE) % 2],
+        )
     for column, parts in enumerate((result.embedding_l2, result.unembedding_l2), start=1):
         for part, color in zip(PARTS, (PALETTE[6], PALETTE[0], PALETTE[1]), strict=True):
             label = part if part == "constant" else f"{part} frequencies"

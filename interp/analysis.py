@@ -9,7 +9,6 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -119,10 +118,11 @@ class _Table:
         if self.template is None:
             self._allocate(row)
         for name, array in self.arrays.items():
-            if row[name].shape != array.shape[1:]:
+            seen, expected = (f"{a.dtype} {list(a.shape)}" for a in (row[name], array[0]))
+            if seen != expected:
                 raise InputError(
-                    f"{self.analysis.name}: {name} has shape {row[name].shape} at step {checkpoint.step}, {array.shape[1:]} at others; "
-                    "an analysis must give the same shapes at every step"
+                    f"{self.analysis.name}: {name} is {seen} at step {checkpoint.step}, {expected} at others; "
+                    "an analysis must give the same types and shapes at every step"
                 )
             array[self.row[checkpoint.step]] = row[name].values
         self.known[checkpoint.step] = digests[checkpoint.step]
@@ -198,7 +198,9 @@ def _resolved(run: Run, analysis: Analysis, given: Mapping[str, Any]) -> dict[st
 def _digests(run: Run) -> dict[int, str]:
     """The digest of the weights of every step, from metrics.jsonl where it stands there."""
     logged = {row["step"]: row["weights"] for row in run.rows if "weights" in row}
-    return {step: logged[step] if step in logged else weights_digest(run[step].weights) for step in run.steps}
+    # A recorded checkpoint that is not there stays in the list: reading it will say that it is missing.
+    steps = sorted({*run.steps, *(logged.keys() - run.thinned)})
+    return {step: logged[step] if step in logged else weights_digest(run[step].weights) for step in steps}
 
 
 def _provenance(analysis: Analysis, parameters: Mapping[str, Any], run_hash: str) -> dict[str, str]:
@@ -225,10 +227,10 @@ def result_path(run: Run, name: str) -> Path:
 def _load(path: Path, identity: str) -> xr.Dataset | None:
     """The stored result, unless it is absent, unreadable or computed from something else."""
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError, IndexError), open(path, "rb") as file:
-        stored = xr.load_dataset(BytesIO(file.read()), engine="scipy")
+        stored = xr.load_dataset(file, engine="scipy")
         if stored.attrs.get("identity") == identity:
             # NetCDF gives strings back as objects; what is read shall be what was written.
-            return stored.assign_coords({name: value.astype(str) for name, value in stored.coords.items() if value.dtype == object})
+            return stored.assign({name: stored[name].astype(str) for name in stored.variables if stored[name].dtype == object})
     return None
 
 
@@ -237,4 +239,5 @@ def _save(path: Path, result: xr.Dataset) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot write {path.parent}: {error.strerror}") from None
-    write_atomically(path, bytes(result.to_netcdf(engine="scipy")))
+    # Straight to the file: through a buffer in memory it would be there three times.
+    write_atomically(path, lambda temporary: result.to_netcdf(temporary, engine="scipy"))

@@ -32,6 +32,7 @@ def kinks(steps: Num[np.ndarray, " point"], values: Num[np.ndarray, " point"], c
     leave more than a quarter of the variance unexplained.
     """
     from ruptures import Dynp
+    from ruptures.costs import CostCLinear
 
     inside = np.isfinite(values) & (steps >= start) & (steps <= end)
     if inside.sum() < FEWEST_POINTS or np.ptp(values[inside]) == 0:
@@ -39,12 +40,13 @@ def kinks(steps: Num[np.ndarray, " point"], values: Num[np.ndarray, " point"], c
     steps, values = steps[inside].astype(np.float64), values[inside]
     grid = np.linspace(steps[0], steps[-1], GRID)
     resampled = np.interp(grid, steps, values)
-    resampled = (resampled - resampled.mean()) / resampled.std()
-    search = Dynp("clinear", min_size=_SHORTEST, jump=1).fit(resampled[:, None])
+    resampled = (resampled - np.mean(resampled)) / np.std(resampled)
+    cost = CostCLinear()
+    search = Dynp(custom_cost=cost, min_size=_SHORTEST, jump=1).fit(resampled[:, None])
     edges = [0, *search.predict(count)]
 
-    def error(start: int, end: int) -> float:
-        return float(search.cost.error(start, end))
+    def error(left: int, right: int) -> float:
+        return float(cost.error(left, right))
 
     least = sum(map(error, edges[:-1], edges[1:]))
     if least > WORST_FIT * GRID:

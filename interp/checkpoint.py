@@ -129,7 +129,7 @@ class Checkpoint:
     @cached_property
     def key_mask(self) -> Bool[Tensor, " K"]:
         """Which of the frequencies 1 … K are key, by the rule of `interp.key_frequencies`."""
-        return key_frequencies.is_key(self.output_norms, self.logit_shares)
+        return key_frequencies.is_key(self.output_norms, self.logit_shares, self.task.coordinates.order)
 
     @property
     def key_frequencies(self) -> list[int]:

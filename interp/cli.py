@@ -11,6 +11,7 @@ COMMANDS = {
     "info": "what a run is: task, model, training, checkpoints, versions",
     "verify": "recompute digests, shapes and stored losses of a run",
     "analyze": "run analyses over all checkpoints; print, JSON or CSV",
+    "explain": "what happened in a run, and by which circuit, with the evidence for and against",
     "plot": "the figure of one analysis, as html, png, svg, pdf or json",
     "report": "one self-contained HTML page about a run",
     "thin": "remove checkpoints to save disk space",

@@ -47,10 +47,11 @@ class Train:
 
     def run(self) -> int:
         from interp.progress import training_progress
-        from interp.running import megabytes, run_experiment, size_on_disk
+        from interp.running import check_room, megabytes, run_experiment, size_on_disk
 
         experiment = Experiment(self.task, self.model, self.training)
         out = self.out or _fresh_folder(experiment)
+        check_room(out, experiment)  # before the steps to keep are listed, which can be too many
         n_kept, size = len(experiment.training.kept_steps()), megabytes(size_on_disk(experiment))
         headline = f"training {out}: {experiment.training.steps:,} steps, {n_kept:,} checkpoints, about {size}"
         with training_progress(experiment, headline) as report:
@@ -104,8 +105,7 @@ class Info:
         from interp.listing import describe
         from interp.store import open_run
 
-        for line in describe(open_run(self.path)):
-            print(line)
+        print("\n".join(describe(open_run(self.path))))
         return 0
 
 
@@ -145,6 +145,7 @@ class Analyze:
 
     def run(self) -> int:
         from interp.analysis import analyze, find
+        from interp.listing import readable
         from interp.progress import walk
         from interp.store import open_run
         from interp.tables import write_tables
@@ -159,7 +160,28 @@ class Analyze:
         for name, summary in summaries.items():
             print(f"{name}: {find(name).title}")
             for key, value in summary.items():
-                print(f"  {key.replace('_', ' ')}: {_readable(value)}")
+                print(f"  {key.replace('_', ' ')}: {readable(value)}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Explain:
+    """What happened in a run, and by which circuit, with the evidence for and against."""
+
+    path: RunPath
+    """The folder of the run."""
+    step: int | None = None
+    """The checkpoint to explain; by default the last."""
+    json: bool = False
+    """Print the numbers as one JSON object (docs/guide.md says what they are)."""
+
+    def run(self) -> int:
+        from interp.explain import explain
+        from interp.progress import walk
+        from interp.store import open_run
+
+        explanation = explain(open_run(self.path), self.step, progress=walk)
+        print(json.dumps(explanation.numbers, indent=2, allow_nan=False) if self.json else explanation)
         return 0
 
 
@@ -254,7 +276,7 @@ class Presets:
 
 
 _COMMANDS: dict[str, type] = {
-    kind.__name__.lower(): kind for kind in (Train, Resume, List, Info, Verify, Analyze, Plot, Report, Thin, Analyses, Presets)
+    kind.__name__.lower(): kind for kind in (Train, Resume, List, Info, Verify, Analyze, Explain, Plot, Report, Thin, Analyses, Presets)
 }
 
 
@@ -275,15 +297,3 @@ def _fresh_folder(experiment: Experiment) -> Path:
         folder = Path("checkpoints") / f"{name}-{number}"
         number += 1
     return folder
-
-
-def _readable(value: object) -> str:
-    if value is None:
-        return "unknown"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, dict):
-        return ", ".join(f"{key}: {_readable(entry)}" for key, entry in value.items()) or "none"
-    if isinstance(value, list):
-        return ", ".join(map(_readable, value)) or "none"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

@@ -3,6 +3,7 @@
 import difflib
 import math
 from collections.abc import Iterable
+from numbers import Integral
 
 
 class InputError(ValueError):
@@ -12,8 +13,9 @@ class InputError(ValueError):
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     """The error for a name that does not exist, with the nearest name that does."""
     known = list(known)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
+    spelled = {candidate.lower(): candidate for candidate in known}
+    near = difflib.get_close_matches(name.lower(), spelled, n=1, cutoff=0.5)
+    hint = f"did you mean {spelled[near[0]]!r}?" if near else f"known: {', '.join(known)}"
     return InputError(f"unknown {kind} {name!r}; {hint}")
 
 
@@ -25,8 +27,8 @@ def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
 
 
 def check_integer(name: str, value: object, minimum: int, maximum: int | None = None) -> None:
-    """Raises InputError unless `value` is an integer (no bool) with minimum ≤ value ≤ maximum."""
-    if isinstance(value, bool) or not isinstance(value, int):
+    """Raises InputError unless `value` is an integer (numpy's too, no bool) with minimum ≤ value ≤ maximum."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
         raise InputError(f"{name} must be an integer, got {value!r}")
     if value < minimum:
         raise InputError(f"{name} must be at least {minimum}, got {value}")

@@ -174,9 +174,9 @@ def section_from_dict(section: str, values: Mapping[str, Any], base: Any = None)
         field_name = name.replace("-", "_")
         if field_name not in types:
             raise unknown_name(f"field in [{section}]", name, sorted(map(flag, types)))
-        value = tuple(value) if isinstance(value, list) else value
+        as_field = tuple(value) if isinstance(value, list) else value
         try:
-            given[field_name] = TypeAdapter(types[field_name]).validate_python(value, strict=True)
+            given[field_name] = TypeAdapter(types[field_name]).validate_python(as_field, strict=True)
         except ValidationError as error:
             raise InputError(f"{section}.{flag(field_name)}: {error.errors()[0]['msg'].lower()}, got {value!r}") from None
     return replace(base, **given) if base is not None else kind(**given)

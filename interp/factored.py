@@ -27,7 +27,6 @@ from interp.activations import activate, backward
 from interp.experiment import ModelConfig
 from interp.weights import Weights
 
-
 NAMES = (
     "embed.W_E",
     "pos_embed.W_pos",

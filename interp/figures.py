@@ -33,7 +33,9 @@ def new_figure(title: str, *, x: str, y: str, reference: str = "", height: int =
     return figure
 
 
-def new_panels(title: str, panels: Sequence[str], *, columns: int = 2, reference: str = "", row_height: int = 300, **spacing: Any) -> "go.Figure":
+def new_panels(
+    title: str, panels: Sequence[str], *, columns: int = 2, reference: str = "", row_height: int = 300, **spacing: Any
+) -> "go.Figure":
     """A grid of panels in the project's template, filled row by row; `spacing` goes to plotly's make_subplots."""
     from plotly.subplots import make_subplots
 

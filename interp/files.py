@@ -7,7 +7,7 @@ import math
 import os
 import shutil
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from io import FileIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,16 +23,19 @@ from interp.errors import InputError
 _ITEM_SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes | Callable[[Path], object]) -> None:
     """Write under a temporary name, fsync, rename, fsync the folder: a reader sees the old file or the new one, never a torn one.
 
-    Raises InputError when the disk is full or the folder cannot be written to; then no trace is left.
+    `content` is the bytes, or what writes them to the path it is given. Raises InputError when the disk is full or the folder cannot
+    be written to; then no trace is left.
     """
     temporary = temporary_beside(path)
     try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
+        if isinstance(content, bytes):
+            temporary.write_bytes(content)
+        else:
+            content(temporary)
+        with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.rename(temporary, path)
         sync_folder(path.parent)
@@ -119,9 +122,15 @@ def reason(error: OSError) -> str:
 
 def tensor_bytes(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> bytes:
     """A safetensors file. All metadata is one key, `interp`, of sorted JSON: several keys would come out in random order."""
-    # Copies, because safetensors refuses tensors that share memory, as a user's tied weights do.
-    copies = {name: tensor.detach().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
-    return safetensors.torch.save(copies, {"interp": json.dumps(header, sort_keys=True)})
+    separate: dict[str, Tensor] = {}
+    memories = set()
+    for name, tensor in tensors.items():
+        contiguous = tensor.detach().contiguous()
+        memory = contiguous.untyped_storage().data_ptr()
+        # safetensors refuses tensors that share memory, as a user's tied weights do.
+        separate[name] = contiguous.clone() if memory in memories else contiguous
+        memories.add(memory)
+    return safetensors.torch.save(separate, {"interp": json.dumps(header, sort_keys=True)})
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

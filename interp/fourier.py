@@ -97,7 +97,7 @@ def sum_coefficients(grid: Float[Tensor, "n n ..."]) -> Float[Tensor, "K 2 ..."]
 def gini(values: Float[Tensor, "n ..."]) -> Float[Tensor, "..."]:
     """Gini coefficient along the first axis: 0 for equal values, near 1 when one value holds everything, NaN when all are 0.
 
-        G = 1 − 2 Σ_i (x_(i)/‖x‖₁)·(n − i + ½)/n,   x_(1) ≤ … ≤ x_(n)   (Hurley & Rickard 2009, arXiv:0811.4706)
+    G = 1 − 2 Σ_i (x_(i)/‖x‖₁)·(n − i + ½)/n,   x_(1) ≤ … ≤ x_(n)   (Hurley & Rickard 2009, arXiv:0811.4706)
     """
     n = values.shape[0]
     ordered = values.abs().sort(0).values

@@ -1,6 +1,6 @@
 """The rule by which a frequency is key.
 
-Frequency k is key when both hold:
+Frequency k is key when both hold (for n < 15 the second threshold is higher: `share_threshold`):
 
     ‖F_k W_L‖ ≥ ¼ max_j ‖F_j W_L‖         (the neurons' map to the logits, W_L = W_out W_U, speaks in it)
     ‖P_k L_c‖² / ‖L_c‖² ≥ 0.02            (the logits, centred over classes, carry it in cos, sin w_k(a+b))
@@ -11,6 +11,8 @@ on a memorizing network, a quarter of the maximum calls nearly every frequency k
 All functions take weights and logits in phase coordinates (`task.coordinates`).
 """
 
+import math
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -20,6 +22,15 @@ from interp.task import Phase
 
 NORM_THRESHOLD = 0.25
 SHARE_THRESHOLD = 0.02
+
+
+def share_threshold(n: int) -> float:
+    """The share of logit power from which on a frequency can be key: 2 %, and for small n what chance alone reaches.
+
+    Of centred logits without structure P_k holds 2/n² on average, with a standard deviation of 1/√(n−1) of that (n − 1 independent
+    classes, two directions each); four standard deviations above lie below 2 % from n = 15 on. At n = 2 nothing can be told.
+    """
+    return max(SHARE_THRESHOLD, 2 / n**2 * (1 + 4 / math.sqrt(n - 1))) if n > 1 else 1.0
 
 
 def in_phase(table: Float[Tensor, "p p ..."], phase: Phase) -> Float[Tensor, "n n ..."]:
@@ -48,9 +59,9 @@ def logit_shares(logits: Float[Tensor, "n n n"]) -> Float[Tensor, " K"]:
     return power / total if total > floor else torch.zeros_like(power)
 
 
-def is_key(norms: Float[Tensor, " K"], shares: Float[Tensor, " K"]) -> Bool[Tensor, " K"]:
-    """The rule, for frequencies 1 … K (entry k − 1)."""
-    return (norms >= NORM_THRESHOLD * norms.max()) & (shares >= SHARE_THRESHOLD)
+def is_key(norms: Float[Tensor, " K"], shares: Float[Tensor, " K"], n: int) -> Bool[Tensor, " K"]:
+    """The rule, for frequencies 1 … K (entry k − 1) of Z_n."""
+    return (norms >= NORM_THRESHOLD * norms.max()) & (shares >= share_threshold(n))
 
 
 def frequencies_of(mask: Bool[Tensor, " K"]) -> list[int]:

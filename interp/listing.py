@@ -65,3 +65,16 @@ def _progress(run: Run) -> str:
 
 def _fields(values: dict[str, Any]) -> str:
     return ", ".join(f"{name.replace('_', '-')} {value}" for name, value in values.items() if value not in (None, []))
+
+
+def readable(value: object) -> str:
+    """A value of a summary in words."""
+    if value is None:
+        return "unknown"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {readable(entry)}" for key, entry in value.items()) or "none"
+    if isinstance(value, list):
+        return ", ".join(map(readable, value)) or "none"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

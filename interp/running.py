@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -31,9 +32,12 @@ class InterruptedTrainingError(KeyboardInterrupt):
 
 
 def size_on_disk(experiment: Experiment) -> int:
-    """About how many bytes the run's checkpoints will take."""
+    """About how many bytes the run's checkpoints will take; counted, not listed: a slip of the finger can ask for a thousand million."""
+    training = experiment.training
+    n_kept = 2 + training.steps // (training.checkpoint_every or training.steps + 1)
+    n_kept += min(training.checkpoint_log or 0, training.steps) + len(training.checkpoint_steps)
     per_checkpoint = _weight_bytes(experiment) + 2048
-    return per_checkpoint * (len(experiment.training.kept_steps()) + 3)  # and the state: weights and two moments
+    return per_checkpoint * (n_kept + 3)  # and the state: weights and two moments
 
 
 def run_experiment(experiment: Experiment, out: str | Path, *, overwrite: bool = False, report: Report = lambda snapshot: None) -> Run:
@@ -43,7 +47,7 @@ def run_experiment(experiment: Experiment, out: str | Path, *, overwrite: bool =
     InterruptedTrainingError after Ctrl-C or SIGTERM; in the last two cases everything up to then is kept.
     """
     out = Path(out)
-    _check_room(out, experiment)
+    check_room(out, experiment)
     with RunWriter.create(out, experiment.task, experiment.model, experiment.training, overwrite=overwrite) as writer:
         return _drive(writer, experiment, None, report)
 
@@ -100,9 +104,11 @@ def _signals_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _check_room(out: Path, experiment: Experiment) -> None:
+def check_room(out: Path, experiment: Experiment) -> None:
     """Raises InputError, before anything is written, for what this machine cannot hold."""
     folder = next(parent for parent in (out, *out.absolute().parents) if os.path.exists(parent))
+    if not os.path.isdir(folder):
+        raise InputError(f"cannot write to {out}: {folder} is a file")
     needed, free = size_on_disk(experiment), shutil.disk_usage(folder).free
     if needed > free:
         raise InputError(
@@ -114,8 +120,8 @@ def _check_room(out: Path, experiment: Experiment) -> None:
         raise InputError(
             f"training needs more than {megabytes(needed)} of memory and this machine has {megabytes(memory)}; use a smaller model"
         )
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f"cannot write to {folder}: permission denied")
+    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise InputError(f"cannot write to {folder}: Permission denied")
 
 
 def _least_memory(experiment: Experiment) -> int:
@@ -125,7 +131,10 @@ def _least_memory(experiment: Experiment) -> int:
 
 
 def _weight_bytes(experiment: Experiment) -> int:
-    return 4 * sum(map(math.prod, weight_shapes(experiment.model, experiment.task.p).values()))
+    """Of one layer and all those like it: their names alone can be more than the memory holds."""
+    one, two = (replace(experiment.model, n_layers=n_layers) for n_layers in (1, 2))
+    first, both = (4 * sum(map(math.prod, weight_shapes(model, experiment.task.p).values())) for model in (one, two))
+    return first + (experiment.model.n_layers - 1) * (both - first)
 
 
 def megabytes(n_bytes: int) -> str:

@@ -74,6 +74,7 @@ class Task:
             check_integer("task.train-pairs", self.train_pairs, 1, n_defined)
         if isinstance(self.split, tuple):
             self._check_indices(self.split)
+            object.__setattr__(self, "split", tuple(map(int, self.split)))  # numpy's integers are no JSON
         else:
             check_choice("task.split", self.split, ("drawn", "unknown"))
             if self.split == "drawn" and self.train_pairs is None and self._pairs_of(self.train_fraction, n_defined) < 1:
@@ -86,7 +87,9 @@ class Task:
             check_integer("task.split: each index a·p + b", index, 0, self.p**2 - 1)
             if not self.defined[index]:
                 a, b = divmod(index, self.p)
-                raise InputError(f"task.split contains the pair ({a}, {b}), for which {self.operation} is not defined: {b} is no unit modulo {self.p}")
+                raise InputError(
+                    f"task.split contains the pair ({a}, {b}), for which {self.operation} is not defined: {b} is no unit modulo {self.p}"
+                )
         if len(set(indices)) != len(indices):
             raise InputError("task.split names a pair twice")
 

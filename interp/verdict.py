@@ -10,6 +10,7 @@ import math
 import numpy as np
 from jaxtyping import Float, Int
 
+VERDICTS = ("grokking", "comprehension", "memorization", "confusion", "collapse", "unknown")
 LEVEL = 0.99
 DELAY_FACTOR, DELAY_INTERVALS = 3, 3
 FIXED_GAP_LEVEL, FIXED_GAP = 0.9, 1000

@@ -1,16 +1,11 @@
-"""What a person can get wrong, and what can go wrong with a disk: one line, exit code 2, nothing written, never a traceback."""
+"""What a person can get wrong, and damaged runs: one line, exit code 2, nothing written, never a traceback."""
 
-import contextlib
-import errno
+import io
 import json
-import os
-import random
 import re
-import resource
 import shutil
-import tempfile
-from collections import namedtuple
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,8 +13,6 @@ import safetensors.torch
 import torch
 
 from interp.cli import main
-from interp.store import open_run
-from interp.writer import RunWriter
 
 TINY = (
     *("--task.p", "7", "--task.train-fraction", "0.5"),
@@ -48,11 +41,11 @@ def run(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 def refused(run: Path, capfd: pytest.CaptureFixture[str]) -> Refused:
     """The one line with which a command is refused, having printed and written nothing."""
 
-    def refused(*arguments: str) -> str:
-        before = contents()
+    def refused(*arguments: str, but: str = "") -> str:
+        before = contents(but)
         assert main(arguments) == 2
         out, err = capfd.readouterr()
-        assert contents() == before
+        assert contents(but) == before
         assert out == ""
         assert re.fullmatch(r"interp: .+\n", err), err
         return err.removeprefix("interp: ").removesuffix("\n")
@@ -61,9 +54,10 @@ def refused(run: Path, capfd: pytest.CaptureFixture[str]) -> Refused:
     return refused
 
 
-def contents() -> dict[str, bytes | None]:
-    """All that is in the folder we stand in."""
-    return {str(path): path.read_bytes() if path.is_file() else None for path in sorted(Path().rglob("*"))}
+def contents(but: str = "") -> dict[str, bytes | None]:
+    """All that is in the folder we stand in, but for one folder."""
+    paths = (path for path in sorted(Path().rglob("*")) if not but or not path.is_relative_to(but))
+    return {str(path): path.read_bytes() if path.is_file() else None for path in paths}
 
 
 # ---- options and files of options --------------------------------------------------------------------------------------
@@ -118,11 +112,11 @@ def contents() -> dict[str, bytes | None]:
         ("--config run", "cannot read the configuration run: Is a directory"),
         ("--out run", "run already exists; choose another --out, or give --overwrite to replace it"),
         ("--out run/steps --overwrite", "run/steps is not a run, so it is not overwritten"),
-        ("--out run/run.json/x", "cannot write run/run.json/x: Not a directory"),
+        ("--out run/run.json/x", "cannot write to run/run.json/x: /…/run.json is a file"),
     ],
 )
 def test_a_training_that_cannot_be(flags: str, expected: str, refused: Refused):
-    assert refused("train", *flags.split()) == expected
+    assert refused("train", *flags.split()).replace(str(Path.cwd() / "run"), "/…") == expected
 
 
 @pytest.mark.parametrize("size", ["--model.d-model=4000000000", f"--model.d-mlp=1{'0' * 400}", f"--model.n-layers=1{'0' * 9}"])
@@ -186,8 +180,8 @@ def test_a_command_that_cannot_be(arguments: str, expected: str, refused: Refuse
 
 # ---- runs that are none, or damaged ------------------------------------------------------------------------------------
 
-READING = (["info"], ["verify"], ["analyze"], ["plot", "learning_curves"], ["report"], ["resume"], ["thin", "--keep-every=10"])
-COMPUTING = READING[1:5]
+READING = (["info"], ["verify"], ["analyze"], ["plot", "weight_norms"], ["report"], ["resume"], ["thin", "--keep-every=10"])
+COMPUTING = (["verify"], ["analyze", "weight_norms"], ["plot", "weight_norms"])
 
 
 @pytest.mark.parametrize("command", READING, ids=lambda command: command[0])
@@ -207,47 +201,71 @@ def test_a_format_of_the_future(command: list[str], refused: Refused):
     assert refused(command[0], "run", *command[1:]) == "run/run.json has format version 2; this version of interp reads 1"
 
 
-def damage(kind: str) -> str:
-    """Damages the file of step 10 and returns what the complaint has to say."""
-    path, content = Path(STEP), Path(STEP).read_bytes()
-    if kind == "truncated":
-        path.write_bytes(content[:-100])
-        return f"is damaged: it should have {len(content)} bytes, and has {len(content) - 100}"
-    if kind == "empty":
-        path.write_bytes(b"")
-        return "is damaged: not a safetensors file"
-    if kind == "missing":
-        path.unlink()
-        return "is missing"
-    if kind == "pickle":
-        torch.save(safetensors.torch.load(content), path)
-        return "is a pickle (torch.save), not safetensors; nothing is unpickled here"
-    if kind == "another step":
-        shutil.copy("run/steps/step_000000005.safetensors", path)
-        return "holds step 000000005"
-    if kind == "another shape":
-        text = content.replace(b'"shape":[8,8]', b'"shape":[64]')
-        assert text != content
-        path.write_bytes(text[:8] + text[8:].replace(b"}}", b"}}" + b" " * (len(content) - len(text)), 1))
-        return "has shape [64], expected [8, 8]"
-    place = random.Random(kind).randrange(len(content) - 4 * 8 * 7, len(content))  # "altered …": one bit of the last tensor
-    path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
-    return "was altered: its weights have digest"
+def flipped(content: bytes, place: float) -> bytes:
+    """One bit of the weights is another; `place` is between 0 and 1."""
+    start = 8 + int.from_bytes(content[:8], "little")
+    byte = start + int(place * (len(content) - start))
+    return content[:byte] + bytes([content[byte] ^ 1]) + content[byte + 1 :]
 
 
-@pytest.mark.parametrize("kind", ["truncated", "empty", "missing", "pickle", "another step", "another shape", "altered 1", "altered 2"])
+def pickled(content: bytes) -> bytes:
+    file = io.BytesIO()
+    torch.save(safetensors.torch.load(content), file)
+    return file.getvalue()
+
+
+def of_the_step_before(content: bytes) -> bytes:
+    return Path("run/steps/step_000000005.safetensors").read_bytes()
+
+
+def flattened(content: bytes) -> bytes:
+    """W_in has the same numbers in another shape; the header is as long as before."""
+    return content.replace(b'"shape":[8,8]', b'"shape":[64] ', 1)
+
+
+DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "truncated": (lambda content: content[:-100], r"is damaged: it should have \d+ bytes, and has \d+"),
+    "longer": (lambda content: content + b"x", r"is damaged: it should have \d+ bytes, and has \d+"),
+    "empty": (lambda content: b"", "is damaged: not a safetensors file"),
+    "pickle": (pickled, r"is a pickle \(torch.save\), not safetensors; nothing is unpickled here"),
+    "another step": (of_the_step_before, "holds step 000000005 .*, expected step 000000010"),
+    "another shape": (flattened, r"has shape \[64\], expected \[8, 8\]"),
+    **{f"altered at {place:.0%}": (partial(flipped, place=place), "was altered: its weights have digest") for place in (0, 0.33, 0.9999)},
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
 @pytest.mark.parametrize("command", COMPUTING, ids=lambda command: command[0])
 def test_a_damaged_checkpoint(command: list[str], kind: str, refused: Refused):
-    expected = damage(kind)
-    if command[0] == "plot":
-        command = ["plot", "weight_norms"]
-    complaint = refused(command[0], "run", *command[1:])
-    assert "step_000000010.safetensors" in complaint or "step 10" in complaint
-    assert expected in complaint
+    change, expected = DAMAGES[kind]
+    Path(STEP).write_bytes(change(Path(STEP).read_bytes()))
+    # What was computed from the sound checkpoints before it is kept, as after an interruption.
+    complaint = refused(command[0], "run", *command[1:], but="run/results")
+    assert re.match(rf"{STEP}.* {expected}", complaint)
+
+
+@pytest.mark.parametrize("command", COMPUTING, ids=lambda command: command[0])
+def test_a_missing_checkpoint(command: list[str], refused: Refused):
+    Path(STEP).unlink()
+    complaint = refused(command[0], "run", *command[1:], but="run/results")
+    assert re.fullmatch(rf"(run: the checkpoint of step 10|{STEP}) is missing, though metrics.jsonl records it", complaint)
+
+
+def test_no_report_is_made_of_a_damaged_run(refused: Refused):
+    Path(STEP).write_bytes(flipped(Path(STEP).read_bytes(), 0.5))
+    assert f"{STEP} was altered" in refused("report", "run", but="run/results")
+
+
+def test_a_run_is_not_resumed_from_a_damaged_state(run: Path, refused: Refused):
+    lines = Path("run/metrics.jsonl").read_text().splitlines(keepends=True)
+    Path("run/metrics.jsonl").write_text("".join(lines[:-1]))  # a run that was killed just before its end
+    state = Path("run/state/step_000000020.safetensors")
+    state.write_bytes(state.read_bytes()[:-1])
+    assert f"{state} is damaged" in refused("resume", "run")
 
 
 @pytest.mark.parametrize("name", ["run.json", "split.safetensors", "metrics.jsonl"])
-@pytest.mark.parametrize("command", READING, ids=lambda command: command[0])
+@pytest.mark.parametrize("command", READING[:-1], ids=lambda command: command[0])
 def test_other_files_that_are_damaged(command: list[str], name: str, refused: Refused):
     content = Path("run", name).read_bytes()
     Path("run", name).write_bytes(content[: len(content) // 3] + b"#" + content[len(content) // 3 :])

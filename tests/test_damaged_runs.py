@@ -257,7 +257,7 @@ def test_whatever_becomes_of_a_file_only_an_input_error_comes_out(name: str, pat
     generator = random.Random(name)
     original = (path / name).read_bytes()
     noticed = 0
-    for _ in range(80):
+    for _ in range(60):
         (path / name).write_bytes(mutated(original, generator))
         found = outcomes(path)
         messages = [message for message in found.values() if message is not None]
@@ -265,4 +265,4 @@ def test_whatever_becomes_of_a_file_only_an_input_error_comes_out(name: str, pat
         noticed += bool(messages)
         if name == STEP_10 and found["run[10]"] is None:  # then it was no change
             assert all(torch.equal(weight, weights_of(10)[key]) for key, weight in open_run(path)[10].weights.items())
-    assert noticed > 40
+    assert noticed > 30

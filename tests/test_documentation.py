@@ -11,7 +11,7 @@ from interp.cli import main
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md"))]
-SMALL = "--training.steps 20 --model.d-model 8 --model.d-mlp 16 --model.n-heads 2".split()
+SMALL = ["--training.steps", "20", "--model.d-model", "8", "--model.d-mlp", "16", "--model.n-heads", "2"]
 
 
 def blocks(page: str, language: str) -> list[str]:

@@ -1,86 +1,130 @@
-"""Verdicts follow their definitions, and every number of the story is one of the summaries."""
+"""The explanation says what the results say, at every checkpoint, and shows what speaks against it."""
+
+import json
+from dataclasses import replace
 
 import pytest
+import torch
 
-from interp.explain import VERDICTS, tell, verdict
+import interp
+from interp.analysis import analyze
+from interp.explain import EVIDENCE, VERDICTS, Explanation, explain, explanation_of, state_of
+from interp.weights import initial_weights
 
-CURVES = {
-    "memorized_at": 100,
-    "generalized_at": 900,
-    "generalized_at_sustained": 950,
-    "unmirrored_generalized_at": 975,
-    "logging_interval": 25,
-    "lowest_test_accuracy_since": 0.9951,
-    "last_step": 3000,
-    "final_train_loss": 1e-7,
-    "final_test_loss": 2e-6,
-    "final_train_accuracy": 1.0,
-    "final_test_accuracy": 0.998,
-    "highest_test_loss": 9.4,
-    "highest_test_loss_at": 100,
-    "overfits_at_the_end": False,
-}
-OTHERS = {
-    "embedding_spectrum": {
-        "step": 3000,
-        "key_frequencies": [3, 11],
-        "logit_shares": {"3": 0.6, "11": 0.35},
-        "key_frequencies_by_neurons": [3, 11, 17],
-        "only_by_weights_and_logits": [],
-        "only_by_neurons": [17],
-        "gini_embedding": 0.6,
-        "gini_output": 0.7,
+SCHEMA = {
+    "run": {"verdict", "memorized_at", "generalized_at", "generalized_at_sustained", "phases"},
+    "checkpoint": {
+        "step",
+        "state",
+        "loss",
+        "accuracy",
+        "restricted_loss",
+        "excluded_loss",
+        "key_frequencies",
+        "periodic_neurons",
+        "neurons",
+        "calibrated_periodic_neurons",
+        "l2_norm",
+        "gini_embedding",
+        "gini_output",
+        "circuit",
     },
-    "neuron_periodicity": {"step": 3000, "neurons": 128, "periodic_neurons": 121},
-    "weight_norms": {"first_l2": 21.4, "highest_l2": 31.3, "highest_l2_at": 100, "last_l2": 22.6},
 }
+
+
+@pytest.fixture(scope="module")
+def reference() -> interp.Run:
+    return interp.open_run(interp.reference_path())
+
+
+@pytest.fixture(scope="module")
+def grokked(reference) -> Explanation:
+    return explain(reference)
+
+
+def test_the_numbers_are_strict_json_of_the_documented_form(grokked):
+    numbers = json.loads(json.dumps(grokked.numbers, allow_nan=False))
+    assert {name: set(part) for name, part in numbers.items()} == SCHEMA
+    for name in ("loss", "accuracy", "restricted_loss", "excluded_loss"):
+        assert set(numbers["checkpoint"][name]) == {"all", "train", "test"}
+    assert all(set(phase) == {"name", "start", "end", "interval"} for phase in numbers["run"]["phases"])
+
+
+def test_the_numbers_are_those_of_the_checkpoint(reference, grokked):
+    last, checkpoint = reference.last, grokked.numbers["checkpoint"]
+    assert [entry["frequency"] for entry in checkpoint["key_frequencies"]] == last.key_frequencies
+    for split in ("all", "train", "test"):
+        assert checkpoint["loss"][split] == pytest.approx(last.loss(split), rel=1e-5)
+        assert checkpoint["accuracy"][split] == pytest.approx(last.accuracy(split), abs=1e-12)
+    norm = torch.cat([weight.flatten() for weight in last.weights.values()]).double().norm().item()
+    assert checkpoint["l2_norm"] == pytest.approx(norm, rel=1e-12)
+    assert checkpoint["periodic_neurons"] == 121
+    assert checkpoint["excluded_loss"]["train"] > 1000 * checkpoint["restricted_loss"]["train"]
+
+
+def test_the_states_of_a_run_follow_one_another(reference):
+    states = [explain(reference, step).numbers["checkpoint"]["state"] for step in (0, 46, 400, 1000, 3000)]
+    assert states[0] == "untrained"
+    assert states[2:] == ["in transition", "generalizing", "generalizing"]
+    order = ["untrained", "memorizing", "in transition", "generalizing"]
+    assert [order.index(state) for state in states] == sorted(order.index(state) for state in states)
+
+
+def test_it_tells_the_story_and_what_speaks_against_it(grokked):
+    text = " ".join(str(grokked).split())
+    for part in ("It grokked", "step 950", "9.5 times", "121 of 128", "3 (20%), 11 (12%), 12 (67%)", "fixed gap"):
+        assert part in text, part
+    assert "None" not in text
+
+
+def test_a_step_that_was_not_saved_is_named_with_the_nearest(reference):
+    with pytest.raises(interp.InputError, match="no checkpoint of step 401; the nearest is 400"):
+        explain(reference, 401)
+
+
+def test_evidence_that_is_missing_is_named(reference):
+    with pytest.raises(interp.InputError, match="calibration, clock_pizza"):
+        explanation_of(analyze(reference, EVIDENCE[2:]))
+
+
+def test_without_a_split_and_without_a_history(reference, tmp_path):
+    task = replace(reference.task, split="unknown")
+    with interp.RunWriter.create(tmp_path / "grokked", task, reference.model) as writer:
+        writer.append(-1, reference.last.weights)
+    explanation = explain(interp.open_run(tmp_path / "grokked"))
+    assert explanation.headline == VERDICTS["unknown"]
+    assert explanation.numbers["checkpoint"]["state"] == "generalizing"
+    assert explanation.numbers["checkpoint"]["loss"]["test"] is None
+    assert any("split is unknown" in sentence for sentence in explanation.unsaid)
+
+
+@pytest.mark.parametrize("operation", ["add", "random"])
+def test_an_untrained_network_has_no_circuit(operation, tmp_path):
+    task, model = interp.Task(p=23, operation=operation, train_fraction=0.5), interp.ModelConfig(d_model=16, d_mlp=32)
+    with interp.RunWriter.create(tmp_path / "untrained", task, model) as writer:
+        writer.append(0, initial_weights(model, task.p))
+    checkpoint = explain(interp.open_run(tmp_path / "untrained")).numbers["checkpoint"]
+    assert checkpoint["state"] == "untrained"
+    assert checkpoint["key_frequencies"] == []
+    assert checkpoint["circuit"] is None
 
 
 @pytest.mark.parametrize(
-    ("change", "expected"),
+    ("train", "test", "train_loss", "keys", "expected"),
     [
-        ({}, "grokking"),
-        ({"memorized_at": 316}, "grokking"),
-        ({"memorized_at": 317}, "comprehension"),  # 950 < 3 · 317
-        ({"memorized_at": 0, "generalized_at_sustained": 50}, "comprehension"),  # two logging intervals are no delay
-        ({"memorized_at": 0, "generalized_at_sustained": 75}, "grokking"),
-        ({"memorized_at": None}, "comprehension"),
-        ({"generalized_at_sustained": None}, "collapse"),
-        ({"generalized_at": None, "generalized_at_sustained": None}, "memorization"),
-        ({"memorized_at": None, "generalized_at": None, "generalized_at_sustained": None}, "confusion"),
-        ({"final_test_accuracy": None}, "unknown"),
-        ({"final_train_accuracy": None, "memorized_at": None}, "unknown"),
+        (1.0, 0.995, 1e-6, 3, "generalizing"),
+        (1.0, 0.995, 1e-6, 0, "generalizing"),  # by another circuit than a sparse one
+        (1.0, 0.4, 1e-3, 2, "in transition"),
+        (1.0, 0.1, 1e-3, 0, "memorizing"),
+        (0.3, 0.02, 2.0, 0, "memorizing"),
+        (0.02, 0.02, 4.6, 0, "untrained"),
+        (None, None, None, 0, "unknown"),
     ],
 )
-def test_verdict(change, expected):
-    assert verdict(CURVES | change) == expected
-
-
-@pytest.mark.parametrize("kind", VERDICTS)
-def test_every_verdict_has_a_story(kind):
-    changes = {
-        "grokking": {},
-        "comprehension": {"memorized_at": 600},
-        "memorization": {"generalized_at": None, "generalized_at_sustained": None},
-        "confusion": {"memorized_at": None, "generalized_at": None, "generalized_at_sustained": None},
-        "collapse": {"generalized_at_sustained": None},
-        "unknown": {"final_test_accuracy": None, "memorized_at": None, "generalized_at": None, "generalized_at_sustained": None},
+def test_state(train, test, train_loss, keys, expected):
+    checkpoint = {
+        "accuracy": {"all": test, "train": train, "test": test},
+        "loss": {"all": 1.0, "train": train_loss, "test": 1.0},
+        "key_frequencies": [{"frequency": k, "share": 0.3} for k in range(1, keys + 1)],
     }
-    story = tell({"learning_curves": CURVES | changes[kind], **OTHERS})
-    assert story.verdict == kind
-    assert story.headline == VERDICTS[kind]
-    assert "None" not in story.paragraph
-
-
-def test_the_story_tells_the_numbers_and_the_disagreement():
-    story = tell({"learning_curves": CURVES, **OTHERS})
-    for number in ("step 100", "step 950", "9.5 times", "99.5%", "121 of 128", "3 (60%), 11 (35%)", "name 17", "31.3"):
-        assert number in story.paragraph
-    assert {fact.label: fact.value for fact in story.facts}["key frequencies"] == "3, 11"
-
-
-def test_no_key_frequency_is_said_to_be_none():
-    spectrum = OTHERS["embedding_spectrum"] | {"key_frequencies": [], "logit_shares": {}}
-    story = tell({"learning_curves": CURVES, **OTHERS, "embedding_spectrum": spectrum})
-    assert "no frequency is key" in story.paragraph
-    assert {fact.label: fact.value for fact in story.facts}["key frequencies"] == "none"
+    assert state_of(checkpoint, 4.73) == expected

@@ -1,6 +1,7 @@
 """Files written whole or not at all, and a reader that trusts nothing a safetensors header says."""
 
 import errno
+import fcntl
 import json
 import os
 import resource
@@ -8,6 +9,7 @@ import struct
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -92,6 +94,19 @@ def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
         write_atomically(tmp_path / "folder" / "file", b"")
     with pytest.raises(InputError, match="Not a directory"):
         lock_folder(tmp_path / "folder")
+
+
+def test_a_lock_on_a_folder_that_was_replaced_meanwhile_is_none(tmp_path: Path, monkeypatch) -> None:
+    flock = fcntl.flock
+
+    def replaced_first(lock: int, how: int) -> None:
+        (tmp_path / ".lock").unlink()
+        (tmp_path / ".lock").touch()
+        flock(lock, how)
+
+    monkeypatch.setattr(fcntl, "flock", replaced_first)
+    with pytest.raises(InputError, match=f"{tmp_path} is being written by another process"):
+        lock_folder(tmp_path)
 
 
 def test_leftovers_of_the_living_stay_where_others_may_be_writing(tmp_path: Path) -> None:
@@ -214,10 +229,14 @@ HOSTILE = {
 }
 
 
+def read_one_stacked(path: Path, shape: tuple[int, ...]) -> None:
+    read_stacked([path], "x", shape)
+
+
 @pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
 def test_a_hostile_file_is_refused_by_name_and_costs_no_more_memory_than_its_size(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(content)
-    for read in (read_tensors, lambda path: read_stacked([path], "x", (2**38,))):
+    for read in (read_tensors, *(partial(read_one_stacked, shape=shape) for shape in [(1,), (2**37,), (2**38,), (2**39, 2**39, 0)])):
         tracemalloc.start()
         try:
             with pytest.raises(InputError, match=str(tmp_path / "file")) as caught:

@@ -62,6 +62,25 @@ def test_reopening_puts_away_what_a_kill_left(path: Path) -> None:
     assert [row["step"] for row in open_run(path).rows] == [0, 10, 20, 30]
 
 
+def test_what_is_written_reaches_the_disk_before_what_relies_on_it(path: Path, monkeypatch) -> None:
+    with RunWriter.reopen(path) as writer:
+        writer.save_state(snapshot_of(10))
+        fsync, rename, unlink = os.fsync, os.rename, Path.unlink
+        events: list[str] = []
+
+        def name_of(descriptor: int) -> str:
+            return Path(os.readlink(f"/proc/self/fd/{descriptor}")).name
+
+        monkeypatch.setattr(os, "fsync", lambda fd: (events.append(f"fsync {name_of(fd)}"), fsync(fd))[1])
+        monkeypatch.setattr(os, "rename", lambda old, new: (events.append(f"rename to {Path(new).name}"), rename(old, new))[1])
+        monkeypatch.setattr(Path, "unlink", lambda file, **_: events.append(f"unlink {file.name}") or unlink(file, missing_ok=True))
+        writer.save_state(snapshot_of(20))
+        monkeypatch.undo()
+    new, old, temporary = step_name(20), step_name(10), f".{step_name(20)}.{os.getpid()}.tmp"
+    order = ["fsync metrics.jsonl", f"fsync {temporary}", f"rename to {new}", "fsync state", f"unlink {temporary}", f"unlink {old}"]
+    assert events == order
+
+
 def test_a_state_comes_back_and_metrics_are_cut_back_to_it(path: Path) -> None:
     with RunWriter.reopen(path) as writer:
         writer.save_state(snapshot_of(10))
@@ -132,9 +151,10 @@ def test_an_interrupted_run_ends_with_the_same_bytes(saved: int | None, stopped:
 # Writes a run in children that are killed at random moments, and looks at what each left. Forks, because importing torch takes long.
 KILLS = """
 import os, random, signal, sys, time
+from pathlib import Path
 import torch
 from interp.experiment import ModelConfig
-from interp.store import open_run
+from interp.store import open_run, steps_in
 from interp.task import Task
 from interp.training import Snapshot
 from interp.weights import initial_weights
@@ -158,15 +178,16 @@ def write_on():
 
 RunWriter.create(path, Task(p=7), model).close()
 furthest = -1
-for kill in range(24):
+for kill in range(20):
     child = os.fork()
     if child == 0:
         try:
             write_on()
         finally:
             os._exit(1)
-    while kill % 2 and len(os.listdir(path + "/steps")) <= furthest + 1:  # every other one gets at least one step further
-        time.sleep(0.001)
+    while kill % 2 and steps_in(Path(path, "steps"))[-1:] <= [furthest]:  # every other one gets at least one step further
+        assert os.waitpid(child, os.WNOHANG) == (0, 0), "the writer failed by itself"
+        time.sleep(0.002)
     time.sleep(generator.uniform(0, 0.05))
     os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
@@ -186,6 +207,6 @@ print(furthest)
 def test_a_run_survives_being_killed_at_any_moment(tmp_path: Path) -> None:
     ended = subprocess.run([sys.executable, "-c", KILLS, tmp_path / "run"], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
-    assert int(ended.stdout) >= 10  # the kills came while it was writing
+    assert int(ended.stdout) >= 9  # the kills came while it was writing
     RunWriter.reopen(tmp_path / "run").close()
     assert list((tmp_path / "run").rglob("*.tmp")) == []

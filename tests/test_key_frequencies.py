@@ -97,7 +97,7 @@ def test_norms_of_a_planted_output_map(operation: str) -> None:
 def test_the_rule_takes_both_conditions_and_its_thresholds_count() -> None:
     norms = torch.tensor([4.0, 1.0, 0.99, 4.0, 2.0])
     shares = torch.tensor([0.5, 0.02, 0.3, 0.019, 0.02], dtype=torch.float64)
-    assert frequencies_of(is_key(norms, shares)) == [1, 2, 5]
+    assert frequencies_of(is_key(norms, shares, 113)) == [1, 2, 5]
     assert frequencies_of(torch.zeros(5, dtype=torch.bool)) == []
 
 
@@ -155,7 +155,7 @@ def test_published_frequencies_of_the_published_modulus() -> None:
     """Also 56, the highest, which published code cannot find."""
     planted = dict.fromkeys([14, 35, 41, 42, 52, 56], 1.0)
     shares = logit_shares(planted_logits(113, planted) + 0.5 * random_logits(113))
-    assert frequencies_of(is_key(torch.ones(56, dtype=torch.float64), shares)) == sorted(planted)
+    assert frequencies_of(is_key(torch.ones(56, dtype=torch.float64), shares, 113)) == sorted(planted)
 
 
 # ---- where there is none ---------------------------------------------------------------------------------------------
@@ -165,8 +165,20 @@ def test_nothing_is_key_in_noise_and_in_equal_logits() -> None:
     """By chance a frequency holds about 2/p² of the power: 0.07 % at p = 53."""
     equal_norms = torch.ones(26, dtype=torch.float64)
     for logits in (random_logits(53), torch.ones(53, 53, 53, dtype=torch.float64)):
-        assert frequencies_of(is_key(equal_norms, logit_shares(logits))) == []
+        assert frequencies_of(is_key(equal_norms, logit_shares(logits), 53)) == []
     assert logit_shares(random_logits(53)).mean().item() == pytest.approx(2 / 53**2, rel=0.2)
+
+
+@pytest.mark.parametrize("p", [2, 3, 5, 7, 11, 13, 14])
+def test_for_small_moduli_chance_alone_is_no_key_frequency(p: int) -> None:
+    """Chance reaches 2 % there; the threshold keeps four standard deviations away: of 200 tables at most a few have one above."""
+    generator = torch.Generator().manual_seed(p)
+    found = 0
+    for _ in range(200):
+        shares = logit_shares(torch.randn(p, p, p, generator=generator, dtype=torch.float64))
+        found += bool(is_key(torch.ones(p // 2, dtype=torch.float64), shares, p).any())
+    assert found <= 4
+    assert key_frequencies.share_threshold(14) > 0.02 == key_frequencies.share_threshold(15)
 
 
 def test_nothing_is_key_in_a_lookup_table() -> None:
@@ -176,7 +188,7 @@ def test_nothing_is_key_in_a_lookup_table() -> None:
     W_U = random_logits(p)[0]
     norms = output_norms(torch.eye(p, dtype=torch.float64), W_U, Task(p=p).coordinates)
     assert (norms > key_frequencies.NORM_THRESHOLD * norms.max()).all()
-    assert frequencies_of(is_key(norms, logit_shares(20 * torch.nn.functional.one_hot(labels, p).double()))) == []
+    assert frequencies_of(is_key(norms, logit_shares(20 * torch.nn.functional.one_hot(labels, p).double()), p)) == []
 
 
 @pytest.mark.parametrize("seed", [0, 1])

@@ -3,11 +3,13 @@
 import hashlib
 import json
 import math
+import re
 import shutil
 import struct
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,6 +27,7 @@ from interp.writer import RunWriter
 
 TASK, MODEL, TRAINING = Task(p=7, train_pairs=20), ModelConfig(d_model=8, n_heads=2, d_mlp=12), TrainingConfig(steps=30)
 STEPS = [0, 10, 20, 30]
+ROOT = Path(__file__).parent.parent
 STEP_10 = Path("steps") / step_name(10)
 
 
@@ -115,6 +118,16 @@ def test_a_reader_written_from_the_specification_alone_sees_the_same(path: Path)
     for name, entry in header.items():
         begin, end = (8 + length + offset for offset in entry["data_offsets"])
         assert_array_equal(np.frombuffer(content[begin:end], "<f4").reshape(entry["shape"]), read[name].numpy())
+
+
+def test_the_reader_in_the_specification_reads_the_reference_run(monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)
+    (program,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "checkpoints" / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    found: dict[str, Any] = {}
+    exec(program, found)
+    run = open_run(ROOT / "checkpoints" / "reference")
+    assert_array_equal(found["W_E"], run.at(-1).weights["embed.W_E"].numpy())
+    assert found["metrics"] == run.rows
 
 
 def test_metrics_are_those_logged_with_nan_where_there_is_none(path: Path) -> None:

@@ -23,7 +23,7 @@ GENERAL = ModelConfig(n_layers=2, d_model=8, n_heads=2, d_mlp=12, prompt="ab")
 
 
 def experiment(model: ModelConfig = FACTORED, task: Task = TASK, **training: Any) -> Experiment:
-    fields = {"steps": 12, "checkpoint_every": 4, "log_every": 3} | training
+    fields = {"steps": 9, "checkpoint_every": 4, "log_every": 3} | training
     return Experiment(task, model, TrainingConfig(**fields))
 
 
@@ -271,3 +271,14 @@ def test_divergence_is_noticed_at_once_also_between_logged_steps() -> None:
             list(train(run))
         noticed.append(caught.value.step)
     assert noticed[0] == noticed[1] < 1000
+
+
+def test_a_loss_that_is_finite_on_the_minibatch_alone_is_divergence_too() -> None:
+    """The embedding of 6 is infinite; the first batch is the pair (0, 1), the training set has (6, 6) as well."""
+    task = Task(p=7, split=(1, 48))
+    seed = next(seed for seed in range(20) if Batch.of(task, "train").minibatch(1, 0, seed).pairs.tolist() == [[0, 1]])
+    initial = initial_weights(FACTORED, 7)
+    initial["embed.W_E"][6] = math.inf
+    with pytest.raises(DivergedError, match="the loss of step 0 is not finite") as caught:
+        next(train(experiment(task=task, batch_size=1, seed=seed), initial))
+    assert caught.value.last is None

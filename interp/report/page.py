@@ -11,7 +11,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from interp.analysis import find
-from interp.explain import tell
+from interp.explain import explanation_of
 from interp.figures import CONFIG
 from interp.listing import describe
 from interp.store import Run
@@ -22,7 +22,7 @@ def render(run: Run, results: Mapping[str, xr.Dataset]) -> str:
     environment = Environment(
         loader=PackageLoader("interp.report", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    story = tell({name: find(name).module.summary(result) for name, result in results.items()})
+    story = explanation_of(results)
     sections = [_section(name, result) for name, result in _in_reading_order(results)]
     return environment.get_template("page.html").render(
         title=f"{run.task.operation} modulo {run.task.p}: {story.headline.lower()}",
@@ -58,9 +58,27 @@ def _section(name: str, result: xr.Dataset) -> dict[str, Any]:
     }
 
 
+READING_ORDER = (
+    "transitions",
+    "learning_curves",
+    "neuron_periodicity",
+    "embedding_spectrum",
+    "progress_measures",
+    "frequency_ablation",
+    "logit_structure",
+    "clock_pizza",
+    "attention_structure",
+    "mlp_structure",
+    "representation",
+    "weight_norms",
+    "calibration",
+)
+
+
 def _in_reading_order(results: Mapping[str, xr.Dataset]) -> list[tuple[str, xr.Dataset]]:
-    """The story first (learning curves), the rest by name."""
-    return sorted(results.items(), key=lambda item: (item[0] != "learning_curves", item[0]))
+    """The story first, then the circuit, then its controls; analyses of plug-ins last, by name."""
+    place = {name: index for index, name in enumerate(READING_ORDER)}
+    return sorted(results.items(), key=lambda item: (place.get(item[0], len(place)), item[0]))
 
 
 def _own(name: str) -> str:

@@ -1,0 +1,143 @@
+"""Nulls for "periodic neuron" and "key frequency": thresholds with a stated rate of false positives.
+
+The residues of the inputs are renamed at random, X[a, b] → X[π(a), π(b)], in phase coordinates. Weights, variances and symmetry stay as
+they are; the order of the residues goes, and with it every frequency. An untrained network, and one trained on random labels, does not
+know that order: for it the renamed values have the distribution of the real ones, so that the quantile 1 − rate of the renamed is
+passed by chance with probability `rate`. Renamings t → ut + v are not drawn: they carry one frequency over into another.
+
+    neurons      fraction explained (the largest 3×3 share) of sampled neurons under 4 renamings or more; `rate` is per neuron
+    frequencies  ‖P_k L_c‖²/‖L_c‖² for 128 random (k, π); a Beta distribution by their moments at 1 − rate/K; `rate` is per network
+
+Fresh weights of the same shape are a second null for neurons (`random_network_threshold`); alone they would be none for a network that
+memorizes.
+"""
+
+import functools
+import math
+from dataclasses import replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from interp import fourier, key_frequencies
+from interp.checkpoint import Checkpoint
+from interp.experiment import ModelConfig
+from interp.task import Operation, Task
+from interp.weights import initial_weights
+
+_NEURONS_AT_ONCE = 64
+
+
+def calibrated_threshold(checkpoint: Checkpoint, *, rate: float = 0.01, shuffles: int = 4, seed: int = 0) -> float:
+    """The fraction explained that a neuron without frequency passes with probability `rate`; NaN when no renaming destroys frequencies
+    (fewer than 4 phases) or all neurons are dead."""
+    return upper_quantile(null_fractions_explained(checkpoint, rate=rate, shuffles=shuffles, seed=seed), rate)
+
+
+def calibrated_periodic_neurons(checkpoint: Checkpoint, *, rate: float = 0.01, shuffles: int = 4, seed: int = 0) -> Bool[Tensor, " d_mlp"]:
+    """Which neurons' fraction explained is above the calibrated threshold."""
+    explained = checkpoint.neuron_shares.nan_to_num(nan=-1).max(0).values
+    return explained > calibrated_threshold(checkpoint, rate=rate, shuffles=shuffles, seed=seed)
+
+
+def null_fractions_explained(checkpoint: Checkpoint, *, rate: float = 0.01, shuffles: int = 4, seed: int = 0) -> Float[Tensor, " draws"]:
+    """Fractions explained of live neurons, sampled anew for each renaming; as many renamings as leave two draws above the quantile."""
+    n = checkpoint.task.coordinates.order
+    alive = torch.nonzero(checkpoint.neuron_frequencies)[:, 0]
+    if n < 4 or not len(alive):
+        return torch.empty(0)
+    generator = torch.Generator().manual_seed(seed)
+    at_once = min(len(alive), _NEURONS_AT_ONCE)
+    drawn = []
+    for _ in range(max(shuffles, math.ceil(2 / rate / at_once))):
+        chosen = alive[torch.randperm(len(alive), generator=generator)[:at_once]]
+        grid = key_frequencies.in_phase(checkpoint.neurons[..., chosen], checkpoint.task.coordinates)
+        grid = grid - grid.mean((0, 1))
+        renamed = _renaming(n, generator)
+        shares = fourier.block_power(grid[renamed][:, renamed].contiguous()) / grid.square().sum((0, 1))
+        drawn.append(shares.max(0).values)
+    return torch.cat(drawn)
+
+
+def calibrated_share_threshold(checkpoint: Checkpoint, *, rate: float = 0.01, draws: int = 128, seed: int = 0) -> float:
+    """The share of logit power that any of the frequencies of a network without frequencies passes with probability `rate`; NaN with
+    fewer than 4 phases or logits that are all equal."""
+    shares = null_logit_shares(checkpoint, draws=draws, seed=seed).numpy()
+    if not len(shares) or not shares.var() > 0:
+        return math.nan
+    from scipy.stats import beta
+
+    mean, squares = float(shares.mean()), np.square(shares - shares.mean())
+    # Few draws know their variance badly, and the far tail hangs on it: two standard errors keep the rate below the stated one.
+    variance = float(squares.mean() + 2 * squares.std() / math.sqrt(len(shares)))
+
+    size = mean * (1 - mean) / variance - 1  # a + b of the Beta distribution with this mean and variance
+    return float(beta.isf(rate / checkpoint.n_frequencies, mean * size, (1 - mean) * size))
+
+
+def calibrated_key_mask(checkpoint: Checkpoint, *, rate: float = 0.01, draws: int = 128, seed: int = 0) -> Bool[Tensor, " K"]:
+    """The key frequencies whose share of logit power is above the calibrated threshold too: the rule can only become stricter."""
+    return checkpoint.key_mask & (checkpoint.logit_shares > calibrated_share_threshold(checkpoint, rate=rate, draws=draws, seed=seed))
+
+
+def null_logit_shares(checkpoint: Checkpoint, *, draws: int = 128, seed: int = 0) -> Float[Tensor, " draws"]:
+    """‖P_k L_c‖²/‖L_c‖² of single random frequencies, each under a renaming of its own.
+
+    P_k needs Σ_ab e^{iw_k(π(a)+π(b))} L_c[a, b] alone, so that the characters are renamed and not the logits.
+    """
+    phase = checkpoint.task.coordinates
+    n = phase.order
+    logits = key_frequencies.logits_in_phase(checkpoint.logits, phase)
+    centred = logits - logits.mean(-1, keepdim=True)
+    total = centred.double().square().sum()
+    floor = (torch.finfo(logits.dtype).eps * logits.double().abs().max()).square() * logits.numel()
+    if n < 4 or not total > floor:
+        return torch.empty(0)
+    generator = torch.Generator().manual_seed(seed)
+    frequency = torch.randint(1, n // 2 + 1, (draws, 1), generator=generator)
+    renamed = torch.stack([_renaming(n, generator) for _ in range(draws)])
+    angle = 2 * math.pi * torch.remainder(frequency * renamed, n) / n  # [draw, residue]
+    cosine, sine = angle.cos().to(logits.dtype), angle.sin().to(logits.dtype)
+    over_a = (torch.cat([cosine, sine]) @ centred.reshape(n, n * n)).reshape(2, draws, n, n)  # [part, draw, b, class]
+    real = torch.einsum("db,dbc->dc", cosine, over_a[0]) - torch.einsum("db,dbc->dc", sine, over_a[1])
+    imaginary = torch.einsum("db,dbc->dc", sine, over_a[0]) + torch.einsum("db,dbc->dc", cosine, over_a[1])
+    # cos and sin of a frequency have norm n/√2 over the pairs; for k = n/2 there is only the cosine, of norm n.
+    norm = torch.where(2 * frequency[:, 0] == n, 1, 2) / n**2
+    return norm * (real.square() + imaginary.square()).double().sum(1) / total
+
+
+def random_network_threshold(model: ModelConfig, task: Task, *, rate: float = 0.01, networks: int = 2) -> float:
+    """The quantile 1 − rate of the fractions explained of all neurons of untrained networks of the same shape."""
+    return _random_network_threshold(replace(model, seed=0), task.p, task.operation, rate, networks)
+
+
+@functools.lru_cache(maxsize=32)
+def _random_network_threshold(model: ModelConfig, p: int, operation: Operation, rate: float, networks: int) -> float:
+    task = Task(p, operation, split="unknown")
+    drawn = []
+    # Seeds that nobody trains with: the network under study must not be its own null.
+    for seed in range(2**31, 2**31 + networks):
+        checkpoint = Checkpoint(0, initial_weights(replace(model, seed=seed), p), task, model)
+        shares = checkpoint.neuron_shares
+        drawn.append(shares[:, ~shares[0].isnan()].max(0).values)
+    return upper_quantile(torch.cat(drawn), rate)
+
+
+def upper_quantile(drawn: Float[Tensor, " draws"], rate: float) -> float:
+    """The smallest value drawn that one more draw of the same kind exceeds with probability at most `rate`; the largest value drawn
+    where there are too few to tell, NaN where there are none."""
+    if not len(drawn):
+        return math.nan
+    rank = math.ceil((1 - rate) * (len(drawn) + 1))
+    return float(np.sort(drawn.numpy())[min(rank, len(drawn)) - 1])
+
+
+def _renaming(n: int, generator: torch.Generator) -> Int[Tensor, " n"]:
+    """A random permutation of n ≥ 4 phases that is no t → ut + v."""
+    t = torch.arange(n)
+    while True:
+        permutation = torch.randperm(n, generator=generator)
+        if not torch.equal(permutation, (permutation[0] + (permutation[1] - permutation[0]) * t) % n):
+            return permutation

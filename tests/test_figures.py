@@ -1,0 +1,59 @@
+"""The look that all figures share."""
+
+import re
+
+import pytest
+
+from interp.figures import CONFIG, NEUTRAL, PALETTE, color_of_frequency, new_figure, new_panels, percent_axis, power_of_ten_axis
+
+
+def test_the_colors_of_the_palette_are_colors_and_differ():
+    assert all(re.fullmatch("#[0-9A-F]{6}", color) for color in (*PALETTE, NEUTRAL))
+    assert len({*PALETTE, NEUTRAL}) == len(PALETTE) + 1
+
+
+def test_key_frequencies_have_colors_and_the_others_none():
+    key = [42, 14, 35]
+    assert [color_of_frequency(k, key) for k in (14, 35, 42)] == list(PALETTE[:3])
+    assert color_of_frequency(15, key) == NEUTRAL
+    assert color_of_frequency(15, []) == NEUTRAL
+
+
+def test_more_frequencies_than_colors_begin_again():
+    many = range(1, len(PALETTE) + 2)
+    assert color_of_frequency(len(PALETTE) + 1, many) == color_of_frequency(1, many)
+
+
+def test_a_figure_says_what_it_shows_and_where_it_comes_from():
+    figure = new_figure("Loss", x="step", y="nats", reference="Power et al. 2022", height=333)
+    assert figure.layout.title.text.startswith("<b>Loss</b><br>")
+    assert "Power et al. 2022" in figure.layout.title.text
+    assert (figure.layout.xaxis.title.text, figure.layout.yaxis.title.text, figure.layout.height) == ("step", "nats", 333)
+    assert figure.layout.colorway == PALETTE
+    assert new_figure("Loss", x="step", y="nats").layout.title.text == "<b>Loss</b>"
+
+
+@pytest.mark.parametrize(("count", "columns", "rows"), [(1, 2, 1), (2, 2, 1), (3, 2, 2), (6, 2, 3), (4, 3, 2)])
+def test_panels_are_filled_row_by_row(count, columns, rows):
+    titles = [f"panel {number}" for number in range(count)]
+    figure = new_panels("All", titles, columns=columns, row_height=100)
+    assert [annotation.text for annotation in figure.layout.annotations] == titles
+    assert figure.layout.height - new_panels("All", ["one"], columns=columns, row_height=100).layout.height == 100 * (rows - 1)
+    across = [annotation.x for annotation in figure.layout.annotations]
+    down = [-annotation.y for annotation in figure.layout.annotations]
+    assert sorted(zip(down, across, strict=True)) == list(zip(down, across, strict=True))
+
+
+def test_an_axis_is_changed_where_it_is_said():
+    figure = new_panels("All", ["one", "two"])
+    power_of_ten_axis(figure, row=1, col=1, title_text="loss")
+    percent_axis(figure, row=1, col=2)
+    assert (figure.layout.yaxis.type, figure.layout.yaxis.title.text) == ("log", "loss")
+    assert figure.layout.yaxis2.type is None
+    assert figure.layout.yaxis2.tickformat == ".0%"
+    assert figure.layout.yaxis.tickformat is None
+
+
+def test_no_figure_offers_to_send_anything_anywhere():
+    assert CONFIG["showSendToCloud"] is False
+    assert CONFIG["plotlyServerURL"] == ""
