@@ -143,21 +143,20 @@ def main() -> None:
     losses = [step() for step in contenders.values()]
     if max(losses) - min(losses) > 1e-5 * max(losses):
         raise SystemExit(f"the three do not compute the same: their losses are {losses}")
-    peak, seconds = gemm_peak(), compare(contenders, options.rounds, options.steps_per_round)
-    ours = statistics.median(seconds["interp"])
-    work = {
-        name: our_arithmetic(model, task.p, len(batch)) if name == "interp" else textbook_arithmetic(model, task.p, len(batch))
-        for name in seconds
-    }
     print(f"p = {task.p}, n = {len(batch)}, d_model {model.d_model}, {model.n_heads} heads, d_mlp {model.d_mlp}; {options.rounds} rounds")
     print(machine())
+    peak = gemm_peak()
     print(f"float32 GEMM peak: {peak:.0f} GFLOP/s\n")
+    seconds = compare(contenders, options.rounds, options.steps_per_round)
+    gflop = dict.fromkeys(contenders, textbook_arithmetic(model, task.p, len(batch))) | {
+        "interp": our_arithmetic(model, task.p, len(batch))
+    }
+    ours = statistics.median(seconds["interp"])
     print(f"{'':<24}{'ms per step':>12}{'fastest':>9}{'to ours':>9}{'GFLOP':>8}{'of GEMM peak':>14}")
     for name, times in seconds.items():
         median = statistics.median(times)
-        print(
-            f"{name:<24}{1e3 * median:>12.2f}{1e3 * min(times):>9.2f}{median / ours:>8.2f}×{work[name]:>8.2f}{work[name] / median / peak:>14.0%}"
-        )
+        share = gflop[name] / median / peak
+        print(f"{name:<24}{1e3 * median:>12.2f}{1e3 * min(times):>9.2f}{median / ours:>8.2f}×{gflop[name]:>8.2f}{share:>14.0%}")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,18 @@ from interp.experiment import hash_of
 ENTRY_POINTS = "interp.analyses"
 
 # What every analysis stands on: a change in one of these makes every stored result stale.
-_FOUNDATIONS = ("fourier", "task", "key_frequencies", "activations", "factored", "model", "checkpoint")
+_FOUNDATIONS = (
+    "change_points",
+    "verdict",
+    "fourier",
+    "task",
+    "key_frequencies",
+    "activations",
+    "factored",
+    "model",
+    "checkpoint",
+    "calibration",
+)
 
 
 @dataclass(frozen=True)

@@ -30,9 +30,9 @@ def check_integer(name: str, value: object, minimum: int, maximum: int | None = 
     """Raises InputError unless `value` is an integer (numpy's too, no bool) with minimum ≤ value ≤ maximum."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise InputError(f"{name} must be an integer, got {value!r}")
-    if value < minimum:
+    if int(value) < minimum:
         raise InputError(f"{name} must be at least {minimum}, got {value}")
-    if maximum is not None and value > maximum:
+    if maximum is not None and int(value) > maximum:
         raise InputError(f"{name} must be at most {maximum}, got {value}")
 
 

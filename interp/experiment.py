@@ -36,14 +36,14 @@ class ModelConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("n_layers", "d_model", "n_heads", "d_mlp"):
-            check_integer(f"model.{flag(name)}", getattr(self, name), 1)
+        for name, maximum in {"n_layers": 1000, "d_model": 1_000_000, "n_heads": 1_000_000, "d_mlp": 1_000_000}.items():
+            check_integer(f"model.{flag(name)}", getattr(self, name), 1, maximum)
         check_choice("model.activation", self.activation, get_args(Activation))
         check_choice("model.prompt", self.prompt, get_args(Prompt))
         check_number("model.attention-rate", self.attention_rate, 0, 1)
         check_integer("model.seed", self.seed, 0, 2**32 - 1)
         if self.d_head is not None:
-            check_integer("model.d-head", self.d_head, 1)
+            check_integer("model.d-head", self.d_head, 1, 1_000_000)
         elif self.d_model % self.n_heads:
             raise InputError(f"model.d-model {self.d_model} is not a multiple of model.n-heads {self.n_heads}; give model.d-head")
 

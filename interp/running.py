@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -80,6 +79,8 @@ def _drive(writer: RunWriter, experiment: Experiment, resume: Snapshot | None, r
     except KeyboardInterrupt:
         if written is not None and written.step > saved_step:
             writer.save_state(written)
+        if written is not None and written.step == experiment.training.steps:
+            raise InterruptedTrainingError(f"interrupted after its last step; {writer.run.path} is complete") from None
         at = f"at step {written.step}" if written is not None else "before its first checkpoint"
         raise InterruptedTrainingError(f"interrupted {at}; go on with: interp resume {writer.run.path}") from None
     except DivergedError as error:
@@ -131,10 +132,7 @@ def _least_memory(experiment: Experiment) -> int:
 
 
 def _weight_bytes(experiment: Experiment) -> int:
-    """Of one layer and all those like it: their names alone can be more than the memory holds."""
-    one, two = (replace(experiment.model, n_layers=n_layers) for n_layers in (1, 2))
-    first, both = (4 * sum(map(math.prod, weight_shapes(model, experiment.task.p).values())) for model in (one, two))
-    return first + (experiment.model.n_layers - 1) * (both - first)
+    return 4 * sum(map(math.prod, weight_shapes(experiment.model, experiment.task.p).values()))
 
 
 def megabytes(n_bytes: int) -> str:

@@ -168,6 +168,14 @@ def test_one_analysis_in_words(run: Path, capsys: pytest.CaptureFixture[str]):
     assert "learning_curves" not in text
 
 
+def test_an_explanation_in_words_and_in_strict_json(run: Path, capsys: pytest.CaptureFixture[str]):
+    assert said(capsys, "explain", str(run)).strip()
+    numbers = json.loads(said(capsys, "explain", str(run), "--step", "10", "--json"), parse_constant=refuse)
+    assert numbers != json.loads(said(capsys, "explain", str(run), "--json"), parse_constant=refuse)
+    assert main(["explain", str(run), "--step", "11"]) == 2
+    assert capsys.readouterr().err == "interp: run has no checkpoint of step 11; the nearest is 10\n"
+
+
 def test_tables_hold_the_numbers_of_the_results(run: Path, capsys: pytest.CaptureFixture[str]):
     said(capsys, "analyze", str(run), "--csv", "new/tables")
     names = {path.name.split(".")[0] for path in Path("new/tables").iterdir()}
