@@ -32,8 +32,7 @@ def measure(checkpoint: Checkpoint, *, threshold: float = 0.85) -> xr.Dataset:
     shares, dominant = checkpoint.neuron_shares, checkpoint.neuron_frequencies
     alive = dominant > 0
     explained = torch.where(alive, shares.nan_to_num(nan=-1).max(0).values, torch.nan)
-    rows, columns = (torch.from_numpy(index) for index in (checkpoint.task.coordinates.rows, checkpoint.task.coordinates.columns))
-    over_a, over_b = checkpoint.neurons[:, columns].mean(1)[rows], checkpoint.neurons[rows].mean(0)[columns]
+    over_a, over_b = checkpoint.neurons_in_phase.mean(1), checkpoint.neurons_in_phase.mean(0)
     counts = torch.bincount(dominant[explained >= threshold], minlength=n_frequencies + 1)[1:]
     one = {"units": "1"}
     return xr.Dataset(

@@ -93,16 +93,17 @@ class Checkpoint:
 
     @cached_property
     def neuron_variance(self) -> Float[Tensor, " d_mlp"]:
-        """The variance of every neuron over all pairs in phase coordinates."""
-        return self._neurons_in_phase.var((0, 1), correction=0)
+        """The variance of every neuron over all pairs in phase coordinates; 0 where it is no more than the rounding of its mean."""
+        variance = self._centred_neurons.square().mean((0, 1))
+        rounding = (8 * torch.finfo(variance.dtype).eps * self.neurons_in_phase.mean((0, 1))).square()
+        return torch.where(variance <= rounding, 0, variance)
 
     @cached_property
     def neuron_shares(self) -> Float[Tensor, "K d_mlp"]:
         """The share of every neuron's variance that each frequency's 3×3 block carries (`fourier.block_power`); NaN for a dead neuron,
         one whose variance is below 1e-8 of the average neuron's."""
-        grid = self._neurons_in_phase
-        n = grid.shape[0]
-        shares = fourier.block_power(grid - grid.mean((0, 1))) / (n * n * self.neuron_variance)
+        n = self._centred_neurons.shape[0]
+        shares = fourier.block_power(self._centred_neurons) / (n * n * self.neuron_variance)
         dead = self.neuron_variance <= 1e-8 * self.neuron_variance.mean()
         return shares.masked_fill(dead, torch.nan)
 
@@ -113,8 +114,13 @@ class Checkpoint:
         return torch.where(self.neuron_shares[0].isnan(), 0, dominant)
 
     @cached_property
-    def _neurons_in_phase(self) -> Float[Tensor, "n n d_mlp"]:
+    def neurons_in_phase(self) -> Float[Tensor, "n n d_mlp"]:
+        """The neurons, over the pairs in phase coordinates."""
         return key_frequencies.in_phase(self.neurons, self.task.coordinates)
+
+    @cached_property
+    def _centred_neurons(self) -> Float[Tensor, "n n d_mlp"]:
+        return self.neurons_in_phase - self.neurons_in_phase.mean((0, 1))
 
     @cached_property
     def output_norms(self) -> Float[Tensor, " K"]:

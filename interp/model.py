@@ -71,7 +71,8 @@ def forward_all(weights: Weights, model: ModelConfig) -> Activations:
     p = modulus(weights)
     residues = torch.arange(p)
     activations = forward(weights, model, torch.cartesian_prod(residues, residues))
-    return Activations(*(value.reshape(p, p, *value.shape[1:]) for value in activations))
+    # The factored pass has examples last; what reads these tables has them first, and reads them many times.
+    return Activations(*(value.contiguous().view(p, p, *value.shape[1:]) for value in activations))
 
 
 def embed(weights: Weights, model: ModelConfig, pairs: Int[Tensor, "n 2"]) -> Float[Tensor, "n positions d_model"]:

@@ -74,6 +74,13 @@ def test_asking_again_computes_nothing(run, measured):
     assert run.result(NAME).identical(first)
 
 
+def test_a_fresh_result_is_left_alone_while_another_is_computed(run, measured):
+    analyze(run, [NAME])
+    taken(measured)
+    analyze(run, [NAME, "weight_norms"])
+    assert taken(measured) == []
+
+
 def test_while_training_goes_on_only_new_steps_are_computed(tmp_path, measured):
     steps = {step: weights_at(step) for step in (0, 10, 20)}
     whole = analyze(written(tmp_path / "whole", steps), [NAME])[NAME]

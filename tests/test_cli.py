@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from interp import commands
+from interp import commands, progress
 from interp.analysis import discover
 from interp.cli import COMMANDS, main
 from interp.experiment import PRESETS, preset
@@ -33,6 +33,7 @@ TINY = (
 @pytest.fixture(autouse=True)
 def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(progress, "LINE_INTERVAL_SECONDS", 1000)  # a busy machine has more to say
 
 
 @pytest.fixture
@@ -207,6 +208,14 @@ def test_the_report_is_one_page(run: Path, capsys: pytest.CaptureFixture[str]):
     assert said(capsys, "report", str(run)) == "run/report.html\n"
     assert said(capsys, "report", str(run), "-o", "elsewhere.html") == "elsewhere.html\n"
     assert Path("elsewhere.html").read_text().lower().startswith("<!doctype html>")
+
+
+def test_long_work_says_how_far_it_is(run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(progress, "LINE_INTERVAL_SECONDS", -1)
+    assert main(["verify", str(run)]) == 0
+    captured = capsys.readouterr()
+    assert captured.err.splitlines() == [f"{done} of 5 checkpoints" for done in range(5)]
+    assert captured.out == "run: 5 checkpoints agree with their digests, shapes and recorded losses\n"
 
 
 def test_analyses_and_presets_are_listed_with_what_they_are(capsys: pytest.CaptureFixture[str]):

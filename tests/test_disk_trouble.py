@@ -39,6 +39,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of a sound run, with one result, called `run` in the folder we stand in."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("interp.progress.LINE_INTERVAL_SECONDS", 1000)  # a busy machine has more to say
     return Path(shutil.copytree(original, "run"))
 
 

@@ -191,11 +191,14 @@ def test_sizes_for_a_person(n_bytes: int, expected: str):
 def test_control_c_on_the_command_line(tmp_path: Path):
     flags = "--task.p 7 --model.d-model 8 --model.d-mlp 8 --training.steps 1000000 --training.checkpoint-every 1000"
     command = [Path(sysconfig.get_path("scripts")) / "interp", "train", *flags.split(), "--out", "run"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stdout.readline().startswith("training run: 1,000,000 steps, 1,001 checkpoints, about ")
-    process.send_signal(signal.SIGINT)
-    _, complaint = process.communicate(timeout=60)
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith("training run: 1,000,000 steps, 1,001 checkpoints, about ")
+            process.send_signal(signal.SIGINT)
+            _, complaint = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert re.fullmatch(r"interp: interrupted at step \d+; go on with: interp resume run\n", complaint)
     assert list(differences(open_run(tmp_path / "run"))) == []
