@@ -47,7 +47,8 @@ typing:
 	@cd .typing/interp && ln -s ../../interp/* ../../analyses . && ln -s ../../$(REFERENCE) reference
 
 benchmark: $(VENV)/installed-dev
-	$(BIN)/pytest benchmarks
+	$(BIN)/python benchmarks/training_step.py
+	$(BIN)/python benchmarks/checkpointing.py
 
 # Trained elsewhere and then moved in, because the folder is also a package, and an interrupted training must not cost the old run.
 reference: $(VENV)/installed

@@ -93,9 +93,9 @@ class TrainingConfig:
         check_number("training.eps", self.eps, 0, above=True)
         check_number("training.momentum", self.momentum, 0, 1, below=True)
         check_integer("training.warmup", self.warmup, 0)
-        for name in ("batch_size", "checkpoint_every", "checkpoint_log"):
+        for name, maximum in {"batch_size": None, "checkpoint_every": None, "checkpoint_log": 1_000_000}.items():
             if getattr(self, name) is not None:
-                check_integer(f"training.{flag(name)}", getattr(self, name), 1)
+                check_integer(f"training.{flag(name)}", getattr(self, name), 1, maximum)
         for step in self.checkpoint_steps:
             check_integer("training.checkpoint-steps", step, 0, self.steps)
         check_integer("training.log-every", self.log_every, 1)
