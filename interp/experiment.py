@@ -211,7 +211,7 @@ def experiment_from_toml(path: Path, base: Experiment | None = None) -> Experime
 _QUICK = Experiment()
 
 PRESETS: dict[str, tuple[str, Experiment]] = {
-    "quick": ("the whole story in a minute: lr 1e-2, grokking within 500 of 2,000 steps", _QUICK),
+    "quick": ("the whole story in a minute or two: lr 1e-2, grokking within the first 700 of 2,000 steps", _QUICK),
     "nanda": (
         "the published setup: lr 1e-3, 40,000 steps (Nanda et al. 2023, §3)",
         replace(_QUICK, training=TrainingConfig(steps=40_000, lr=1e-3, checkpoint_every=100)),
