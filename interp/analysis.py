@@ -59,10 +59,11 @@ def analyze(
             for table in tables:
                 if step in missing[table.analysis.name]:
                     table.add(checkpoint, digests)
-    finally:
-        for table in tables:
-            if missing[table.analysis.name]:
-                table.save()
+    except KeyboardInterrupt:
+        _save_all(tables, missing)
+        raise
+    # After any other error, a damaged checkpoint say, nothing is written.
+    _save_all(tables, missing)
     results = {table.analysis.name: table.result() for table in tables}
     for analysis in (a for a in chosen if a.of_run):
         results[analysis.name] = _computed(run, analysis, resolved[analysis.name], digests)
@@ -78,6 +79,12 @@ def measure_checkpoint(checkpoint: Checkpoint, name: str, **parameters: Any) -> 
     step = xr.Variable("step", np.array([checkpoint.step], dtype=np.int32), _STEP)
     result = analysis.function(checkpoint, **resolved).expand_dims("step").assign_coords(step=step)
     return result.assign_attrs(_provenance(analysis, resolved, "in memory"))
+
+
+def _save_all(tables: Sequence["_Table"], missing: Mapping[str, set[int]]) -> None:
+    for table in tables:
+        if missing[table.analysis.name]:
+            table.save()
 
 
 class _Table:

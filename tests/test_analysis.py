@@ -189,16 +189,17 @@ def test_what_was_computed_before_an_interruption_is_kept(tmp_path, run, measure
     assert result.identical(analyze(whole, [NAME])[NAME])
 
 
-def test_a_damaged_checkpoint_is_named_and_costs_only_what_comes_after(run, measured):
+def test_a_damaged_checkpoint_is_named_and_nothing_is_written(run, measured):
     path = run.path / "steps" / "step_000000020.safetensors"
     content = path.read_bytes()
     path.write_bytes(content[:-1])
     with pytest.raises(InputError, match=r"step_000000020\.safetensors is damaged"):
         analyze(run, [NAME])
+    assert not result_path(run, NAME).exists()
     path.write_bytes(content)
     taken(measured)
     analyze(run, [NAME])
-    assert taken(measured) == [20, 30]
+    assert taken(measured) == [0, 10, 20, 30]
 
 
 def test_a_damaged_result_is_computed_again(run, measured):
