@@ -50,7 +50,7 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None,
 
     `key_frequencies` are those of the run's last checkpoint; of a checkpoint alone, its own. `triples` are drawn from `seed`.
     """
-    key = checkpoint.key_frequencies if key_frequencies is None else key_frequencies
+    key = checkpoint.frequencies_to_use(key_frequencies)
     symmetricity, error = _gradient_symmetricity(checkpoint, triples, seed)
     fit, explained = _fits(checkpoint, key)
     one = {"units": "1"}

@@ -49,7 +49,7 @@ def measure(
     The network runs anew for every cut of the embedding: on `embedding_pairs` pairs, a fixed random draw, or on all if they are no more.
     """
     frequencies = np.arange(1, checkpoint.n_frequencies + 1, dtype=np.int32)
-    is_key = np.isin(frequencies, checkpoint.key_frequencies if key_frequencies is None else key_frequencies)
+    is_key = np.isin(frequencies, checkpoint.frequencies_to_use(key_frequencies))
     key = [int(k) for k in frequencies[is_key]]
     pairs, labels, masks = _pairs(checkpoint.task)
     logits = in_phase(checkpoint.logits, checkpoint.task.coordinates)

@@ -40,7 +40,7 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None)
     """
     n = checkpoint.task.coordinates.order
     frequencies = np.arange(1, n // 2 + 1, dtype=np.int32)
-    is_key = np.isin(frequencies, checkpoint.key_frequencies if key_frequencies is None else key_frequencies)
+    is_key = np.isin(frequencies, checkpoint.frequencies_to_use(key_frequencies))
 
     means = _means_by_sum(checkpoint)
     means -= means.mean(1, keepdim=True)

@@ -36,7 +36,7 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None,
     `key_frequencies` are those of the run's last checkpoint; of a checkpoint alone, its own.
     """
     phase = checkpoint.task.coordinates
-    key = checkpoint.key_frequencies if key_frequencies is None else key_frequencies
+    key = checkpoint.frequencies_to_use(key_frequencies)
     frequencies = np.arange(1, checkpoint.n_frequencies + 1, dtype=np.int32)
     is_key = np.isin(frequencies, key)
     W_L = checkpoint.W_out.double() @ checkpoint.W_U.double()[:, torch.from_numpy(phase.classes)]

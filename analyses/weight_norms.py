@@ -30,7 +30,7 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None)
     l2 = np.array([float(w.square().sum().sqrt()) for w in weights.values()])
     rms = l2 / np.sqrt([w.numel() for w in weights.values()])
     phase = checkpoint.task.coordinates
-    key = checkpoint.key_frequencies if key_frequencies is None else key_frequencies
+    key = checkpoint.frequencies_to_use(key_frequencies)
     embedding, unembedding = checkpoint.W_E[torch.from_numpy(phase.rows)], checkpoint.W_U.T[torch.from_numpy(phase.classes)]
     one = {"units": "1"}
     return xr.Dataset(

@@ -7,6 +7,7 @@ parameter called `key_frequencies` whose default is None is given those of the r
 import contextlib
 import json
 import os
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -237,8 +238,25 @@ def _load(path: Path, identity: str) -> xr.Dataset | None:
         stored = xr.load_dataset(file, engine="scipy")
         if stored.attrs.get("identity") == identity:
             # NetCDF gives strings back as objects; what is read shall be what was written.
-            return stored.assign({name: stored[name].astype(str) for name in stored.variables if stored[name].dtype == object})
+            stored = stored.assign({name: stored[name].astype(str) for name in stored.variables if stored[name].dtype == object})
+            if stored.attrs.pop("checksum", None) == _checksum(stored):
+                return stored
     return None
+
+
+def _checksum(result: xr.Dataset) -> str:
+    """A sum over the values of all variables: NetCDF-3 has none, and a byte changed on disk is a wrong number otherwise."""
+    total = 0
+    for name in sorted(map(str, result.variables)):
+        values = result[name].values
+        total = zlib.crc32(f"{name} {values.shape}".encode(), total)
+        if values.dtype.kind == "U":
+            total = zlib.crc32(json.dumps(values.tolist()).encode(), total)
+        else:
+            # NetCDF-3 keeps integers in 32 bits, and may give back another size or byte order than it was given.
+            plain = values.astype(np.int64) if values.dtype.kind in "iu" else values.astype(values.dtype.newbyteorder("="), copy=False)
+            total = zlib.crc32(np.ascontiguousarray(plain).view(np.uint8).data, total)
+    return f"{total:08x}"
 
 
 def _save(path: Path, result: xr.Dataset) -> None:
@@ -247,4 +265,5 @@ def _save(path: Path, result: xr.Dataset) -> None:
     except OSError as error:
         raise InputError(f"cannot write {path.parent}: {error.strerror}") from None
     # Straight to the file: through a buffer in memory it would be there three times.
-    write_atomically(path, lambda temporary: result.to_netcdf(temporary, engine="scipy"))
+    summed = result.assign_attrs(checksum=_checksum(result))
+    write_atomically(path, lambda temporary: summed.to_netcdf(temporary, engine="scipy"))

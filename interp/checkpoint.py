@@ -10,7 +10,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp import fourier, key_frequencies
+from interp.errors import check_integer
 from interp.experiment import ModelConfig
+from interp.loss import cross_entropy, is_correct
 from interp.model import Activations, forward_all
 from interp.task import Task
 from interp.weights import Weights, check_weights
@@ -70,16 +72,15 @@ class Checkpoint:
 
     @cached_property
     def losses(self) -> Float[np.ndarray, " pairs"]:
-        """The cross-entropy of every pair, from float64 log-softmax; NaN where the operation is not defined."""
-        logits = self.logits.reshape(-1, self.task.p).double()
-        labels = torch.from_numpy(self.task.labels)
-        losses = torch.nn.functional.cross_entropy(logits, labels.clamp(min=0), reduction="none").numpy()
-        return np.where(self.task.defined, losses, np.nan)
+        """The cross-entropy of every pair in nats, float64; NaN where the operation is not defined."""
+        losses = cross_entropy(self.logits.reshape(-1, self.task.p).T, torch.from_numpy(self.task.labels).clamp(min=0))
+        return np.where(self.task.defined, losses.numpy(), np.nan)
 
     @cached_property
     def correct(self) -> Bool[np.ndarray, " pairs"]:
-        """Whether the largest logit of every pair is its (trained) label."""
-        return self.logits.reshape(-1, self.task.p).argmax(-1).numpy() == self.task.labels
+        """Whether the logit of the (trained) label is larger than every other, for every pair."""
+        labels = torch.from_numpy(self.task.labels).clamp(min=0)
+        return is_correct(self.logits.reshape(-1, self.task.p).T, labels).numpy() & self.task.defined
 
     def loss(self, split: str) -> float:
         """The mean cross-entropy over the pairs of "train", "test", "unmirrored" or "all"; NaN where there are none."""
@@ -141,6 +142,12 @@ class Checkpoint:
     def key_frequencies(self) -> list[int]:
         """This checkpoint's own key frequencies."""
         return key_frequencies.frequencies_of(self.key_mask)
+
+    def frequencies_to_use(self, given: list[int] | None) -> list[int]:
+        """The given frequencies, or, where none are given, the checkpoint's own key frequencies. InputError for one outside 1 … K."""
+        for frequency in given or ():
+            check_integer("key_frequencies", frequency, 1, self.n_frequencies)
+        return self.key_frequencies if given is None else given
 
     @property
     def n_frequencies(self) -> int:

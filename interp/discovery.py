@@ -35,6 +35,7 @@ _FOUNDATIONS = (
     "fourier",
     "task",
     "key_frequencies",
+    "loss",
     "activations",
     "factored",
     "model",
@@ -97,7 +98,10 @@ def discover() -> dict[str, Analysis]:
     Raises InputError when two have one name, naming both. One that cannot be imported is left out with a warning: what somebody else
     installed must not take the others away.
     """
-    package = import_module("interp.analyses")
+    try:
+        package = import_module("interp.analyses")
+    except ModuleNotFoundError:
+        raise InputError("interp.analyses is not installed; in the folder of the source: pip install -c constraints.txt -e .") from None
     modules = {info.name: f"interp.analyses.{info.name}" for info in iter_modules(package.__path__)}
     for point in entry_points(group=ENTRY_POINTS):
         if modules.get(point.name, point.value) != point.value:

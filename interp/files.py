@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import glob
 import json
 import math
 import os
@@ -51,13 +52,17 @@ def temporary_beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
-def remove_leftovers(folder: Path, *, of_the_dead_only: bool = False) -> None:
-    """Remove what killed processes left under temporary names; of_the_dead_only where others may be writing at this moment."""
-    for leftover in folder.glob(".*.tmp"):
+def remove_leftovers(folder: Path, *, of: str | None = None, of_the_dead_only: bool = False) -> None:
+    """Remove what killed processes left under temporary names (of the file or folder `of`); of_the_dead_only where others may be writing
+    at this moment."""
+    for leftover in folder.glob(f".{glob.escape(of)}.*.tmp" if of else ".*.tmp"):
         number = leftover.name.split(".")[-2]
         if of_the_dead_only and number.isdecimal() and _is_alive(int(number)):
             continue
-        leftover.unlink()
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
 
 
 def _is_alive(process: int) -> bool:
@@ -83,8 +88,10 @@ def move_into_place(fresh: Path, target: Path) -> None:
         if aside.exists() and not target.exists():
             os.rename(aside, target)
         raise
-    sync_folder(target.parent)
-    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        sync_folder(target.parent)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def lock_folder(path: Path) -> int:

@@ -1,7 +1,7 @@
 """Training: an experiment in, an iterator of snapshots out. It touches no file.
 
 The snapshot of step s holds the weights after exactly s updates, and its metrics are computed from those same weights. The loss is
-the float64 log-softmax of the logits (float32 cannot resolve a loss below 1.2e-7 and makes spikes of its own), its mean over a batch.
+the mean of `interp.loss` over a batch.
 """
 
 import math
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from interp import factored
 from interp.experiment import Experiment, ModelConfig
+from interp.loss import cross_entropy, is_correct, mean_cross_entropy_and_gradient
 from interp.memory import keep_freed_memory
 from interp.model import embed, is_factored, logits, transform
 from interp.optimizers import WeightUpdater
@@ -24,6 +25,7 @@ from interp.weights import Weights, check_weights, initial_weights, weight_shape
 METRICS = (
     "train_loss",
     "test_loss",
+    "unmirrored_test_loss",
     "train_accuracy",
     "test_accuracy",
     "unmirrored_test_accuracy",
@@ -86,15 +88,17 @@ def train(experiment: Experiment, initial: Mapping[str, Tensor] | None = None, *
         is_kept = step in kept
         if (is_kept or step % config.log_every == 0) and not (resume and step == resume.step):
             if batch is train_set:
-                train_loss, train_correct = loss, batch_logits.argmax(0) == batch.labels
+                train_loss, train_correct = loss, is_correct(batch_logits, batch.labels)
             else:
-                train_loss, train_correct = evaluate(weights, model, train_set)
+                losses, train_correct = evaluate(weights, model, train_set)
+                train_loss = _mean(losses)
             if not math.isfinite(train_loss):
                 raise DivergedError(step, last)
-            test_loss, test_correct = evaluate(weights, model, test_set)
+            test_losses, test_correct = evaluate(weights, model, test_set)
             metrics = {
                 "train_loss": train_loss,
-                "test_loss": test_loss,
+                "test_loss": _mean(test_losses),
+                "unmirrored_test_loss": _mean(test_losses[unmirrored]),
                 "train_accuracy": _mean(train_correct),
                 "test_accuracy": _mean(test_correct),
                 "unmirrored_test_accuracy": _mean(test_correct[unmirrored]),
@@ -138,41 +142,24 @@ def loss_and_gradient(weights: Weights, model: ModelConfig, batch: Batch) -> tup
     if is_factored(model):
         with torch.no_grad():
             at = factored.forward(weights, model, batch.pairs[:, 0], batch.pairs[:, 1])
-            loss, d_logits = cross_entropy(at.logits, batch.labels)
+            loss, d_logits = mean_cross_entropy_and_gradient(at.logits, batch.labels)
             return loss, at.logits, factored.gradient(weights, model, at, d_logits)
     leaves = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
     outputs = transform(leaves, model, embed(leaves, model, batch.pairs)).logits
-    loss, d_logits = cross_entropy(outputs.detach().T, batch.labels)
+    loss, d_logits = mean_cross_entropy_and_gradient(outputs.detach().T, batch.labels)
     gradients = torch.autograd.grad(outputs, list(leaves.values()), d_logits.T)
     return loss, outputs.detach().T, dict(zip(leaves, gradients, strict=True))
 
 
-def cross_entropy(outputs: Float[Tensor, "classes n"], labels: Int[Tensor, " n"]) -> tuple[float, Float[Tensor, "classes n"]]:
-    """Mean cross-entropy, in float64, and its gradient with respect to the logits, (softmax − onehot)/n, in their own type.
-
-    Gradients below 1e-30 are set to zero: late in training most are, and on them and on what they multiply a processor falls back to
-    denormal arithmetic, which made a step up to five times slower.
-    """
-    examples = torch.arange(len(labels))
-    log_probabilities = outputs.double().log_softmax(0)
-    loss = -log_probabilities[labels, examples].mean().item()
-    d_logits = log_probabilities.exp_()
-    d_logits[labels, examples] -= 1
-    return loss, torch.nn.functional.hardshrink(d_logits.div_(len(labels)).to(outputs.dtype), 1e-30)
-
-
 @torch.no_grad()
-def evaluate(weights: Weights, model: ModelConfig, batch: Batch) -> tuple[float, Bool[Tensor, " n"]]:
-    """Mean cross-entropy of a batch (NaN for an empty one) and which of its answers are correct."""
-    if len(batch) == 0:
-        return math.nan, torch.zeros(0, dtype=torch.bool)
+def evaluate(weights: Weights, model: ModelConfig, batch: Batch) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
+    """The cross-entropy of every example of a batch, and which of its answers are correct."""
     outputs = logits(weights, model, batch.pairs).T
-    log_probabilities = outputs.double().log_softmax(0)
-    return -log_probabilities[batch.labels, torch.arange(len(batch))].mean().item(), outputs.argmax(0) == batch.labels
+    return cross_entropy(outputs, batch.labels), is_correct(outputs, batch.labels)
 
 
-def _mean(correct: Bool[Tensor, " n"]) -> float:
-    return correct.double().mean().item() if len(correct) else math.nan
+def _mean(values: Tensor) -> float:
+    return values.double().mean().item() if len(values) else math.nan
 
 
 def _norm(weights: Weights) -> float:

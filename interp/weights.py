@@ -52,6 +52,8 @@ def check_weights(weights: Mapping[str, Tensor], model: ModelConfig, p: int, *, 
             raise InputError(f"{where}: tensor {name!r} has shape {list(weights[name].shape)}, expected {list(shape)}")
         if not weights[name].is_floating_point():
             raise InputError(f"{where}: tensor {name!r} has type {weights[name].dtype}, expected a floating-point type")
+        if weights[name].dtype != (first := weights[next(iter(expected))]).dtype:
+            raise InputError(f"{where}: tensor {name!r} has type {weights[name].dtype}, the first has {first.dtype}; use one")
     for name in weights:
         if name not in expected:
             raise InputError(f"{where}: unexpected tensor {name!r} {list(weights[name].shape)}; this model has {', '.join(expected)}")

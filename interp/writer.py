@@ -85,6 +85,7 @@ class RunWriter:
                     stack.callback(os.close, lock_folder(path))
                 fresh = temporary_beside(target)
                 stack.callback(shutil.rmtree, fresh, ignore_errors=True)
+                remove_leftovers(target.parent, of=target.name, of_the_dead_only=True)
                 shutil.rmtree(fresh, ignore_errors=True)
                 (fresh / "steps").mkdir(parents=True)
                 (fresh / "state").mkdir()

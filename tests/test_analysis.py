@@ -107,6 +107,17 @@ def test_only_the_step_whose_weights_changed_is_computed_again(tmp_path, run, me
     assert result.identical(analyze(written(tmp_path / "anew", steps), [NAME])[NAME])
 
 
+def test_a_stored_number_that_changed_on_disk_is_computed_again(run, measured):
+    whole = analyze(run, [NAME])[NAME]
+    taken(measured)
+    path = run.path / "results" / f"{NAME}.nc"
+    content, value = path.read_bytes(), whole.share.values[1].astype(">f8" if whole.share.dtype == np.float64 else ">f4").tobytes()
+    assert content.count(value) == 1
+    path.write_bytes(content.replace(value, value[:-1] + bytes([value[-1] ^ 1])))
+    assert analyze(run, [NAME])[NAME].identical(whole)
+    assert taken(measured) == [0, 10, 20, 30]
+
+
 def test_steps_that_were_thinned_out_leave_the_result(run, measured):
     whole = analyze(run, [NAME])[NAME]
     taken(measured)

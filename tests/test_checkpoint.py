@@ -8,6 +8,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from torch.testing import assert_close
 
+from interp.analysis import measure_checkpoint
 from interp.checkpoint import Checkpoint
 from interp.errors import InputError
 from interp.experiment import ModelConfig
@@ -155,3 +156,11 @@ def test_a_dead_neuron_has_no_frequency() -> None:
     assert silenced.neuron_shares[:, dead].isnan().all()
     alive = [j for j in range(9) if j not in dead.tolist()]
     assert_allclose(silenced.neuron_shares[:, alive], checkpoint.neuron_shares[:, alive], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("analysis", ["clock_pizza", "logit_structure", "progress_measures", "weight_norms"])
+@pytest.mark.parametrize(("frequency", "complaint"), [(0, "at least 1"), (4, "at most 3")])
+def test_frequencies_that_do_not_exist(analysis: str, frequency: int, complaint: str) -> None:
+    """A frequency that no basis vector has would silently be left out of every sum."""
+    with pytest.raises(InputError, match=f"key_frequencies must be {complaint}"):
+        measure_checkpoint(fresh(Task(p=7)), analysis, key_frequencies=[2, frequency])

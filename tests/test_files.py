@@ -119,6 +119,14 @@ def test_leftovers_of_the_living_stay_where_others_may_be_writing(tmp_path: Path
     assert os.listdir(tmp_path) == ["a"]
 
 
+def test_only_the_leftovers_of_one_name(tmp_path: Path) -> None:
+    """Folders too; and a name is a name, not a pattern."""
+    for name in ("a", "[ab]"):
+        (tmp_path / f".{name}.{2**22 + 1}.tmp" / "steps").mkdir(parents=True)
+    remove_leftovers(tmp_path, of="[ab]", of_the_dead_only=True)
+    assert os.listdir(tmp_path) == [f".a.{2**22 + 1}.tmp"]
+
+
 def test_a_folder_that_cannot_be_put_in_place_brings_the_old_one_back(tmp_path: Path, monkeypatch) -> None:
     for name in ("old", "new"):
         (tmp_path / name).mkdir()

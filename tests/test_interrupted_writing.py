@@ -62,6 +62,14 @@ def test_reopening_puts_away_what_a_kill_left(path: Path) -> None:
     assert [row["step"] for row in open_run(path).rows] == [0, 10, 20, 30]
 
 
+def test_a_new_run_puts_away_what_a_killed_one_of_its_name_left(tmp_path: Path) -> None:
+    dead, living = (tmp_path / f".run.{number}.tmp" for number in (2**22 + 1, os.getppid()))
+    for folder in (dead, living):
+        (folder / "steps").mkdir(parents=True)
+    RunWriter.create(tmp_path / "run", TASK, MODEL).close()
+    assert set(tmp_path.iterdir()) == {tmp_path / "run", living}
+
+
 def test_what_is_written_reaches_the_disk_before_what_relies_on_it(path: Path, monkeypatch) -> None:
     with RunWriter.reopen(path) as writer:
         writer.save_state(snapshot_of(10))

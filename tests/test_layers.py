@@ -16,6 +16,7 @@ ORDER = (
     "task",
     "experiment",
     "key_frequencies",
+    "loss",
     "activations",
     "weights",
     "factored",

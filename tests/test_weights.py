@@ -91,6 +91,11 @@ def test_the_weights_of_a_model_pass(dtype: torch.dtype) -> None:
         ("embed.W_E", torch.zeros(7, 8), r"run/step_3: tensor 'embed.W_E' has shape \[7, 8\], expected \[8, 8\]"),
         ("blocks.0.mlp.b_in", torch.zeros(16, 1), r"'blocks.0.mlp.b_in' has shape \[16, 1\], expected \[16\]"),
         ("unembed.W_U", torch.zeros(8, 7, dtype=torch.int64), "'unembed.W_U' has type torch.int64, expected a floating-point type"),
+        (
+            "unembed.W_U",
+            torch.zeros(8, 7, dtype=torch.float64),
+            "'unembed.W_U' has type torch.float64, the first has torch.float32; use one",
+        ),
         ("unembed.b_U", torch.zeros(7), r"unexpected tensor 'unembed.b_U' \[7\]; this model has embed.W_E, "),
     ],
 )

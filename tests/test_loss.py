@@ -1,0 +1,41 @@
+"""The loss, against closed forms and torch's own."""
+
+import math
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from interp.loss import cross_entropy, is_correct, mean_cross_entropy_and_gradient
+
+
+@pytest.mark.parametrize("margin", [0.0, 10.0, 20.0, 25.0])
+def test_losses_far_below_the_rounding_of_float32_are_resolved(margin: float) -> None:
+    """A logit that leads by m over p − 1 equal ones costs log(1 + (p − 1)e^{−m}): 1.6e-9 at m = 25 and p = 113."""
+    p, labels = 113, torch.full((5,), 3)
+    outputs = torch.zeros(p, 5)
+    outputs[3] = margin
+    expected = math.log1p((p - 1) * math.exp(-margin))
+    assert mean_cross_entropy_and_gradient(outputs, labels)[0] == pytest.approx(expected, rel=1e-6)
+    assert cross_entropy(outputs, labels).tolist() == pytest.approx([expected] * 5, rel=1e-6)
+
+
+def test_the_gradient_of_the_mean() -> None:
+    outputs = torch.randn(7, 20, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
+    labels = torch.arange(20) % 7
+    loss, d_logits = mean_cross_entropy_and_gradient(outputs.detach(), labels)
+    expected = torch.nn.functional.cross_entropy(outputs.T, labels)
+    assert loss == pytest.approx(expected.item(), rel=1e-14)
+    assert_close(d_logits, torch.autograd.grad(expected, outputs)[0], rtol=0, atol=1e-16)
+    assert_close(cross_entropy(outputs.detach(), labels), torch.nn.functional.cross_entropy(outputs.T, labels, reduction="none"))
+
+
+def test_an_answer_is_correct_where_its_logit_is_the_largest() -> None:
+    outputs = torch.randn(7, 200, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(200) % 7
+    assert torch.equal(is_correct(outputs, labels), outputs.argmax(0) == labels)
+
+
+def test_neither_a_tie_nor_nan_is_an_answer() -> None:
+    outputs = torch.tensor([[1.0, 1.0, torch.nan, 2.0], [1.0, 0.0, 0.0, torch.nan], [0.0, 1.0, 0.0, 0.0]])
+    assert is_correct(outputs, torch.zeros(4, dtype=torch.int64)).tolist() == [False] * 4
