@@ -22,6 +22,7 @@ from interp.figures import PALETTE, new_panels, percent_axis
 from interp.key_frequencies import in_phase
 
 REFERENCE = "Nanda et al. 2023, arXiv:2301.05217, §4.1 and App. C"
+FAMILIES = ("transformer",)
 INPUTS = ("a", "b")
 
 

@@ -208,7 +208,7 @@ def _gradient_symmetricity(checkpoint: Checkpoint, triples: int, seed: int) -> t
     phase, p = checkpoint.task.coordinates, checkpoint.task.p
     classes = _random_classes(p, phase.order, triples, seed)
     classes = torch.from_numpy(phase.classes).index_select(0, classes.flatten()).view_as(classes)
-    gradients = _gradients_in_one_layer if checkpoint.model.n_layers == 1 else _gradients
+    gradients = _gradients_in_one_layer if checkpoint.model.family == "transformer" and checkpoint.model.n_layers == 1 else _gradients
     cosines = torch.empty(classes.shape, dtype=torch.float64)
     width = max(1, 2048 // p)  # so many rows of pairs at once stay in the processor's cache
     for first in range(0, p, width):

@@ -29,7 +29,7 @@ def measure(checkpoint: Checkpoint) -> xr.Dataset:
     `gini_output`."""
     phase = checkpoint.task.coordinates
     embedding = checkpoint.W_E.double()[torch.from_numpy(phase.rows)]
-    output = (checkpoint.W_out.double() @ checkpoint.W_U.double()[:, torch.from_numpy(phase.classes)]).T
+    output = checkpoint.W_L[:, torch.from_numpy(phase.classes)].T
     frequencies = np.arange(1, checkpoint.n_frequencies + 1, dtype=np.int32)
     one = {"units": "1"}
     return xr.Dataset(
@@ -57,6 +57,7 @@ def summary(result: xr.Dataset) -> dict:
     return {
         "step": int(last.step),
         "key_frequencies": key,
+        "n_frequencies": result.sizes["frequency"],
         "logit_shares": {str(k): float(last.logit_share.sel(frequency=k)) for k in key},
         "key_frequencies_by_neurons": by_neurons,
         "only_by_weights_and_logits": sorted(set(key) - set(by_neurons)),

@@ -2,7 +2,7 @@
 
 Three places are cut, in phase coordinates with n phases and w_k = 2πk/n, and the network runs on from there:
 
-    embedding   rows W_E[t]: the part in cos w_k t and sin w_k t, before attention and MLP read it
+    embedding   the vectors by which the tokens t enter, W_E[t] or one-hot: the part in cos w_k t and sin w_k t, before anything reads it
     neurons     N[a, b]: the eight products of {1, cos w_k a, sin w_k a} with {1, cos w_k b, sin w_k b} other than 1·1 (3×3 block)
     logits      L[a, b]: the part in cos w_k(a+b) and sin w_k(a+b)
 
@@ -28,7 +28,7 @@ from interp import fourier
 from interp.checkpoint import Checkpoint
 from interp.figures import PALETTE, new_panels, percent_axis, power_of_ten_axis, threshold_line
 from interp.key_frequencies import in_phase
-from interp.model import logits as run_network
+from interp.model import logits_with_vectors, token_vectors
 from interp.task import Task
 
 REFERENCE = "Nanda et al. 2023, arXiv:2301.05217, §4.4 and App. C.2"
@@ -183,7 +183,7 @@ def plot(result: xr.Dataset):
 
 def _cut_embedding(checkpoint: Checkpoint, pairs: Int[Tensor, " pairs"], key: list[int]) -> Iterator[tuple[int | str, Tensor]]:
     rows = torch.from_numpy(checkpoint.task.coordinates.rows)
-    whole = checkpoint.weights["embed.W_E"]
+    whole = token_vectors(checkpoint.weights, checkpoint.model)
     embedding = whole[rows].double()
     waves = fourier.pairs(len(rows))
     parts = {k: waves[k - 1].T @ (waves[k - 1] @ embedding) for k in key}
@@ -196,7 +196,7 @@ def _cut_embedding(checkpoint: Checkpoint, pairs: Int[Tensor, " pairs"], key: li
     for what, table in remaining.items():
         cut = whole.index_copy(0, rows, table.to(whole.dtype))
         with torch.no_grad():
-            yield what, run_network({**checkpoint.weights, "embed.W_E": cut}, checkpoint.model, inputs)
+            yield what, logits_with_vectors(checkpoint.weights, checkpoint.model, cut, inputs)
 
 
 def _cut_neurons(
@@ -229,7 +229,7 @@ def _cut_logits(logits: Float[Tensor, "n n c"], key: list[int]) -> Iterator[tupl
 def _from_neurons(checkpoint: Checkpoint, periodic: Bool[Tensor, " d_mlp"]) -> tuple[Tensor, Tensor]:
     """What the neurons add to the logits [n, n, c], and how much of that is what the polynomials of the periodic ones do not explain."""
     phase, neurons = checkpoint.task.coordinates, checkpoint.neurons
-    to_logits = checkpoint.W_out @ checkpoint.W_U
+    to_logits = checkpoint.W_L.to(neurons.dtype)
     added = neurons @ torch.cat([to_logits, to_logits * periodic[:, None]], dim=1)
     from_neurons, from_periodic = in_phase(added, phase).tensor_split(2, dim=-1)
     frequencies = checkpoint.neuron_frequencies

@@ -39,7 +39,7 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None,
     key = checkpoint.frequencies_to_use(key_frequencies)
     frequencies = np.arange(1, checkpoint.n_frequencies + 1, dtype=np.int32)
     is_key = np.isin(frequencies, key)
-    W_L = checkpoint.W_out.double() @ checkpoint.W_U.double()[:, torch.from_numpy(phase.classes)]
+    W_L = checkpoint.W_L[:, torch.from_numpy(phase.classes)]
     singular = torch.linalg.svdvals(W_L)
     left_over = singular.square().flip(0).cumsum(0).flip(0).sqrt()  # entry r: without the first r components
     total = left_over[0]

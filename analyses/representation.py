@@ -49,8 +49,7 @@ def measure(checkpoint: Checkpoint, *, delta: float = 0.1, parallelograms: int =
     phase, n = checkpoint.task.coordinates, checkpoint.task.coordinates.order
     rows = torch.from_numpy(phase.rows)
     share, frequency, circularity, coordinate = _components(checkpoint.W_E.double()[rows])
-    matrices = {"W_E": checkpoint.W_E, "W_in": checkpoint.weights[f"blocks.{checkpoint.model.n_layers - 1}.mlp.W_in"]}
-    matrices |= {"W_out": checkpoint.W_out, "W_U": checkpoint.W_U}
+    matrices = {name: getattr(checkpoint, name) for name in MATRICES}
     one = {"units": "1"}
     return xr.Dataset(
         {
@@ -247,7 +246,7 @@ def _ipr(checkpoint: Checkpoint) -> Float[np.ndarray, " sides"]:
     weight = neurons.new_zeros(2, p)
     weight[0, rows], weight[1, columns] = 1 / phase.order, 1 / phase.order
     over_a, over_b = (neurons @ weight[1]).T[rows], (weight[0] @ neurons).T[columns]  # [n, d_mlp]
-    W_L = checkpoint.W_out.double() @ checkpoint.W_U.double()[:, classes]
+    W_L = checkpoint.W_L[:, classes]
     powers = fourier.power(over_a.double()) + fourier.power(over_b.double()), fourier.power(W_L.T)
     ratios = []
     for power in powers:

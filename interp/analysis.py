@@ -21,7 +21,7 @@ from interp.discovery import Analysis, discover, find
 from interp.errors import InputError, unknown_name
 from interp.experiment import hash_of
 from interp.files import write_atomically
-from interp.memory import keep_freed_memory
+from interp.memory import give_back_freed_memory, keep_freed_memory
 from interp.store import Run, weights_digest
 
 Progress = Callable[[Sequence[int]], Iterable[int]]  # wraps the steps that are walked over
@@ -36,13 +36,16 @@ def analyze(
     parameters: Mapping[str, Mapping[str, Any]] | None = None,
     progress: Progress = lambda steps: steps,
 ) -> dict[str, xr.Dataset]:
-    """The results of the named analyses (default: all of them) over a run, from disk where they are fresh.
+    """The results of the named analyses (default: all that can be asked about its model) over a run, from disk where they are fresh.
 
     `parameters` maps the name of an analysis to keyword parameters other than its defaults. The checkpoints are walked once, each
     with one shared forward pass, and let go; memory stays flat. Interrupted, what was computed is kept.
     """
-    asked = [name if isinstance(name, Analysis) else find(name) for name in (names if names is not None else discover())]
+    every = [analysis for analysis in discover().values() if run.model.family in analysis.families]
+    asked = [name if isinstance(name, Analysis) else find(name) for name in names] if names is not None else every
     chosen = _with_needs(asked)
+    for analysis in chosen:
+        analysis.check_family(run.model)
     if not run.steps:
         raise InputError(f"{run.path} has no checkpoints to analyze")
     keep_freed_memory()
@@ -63,6 +66,9 @@ def analyze(
     except KeyboardInterrupt:
         _save_all(tables, missing)
         raise
+    # Writing doubles the largest result for a moment; what the walk needed goes first.
+    checkpoint = None
+    give_back_freed_memory()
     # After any other error, a damaged checkpoint say, nothing is written.
     _save_all(tables, missing)
     results = {table.analysis.name: table.result() for table in tables}
@@ -76,6 +82,7 @@ def measure_checkpoint(checkpoint: Checkpoint, name: str, **parameters: Any) -> 
     analysis = find(name)
     if analysis.of_run:
         raise InputError(f"{name} is an analysis of a whole run; this is one checkpoint")
+    analysis.check_family(checkpoint.model)
     resolved = analysis.resolve(parameters)
     step = xr.Variable("step", np.array([checkpoint.step], dtype=np.int32), _STEP)
     result = analysis.function(checkpoint, **resolved).expand_dims("step").assign_coords(step=step)

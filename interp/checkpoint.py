@@ -13,7 +13,7 @@ from interp import fourier, key_frequencies
 from interp.errors import check_integer
 from interp.experiment import ModelConfig
 from interp.loss import cross_entropy, is_correct
-from interp.model import Activations, forward_all
+from interp.model import Activations, forward_all, output_map, output_matrix
 from interp.task import Task
 from interp.weights import Weights, check_weights
 
@@ -56,19 +56,32 @@ class Checkpoint:
         """The last layer's attention from the last position to each position."""
         return self.activations.attention
 
-    @property
-    def W_E(self) -> Float[Tensor, "p d_model"]:
-        """The embedding of the residues, without that of `=`."""
+    @cached_property
+    def W_E(self) -> Float[Tensor, "p features"]:
+        """The embedding of the residues, without that of `=`; without embedding, their rows of W_in, those for a and for b side by side."""
+        if self.model.embedding == "none" and self.model.family == "mlp":
+            return torch.cat(self.weights["mlp.W_in"].split(self.task.p), dim=1)
         return self.weights["embed.W_E"][: self.task.p]
 
     @property
-    def W_U(self) -> Float[Tensor, "d_model p"]:
-        return self.weights["unembed.W_U"]
+    def W_in(self) -> Float[Tensor, "inputs d_mlp"]:
+        """The last layer's input matrix."""
+        return self.weights["mlp.W_in" if self.model.family == "mlp" else f"blocks.{self.model.n_layers - 1}.mlp.W_in"]
 
     @property
-    def W_out(self) -> Float[Tensor, "d_mlp d_model"]:
+    def W_out(self) -> Float[Tensor, "d_mlp features"]:
         """The last layer's output matrix."""
-        return self.weights[f"blocks.{self.model.n_layers - 1}.mlp.W_out"]
+        return self.weights["mlp.W_out" if self.model.family == "mlp" else f"blocks.{self.model.n_layers - 1}.mlp.W_out"]
+
+    @property
+    def W_U(self) -> Float[Tensor, "features p"]:
+        """The unembedding; W_Eᵀ where that is tied to it, and W_out itself where nothing comes after it."""
+        return output_matrix(self.weights, self.model)
+
+    @cached_property
+    def W_L(self) -> Float[Tensor, "d_mlp p"]:
+        """The last layer's neurons' map to the logits, W_out W_U, in float64."""
+        return output_map({name: weight.double() for name, weight in self.weights.items()}, self.model)
 
     @cached_property
     def losses(self) -> Float[np.ndarray, " pairs"]:
@@ -126,7 +139,7 @@ class Checkpoint:
     @cached_property
     def output_norms(self) -> Float[Tensor, " K"]:
         """‖F_k W_L‖ for every frequency (`interp.key_frequencies`)."""
-        return key_frequencies.output_norms(self.W_out, self.W_U, self.task.coordinates)
+        return key_frequencies.output_norms(self.W_L, self.task.coordinates)
 
     @cached_property
     def logit_shares(self) -> Float[Tensor, " K"]:

@@ -1,6 +1,6 @@
 """What an analysis is, and which ones there are: the files of `interp.analyses` and what other packages add.
 
-An analysis is a module (see CONTRIBUTING) with `REFERENCE`, optionally `NEEDS`, and
+An analysis is a module (see CONTRIBUTING) with `REFERENCE`, optionally `NEEDS` and `FAMILIES`, and
 
     measure(checkpoint, *, …) → xr.Dataset     one checkpoint, the same shapes at every step, or
     compute(run, *, …) → xr.Dataset            a whole run, with a dimension `step` where it has one
@@ -19,12 +19,12 @@ from importlib.metadata import entry_points, version
 from pathlib import Path
 from pkgutil import iter_modules
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 import xarray as xr
 
 from interp.errors import InputError, unknown_name
-from interp.experiment import hash_of
+from interp.experiment import Family, ModelConfig, hash_of
 
 ENTRY_POINTS = "interp.analyses"
 
@@ -38,6 +38,7 @@ _FOUNDATIONS = (
     "loss",
     "activations",
     "factored",
+    "mlp",
     "model",
     "checkpoint",
     "calibration",
@@ -60,6 +61,18 @@ class Analysis:
     def needs(self) -> tuple[str, ...]:
         """The analyses whose results its `compute` reads."""
         return tuple(getattr(self.module, "NEEDS", ()))
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """The families of models that it can be asked about."""
+        return tuple(getattr(self.module, "FAMILIES", get_args(Family)))
+
+    def check_family(self, model: ModelConfig) -> None:
+        """Raises InputError unless the analysis can be asked about this model."""
+        if model.family not in self.families:
+            raise InputError(
+                f"{self.name} is about a model.family of {' or '.join(map(repr, self.families))}, and this is {model.family!r}"
+            )
 
     @property
     def of_run(self) -> bool:

@@ -11,19 +11,27 @@ from typing import Any, Literal, get_args, get_type_hints
 from interp.errors import InputError, check_choice, check_integer, check_number, unknown_name
 from interp.task import Task
 
+Family = Literal["transformer", "mlp"]
 Activation = Literal["relu", "gelu", "square"]
 Prompt = Literal["ab=", "ab"]
+Inputs = Literal["sum", "concatenated"]
+Embedding = Literal["none", "untied", "tied"]
 Optimizer = Literal["adamw", "adam", "sgd"]
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A transformer without LayerNorm that reads the tokens of `prompt` and answers at the last position.
+    """Either a transformer without LayerNorm that reads the tokens of `prompt` and answers at the last position, or an MLP with one
+    hidden layer and no biases (`interp.mlp`). `seed` draws the initial weights.
 
-    `d_head` is d_model / n_heads when not given. `attention_rate` α mixes attention with uniform weights of one:
-    attention = α·softmax + (1 − α)·ones (Zhong et al. 2023, arXiv:2306.17844, §4). `seed` draws the initial weights.
+    Of the transformer alone: `d_head` is d_model / n_heads when not given; `attention_rate` α mixes attention with uniform weights of
+    one: attention = α·softmax + (1 − α)·ones (Zhong et al. 2023, arXiv:2306.17844, §4).
+
+    Of the MLP alone: what it reads, the `inputs`, is the sum of the vectors of a and b, or the two side by side. A vector is one-hot
+    without `embedding`, and otherwise a row of W_E (of `d_model` entries); the neurons then answer through W_U, or, tied, through W_Eᵀ.
     """
 
+    family: Family = "transformer"
     n_layers: int = 1
     d_model: int = 128
     n_heads: int = 4
@@ -33,18 +41,30 @@ class ModelConfig:
     prompt: Prompt = "ab="
     causal: bool = True
     attention_rate: float = 1.0
+    inputs: Inputs = "sum"
+    embedding: Embedding = "none"
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_choice("model.family", self.family, get_args(Family))
         for name, maximum in {"n_layers": 1000, "d_model": 1_000_000, "n_heads": 1_000_000, "d_mlp": 1_000_000}.items():
             check_integer(f"model.{flag(name)}", getattr(self, name), 1, maximum)
         check_choice("model.activation", self.activation, get_args(Activation))
         check_choice("model.prompt", self.prompt, get_args(Prompt))
+        check_choice("model.inputs", self.inputs, get_args(Inputs))
+        check_choice("model.embedding", self.embedding, get_args(Embedding))
         check_number("model.attention-rate", self.attention_rate, 0, 1)
         check_integer("model.seed", self.seed, 0, 2**32 - 1)
         if self.d_head is not None:
             check_integer("model.d-head", self.d_head, 1, 1_000_000)
-        elif self.d_model % self.n_heads:
+        for name in _OF_OTHERS[self.family]:
+            if (value := getattr(self, name)) != (default := type(self).__dataclass_fields__[name].default):
+                raise InputError(f"model.family {self.family!r} has no model.{flag(name)}; leave it at {default!r} (it is {value!r})")
+        if self.family == "mlp" and self.embedding == "none" and self.d_model != ModelConfig.d_model:
+            raise InputError(
+                f"model.d-model is the size of the embedding, and there is none; give model.embedding or leave it at {ModelConfig.d_model}"
+            )
+        if self.family == "transformer" and self.d_head is None and self.d_model % self.n_heads:
             raise InputError(f"model.d-model {self.d_model} is not a multiple of model.n-heads {self.n_heads}; give model.d-head")
 
     @property
@@ -54,6 +74,13 @@ class ModelConfig:
     @property
     def n_ctx(self) -> int:
         return len(self.prompt)
+
+
+# The fields that say nothing about a family, and are refused there.
+_OF_OTHERS = {
+    "transformer": ("inputs", "embedding"),
+    "mlp": ("n_layers", "n_heads", "d_head", "prompt", "causal", "attention_rate"),
+}
 
 
 @dataclass(frozen=True)

@@ -240,6 +240,9 @@ def _against(state: str, checkpoint: Mapping[str, Any], summaries: Summaries) ->
         yield "It generalizes, yet no frequency is key: it uses many frequencies, or something else."
     if state == "generalizing" and has_circuit and restricted > max(10 * loss, 0.01):
         yield f"The key frequencies alone do worse (loss {_number(restricted)}) than the whole network ({_number(loss)}): more is at work."
+    n_key, n_frequencies = len(checkpoint["key_frequencies"]), spectrum["n_frequencies"]
+    if n_key > 4 and 2 * n_key > n_frequencies:
+        yield f"{n_key} of {n_frequencies} frequencies are key: no sparse circuit. Modulo a small p, a lookup table looks like this too."
     if has_circuit and excluded is not None and excluded < 10 * loss:
         yield f"Without the key frequencies the loss barely rises (to {_number(excluded)}): they may not be what it uses."
     if spectrum["only_by_neurons"] and has_circuit:

@@ -48,10 +48,9 @@ def logits_in_phase(logits: Float[Tensor, "p p p"], phase: Phase) -> Float[Tenso
     return table if table is logits else table[..., torch.from_numpy(phase.classes)]
 
 
-def output_norms(W_out: Float[Tensor, "d_mlp d_model"], W_U: Float[Tensor, "d_model p"], phase: Phase) -> Float[Tensor, " K"]:
-    """‖F_k W_L‖ for k = 1 … K: the norm of each frequency of W_L = W_out W_U over the classes."""
-    W_L = W_out.double() @ W_U.double()[:, torch.from_numpy(phase.classes)]
-    return fourier.power(W_L.T).sum(1).sqrt()
+def output_norms(W_L: Float[Tensor, "d_mlp p"], phase: Phase) -> Float[Tensor, " K"]:
+    """‖F_k W_L‖ for k = 1 … K: the norm of each frequency of the neurons' map to the logits, over the classes."""
+    return fourier.power(W_L.double()[:, torch.from_numpy(phase.classes)].T).sum(1).sqrt()
 
 
 def logit_shares(logits: Float[Tensor, "n n n"]) -> Float[Tensor, " K"]:

@@ -31,7 +31,8 @@ def describe(run: Run) -> Iterator[str]:
     yield f"hash         {run.hash}"
     yield f"task         {_task(run)}; {_split(run)}"
     yield f"model        {_fields(run.info['experiment']['model'])}"
-    yield f"computed by  {'the exact factored form' if is_factored(run.model) else 'the general forward pass'}"
+    if run.model.family == "transformer":
+        yield f"computed by  {'the exact factored form' if is_factored(run.model) else 'the general forward pass'}"
     training = run.info["experiment"]["training"]
     yield f"training     {_fields(training) if training else 'not trained here'}"
     yield f"checkpoints  {_progress(run)}" + (f", from step {steps[0]:,} to {steps[-1]:,}" if steps else "")

@@ -4,6 +4,13 @@ import ctypes
 import sys
 
 
+def give_back_freed_memory() -> None:
+    """The opposite, once: what has been kept and is free goes back to the system, before something large is made."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform.startswith("linux") else None
+    if trim is not None:
+        trim(0)
+
+
 def keep_freed_memory() -> None:
     """Let glibc keep freed arrays of up to 32 MiB for the next one of their kind, instead of returning them to the system and taking
     a page fault per 4 KiB again. Does nothing where there is no glibc; changes no result."""

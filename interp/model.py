@@ -1,6 +1,7 @@
-"""The forward pass: a transformer without LayerNorm that reads the prompt and answers at the last position.
+"""The forward pass of any model: the transformer's is written here, the MLP's in `interp.mlp`.
 
-With tokens t_0 … t_{T−1}, per layer, over the positions that a position may see,
+The transformer has no LayerNorm, reads the prompt and answers at the last position. With tokens t_0 … t_{T−1}, per layer, over the
+positions that a position may see,
 
     x ← W_E[t] + W_pos
     attention_h = α·softmax(x W_Q^h (x W_K^h)ᵀ/√d_head) + (1 − α)·ones
@@ -19,7 +20,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp import factored
+from interp import factored, mlp
 from interp.activations import activate
 from interp.errors import InputError
 from interp.experiment import ModelConfig
@@ -34,19 +35,40 @@ class Activations(NamedTuple):
 
     logits: Float[Tensor, "*examples outputs"]
     neurons: Float[Tensor, "*examples d_mlp"]  # after the nonlinearity
-    attention: Float[Tensor, "*examples heads positions"]  # from the last position to each, with the attention rate applied
-    residual_mid: Float[Tensor, "*examples d_model"]  # after attention
-    residual_post: Float[Tensor, "*examples d_model"]  # after the MLP: what W_U reads
+    attention: Float[Tensor, "*examples heads positions"]  # from the last position to each, with the rate applied; an MLP has 0 heads
+    residual_mid: Float[Tensor, "*examples inputs"]  # what W_in reads
+    residual_post: Float[Tensor, "*examples d_model"]  # what the last matrix reads: W_U, or W_out where nothing comes after it
 
 
 def is_factored(model: ModelConfig) -> bool:
     """Whether the model is computed by its factored form."""
-    return model.n_layers == 1 and model.prompt == "ab="
+    return model.family == "transformer" and model.n_layers == 1 and model.prompt == "ab="
 
 
-def modulus(weights: Weights) -> int:
+def modulus(weights: Weights, model: ModelConfig) -> int:
     """p, the number of outputs."""
-    return weights["unembed.W_U"].shape[1]
+    return output_matrix(weights, model).shape[1]
+
+
+def token_vectors(weights: Weights, model: ModelConfig) -> Float[Tensor, "d_vocab features"]:
+    """The vector by which each token enters: a row of W_E, or one-hot where there is no embedding."""
+    return mlp.vectors(weights, model) if model.family == "mlp" else weights["embed.W_E"]
+
+
+def output_matrix(weights: Weights, model: ModelConfig) -> Float[Tensor, "features p"]:
+    """The last matrix before the logits: W_U, W_Eᵀ where that is tied to it, W_out where nothing comes after it."""
+    if model.family == "mlp":
+        W_U = mlp.unembedding(weights, model)
+        return weights["mlp.W_out"] if W_U is None else W_U
+    return weights["unembed.W_U"]
+
+
+def output_map(weights: Weights, model: ModelConfig) -> Float[Tensor, "d_mlp p"]:
+    """W_L, the neurons' map to the logits: W_out W_U in the last layer."""
+    if model.family == "mlp":
+        W_U = mlp.unembedding(weights, model)
+        return weights["mlp.W_out"] if W_U is None else weights["mlp.W_out"] @ W_U
+    return weights[f"blocks.{model.n_layers - 1}.mlp.W_out"] @ weights["unembed.W_U"]
 
 
 def forward(weights: Weights, model: ModelConfig, pairs: Int[Tensor, "n 2"]) -> Activations:
@@ -66,9 +88,18 @@ def logits(weights: Weights, model: ModelConfig, pairs: Int[Tensor, "n 2"]) -> F
     return transform(weights, model, embed(weights, model, pairs)).logits
 
 
+def logits_with_vectors(
+    weights: Weights, model: ModelConfig, vectors: Float[Tensor, "d_vocab features"], pairs: Int[Tensor, "n 2"]
+) -> Float[Tensor, "n outputs"]:
+    """The logits where the tokens enter by other `vectors` than their own; a tied W_E keeps its own at the end."""
+    if model.family == "mlp":
+        return mlp.transform(weights, model, vectors[pairs]).logits
+    return logits({**weights, "embed.W_E": vectors}, model, pairs)
+
+
 def forward_all(weights: Weights, model: ModelConfig) -> Activations:
     """The forward pass over all p² pairs; every value has the leading axes [p, p] for (a, b)."""
-    p = modulus(weights)
+    p = modulus(weights, model)
     residues = torch.arange(p)
     activations = forward(weights, model, torch.cartesian_prod(residues, residues))
     # The factored pass has examples last; what reads these tables has them first, and reads them many times.
@@ -76,15 +107,20 @@ def forward_all(weights: Weights, model: ModelConfig) -> Activations:
 
 
 def embed(weights: Weights, model: ModelConfig, pairs: Int[Tensor, "n 2"]) -> Float[Tensor, "n positions d_model"]:
-    """The residual stream before the first layer."""
+    """The residual stream before the first layer; of an MLP, the vectors of a and b."""
+    if model.family == "mlp":
+        return mlp.embed(weights, model, pairs)
     tokens = pairs
     if model.prompt == "ab=":
-        tokens = torch.cat([pairs, torch.full((len(pairs), 1), modulus(weights))], dim=1)
+        tokens = torch.cat([pairs, torch.full((len(pairs), 1), modulus(weights, model))], dim=1)
     return weights["embed.W_E"][tokens] + weights["pos_embed.W_pos"]
 
 
 def transform(weights: Weights, model: ModelConfig, x: Float[Tensor, "n positions d_model"]) -> Activations:
     """The layers and the unembedding, from any residual stream: the door for gradients and patching at single positions."""
+    if model.family == "mlp":
+        outputs, neurons, read, written = mlp.transform(weights, model, x)
+        return Activations(outputs, neurons, x.new_zeros(len(x), 0, x.shape[1]), read, written)
     n_ctx = x.shape[1]
     for layer in range(model.n_layers - 1):
         x, *_ = _layer(weights, model, layer, x, slice(None))
@@ -113,8 +149,10 @@ def bridge(weights: Weights, model: ModelConfig) -> "TransformerBridge":
     """The same network as a TransformerLens `TransformerBridge`, ready for `run_with_cache` and hooks.
 
     Its input is tokens (a, b, p) or (a, b); its answer is `bridge(tokens)[:, -1]`. Raises InputError for what TransformerLens cannot
-    express: an attention rate other than 1, and the square activation.
+    express: an MLP, an attention rate other than 1, and the square activation.
     """
+    if model.family != "transformer":
+        raise InputError(f"TransformerLens cannot express model.family {model.family!r}, only 'transformer'")
     if model.attention_rate != 1:
         raise InputError(f"TransformerLens cannot express model.attention-rate {model.attention_rate:g}, only 1")
     if model.activation == "square":
@@ -131,13 +169,13 @@ def bridge(weights: Weights, model: ModelConfig) -> "TransformerBridge":
         n_heads=model.n_heads,
         d_mlp=model.d_mlp,
         d_vocab=weights["embed.W_E"].shape[0],
-        d_vocab_out=modulus(weights),
+        d_vocab_out=modulus(weights, model),
         act_fn=model.activation,
         attention_dir="causal" if model.causal else "bidirectional",
         normalization_type=None,
     )
     network = boot_native(config, dtype=weights["embed.W_E"].dtype)
-    named = dict(weights) | {"unembed.b_U": torch.zeros(modulus(weights))}
+    named = dict(weights) | {"unembed.b_U": torch.zeros(modulus(weights, model))}
     for layer in range(model.n_layers):
         attn = f"blocks.{layer}.attn"
         named |= {f"{attn}.{name}": torch.zeros(model.n_heads, model.head_size) for name in ("b_Q", "b_K", "b_V")}

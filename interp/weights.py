@@ -13,8 +13,20 @@ Weights = dict[str, Tensor]
 
 
 def weight_shapes(model: ModelConfig, p: int) -> dict[str, tuple[int, ...]]:
-    """Every weight of a model on Z_p and its shape. The vocabulary is 0 … p−1, and the token `=` (number p) where the prompt has it;
-    there are p outputs, one for each residue."""
+    """Every weight of a model on Z_p and its shape. The vocabulary is 0 … p−1, and the token `=` (number p) where a transformer's prompt
+    has it; there are p outputs, one for each residue."""
+    return _mlp_shapes(model, p) if model.family == "mlp" else _transformer_shapes(model, p)
+
+
+def _mlp_shapes(model: ModelConfig, p: int) -> dict[str, tuple[int, ...]]:
+    features = p if model.embedding == "none" else model.d_model
+    shapes: dict[str, tuple[int, ...]] = {} if model.embedding == "none" else {"embed.W_E": (p, features)}
+    shapes["mlp.W_in"] = (features if model.inputs == "sum" else 2 * features, model.d_mlp)
+    shapes["mlp.W_out"] = (model.d_mlp, features)
+    return shapes | ({"unembed.W_U": (features, p)} if model.embedding == "untied" else {})
+
+
+def _transformer_shapes(model: ModelConfig, p: int) -> dict[str, tuple[int, ...]]:
     d_vocab = p + 1 if model.prompt == "ab=" else p
     n_heads, d_head, d_model, d_mlp = model.n_heads, model.head_size, model.d_model, model.d_mlp
     shapes: dict[str, tuple[int, ...]] = {"embed.W_E": (d_vocab, d_model), "pos_embed.W_pos": (model.n_ctx, d_model)}
@@ -29,17 +41,26 @@ def weight_shapes(model: ModelConfig, p: int) -> dict[str, tuple[int, ...]]:
 
 
 def initial_weights(model: ModelConfig, p: int) -> Weights:
-    """The weights at step 0: every matrix normal with variance 1/d_model, W_U with variance 1/d_vocab, biases zero
-    (Nanda et al. 2023, arXiv:2301.05217, and the authors' code). Drawn on the CPU from `model.seed`."""
+    """The weights at step 0, drawn on the CPU from `model.seed`.
+
+    Of a transformer: every matrix normal with variance 1/d_model, W_U with variance 1/d_vocab, biases zero (Nanda et al. 2023,
+    arXiv:2301.05217, and the authors' code). Of an MLP: every matrix normal with variance 1/rows, the embedding 1/d_model, so that every
+    value has a variance of order one.
+    """
     generator = torch.Generator().manual_seed(model.seed)
     weights = {}
     for name, shape in weight_shapes(model, p).items():
         if name.rpartition(".")[2].startswith("b_"):
             weights[name] = torch.zeros(shape)
         else:
-            variance_of = weights["embed.W_E"].shape[0] if name == "unembed.W_U" else model.d_model
-            weights[name] = torch.randn(shape, generator=generator) / math.sqrt(variance_of)
+            weights[name] = torch.randn(shape, generator=generator) / math.sqrt(_inverse_variance(name, shape, model, weights))
     return weights
+
+
+def _inverse_variance(name: str, shape: tuple[int, ...], model: ModelConfig, weights: Weights) -> int:
+    if model.family == "mlp" and name != "embed.W_E":
+        return shape[0]
+    return weights["embed.W_E"].shape[0] if name == "unembed.W_U" else model.d_model
 
 
 def check_weights(weights: Mapping[str, Tensor], model: ModelConfig, p: int, *, where: str = "weights") -> None:

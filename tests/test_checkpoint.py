@@ -17,7 +17,10 @@ from interp.task import Task
 from interp.testing import circuit_checkpoint, circuit_neurons
 from interp.weights import initial_weights
 
-MODELS = [ModelConfig(d_model=8, n_heads=2, d_mlp=12), ModelConfig(2, 8, 2, None, 12, "gelu", "ab")]
+MODELS = [
+    ModelConfig(d_model=8, n_heads=2, d_mlp=12),
+    ModelConfig(n_layers=2, d_model=8, n_heads=2, d_mlp=12, activation="gelu", prompt="ab"),
+]
 TASKS = [
     Task(p=7),
     Task(p=6, operation="divide", train_fraction=0.5),

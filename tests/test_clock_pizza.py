@@ -12,7 +12,7 @@ from interp.checkpoint import Checkpoint
 from interp.experiment import ModelConfig
 from interp.model import embed, transform
 from interp.task import Task
-from interp.testing import check_analysis, circuit_checkpoint, circuit_neurons
+from interp.testing import check_analysis, circuit_checkpoint, circuit_neurons, ideal_logits, with_logits
 from interp.weights import initial_weights
 
 SMALL = {"d_model": 8, "n_heads": 2, "d_mlp": 12}
@@ -21,18 +21,6 @@ SMALL = {"d_model": 8, "n_heads": 2, "d_mlp": 12}
 def untrained(p: int = 7, task: Task | None = None, **model) -> Checkpoint:
     task, config = task or Task(p, train_fraction=0.5), ModelConfig(**(SMALL | model))
     return Checkpoint(0, {name: weight.double() for name, weight in initial_weights(config, task.p).items()}, task, config)
-
-
-def with_logits(logits: np.ndarray, task: Task | None = None) -> Checkpoint:
-    checkpoint = untrained(len(logits), task)
-    checkpoint.activations = checkpoint.activations._replace(logits=torch.from_numpy(logits))
-    return checkpoint
-
-
-def ideal(p: int, frequencies: list[int], formula: str) -> np.ndarray:
-    a, b, c = np.meshgrid(*[np.arange(p)] * 3, indexing="ij")
-    amplitude = {"clock": lambda w: 1.0, "pizza": lambda w: np.abs(np.cos(w * (a - b) / 2))}[formula]
-    return sum(amplitude(w) * np.cos(w * (a + b - c)) for w in 2 * np.pi * np.array(frequencies) / p)
 
 
 def measured(checkpoint: Checkpoint, **parameters) -> dict:
@@ -56,7 +44,7 @@ def test_it_keeps_the_contract() -> None:
 @pytest.mark.parametrize(("p", "frequencies"), [(13, [1, 4, 6]), (12, [1, 4, 6]), (2, [1])])
 @pytest.mark.parametrize("formula", ["clock", "pizza"])
 def test_an_ideal_network_fits_its_own_formula_exactly(p: int, frequencies: list[int], formula: str) -> None:
-    found = measured(with_logits(ideal(p, frequencies, formula)), key_frequencies=frequencies)
+    found = measured(with_logits(Task(p), ideal_logits(p, frequencies, formula)), key_frequencies=frequencies)
     assert_allclose(found[f"explained_by_{formula}"], 1, atol=1e-12)
     # The ideal clock's correct logit is constant, 0/0; the ideal pizza's depends on the distance alone.
     assert_allclose(found["distance_irrelevance"], 1 if formula == "clock" else 0, atol=1e-12)
@@ -69,7 +57,7 @@ def test_an_ideal_network_fits_its_own_formula_exactly(p: int, frequencies: list
 
 
 def test_the_ideal_margin_of_many_residues_is_that_of_the_integrals() -> None:
-    found = measured(with_logits(ideal(101, [3], "clock")), key_frequencies=[3], triples=1)
+    found = measured(with_logits(Task(101), ideal_logits(101, [3], "clock")), key_frequencies=[3], triples=1)
     assert_allclose(found["margin"], 1 - 8 / math.pi**2, atol=1e-3)
 
 
@@ -117,7 +105,7 @@ def test_an_untrained_network_is_neither(prompt: str) -> None:
 
 def test_gaussian_logits_are_neither_and_their_correct_logit_is_as_wide_at_every_distance() -> None:
     logits = np.random.RandomState(0).randn(31, 31, 31)
-    found = measured(with_logits(logits), key_frequencies=[1, 2, 3], triples=1)
+    found = measured(with_logits(Task(len(logits)), logits), key_frequencies=[1, 2, 3], triples=1)
     assert found["verdict"] == "neither"
     assert_allclose(found["distance_irrelevance"], 1, atol=0.1)
     assert max(found["explained_by_clock"], found["explained_by_pizza"]) < 0.02
@@ -129,7 +117,7 @@ def test_without_key_frequencies_nothing_is_explained() -> None:
 
 
 def test_equal_logits_have_no_distance_irrelevance() -> None:
-    found = measured(with_logits(np.full((7, 7, 7), 0.1)), key_frequencies=[1])
+    found = measured(with_logits(Task(7), np.full((7, 7, 7), 0.1)), key_frequencies=[1])
     assert (found["distance_irrelevance"], found["verdict"]) == (None, "neither")
 
 
@@ -181,14 +169,14 @@ def test_distance_irrelevance_is_that_of_the_published_matrix() -> None:
 
 @pytest.mark.parametrize("p", [7, 8])
 def test_fits_are_those_of_whole_cubes(p: int) -> None:
-    logits = np.random.RandomState(p).randn(p, p, p) + 3 * ideal(p, [1, p // 2], "pizza")
-    found = measured(with_logits(logits), key_frequencies=[1, p // 2])
+    logits = np.random.RandomState(p).randn(p, p, p) + 3 * ideal_logits(p, [1, p // 2], "pizza").numpy()
+    found = measured(with_logits(Task(len(logits)), logits), key_frequencies=[1, p // 2])
     cubes = {}
     for k in (1, p // 2):
         wave = np.cos(2 * np.pi * k * (np.arange(p)[:, None] - np.arange(p)) / p)
         part = logits @ wave * (1 if 2 * k == p else 2) / p  # the part with frequency k over the classes
         for formula in ("clock", "pizza"):
-            cube = cubes[formula, k] = ideal(p, [k], formula)
+            cube = cubes[formula, k] = ideal_logits(p, [k], formula).numpy()
             y, fit = (part - part.mean()) / part.std(), (cube - cube.mean()) / cube.std()
             assert_allclose(found["fit_per_frequency"][str(k)][formula], 1 - np.mean((y - fit) ** 2), atol=1e-10)
     centred = (logits - logits.mean(-1, keepdims=True)).ravel()

@@ -20,6 +20,7 @@ ORDER = (
     "activations",
     "weights",
     "factored",
+    "mlp",
     "memory",
     "model",
     "optimizers",

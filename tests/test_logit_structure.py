@@ -5,7 +5,6 @@ import math
 
 import numpy as np
 import pytest
-import torch
 from interp.analyses import logit_structure
 from numpy.testing import assert_allclose
 
@@ -13,19 +12,11 @@ from interp.analysis import measure_checkpoint
 from interp.checkpoint import Checkpoint
 from interp.experiment import ModelConfig
 from interp.task import Task
-from interp.testing import check_analysis, circuit_checkpoint, circuit_neurons
+from interp.testing import check_analysis, circuit_checkpoint, circuit_neurons, with_logits
 from interp.weights import initial_weights
 
 SPLITS = ("all", "train", "test")
 EXACT = {"rtol": 1e-9, "atol": 1e-12}
-
-
-def with_logits(task: Task, logits: np.ndarray) -> Checkpoint:
-    """A checkpoint that answers with these logits [a, b, c], whatever its weights are."""
-    model = ModelConfig(d_model=4, n_heads=1, d_mlp=4)
-    checkpoint = Checkpoint(0, initial_weights(model, task.p), task, model)
-    checkpoint.__dict__["activations"] = checkpoint.activations._replace(logits=torch.as_tensor(logits))
-    return checkpoint
 
 
 def gaussian(p: int) -> np.ndarray:

@@ -67,7 +67,8 @@ def test_forward_is_the_textbook_for_every_option(n_layers: int, prompt: str, ca
     for attention_rate in (0.0, 0.5, 1.0):
         for d_head in (None, 3):
             for p in (5, 6):
-                model = ModelConfig(n_layers, 8, 2, d_head, 12, activation, prompt, causal, attention_rate)
+                options = {"d_head": d_head, "activation": activation, "prompt": prompt, "causal": causal, "attention_rate": attention_rate}
+                model = ModelConfig(n_layers=n_layers, d_model=8, n_heads=2, d_mlp=12, **options)
                 weights, pairs = drawn_weights(model, p), every_pair(p)
                 found, expected = forward(weights, model, pairs), textbook(weights, model, pairs)
                 for name in Activations._fields:
@@ -77,7 +78,10 @@ def test_forward_is_the_textbook_for_every_option(n_layers: int, prompt: str, ca
                 assert_close(logits(weights, model, pairs), found.logits, rtol=0, atol=1e-12 * found.logits.abs().max().item())
 
 
-OPTIONS = [ModelConfig(d_model=8, n_heads=2, d_mlp=12), ModelConfig(2, 8, 2, 3, 12, "gelu", "ab", False, 0.5)]
+OPTIONS = [
+    ModelConfig(d_model=8, n_heads=2, d_mlp=12),
+    ModelConfig(n_layers=2, d_model=8, n_heads=2, d_head=3, d_mlp=12, activation="gelu", prompt="ab", causal=False, attention_rate=0.5),
+]
 
 
 @pytest.mark.parametrize("model", OPTIONS)
@@ -131,7 +135,7 @@ def test_transform_starts_from_any_residual_stream() -> None:
 def test_the_equals_sign_is_the_last_token() -> None:
     model = OPTIONS[0]
     weights = drawn_weights(model, 5)
-    assert modulus(weights) == 5
+    assert modulus(weights, model) == 5
     expected = weights["embed.W_E"][5] + weights["pos_embed.W_pos"][2]
     assert_close(embed(weights, model, torch.tensor([(0, 0), (4, 1)]))[:, 2], expected.expand(2, 8), rtol=0, atol=0)
 

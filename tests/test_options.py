@@ -26,6 +26,7 @@ EVERY_FIELD = {
         "seed": 3,
     },
     "model": {
+        "family": "transformer",
         "n-layers": 2,
         "d-model": 12,
         "n-heads": 3,
@@ -35,6 +36,8 @@ EVERY_FIELD = {
         "prompt": "ab",
         "causal": False,
         "attention-rate": 0.25,
+        "inputs": "sum",
+        "embedding": "none",
         "seed": 4,
     },
     "training": {
@@ -81,7 +84,8 @@ def test_the_list_of_fields_is_complete_and_changes_every_default():
     for section, kind in SECTIONS.items():
         assert [flag(field.name) for field in fields(kind)] == list(EVERY_FIELD[section])
         for field in fields(kind):
-            assert EVERY_FIELD[section][flag(field.name)] != getattr(getattr(defaults, section), field.name)
+            of_mlp = section == "model" and field.name in ("family", "inputs", "embedding")
+            assert of_mlp or EVERY_FIELD[section][flag(field.name)] != getattr(getattr(defaults, section), field.name)
 
 
 def test_every_field_is_an_option_and_a_key_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -94,6 +98,17 @@ def test_every_field_is_an_option_and_a_key_of_the_file(tmp_path: Path, monkeypa
         stored = json.loads(Path(folder, "run.json").read_text())["experiment"]
         assert {s: {flag(name): value for name, value in content.items()} for s, content in stored.items()} == EVERY_FIELD
     assert open_run("flags").steps == [0, 1, 3, 4, 7, 8]
+
+
+def test_the_fields_of_an_mlp_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    fields_of_mlp = {"model": {"family": "mlp", "inputs": "concatenated", "embedding": "tied", "d-model": 8, "d-mlp": 9}}
+    Path("mlp.toml").write_text(as_toml(fields_of_mlp | {"training": {"steps": 2}}))
+    assert main(["train", *as_flags(fields_of_mlp), "--task.p", "5", "--training.steps", "2", "--out", "flags"]) == 0
+    assert main(["train", "--config", "mlp.toml", "--task.p", "5", "--out", "file"]) == 0
+    assert open_run("flags").model == open_run("file").model
+    assert main(["verify", "flags"]) == 0
+    assert main(["train", "--model.family", "mlp", "--model.prompt", "ab", "--out", "wrong"]) == 2
 
 
 def test_preset_then_file_then_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -5,7 +5,6 @@ import math
 
 import numpy as np
 import pytest
-import torch
 from interp.analyses import progress_measures
 from numpy.testing import assert_allclose
 
@@ -13,20 +12,11 @@ from interp.analysis import measure_checkpoint
 from interp.checkpoint import Checkpoint
 from interp.experiment import ModelConfig
 from interp.task import Task
-from interp.testing import check_analysis, circuit_checkpoint, circuit_neurons
+from interp.testing import check_analysis, circuit_checkpoint, circuit_neurons, with_logits
 from interp.weights import initial_weights
 
 SPLITS = ("all", "train", "test")
 EXACT = {"rtol": 1e-9, "atol": 1e-11}  # float64 sums of a few thousand terms of order ten
-
-
-def with_logits(task: Task, logits: np.ndarray | torch.Tensor) -> Checkpoint:
-    """A checkpoint that answers with these logits [a, b, c], whatever its weights are."""
-    model = ModelConfig(d_model=4, n_heads=1, d_mlp=4)
-    checkpoint = Checkpoint(0, initial_weights(model, task.p), task, model)
-    logits = torch.as_tensor(logits)
-    checkpoint.__dict__["activations"] = checkpoint.activations._replace(logits=logits)
-    return checkpoint
 
 
 def gaussian(p: int, scale: float = 3.0) -> np.ndarray:
