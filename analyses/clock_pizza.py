@@ -26,6 +26,7 @@ principal components, which lowers the circularity.
 """
 
 import functools
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -36,7 +37,7 @@ from torch import Tensor
 from interp import activations, fourier
 from interp.checkpoint import Checkpoint
 from interp.figures import NEUTRAL, PALETTE, SEQUENTIAL, new_panels, percent_axis
-from interp.key_frequencies import in_phase
+from interp.key_frequencies import logits_in_phase
 from interp.model import embed, transform
 
 REFERENCE = "Zhong et al. 2023, arXiv:2306.17844, §3 and §4"
@@ -52,11 +53,12 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None,
     """
     key = checkpoint.frequencies_to_use(key_frequencies)
     symmetricity, error = _gradient_symmetricity(checkpoint, triples, seed)
-    fit, explained = _fits(checkpoint, key)
+    logits = logits_in_phase(checkpoint.logits, checkpoint.task.coordinates)
+    fit, explained = _fits(logits, key)
     one = {"units": "1"}
     return xr.Dataset(
         {
-            "distance_irrelevance": ((), _distance_irrelevance(checkpoint), {"long_name": "distance irrelevance q"} | one),
+            "distance_irrelevance": ((), _distance_irrelevance(checkpoint, logits), {"long_name": "distance irrelevance q"} | one),
             "gradient_symmetricity": ((), symmetricity, {"long_name": "gradient symmetricity"} | one),
             "gradient_symmetricity_error": ((), error, {"long_name": "standard error of the gradient symmetricity"} | one),
             "circularity": ((), _circularity(checkpoint), {"long_name": "circularity of the embedding"} | one),
@@ -156,72 +158,81 @@ def _verdict(last: xr.Dataset) -> str:
     return better if explained.max() >= LEAST_EXPLAINED and is_pizza == (better == "pizza") else "neither"
 
 
-def _distance_irrelevance(checkpoint: Checkpoint) -> float:
-    phase, n = checkpoint.task.coordinates, checkpoint.task.coordinates.order
-    s = torch.arange(n)
-    rows, columns, classes = (torch.from_numpy(index) for index in (phase.rows, phase.columns, phase.classes))
-    correct = checkpoint.logits[rows[:, None], columns, classes[(s[:, None] + s) % n]].double()
+def _distance_irrelevance(checkpoint: Checkpoint, logits: Float[Tensor, "n n n"]) -> float:
+    s = torch.arange(len(logits))
+    correct = logits[s[:, None], s, _sums(len(s))].double()
     lowest, highest = (float(value) for value in checkpoint.logits.aminmax())
-    rounding = 16 * torch.finfo(checkpoint.logits.dtype).eps * max(-lowest, highest)
+    rounding = _rounding(logits) * max(-lowest, highest)
     if highest - lowest <= rounding:
         return float("nan")
     spread = correct.std(correction=0)
-    by_distance = correct[s[:, None], (s[:, None] - s) % n].std(0, correction=0)  # over s, for every d = s − t
+    by_distance = correct[s[:, None], (s[:, None] - s) % len(s)].std(0, correction=0)  # over s, for every d = s − t
     return float(by_distance.mean() / spread) if spread > rounding else 1.0
 
 
 def _circularity(checkpoint: Checkpoint) -> float:
     embedding = checkpoint.W_E.double()[torch.from_numpy(checkpoint.task.coordinates.rows)]
-    components, sizes, _ = torch.linalg.svd(embedding - embedding.mean(0), full_matrices=False)
-    real = components[:, :4][:, sizes[:4] > 1e-7 * sizes[0]]
+    embedding = embedding - embedding.mean(0)
+    squares, components = torch.linalg.eigh(embedding @ embedding.T)  # ascending; half the time of a singular value decomposition
+    real = components[:, -4:][:, squares[-4:] > 1e-12 * squares[-1]]
     return float(fourier.power(real).amax(0).mean()) if real.numel() else float("nan")
 
 
-def _fits(checkpoint: Checkpoint, key: list[int]) -> tuple[Float[np.ndarray, "2 K"], Float[np.ndarray, " 2"]]:
-    phase, n = checkpoint.task.coordinates, checkpoint.task.coordinates.order
-    fit, explained = np.full((2, checkpoint.n_frequencies), np.nan), np.zeros(2)
-    logits = checkpoint.logits.flatten(0, 1).T  # classes first, as the forward pass left them
-    waves = logits.new_zeros(n, len(logits))
-    waves[:, torch.from_numpy(phase.classes)] = fourier.basis(n, logits.dtype)
-    grid = (waves[1:] @ logits).unflatten(1, (checkpoint.task.p, -1))  # without the constant: centred over the classes
-    grid = in_phase(grid.movedim(0, -1), phase).movedim(-1, 0)  # [n − 1, n, n]
-    total = float(grid.square().sum(dtype=torch.float64))
-    if not key or total <= (torch.finfo(logits.dtype).eps * float(logits.abs().max())) ** 2 * grid.numel():
+def _rounding(logits: Tensor) -> float:
+    """What part of the largest logit the difference of two equal ones can be."""
+    return 16 * torch.finfo(logits.dtype).eps
+
+
+def _sums(n: int) -> Int[Tensor, "n n"]:
+    s = torch.arange(n)
+    return (s[:, None] + s) % n
+
+
+def _fits(logits: Float[Tensor, "n n n"], key: list[int]) -> tuple[Float[np.ndarray, "2 K"], Float[np.ndarray, " 2"]]:
+    """`fit` and `explained`. Both formulas are, in each frequency, one known vector over (cosine or sine over the classes, s, t)."""
+    n = len(logits)
+    fit, explained = np.full((2, n // 2), np.nan), np.zeros(2)
+    norms = torch.linalg.vector_norm(logits - logits.mean(-1, keepdim=True), dim=-1)  # of every pair
+    total = float(norms.double().square().sum())
+    if not key or total <= (_rounding(logits) * max(abs(float(value)) for value in logits.aminmax())) ** 2 * logits.numel():
         return fit, explained
     index = torch.tensor(key)
-    cosine = grid.index_select(0, 2 * index - 2).double()  # [keys, n, n]
-    sine = grid.index_select(0, (2 * index - 1).clamp(max=n - 2)).double() * (2 * index < n)[:, None, None]
-    s = torch.arange(n, dtype=torch.float64)
-    angle = 2 * torch.pi * torch.remainder(index[:, None, None] * (s[:, None] + s), n) / n
-    along = cosine * angle.cos() + sine * angle.sin()  # the amplitude of cos w_k(s+t−u)
-    power = (cosine.square() + sine.square()).sum((1, 2))
-    half = torch.pi * torch.remainder(index[:, None, None] * (s[:, None] - s), 2 * n) / n
-    for formula, amplitude in enumerate((torch.ones_like(half), half.cos().abs())):
-        correlation = (amplitude * along).sum((1, 2)) / (amplitude.square().sum((1, 2)) * power).sqrt()
+    waves = fourier.pairs(n, logits.dtype)[index - 1].flatten(0, 1)
+    parts = (waves @ logits.flatten(0, 1).T).view(len(key), -1).double()  # [keys, (cosine, sine)·s·t]
+    clock = fourier.pairs(n)[index - 1][..., _sums(n)]  # [keys, 2, n, n]
+    s = torch.arange(n)
+    half = torch.pi * torch.remainder(index[:, None] * s, 2 * n).double() / n
+    pizza = clock * half.cos().abs()[:, None, (s[:, None] - s) % n]
+    power = parts.square().sum(1)
+    for formula, ideal in enumerate((clock.flatten(1), pizza.flatten(1))):
+        correlation = (ideal * parts).sum(1) / (ideal.square().sum(1) * power).sqrt()
         fit[formula, index.numpy() - 1] = (2 * correlation - 1).numpy()
         explained[formula] = float((correlation.clamp(min=0).square() * power).nan_to_num().sum()) / total
     return fit, explained
 
 
 def _gradient_symmetricity(checkpoint: Checkpoint, triples: int, seed: int) -> tuple[float, float]:
-    """The mean over all pairs of the mean over a pair's random classes, and its standard error from the variance within the pairs."""
-    phase, p = checkpoint.task.coordinates, checkpoint.task.p
-    classes = _random_classes(p, phase.order, triples, seed)
-    classes = torch.from_numpy(phase.classes).index_select(0, classes.flatten()).view_as(classes)
-    gradients = _gradients_in_one_layer if checkpoint.model.family == "transformer" and checkpoint.model.n_layers == 1 else _gradients
-    cosines = torch.empty(classes.shape, dtype=torch.float64)
-    width = max(1, 2048 // p)  # so many rows of pairs at once stay in the processor's cache
-    for first in range(0, p, width):
-        rows = slice(first, min(first + width, p))
-        for draw, chosen in enumerate(classes[:, rows]):
-            cosines[draw, rows] = _cosines(*gradients(checkpoint, rows, chosen))
-    cosines = cosines[:, torch.from_numpy(phase.rows)][:, :, torch.from_numpy(phase.columns)].flatten(1)
-    cosines = cosines[:, ~cosines.isnan().any(0)]
-    draws, pairs = cosines.shape
-    if not pairs:
+    """The mean over all pairs of the mean over a pair's random classes, and its standard error from the variance within the pairs:
+
+    error² = σ² Σ_i (1 − m_i/n)/m_i / pairs²,   m_i classes of pair i,   σ² = Σ_i Σ_classes (cosine − mean_i)² / Σ_i (m_i − 1).
+    """
+    phase = checkpoint.task.coordinates
+    drawn = _random_classes(checkpoint.task.p, phase.order, triples, seed)
+    one_layer = checkpoint.model.family == "transformer" and checkpoint.model.n_layers == 1
+    gradients = _one_layer_gradients(checkpoint) if one_layer else functools.partial(_gradients, checkpoint)
+    rows, columns, residues = (torch.from_numpy(index) for index in (phase.rows, phase.columns, phase.classes))
+    cosines = torch.full((len(drawn), phase.order, phase.order), torch.nan, dtype=torch.float64)
+    width = max(1, 512 // checkpoint.task.p)  # so many rows of pairs at once stay in the processor's cache
+    for cosine, (s, classes) in zip(cosines, drawn, strict=True):
+        for some, chosen in zip(s.split(width), residues[classes].split(width), strict=True):
+            cosine[some] = _cosines(*gradients(rows[some], chosen).unbind(1))[:, columns].double()
+    draws = cosines.isfinite().sum(0)  # of each pair; a gradient of zero has no direction
+    if not draws.any():
         return float("nan"), float("nan")
-    within = float(cosines.var(0).mean()) * (1 - draws / phase.order)
-    return float(cosines.mean()), (within / (draws * pairs)) ** 0.5
+    means = cosines.nansum(0) / draws
+    within = (cosines - means).square().nansum() / (draws - 1).clamp(min=0).sum()
+    variance = within * ((1 - draws / phase.order) / draws)[draws > 0].sum() / (draws > 0).sum() ** 2
+    return float(means.nanmean()), float(variance.sqrt())
 
 
 def _cosines(left: Float[Tensor, "d_model *pairs"], right: Float[Tensor, "d_model *pairs"]) -> Float[Tensor, "*pairs"]:
@@ -230,68 +241,81 @@ def _cosines(left: Float[Tensor, "d_model *pairs"], right: Float[Tensor, "d_mode
 
 
 @functools.lru_cache(maxsize=4)
-def _random_classes(p: int, n: int, triples: int, seed: int) -> Int[Tensor, "draws p p"]:
-    """For each of the p² pairs at least two different random classes of the n, so many that there are `triples` in all, or every
-    class: the same at every step."""
+def _random_classes(p: int, n: int, triples: int, seed: int) -> list[tuple[Int[Tensor, " rows"], Int[Tensor, "rows p"]]]:
+    """At least `triples` different random triples, or all, the same at every step: in each of several draws, a class of the n for each
+    pair of a row s and one of the p columns. All draws but the last are over all rows, that over as many random ones as it takes.
+
+    Every pair is drawn, so that the differences between the pairs add nothing to the error; some are drawn twice, to tell it.
+    """
     generator = np.random.RandomState(seed)
-    draws = min(max(2, -(-triples // n**2)), n)
-    offsets = generator.permutation(n)[:draws, None, None]
-    return torch.from_numpy((generator.randint(n, size=(p, p)) + offsets) % n)
+    everywhere = min(max(1, triples // n**2), n)
+    missing = max(triples - everywhere * n**2, n * -(-n // 4) if everywhere == 1 else 0)
+    sizes = [n] * everywhere + ([min(-(-missing // n), n)] if missing > 0 and everywhere < n else [])
+    first, offsets, order = generator.randint(n, size=(n, p)), generator.permutation(n), generator.permutation(n)
+    rows = [np.sort(order[:size]) for size in sizes]
+    return [(torch.from_numpy(s), torch.from_numpy((first[s] + offset) % n)) for s, offset in zip(rows, offsets, strict=False)]
 
 
-def _gradients(
-    checkpoint: Checkpoint, rows: slice, classes: Int[Tensor, "rows p"]
-) -> tuple[Float[Tensor, "d_model rows p"], Float[Tensor, "d_model rows p"]]:
+def _gradients(checkpoint: Checkpoint, rows: Int[Tensor, " rows"], classes: Int[Tensor, "rows p"]) -> Float[Tensor, "features 2 rows p"]:
     """∂logit_c/∂x₀ and ∂logit_c/∂x₁ for the pairs (a, b) with a in `rows` and a class c for each, by autograd, for any network."""
     residues = torch.arange(checkpoint.task.p)
     with torch.enable_grad():
         x = embed(checkpoint.weights, checkpoint.model, torch.cartesian_prod(residues[rows], residues)).requires_grad_()
         chosen = transform(checkpoint.weights, checkpoint.model, x).logits.gather(1, classes.reshape(-1, 1))
         (gradient,) = torch.autograd.grad(chosen.sum(), x)
-    first, second = (gradient[:, position].T.unflatten(1, classes.shape) for position in range(2))
-    return first, second
+    return gradient[:, :2].permute(2, 1, 0).unflatten(2, classes.shape)
 
 
-def _gradients_in_one_layer(
-    checkpoint: Checkpoint, rows: slice, classes: Int[Tensor, "rows p"]
-) -> tuple[Float[Tensor, "d_model rows p"], Float[Tensor, "d_model rows p"]]:
-    """The same written out for one layer: several times faster, because it reads what the forward pass over all pairs left behind."""
-    weights, rate, p = checkpoint.weights, checkpoint.model.attention_rate, checkpoint.task.p
+def _one_layer_gradients(checkpoint: Checkpoint) -> Callable[[Int[Tensor, " rows"], Int[Tensor, "rows p"]], Float[Tensor, "d_model 2 rows p"]]:
+    """The same written out for one layer: several times faster, because it reads what the forward pass over all pairs left behind,
+    and because W_in and W_O are multiplied first where nothing else needs the residual stream between attention and MLP (`=`)."""
+    weights, activation, rate, p = checkpoint.weights, checkpoint.model.activation, checkpoint.model.attention_rate, checkpoint.task.p
+    W_E, W_pos = weights["embed.W_E"], weights["pos_embed.W_pos"]
     W_Q, W_K, W_V, W_O = (weights[f"blocks.0.attn.{name}"] for name in ("W_Q", "W_K", "W_V", "W_O"))
-    W_in, b_in, W_out = (weights[f"blocks.0.mlp.{name}"] for name in ("W_in", "b_in", "W_out"))
-    x = [
-        weights["embed.W_E"][tokens] + W_pos
-        for tokens, W_pos in zip((rows, slice(p), slice(p, None)), weights["pos_embed.W_pos"], strict=False)
-    ]
+    W_in, b_in, W_U = checkpoint.W_in, weights["blocks.0.mlp.b_in"], checkpoint.W_U
+    outer_V, outer_K, outer_Q = (W.transpose(0, 1).flatten(1) for W in (W_V, W_K, W_Q))  # [d_model, heads·d_head]
+    W_L = (checkpoint.W_out @ W_U).T.contiguous()
+    W_O = W_O.flatten(0, 1)
+    equals = len(W_pos) == 3  # the last position is `=`, not an input
+    if equals:
+        W_in_folded, W_U_folded = W_O @ W_in, W_O @ W_U
+    else:
+        W_in_folded, W_U_folded = W_in, W_U
 
-    def along(position: int, W: Tensor) -> Float[Tensor, "heads d_head #rows #p"]:
-        table = torch.einsum("td,hde->het", x[position], W)
+    def along(position: int, W: Float[Tensor, "heads d_model d_head"]) -> Float[Tensor, "heads d_head #p #p"]:
+        table = torch.einsum("td,hde->het", (W_E[p:] if position == 2 else W_E[:p]) + W_pos[position], W)
         return table[..., None] if position == 0 else table[:, :, None]
 
-    # Examples last, as the forward pass left them.
-    neurons, attention, mid = (table[rows].movedim((0, 1), (-2, -1)) for table in checkpoint.activations[1:4])
-    relu = checkpoint.model.activation == "relu"  # whose derivative shows in its value
-    preactivation = neurons if relu else (torch.einsum("dm,dxy->mxy", W_in, mid) + b_in[:, None, None])
-    W_L, flat = W_out @ checkpoint.W_U, classes.flatten()
-    d_neurons = W_L.index_select(1, flat).view_as(neurons)
-    d_preactivation = activations.backward(checkpoint.model.activation, preactivation, neurons, d_neurons)
-    d_mid = checkpoint.W_U.index_select(1, flat).addmm_(W_in, d_preactivation.flatten(1))
-    d_heads = (W_O.flatten(0, 1) @ d_mid).view(*W_O.shape[:2], *classes.shape)  # [heads, d_head, rows, p]
-    d_attention = torch.stack([(d_heads * along(position, W_V)).sum(1) for position in range(len(x))], dim=1)  # [heads, positions, rows, p]
-    softmax_times_rate = attention - (1 - rate)
-    mean = (softmax_times_rate * d_attention).sum(1, keepdim=True) / rate if rate else 0
-    d_scores = softmax_times_rate * (d_attention - mean) / W_Q.shape[-1] ** 0.5
-    query = along(len(x) - 1, W_Q)
-    outer_V, outer_K, outer_Q = (W.transpose(0, 1).flatten(1) for W in (W_V, W_K, W_Q))  # [d_model, heads·d_head]
-    gradients = []
-    for position in range(2):
-        by_value = outer_V @ (attention[:, None, position] * d_heads).flatten(2).flatten(0, 1)
-        if len(x) == 3:  # `=` asks the same of every pair
-            by_key = torch.einsum("hde,hexy->dh", W_K, query) @ d_scores[:, position].flatten(1)
-        else:
-            by_key = outer_K @ (d_scores[:, None, position] * query).flatten(2).flatten(0, 1)
-        gradients.append(by_value + by_key)
-    if len(x) == 2:  # the last position is an input itself: it also asks, and passes straight on
-        d_query = d_scores[:, None, 0] * along(0, W_K) + d_scores[:, None, 1] * along(1, W_K)
-        gradients[1] = gradients[1] + d_mid + outer_Q @ d_query.flatten(2).flatten(0, 1)
-    return gradients[0].unflatten(1, classes.shape), gradients[1].unflatten(1, classes.shape)
+    values, keys, query = (
+        [along(position, W_V) for position in range(len(W_pos))],
+        [along(i, W_K) for i in range(2)],
+        along(len(W_pos) - 1, W_Q),
+    )
+    asked = torch.einsum("hde,he->dh", W_K, query[:, :, 0, 0])
+    attention = checkpoint.attention.permute(2, 3, 0, 1).contiguous()  # [heads, positions, p, p]
+
+    def gradients(rows: Int[Tensor, " rows"], classes: Int[Tensor, "rows p"]) -> Float[Tensor, "d_model 2 rows p"]:
+        flat, neurons = classes.flatten(), checkpoint.neurons[rows].flatten(0, 1)
+        # The derivative of relu shows in its value.
+        preactivation = neurons if activation == "relu" else checkpoint.activations.residual_mid[rows].flatten(0, 1) @ W_in + b_in
+        d_preactivation = activations.backward(activation, preactivation, neurons, W_L.index_select(0, flat))
+        # Features first from here on: every sum over them then runs along contiguous memory.
+        d_mid = W_U_folded.index_select(1, flat).addmm_(W_in_folded, d_preactivation.T)
+        d_heads = (d_mid if equals else W_O @ d_mid).view(*W_V.shape[::2], *classes.shape)  # [heads, d_head, rows, p]
+        v = [values[0][:, :, rows], *values[1:]]
+        d_attention = torch.stack([(d_heads * value).sum(1) for value in v], dim=1)  # [heads, positions, rows, p]
+        here = attention[:, :, rows]
+        softmax_times_rate = here - (1 - rate)
+        mean = (softmax_times_rate * d_attention).sum(1, keepdim=True) / rate if rate else 0
+        d_scores = (softmax_times_rate * (d_attention - mean))[:, :2] / W_Q.shape[-1] ** 0.5
+        gradient = outer_V @ (d_heads[:, :, None] * here[:, None, :2]).flatten(0, 1).flatten(1)
+        if equals:
+            gradient.addmm_(asked, d_scores.flatten(2).flatten(1))
+            return gradient.view(-1, 2, *classes.shape)
+        gradient += outer_K @ (query[:, :, None] * d_scores[:, None]).flatten(0, 1).flatten(1)
+        gradient = gradient.view(-1, 2, *classes.shape)
+        d_query = d_scores[:, None, 0] * keys[0][:, :, rows] + d_scores[:, None, 1] * keys[1]
+        gradient[:, 1] += (d_mid + outer_Q @ d_query.flatten(2).flatten(0, 1)).view(-1, *classes.shape)
+        return gradient
+
+    return gradients

@@ -17,7 +17,7 @@ It cannot tell what the skip connection around the MLP adds to the logits.
 import numpy as np
 import torch
 import xarray as xr
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp import fourier
@@ -30,8 +30,8 @@ WAVES = ("cosine", "sine")
 
 
 def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None, tolerance: float = 0.05) -> xr.Dataset:
-    """`singular_value` [component], `effective_rank`, `rank`; `norm` and `fraction_explained` [frequency, wave]; `is_key` [frequency];
-    `residual`.
+    """`singular_value` [component], `effective_rank`, `rank`; `norm` and `fraction_explained` [frequency, wave], the latter NaN but for
+    key frequencies; `is_key` [frequency]; `residual`.
 
     `key_frequencies` are those of the run's last checkpoint; of a checkpoint alone, its own.
     """
@@ -45,9 +45,11 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None,
     total = left_over[0]
     directions = fourier.coefficients(W_L.T)  # [K, (cos, sin), d_mlp]
     norm = directions.norm(dim=-1)
+    chosen = torch.from_numpy(np.flatnonzero(is_key))
     # The neurons are projected in their own type: the large product of this measure.
-    along = directions.flatten(0, 1).to(checkpoint.neurons.dtype) @ checkpoint.neurons.flatten(0, 1).T  # [2K, pairs]
-    explained = _explained(in_phase(along.T.unflatten(0, checkpoint.neurons.shape[:2]), phase).movedim(-1, 0))
+    along = directions[chosen].flatten(0, 1).to(checkpoint.neurons.dtype) @ checkpoint.neurons.flatten(0, 1).T  # [2 per frequency, pairs]
+    explained = torch.full((len(frequencies), 2), torch.nan, dtype=torch.float64)
+    explained[chosen] = _explained(in_phase(along.T.unflatten(0, checkpoint.neurons.shape[:2]), phase).movedim(-1, 0), chosen)
     key_part = norm[torch.from_numpy(is_key)].square().sum()
     one = {"units": "1"}
     return xr.Dataset(
@@ -143,17 +145,19 @@ def _known(value: xr.DataArray) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _explained(along: Float[Tensor, "directions n n"]) -> Float[Tensor, "K 2"]:
-    """The share of the variance along u_k that cos w_k(s+t) carries, and along v_k that of sin w_k(s+t)."""
-    n, n_frequencies = along.shape[-1], len(along) // 2
+def _explained(along: Float[Tensor, "directions n n"], chosen: Int[Tensor, " keys"]) -> Float[Tensor, "keys 2"]:
+    """The share of the variance along u_k that cos w_k(s+t) carries, and along v_k that of sin w_k(s+t), for k = chosen + 1."""
+    if not len(chosen):
+        return along.new_zeros(0, 2, dtype=torch.float64)
+    n = along.shape[-1]
     largest = along.abs().amax((1, 2)).double()
     centred = along - along.mean((1, 2), keepdim=True)
     total = centred.square().sum((1, 2), dtype=torch.float64)
-    basis = fourier.pairs(n, along.dtype).repeat_interleave(2, dim=0)  # [2K, (cos, sin), n]
+    basis = fourier.pairs(n, along.dtype)[chosen].repeat_interleave(2, dim=0)  # [directions, (cos, sin), n]
     products = (basis @ centred @ basis.transpose(1, 2)).double()  # of cos, sin of s with cos, sin of t
     # cos w(s+t) = cos cos − sin sin and sin w(s+t) = sin cos + cos sin; their length is √2 but for k = n/2, where the sine is zero.
     cosine, sine = products[::2, 0, 0] - products[::2, 1, 1], products[1::2, 1, 0] + products[1::2, 0, 1]
-    length = torch.where(2 * torch.arange(1, n_frequencies + 1) == n, 1, 2)
+    length = torch.where(2 * (chosen + 1) == n, 1, 2)
     own = torch.stack([cosine, sine], dim=1).square() / length[:, None]
     nothing = total <= (16 * torch.finfo(along.dtype).eps * largest * n).square()
     return (own / total.view_as(own)).masked_fill(nothing.view_as(own), torch.nan)

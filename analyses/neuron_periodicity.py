@@ -32,7 +32,7 @@ def measure(checkpoint: Checkpoint, *, threshold: float = 0.85) -> xr.Dataset:
     shares, dominant = checkpoint.neuron_shares, checkpoint.neuron_frequencies
     alive = dominant > 0
     explained = torch.where(alive, shares.nan_to_num(nan=-1).max(0).values, torch.nan)
-    over_a, over_b = checkpoint.neurons_in_phase.mean(1), checkpoint.neurons_in_phase.mean(0)
+    over_a, over_b = checkpoint.neuron_means
     counts = torch.bincount(dominant[explained >= threshold], minlength=n_frequencies + 1)[1:]
     one = {"units": "1"}
     return xr.Dataset(

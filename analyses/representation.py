@@ -199,7 +199,7 @@ def _effective_rank(matrix: Float[Tensor, "rows columns"]) -> float:
 
 def _spectral_entropy(checkpoint: Checkpoint) -> float:
     phase = checkpoint.task.coordinates
-    residual = checkpoint.activations.residual_post
+    residual = checkpoint.residual_post
     if phase.order < checkpoint.task.p:
         residual = residual[torch.from_numpy(phase.rows)][:, torch.from_numpy(phase.columns)]
     residual = residual.flatten(0, 1)
@@ -239,15 +239,8 @@ def _parallelograms(p: int, at_most: int, seed: int) -> tuple[Int[np.ndarray, " 
 
 
 def _ipr(checkpoint: Checkpoint) -> Float[np.ndarray, " sides"]:
-    phase, p = checkpoint.task.coordinates, checkpoint.task.p
-    rows, columns, classes = (torch.from_numpy(index) for index in (phase.rows, phase.columns, phase.classes))
-    neurons = checkpoint.neurons.movedim(-1, 0)  # [d_mlp, p, p], as the forward pass left them
-    # Means over the pairs in phase coordinates, as products with a vector: one pass over memory.
-    weight = neurons.new_zeros(2, p)
-    weight[0, rows], weight[1, columns] = 1 / phase.order, 1 / phase.order
-    over_a, over_b = (neurons @ weight[1]).T[rows], (weight[0] @ neurons).T[columns]  # [n, d_mlp]
-    W_L = checkpoint.W_L[:, classes]
-    powers = fourier.power(over_a.double()) + fourier.power(over_b.double()), fourier.power(W_L.T)
+    W_L = checkpoint.W_L[:, torch.from_numpy(checkpoint.task.coordinates.classes)]
+    powers = sum(fourier.power(means.double()) for means in checkpoint.neuron_means), fourier.power(W_L.T)
     ratios = []
     for power in powers:
         total = power.sum(0)

@@ -6,22 +6,22 @@ parameter called `key_frequencies` whose default is None is given those of the r
 
 import contextlib
 import json
-import os
-import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import xarray as xr
 
 from interp.checkpoint import Checkpoint
 from interp.discovery import Analysis, discover, find
 from interp.errors import InputError, unknown_name
 from interp.experiment import hash_of
-from interp.files import write_atomically
 from interp.memory import give_back_freed_memory, keep_freed_memory
+from interp.results import load_result, result_path, save_result
 from interp.store import Run, weights_digest
 
 Progress = Callable[[Sequence[int]], Iterable[int]]  # wraps the steps that are walked over
@@ -39,7 +39,8 @@ def analyze(
     """The results of the named analyses (default: all that can be asked about its model) over a run, from disk where they are fresh.
 
     `parameters` maps the name of an analysis to keyword parameters other than its defaults. The checkpoints are walked once, each
-    with one shared forward pass, and let go; memory stays flat. Interrupted, what was computed is kept.
+    with one shared forward pass, and let go; memory stays flat. As many are worked on at a time as torch may use threads, each on one:
+    so a result does not depend on their number. Interrupted, what was computed is kept.
     """
     every = [analysis for analysis in discover().values() if run.model.family in analysis.families]
     asked = [name if isinstance(name, Analysis) else find(name) for name in names] if names is not None else every
@@ -58,17 +59,14 @@ def analyze(
     missing = {table.analysis.name: table.missing(digests) for table in tables}
     steps = sorted(set().union(*missing.values())) if missing else []
     try:
-        for step in progress(steps) if steps else ():
-            checkpoint = run[step]
-            for table in tables:
-                if step in missing[table.analysis.name]:
-                    table.add(checkpoint, digests)
+        with contextlib.closing(_measured(run, steps, tables, missing)) as measured:
+            for step in progress(steps) if steps else ():
+                for table, row in next(measured):
+                    table.add(step, row, digests[step])
     except KeyboardInterrupt:
         _save_all(tables, missing)
         raise
-    # Writing doubles the largest result for a moment; what the walk needed goes first.
-    checkpoint = None
-    give_back_freed_memory()
+    give_back_freed_memory()  # what the walk needed: writing doubles the largest result for a moment
     # After any other error, a damaged checkpoint say, nothing is written.
     _save_all(tables, missing)
     results = {table.analysis.name: table.result() for table in tables}
@@ -95,6 +93,36 @@ def _save_all(tables: Sequence["_Table"], missing: Mapping[str, set[int]]) -> No
             table.save()
 
 
+def _measured(
+    run: Run, steps: Sequence[int], tables: Sequence["_Table"], missing: Mapping[str, set[int]]
+) -> Iterator[list[tuple["_Table", xr.Dataset]]]:
+    """For every step, in order, the tables that miss it and the row of each."""
+
+    def measure(step: int) -> list[tuple[_Table, xr.Dataset]]:
+        checkpoint = run[step]
+        wanted = [table for table in tables if step in missing[table.analysis.name]]
+        return [(table, table.analysis.function(checkpoint, **table.parameters)) for table in wanted]
+
+    threads = torch.get_num_threads()
+    workers = min(threads, len(steps))
+    if workers < 2:
+        yield from map(measure, steps)
+        return
+    torch.set_num_threads(1)
+    waiting: deque[Future[list[tuple[_Table, xr.Dataset]]]] = deque()
+    pool = ThreadPoolExecutor(workers)
+    try:
+        for step in steps:
+            waiting.append(pool.submit(measure, step))
+            if len(waiting) > workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
+
+
 class _Table:
     """The result of one `measure` over a run: arrays allocated once along step, filled row by row."""
 
@@ -102,7 +130,7 @@ class _Table:
         self.analysis, self.parameters, self.run = analysis, parameters, run
         self.path = result_path(run, analysis.name)
         self.identity = hash_of([analysis.name, analysis.version, parameters, run.hash])
-        stored = _load(self.path, self.identity)
+        stored = load_result(self.path, self.identity)
         self.stored = stored
         self.known: dict[int, str] = {}
         if stored is not None:
@@ -127,20 +155,19 @@ class _Table:
                     self.stored = self._dataset(fresh)
         return missing
 
-    def add(self, checkpoint: Checkpoint, digests: Mapping[int, str]) -> None:
-        """Measure one checkpoint and keep it as a row."""
-        row = self.analysis.function(checkpoint, **self.parameters)
+    def add(self, step: int, row: xr.Dataset, digest: str) -> None:
+        """Keep what was measured of the checkpoint with these weights as a row."""
         if self.template is None:
             self._allocate(row)
         for name, array in self.arrays.items():
             seen, expected = (f"{a.dtype} {list(a.shape)}" for a in (row[name], array[0]))
             if seen != expected:
                 raise InputError(
-                    f"{self.analysis.name}: {name} is {seen} at step {checkpoint.step}, {expected} at others; "
+                    f"{self.analysis.name}: {name} is {seen} at step {step}, {expected} at others; "
                     "an analysis must give the same types and shapes at every step"
                 )
-            array[self.row[checkpoint.step]] = row[name].values
-        self.known[checkpoint.step] = digests[checkpoint.step]
+            array[self.row[step]] = row[name].values
+        self.known[step] = digest
 
     def _allocate(self, template: xr.Dataset) -> None:
         self.template = template
@@ -168,7 +195,7 @@ class _Table:
         done = [step for step in self.steps if step in self.known]
         if self.template is not None and done:
             self.stored = self._dataset(done)
-            _save(self.path, self.stored)
+            save_result(self.path, self.stored)
 
     def result(self) -> xr.Dataset:
         assert self.stored is not None
@@ -178,11 +205,11 @@ class _Table:
 def _computed(run: Run, analysis: Analysis, parameters: dict[str, Any], digests: Mapping[int, str]) -> xr.Dataset:
     identity = hash_of([analysis.name, analysis.version, parameters, run.hash, list(digests.items()), run.rows])
     path = result_path(run, analysis.name)
-    stored = _load(path, identity)
+    stored = load_result(path, identity)
     if stored is None:
         stored = analysis.function(run, **parameters)
         stored = stored.assign_attrs(stored.attrs | _provenance(analysis, parameters, run.hash) | {"identity": identity})
-        _save(path, stored)
+        save_result(path, stored)
     return stored
 
 
@@ -228,49 +255,3 @@ def _provenance(analysis: Analysis, parameters: Mapping[str, Any], run_hash: str
         "run": run_hash,
         "parameters": json.dumps(dict(parameters), sort_keys=True),
     }
-
-
-def result_path(run: Run, name: str) -> Path:
-    """Where a result is kept: with the run, or in the user's cache directory for a run that cannot be written to."""
-    if os.access(run.path, os.W_OK):
-        return run.path / "results" / f"{name}.nc"
-    from platformdirs import user_cache_path
-
-    return user_cache_path("interp") / run.hash / f"{name}.nc"
-
-
-def _load(path: Path, identity: str) -> xr.Dataset | None:
-    """The stored result, unless it is absent, unreadable or computed from something else."""
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, IndexError), open(path, "rb") as file:
-        stored = xr.load_dataset(file, engine="scipy")
-        if stored.attrs.get("identity") == identity:
-            # NetCDF gives strings back as objects; what is read shall be what was written.
-            stored = stored.assign({name: stored[name].astype(str) for name in stored.variables if stored[name].dtype == object})
-            if stored.attrs.pop("checksum", None) == _checksum(stored):
-                return stored
-    return None
-
-
-def _checksum(result: xr.Dataset) -> str:
-    """A sum over the values of all variables: NetCDF-3 has none, and a byte changed on disk is a wrong number otherwise."""
-    total = 0
-    for name in sorted(map(str, result.variables)):
-        values = result[name].values
-        total = zlib.crc32(f"{name} {values.shape}".encode(), total)
-        if values.dtype.kind == "U":
-            total = zlib.crc32(json.dumps(values.tolist()).encode(), total)
-        else:
-            # NetCDF-3 keeps integers in 32 bits, and may give back another size or byte order than it was given.
-            plain = values.astype(np.int64) if values.dtype.kind in "iu" else values.astype(values.dtype.newbyteorder("="), copy=False)
-            total = zlib.crc32(np.ascontiguousarray(plain).view(np.uint8).data, total)
-    return f"{total:08x}"
-
-
-def _save(path: Path, result: xr.Dataset) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write {path.parent}: {error.strerror}") from None
-    # Straight to the file: through a buffer in memory it would be there three times.
-    summed = result.assign_attrs(checksum=_checksum(result))
-    write_atomically(path, lambda temporary: summed.to_netcdf(temporary, engine="scipy"))

@@ -50,14 +50,12 @@ def null_fractions_explained(checkpoint: Checkpoint, *, rate: float = 0.01, shuf
         return torch.empty(0)
     generator = torch.Generator().manual_seed(seed)
     at_once = min(len(alive), _NEURONS_AT_ONCE)
-    drawn = []
+    drawn, centred = [], checkpoint.centred_neurons
     for _ in range(max(shuffles, math.ceil(2 / rate / at_once))):
         chosen = alive[torch.randperm(len(alive), generator=generator)[:at_once]]
-        grid = key_frequencies.in_phase(checkpoint.neurons[..., chosen], checkpoint.task.coordinates)
-        grid = grid - grid.mean((0, 1))
-        renamed = _renaming(n, generator)
-        shares = fourier.block_power(grid[renamed][:, renamed].contiguous()) / grid.square().sum((0, 1))
-        drawn.append(shares.max(0).values)
+        sample = centred.flatten(0, 1).index_select(1, chosen).unflatten(0, (n, n))
+        power = fourier.block_power(sample, _renaming(n, generator).argsort())
+        drawn.append((power / (n * n * checkpoint.neuron_variance[chosen])).amax(0))
     return torch.cat(drawn)
 
 
@@ -85,27 +83,30 @@ def calibrated_key_mask(checkpoint: Checkpoint, *, rate: float = 0.01, draws: in
 def null_logit_shares(checkpoint: Checkpoint, *, draws: int = 128, seed: int = 0) -> Float[Tensor, " draws"]:
     """‖P_k L_c‖²/‖L_c‖² of single random frequencies, each under a renaming of its own.
 
-    P_k needs Σ_ab e^{iw_k(π(a)+π(b))} L_c[a, b] alone, so that the characters are renamed and not the logits.
+    P_k needs Σ_ab e^{iw_k(π(a)+π(b))} L_c[a, b] alone, so that the waves are renamed and not the logits.
     """
     phase = checkpoint.task.coordinates
     n = phase.order
     logits = key_frequencies.logits_in_phase(checkpoint.logits, phase)
     centred = logits - logits.mean(-1, keepdim=True)
-    total = centred.double().square().sum()
-    floor = (torch.finfo(logits.dtype).eps * logits.double().abs().max()).square() * logits.numel()
+    total = centred.square().sum(dtype=torch.float64)
+    floor = (torch.finfo(logits.dtype).eps * logits.abs().max().double()).square() * logits.numel()
     if n < 4 or not total > floor:
         return torch.empty(0)
+    along = _renamed_waves(n, draws, seed, logits.dtype) @ centred.flatten(0, 1)  # [(cos, sin) of each draw, class]
+    return along.square().double().sum(1).view(2, draws).sum(0) / total
+
+
+@functools.lru_cache(maxsize=2)
+def _renamed_waves(n: int, draws: int, seed: int, dtype: torch.dtype) -> Float[Tensor, "waves pairs"]:
+    """cos w_k(π(a)+π(b)) of every draw of k and π, then the sines, of norm 1 over the n² pairs: the same at every step."""
     generator = torch.Generator().manual_seed(seed)
-    frequency = torch.randint(1, n // 2 + 1, (draws, 1), generator=generator)
+    frequency = torch.randint(1, n // 2 + 1, (draws, 1, 1), generator=generator)
     renamed = torch.stack([_renaming(n, generator) for _ in range(draws)])
-    angle = 2 * math.pi * torch.remainder(frequency * renamed, n) / n  # [draw, residue]
-    cosine, sine = angle.cos().to(logits.dtype), angle.sin().to(logits.dtype)
-    over_a = (torch.cat([cosine, sine]) @ centred.reshape(n, n * n)).reshape(2, draws, n, n)  # [part, draw, b, class]
-    real = torch.einsum("db,dbc->dc", cosine, over_a[0]) - torch.einsum("db,dbc->dc", sine, over_a[1])
-    imaginary = torch.einsum("db,dbc->dc", sine, over_a[0]) + torch.einsum("db,dbc->dc", cosine, over_a[1])
-    # cos and sin of a frequency have norm n/√2 over the pairs; for k = n/2 there is only the cosine, of norm n.
-    norm = torch.where(2 * frequency[:, 0] == n, 1, 2) / n**2
-    return norm * (real.square() + imaginary.square()).double().sum(1) / total
+    angle = 2 * math.pi * torch.remainder(frequency * (renamed[:, :, None] + renamed[:, None]), n).double() / n  # [draw, a, b]
+    # cos and sin of a frequency have norm n/√2; for k = n/2 there is only the cosine, of norm n.
+    norm = torch.where(2 * frequency == n, 1, math.sqrt(2)) / n
+    return torch.cat([norm * angle.cos(), norm * angle.sin()]).flatten(1).to(dtype)
 
 
 def random_network_threshold(model: ModelConfig, task: Task, *, rate: float = 0.01, networks: int = 2) -> float:

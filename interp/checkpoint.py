@@ -13,7 +13,7 @@ from interp import fourier, key_frequencies
 from interp.errors import check_integer
 from interp.experiment import ModelConfig
 from interp.loss import cross_entropy, is_correct
-from interp.model import Activations, forward_all, output_map, output_matrix
+from interp.model import Activations, forward_all, output_map, output_matrix, residual_post
 from interp.task import Task
 from interp.weights import Weights, check_weights
 
@@ -55,6 +55,11 @@ class Checkpoint:
     def attention(self) -> Float[Tensor, "p p heads positions"]:
         """The last layer's attention from the last position to each position."""
         return self.activations.attention
+
+    @cached_property
+    def residual_post(self) -> Float[Tensor, "p p features"]:
+        """What the unembedding reads, at the last position."""
+        return residual_post(self.weights, self.model, self.activations)
 
     @cached_property
     def W_E(self) -> Float[Tensor, "p features"]:
@@ -108,16 +113,17 @@ class Checkpoint:
     @cached_property
     def neuron_variance(self) -> Float[Tensor, " d_mlp"]:
         """The variance of every neuron over all pairs in phase coordinates; 0 where it is no more than the rounding of its mean."""
-        variance = self._centred_neurons.square().mean((0, 1))
-        rounding = (8 * torch.finfo(variance.dtype).eps * self.neurons_in_phase.mean((0, 1))).square()
+        squares = self.centred_neurons.square().flatten(0, 1)
+        variance = squares.new_full((len(squares),), 1 / len(squares)) @ squares
+        rounding = (8 * torch.finfo(variance.dtype).eps * self.neuron_means[0].mean(0)).square()
         return torch.where(variance <= rounding, 0, variance)
 
     @cached_property
     def neuron_shares(self) -> Float[Tensor, "K d_mlp"]:
         """The share of every neuron's variance that each frequency's 3×3 block carries (`fourier.block_power`); NaN for a dead neuron,
         one whose variance is below 1e-8 of the average neuron's."""
-        n = self._centred_neurons.shape[0]
-        shares = fourier.block_power(self._centred_neurons) / (n * n * self.neuron_variance)
+        n = self.centred_neurons.shape[0]
+        shares = fourier.block_power(self.centred_neurons) / (n * n * self.neuron_variance)
         dead = self.neuron_variance <= 1e-8 * self.neuron_variance.mean()
         return shares.masked_fill(dead, torch.nan)
 
@@ -133,8 +139,16 @@ class Checkpoint:
         return key_frequencies.in_phase(self.neurons, self.task.coordinates)
 
     @cached_property
-    def _centred_neurons(self) -> Float[Tensor, "n n d_mlp"]:
-        return self.neurons_in_phase - self.neurons_in_phase.mean((0, 1))
+    def neuron_means(self) -> tuple[Float[Tensor, "n d_mlp"], Float[Tensor, "n d_mlp"]]:
+        """The mean of every neuron over the second input, and over the first, in phase coordinates."""
+        neurons = self.neurons_in_phase
+        weight = neurons.new_full((len(neurons),), 1 / len(neurons))
+        return neurons.mean(1), (weight @ neurons.flatten(1)).view(neurons.shape[1:])
+
+    @cached_property
+    def centred_neurons(self) -> Float[Tensor, "n n d_mlp"]:
+        """The neurons without their means over all pairs, in phase coordinates."""
+        return self.neurons_in_phase - self.neuron_means[0].mean(0)
 
     @cached_property
     def output_norms(self) -> Float[Tensor, " K"]:

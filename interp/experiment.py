@@ -19,7 +19,7 @@ Embedding = Literal["none", "untied", "tied"]
 Optimizer = Literal["adamw", "adam", "sgd"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """Either a transformer without LayerNorm that reads the tokens of `prompt` and answers at the last position, or an MLP with one
     hidden layer and no biases (`interp.mlp`). `seed` draws the initial weights.

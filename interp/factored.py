@@ -76,6 +76,37 @@ def forward(weights: Weights, model: ModelConfig, a: Int[Tensor, " n"], b: Int[T
     return Forward(a, b, (x0, x1, x2), query, keys, (v0, v1, v2), softmax, attention, heads, preactivation, neurons, logits)
 
 
+class Table(NamedTuple):
+    """What a forward pass over all pairs leaves, pairs first."""
+
+    logits: Float[Tensor, "p p p"]
+    neurons: Float[Tensor, "p p m"]
+    attention: Float[Tensor, "p p H 3"]
+    residual_mid: Float[Tensor, "p p d"]
+
+
+def forward_all(weights: Weights, model: ModelConfig) -> Table:
+    """The forward pass on all p² pairs: nothing is gathered, and what reads its tables finds the features of a pair side by side."""
+    W_E, W_pos, W_Q, W_K, W_V, W_O, W_in, b_in, W_out, b_out, W_U = (weights[name] for name in NAMES)
+    n_heads, d_model, d_head = W_Q.shape
+    p = W_E.shape[0] - 1
+    x0, x1, x2 = W_E[:-1] + W_pos[0], W_E[:-1] + W_pos[1], W_E[-1] + W_pos[2]
+    query = torch.einsum("d,hde->he", x2, W_Q) / math.sqrt(d_head)
+    keys = torch.einsum("hde,he->hd", W_K, query)
+    s0, s1, s2 = (keys @ x0.T)[:, :, None], (keys @ x1.T)[:, None, :], (keys @ x2)[:, None, None]
+    softmax = torch.stack([score.expand(n_heads, p, p) for score in (s0, s1, s2)]).softmax(0)
+    attention = softmax if model.attention_rate == 1 else model.attention_rate * softmax + (1 - model.attention_rate)
+    v0, v1, v2 = (torch.einsum("td,hde->het", x, W_V) for x in (x0, x1, x2[None]))
+    w0, w1, w2 = attention[:, :, None]  # [H, 1, p, p]
+    mixed = torch.addcmul(torch.addcmul(w0 * v0[..., :, None], w1, v1[..., None, :]), w2, v2[..., None])
+    heads = mixed.view(n_heads * d_head, p * p).T
+    W_O = W_O.reshape(n_heads * d_head, d_model)
+    neurons = activate(model.activation, torch.addmm(x2 @ W_in + b_in, heads, W_O @ W_in))
+    logits = torch.addmm((x2 + b_out) @ W_U, neurons, W_out @ W_U).addmm_(heads, W_O @ W_U)
+    tables = logits, neurons, attention.permute(2, 3, 1, 0).contiguous().view(p * p, n_heads, 3), torch.addmm(x2, heads, W_O)
+    return Table(*(table.view(p, p, *table.shape[1:]) for table in tables))
+
+
 def residual_mid(weights: Weights, at: Forward) -> Float[Tensor, "n d"]:
     """The residual stream at `=` between attention and MLP."""
     return at.embedded[2] + at.heads.T @ weights["blocks.0.attn.W_O"].flatten(0, 1)

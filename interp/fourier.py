@@ -58,31 +58,34 @@ def power(values: Float[Tensor, "n ..."]) -> Float[Tensor, "K ..."]:
     return coefficients(values).square().sum(1)
 
 
-def block_power(grid: Float[Tensor, "n n features"]) -> Float[Tensor, "K features"]:
+def block_power(grid: Float[Tensor, "n n features"], names: Int[Tensor, " n"] | None = None) -> Float[Tensor, "K features"]:
     """Power of a function of (a, b) in the 3×3 block of each frequency k: the products of {1, cos w_k a, sin w_k a} with
     {1, cos w_k b, sin w_k b}, without the constant 1·1.
 
         block_k = Σ_{f,g ∈ {0, 2k−1, 2k}, (f,g) ≠ (0,0)} H[f,g]²,   H = F X Fᵀ
 
-    (Nanda et al. 2023, §5.1 and the authors' code). Blocks of different k share no term, so Σ_k block_k ≤ Σ (X − mean)².
+    (Nanda et al. 2023, §5.1 and the authors' code). Blocks of different k share no term, so Σ_k block_k ≤ Σ (X − mean)². With `names`,
+    entry (a, b) is taken for that of the residues (names[a], names[b]): the waves are renamed, and the grid need not be.
     """
     n, _, features = grid.shape
-    along_a = (basis(n, grid.dtype) @ grid.reshape(n, n * features)).reshape(n, n, features)
-    only_b = power(along_a[0])
+    waves = basis(n, grid.dtype) if names is None else basis(n, grid.dtype)[:, names]
+    two = pairs(n, grid.dtype) if names is None else pairs(n, grid.dtype)[:, :, names]
+    along_a = (waves @ grid.reshape(n, n * features)).reshape(n, n, features)
+    only_b = (two @ along_a[0]).square().sum(1)
     rows = along_a[1:]
     if n % 2 == 0:
         rows = torch.cat([rows, rows.new_zeros(1, n, features)])
     rows = rows.reshape(n // 2, 2, n, features)
     only_a = (rows.sum(2) / math.sqrt(n)).square().sum(1)
-    products = pairs(n, grid.dtype)[:, None] @ rows  # [K, (cos, sin of a), (cos, sin of b), features]
+    products = two[:, None] @ rows  # [K, (cos, sin of a), (cos, sin of b), features]
     return only_a + only_b + products.square().sum((1, 2))
 
 
 def diagonal_sums(grid: Float[Tensor, "n n ..."]) -> Float[Tensor, "n ..."]:
     """S(s) = Σ over pairs with a + b ≡ s (mod n) of X[a, b]."""
-    n = grid.shape[0]
-    residue = torch.arange(n)
-    return grid[residue[:, None], (residue[None, :] - residue[:, None]) % n].sum(0)
+    n, residue = grid.shape[0], torch.arange(grid.shape[0])
+    sums = (residue[:, None] + residue) % n
+    return torch.zeros_like(grid[0]).index_add_(0, sums.flatten(), grid.flatten(0, 1))
 
 
 def sum_coefficients(grid: Float[Tensor, "n n ..."]) -> Float[Tensor, "K 2 ..."]:

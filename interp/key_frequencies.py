@@ -55,11 +55,11 @@ def output_norms(W_L: Float[Tensor, "d_mlp p"], phase: Phase) -> Float[Tensor, "
 
 def logit_shares(logits: Float[Tensor, "n n n"]) -> Float[Tensor, " K"]:
     """‖P_k L_c‖²/‖L_c‖² for k = 1 … K, of logits in phase coordinates, centred over classes; 0 where all logits are equal."""
-    centred = logits.double() - logits.double().mean(-1, keepdim=True)
-    total = centred.square().sum()
-    power = fourier.sum_coefficients(centred).square().sum((1, 2))
+    centred = logits - logits.mean(-1, keepdim=True)
+    total = centred.square().sum(dtype=torch.float64)
+    power = fourier.sum_coefficients(centred).double().square().sum((1, 2))
     # Equal logits leave only rounding: a total below the rounding of the logits themselves is no power at all.
-    floor = (torch.finfo(logits.dtype).eps * logits.double().abs().max()).square() * logits.numel()
+    floor = (torch.finfo(logits.dtype).eps * logits.abs().max().double()).square() * logits.numel()
     return power / total if total > floor else torch.zeros_like(power)
 
 

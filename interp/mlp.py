@@ -25,7 +25,6 @@ class Values(NamedTuple):
     logits: Float[Tensor, "n p"]
     neurons: Float[Tensor, "n d_mlp"]  # after the nonlinearity
     read: Float[Tensor, "n inputs"]  # what W_in reads
-    written: Float[Tensor, "n features"]  # what the last matrix reads: W_U or W_Eᵀ, or W_out where there is no embedding
 
 
 def vectors(weights: Weights, model: ModelConfig) -> Float[Tensor, "p features"]:
@@ -50,6 +49,5 @@ def transform(weights: Weights, model: ModelConfig, x: Float[Tensor, "n 2 featur
     """From any two vectors to the logits."""
     read = x.sum(1) if model.inputs == "sum" else x.flatten(1)
     neurons = activate(model.activation, read @ weights["mlp.W_in"])
-    W_U = unembedding(weights, model)
-    written = neurons if W_U is None else neurons @ weights["mlp.W_out"]
-    return Values(written @ (weights["mlp.W_out"] if W_U is None else W_U), neurons, read, written)
+    said, W_U = neurons @ weights["mlp.W_out"], unembedding(weights, model)
+    return Values(said if W_U is None else said @ W_U, neurons, read)

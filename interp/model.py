@@ -37,7 +37,6 @@ class Activations(NamedTuple):
     neurons: Float[Tensor, "*examples d_mlp"]  # after the nonlinearity
     attention: Float[Tensor, "*examples heads positions"]  # from the last position to each, with the rate applied; an MLP has 0 heads
     residual_mid: Float[Tensor, "*examples inputs"]  # what W_in reads
-    residual_post: Float[Tensor, "*examples d_model"]  # what the last matrix reads: W_U, or W_out where nothing comes after it
 
 
 def is_factored(model: ModelConfig) -> bool:
@@ -75,9 +74,7 @@ def forward(weights: Weights, model: ModelConfig, pairs: Int[Tensor, "n 2"]) -> 
     """The forward pass over any batch of pairs (a, b)."""
     if is_factored(model):
         at = factored.forward(weights, model, pairs[:, 0], pairs[:, 1])
-        mid = factored.residual_mid(weights, at)
-        post = mid + at.neurons.T @ weights["blocks.0.mlp.W_out"] + weights["blocks.0.mlp.b_out"]
-        return Activations(at.logits.T, at.neurons.T, at.attention.permute(2, 1, 0), mid, post)
+        return Activations(at.logits.T, at.neurons.T, at.attention.permute(2, 1, 0), factored.residual_mid(weights, at))
     return transform(weights, model, embed(weights, model, pairs))
 
 
@@ -99,11 +96,21 @@ def logits_with_vectors(
 
 def forward_all(weights: Weights, model: ModelConfig) -> Activations:
     """The forward pass over all p² pairs; every value has the leading axes [p, p] for (a, b)."""
+    if is_factored(model):
+        return Activations(*factored.forward_all(weights, model))
     p = modulus(weights, model)
     residues = torch.arange(p)
     activations = forward(weights, model, torch.cartesian_prod(residues, residues))
-    # The factored pass has examples last; what reads these tables has them first, and reads them many times.
-    return Activations(*(value.contiguous().view(p, p, *value.shape[1:]) for value in activations))
+    return Activations(*(value.view(p, p, *value.shape[1:]) for value in activations))
+
+
+def residual_post(weights: Weights, model: ModelConfig, at: Activations) -> Float[Tensor, "*examples features"]:
+    """What the last matrix before the logits reads: the residual stream after the MLP; of an MLP, act(h) W_out, or without embedding
+    act(h) itself."""
+    if model.family == "mlp":
+        return at.neurons if model.embedding == "none" else at.neurons @ weights["mlp.W_out"]
+    block = f"blocks.{model.n_layers - 1}.mlp"
+    return at.residual_mid + at.neurons @ weights[f"{block}.W_out"] + weights[f"{block}.b_out"]
 
 
 def embed(weights: Weights, model: ModelConfig, pairs: Int[Tensor, "n 2"]) -> Float[Tensor, "n positions d_model"]:
@@ -119,13 +126,13 @@ def embed(weights: Weights, model: ModelConfig, pairs: Int[Tensor, "n 2"]) -> Fl
 def transform(weights: Weights, model: ModelConfig, x: Float[Tensor, "n positions d_model"]) -> Activations:
     """The layers and the unembedding, from any residual stream: the door for gradients and patching at single positions."""
     if model.family == "mlp":
-        outputs, neurons, read, written = mlp.transform(weights, model, x)
-        return Activations(outputs, neurons, x.new_zeros(len(x), 0, x.shape[1]), read, written)
+        outputs, neurons, read = mlp.transform(weights, model, x)
+        return Activations(outputs, neurons, x.new_zeros(len(x), 0, x.shape[1]), read)
     n_ctx = x.shape[1]
     for layer in range(model.n_layers - 1):
         x, *_ = _layer(weights, model, layer, x, slice(None))
     post, neurons, attention, mid = _layer(weights, model, model.n_layers - 1, x, slice(n_ctx - 1, n_ctx))
-    return Activations(post[:, 0] @ weights["unembed.W_U"], neurons[:, 0], attention[:, :, 0], mid[:, 0], post[:, 0])
+    return Activations(post[:, 0] @ weights["unembed.W_U"], neurons[:, 0], attention[:, :, 0], mid[:, 0])
 
 
 def _layer(weights: Weights, model: ModelConfig, layer: int, x: Tensor, queries: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:

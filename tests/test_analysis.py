@@ -10,9 +10,10 @@ from interp.analyses import neuron_periodicity, weight_norms
 from numpy.testing import assert_array_equal
 
 import interp.discovery
-from interp.analysis import analyze, result_path
+from interp.analysis import analyze
 from interp.errors import InputError
 from interp.experiment import ModelConfig
+from interp.results import result_path
 from interp.store import Run, open_run
 from interp.task import Task
 from interp.testing import circuit_model, circuit_neurons, circuit_weights

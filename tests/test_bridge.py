@@ -6,7 +6,7 @@ from torch.testing import assert_close
 
 from interp.errors import InputError
 from interp.experiment import ModelConfig
-from interp.model import bridge, embed, forward
+from interp.model import bridge, embed, forward, residual_post
 from interp.weights import Weights, initial_weights
 
 P = 7
@@ -32,7 +32,9 @@ def tokens(model: ModelConfig) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("n_layers", [1, 2])
 def test_logits_are_those_of_transformer_lens(n_layers: int, prompt: str, causal: bool, activation: str, d_head: int | None) -> None:
     """In float32 to 1e-6 of the largest logit, in float64 to 1e-12 of it."""
-    model = ModelConfig(n_layers, 8, 2, d_head, 12, activation, prompt, causal)
+    model = ModelConfig(
+        n_layers=n_layers, d_model=8, n_heads=2, d_head=d_head, d_mlp=12, activation=activation, prompt=prompt, causal=causal
+    )
     pairs, prompts = tokens(model)
     for dtype, tolerance in ((torch.float32, 1e-6), (torch.float64, 1e-12)):
         weights = {name: weight.to(dtype) for name, weight in drawn_weights(model).items()}
@@ -45,7 +47,7 @@ def test_logits_are_those_of_transformer_lens(n_layers: int, prompt: str, causal
 
 @pytest.mark.parametrize("n_layers", [1, 2])
 def test_cached_activations_have_their_classic_names(n_layers: int) -> None:
-    model = ModelConfig(n_layers, 8, 2, None, 12)
+    model = ModelConfig(n_layers=n_layers, d_model=8, n_heads=2, d_mlp=12)
     weights = drawn_weights(model)
     pairs, prompts = tokens(model)
     ours = forward(weights, model, pairs)
@@ -56,7 +58,7 @@ def test_cached_activations_have_their_classic_names(n_layers: int) -> None:
     assert_close(ours.neurons, cache[f"{block}.mlp.hook_post"][:, -1], **close)
     assert_close(ours.attention, cache[f"{block}.attn.hook_pattern"][:, :, -1], **close)
     assert_close(ours.residual_mid, cache[f"{block}.hook_resid_mid"][:, -1], **close)
-    assert_close(ours.residual_post, cache[f"{block}.hook_resid_post"][:, -1], **close)
+    assert_close(residual_post(weights, model, ours), cache[f"{block}.hook_resid_post"][:, -1], **close)
     assert_close(embed(weights, model, pairs), cache["blocks.0.hook_resid_pre"], **close)
 
 

@@ -9,6 +9,7 @@ import torch
 import interp
 from interp.analysis import analyze
 from interp.explain import EVIDENCE, VERDICTS, Explanation, explain, explanation_of, state_of
+from interp.testing import circuit_model, circuit_neurons, circuit_weights
 from interp.weights import initial_weights
 
 SCHEMA = {
@@ -128,3 +129,13 @@ def test_state(train, test, train_loss, keys, expected):
         "key_frequencies": [{"frequency": k, "share": 0.3} for k in range(1, keys + 1)],
     }
     assert state_of(checkpoint, 4.73) == expected
+
+
+def test_a_network_that_uses_all_frequencies_is_described_as_such(tmp_path):
+    task, neurons = interp.Task(13, split="unknown"), circuit_neurons(range(1, 7), per_frequency=5)
+    model = circuit_model(neurons, family="mlp")
+    with interp.RunWriter.create(tmp_path / "run", task, model) as writer:
+        writer.append(0, circuit_weights(task, model, neurons))
+    found = explain(interp.open_run(tmp_path / "run"))
+    assert found.numbers["checkpoint"]["state"] == "generalizing"
+    assert any("6 of 6 frequencies are key: no sparse circuit" in line for line in found.against)

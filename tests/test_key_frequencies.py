@@ -88,7 +88,7 @@ def test_norms_of_a_planted_output_map(operation: str) -> None:
     W_U[:, classes] = torch.stack(rows)
     expected = torch.zeros(n // 2, dtype=torch.float64)
     expected[1], expected[4] = 5 * math.sqrt(n / 2), math.sqrt(n / 2)
-    assert_close(output_norms(torch.eye(3, dtype=torch.float64), W_U, task.coordinates), expected, rtol=0, atol=1e-12)
+    assert_close(output_norms(W_U, task.coordinates), expected, rtol=0, atol=1e-12)
 
 
 # ---- the rule --------------------------------------------------------------------------------------------------------
@@ -186,7 +186,7 @@ def test_nothing_is_key_in_a_lookup_table() -> None:
     p = 53
     labels = torch.from_numpy(Task(p=p, operation="random").true_labels).reshape(p, p)
     W_U = random_logits(p)[0]
-    norms = output_norms(torch.eye(p, dtype=torch.float64), W_U, Task(p=p).coordinates)
+    norms = output_norms(W_U, Task(p=p).coordinates)
     assert (norms > key_frequencies.NORM_THRESHOLD * norms.max()).all()
     assert frequencies_of(is_key(norms, logit_shares(20 * torch.nn.functional.one_hot(labels, p).double()), p)) == []
 

@@ -33,6 +33,7 @@ ORDER = (
     "verification",
     "listing",
     "layouts",
+    "results",
     "discovery",
     "analysis",
     "tables",

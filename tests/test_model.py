@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from interp.experiment import ModelConfig
-from interp.model import Activations, embed, forward, forward_all, is_factored, logits, modulus, transform
+from interp.model import Activations, embed, forward, forward_all, is_factored, logits, modulus, residual_post, transform
 from interp.weights import Weights, initial_weights
 
 
@@ -24,8 +24,9 @@ def every_pair(p: int) -> Tensor:
     return torch.tensor([(a, b) for a in range(p) for b in range(p)])
 
 
-def textbook(weights: Weights, model: ModelConfig, pairs: Tensor) -> Activations:
-    """A transformer without LayerNorm, plainly. x[i] is the residual stream at position i, one row per example."""
+def textbook(weights: Weights, model: ModelConfig, pairs: Tensor) -> tuple[Activations, Tensor]:
+    """A transformer without LayerNorm, plainly, and what its unembedding reads. x[i] is the residual stream at position i, one row per
+    example."""
     tokens = [pairs[:, 0], pairs[:, 1]]
     if model.prompt == "ab=":
         tokens.append(torch.full((len(pairs),), weights["unembed.W_U"].shape[1]))
@@ -55,7 +56,7 @@ def textbook(weights: Weights, model: ModelConfig, pairs: Tensor) -> Activations
             else:
                 neurons.append(h_in**2)
         x = [middle[i] + neurons[i] @ block["W_out"] + block["b_out"] for i in range(n_positions)]
-    return Activations(x[-1] @ weights["unembed.W_U"], neurons[-1], torch.stack(last_attention, dim=1), middle[-1], x[-1])
+    return Activations(x[-1] @ weights["unembed.W_U"], neurons[-1], torch.stack(last_attention, dim=1), middle[-1]), x[-1]
 
 
 @pytest.mark.parametrize("activation", ["relu", "gelu", "square"])
@@ -70,9 +71,12 @@ def test_forward_is_the_textbook_for_every_option(n_layers: int, prompt: str, ca
                 options = {"d_head": d_head, "activation": activation, "prompt": prompt, "causal": causal, "attention_rate": attention_rate}
                 model = ModelConfig(n_layers=n_layers, d_model=8, n_heads=2, d_mlp=12, **options)
                 weights, pairs = drawn_weights(model, p), every_pair(p)
-                found, expected = forward(weights, model, pairs), textbook(weights, model, pairs)
-                for name in Activations._fields:
-                    seen, truth = getattr(found, name), getattr(expected, name)
+                found, (expected, post) = forward(weights, model, pairs), textbook(weights, model, pairs)
+                close = {"rtol": 0, "atol": 1e-12 * max(1.0, post.abs().max().item())}
+                assert_close(residual_post(weights, model, found), post, **close)
+                of_all = [table.flatten(0, 1) for table in forward_all(weights, model)]
+                for name, seen, table, truth in zip(Activations._fields, found, of_all, expected, strict=True):
+                    assert_close(table, seen, rtol=0, atol=1e-12 * max(1.0, truth.abs().max().item()))
                     message = f"{name} of {model} mod {p}: largest difference {(seen - truth).abs().max():.1e}"
                     assert_close(seen, truth, rtol=0, atol=1e-12 * max(1.0, truth.abs().max().item()), msg=message)
                 assert_close(logits(weights, model, pairs), found.logits, rtol=0, atol=1e-12 * found.logits.abs().max().item())
@@ -88,7 +92,7 @@ OPTIONS = [
 def test_all_pairs_are_laid_out_by_a_and_b(model: ModelConfig) -> None:
     weights = drawn_weights(model, 5)
     everything = forward_all(weights, model)
-    shapes = {"logits": (5,), "neurons": (12,), "attention": (2, model.n_ctx), "residual_mid": (8,), "residual_post": (8,)}
+    shapes = {"logits": (5,), "neurons": (12,), "attention": (2, model.n_ctx), "residual_mid": (8,)}
     for name, shape in shapes.items():
         assert getattr(everything, name).shape == (5, 5, *shape)
     for a, b in ((0, 0), (1, 3), (4, 2)):

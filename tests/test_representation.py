@@ -110,7 +110,7 @@ def test_effective_rank_counts_equal_directions() -> None:
 @pytest.mark.parametrize(("task", "model"), [(Task(7), {}), (Task(11, "divide"), {"prompt": "ab"}), (Task(8, "random"), {})], ids=str)
 def test_spectral_entropy_is_that_of_the_covariance(task: Task, model: dict) -> None:
     checkpoint, phase = untrained(task, **model), task.coordinates
-    activations = checkpoint.activations.residual_post[phase.rows][:, phase.columns].reshape(-1, 8).numpy()
+    activations = checkpoint.residual_post[phase.rows][:, phase.columns].reshape(-1, 8).numpy()
     values = np.linalg.eigvalsh(np.cov(activations.T))
     share = values[values > 1e-14] / values.sum()
     assert_allclose(summed(checkpoint)["spectral_entropy"], -np.sum(share * np.log(share)) / np.log(8), atol=1e-9)
@@ -122,7 +122,7 @@ def test_spectral_entropy_of_known_activations() -> None:
     signs = torch.tensor([1.0, -1.0]).double().repeat(4)
     post = torch.zeros(8, 8, 8, dtype=torch.float64)
     post[..., 0], post[..., 1] = signs[:, None], signs
-    checkpoint.activations = checkpoint.activations._replace(residual_post=post + 5)
+    checkpoint.residual_post = post + 5
     assert_allclose(summed(checkpoint)["spectral_entropy"], 1 / 3, atol=1e-9)
 
 

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 import xarray as xr
 
-from interp.analysis import analyze, result_path
+from interp.analysis import analyze
 from interp.checkpoint import Checkpoint
 from interp.discovery import Analysis, find
+from interp.results import result_path
 from interp.store import Run, open_run
 from interp.task import Task
 from interp.testing.constructed import Neuron, circuit_model, circuit_neurons, circuit_weights
