@@ -42,6 +42,7 @@ from interp.model import embed, transform
 
 REFERENCE = "Zhong et al. 2023, arXiv:2306.17844, §3 and §4"
 FORMULAS = ("clock", "pizza")
+WIDTH = 512
 LEAST_EXPLAINED, SYMMETRIC, IRRELEVANT = 0.5, 0.98, 0.6
 
 
@@ -222,7 +223,7 @@ def _gradient_symmetricity(checkpoint: Checkpoint, triples: int, seed: int) -> t
     gradients = _one_layer_gradients(checkpoint) if one_layer else functools.partial(_gradients, checkpoint)
     rows, columns, residues = (torch.from_numpy(index) for index in (phase.rows, phase.columns, phase.classes))
     cosines = torch.full((len(drawn), phase.order, phase.order), torch.nan, dtype=torch.float64)
-    width = max(1, 512 // checkpoint.task.p)  # so many rows of pairs at once stay in the processor's cache
+    width = max(1, WIDTH // checkpoint.task.p)  # so many rows of pairs at once stay in the processor's cache
     for cosine, (s, classes) in zip(cosines, drawn, strict=True):
         for some, chosen in zip(s.split(width), residues[classes].split(width), strict=True):
             cosine[some] = _cosines(*gradients(rows[some], chosen).unbind(1))[:, columns].double()
@@ -266,56 +267,61 @@ def _gradients(checkpoint: Checkpoint, rows: Int[Tensor, " rows"], classes: Int[
     return gradient[:, :2].permute(2, 1, 0).unflatten(2, classes.shape)
 
 
-def _one_layer_gradients(checkpoint: Checkpoint) -> Callable[[Int[Tensor, " rows"], Int[Tensor, "rows p"]], Float[Tensor, "d_model 2 rows p"]]:
+def _one_layer_gradients(
+    checkpoint: Checkpoint,
+) -> Callable[[Int[Tensor, " rows"], Int[Tensor, "rows p"]], Float[Tensor, "d_model 2 rows p"]]:
     """The same written out for one layer: several times faster, because it reads what the forward pass over all pairs left behind,
-    and because W_in and W_O are multiplied first where nothing else needs the residual stream between attention and MLP (`=`)."""
+    and what is the same for all rows is computed here, once. With x₂ the residual stream between attention and MLP, z the heads,
+
+        ∂x₂ = W_U[:, c] + W_in ∂h,   ∂z = W_O ∂x₂,   at `=`, where no input needs ∂x₂ itself,   ∂z = (W_O W_U)[:, c] + (W_O W_in) ∂h.
+    """
     weights, activation, rate, p = checkpoint.weights, checkpoint.model.activation, checkpoint.model.attention_rate, checkpoint.task.p
-    W_E, W_pos = weights["embed.W_E"], weights["pos_embed.W_pos"]
+    W_E, W_pos, W_in, b_in, W_U = (
+        weights["embed.W_E"],
+        weights["pos_embed.W_pos"],
+        checkpoint.W_in,
+        weights["blocks.0.mlp.b_in"],
+        checkpoint.W_U,
+    )
     W_Q, W_K, W_V, W_O = (weights[f"blocks.0.attn.{name}"] for name in ("W_Q", "W_K", "W_V", "W_O"))
-    W_in, b_in, W_U = checkpoint.W_in, weights["blocks.0.mlp.b_in"], checkpoint.W_U
-    outer_V, outer_K, outer_Q = (W.transpose(0, 1).flatten(1) for W in (W_V, W_K, W_Q))  # [d_model, heads·d_head]
-    W_L = (checkpoint.W_out @ W_U).T.contiguous()
-    W_O = W_O.flatten(0, 1)
-    equals = len(W_pos) == 3  # the last position is `=`, not an input
-    if equals:
-        W_in_folded, W_U_folded = W_O @ W_in, W_O @ W_U
-    else:
-        W_in_folded, W_U_folded = W_in, W_U
+    W_Q, W_O, heads = W_Q / W_Q.shape[-1] ** 0.5, W_O.flatten(0, 1), W_O.shape[:2]
+    outer_Q, outer_K, outer_V = (W.transpose(0, 1).flatten(1) for W in (W_Q, W_K, W_V))  # [d_model, heads·d_head]
+    is_equals = len(W_pos) == 3  # the last position is `=`, and no input
+    from_class, from_neurons = (W_O @ W_U, W_O @ W_in) if is_equals else (W_U, W_in)
+    from_class_to_neurons = (checkpoint.W_out @ W_U).T.contiguous()
 
     def along(position: int, W: Float[Tensor, "heads d_model d_head"]) -> Float[Tensor, "heads d_head #p #p"]:
         table = torch.einsum("td,hde->het", (W_E[p:] if position == 2 else W_E[:p]) + W_pos[position], W)
         return table[..., None] if position == 0 else table[:, :, None]
 
-    values, keys, query = (
-        [along(position, W_V) for position in range(len(W_pos))],
-        [along(i, W_K) for i in range(2)],
-        along(len(W_pos) - 1, W_Q),
-    )
-    asked = torch.einsum("hde,he->dh", W_K, query[:, :, 0, 0])
-    attention = checkpoint.attention.permute(2, 3, 0, 1).contiguous()  # [heads, positions, p, p]
+    values, keys = [along(position, W_V) for position in range(len(W_pos))], [along(position, W_K) for position in range(2)]
+    query = along(len(W_pos) - 1, W_Q)
+    asked = torch.einsum("hde,he->dh", W_K, query[:, :, 0, 0])  # `=` asks the same of every pair
+    neurons, workspace = checkpoint.neurons, W_in.new_empty(max(WIDTH, p), W_in.shape[1])
+    attention_table = checkpoint.attention.permute(2, 3, 0, 1).contiguous()  # [heads, positions, p, p]
 
     def gradients(rows: Int[Tensor, " rows"], classes: Int[Tensor, "rows p"]) -> Float[Tensor, "d_model 2 rows p"]:
-        flat, neurons = classes.flatten(), checkpoint.neurons[rows].flatten(0, 1)
-        # The derivative of relu shows in its value.
-        preactivation = neurons if activation == "relu" else checkpoint.activations.residual_mid[rows].flatten(0, 1) @ W_in + b_in
-        d_preactivation = activations.backward(activation, preactivation, neurons, W_L.index_select(0, flat))
-        # Features first from here on: every sum over them then runs along contiguous memory.
-        d_mid = W_U_folded.index_select(1, flat).addmm_(W_in_folded, d_preactivation.T)
-        d_heads = (d_mid if equals else W_O @ d_mid).view(*W_V.shape[::2], *classes.shape)  # [heads, d_head, rows, p]
-        v = [values[0][:, :, rows], *values[1:]]
-        d_attention = torch.stack([(d_heads * value).sum(1) for value in v], dim=1)  # [heads, positions, rows, p]
-        here = attention[:, :, rows]
-        softmax_times_rate = here - (1 - rate)
+        flat = classes.flatten()
+        d_neurons = torch.index_select(from_class_to_neurons, 0, flat, out=workspace[: len(flat)])
+        for a, d in zip(rows.tolist(), d_neurons.view(*classes.shape, -1), strict=True):
+            # The derivative of relu shows in its value.
+            preactivation = neurons[a] if activation == "relu" else checkpoint.activations.residual_mid[a] @ W_in + b_in
+            d.copy_(activations.backward(activation, preactivation, neurons[a], d))
+        # From here on examples are the last axis: sums over features then run along contiguous memory.
+        d_mid = from_class.index_select(1, flat).addmm_(from_neurons, d_neurons.T)
+        d_heads = (d_mid if is_equals else W_O @ d_mid).view(*heads, *classes.shape)
+        attention = attention_table.index_select(2, rows)  # [heads, positions, rows, p]
+        d_attention = [(d_heads * value).sum(1) for value in (values[0].index_select(2, rows), *values[1:])]
+        softmax_times_rate, d_attention = attention - (1 - rate), torch.stack(d_attention, dim=1)
         mean = (softmax_times_rate * d_attention).sum(1, keepdim=True) / rate if rate else 0
-        d_scores = (softmax_times_rate * (d_attention - mean))[:, :2] / W_Q.shape[-1] ** 0.5
-        gradient = outer_V @ (d_heads[:, :, None] * here[:, None, :2]).flatten(0, 1).flatten(1)
-        if equals:
-            gradient.addmm_(asked, d_scores.flatten(2).flatten(1))
-            return gradient.view(-1, 2, *classes.shape)
-        gradient += outer_K @ (query[:, :, None] * d_scores[:, None]).flatten(0, 1).flatten(1)
-        gradient = gradient.view(-1, 2, *classes.shape)
-        d_query = d_scores[:, None, 0] * keys[0][:, :, rows] + d_scores[:, None, 1] * keys[1]
-        gradient[:, 1] += (d_mid + outer_Q @ d_query.flatten(2).flatten(0, 1)).view(-1, *classes.shape)
-        return gradient
+        d_scores = (softmax_times_rate * (d_attention - mean))[:, :2]
+        gradient = outer_V @ (d_heads[:, :, None] * attention[:, None, :2]).flatten(0, 1).flatten(1)
+        if is_equals:
+            return gradient.addmm_(asked, d_scores.flatten(2).flatten(1)).view(-1, 2, *classes.shape)
+        gradient.addmm_(outer_K, (query[:, :, None] * d_scores[:, None]).flatten(0, 1).flatten(1))
+        # The last position is an input itself: it also asks, and passes straight on.
+        d_query = d_scores[:, None, 0] * keys[0].index_select(2, rows) + d_scores[:, None, 1] * keys[1]
+        gradient.unflatten(1, (2, -1))[:, 1].add_(d_mid).addmm_(outer_Q, d_query.flatten(2).flatten(0, 1))
+        return gradient.view(-1, 2, *classes.shape)
 
     return gradients

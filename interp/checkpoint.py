@@ -156,14 +156,23 @@ class Checkpoint:
         return key_frequencies.output_norms(self.W_L, self.task.coordinates)
 
     @cached_property
+    def _logit_measures(self) -> tuple[Float[Tensor, " K"], Float[Tensor, " K"]]:
+        return key_frequencies.logit_measures(key_frequencies.logits_in_phase(self.logits, self.task.coordinates))
+
+    @property
     def logit_shares(self) -> Float[Tensor, " K"]:
         """The share of centred logit power in cos, sin w_k(a+b) for every frequency (`interp.key_frequencies`)."""
-        return key_frequencies.logit_shares(key_frequencies.logits_in_phase(self.logits, self.task.coordinates))
+        return self._logit_measures[0]
+
+    @property
+    def logit_alignments(self) -> Float[Tensor, " K"]:
+        """The part of that share that lies in cos w_k(a+b−c), negative where its sign is (`interp.key_frequencies`)."""
+        return self._logit_measures[1]
 
     @cached_property
     def key_mask(self) -> Bool[Tensor, " K"]:
         """Which of the frequencies 1 … K are key, by the rule of `interp.key_frequencies`."""
-        return key_frequencies.is_key(self.output_norms, self.logit_shares, self.task.coordinates.order)
+        return key_frequencies.is_key(self.output_norms, self.logit_shares, self.logit_alignments, self.task.coordinates.order)
 
     @property
     def key_frequencies(self) -> list[int]:

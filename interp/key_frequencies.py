@@ -1,13 +1,16 @@
 """The rule by which a frequency is key.
 
-Frequency k is key when both hold (for n < 15 the second threshold is higher: `share_threshold`):
+Frequency k is key when all hold (for n < 15 the second threshold is higher: `share_threshold`):
 
     ‖F_k W_L‖ ≥ ¼ max_j ‖F_j W_L‖         (the neurons' map to the logits, W_L = W_out W_U, speaks in it)
     ‖P_k L_c‖² / ‖L_c‖² ≥ 0.02            (the logits, centred over classes, carry it in cos, sin w_k(a+b))
+    ⟨e_k, L_c⟩² / ‖P_k L_c‖² ≥ ½          (and speak of the sum: e_k is the unit cube cos w_k(a+b−c), and ⟨e_k, L_c⟩ > 0)
 
 F_k takes the cosine and sine of frequency k over the classes; P_k projects on cos w_k(a+b) and sin w_k(a+b) (Nanda et al. 2023,
-arXiv:2301.05217, App. C.2 for the first, §4.2 for P_k; the thresholds are ours, the paper states none). Either condition alone fails:
-on a memorizing network, a quarter of the maximum calls nearly every frequency key. The number of key frequencies is never capped.
+arXiv:2301.05217, App. C.2 for the first, §4.2 for P_k; the thresholds are ours, the paper states none). No condition can be spared: on
+a memorizing network a quarter of the maximum calls nearly every frequency key; and a grokked network whose neurons were shuffled
+between input and output still reads and speaks in its frequencies, with nothing to connect the two (its alignments, the third ratio,
+are rarely above ½; those of grokked networks are above 0.9). The number of key frequencies is never capped.
 All functions take weights and logits in phase coordinates (`task.coordinates`).
 """
 
@@ -23,6 +26,7 @@ from interp.task import Phase
 
 NORM_THRESHOLD = 0.25
 SHARE_THRESHOLD = 0.02
+ALIGNMENT_THRESHOLD = 0.5
 
 
 def share_threshold(n: int) -> float:
@@ -53,19 +57,27 @@ def output_norms(W_L: Float[Tensor, "d_mlp p"], phase: Phase) -> Float[Tensor, "
     return fourier.power(W_L.double()[:, torch.from_numpy(phase.classes)].T).sum(1).sqrt()
 
 
-def logit_shares(logits: Float[Tensor, "n n n"]) -> Float[Tensor, " K"]:
-    """‖P_k L_c‖²/‖L_c‖² for k = 1 … K, of logits in phase coordinates, centred over classes; 0 where all logits are equal."""
+def logit_measures(logits: Float[Tensor, "n n n"]) -> tuple[Float[Tensor, " K"], Float[Tensor, " K"]]:
+    """‖P_k L_c‖²/‖L_c‖² for k = 1 … K, of logits in phase coordinates, centred over classes; and the part of ‖P_k L_c‖² that lies in
+    cos w_k(a+b−c), negative where its coefficient is. Both are 0 where all logits are equal."""
     centred = logits - logits.mean(-1, keepdim=True)
     total = centred.square().sum(dtype=torch.float64)
-    power = fourier.sum_coefficients(centred).double().square().sum((1, 2))
+    coefficients = fourier.sum_coefficients(centred).double()  # [K, (cos, sin) of a + b, class]
+    power = coefficients.square().sum((1, 2))
+    # e_k = (u_k F_{2k−1} + v_k F_{2k})/√2, and u_k F_{2k−1} alone for k = n/2, whose sine is zero.
+    n = len(logits)
+    length = torch.where(2 * torch.arange(1, n // 2 + 1) == n, 1.0, 2.0).double()
+    along = (coefficients * fourier.pairs(n)).sum((1, 2)) / length.sqrt()
     # Equal logits leave only rounding: a total below the rounding of the logits themselves is no power at all.
     floor = (torch.finfo(logits.dtype).eps * logits.abs().max().double()).square() * logits.numel()
-    return power / total if total > floor else torch.zeros_like(power)
+    if not total > floor:
+        return torch.zeros_like(power), torch.zeros_like(power)
+    return power / total, along.sign() * along.square() / power.clamp(min=torch.finfo(power.dtype).tiny)
 
 
-def is_key(norms: Float[Tensor, " K"], shares: Float[Tensor, " K"], n: int) -> Bool[Tensor, " K"]:
+def is_key(norms: Float[Tensor, " K"], shares: Float[Tensor, " K"], alignments: Float[Tensor, " K"], n: int) -> Bool[Tensor, " K"]:
     """The rule, for frequencies 1 … K (entry k − 1) of Z_n."""
-    return (norms >= NORM_THRESHOLD * norms.max()) & (shares >= share_threshold(n))
+    return (norms >= NORM_THRESHOLD * norms.max()) & (shares >= share_threshold(n)) & (alignments >= ALIGNMENT_THRESHOLD)
 
 
 def frequencies_of(mask: Bool[Tensor, " K"]) -> list[int]:

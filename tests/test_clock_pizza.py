@@ -227,7 +227,15 @@ def test_the_standard_error_is_the_spread_over_seeds(operation: str) -> None:
 
 
 def test_there_are_as_many_triples_as_promised_and_none_twice() -> None:
-    for p, triples in ((113, 20_000), (7, 100), (7, 10**6)):
-        classes = clock_pizza._random_classes(p, p, triples, 0)
-        assert classes.numel() >= min(triples, p**3)
-        assert all(len(set(classes[:, a, b].tolist())) == len(classes) for a in range(3) for b in range(3))
+    for p, n, triples in ((113, 113, 20_000), (113, 112, 20_000), (7, 7, 100), (7, 6, 1), (7, 7, 10**6), (2, 2, 1)):
+        drawn = [
+            {(int(a), b, int(c)) for a, row in zip(rows, classes, strict=True) for b, c in enumerate(row)}
+            for rows, classes in clock_pizza._random_classes(p, n, triples, 0)
+        ]
+        assert sum(classes[:, :n].numel() for _, classes in clock_pizza._random_classes(p, n, triples, 0)) >= min(triples, n**3)
+        assert (
+            len(set.union(*drawn))
+            == sum(len(triple) for triple in drawn)
+            == sum(classes.numel() for _, classes in clock_pizza._random_classes(p, n, triples, 0))
+        )
+        assert len(drawn) > 1

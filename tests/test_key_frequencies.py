@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from interp import key_frequencies
+from interp import key_frequencies, reference_path
 from interp.checkpoint import Checkpoint
 from interp.experiment import ModelConfig
-from interp.key_frequencies import frequencies_of, in_phase, is_key, logit_shares, logits_in_phase, output_norms
+from interp.key_frequencies import frequencies_of, in_phase, is_key, logit_measures, logits_in_phase, output_norms
+from interp.store import open_run
 from interp.task import Task
 from interp.testing import Neuron, circuit_checkpoint, circuit_model, circuit_neurons, circuit_weights
 from interp.weights import initial_weights
@@ -36,13 +37,13 @@ def test_shares_of_planted_logits(n: int) -> None:
     strengths = {1: 1.0, 3: 2.0, n // 2: 0.5}
     squares = {k: strength**2 * (1 if 2 * k == n else 0.5) for k, strength in strengths.items()}
     expected = torch.tensor([squares.get(k, 0) / sum(squares.values()) for k in range(1, n // 2 + 1)], dtype=torch.float64)
-    assert_close(logit_shares(planted_logits(n, strengths)), expected, rtol=0, atol=1e-12)
+    assert_close(logit_measures(planted_logits(n, strengths))[0], expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("n", [2, 3, 12, 13, 43])
 def test_each_frequency_alone_has_the_whole_share(n: int) -> None:
     for k in range(1, n // 2 + 1):
-        assert_close(logit_shares(planted_logits(n, {k: 3.0}))[k - 1].item(), 1.0, rtol=0, atol=1e-12)
+        assert_close(logit_measures(planted_logits(n, {k: 3.0}))[0][k - 1].item(), 1.0, rtol=0, atol=1e-12)
 
 
 def test_shares_are_overlaps_with_cosines_and_sines_written_out() -> None:
@@ -53,15 +54,35 @@ def test_shares_are_overlaps_with_cosines_and_sines_written_out() -> None:
         angle = 2 * math.pi * k * (a + b).double() / n
         directions = [direction / direction.norm() for direction in (angle.cos(), angle.sin())]
         power = sum(torch.einsum("ab,abc->c", direction, centred).square().sum() for direction in directions)
-        assert_close(logit_shares(logits)[k - 1], power / centred.square().sum(), rtol=1e-12, atol=0)
+        assert_close(logit_measures(logits)[0][k - 1], power / centred.square().sum(), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("n", [7, 8])
+def test_alignments_are_the_waves_that_add_and_keep_their_sign(n: int) -> None:
+    """cos w_k(a+b−c) alone is 1, its negative −1, cos w_k(a+b+c) and a sine 0, and of the waves of one sum and another frequency of
+    the classes nothing; of noise what the definition gives."""
+    a, b, c = torch.meshgrid(*[torch.arange(n).double()] * 3, indexing="ij")
+    w = 2 * math.pi / n
+    for k in range(1, n // 2 + 1):
+        adds = torch.cos(k * w * (a + b - c))
+        others = [torch.cos((k * w * (a + b)) + w * c) if k > 1 else torch.sin(w * (a + b - c)) if n > 2 else adds]
+        if 2 * k < n:
+            others += [torch.sin(k * w * (a + b - c)), torch.cos(k * w * (a + b + c))]
+        values = [logit_measures(logits)[1][k - 1].item() for logits in (adds, -3 * adds, *others)]
+        assert values == pytest.approx([1, -1, *[0] * len(others)], abs=1e-12)
+        noise = random_logits(n)
+        share, alignment = (measure[k - 1] for measure in logit_measures(noise))
+        along = (noise * adds).sum() / adds.norm()
+        power = share * (noise - noise.mean(-1, keepdim=True)).square().sum()
+        assert_close(alignment, along.sign() * along.square() / power, rtol=1e-9, atol=0)
 
 
 def test_shares_forget_scale_offsets_and_where_the_circle_begins() -> None:
     logits = planted_logits(13, {2: 1.0, 5: 0.4}) + random_logits(13)
-    shares = logit_shares(logits)
+    shares = logit_measures(logits)[0]
     assert (shares > 0).all()
     for same in (-7 * logits, logits + 100 * random_logits(13)[:, :, :1], logits.roll((3, 1), (0, 1)), logits.roll(4, 2)):
-        assert_close(logit_shares(same), shares, rtol=1e-9, atol=1e-12)
+        assert_close(logit_measures(same)[0], shares, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -70,8 +91,8 @@ def test_logits_that_prefer_no_class_have_no_shares(value: float, dtype: torch.d
     """Constant, or different for each pair but not for the classes: what is left after centring is rounding."""
     constant = torch.full((13, 13, 13), value, dtype=dtype)
     per_pair = (value * random_logits(13)[:, :, :1]).to(dtype).expand(13, 13, 13).contiguous()
-    assert not logit_shares(constant).any()
-    assert not logit_shares(per_pair).any()
+    assert not logit_measures(constant)[0].any()
+    assert not logit_measures(per_pair)[0].any()
 
 
 # ---- norms of the output map -----------------------------------------------------------------------------------------
@@ -94,10 +115,12 @@ def test_norms_of_a_planted_output_map(operation: str) -> None:
 # ---- the rule --------------------------------------------------------------------------------------------------------
 
 
-def test_the_rule_takes_both_conditions_and_its_thresholds_count() -> None:
+def test_the_rule_takes_all_conditions_and_its_thresholds_count() -> None:
     norms = torch.tensor([4.0, 1.0, 0.99, 4.0, 2.0])
     shares = torch.tensor([0.5, 0.02, 0.3, 0.019, 0.02], dtype=torch.float64)
-    assert frequencies_of(is_key(norms, shares, 113)) == [1, 2, 5]
+    alignments = torch.tensor([1.0, 0.5, 1.0, 1.0, 0.49], dtype=torch.float64)
+    assert frequencies_of(is_key(norms, shares, torch.ones(5), 113)) == [1, 2, 5]
+    assert frequencies_of(is_key(norms, shares, alignments, 113)) == [1, 2]
     assert frequencies_of(torch.zeros(5, dtype=torch.bool)) == []
 
 
@@ -154,8 +177,8 @@ def test_a_planted_pizza_holds_two_thirds_of_its_power_in_the_sum(p: int) -> Non
 def test_published_frequencies_of_the_published_modulus() -> None:
     """Also 56, the highest, which published code cannot find."""
     planted = dict.fromkeys([14, 35, 41, 42, 52, 56], 1.0)
-    shares = logit_shares(planted_logits(113, planted) + 0.5 * random_logits(113))
-    assert frequencies_of(is_key(torch.ones(56, dtype=torch.float64), shares, 113)) == sorted(planted)
+    measures = logit_measures(planted_logits(113, planted) + 0.5 * random_logits(113))
+    assert frequencies_of(is_key(torch.ones(56, dtype=torch.float64), *measures, 113)) == sorted(planted)
 
 
 # ---- where there is none ---------------------------------------------------------------------------------------------
@@ -165,8 +188,8 @@ def test_nothing_is_key_in_noise_and_in_equal_logits() -> None:
     """By chance a frequency holds about 2/p² of the power: 0.07 % at p = 53."""
     equal_norms = torch.ones(26, dtype=torch.float64)
     for logits in (random_logits(53), torch.ones(53, 53, 53, dtype=torch.float64)):
-        assert frequencies_of(is_key(equal_norms, logit_shares(logits), 53)) == []
-    assert logit_shares(random_logits(53)).mean().item() == pytest.approx(2 / 53**2, rel=0.2)
+        assert frequencies_of(is_key(equal_norms, *logit_measures(logits), 53)) == []
+    assert logit_measures(random_logits(53))[0].mean().item() == pytest.approx(2 / 53**2, rel=0.2)
 
 
 @pytest.mark.parametrize("p", [2, 3, 5, 7, 11, 13, 14])
@@ -175,8 +198,8 @@ def test_for_small_moduli_chance_alone_is_no_key_frequency(p: int) -> None:
     generator = torch.Generator().manual_seed(p)
     found = 0
     for _ in range(200):
-        shares = logit_shares(torch.randn(p, p, p, generator=generator, dtype=torch.float64))
-        found += bool(is_key(torch.ones(p // 2, dtype=torch.float64), shares, p).any())
+        shares, _ = logit_measures(torch.randn(p, p, p, generator=generator, dtype=torch.float64))
+        found += bool((shares >= key_frequencies.share_threshold(p)).any())
     assert found <= 4
     assert key_frequencies.share_threshold(14) > 0.02 == key_frequencies.share_threshold(15)
 
@@ -188,7 +211,7 @@ def test_nothing_is_key_in_a_lookup_table() -> None:
     W_U = random_logits(p)[0]
     norms = output_norms(W_U, Task(p=p).coordinates)
     assert (norms > key_frequencies.NORM_THRESHOLD * norms.max()).all()
-    assert frequencies_of(is_key(norms, logit_shares(20 * torch.nn.functional.one_hot(labels, p).double()), p)) == []
+    assert frequencies_of(is_key(norms, *logit_measures(20 * torch.nn.functional.one_hot(labels, p).double()), p)) == []
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -215,3 +238,28 @@ def test_in_phase_the_right_class_of_s_and_t_is_their_sum(operation: str, p: int
     neurons = torch.arange(p * p * 2).reshape(p, p, 2).double()
     rows, columns = task.phase.rows, task.phase.columns
     assert torch.equal(in_phase(neurons, task.phase)[2, 3], neurons[rows[2], columns[3]])
+
+
+def test_next_to_nothing_is_key_when_the_neurons_are_shuffled() -> None:
+    """A grokked network reads and speaks in its frequencies even when its neurons were shuffled in between, but not of the sum: one
+    direction of four at random has half of the power and the right sign in one case of ten at most."""
+    run = open_run(reference_path())
+    found, passed, carried = run.last, 0, 0
+    assert found.key_frequencies == [3, 11, 12]
+    for seed in range(20):
+        order = torch.randperm(128, generator=torch.Generator().manual_seed(seed))
+        weights = {**found.weights, "blocks.0.mlp.W_out": found.weights["blocks.0.mlp.W_out"][order]}
+        shuffled = Checkpoint.from_weights(weights, run.task, run.model)
+        passed += len(shuffled.key_frequencies)
+        carried += int((shuffled.logit_shares > key_frequencies.SHARE_THRESHOLD).sum())
+    assert carried > 40
+    assert passed <= 6
+
+
+def test_nothing_is_key_in_gaussian_weights() -> None:
+    """As large as the trained ones, tensor by tensor."""
+    run = open_run(reference_path())
+    for seed in range(5):
+        generator = torch.Generator().manual_seed(seed)
+        weights = {name: weight.std() * torch.randn(weight.shape, generator=generator) for name, weight in run.last.weights.items()}
+        assert Checkpoint.from_weights(weights, run.task, run.model).key_frequencies == []
