@@ -42,7 +42,7 @@ from interp.model import embed, transform
 
 REFERENCE = "Zhong et al. 2023, arXiv:2306.17844, §3 and §4"
 FORMULAS = ("clock", "pizza")
-WIDTH = 512
+AT_ONCE = 512  # so many pairs at once stay in the processor's cache
 LEAST_EXPLAINED, SYMMETRIC, IRRELEVANT = 0.5, 0.98, 0.6
 
 
@@ -55,11 +55,14 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None,
     key = checkpoint.frequencies_to_use(key_frequencies)
     symmetricity, error = _gradient_symmetricity(checkpoint, triples, seed)
     logits = logits_in_phase(checkpoint.logits, checkpoint.task.coordinates)
-    fit, explained = _fits(logits, key)
+    lowest, highest = (float(bound) for bound in logits.aminmax())
+    rounding = 16 * torch.finfo(logits.dtype).eps * max(-lowest, highest)
+    irrelevance = _distance_irrelevance(logits, rounding) if highest - lowest > rounding else np.nan
+    fit, explained = _fits(logits, key, rounding)
     one = {"units": "1"}
     return xr.Dataset(
         {
-            "distance_irrelevance": ((), _distance_irrelevance(checkpoint, logits), {"long_name": "distance irrelevance q"} | one),
+            "distance_irrelevance": ((), irrelevance, {"long_name": "distance irrelevance q"} | one),
             "gradient_symmetricity": ((), symmetricity, {"long_name": "gradient symmetricity"} | one),
             "gradient_symmetricity_error": ((), error, {"long_name": "standard error of the gradient symmetricity"} | one),
             "circularity": ((), _circularity(checkpoint), {"long_name": "circularity of the embedding"} | one),
@@ -159,13 +162,9 @@ def _verdict(last: xr.Dataset) -> str:
     return better if explained.max() >= LEAST_EXPLAINED and is_pizza == (better == "pizza") else "neither"
 
 
-def _distance_irrelevance(checkpoint: Checkpoint, logits: Float[Tensor, "n n n"]) -> float:
+def _distance_irrelevance(logits: Float[Tensor, "n n n"], rounding: float) -> float:
     s = torch.arange(len(logits))
-    correct = logits[s[:, None], s, _sums(len(s))].double()
-    lowest, highest = (float(value) for value in checkpoint.logits.aminmax())
-    rounding = _rounding(logits) * max(-lowest, highest)
-    if highest - lowest <= rounding:
-        return float("nan")
+    correct = logits[s[:, None], s, (s[:, None] + s) % len(s)].double()
     spread = correct.std(correction=0)
     by_distance = correct[s[:, None], (s[:, None] - s) % len(s)].std(0, correction=0)  # over s, for every d = s − t
     return float(by_distance.mean() / spread) if spread > rounding else 1.0
@@ -179,37 +178,32 @@ def _circularity(checkpoint: Checkpoint) -> float:
     return float(fourier.power(real).amax(0).mean()) if real.numel() else float("nan")
 
 
-def _rounding(logits: Tensor) -> float:
-    """What part of the largest logit the difference of two equal ones can be."""
-    return 16 * torch.finfo(logits.dtype).eps
-
-
-def _sums(n: int) -> Int[Tensor, "n n"]:
-    s = torch.arange(n)
-    return (s[:, None] + s) % n
-
-
-def _fits(logits: Float[Tensor, "n n n"], key: list[int]) -> tuple[Float[np.ndarray, "2 K"], Float[np.ndarray, " 2"]]:
-    """`fit` and `explained`. Both formulas are, in each frequency, one known vector over (cosine or sine over the classes, s, t)."""
+def _fits(logits: Float[Tensor, "n n n"], key: list[int], rounding: float) -> tuple[Float[np.ndarray, "2 K"], Float[np.ndarray, " 2"]]:
+    """`fit` and `explained`. A frequency's part of the logits and either formula's term are vectors over (cosine or sine, s, t)."""
     n = len(logits)
     fit, explained = np.full((2, n // 2), np.nan), np.zeros(2)
-    norms = torch.linalg.vector_norm(logits - logits.mean(-1, keepdim=True), dim=-1)  # of every pair
+    # By few rows at a time, for which no memory beyond the processor's cache is needed.
+    norms = torch.cat([torch.linalg.vector_norm(some - some.mean(-1, keepdim=True), dim=-1) for some in logits.split(16)])
     total = float(norms.double().square().sum())
-    if not key or total <= (_rounding(logits) * max(abs(float(value)) for value in logits.aminmax())) ** 2 * logits.numel():
+    if not key or total <= rounding**2 * logits.numel():
         return fit, explained
-    index = torch.tensor(key)
-    waves = fourier.pairs(n, logits.dtype)[index - 1].flatten(0, 1)
-    parts = (waves @ logits.flatten(0, 1).T).view(len(key), -1).double()  # [keys, (cosine, sine)·s·t]
-    clock = fourier.pairs(n)[index - 1][..., _sums(n)]  # [keys, 2, n, n]
-    s = torch.arange(n)
+    waves = fourier.pairs(n, logits.dtype)[torch.tensor(key) - 1].flatten(0, 1)
+    parts = (waves @ logits.flatten(0, 1).T).view(len(key), -1).double()
+    power = parts.square().sum(1)
+    correlations = torch.einsum("fkx,kx->fk", _ideal_parts(n, tuple(key)), parts) / power.sqrt()
+    fit[:, np.array(key) - 1] = (2 * correlations - 1).numpy()
+    explained[:] = (correlations.clamp(min=0).square() * power).nan_to_num().sum(1) / total
+    return fit, explained
+
+
+@functools.lru_cache(maxsize=1)
+def _ideal_parts(n: int, key: tuple[int, ...]) -> Float[Tensor, "2 keys 2*n*n"]:
+    """The clock's and the pizza's term of each frequency as a vector of unit length, over (cosine or sine over the classes, s, t)."""
+    s, index = torch.arange(n), torch.tensor(key)
+    clock = fourier.pairs(n)[index - 1][..., (s[:, None] + s) % n]  # [keys, 2, n, n]
     half = torch.pi * torch.remainder(index[:, None] * s, 2 * n).double() / n
     pizza = clock * half.cos().abs()[:, None, (s[:, None] - s) % n]
-    power = parts.square().sum(1)
-    for formula, ideal in enumerate((clock.flatten(1), pizza.flatten(1))):
-        correlation = (ideal * parts).sum(1) / (ideal.square().sum(1) * power).sqrt()
-        fit[formula, index.numpy() - 1] = (2 * correlation - 1).numpy()
-        explained[formula] = float((correlation.clamp(min=0).square() * power).nan_to_num().sum()) / total
-    return fit, explained
+    return torch.nn.functional.normalize(torch.stack([clock, pizza]).flatten(2), dim=-1)
 
 
 def _gradient_symmetricity(checkpoint: Checkpoint, triples: int, seed: int) -> tuple[float, float]:
@@ -223,7 +217,7 @@ def _gradient_symmetricity(checkpoint: Checkpoint, triples: int, seed: int) -> t
     gradients = _one_layer_gradients(checkpoint) if one_layer else functools.partial(_gradients, checkpoint)
     rows, columns, residues = (torch.from_numpy(index) for index in (phase.rows, phase.columns, phase.classes))
     cosines = torch.full((len(drawn), phase.order, phase.order), torch.nan, dtype=torch.float64)
-    width = max(1, WIDTH // checkpoint.task.p)  # so many rows of pairs at once stay in the processor's cache
+    width = max(1, AT_ONCE // checkpoint.task.p)
     for cosine, (s, classes) in zip(cosines, drawn, strict=True):
         for some, chosen in zip(s.split(width), residues[classes].split(width), strict=True):
             cosine[some] = _cosines(*gradients(rows[some], chosen).unbind(1))[:, columns].double()
@@ -276,43 +270,37 @@ def _one_layer_gradients(
         ∂x₂ = W_U[:, c] + W_in ∂h,   ∂z = W_O ∂x₂,   at `=`, where no input needs ∂x₂ itself,   ∂z = (W_O W_U)[:, c] + (W_O W_in) ∂h.
     """
     weights, activation, rate, p = checkpoint.weights, checkpoint.model.activation, checkpoint.model.attention_rate, checkpoint.task.p
-    W_E, W_pos, W_in, b_in, W_U = (
-        weights["embed.W_E"],
-        weights["pos_embed.W_pos"],
-        checkpoint.W_in,
-        weights["blocks.0.mlp.b_in"],
-        checkpoint.W_U,
-    )
+    W_E, W_pos, b_in = (weights[name] for name in ("embed.W_E", "pos_embed.W_pos", "blocks.0.mlp.b_in"))
     W_Q, W_K, W_V, W_O = (weights[f"blocks.0.attn.{name}"] for name in ("W_Q", "W_K", "W_V", "W_O"))
-    W_Q, W_O, heads = W_Q / W_Q.shape[-1] ** 0.5, W_O.flatten(0, 1), W_O.shape[:2]
+    W_Q, W_O, heads, W_in = W_Q / W_Q.shape[-1] ** 0.5, W_O.flatten(0, 1), W_O.shape[:2], checkpoint.W_in
     outer_Q, outer_K, outer_V = (W.transpose(0, 1).flatten(1) for W in (W_Q, W_K, W_V))  # [d_model, heads·d_head]
     is_equals = len(W_pos) == 3  # the last position is `=`, and no input
-    from_class, from_neurons = (W_O @ W_U, W_O @ W_in) if is_equals else (W_U, W_in)
-    from_class_to_neurons = (checkpoint.W_out @ W_U).T.contiguous()
+    by_class, by_neurons = (W_O @ checkpoint.W_U, W_O @ W_in) if is_equals else (checkpoint.W_U, W_in)
+    W_L = (checkpoint.W_out @ checkpoint.W_U).T.contiguous()  # [p, d_mlp]
 
     def along(position: int, W: Float[Tensor, "heads d_model d_head"]) -> Float[Tensor, "heads d_head #p #p"]:
         table = torch.einsum("td,hde->het", (W_E[p:] if position == 2 else W_E[:p]) + W_pos[position], W)
         return table[..., None] if position == 0 else table[:, :, None]
 
-    values, keys = [along(position, W_V) for position in range(len(W_pos))], [along(position, W_K) for position in range(2)]
-    query = along(len(W_pos) - 1, W_Q)
+    values, query = [along(position, W_V) for position in range(len(W_pos))], along(len(W_pos) - 1, W_Q)
+    keys = [] if is_equals else [along(position, W_K) for position in range(2)]
     asked = torch.einsum("hde,he->dh", W_K, query[:, :, 0, 0])  # `=` asks the same of every pair
-    neurons, workspace = checkpoint.neurons, W_in.new_empty(max(WIDTH, p), W_in.shape[1])
+    neurons, mid = checkpoint.neurons, None if activation == "relu" else checkpoint.activations.residual_mid
     attention_table = checkpoint.attention.permute(2, 3, 0, 1).contiguous()  # [heads, positions, p, p]
+    workspace = W_L.new_empty(max(AT_ONCE, p), W_L.shape[1])  # fresh memory for every few rows costs more than what is done in it
 
     def gradients(rows: Int[Tensor, " rows"], classes: Int[Tensor, "rows p"]) -> Float[Tensor, "d_model 2 rows p"]:
         flat = classes.flatten()
-        d_neurons = torch.index_select(from_class_to_neurons, 0, flat, out=workspace[: len(flat)])
+        d_neurons = torch.index_select(W_L, 0, flat, out=workspace[: len(flat)])
         for a, d in zip(rows.tolist(), d_neurons.view(*classes.shape, -1), strict=True):
-            # The derivative of relu shows in its value.
-            preactivation = neurons[a] if activation == "relu" else checkpoint.activations.residual_mid[a] @ W_in + b_in
+            preactivation = neurons[a] if mid is None else mid[a] @ W_in + b_in  # relu's derivative shows in its value
             d.copy_(activations.backward(activation, preactivation, neurons[a], d))
         # From here on examples are the last axis: sums over features then run along contiguous memory.
-        d_mid = from_class.index_select(1, flat).addmm_(from_neurons, d_neurons.T)
+        d_mid = by_class.index_select(1, flat).addmm_(by_neurons, d_neurons.T)
         d_heads = (d_mid if is_equals else W_O @ d_mid).view(*heads, *classes.shape)
         attention = attention_table.index_select(2, rows)  # [heads, positions, rows, p]
-        d_attention = [(d_heads * value).sum(1) for value in (values[0].index_select(2, rows), *values[1:])]
-        softmax_times_rate, d_attention = attention - (1 - rate), torch.stack(d_attention, dim=1)
+        d_attention = torch.stack([(d_heads * value).sum(1) for value in (values[0].index_select(2, rows), *values[1:])], dim=1)
+        softmax_times_rate = attention - (1 - rate)
         mean = (softmax_times_rate * d_attention).sum(1, keepdim=True) / rate if rate else 0
         d_scores = (softmax_times_rate * (d_attention - mean))[:, :2]
         gradient = outer_V @ (d_heads[:, :, None] * attention[:, None, :2]).flatten(0, 1).flatten(1)
