@@ -197,7 +197,7 @@ def _fits(logits: Float[Tensor, "n n n"], key: list[int], rounding: float) -> tu
 
 
 @functools.lru_cache(maxsize=1)
-def _ideal_parts(n: int, key: tuple[int, ...]) -> Float[Tensor, "2 keys 2*n*n"]:
+def _ideal_parts(n: int, key: tuple[int, ...]) -> Float[Tensor, "2 keys coefficients"]:
     """The clock's and the pizza's term of each frequency as a vector of unit length, over (cosine or sine over the classes, s, t)."""
     s, index = torch.arange(n), torch.tensor(key)
     clock = fourier.pairs(n)[index - 1][..., (s[:, None] + s) % n]  # [keys, 2, n, n]
@@ -216,31 +216,25 @@ def _gradient_symmetricity(checkpoint: Checkpoint, triples: int, seed: int) -> t
     one_layer = checkpoint.model.family == "transformer" and checkpoint.model.n_layers == 1
     gradients = _one_layer_gradients(checkpoint) if one_layer else functools.partial(_gradients, checkpoint)
     rows, columns, residues = (torch.from_numpy(index) for index in (phase.rows, phase.columns, phase.classes))
-    cosines = torch.full((len(drawn), phase.order, phase.order), torch.nan, dtype=torch.float64)
+    cosines = torch.full((len(drawn), phase.order, checkpoint.task.p), torch.nan, dtype=torch.float64)
     width = max(1, AT_ONCE // checkpoint.task.p)
     for cosine, (s, classes) in zip(cosines, drawn, strict=True):
         for some, chosen in zip(s.split(width), residues[classes].split(width), strict=True):
-            cosine[some] = _cosines(*gradients(rows[some], chosen).unbind(1))[:, columns].double()
+            both = gradients(rows[some], chosen)
+            cosine[some] = ((both[:, 0] * both[:, 1]).sum(0) / both.square().sum(0).prod(0).sqrt()).double()
+    cosines = cosines[..., columns]
     draws = cosines.isfinite().sum(0)  # of each pair; a gradient of zero has no direction
-    if not draws.any():
-        return float("nan"), float("nan")
     means = cosines.nansum(0) / draws
     within = (cosines - means).square().nansum() / (draws - 1).clamp(min=0).sum()
     variance = within * ((1 - draws / phase.order) / draws)[draws > 0].sum() / (draws > 0).sum() ** 2
     return float(means.nanmean()), float(variance.sqrt())
 
 
-def _cosines(left: Float[Tensor, "d_model *pairs"], right: Float[Tensor, "d_model *pairs"]) -> Float[Tensor, "*pairs"]:
-    """The cosine of the angle between the vectors along the first axis, NaN where one is zero."""
-    return (left * right).sum(0) / (left.square().sum(0) * right.square().sum(0)).sqrt()
-
-
 @functools.lru_cache(maxsize=4)
 def _random_classes(p: int, n: int, triples: int, seed: int) -> list[tuple[Int[Tensor, " rows"], Int[Tensor, "rows p"]]]:
-    """At least `triples` different random triples, or all, the same at every step: in each of several draws, a class of the n for each
-    pair of a row s and one of the p columns. All draws but the last are over all rows, that over as many random ones as it takes.
-
-    Every pair is drawn, so that the differences between the pairs add nothing to the error; some are drawn twice, to tell it.
+    """At least `triples` different random triples, or all, the same at every step: several draws of a class for each pair of a row s
+    and one of the p columns. Every pair is drawn, so that the differences between pairs add nothing to the error. Only the last draw
+    is over some random rows alone: as many as it takes, and enough to tell the variance within the pairs.
     """
     generator = np.random.RandomState(seed)
     everywhere = min(max(1, triples // n**2), n)
@@ -278,32 +272,35 @@ def _one_layer_gradients(
     by_class, by_neurons = (W_O @ checkpoint.W_U, W_O @ W_in) if is_equals else (checkpoint.W_U, W_in)
     W_L = (checkpoint.W_out @ checkpoint.W_U).T.contiguous()  # [p, d_mlp]
 
-    def along(position: int, W: Float[Tensor, "heads d_model d_head"]) -> Float[Tensor, "heads d_head #p #p"]:
-        table = torch.einsum("td,hde->het", (W_E[p:] if position == 2 else W_E[:p]) + W_pos[position], W)
+    def along(position: int, outer: Float[Tensor, "d_model heads_times_d_head"]) -> Float[Tensor, "heads d_head #p #p"]:
+        table = (outer.T @ ((W_E[p:] if position == 2 else W_E[:p]) + W_pos[position]).T).view(*heads, -1)
         return table[..., None] if position == 0 else table[:, :, None]
 
-    values, query = [along(position, W_V) for position in range(len(W_pos))], along(len(W_pos) - 1, W_Q)
-    keys = [] if is_equals else [along(position, W_K) for position in range(2)]
+    # A vector added to the values of all positions moves the output, not the scores: take that at `=`, to need only two positions.
+    at_equals = along(2, outer_V) if is_equals else 0
+    values, query = [along(position, outer_V) - at_equals for position in range(2)], along(len(W_pos) - 1, outer_Q)
+    keys = [] if is_equals else [along(position, outer_K) for position in range(2)]
     asked = torch.einsum("hde,he->dh", W_K, query[:, :, 0, 0])  # `=` asks the same of every pair
     neurons, mid = checkpoint.neurons, None if activation == "relu" else checkpoint.activations.residual_mid
-    attention_table = checkpoint.attention.permute(2, 3, 0, 1).contiguous()  # [heads, positions, p, p]
+    attention_table = checkpoint.attention[..., :2].permute(2, 3, 0, 1).contiguous()  # [heads, 2, p, p]
     workspace = W_L.new_empty(max(AT_ONCE, p), W_L.shape[1])  # fresh memory for every few rows costs more than what is done in it
 
     def gradients(rows: Int[Tensor, " rows"], classes: Int[Tensor, "rows p"]) -> Float[Tensor, "d_model 2 rows p"]:
         flat = classes.flatten()
         d_neurons = torch.index_select(W_L, 0, flat, out=workspace[: len(flat)])
         for a, d in zip(rows.tolist(), d_neurons.view(*classes.shape, -1), strict=True):
-            preactivation = neurons[a] if mid is None else mid[a] @ W_in + b_in  # relu's derivative shows in its value
-            d.copy_(activations.backward(activation, preactivation, neurons[a], d))
+            y = neurons[a]
+            preactivation = y if mid is None else mid[a] @ W_in + b_in  # relu's derivative shows in its value
+            d.copy_(activations.backward(activation, preactivation, y, d))
         # From here on examples are the last axis: sums over features then run along contiguous memory.
         d_mid = by_class.index_select(1, flat).addmm_(by_neurons, d_neurons.T)
         d_heads = (d_mid if is_equals else W_O @ d_mid).view(*heads, *classes.shape)
-        attention = attention_table.index_select(2, rows)  # [heads, positions, rows, p]
-        d_attention = torch.stack([(d_heads * value).sum(1) for value in (values[0].index_select(2, rows), *values[1:])], dim=1)
+        attention = attention_table.index_select(2, rows)  # [heads, 2, rows, p]
+        d_attention = torch.stack([(d_heads * value).sum(1) for value in (values[0].index_select(2, rows), values[1])], dim=1)
         softmax_times_rate = attention - (1 - rate)
-        mean = (softmax_times_rate * d_attention).sum(1, keepdim=True) / rate if rate else 0
-        d_scores = (softmax_times_rate * (d_attention - mean))[:, :2]
-        gradient = outer_V @ (d_heads[:, :, None] * attention[:, None, :2]).flatten(0, 1).flatten(1)
+        d_scores = softmax_times_rate * d_attention
+        d_scores.addcmul_(softmax_times_rate, d_scores.sum(1, keepdim=True) / (rate or 1), value=-1)
+        gradient = outer_V @ (d_heads[:, :, None] * attention[:, None]).flatten(0, 1).flatten(1)
         if is_equals:
             return gradient.addmm_(asked, d_scores.flatten(2).flatten(1)).view(-1, 2, *classes.shape)
         gradient.addmm_(outer_K, (query[:, :, None] * d_scores[:, None]).flatten(0, 1).flatten(1))
