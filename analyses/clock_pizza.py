@@ -43,6 +43,7 @@ from interp.model import embed, transform
 REFERENCE = "Zhong et al. 2023, arXiv:2306.17844, §3 and §4"
 FORMULAS = ("clock", "pizza")
 AT_ONCE = 512  # so many pairs at once stay in the processor's cache
+Gradients = Callable[[Int[Tensor, " rows"], Int[Tensor, "rows p"]], Float[Tensor, "features 2 rows p"]]
 LEAST_EXPLAINED, SYMMETRIC, IRRELEVANT = 0.5, 0.98, 0.6
 
 
@@ -106,12 +107,8 @@ def plot(result: xr.Dataset):
     import plotly.graph_objects as go
 
     last, steps = result.isel(step=-1), result.step.values
-    panels = (
-        "Path in the plane of the two criteria",
-        "The three measures over training",
-        "Logit power explained by either formula",
-        f"Fit by key frequency, step {int(last.step):,}",
-    )
+    measures, explained = "The three measures over training", "Logit power explained by either formula"
+    panels = ("Path in the plane of the two criteria", measures, explained, f"Fit by key frequency, step {int(last.step):,}")
     figure = new_panels(f"Clock or pizza: {_verdict(last)}", panels, reference=REFERENCE, vertical_spacing=0.16, horizontal_spacing=0.2)
     figure.add_shape(type="rect", x0=0, x1=IRRELEVANT, y0=SYMMETRIC, y1=1.05, line_width=0, fillcolor=PALETTE[1], opacity=0.3, row=1, col=1)
     path = go.Scatter(x=result.distance_irrelevance.values, y=result.gradient_symmetricity.values, mode="lines+markers", showlegend=False)
@@ -130,29 +127,27 @@ def plot(result: xr.Dataset):
         line = go.Scatter(x=steps, y=values, name=name, mode="lines", line={"color": color, "width": 2})
         figure.add_trace(line.update(legend="legend" if row == 1 else "legend2"), row=row, col=column)
 
-    names = {"distance_irrelevance": "distance irrelevance", "gradient_symmetricity": "gradient symmetricity", "circularity": "circularity"}
-    for (variable, name), color in zip(names.items(), (PALETTE[2], PALETTE[3], PALETTE[4]), strict=True):
-        add(result[variable].values, name, color, 1, 2)
+    for name, color in zip(("distance_irrelevance", "gradient_symmetricity", "circularity"), PALETTE[2:5], strict=True):
+        add(result[name].values, name.replace("_", " "), color, 1, 2)
     figure.update_yaxes(title_text="measure", range=[lowest - 0.05, 1.08], row=1, col=2)
     fitted = _fitted(result)
     for formula, color in zip(FORMULAS, PALETTE, strict=False):
         add(result.explained.sel(formula=formula).values, formula, color, 2, 1)
-        values = last.fit.sel(formula=formula, frequency=fitted).values
-        bars = go.Bar(x=[f"k = {k}" for k in fitted], y=values, name=formula, showlegend=False)
+        bars = go.Bar(
+            x=[f"k = {k}" for k in fitted], y=last.fit.sel(formula=formula, frequency=fitted).values, name=formula, showlegend=False
+        )
         bars.update(marker_color=color, hovertemplate=f"%{{x}}<br>{formula} %{{y:.2%}}<extra></extra>")
         figure.add_trace(bars, row=2, col=2)
     percent_axis(figure, row=2, col=1, title_text="share of centred logit power")
     figure.update_yaxes(title_text="fit, both sides standardized", tickformat=".0%", row=2, col=2)
-    for row, column in ((1, 2), (2, 1)):
-        figure.update_xaxes(title_text="step (updates)", row=row, col=column)
+    figure.update_xaxes(title_text="step (updates)", row=1, col=2).update_xaxes(title_text="step (updates)", row=2, col=1)
     figure.update_layout(legend={"y": 1, "yanchor": "top"}, legend2={"y": 0.36, "yanchor": "top"})
     return figure
 
 
 def _fitted(result: xr.Dataset) -> list[int]:
     """The frequencies that were fitted at the last step."""
-    last = result.fit.isel(step=-1)
-    return [int(k) for k in last.frequency.values[last.notnull().any("formula").values]]
+    return [int(k) for k in result.frequency.values[result.fit.isel(step=-1).notnull().any("formula").values]]
 
 
 def _verdict(last: xr.Dataset) -> str:
@@ -172,7 +167,7 @@ def _distance_irrelevance(logits: Float[Tensor, "n n n"], rounding: float) -> fl
 
 def _circularity(checkpoint: Checkpoint) -> float:
     embedding = checkpoint.W_E.double()[torch.from_numpy(checkpoint.task.coordinates.rows)]
-    embedding = embedding - embedding.mean(0)
+    embedding -= embedding.mean(0)
     squares, components = torch.linalg.eigh(embedding @ embedding.T)  # ascending; half the time of a singular value decomposition
     real = components[:, -4:][:, squares[-4:] > 1e-12 * squares[-1]]
     return float(fourier.power(real).amax(0).mean()) if real.numel() else float("nan")
@@ -187,8 +182,7 @@ def _fits(logits: Float[Tensor, "n n n"], key: list[int], rounding: float) -> tu
     total = float(norms.double().square().sum())
     if not key or total <= rounding**2 * logits.numel():
         return fit, explained
-    waves = fourier.pairs(n, logits.dtype)[torch.tensor(key) - 1].flatten(0, 1)
-    parts = (waves @ logits.flatten(0, 1).T).view(len(key), -1).double()
+    parts = (fourier.pairs(n, logits.dtype)[torch.tensor(key) - 1].flatten(0, 1) @ logits.flatten(0, 1).T).view(len(key), -1).double()
     power = parts.square().sum(1)
     correlations = torch.einsum("fkx,kx->fk", _ideal_parts(n, tuple(key)), parts) / power.sqrt()
     fit[:, np.array(key) - 1] = (2 * correlations - 1).numpy()
@@ -207,19 +201,17 @@ def _ideal_parts(n: int, key: tuple[int, ...]) -> Float[Tensor, "2 keys coeffici
 
 
 def _gradient_symmetricity(checkpoint: Checkpoint, triples: int, seed: int) -> tuple[float, float]:
-    """The mean over all pairs of the mean over a pair's random classes, and its standard error from the variance within the pairs:
-
+    """The mean over all pairs of the mean over a pair's random classes, and its standard error from the variance within the pairs,
     error² = σ² Σ_i (1 − m_i/n)/m_i / pairs²,   m_i classes of pair i,   σ² = Σ_i Σ_classes (cosine − mean_i)² / Σ_i (m_i − 1).
     """
-    phase = checkpoint.task.coordinates
-    drawn = _random_classes(checkpoint.task.p, phase.order, triples, seed)
+    phase, p = checkpoint.task.coordinates, checkpoint.task.p
+    drawn = _random_classes(p, phase.order, triples, seed)
     one_layer = checkpoint.model.family == "transformer" and checkpoint.model.n_layers == 1
     gradients = _one_layer_gradients(checkpoint) if one_layer else functools.partial(_gradients, checkpoint)
     rows, columns, residues = (torch.from_numpy(index) for index in (phase.rows, phase.columns, phase.classes))
-    cosines = torch.full((len(drawn), phase.order, checkpoint.task.p), torch.nan, dtype=torch.float64)
-    width = max(1, AT_ONCE // checkpoint.task.p)
+    cosines = torch.full((len(drawn), phase.order, p), torch.nan, dtype=torch.float64)
     for cosine, (s, classes) in zip(cosines, drawn, strict=True):
-        for some, chosen in zip(s.split(width), residues[classes].split(width), strict=True):
+        for some, chosen in zip(*(table.split(max(1, AT_ONCE // p)) for table in (s, residues[classes])), strict=True):
             both = gradients(rows[some], chosen)
             cosine[some] = ((both[:, 0] * both[:, 1]).sum(0) / both.square().sum(0).prod(0).sqrt()).double()
     cosines = cosines[..., columns]
@@ -255,12 +247,9 @@ def _gradients(checkpoint: Checkpoint, rows: Int[Tensor, " rows"], classes: Int[
     return gradient[:, :2].permute(2, 1, 0).unflatten(2, classes.shape)
 
 
-def _one_layer_gradients(
-    checkpoint: Checkpoint,
-) -> Callable[[Int[Tensor, " rows"], Int[Tensor, "rows p"]], Float[Tensor, "d_model 2 rows p"]]:
+def _one_layer_gradients(checkpoint: Checkpoint) -> Gradients:
     """The same written out for one layer: several times faster, because it reads what the forward pass over all pairs left behind,
     and what is the same for all rows is computed here, once. With x₂ the residual stream between attention and MLP, z the heads,
-
         ∂x₂ = W_U[:, c] + W_in ∂h,   ∂z = W_O ∂x₂,   at `=`, where no input needs ∂x₂ itself,   ∂z = (W_O W_U)[:, c] + (W_O W_in) ∂h.
     """
     weights, activation, rate, p = checkpoint.weights, checkpoint.model.activation, checkpoint.model.attention_rate, checkpoint.task.p
@@ -276,9 +265,9 @@ def _one_layer_gradients(
         table = (outer.T @ ((W_E[p:] if position == 2 else W_E[:p]) + W_pos[position]).T).view(*heads, -1)
         return table[..., None] if position == 0 else table[:, :, None]
 
-    # A vector added to the values of all positions moves the output, not the scores: take that at `=`, to need only two positions.
-    at_equals = along(2, outer_V) if is_equals else 0
-    values, query = [along(position, outer_V) - at_equals for position in range(2)], along(len(W_pos) - 1, outer_Q)
+    # A vector added to the values of all positions moves no score's gradient: less the value at `=`, only two positions remain.
+    values = [along(position, outer_V) - (along(2, outer_V) if is_equals else 0) for position in range(2)]
+    query = along(len(W_pos) - 1, outer_Q)
     keys = [] if is_equals else [along(position, outer_K) for position in range(2)]
     asked = torch.einsum("hde,he->dh", W_K, query[:, :, 0, 0])  # `=` asks the same of every pair
     neurons, mid = checkpoint.neurons, None if activation == "relu" else checkpoint.activations.residual_mid
@@ -289,9 +278,8 @@ def _one_layer_gradients(
         flat = classes.flatten()
         d_neurons = torch.index_select(W_L, 0, flat, out=workspace[: len(flat)])
         for a, d in zip(rows.tolist(), d_neurons.view(*classes.shape, -1), strict=True):
-            y = neurons[a]
-            preactivation = y if mid is None else mid[a] @ W_in + b_in  # relu's derivative shows in its value
-            d.copy_(activations.backward(activation, preactivation, y, d))
+            preactivation = neurons[a] if mid is None else mid[a] @ W_in + b_in  # relu's derivative shows in its value
+            d.copy_(activations.backward(activation, preactivation, neurons[a], d))
         # From here on examples are the last axis: sums over features then run along contiguous memory.
         d_mid = by_class.index_select(1, flat).addmm_(by_neurons, d_neurons.T)
         d_heads = (d_mid if is_equals else W_O @ d_mid).view(*heads, *classes.shape)

@@ -16,7 +16,8 @@ up to one point. It cannot tell that other frequencies were of no use: after a c
 ÷ only the rows and pairs of units are cut and counted; the `=` row and the skip past the MLP are left alone.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -28,7 +29,8 @@ from interp import fourier
 from interp.checkpoint import Checkpoint
 from interp.figures import PALETTE, new_panels, percent_axis, power_of_ten_axis, threshold_line
 from interp.key_frequencies import in_phase
-from interp.model import logits_with_vectors, token_vectors
+from interp.loss import judge
+from interp.model import logits_with_vectors, residual_post, token_vectors
 from interp.task import Task
 
 REFERENCE = "Nanda et al. 2023, arXiv:2301.05217, §4.4 and App. C.2"
@@ -36,6 +38,7 @@ SPLITS = ("all", "train", "test")
 TARGETS = ("embedding", "neurons", "logits")
 MODES = ("remove_key", "keep_key")
 NETWORKS = ("original", "polynomial")
+AT_ONCE = 1024  # so many pairs at once stay in the processor's cache
 
 
 def measure(
@@ -48,28 +51,28 @@ def measure(
     `key_frequencies` are those of the run's last checkpoint; of a checkpoint alone, its own. Neurons are replaced from `threshold` on.
     The network runs anew for every cut of the embedding: on `embedding_pairs` pairs, a fixed random draw, or on all if they are no more.
     """
-    frequencies = np.arange(1, checkpoint.n_frequencies + 1, dtype=np.int32)
+    n, task = checkpoint.task.coordinates.order, checkpoint.task
+    frequencies = np.arange(1, n // 2 + 1, dtype=np.int32)
     is_key = np.isin(frequencies, checkpoint.frequencies_to_use(key_frequencies))
     key = [int(k) for k in frequencies[is_key]]
-    pairs, labels, masks = _pairs(checkpoint.task)
-    logits = in_phase(checkpoint.logits, checkpoint.task.coordinates)
+    pairs, labels, masks = _pairs(task)
+    logits = in_phase(checkpoint.logits, task.coordinates).flatten(0, 1)
     periodic = checkpoint.neuron_shares.nan_to_num(nan=-1).amax(0) >= threshold
-    from_neurons, unexplained = _from_neurons(checkpoint, periodic)
 
-    loss, accuracy = np.full((2, len(TARGETS), len(MODES), len(SPLITS)), np.nan)
-    loss_without, accuracy_without = np.full((2, len(TARGETS), len(frequencies), len(SPLITS)), np.nan)
-    sample = torch.from_numpy(np.sort(np.random.RandomState(0).permutation(pairs.numel())[:embedding_pairs]))
-    cuts = (_cut_embedding(checkpoint, pairs.flatten()[sample], key), _cut_neurons(logits, from_neurons, key), _cut_logits(logits, key))
-    for target, cut in enumerate(cuts):
-        seen = (labels.flatten()[sample], masks.flatten(1)[:, sample]) if TARGETS[target] == "embedding" else (labels, masks)
-        for what, table in cut:
-            judged = _judge(table, *seen)
-            if isinstance(what, str):
-                loss[target, MODES.index(what)], accuracy[target, MODES.index(what)] = judged
-            else:
-                loss_without[target, what - 1], accuracy_without[target, what - 1] = judged
-    original = [_mean(torch.from_numpy(values)[pairs], masks) for values in (checkpoint.losses, checkpoint.correct)]
-    network_loss, network_accuracy = np.stack([original, _judge(logits - unexplained, labels, masks)], axis=1)
+    cuts = _cut_neurons(checkpoint, logits, key, periodic) | _cut_logits(logits, n, key)
+    judged = dict(zip(cuts, zip(*(_mean(values, masks) for values in _judge(list(cuts.values()), labels)), strict=True), strict=True))
+    sample = torch.from_numpy(np.sort(np.random.RandomState(0).permutation(len(pairs))[:embedding_pairs]))
+    for what, remaining in _cut_embedding(checkpoint, pairs[sample], key):
+        judged["embedding", what] = [_mean(values, masks[:, sample]) for values in judge(remaining.T, labels[sample])]
+    judged["network", "original"] = [_mean(torch.from_numpy(known)[pairs], masks) for known in (checkpoint.losses, checkpoint.correct)]
+
+    def table(of: Iterable[str], what: Iterable[int | str]) -> Float[np.ndarray, "2 of what splits"]:
+        unknown = np.full((2, len(SPLITS)), np.nan)
+        return np.stack([[judged.get((target, cut), unknown) for cut in what] for target in of]).transpose(2, 0, 1, 3)
+
+    loss, accuracy = table(TARGETS, MODES)
+    loss_without, accuracy_without = table(TARGETS, frequencies)
+    network_loss, network_accuracy = table(("network",), NETWORKS)[:, 0]
 
     one, nats = {"units": "1"}, {"units": "nats"}
     several, single = ("target", "mode", "split"), ("target", "frequency", "split")
@@ -178,7 +181,15 @@ def plot(result: xr.Dataset):
     return figure
 
 
-# ---- the cuts: what is cut, and the logits [n, n, c] that remain -----------------------------------------------------------
+# ---- the cuts: what is cut, and the logits that remain ---------------------------------------------------------------------
+
+
+class _Cut(NamedTuple):
+    """What remains is base + waves · coefficients."""
+
+    base: Float[Tensor, "pairs c"]
+    waves: Float[Tensor, "waves pairs"]
+    coefficients: Float[Tensor, "waves c"]
 
 
 def _cut_embedding(checkpoint: Checkpoint, pairs: Int[Tensor, " pairs"], key: list[int]) -> Iterator[tuple[int | str, Tensor]]:
@@ -200,100 +211,103 @@ def _cut_embedding(checkpoint: Checkpoint, pairs: Int[Tensor, " pairs"], key: li
 
 
 def _cut_neurons(
-    logits: Float[Tensor, "n n c"], from_neurons: Float[Tensor, "n n c"], key: list[int]
-) -> Iterator[tuple[int | str, Tensor]]:
-    """Logits are linear in the neurons, so the blocks of what the neurons say are what the neurons' blocks say."""
-    in_key = from_neurons.new_zeros(1, 1, 1)
-    for k in key:
-        along_a = _rows([k], len(from_neurons), from_neurons.dtype) @ from_neurons.flatten(1)
-        block = _expand({k: _block(along_a.unflatten(1, from_neurons.shape[1:]), k)}, from_neurons)
-        in_key = in_key + block
-        yield k, logits - block
-    yield "remove_key", logits - in_key
-    yield "keep_key", logits - from_neurons + from_neurons.mean((0, 1)) + in_key
+    checkpoint: Checkpoint, logits: Float[Tensor, "pairs c"], key: list[int], periodic: Bool[Tensor, " d_mlp"]
+) -> dict[tuple[str, int | str], _Cut]:
+    """The key frequencies' blocks, and the polynomials in place of the periodic neurons: to the logits, all of it is linear."""
+    phase, neurons, frequencies = checkpoint.task.coordinates, checkpoint.centred_neurons, checkpoint.neuron_frequencies
+    n, to_logits = len(neurons), checkpoint.W_L.to(neurons.dtype)
+    # The logits if every neuron kept to its mean.
+    at_mean = checkpoint.activations._replace(neurons=checkpoint.neuron_means[0].mean(0)[None, None])
+    constant = residual_post(checkpoint.weights, checkpoint.model, at_mean) @ checkpoint.W_U
+    constant = in_phase(constant.expand_as(checkpoint.logits), phase).flatten(0, 1)
+
+    periods = [int(k) for k in frequencies[periodic].unique()]
+    rows = {k: _rows(k, n, neurons.dtype) for k in {*key, *periods}}
+    blocks = _blocks(neurons, rows)
+    waves = {k: _products(row) for k, row in rows.items()}
+    cuts = _without_and_alone("neurons", logits, constant, {k: (waves[k], blocks[k] @ to_logits) for k in key})
+
+    # The smaller group of neurons is added or taken away as it is.
+    if periodic.sum() > periodic.numel() / 2:
+        base, sign, group = constant, 1, ~periodic
+    else:
+        base, sign, group = logits, -1, periodic
+    if group.any():
+        group = torch.nonzero(group)[:, 0]
+        base = torch.addmm(base, neurons.flatten(0, 1).index_select(1, group), to_logits[group], alpha=sign)
+    own = {k: (waves[k], blocks[k] * (periodic & (frequencies == k)) @ to_logits) for k in periods}
+    return cuts | {("network", "polynomial"): _Cut(base, *_joined(own, logits))}
 
 
-def _cut_logits(logits: Float[Tensor, "n n c"], key: list[int]) -> Iterator[tuple[int | str, Tensor]]:
-    n = logits.shape[0]
-    residue = torch.arange(n)
-    sums = (residue[:, None] + residue) % n
-    coefficients = fourier.sum_coefficients(logits)
-    parts = {k: fourier.pairs(n, logits.dtype)[k - 1].T @ coefficients[k - 1] / n**0.5 for k in key}  # P_k L [s, c]
-    in_key = sum(parts.values(), logits.new_zeros(n, logits.shape[2]))
-    for k, part in parts.items():
-        yield k, logits - part[sums]
-    yield "remove_key", logits - in_key[sums]
-    yield "keep_key", (logits.mean((0, 1)) + in_key)[sums]
+def _cut_logits(logits: Float[Tensor, "pairs c"], n: int, key: list[int]) -> dict[tuple[str, int | str], _Cut]:
+    sums = (torch.arange(n)[:, None] + torch.arange(n)).flatten() % n
+    waves = {k: fourier.pairs(n, logits.dtype)[k - 1][:, sums] / n**0.5 for k in key}  # orthonormal over the pairs
+    parts = {k: (wave, wave @ logits) for k, wave in waves.items()}
+    return _without_and_alone("logits", logits, logits.mean(0).expand_as(logits), parts)
 
 
-def _from_neurons(checkpoint: Checkpoint, periodic: Bool[Tensor, " d_mlp"]) -> tuple[Tensor, Tensor]:
-    """What the neurons add to the logits [n, n, c], and how much of that is what the polynomials of the periodic ones do not explain."""
-    phase, neurons = checkpoint.task.coordinates, checkpoint.neurons
-    to_logits = checkpoint.W_L.to(neurons.dtype)
-    added = neurons @ torch.cat([to_logits, to_logits * periodic[:, None]], dim=1)
-    from_neurons, from_periodic = in_phase(added, phase).tensor_split(2, dim=-1)
-    frequencies = checkpoint.neuron_frequencies
-    chosen = [int(k) for k in frequencies[periodic].unique()]
-    rows = neurons.new_zeros(1 + 2 * len(chosen), checkpoint.task.p)
-    rows[:, torch.from_numpy(phase.rows)] = _rows(chosen, len(from_neurons), from_neurons.dtype)
-    along_a = (rows @ neurons.flatten(1)).unflatten(1, neurons.shape[1:])[:, torch.from_numpy(phase.columns)]
-    cores = {}
-    for index, k in enumerate(chosen):
-        group = torch.nonzero(periodic & (frequencies == k))[:, 0]
-        own = along_a[[0, 2 * index + 1, 2 * index + 2]][..., group]
-        cores[k] = _block(own, k) @ to_logits[group]
-    return from_neurons, from_periodic - from_periodic.mean((0, 1)) - _expand(cores, from_neurons)
+def _without_and_alone(
+    target: str, logits: Float[Tensor, "pairs c"], constant: Float[Tensor, "pairs c"], parts: dict[int, tuple[Tensor, Tensor]]
+) -> dict[tuple[str, int | str], _Cut]:
+    """The cuts of a target, given the waves and coefficients of each key frequency's part and what is left without any."""
+    waves, coefficients = _joined(parts, logits)
+    alone = {(target, k): _Cut(logits, wave, -coefficient) for k, (wave, coefficient) in parts.items()}
+    together = {"remove_key": _Cut(logits, waves, -coefficients), "keep_key": _Cut(constant, waves, coefficients)}
+    return alone | {(target, what): cut for what, cut in together.items()}
 
 
-def _rows(chosen: list[int], n: int, dtype: torch.dtype) -> Float[Tensor, "rows n"]:
-    """The constant, cosine and sine rows of the Fourier basis of some frequencies; a missing sine (k = n/2) is zero."""
-    waves = fourier.pairs(n, dtype)[[k - 1 for k in chosen]]
-    return torch.cat([fourier.basis(n, dtype)[:1], waves.flatten(0, 1)])
+def _joined(parts: dict[int, tuple[Tensor, Tensor]], logits: Float[Tensor, "pairs c"]) -> tuple[Tensor, Tensor]:
+    nothing = (logits.new_zeros(0, len(logits)), logits.new_zeros(0, logits.shape[1]))
+    waves, coefficients = zip(nothing, *parts.values(), strict=True)
+    return torch.cat(waves), torch.cat(coefficients)
 
 
-def _block(along_a: Float[Tensor, "3 n c"], k: int) -> Float[Tensor, "3 3 c"]:
-    """The coefficients of frequency k's 3×3 block, the constant left out, of a function whose rows over a are known."""
-    core = _rows([k], along_a.shape[1], along_a.dtype) @ along_a
-    core[0, 0] = 0
-    return core
+def _rows(k: int, n: int, dtype: torch.dtype) -> Float[Tensor, "3 n"]:
+    """The constant, cosine and sine of the Fourier basis; a missing sine (k = n/2) is zero."""
+    return torch.cat([fourier.basis(n, dtype)[:1], fourier.pairs(n, dtype)[k - 1]])
 
 
-def _expand(cores: dict[int, Float[Tensor, "3 3 c"]], like: Float[Tensor, "n n c"]) -> Float[Tensor, "n n c"]:
-    """The function of (a, b) with these blocks and nothing else."""
-    if not cores:
-        return torch.zeros_like(like)
-    rows = torch.cat([_rows([k], len(like), like.dtype) for k in cores])
-    along_b = torch.cat([_rows([k], len(like), like.dtype).T @ core for k, core in cores.items()])  # [3 per frequency, n, c]
-    return (rows.T @ along_b.flatten(1)).view(like.shape)
+def _products(rows: Float[Tensor, "3 n"]) -> Float[Tensor, "8 n*n"]:
+    """The products over (a, b) of a frequency's rows, without that of the constants."""
+    return (rows[:, None, :, None] * rows[:, None]).flatten(2).flatten(0, 1)[1:]
+
+
+def _blocks(neurons: Float[Tensor, "n n d_mlp"], rows: dict[int, Float[Tensor, "3 n"]]) -> dict[int, Float[Tensor, "8 d_mlp"]]:
+    """The neurons' coefficients of these products."""
+    if not rows:
+        return {}
+    along_a = torch.cat(list(rows.values())) @ neurons.flatten(1)
+    along_a = along_a.view(len(rows), 3, *neurons.shape[1:])
+    return {k: (row @ along).flatten(0, 1)[1:] for (k, row), along in zip(rows.items(), along_a, strict=True)}
 
 
 # ---- judging logits --------------------------------------------------------------------------------------------------------
 
 
-def _pairs(task: Task) -> tuple[Int[Tensor, "n n"], Int[Tensor, "n n"], Bool[Tensor, "splits n n"]]:
+def _pairs(task: Task) -> tuple[Int[Tensor, " pairs"], Int[Tensor, " pairs"], Bool[Tensor, "splits pairs"]]:
     """Row-major indices, labels and splits of the pairs in phase coordinates."""
     phase = task.coordinates
-    pairs = torch.from_numpy(phase.rows[:, None] * task.p + phase.columns)
+    pairs = torch.from_numpy(phase.rows[:, None] * task.p + phase.columns).flatten()
     masks = torch.stack([torch.from_numpy(task.mask(split))[pairs] for split in SPLITS])
     return pairs, torch.from_numpy(task.labels)[pairs].clamp(min=0), masks
 
 
-def _judge(
-    logits: Float[Tensor, "*pairs c"], labels: Int[Tensor, "*pairs"], masks: Bool[Tensor, "splits *pairs"]
-) -> tuple[Float[np.ndarray, " splits"], Float[np.ndarray, " splits"]]:
-    """Mean cross-entropy and accuracy by split. The largest term of the softmax is left out of the sum when it is the label's own, so
-    that even float32 logits give a loss far below 1e-7 with the relative precision of the logits."""
-    highest, answer = logits.max(-1)
-    gap = (highest - logits.gather(-1, labels[..., None])[..., 0]).double()
-    terms = (logits - highest[..., None]).clamp_(min=-80).exp_()  # below, float32 goes denormal, ten times as slow for nothing
-    others = terms.scatter_(-1, labels[..., None], 0).sum(-1).double()
-    losses = gap + torch.log1p(torch.expm1(-gap) + others)
-    return _mean(losses, masks), _mean(answer == labels, masks)
+def _judge(cuts: list[_Cut], labels: Int[Tensor, " pairs"]) -> tuple[Float[Tensor, "cuts pairs"], Bool[Tensor, "cuts pairs"]]:
+    """The loss and correctness of every pair after every cut."""
+    losses = torch.empty(len(cuts), len(labels), dtype=torch.float64)
+    correct = torch.empty(len(cuts), len(labels), dtype=torch.bool)
+    for start in range(0, len(labels), AT_ONCE):
+        some = slice(start, start + AT_ONCE)
+        bases = {base: base[some].T.contiguous() for base in {cut.base for cut in cuts}}
+        for index, cut in enumerate(cuts):
+            remaining = torch.addmm(bases[cut.base], cut.coefficients.T, cut.waves[:, some])
+            losses[index, some], correct[index, some] = judge(remaining, labels[some])
+    return losses, correct
 
 
-def _mean(values: Shaped[Tensor, "*pairs"], masks: Bool[Tensor, "splits *pairs"]) -> Float[np.ndarray, " splits"]:
+def _mean(values: Shaped[Tensor, "*cuts pairs"], masks: Bool[Tensor, "splits pairs"]) -> Float[np.ndarray, "*cuts splits"]:
     """The mean over each split; NaN for one without pairs."""
-    return np.array([float(values[mask].double().mean()) for mask in masks])
+    return torch.stack([values[..., mask].double().mean(-1) for mask in masks], dim=-1).numpy()
 
 
 def _known(value: xr.DataArray) -> float | None:

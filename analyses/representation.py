@@ -240,7 +240,8 @@ def _parallelograms(p: int, at_most: int, seed: int) -> tuple[Int[np.ndarray, " 
 
 def _ipr(checkpoint: Checkpoint) -> Float[np.ndarray, " sides"]:
     W_L = checkpoint.W_L[:, torch.from_numpy(checkpoint.task.coordinates.classes)]
-    powers = sum(fourier.power(means.double()) for means in checkpoint.neuron_means), fourier.power(W_L.T)
+    over_b, over_a = (fourier.power(means.double()) for means in checkpoint.neuron_means)
+    powers = over_b + over_a, fourier.power(W_L.T)
     ratios = []
     for power in powers:
         total = power.sum(0)

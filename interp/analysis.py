@@ -7,7 +7,7 @@ parameter called `key_frequencies` whose default is None is given those of the r
 import contextlib
 import json
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import version
 from typing import Any
@@ -95,7 +95,7 @@ def _save_all(tables: Sequence["_Table"], missing: Mapping[str, set[int]]) -> No
 
 def _measured(
     run: Run, steps: Sequence[int], tables: Sequence["_Table"], missing: Mapping[str, set[int]]
-) -> Iterator[list[tuple["_Table", xr.Dataset]]]:
+) -> Generator[list[tuple["_Table", xr.Dataset]], None, None]:
     """For every step, in order, the tables that miss it and the row of each."""
 
     def measure(step: int) -> list[tuple[_Table, xr.Dataset]]:

@@ -146,10 +146,10 @@ class Run:
         weights, header = read_tensors(path)
         check_header(path, header, self.hash, step)
         ordered = {name: weights.pop(name) for name in weight_shapes(self.model, self.task.p) if name in weights}
-        checkpoint = Checkpoint(step, ordered | weights, self.task, self.model, where=str(path))
-        for name, weight in checkpoint.weights.items():
+        for name, weight in ordered.items():
             if weight.dtype != torch.float32:
                 raise InputError(f"{path}: tensor {name!r} has type {weight.dtype}, expected torch.float32")
+        checkpoint = Checkpoint(step, ordered | weights, self.task, self.model, where=str(path))
         recorded = self.digests.get(step)
         if recorded not in (None, digest := weights_digest(checkpoint.weights)):
             raise InputError(f"{path} was altered: its weights have digest {digest}, metrics.jsonl recorded {recorded}")

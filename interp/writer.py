@@ -81,8 +81,7 @@ class RunWriter:
         with contextlib.ExitStack() as stack:
             try:
                 if _is_run_to_replace(path, overwrite):
-                    # Held to the end: refused while another process is writing there, and none can begin to.
-                    stack.callback(os.close, lock_folder(path))
+                    stack.callback(os.close, lock_folder(path))  # held to the end: nobody is writing there, and none can begin to
                 fresh = temporary_beside(target)
                 stack.callback(shutil.rmtree, fresh, ignore_errors=True)
                 remove_leftovers(target.parent, of=target.name, of_the_dead_only=True)
