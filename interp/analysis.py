@@ -4,16 +4,12 @@ Results are kept with a hash of what they were computed from; asking again compu
 parameter called `key_frequencies` whose default is None is given those of the run's last checkpoint.
 """
 
-import contextlib
 import json
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-import torch
 import xarray as xr
 
 from interp.checkpoint import Checkpoint
@@ -39,8 +35,7 @@ def analyze(
     """The results of the named analyses (default: all that can be asked about its model) over a run, from disk where they are fresh.
 
     `parameters` maps the name of an analysis to keyword parameters other than its defaults. The checkpoints are walked once, each
-    with one shared forward pass, and let go; memory stays flat. As many are worked on at a time as torch may use threads, each on one:
-    so a result does not depend on their number. Interrupted, what was computed is kept.
+    with one shared forward pass, and let go; memory stays flat. Interrupted, what was computed is kept.
     """
     every = [analysis for analysis in discover().values() if run.model.family in analysis.families]
     asked = [name if isinstance(name, Analysis) else find(name) for name in names] if names is not None else every
@@ -59,13 +54,15 @@ def analyze(
     missing = {table.analysis.name: table.missing(digests) for table in tables}
     steps = sorted(set().union(*missing.values())) if missing else []
     try:
-        with contextlib.closing(_measured(run, steps, tables, missing)) as measured:
-            for step in progress(steps) if steps else ():
-                for table, row in next(measured):
-                    table.add(step, row, digests[step])
+        for step in progress(steps) if steps else ():
+            checkpoint = run[step]
+            for table in tables:
+                if step in missing[table.analysis.name]:
+                    table.add(checkpoint, digests[step])
     except KeyboardInterrupt:
         _save_all(tables, missing)
         raise
+    checkpoint = None
     give_back_freed_memory()  # what the walk needed: writing doubles the largest result for a moment
     # After any other error, a damaged checkpoint say, nothing is written.
     _save_all(tables, missing)
@@ -91,36 +88,6 @@ def _save_all(tables: Sequence["_Table"], missing: Mapping[str, set[int]]) -> No
     for table in tables:
         if missing[table.analysis.name]:
             table.save()
-
-
-def _measured(
-    run: Run, steps: Sequence[int], tables: Sequence["_Table"], missing: Mapping[str, set[int]]
-) -> Generator[list[tuple["_Table", xr.Dataset]], None, None]:
-    """For every step, in order, the tables that miss it and the row of each."""
-
-    def measure(step: int) -> list[tuple[_Table, xr.Dataset]]:
-        checkpoint = run[step]
-        wanted = [table for table in tables if step in missing[table.analysis.name]]
-        return [(table, table.analysis.function(checkpoint, **table.parameters)) for table in wanted]
-
-    threads = torch.get_num_threads()
-    workers = min(threads, len(steps))
-    if workers < 2:
-        yield from map(measure, steps)
-        return
-    torch.set_num_threads(1)
-    waiting: deque[Future[list[tuple[_Table, xr.Dataset]]]] = deque()
-    pool = ThreadPoolExecutor(workers)
-    try:
-        for step in steps:
-            waiting.append(pool.submit(measure, step))
-            if len(waiting) > workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)
 
 
 class _Table:
@@ -155,8 +122,9 @@ class _Table:
                     self.stored = self._dataset(fresh)
         return missing
 
-    def add(self, step: int, row: xr.Dataset, digest: str) -> None:
-        """Keep what was measured of the checkpoint with these weights as a row."""
+    def add(self, checkpoint: Checkpoint, digest: str) -> None:
+        """Measure one checkpoint and keep it as a row, with the digest of its weights."""
+        step, row = checkpoint.step, self.analysis.function(checkpoint, **self.parameters)
         if self.template is None:
             self._allocate(row)
         for name, array in self.arrays.items():

@@ -1,7 +1,6 @@
 """Running analyses: one walk for all of them, one checkpoint in memory, provenance, and what a person can get wrong."""
 
 import json
-import shutil
 import weakref
 
 import pytest
@@ -31,51 +30,6 @@ def run(tmp_path) -> Run:
         for step in (0, 10, 20, 30):
             writer.append(step, {name: weight * (1 + step / 10) for name, weight in initial_weights(MODEL, TASK.p).items()})
     return open_run(tmp_path / "run")
-
-
-# ---- several at a time -----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def three_threads():
-    torch.set_num_threads(3)
-    yield
-    torch.set_num_threads(1)
-
-
-def test_results_do_not_depend_on_the_number_of_threads(run, tmp_path, three_threads):
-    names = ["embedding_spectrum", NAME, "calibration", "clock_pizza"]
-    together = analyze(run, names)
-    assert torch.get_num_threads() == 3
-    torch.set_num_threads(1)
-    shutil.rmtree(run.path / "results")
-    alone = analyze(open_run(run.path), names)
-    for name in names:
-        assert together[name].identical(alone[name])
-
-
-def test_what_goes_wrong_at_one_step_stops_the_walk_and_writes_nothing(run, three_threads):
-    path = run.path / "steps" / "step_000000020.safetensors"
-    path.write_bytes(path.read_bytes()[:-8])
-    with pytest.raises(InputError, match="step_000000020"):
-        analyze(run, [NAME])
-    assert torch.get_num_threads() == 3
-    assert not (run.path / "results").exists()
-
-
-def test_an_interruption_keeps_what_several_threads_computed(run, three_threads):
-    def progress(steps):
-        for number, step in enumerate(steps):
-            if number == 2:
-                raise KeyboardInterrupt
-            yield step
-
-    with pytest.raises(KeyboardInterrupt):
-        analyze(run, [NAME], progress=progress)
-    assert torch.get_num_threads() == 3
-    walked = []
-    analyze(run, [NAME], progress=lambda steps: walked.append(list(steps)) or steps)
-    assert walked == [[20, 30]]
 
 
 # ---- one walk --------------------------------------------------------------------------------------------------------
