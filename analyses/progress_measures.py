@@ -27,6 +27,7 @@ from interp.task import Task
 
 REFERENCE = "Nanda et al. 2023, arXiv:2301.05217, §5.1 and App. C.2"
 SPLITS = ("all", "train", "test")
+AT_ONCE = 8  # so many diagonals at once, in float64, stay in the processor's cache
 
 
 def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None) -> xr.Dataset:
@@ -41,23 +42,27 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None)
     is_key = np.isin(frequencies, checkpoint.frequencies_to_use(key_frequencies))
 
     pairs = _diagonals(task)
-    logits = checkpoint.logits.reshape(-1, n_classes)[pairs].double()  # [s, a, c]
+    logits = checkpoint.logits.reshape(-1, n_classes).index_select(0, pairs.flatten()).view(n, n, n_classes)  # [s, a, c]
     labels = torch.from_numpy(task.labels)[pairs].clamp(min=0)
     masks = torch.stack([torch.from_numpy(task.mask(split))[pairs] for split in SPLITS])
     weights = masks / masks.sum((1, 2), keepdim=True).double()  # NaN for a split without pairs
-    label_weights = logits.new_zeros(len(SPLITS), n, n_classes).scatter_add_(2, labels.expand(len(SPLITS), n, n), weights)
 
-    sums = logits.sum(1)
-    waves = fourier.pairs(n)
-    projections = torch.einsum("kis,kic->sck", waves, fourier.coefficients(sums)) / n  # P_k L, the same for every pair of a diagonal
-    circuit = projections[..., torch.from_numpy(is_key)].sum(-1)
+    sums = torch.cat([some.double().sum(1) for some in logits.split(AT_ONCE)])
+    coefficients = fourier.coefficients(sums) / n
+    chosen = torch.from_numpy(is_key)
+    circuit = torch.einsum("kis,kic->sc", fourier.pairs(n)[chosen], coefficients[chosen])  # Σ_k P_k L, the same all along a diagonal
     restricted = circuit + sums.mean(0) / n
-    restricted_loss = -(label_weights * restricted.log_softmax(-1)).sum((1, 2))
-    restricted_accuracy = (masks & (restricted.argmax(-1)[:, None] == labels)).sum((1, 2)) / masks.sum((1, 2)).double()
+    restricted_loss = -(weights * restricted.log_softmax(-1).gather(1, labels)).sum((1, 2))
+    highest, answers = restricted.topk(2)
+    answers = answers[:, :1].where(highest[:, :1] > highest[:, 1:], -1)  # a tie is no answer (`interp.loss`)
+    restricted_accuracy = (masks & (answers == labels)).sum((1, 2)) / masks.sum((1, 2)).double()
     losses = torch.from_numpy(checkpoint.losses)[pairs].where(masks[0], 0)
     loss = (weights * losses).sum((1, 2))
-    removed = torch.cat([projections, circuit[..., None]], dim=-1)
-    excluded = _losses_without(logits, labels, removed, weights, label_weights)
+    removed = torch.cat([fourier.pairs(n).transpose(1, 2) @ coefficients, circuit[None]])  # every P_k L [s, c], and the circuit
+    diagonals = zip(*(table.split(AT_ONCE, axis) for table, axis in ((logits, 0), (labels, 0), (weights, 1), (removed, 1))), strict=True)
+    label_weights = weights.new_zeros(len(SPLITS), n, n_classes).scatter_add_(2, labels.expand(weights.shape), weights)
+    excluded = sum(_log_sums_without(*some) for some in diagonals) + label_weights.flatten(1) @ removed.flatten(1).T
+    excluded.clamp_(min=0)  # rounding of a loss far below 1e-12
     by_frequency, excluded_loss = excluded[:, :-1], excluded[:, -1]
 
     nats, one = {"units": "nats"}, {"units": "1"}
@@ -166,24 +171,24 @@ def _diagonals(task: Task) -> Int[Tensor, "n n"]:
     return torch.from_numpy(phase.rows[residue] * task.p + phase.columns[(residue[:, None] - residue) % phase.order])
 
 
-def _losses_without(
-    logits: Float[Tensor, "n n c"],
-    labels: Int[Tensor, "n n"],
-    projections: Float[Tensor, "n c P"],
-    weights: Float[Tensor, "splits n n"],
-    label_weights: Float[Tensor, "splits n c"],
+def _log_sums_without(
+    logits: Float[Tensor, "s a c"], labels: Int[Tensor, "s a"], weights: Float[Tensor, "splits s a"], removed: Float[Tensor, "P s c"]
 ) -> Float[Tensor, "splits P"]:
-    """CE(L − P L) of every projection P L. That is one table over (s, c), so Σ_c exp(L − P L) is for all of them at once the matrix
-    product of exp(L) [pairs of s, c] with exp(−P L) [c, projection]: no exponential over pairs, classes and frequencies is taken."""
-    right, highest = logits.gather(-1, labels[..., None]), logits.amax(-1, keepdim=True)
-    removed = -projections
-    largest = removed.amax(1, keepdim=True)
-    log_sums = ((logits - highest).exp_() @ (removed - largest).exp_()).log_().add_(highest - right).add_(largest)
+    """What some diagonals add to the mean of log Σ_c exp(L − P L) − L_label, for every projection P L; it may write over the logits. P L is
+    one table over (s, c), so Σ_c exp(L − P L) is for all of them at once the matrix product of exp(L) [pairs of s, c] with exp(−P L)
+    [c, projection]: no exponential over pairs, classes and frequencies is taken."""
+    logits = logits.double()
+    highest, right = logits.amax(-1, keepdim=True), logits.gather(-1, labels[..., None])
+    logits -= highest
+    lowest = removed.amin(-1, keepdim=True)
     # The two factors have their largest terms at different classes, so the product may underflow, by no more than the range of P_k L.
-    for index in torch.nonzero((largest - removed).amax((0, 1)) > 600)[:, 0].tolist():
-        log_sums[..., index] = (logits + removed[:, None, :, index]).logsumexp(-1) - right[..., 0]
-    losses = weights.flatten(1) @ log_sums.flatten(0, 1) - label_weights.flatten(1) @ removed.flatten(0, 1)
-    return losses.clamp(min=0)  # rounding of a loss far below 1e-12
+    wide = torch.nonzero((removed.amax(-1, keepdim=True) - lowest).amax((1, 2)) > 600)[:, 0].tolist()
+    of_wide = {index: (logits + (lowest - removed)[index, :, None]).logsumexp(-1) for index in wide}
+    log_sums = (logits.exp_() @ (lowest - removed).exp_().permute(1, 2, 0)).log_()
+    for index, values in of_wide.items():
+        log_sums[..., index] = values
+    log_sums += highest - right
+    return weights.flatten(1) @ log_sums.flatten(0, 1) - weights.sum(2) @ lowest[..., 0].T
 
 
 def _key(result: xr.Dataset) -> list[int]:

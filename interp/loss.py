@@ -36,18 +36,18 @@ def is_correct(outputs: Float[Tensor, "classes n"], labels: Int[Tensor, " n"]) -
     return outputs.gather(0, labels[None])[0] > others.amax(0)
 
 
-def judge(outputs: Float[Tensor, "classes n"], labels: Int[Tensor, " n"]) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
-    """`cross_entropy` and `is_correct` at once and several times as fast, in the type of the logits where float64 is not needed:
+def judge_(outputs: Float[Tensor, "classes n"], labels: Int[Tensor, " n"]) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
+    """`cross_entropy` and `is_correct` at once and several times as fast; it writes over the outputs.
 
-        loss = log(1 + exp(x)),   x = log Σ_{c ≠ label} exp(logit_c) − logit_label   (x in float64)
+        loss = log(1 + exp(x)),   x = log Σ_{c ≠ label} exp(logit_c) − logit_label
 
-    What decides a small loss is x and not a sum close to 1, so float32 logits give even 1e-12 with their own relative precision. Where
-    there are many examples, a thousand at a time stay in the processor's cache.
+    Only the last step is in float64. A small loss is exp(x), and not a sum close to 1 from which that must be told: even from float32
+    logits it has their own relative precision. Of many examples, a thousand at a time stay in the processor's cache.
     """
     right = outputs.gather(0, labels[None])[0]
-    others = outputs.scatter(0, labels[None], -torch.inf)
-    highest = others.amax(0)
+    outputs.scatter_(0, labels[None], -torch.inf)
+    highest = outputs.amax(0)
     # Below -80 a term is nothing beside the highest one's 1, but float32 goes denormal there, ten times as slow.
-    total = others.sub_(highest).clamp_(min=-80).exp_().sum(0)
-    x = highest.double() - right.double() + total.double().log()
-    return torch.nn.functional.softplus(x, threshold=40), right > highest
+    total = outputs.sub_(highest).clamp_(min=-80).exp_().sum(0)
+    x = (highest - right) + total.log_()
+    return torch.nn.functional.softplus(x.double(), threshold=40), right > highest

@@ -14,7 +14,7 @@ from interp.checkpoint import Checkpoint
 from interp.experiment import ModelConfig
 from interp.model import embed, transform
 from interp.task import Task
-from interp.testing import check_analysis, circuit_checkpoint, circuit_neurons
+from interp.testing import check_analysis, circuit_checkpoint, circuit_neurons, with_logits
 from interp.weights import initial_weights
 
 SPLITS = ("all", "train", "test")
@@ -229,16 +229,42 @@ def test_a_sample_of_pairs_for_the_embedding() -> None:
 
 
 def test_float32_resolves_a_tiny_loss() -> None:
-    """Float32 log-softmax has a floor at 1.2e-7; the loss here is 2e-12."""
-    logits = torch.zeros(3, 3, 5)
-    labels = torch.arange(9).reshape(3, 3) % 5
-    logits.scatter_(-1, labels[..., None], 28.0)
-    loss, accuracy = frequency_ablation._judge(logits, labels, torch.ones(1, 3, 3, dtype=torch.bool))
+    """Float32 log-softmax has a floor at 1.2e-7; the loss of this table, cut of nothing, is 2e-12."""
+    logits, labels, nothing = torch.zeros(9, 5), torch.arange(9) % 5, (torch.zeros(1, 9), torch.zeros(1, 5))
+    logits.scatter_(-1, labels[:, None], 28.0)
+    loss, accuracy = frequency_ablation._judge([frequency_ablation._Cut(logits, *nothing)], labels)
     assert_allclose(loss, math.log1p(4 * math.exp(-28)), rtol=1e-5)
-    assert_allclose(accuracy, 1, rtol=0)
-    wrong, accuracy = frequency_ablation._judge(logits, (labels + 1) % 5, torch.ones(1, 3, 3, dtype=torch.bool))
+    assert accuracy.all()
+    wrong, accuracy = frequency_ablation._judge([frequency_ablation._Cut(logits, *nothing)], (labels + 1) % 5)
     assert_allclose(wrong, 28 + math.log1p(4 * math.exp(-28)), rtol=1e-7)
-    assert_allclose(accuracy, 0, rtol=0)
+    assert not accuracy.any()
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 64])
+def test_pairs_judged_by_the_few_or_the_many(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    checkpoint = untrained(Task(8))
+    expected = frequency_ablation.measure(checkpoint, key_frequencies=[1, 4], threshold=0.4)
+    monkeypatch.setattr(frequency_ablation, "AT_ONCE", at_once)
+    result = frequency_ablation.measure(checkpoint, key_frequencies=[1, 4], threshold=0.4)
+    for name in expected.data_vars:
+        assert_allclose(result[name], expected[name], err_msg=name, **EXACT)
+
+
+def test_a_tie_is_no_answer() -> None:
+    """Constant logits: nothing to choose by, though the first class is the answer of some pairs."""
+    result = frequency_ablation.measure(with_logits(Task(7), np.zeros((7, 7, 7))), key_frequencies=[])
+    assert_allclose(result.accuracy.sel(target="logits"), 0, rtol=0)
+    assert_allclose(result.network_accuracy.sel(network="original"), 0, rtol=0)
+
+
+@pytest.mark.parametrize("threshold", [0.2, 0.3, 0.4, 0.5])
+def test_few_or_most_neurons_replaced(threshold: float) -> None:
+    """The smaller of the two groups of neurons is added or taken away; either way the rest is the same network."""
+    checkpoint = untrained(Task(11))
+    logits, count = Slow(checkpoint).polynomial(threshold)
+    result = frequency_ablation.measure(checkpoint, key_frequencies=[], threshold=threshold)
+    assert int(result.replaced_neurons) == count
+    assert_allclose(result.network_loss.sel(network="polynomial"), Slow(checkpoint).judged(logits)[0], **EXACT)
 
 
 def test_what_is_not_known_is_null() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from interp.loss import cross_entropy, is_correct, mean_cross_entropy_and_gradient
+from interp.loss import cross_entropy, is_correct, judge_, mean_cross_entropy_and_gradient
 
 
 @pytest.mark.parametrize("margin", [0.0, 10.0, 20.0, 25.0])
@@ -39,3 +39,35 @@ def test_an_answer_is_correct_where_its_logit_is_the_largest() -> None:
 def test_neither_a_tie_nor_nan_is_an_answer() -> None:
     outputs = torch.tensor([[1.0, 1.0, torch.nan, 2.0], [1.0, 0.0, 0.0, torch.nan], [0.0, 1.0, 0.0, 0.0]])
     assert is_correct(outputs, torch.zeros(4, dtype=torch.int64)).tolist() == [False] * 4
+
+
+@pytest.mark.parametrize("scale", [1.0, 30.0, 1000.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_judging_is_cross_entropy_and_correctness_at_once(dtype: torch.dtype, scale: float) -> None:
+    outputs = scale * torch.randn(7, 200, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    labels = torch.arange(200) % 7
+    losses, correct = judge_(outputs.clone(), labels)
+    # The definition written out, without the cancellation of log-softmax; a loss is as precise as the logits, relative to 1.
+    gaps = outputs.double() - outputs.double().gather(0, labels[None])
+    expected = torch.log1p(gaps.exp().scatter(0, labels[None], 0).sum(0))
+    expected = expected.where(expected.isfinite(), gaps.logsumexp(0))
+    assert_close(losses, expected, rtol=max(1e-5, 1e-7 * scale) if dtype == torch.float32 else 1e-13, atol=0)
+    assert_close(losses, cross_entropy(outputs, labels), rtol=1e-5, atol=1e-12)
+    assert torch.equal(correct, is_correct(outputs, labels))
+    assert losses.dtype == torch.float64
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("margin", [-40.0, 0.0, 10.0, 30.0, 80.0])
+def test_judging_resolves_losses_far_below_the_rounding_of_float32_and_float64(margin: float, dtype: torch.dtype) -> None:
+    p, labels = 113, torch.full((5,), 3)
+    outputs = torch.zeros(p, 5, dtype=dtype)
+    outputs[3] = margin
+    losses, correct = judge_(outputs, labels)
+    assert losses.tolist() == pytest.approx([math.log1p((p - 1) * math.exp(-margin))] * 5, rel=1e-6, abs=0)
+    assert correct.tolist() == [margin > 0] * 5
+
+
+def test_neither_a_tie_nor_nan_is_judged_an_answer() -> None:
+    outputs = torch.tensor([[1.0, 1.0, torch.nan, 2.0], [1.0, 0.0, 0.0, torch.nan], [0.0, 1.0, 0.0, 0.0]])
+    assert judge_(outputs, torch.zeros(4, dtype=torch.int64))[1].tolist() == [False] * 4

@@ -120,6 +120,16 @@ def test_factors_that_lead_at_different_classes_do_not_underflow() -> None:
     assert_allclose(result.excluded_loss_of_frequency.sel(frequency=1), expected, rtol=1e-9)
 
 
+def test_a_tie_is_no_answer() -> None:
+    """The mean logits of an empty key set favor two classes alike."""
+    logits = np.zeros((7, 7, 7))
+    logits[..., :2] = 3
+    for second, accuracy in ((3, 0), (2, 1 / 7)):
+        logits[..., 1] = second
+        result = progress_measures.measure(with_logits(Task(7), logits), key_frequencies=[])
+        assert_allclose(result.restricted_accuracy.sel(split="all"), accuracy, rtol=1e-12)
+
+
 def test_an_empty_key_set() -> None:
     task = Task(8)
     logits = gaussian(8) + np.arange(8)  # the mean logits favor class 7
