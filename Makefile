@@ -23,7 +23,7 @@ help:
 	@echo "Another Python: make test PYTHON=python3.12"
 
 demo: $(VENV)/installed
-	$(BIN)/interp train --preset quick --training.steps 1400 --training.checkpoint-every 20 --out $(DEMO) --overwrite
+	$(BIN)/interp train --preset quick --training.steps 1200 --training.checkpoint-every 20 --out $(DEMO) --overwrite
 	$(BIN)/interp analyze $(DEMO)
 	$(BIN)/interp report $(DEMO) -o $(DEMO)/report.html
 	@echo
