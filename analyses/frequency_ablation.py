@@ -64,8 +64,9 @@ def measure(
     judged = dict(zip(cuts, zip(*(_mean(values, masks) for values in _judge(list(cuts.values()), labels)), strict=True), strict=True))
     sample = torch.from_numpy(np.sort(np.random.RandomState(0).permutation(len(pairs))[:embedding_pairs]))
     for what, remaining in _cut_embedding(checkpoint, pairs[sample], key):
-        judged["embedding", what] = [_mean(values, masks[:, sample]) for values in judge_(remaining.T, labels[sample])]
-    judged["network", "original"] = [_mean(torch.from_numpy(known)[pairs], masks) for known in (checkpoint.losses, checkpoint.correct)]
+        judged["embedding", what] = tuple(_mean(values, masks[:, sample]) for values in judge_(remaining.T, labels[sample]))
+    loss_of, correct_of = (torch.from_numpy(values)[pairs] for values in (checkpoint.losses, checkpoint.correct))
+    judged["network", "original"] = _mean(loss_of, masks), _mean(correct_of, masks)
 
     def table(of: Iterable[str], what: Iterable[int | str]) -> Float[np.ndarray, "2 targets cuts splits"]:
         return np.stack([[judged.get((target, cut), unknown) for cut in what] for target in of]).transpose(2, 0, 1, 3)
@@ -251,9 +252,7 @@ def _without_and_alone(
     return {(target, what): cut for what, cut in (alone | together).items()}
 
 
-def _blocks(
-    neurons: Float[Tensor, "n n d_mlp"], chosen: list[int]
-) -> tuple[Float[Tensor, "chosen 8 n*n"], Float[Tensor, "chosen 8 d_mlp"]]:
+def _blocks(neurons: Float[Tensor, "n n d_mlp"], chosen: list[int]) -> tuple[Float[Tensor, "k 8 n*n"], Float[Tensor, "k 8 d_mlp"]]:
     """Each frequency's 3×3 block without the constant: products of waves, and the neurons' coefficients of them."""
     n, _, d_mlp = neurons.shape
     waves = fourier.pairs(n, neurons.dtype)[[k - 1 for k in chosen]]
