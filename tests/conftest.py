@@ -1,6 +1,7 @@
 """Before anything imports interp: check every annotation, shapes included, while the tests run; and one thread for small models."""
 
 import inspect
+import signal
 
 import jaxtyping
 import torch
@@ -16,3 +17,5 @@ for configuration in (Task, ModelConfig, TrainingConfig):
     configuration.__init__ = inspect.unwrap(configuration.__init__)
 
 torch.set_num_threads(1)
+# What a shell starts in the background ignores Ctrl-C, and so does all that it starts; some tests press it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
