@@ -291,8 +291,8 @@ def _judge(cuts: list[_Cut], labels: Int[Tensor, " pairs"]) -> tuple[Float[Tenso
 
 def _mean(values: Shaped[Tensor, "*cuts pairs"], masks: Bool[Tensor, "splits pairs"]) -> Float[np.ndarray, "*cuts splits"]:
     """The mean over each split; NaN for one without pairs."""
-    values = values.double().where(masks.any(0), 0)  # a pair without an answer may have no loss either
-    return ((values @ masks.double().T) / masks.sum(1)).numpy()
+    # Not a product with the masks: NaN in one pair, which may have no answer, would reach the splits it is not in.
+    return (values.double().unsqueeze(-2).where(masks, 0).sum(-1) / masks.sum(1)).numpy()
 
 
 def _known(value: xr.DataArray) -> float | None:

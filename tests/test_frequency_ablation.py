@@ -280,3 +280,9 @@ def test_what_is_not_known_is_null() -> None:
 
 def test_contract() -> None:
     check_analysis("frequency_ablation")
+
+
+def test_what_is_not_a_number_stays_in_its_split() -> None:
+    masks = torch.tensor([[True, True, True], [True, True, False], [False, False, True], [False, False, False]])
+    found = frequency_ablation._mean(torch.tensor([[1.0, 2.0, torch.nan]]), masks[1:])
+    assert_allclose(found, [[1.5, np.nan, np.nan]])
