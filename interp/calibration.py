@@ -18,7 +18,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp import fourier, key_frequencies
@@ -28,18 +28,6 @@ from interp.task import Operation, Task
 from interp.weights import initial_weights
 
 _NEURONS_AT_ONCE = 64
-
-
-def calibrated_threshold(checkpoint: Checkpoint, *, rate: float = 0.01, shuffles: int = 4, seed: int = 0) -> float:
-    """The fraction explained that a neuron without frequency passes with probability `rate`; NaN when no renaming destroys frequencies
-    (fewer than 4 phases) or all neurons are dead."""
-    return upper_quantile(null_fractions_explained(checkpoint, rate=rate, shuffles=shuffles, seed=seed), rate)
-
-
-def calibrated_periodic_neurons(checkpoint: Checkpoint, *, rate: float = 0.01, shuffles: int = 4, seed: int = 0) -> Bool[Tensor, " d_mlp"]:
-    """Which neurons' fraction explained is above the calibrated threshold."""
-    explained = checkpoint.neuron_shares.nan_to_num(nan=-1).max(0).values
-    return explained > calibrated_threshold(checkpoint, rate=rate, shuffles=shuffles, seed=seed)
 
 
 def null_fractions_explained(checkpoint: Checkpoint, *, rate: float = 0.01, shuffles: int = 4, seed: int = 0) -> Float[Tensor, " draws"]:
@@ -73,11 +61,6 @@ def calibrated_share_threshold(checkpoint: Checkpoint, *, rate: float = 0.01, dr
 
     size = mean * (1 - mean) / variance - 1  # a + b of the Beta distribution with this mean and variance
     return float(beta.isf(rate / checkpoint.n_frequencies, mean * size, (1 - mean) * size))
-
-
-def calibrated_key_mask(checkpoint: Checkpoint, *, rate: float = 0.01, draws: int = 128, seed: int = 0) -> Bool[Tensor, " K"]:
-    """The key frequencies whose share of logit power is above the calibrated threshold too: the rule can only become stricter."""
-    return checkpoint.key_mask & (checkpoint.logit_shares > calibrated_share_threshold(checkpoint, rate=rate, draws=draws, seed=seed))
 
 
 def null_logit_shares(checkpoint: Checkpoint, *, draws: int = 128, seed: int = 0) -> Float[Tensor, " draws"]:

@@ -9,8 +9,7 @@ import torch
 # The numeric tower of PEP 484, where an int may stand for a float: `lr=1`.
 jaxtyping.install_import_hook("interp", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
-from interp.experiment import ModelConfig, TrainingConfig  # noqa: E402  (after the hook)
-from interp.task import Task  # noqa: E402
+from interp import ModelConfig, Task, TrainingConfig  # noqa: E402  (after the hook, which must see interp being imported)
 
 # These check what they are given themselves, with errors for a person, which a type checker in front of them would hide.
 for configuration in (Task, ModelConfig, TrainingConfig):

@@ -32,14 +32,23 @@ def untrained(shape: tuple[int, int, int, str, str], seed: int) -> Checkpoint:
     return Checkpoint(0, initial_weights(model, p), Task(p, split="unknown"), model)
 
 
+def calibrated_periodic_neurons(checkpoint: Checkpoint) -> int:
+    return int(analysis.measure(checkpoint).periodic_neurons.sel(rule="calibrated"))
+
+
+def calibrated_key_frequencies(checkpoint: Checkpoint) -> list[int]:
+    is_key = analysis.measure(checkpoint).is_key
+    return is_key.frequency.values[is_key.values].tolist()
+
+
 def test_false_positives_on_untrained_networks_are_at_most_as_stated():
     networks = [untrained(shape, seed) for shape in SHAPES for seed in range(40)]
-    rates = np.array([float(calibration.calibrated_periodic_neurons(network).double().mean()) for network in networks])
+    rates = np.array([calibrated_periodic_neurons(network) / network.model.d_mlp for network in networks])
     # Neurons of one network share their inputs and are not independent, networks are: three standard errors of the mean over networks.
     assert rates.mean() <= RATE + 3 * rates.std() / math.sqrt(len(networks))
     assert rates.mean() > RATE / 4  # and it is no rule that finds nothing
     at_most = binom.isf(1e-3, len(networks), RATE)
-    assert sum(any(calibration.calibrated_key_mask(network)) for network in networks) <= at_most
+    assert sum(bool(calibrated_key_frequencies(network)) for network in networks) <= at_most
     above = [float(network.logit_shares.max()) > calibration.calibrated_share_threshold(network) for network in networks]
     assert sum(above) <= at_most
 
@@ -49,8 +58,8 @@ def test_planted_neurons_and_frequencies_are_all_found(p, circuit, per_frequency
     task = Task(p)
     planted = [1, p // 2 - 1]
     checkpoint = circuit_checkpoint(task, circuit_neurons(planted, per_frequency=per_frequency, circuit=circuit))
-    assert calibration.calibrated_periodic_neurons(checkpoint).all()
-    assert key_frequencies.frequencies_of(calibration.calibrated_key_mask(checkpoint)) == planted == checkpoint.key_frequencies
+    assert calibrated_periodic_neurons(checkpoint) == checkpoint.model.d_mlp
+    assert calibrated_key_frequencies(checkpoint) == planted == checkpoint.key_frequencies
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -61,9 +70,9 @@ def test_networks_trained_on_random_labels_have_no_key_frequency(seed):
     *_, last = train(Experiment(task, model, training))
     assert last.metrics["train_accuracy"] > 0.9
     checkpoint = Checkpoint(last.step, last.weights, task, model)
-    assert not calibration.calibrated_key_mask(checkpoint).any()
+    assert calibrated_key_frequencies(checkpoint) == []
     # By chance 0.32 of the 32 neurons: six or more happen once in a million.
-    assert int(calibration.calibrated_periodic_neurons(checkpoint).sum()) <= 5
+    assert calibrated_periodic_neurons(checkpoint) <= 5
 
 
 @pytest.mark.parametrize("p", [7, 8])
@@ -127,11 +136,11 @@ def test_the_quantile_is_one_that_the_next_draw_passes_at_the_rate():
 
 def test_what_has_no_null_has_no_threshold():
     three = untrained((3, 8, 8, "relu", "ab="), seed=0)
-    assert math.isnan(calibration.calibrated_threshold(three))
+    assert math.isnan(float(analysis.measure(three).calibrated_threshold))
     assert math.isnan(calibration.calibrated_share_threshold(three))
-    assert not calibration.calibrated_periodic_neurons(three).any()
+    assert calibrated_periodic_neurons(three) == 0
     silent = Checkpoint(0, {name: torch.zeros_like(w) for name, w in three.weights.items()}, three.task, three.model)
-    assert not calibration.calibrated_key_mask(silent).any()
+    assert calibrated_key_frequencies(silent) == []
 
 
 def test_random_networks_have_their_own_null():

@@ -124,7 +124,8 @@ def _strict_json(value: Any) -> bool:
 def _imported_again(module: ModuleType) -> ModuleType:
     """The module as if just imported: it remembers nothing of what the other one has seen."""
     specification = importlib.util.spec_from_file_location(module.__name__, module.__file__)
-    assert specification is not None and specification.loader is not None  # noqa: PT018 (for the type checker)
+    assert specification is not None
+    assert specification.loader is not None
     fresh = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(fresh)
     return fresh
