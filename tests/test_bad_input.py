@@ -3,7 +3,6 @@
 import io
 import json
 import re
-import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -28,14 +27,6 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("original") / "run"
     assert main(["train", *TINY, "--out", str(folder)]) == 0
     return folder
-
-
-@pytest.fixture
-def run(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of a sound run, called `run` in the folder we stand in."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("interp.progress.LINE_INTERVAL_SECONDS", 1000)  # a busy machine has more to say
-    return Path(shutil.copytree(original, "run"))
 
 
 @pytest.fixture

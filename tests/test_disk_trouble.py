@@ -36,14 +36,6 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of a sound run, with one result, called `run` in the folder we stand in."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("interp.progress.LINE_INTERVAL_SECONDS", 1000)  # a busy machine has more to say
-    return Path(shutil.copytree(original, "run"))
-
-
-@pytest.fixture
 def refused(run: Path, capsys: pytest.CaptureFixture[str]) -> Refused:
     """The one line with which a command is refused; it has written nothing, but for a run that it had begun."""
 
