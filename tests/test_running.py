@@ -118,7 +118,7 @@ def test_signals_end_training_in_one_line(number: int, tmp_path: Path, capsys: p
         at_step(10, lambda: signal.raise_signal(number))(snapshot)
 
     monkeypatch.setattr(RunWriter, "write", write)
-    monkeypatch.setattr("interp.commands.preset", lambda name: EXPERIMENT)
+    monkeypatch.setattr("interp.commands.training.preset", lambda name: EXPERIMENT)
     monkeypatch.chdir(tmp_path)
     assert main(["train", "--out", "run"]) == 130
     assert re.fullmatch(r"interp: interrupted at step \d+; go on with: interp resume run\n", capsys.readouterr().err)
@@ -134,7 +134,7 @@ def test_training_beside_the_main_thread(tmp_path: Path):
 
 
 def test_divergence_keeps_what_came_before(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("interp.commands.preset", lambda name: DIVERGING)
+    monkeypatch.setattr("interp.commands.training.preset", lambda name: DIVERGING)
     monkeypatch.chdir(tmp_path)
     assert main(["train", "--out", "run"]) == 2
     complaint = (

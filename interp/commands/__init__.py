@@ -1,0 +1,34 @@
+"""The commands of the command line: one dataclass each, whose fields are its options and whose `run` does it."""
+
+from collections.abc import Sequence
+
+from interp.commands.analyzing import Analyses, Analyze, Explain, Plot, Report
+from interp.commands.runs import Info, List, Thin, Verify
+from interp.commands.training import Presets, Resume, Train
+from interp.options import parse
+
+_COMMANDS: dict[str, type] = {
+    kind.__name__.lower(): kind
+    for kind in (
+        Train,
+        Resume,
+        List,
+        Info,
+        Verify,
+        Analyze,
+        Explain,
+        Plot,
+        Report,
+        Thin,
+        Analyses,
+        Presets,
+    )
+}
+
+
+def run_command(name: str, arguments: Sequence[str]) -> int:
+    """Parse the options of a command and do it. Raises InputError, in one line, for options that cannot be."""
+    kind = _COMMANDS[name]
+    default = Train.defaults(arguments) if kind is Train else None
+    command = parse(kind, f"interp {name}", arguments, default)
+    return command.run() if command is not None else 0

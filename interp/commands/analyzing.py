@@ -1,0 +1,127 @@
+"""The commands that analyze, explain and draw."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from interp.commands.arguments import Output, Positional, RunPath
+
+
+@dataclass(frozen=True)
+class Analyze:
+    """Run analyses over all checkpoints of a run and print their summaries."""
+
+    path: RunPath
+    """The folder of the run."""
+    names: Annotated[Positional[tuple[str, ...]], tyro.conf.arg(metavar="[NAME ...]")] = ()
+    """Analyses, by name (`interp analyses`); without any, all of them."""
+    json: bool = False
+    """Print one JSON object: analysis name → its summary."""
+    csv: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Also write the results as tables into this folder."""
+
+    def run(self) -> int:
+        from interp.analysis import analyze, find
+        from interp.listing import readable
+        from interp.progress import walk
+        from interp.store import open_run
+        from interp.tables import write_tables
+
+        results = analyze(open_run(self.path), self.names or None, progress=walk)
+        summaries = {name: find(name).module.summary(result) for name, result in results.items()}
+        if self.csv is not None:
+            write_tables(results, self.csv)
+        if self.json:
+            print(json.dumps(summaries, indent=2, allow_nan=False))
+            return 0
+        for name, summary in summaries.items():
+            print(f"{name}: {find(name).title}")
+            for key, value in summary.items():
+                print(f"  {key.replace('_', ' ')}: {readable(value)}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Explain:
+    """What happened in a run, and by which circuit, with the evidence for and against."""
+
+    path: RunPath
+    """The folder of the run."""
+    step: int | None = None
+    """The checkpoint to explain; by default the last."""
+    json: bool = False
+    """Print the numbers as one JSON object (docs/guide.md says what they are)."""
+
+    def run(self) -> int:
+        from interp.explain import explain
+        from interp.progress import walk
+        from interp.store import open_run
+
+        explanation = explain(open_run(self.path), self.step, progress=walk)
+        print(json.dumps(explanation.numbers, indent=2, allow_nan=False) if self.json else explanation)
+        return 0
+
+
+@dataclass(frozen=True)
+class Plot:
+    """The figure of one analysis."""
+
+    path: RunPath
+    """The folder of the run."""
+    name: Annotated[Positional[str], tyro.conf.arg(metavar="NAME")]
+    """The analysis (`interp analyses`)."""
+    output: Output = None
+    """The file to write; its ending says what: .html, .png, .svg, .pdf or .json. By default NAME.html."""
+
+    def run(self) -> int:
+        from interp.analysis import analyze, find
+        from interp.images import check_ending, write_figure
+        from interp.progress import walk
+        from interp.store import open_run
+
+        analysis = find(self.name)
+        output = self.output or Path(f"{self.name}.html")
+        check_ending(output)
+        result = analyze(open_run(self.path), [self.name], progress=walk)[self.name]
+        write_figure(analysis.module.plot(result), output)
+        print(output)
+        return 0
+
+
+@dataclass(frozen=True)
+class Report:
+    """One self-contained HTML page about a run; it opens without network or server."""
+
+    path: RunPath
+    """The folder of the run."""
+    output: Output = None
+    """The file to write; by default report.html in the folder of the run."""
+
+    def run(self) -> int:
+        from interp.analysis import analyze
+        from interp.files import write_atomically
+        from interp.progress import walk
+        from interp.report.page import render
+        from interp.store import open_run
+
+        run = open_run(self.path)
+        output = self.output or self.path / "report.html"
+        page = render(run, analyze(run, progress=walk))
+        write_atomically(output, page.encode())
+        print(output)
+        return 0
+
+
+@dataclass(frozen=True)
+class Analyses:
+    """The analyses there are."""
+
+    def run(self) -> int:
+        from interp.analysis import discover
+
+        for name, analysis in discover().items():
+            print(f"{name:<22}{analysis.title}")
+        return 0

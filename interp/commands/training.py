@@ -1,0 +1,95 @@
+"""The commands that train."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from interp.commands.arguments import RunPath
+from interp.experiment import PRESETS, Experiment, ModelConfig, TrainingConfig, experiment_from_toml, preset
+from interp.options import value_of
+from interp.task import Task
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a network and keep dense checkpoints of it.
+
+    The preset comes first, then the TOML file (tables [task], [model], [training]), then the options given here."""
+
+    preset: str = "quick"
+    """An experiment with a name: see `interp presets`."""
+    config: Annotated[Path | None, tyro.conf.arg(metavar="FILE.toml")] = None
+    """A TOML file with fields to change."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
+    """The folder of the run; by default a fresh name under checkpoints/."""
+    overwrite: bool = False
+    """Replace the run that is in the folder."""
+    task: Task = field(default_factory=Task)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    @classmethod
+    def defaults(cls, arguments: Sequence[str]) -> "Train":
+        """The values that hold for the options not given: those of the preset and the file."""
+        name, config = value_of("--preset", arguments), value_of("--config", arguments)
+        experiment = preset(name or "quick")
+        if config is not None:
+            experiment = experiment_from_toml(Path(config), experiment)
+        return cls(task=experiment.task, model=experiment.model, training=experiment.training)
+
+    def run(self) -> int:
+        from interp.progress import training_progress
+        from interp.running import check_room, megabytes, run_experiment, size_on_disk
+
+        experiment = Experiment(self.task, self.model, self.training)
+        out = self.out or _fresh_folder(experiment)
+        check_room(out, experiment)  # before the steps to keep are listed, which can be too many
+        n_kept, size = len(experiment.training.kept_steps()), megabytes(size_on_disk(experiment))
+        headline = f"training {out}: {experiment.training.steps:,} steps, {n_kept:,} checkpoints, about {size}"
+        with training_progress(experiment, headline) as report:
+            run_experiment(experiment, out, overwrite=self.overwrite, report=report)
+        print(f"done: interp report {out}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Go on with an interrupted run; the result is the same, to the last bit, as without the interruption."""
+
+    path: RunPath
+    """The folder of the run."""
+
+    def run(self) -> int:
+        from interp.progress import training_progress
+        from interp.running import resume_run
+        from interp.store import open_run
+
+        experiment = open_run(self.path).experiment
+        with training_progress(experiment or Experiment(), f"resuming {self.path}") as report:
+            resume_run(self.path, report=report)
+        print(f"done: interp report {self.path}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Presets:
+    """The experiments with a name."""
+
+    def run(self) -> int:
+        for name, (summary, _) in PRESETS.items():
+            print(f"{name:<12}{summary}")
+        return 0
+
+
+def _fresh_folder(experiment: Experiment) -> Path:
+    """A folder under checkpoints/ that does not exist yet, named after the task."""
+    name = f"{experiment.task.operation}-p{experiment.task.p}-{experiment.hash[:6]}"
+    folder = Path("checkpoints") / name
+    number = 2
+    while folder.exists():
+        folder = Path("checkpoints") / f"{name}-{number}"
+        number += 1
+    return folder
