@@ -26,6 +26,7 @@ ORDER = (
     "optimizers",
     "training",
     "checkpoint",
+    "circuits",
     "calibration",
     "files",
     "store",

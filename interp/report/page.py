@@ -71,6 +71,7 @@ READING_ORDER = (
     "mlp_structure",
     "representation",
     "weight_norms",
+    "circuit_split",
     "calibration",
 )
 
