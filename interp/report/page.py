@@ -72,6 +72,7 @@ READING_ORDER = (
     "representation",
     "weight_norms",
     "circuit_split",
+    "circuit_efficiency",
     "calibration",
 )
 
