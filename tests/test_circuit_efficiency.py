@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose
 import interp
 from interp.analysis import measure_checkpoint
 from interp.checkpoint import Checkpoint
-from interp.experiment import Experiment, ModelConfig, TrainingConfig
+from interp.experiment import Activation, Embedding, Experiment, Family, ModelConfig, TrainingConfig
 from interp.task import Task
 from interp.testing import LookupTable, check_analysis, circuit_checkpoint, circuit_neurons
 from interp.training import train
@@ -97,7 +97,7 @@ def test_each_matrix_by_explicit_projections() -> None:
 
 
 @pytest.mark.parametrize("family", ["transformer", "mlp"])
-def test_a_planted_circuit_is_all_there_is(family: str) -> None:
+def test_a_planted_circuit_is_all_there_is(family: Family) -> None:
     """An isolated circuit: its own part with the shared one is the network, and the published efficiency follows from ours."""
     checkpoint = circuit_checkpoint(Task(23, train_fraction=0.4), circuit_neurons([2, 7, 9]), family=family)
     result = circuit_efficiency.measure(checkpoint)
@@ -146,7 +146,7 @@ def test_both_are_told_apart() -> None:
     ("family", "embedding", "activation", "kappa"),
     [("mlp", "none", "relu", 2), ("mlp", "tied", "relu", 4), ("mlp", "none", "square", 3), ("transformer", "none", "square", 10)],
 )
-def test_scaling_the_weights(family: str, embedding: str, activation: str, kappa: int) -> None:
+def test_scaling_the_weights(family: Family, embedding: Embedding, activation: Activation, kappa: int) -> None:
     """Norms grow by λ, strengths by λ^κ, and the scale-free efficiency stays."""
     neurons = circuit_neurons([1, 2, 3], per_frequency=9)
     checkpoint = circuit_checkpoint(Task(11), neurons, family=family, embedding=embedding, activation=activation)

@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose
 from interp import circuits
 from interp.analysis import measure_checkpoint
 from interp.checkpoint import Checkpoint
-from interp.experiment import ModelConfig
+from interp.experiment import Activation, Embedding, Family, ModelConfig
 from interp.task import Task
 from interp.testing import LookupTable, check_analysis, circuit_checkpoint, circuit_neurons, ideal_logits, with_logits
 from interp.weights import initial_weights
@@ -235,7 +235,7 @@ def test_negative_controls() -> None:
     ("family", "embedding", "activation", "degree"),
     [("mlp", "none", "relu", 2), ("mlp", "tied", "relu", 4), ("mlp", "none", "square", 3), ("transformer", "none", "relu", 6)],
 )
-def test_the_degree_counts_the_matrices_in_a_row(family: str, embedding: str, activation: str, degree: int) -> None:
+def test_the_degree_counts_the_matrices_in_a_row(family: Family, embedding: Embedding, activation: Activation, degree: int) -> None:
     """W_in W_out; an embedding at both ends adds two; x² counts what is before it twice; a transformer adds W_V W_O, at fixed attention."""
     neurons = circuit_neurons([1, 2, 3], per_frequency=9)
     checkpoint = circuit_checkpoint(Task(11), neurons, family=family, embedding=embedding, activation=activation)

@@ -40,6 +40,7 @@ ORDER = (
     "tables",
     "images",
     "compare",
+    "sentences",
     "explain",
     "report",
     "running",
