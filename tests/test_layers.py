@@ -35,6 +35,7 @@ ORDER = (
     "layouts",
     "results",
     "discovery",
+    "measuring",
     "analysis",
     "tables",
     "images",
