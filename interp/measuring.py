@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -46,7 +46,7 @@ def processes_for(run: Run, steps: Sequence[int]) -> int:
     return min(cores, MOST_PROCESSES) if len(steps) * run.task.p**2 * run.model.d_mlp >= LEAST_WORK else 1
 
 
-def measured(run: Run, orders: Sequence[Order], steps: Sequence[int], processes: int) -> Iterator[tuple[int, Rows]]:
+def measured(run: Run, orders: Sequence[Order], steps: Sequence[int], processes: int) -> Generator[tuple[int, Rows], None, None]:
     """Every step with the rows that were asked for, each checkpoint read once; with several processes in no certain order."""
     if processes < 2:
         yield from ((step, _rows(run, orders, step)) for step in steps)
