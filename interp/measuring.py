@@ -10,11 +10,12 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from multiprocessing import get_context, parent_process
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from pickle import PicklingError
 from typing import Any, NamedTuple
 
 import torch
@@ -51,26 +52,29 @@ def measured(run: Run, orders: Sequence[Order], steps: Sequence[int], processes:
     if processes < 2:
         yield from ((step, _rows(run, orders, step)) for step in steps)
         return
-    waiting, given = deque(steps), dict[Future[Rows], int]()
-    with _one_thread(), _others(run, orders, processes - 1) as pool:
-        alone = False
-        while waiting or given:
-            with _without_interrupts():  # a process that is started inherits it: Ctrl-C is for this one
-                while waiting and not alone and len(given) < _AHEAD * (processes - 1):
-                    step = waiting.popleft()
-                    given[pool.submit(_rows_of_another, step)] = step
+    waiting = deque(steps)
+    with _one_thread(), _others(run, orders, processes - 1) as others:
+        while waiting or any(given for given in others.values()):
+            for other, given in list(others.items()):
+                try:
+                    while waiting and len(given) < _AHEAD:
+                        other.send(waiting[0])
+                        given.append(waiting.popleft())
+                except OSError:
+                    waiting.extend(others.pop(other))
             if waiting:
                 step = waiting.popleft()
                 yield step, _rows(run, orders, step)
-            else:
-                wait(given, return_when=FIRST_COMPLETED)
-            for done in [future for future in given if future.done()]:
-                step = given.pop(done)
-                if isinstance(done.exception(), BrokenProcessPool):  # the system took it, for its memory perhaps: this one goes on
-                    alone = True
-                    waiting.append(step)
-                else:
-                    yield step, done.result()
+            for other in wait([other for other, given in others.items() if given], timeout=0 if waiting else None):
+                assert isinstance(other, Connection)
+                try:
+                    found = other.recv()
+                except (EOFError, OSError):  # the system took it, for its memory perhaps: this one goes on
+                    waiting.extend(others.pop(other))
+                    continue
+                if isinstance(found, Exception):
+                    raise found
+                yield others[other].popleft(), found
 
 
 def _rows(run: Run, orders: Sequence[Order], step: int) -> Rows:
@@ -80,36 +84,51 @@ def _rows(run: Run, orders: Sequence[Order], step: int) -> Rows:
 
 # ---- the other processes ---------------------------------------------------------------------------------------------------
 
-_given: list[tuple[Run, list[Order]]] = []  # of another process: what it is there for
-
 
 @contextmanager
-def _others(run: Run, orders: Sequence[Order], workers: int) -> Iterator[ProcessPoolExecutor]:
-    named = [(order.analysis.name, order.parameters, order.steps) for order in orders]
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin, (run.path, named))
+def _others(run: Run, orders: Sequence[Order], workers: int) -> Iterator[dict[Connection, deque[int]]]:
+    """Connections to other processes, each with the steps that it was given and has not answered."""
+    spawn, named = get_context("spawn"), [(order.analysis.name, order.parameters, order.steps) for order in orders]
+    others: dict[Connection, deque[int]] = {}
+    started = []
     try:
-        yield pool
+        for _ in range(workers):
+            here, there = spawn.Pipe()
+            process = spawn.Process(target=_answer, args=(there, run.path, named), daemon=True)
+            with _without_interrupts():  # a process inherits it: Ctrl-C is for this one
+                process.start()
+            there.close()
+            started.append(process)
+            others[here] = deque()
+        yield dict(others)
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        for process, here in zip(started, others, strict=True):
+            process.terminate()
+            process.join()
+            here.close()
 
 
-def _begin(path: Path, named: list[tuple[str, dict[str, Any], frozenset[int]]]) -> None:
-    # A parent that is killed cannot tell its children.
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+def _answer(connection: Connection, path: Path, named: list[tuple[str, dict[str, Any], frozenset[int]]]) -> None:
     torch.set_num_threads(1)
     keep_freed_memory()
-    _given.append((open_run(path), [Order(find(name), parameters, steps) for name, parameters, steps in named]))
+    run, orders = open_run(path), [Order(find(name), parameters, steps) for name, parameters, steps in named]
+    # The one that asks is busy itself: a thread waits for it to take an answer.
+    with ThreadPoolExecutor(1) as sender, suppress(EOFError, OSError):
+        while True:
+            try:
+                answer = _rows(run, orders, connection.recv())
+            except (EOFError, ConnectionError):
+                raise  # nobody asks any more
+            except Exception as error:
+                answer = error
+            sender.submit(_send, connection, answer)
 
 
-def _end_with_parent() -> None:
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _rows_of_another(step: int) -> Rows:
-    return _rows(*_given[0], step)
+def _send(connection: Connection, answer: Rows | Exception) -> None:
+    try:
+        connection.send(answer)
+    except (PicklingError, TypeError, AttributeError) as error:
+        connection.send(RuntimeError(f"{error}: {answer!r}"))
 
 
 @contextmanager

@@ -62,7 +62,7 @@ def test_little_work_stays_in_one_process(tmp_path):
 
 @pytest.mark.usefixtures("two")
 def test_a_process_that_is_lost_is_replaced_by_this_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(measuring, "_begin", os._exit)  # as if the system had taken it at once
+    monkeypatch.setattr(measuring, "_answer", os._exit)  # as if the system had taken it at once
     result = analyze(written(tmp_path / "run"), ["neuron_periodicity"], parallel=True)["neuron_periodicity"]
     assert result.step.values.tolist() == list(STEPS)
 
