@@ -15,7 +15,6 @@ from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from pickle import PicklingError
 from typing import Any, NamedTuple
 
 import torch
@@ -127,7 +126,7 @@ def _answer(connection: Connection, path: Path, named: list[tuple[str, dict[str,
 def _send(connection: Connection, answer: Rows | Exception) -> None:
     try:
         connection.send(answer)
-    except (PicklingError, TypeError, AttributeError) as error:
+    except Exception as error:  # what cannot be sent can be told
         connection.send(RuntimeError(f"{error}: {answer!r}"))
 
 
