@@ -22,8 +22,8 @@ with either part and what is shared, on a fixed random sample of pairs.
 
 Varma et al. measure efficiency on networks with one circuit only, as logit over the norm of all weights. There all but the shared part
 belongs to that circuit, and theirs is ours times ‖own part‖/‖all weights‖. Within a run the split is ours, and no more than a
-definition: by chance a random matrix has a share 2·(number of key frequencies)/(dimension) in a key space, a weight may serve both
-circuits, and a part that fails alone may still be needed.
+definition. It cannot show which weights a circuit needs: by chance a random matrix has a share 2·(number of key frequencies)/(dimension)
+in a key space, a weight may serve both circuits, and a part that fails alone may still be needed.
 """
 
 import numpy as np

@@ -23,14 +23,13 @@ from interp import circuits
 from interp.checkpoint import Checkpoint
 from interp.circuits import PhasePairs
 from interp.figures import PALETTE, TEST, TRAIN, new_panels, percent_axis, power_of_ten_axis, threshold_line
-from interp.loss import judge_
+from interp.loss import PAIRS_AT_ONCE, judge_
 from interp.model import logits
 
 REFERENCE = "Varma et al. 2023, arXiv:2309.02390, §3; the held-out estimator is ours"
 ESTIMATORS = ("published", "held_out")
 CIRCUITS = ("generalizing", "memorizing")
 SPLITS = ("all", "train", "test")
-AT_ONCE = 1024  # so many pairs at once stay in the processor's cache
 
 
 def measure(checkpoint: Checkpoint, *, degree_pairs: int = 2048, scale_step: float = 0.01) -> xr.Dataset:
@@ -170,8 +169,8 @@ def _parts(
     }
     memorizing = {name: torch.empty_like(of_label) for name in generalizing}
     generalizing_rows = circuits.part_rows(profile.to(centred.dtype))
-    for start in range(0, len(centred), AT_ONCE):
-        some = slice(start, start + AT_ONCE)
+    for start in range(0, len(centred), PAIRS_AT_ONCE):
+        some = slice(start, start + PAIRS_AT_ONCE)
         rest, label = centred[some] - generalizing_rows[row[some] * n + pairs.sums[some]], pairs.label[some, None]
         memorizing["power"][some] = rest.square().sum(1).double()
         memorizing["strength"][some] = rest.gather(1, label)[:, 0].double()

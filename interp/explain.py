@@ -82,11 +82,13 @@ class Explanation:
         return "\n".join([self.headline, *table, "", *text, "", "What speaks against it:", *doubts, "", "What this cannot say:", *unsaid])
 
 
-def explain(run: Run, step: int | None = None, *, progress: Callable[[Sequence[int]], Iterable[int]] = lambda steps: steps) -> Explanation:
+def explain(
+    run: Run, step: int | None = None, *, progress: Callable[[Sequence[int]], Iterable[int]] = lambda steps: steps, parallel: bool = False
+) -> Explanation:
     """The explanation of a run at one checkpoint (default: the last). Raises InputError, naming the nearest, for a step not saved."""
     if step is not None and step not in run.steps:
         run[step]  # raises, naming the nearest
-    return explanation_of(analyze(run, EVIDENCE, progress=progress), step)
+    return explanation_of(analyze(run, EVIDENCE, progress=progress, parallel=parallel), step)
 
 
 def explanation_of(results: Mapping[str, xr.Dataset], step: int | None = None) -> Explanation:

@@ -7,6 +7,7 @@ Summaries = Mapping[str, Mapping[str, Any]]
 
 
 def what_happened(kind: str, summaries: Summaries) -> str:
+    """What the curves say, for a verdict of the run."""
     curves, transitions = summaries["learning_curves"], summaries["transitions"]
     memorized, generalized = transitions["memorized_at"], transitions["generalized_at_sustained"]
     resolution = _known_to(transitions["generalized_sustained_interval"])
@@ -63,6 +64,7 @@ def the_circuit(checkpoint: Mapping[str, Any], summaries: Summaries) -> str:
 
 
 def the_phases(run: Mapping[str, Any]) -> list[str]:
+    """Where the phases end, one sentence or two."""
     known = [phase for phase in run["phases"] if phase["end"] is not None]
     if not known:
         return ["The boundaries of memorization, circuit formation and cleanup cannot be placed: not enough data, or no generalization."]
@@ -71,6 +73,7 @@ def the_phases(run: Mapping[str, Any]) -> list[str]:
 
 
 def the_norms(summaries: Summaries) -> str:
+    """How the norm of all weights went."""
     norms = summaries["weight_norms"]
     share = norms["key_share_of_embedding"]
     held = f" {share:.0%} of the embedding's squared norm lies in key frequencies." if share is not None else ""
@@ -145,12 +148,15 @@ def _article(name: str) -> str:
 
 
 def as_step(step: int | None) -> str:
+    """A step for a reader."""
     return f"{step:,}" if step is not None else "not seen"
 
 
 def as_number(value: float | None) -> str:
+    """A number of two digits for a reader."""
     return f"{value:.2g}" if value is not None else "unknown"
 
 
 def as_percent(value: float | None) -> str:
+    """A share for a reader."""
     return f"{value:.1%}" if value is not None else "unknown"

@@ -36,6 +36,7 @@ ORDER = (
     "layouts",
     "results",
     "discovery",
+    "measuring",
     "analysis",
     "tables",
     "images",
