@@ -33,6 +33,7 @@ ORDER = (
     "verification",
     "listing",
     "layouts",
+    "importing",
     "results",
     "discovery",
     "analysis",
