@@ -48,10 +48,12 @@ def _import(imported: Any) -> Iterator[str]:
     """How an import was read and what was checked. Its words are from other people's files: only what can be printed is."""
     try:
         proof = imported["proof"]
-        lines = [f"imported     {', '.join(imported['files'][:3])} ({imported['taken']}), layout {imported['layout']}; split {imported['split']}"]
+        lines = [
+            f"imported     {', '.join(imported['files'][:3])} ({imported['taken']}), layout {imported['layout']}; split {imported['split']}"
+        ]
         right, loss = readable(proof["accuracy"]), readable(proof["loss"])
         lines += [f"proof        {'verified' if proof['verified'] else 'NOT VERIFIED'} at step {proof['step']}: "]
-        lines[-1] += f"accuracy {right}, loss {loss} over all pairs; {proof['operation']}; {imported['activation']}"
+        lines[-1] += f"accuracy {right}, loss {loss} over all pairs; {proof['operation']}; {proof['activation']}"
         said = [f"{c['name']} {readable(c['stored'])} (found {readable(c['found'])})" for c in proof["claims"]]
         lines += [f"stored       {', '.join(said)}"] if said else []
         lines += [f"doubt        {line}" for line in proof["doubts"]] + [f"note         {line}" for line in imported["notes"]]

@@ -13,7 +13,7 @@ from interp.files import lock_folder, move_into_place, reason, remove_leftovers,
 from interp.importing.reading import Known, Reading, read, unverified
 from interp.importing.sources import Source, find_sources, unique_names
 from interp.layouts.mapping import mapping_to_fill_in, read_mapping
-from interp.layouts.matching import Match, Mismatch, match, our_name
+from interp.layouts.matching import Match, nearest, our_name, recognize
 from interp.layouts.tables import LAYOUTS, Rule, layout_named
 from interp.store import Run, open_run
 from interp.writer import RunWriter, is_run_to_replace
@@ -97,12 +97,10 @@ def _write(out: Path, sources: Sequence[Source], reading: Reading, *, overwrite:
 def _provenance(sources: Sequence[Source], reading: Reading) -> dict[str, Any]:
     """What run.json says of an import: where it is from, how it was read, what was checked."""
     names = unique_names(sources)
-    model = reading.proof.trial.fitted.model
     return {
         "files": names[:MOST_NAMES] + ([f"and {len(names) - MOST_NAMES} more"] if len(names) > MOST_NAMES else []),
         "taken": sources[-1].taken or "the whole file",
         "layout": reading.layout.name,
-        "activation": f"{model.activation}, {'given' if reading.given.get('activation') else 'inferred from the answers'}",
         "split": reading.split_from,
         "notes": list(reading.notes),
         "proof": dict(reading.proof.facts),
@@ -114,23 +112,24 @@ def describe_sources(sources: str | Path | Sequence[str | Path], steps: Sequence
     found = find_sources(_paths(sources), steps)
     last = found[-1]
     layouts = [layout_named(layout)] if layout else list(LAYOUTS.values())
-    outcomes = [match(entry, last.shapes) for entry in layouts]
-    fits = [outcome for outcome in outcomes if isinstance(outcome, Match)]
-    nearest = max((outcome for outcome in outcomes if isinstance(outcome, Mismatch)), key=lambda miss: miss.found, default=None)
-    best = fits[0] if fits else None
+    fits, miss = recognize(last.shapes, layouts), nearest(layouts, last.shapes)
+    if miss and fits and fits[0].left_over and miss.found > len(fits[0].tensors):
+        fits = []  # a part of a network fits a small layout, and nearly all of it another
     by_name: dict[str, Rule] = {}
-    if best is not None:
-        by_name = {entry.theirs: Rule(ours, entry.rule.pattern) for ours, entry in best.tensors.items()}
-    elif nearest is not None:
+    if fits:
+        by_name = {entry.theirs: Rule(ours, entry.rule.pattern) for ours, entry in fits[0].tensors.items()}
+    elif miss is not None:
         for name in last.shapes:
-            if (rule := nearest.layout.find(name)) is not None:
+            if (rule := miss.layout.find(name)) is not None:
                 by_name[name] = Rule(our_name(*rule), rule[0].pattern)
     steps_found = [source.step for source in found]
     lines = [f"{len(found)} checkpoints, steps {steps_found[0]} to {steps_found[-1]}; the last: {last.where}"]
     lines += [f"layout {outcome.layout.name!r} ({outcome.layout.title}) fits: {_sizes(outcome)}" for outcome in fits]
-    if best is None and nearest is not None:
-        lines.append(f"no layout fits; the nearest is {nearest.layout.name!r}: {nearest.reason}")
-    lines += [f"  {name!r} {list(shape)}: {by_name[name].ours if name in by_name else 'not recognized'}" for name, shape in last.shapes.items()]
+    if not fits and miss is not None:
+        lines.append(f"no layout fits; the nearest is {miss.layout.name!r}: {miss.reason}")
+    lines += [
+        f"  {name!r} {list(shape)}: {by_name[name].ours if name in by_name else 'not recognized'}" for name, shape in last.shapes.items()
+    ]
     return "\n".join([*lines, "", mapping_to_fill_in(last.shapes, by_name)])
 
 

@@ -48,16 +48,16 @@ def _share(value: Any) -> float | None:
 
 # Their key → where it goes, and how it is read. What cannot be read so is as if it were not there.
 _KEYS: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
-    **{key: ("task", "p", _whole) for key in ("p", "C", "prime", "modulus", "mod")},
-    **{key: ("task", "operation", _operation) for key in ("operation", "fn_name", "function", "op", "funcs", "func")},
-    **{key: ("task", "train_fraction", _share) for key in ("train_fraction", "frac_train", "frac", "train_frac", "training_fraction")},
-    **{key: ("model", "attention_rate", _share) for key in ("attn_coeff", "attention_rate")},
-    **{key: ("model", "activation", _activation) for key in ("act_fn", "act_type", "activation", "act")},
-    **{key: ("model", "n_heads", _whole) for key in ("n_heads", "num_heads", "n_head", "heads")},
-    **{key: ("model", "n_layers", _whole) for key in ("n_layers", "num_layers", "n_layer")},
-    **{key: ("model", "d_model", _whole) for key in ("d_model", "dim", "hidden_size", "n_embd")},
-    **{key: ("model", "d_head", _whole) for key in ("d_head",)},
-    **{key: ("model", "d_mlp", _whole) for key in ("d_mlp", "d_ff")},
+    **dict.fromkeys(("p", "C", "prime", "modulus", "mod"), ("task", "p", _whole)),
+    **dict.fromkeys(("operation", "fn_name", "function", "op", "funcs", "func"), ("task", "operation", _operation)),
+    **dict.fromkeys(("train_fraction", "frac_train", "frac", "train_frac", "training_fraction"), ("task", "train_fraction", _share)),
+    **dict.fromkeys(("attn_coeff", "attention_rate"), ("model", "attention_rate", _share)),
+    **dict.fromkeys(("act_fn", "act_type", "activation", "act"), ("model", "activation", _activation)),
+    **dict.fromkeys(("n_heads", "num_heads", "n_head", "heads"), ("model", "n_heads", _whole)),
+    **dict.fromkeys(("n_layers", "num_layers", "n_layer"), ("model", "n_layers", _whole)),
+    **dict.fromkeys(("d_model", "dim", "hidden_size", "n_embd"), ("model", "d_model", _whole)),
+    **dict.fromkeys(("d_head",), ("model", "d_head", _whole)),
+    **dict.fromkeys(("d_mlp", "d_ff"), ("model", "d_mlp", _whole)),
 }
 
 

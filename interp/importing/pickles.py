@@ -61,7 +61,9 @@ def _program(path: Path) -> bytes:
     with open_binary(path) as file:
         if file.read(1) == b"\x80":
             _check_program(path, read_bytes(path)[:LARGEST_PROGRAM])
-            raise InputError(f"{path} is a bare pickle, or of torch before 1.6; where you trust it, load it and save it with a current torch")
+            raise InputError(
+                f"{path} is a bare pickle, or of torch before 1.6; where you trust it, load it and save it with a current torch"
+            )
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
@@ -75,7 +77,9 @@ def _program(path: Path) -> bytes:
             if len(programs) != 1:
                 raise InputError(f"{path} is a zip archive, and no file of torch.save: it has {len(programs)} entries data.pkl, expected 1")
             if programs[0].file_size > LARGEST_PROGRAM:
-                raise InputError(f"{path} describes its tensors in {programs[0].file_size:,} bytes, more than {LARGEST_PROGRAM:,}; split it")
+                raise InputError(
+                    f"{path} describes its tensors in {programs[0].file_size:,} bytes, more than {LARGEST_PROGRAM:,}; split it"
+                )
             return archive.read(programs[0])
     except InputError:
         raise
@@ -99,11 +103,11 @@ def _check_program(path: Path, program: bytes) -> None:
             elif isinstance(argument, str):
                 words = [*words[-1:], argument]
             elif opcode.name in ("BINPUT", "LONG_BINPUT", "PUT", "MEMOIZE"):
-                place = memoized if argument is None else int(argument)
+                place = memoized if argument is None else int(str(argument))
                 memoized += 1
                 (tuples.add if before.startswith("TUPLE") else tuples.discard)(place)
             elif opcode.name in ("BINGET", "LONG_BINGET", "GET"):
-                shared += int(argument) in tuples
+                shared += int(str(argument)) in tuples
                 if shared > MOST_SHARED_TUPLES:
                     raise InputError(f"{path} holds tuples within tuples, again and again: it may be built to run forever")
             before = opcode.name

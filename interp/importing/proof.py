@@ -1,8 +1,8 @@
 """Proof by running: a network that was read right answers, and has the loss that its source says."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, get_args
 
 import torch
@@ -31,8 +31,14 @@ class Trial(NamedTuple):
     layout: str
     fitted: Fitted
     checkpoint: Checkpoint
-    accuracy: float  # over the training pairs where they are known, otherwise over all
-    loss: float
+    accuracy: float  # over all pairs
+    compared: list[dict[str, Any]]  # what the source says beside what is found
+
+    @property
+    def agrees(self) -> bool | None:
+        """Whether what the source says is so; None where it says nothing that can be compared."""
+        known = [entry["agrees"] for entry in self.compared if entry["agrees"] is not None]
+        return all(known) if known else None
 
 
 @dataclass(frozen=True)
@@ -41,16 +47,21 @@ class Proof:
 
     trial: Trial
     verified: bool
-    facts: Mapping[str, Any]
+    facts: dict[str, Any]
 
 
-def trials(readings: Iterable[tuple[str, Fitted]], task_of: Any, operations: Sequence[str], activations: Sequence[str]) -> list[Trial]:
-    """Every reading with every activation and operation, the best first. `task_of(p, operation)` makes the task."""
+def trials(
+    readings: Iterable[tuple[str, Fitted]],
+    claims: Sequence[Claim],
+    task_of: Callable[[int, str], Task],
+    operations: Sequence[str],
+    activations: Sequence[str],
+) -> list[Trial]:
+    """Every reading with every activation and operation, the best first: one that agrees with what the source says, then the one with
+    the most right answers, then, as many networks answer with any activation, the one whose activation comes first."""
     found = []
     for layout, fitted in readings:
         for activation in activations:
-            from dataclasses import replace
-
             model = replace(fitted.model, activation=activation)
             first: Checkpoint | None = None
             for operation in operations:
@@ -64,48 +75,59 @@ def trials(readings: Iterable[tuple[str, Fitted]], task_of: Any, operations: Seq
                 if first is not None:
                     checkpoint.__dict__["activations"] = first.activations  # the same network: only the labels differ
                 first = first or checkpoint
-                split = "train" if task.split_known else "all"
-                trial = Trial(layout, fitted._replace(model=model), checkpoint, checkpoint.accuracy(split), checkpoint.loss(split))
-                found.append(trial)
-    return sorted(found, key=lambda trial: (-trial.accuracy, trial.loss if math.isfinite(trial.loss) else math.inf))
+                compared = [_compare(checkpoint, claim) for claim in claims]
+                found.append(Trial(layout, fitted._replace(model=model), checkpoint, checkpoint.accuracy("all"), compared))
+    order = list(activations)
+    return sorted(
+        found, key=lambda trial: (not trial.agrees, -round(trial.accuracy, 2), order.index(trial.fitted.model.activation), -trial.accuracy)
+    )
 
 
-def prove(found: Sequence[Trial], claims: Sequence[Claim], *, operation_given: bool) -> Proof:
+def prove(found: Sequence[Trial], *, operation_given: bool) -> Proof:
     """The best trial, judged: is it above chance, is no other operation nearly as good, and does it agree with what the source says?
 
     Raises InputError where the operation must be told.
     """
     best = found[0]
-    task = best.checkpoint.task
-    n_pairs = int(task.mask("train" if task.split_known else "all").sum())
+    task, model = best.checkpoint.task, best.fitted.model
     chance = 1 / task.p
-    least = chance + _STANDARD_ERRORS * math.sqrt(chance * (1 - chance) / n_pairs)
+    least = chance + _STANDARD_ERRORS * math.sqrt(chance * (1 - chance) / int(task.defined.sum()))
     by_operation: dict[str, float] = {}
+    by_activation: dict[str, float] = {}
     for trial in found:
-        by_operation.setdefault(trial.checkpoint.task.operation, trial.accuracy)
+        if trial.fitted.model.activation == model.activation:
+            by_operation.setdefault(trial.checkpoint.task.operation, trial.accuracy)
+        if trial.checkpoint.task.operation == task.operation:
+            by_activation.setdefault(trial.fitted.model.activation, trial.accuracy)
     others = [accuracy for operation, accuracy in by_operation.items() if operation != task.operation]
     if not operation_given and (best.accuracy < max(INFERRED_ACCURACY, least) or 2 * max(others, default=0) > best.accuracy):
         listed = ", ".join(f"{operation} {accuracy:.1%}" for operation, accuracy in by_operation.items())
         raise InputError(f"which operation this is cannot be told from its answers ({listed} right); give --task.operation")
-    compared = [_compare(best.checkpoint, claim) for claim in claims]
-    agree = [entry["agrees"] for entry in compared if entry["agrees"] is not None]
-    above_chance = best.accuracy > least
     doubts = []
-    if not above_chance and not (agree and all(agree)):
+    if best.accuracy <= least and not best.agrees:
         doubts.append(f"it answers {best.accuracy:.1%} of the pairs right, and chance is {chance:.1%}")
-    doubts += [
-        f"its source says {entry['name']} {entry['stored']:.4g}, and it has {entry['found']:.4g}" for entry in compared if entry["agrees"] is False
-    ]
+    for entry in best.compared:
+        if entry["agrees"] is False:
+            doubts.append(f"its source says {entry['name']} {entry['stored']:.4g}, and it has {entry['found']:.4g}")
     facts = {
         "verified": not doubts,
-        "accuracy": _json(best.checkpoint.accuracy("all")),
+        "accuracy": _json(best.accuracy),
         "loss": _json(best.checkpoint.loss("all")),
         "operation": f"{task.operation}, {'given' if operation_given else 'inferred from the answers'}",
-        "tried": {operation: _json(accuracy) for operation, accuracy in by_operation.items()},
-        "claims": compared,
+        "activation": f"{model.activation}, {_how_known(by_activation, model.activation)}",
+        "tried": by_operation,
+        "tried_activations": by_activation,
+        "claims": best.compared,
         "doubts": doubts,
     }
     return Proof(best, not doubts, facts)
+
+
+def _how_known(accuracies: Mapping[str, float], chosen: str) -> str:
+    if len(accuracies) == 1:
+        return "given"
+    as_good = [activation for activation, accuracy in accuracies.items() if activation != chosen and accuracy > accuracies[chosen] - 0.01]
+    return f"assumed ({' and '.join(as_good)} would answer as well; --model.activation)" if as_good else "inferred from the answers"
 
 
 def _compare(checkpoint: Checkpoint, claim: Claim) -> dict[str, Any]:
@@ -147,5 +169,5 @@ def check_numbers(where: str, weights: Mapping[str, torch.Tensor]) -> None:
 
 def task_with(p: int, operation: Any, split: tuple[int, ...] | None, train_fraction: float | None) -> Task:
     """The task of an import."""
-    known = {"train_fraction": train_fraction} if train_fraction is not None else {}
-    return Task(p=p, operation=operation, split=split if split is not None else "unknown", **known)
+    fraction = train_fraction if train_fraction is not None else Task.train_fraction
+    return Task(p=p, operation=operation, split=split if split is not None else "unknown", train_fraction=fraction)

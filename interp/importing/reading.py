@@ -24,7 +24,7 @@ from interp.importing.sources import Source
 from interp.importing.splits import split_of
 from interp.layouts.fitting import Fitted, fit, of_no_use
 from interp.layouts.mapping import Mapped
-from interp.layouts.matching import Match, Mismatch, converted, match, recognize, split_axes
+from interp.layouts.matching import Match, Mismatch, converted, match, nearest, recognize, split_axes
 from interp.layouts.tables import LAYOUTS, Layout, layout_named
 from interp.weights import Weights
 
@@ -99,21 +99,24 @@ def read(sources: Sequence[Source], known: Known) -> Reading:
         except InputError as error:
             refused.append(error)
     if not readings:
-        raise refused[0]
+        raise _better_explained(refused[0], matches[0], last, known, model_fields)
     p = readings[0][1].p
     split, split_from = split_of(known.split, p, fraction, last.beside)
     operation = task_fields.get("operation")
     proof = None
     for source in _to_prove(sources):
-        again = [(found.layout.name, fitted) for found, fitted in readings] if source is last else _fitted_again(source, readings, model_fields)
+        again = (
+            [(found.layout.name, fitted) for found, fitted in readings] if source is last else _fitted_again(source, readings, model_fields)
+        )
         ranked = trials(
             again,
+            source.claims,
             lambda p, operation: task_with(p, operation, split, fraction),
             operations_to_try(operation),
             activations_to_try(model_fields.get("activation")),
         )
         try:
-            outcome = prove(ranked, source.claims, operation_given=operation is not None)
+            outcome = prove(ranked, operation_given=operation is not None)
         except InputError as error:
             refused.append(error)
             continue
@@ -160,22 +163,36 @@ def _known_sizes(model: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _matches(source: Source, known: Known, model: Mapping[str, Any]) -> list[Match]:
-    if known.mapping is not None:
-        layouts: list[Layout] = [known.mapping.layout]
-        absent = [name for name in known.mapping.layout.rules if name not in source.shapes]
-        if absent:
-            raise InputError(f"{source.where} has no tensor {absent[0]!r}, which the mapping file speaks of; it has {_names(source.shapes)}")
-    else:
-        layouts = [layout_named(known.layout)] if known.layout else list(LAYOUTS.values())
+    layouts = _layouts(source, known)
     matches = recognize(source.shapes, layouts, _known_sizes(model))
-    if matches:
-        return matches
-    nearest = max((match(layout, source.shapes, _known_sizes(model)) for layout in layouts), key=lambda miss: getattr(miss, "found", 0))
-    why = f"the nearest is {nearest.layout.name!r}, but {nearest.reason}" if isinstance(nearest, Mismatch) and nearest.found else _names(source.shapes)
-    raise InputError(
+    if not matches:
+        raise _unknown_layout(source, nearest(layouts, source.shapes, _known_sizes(model)))
+    return matches
+
+
+def _layouts(source: Source, known: Known) -> list[Layout]:
+    """The layouts that come into question."""
+    if known.mapping is None:
+        return [layout_named(known.layout)] if known.layout else list(LAYOUTS.values())
+    absent = [name for name in known.mapping.layout.rules if name not in source.shapes]
+    if absent:
+        has = _names(source.shapes)
+        raise InputError(f"{source.where} has no tensor {absent[0]!r}, which the mapping file speaks of; it has {has}")
+    return [known.mapping.layout]
+
+
+def _unknown_layout(source: Source, miss: Mismatch | None) -> InputError:
+    why = f"the nearest is {miss.layout.name!r}, but {miss.reason}" if miss and miss.found else f"it has {_names(source.shapes)}"
+    return InputError(
         f"{source.where} is in no layout that is known; {why}; "
         "`interp import --dry-run` shows its tensors and a mapping file to fill in, for --mapping"
     )
+
+
+def _better_explained(refusal: InputError, found: Match, source: Source, known: Known, model: Mapping[str, Any]) -> InputError:
+    """A part of a network can fit a small layout; then a larger one that lacks little says more."""
+    miss = nearest(_layouts(source, known), source.shapes, _known_sizes(model))
+    return _unknown_layout(source, miss) if miss and found.left_over and miss.found > len(found.tensors) else refusal
 
 
 def _names(names: Mapping[str, Any]) -> str:
@@ -204,8 +221,8 @@ def _why_left_over(found: Match, tensors: Mapping[str, Tensor], drop: Sequence[s
         why = "as the mapping file says" if name in drop else of_no_use(name, tensors[name], recognized)
         if why is None:
             raise InputError(
-                f"{where} fits the layout {found.layout.name!r} but for tensor {name!r} {list(tensors[name].shape)}, which is not known to be "
-                "of no use; our models have no such part. Where it is, say so in a mapping file: drop"
+                f"{where} fits the layout {found.layout.name!r} but for tensor {name!r} {list(tensors[name].shape)}, which is not known "
+                "to be of no use; our models have no such part. Where it is, say so in a mapping file: drop"
             )
         reasons[name] = why
     return reasons

@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,9 @@ def check_tensor(where: str, name: str, tensor: Tensor) -> None:
     if tensor.is_complex():
         raise InputError(f"{where}: tensor {name!r} is complex; weights are real")
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        raise InputError(f"{where}: tensor {name!r} claims {tensor.numel():,} numbers, and fewer are stored; is the file meant to fill the memory?")
+        raise InputError(
+            f"{where}: tensor {name!r} claims {tensor.numel():,} numbers, and fewer are stored; is the file meant to fill the memory?"
+        )
 
 
 def find_sources(paths: Sequence[Path], steps: Sequence[int] = ()) -> list[Source]:
@@ -102,7 +105,7 @@ def find_sources(paths: Sequence[Path], steps: Sequence[int] = ()) -> list[Sourc
     found.sort(key=lambda source: source.step if source.step is not None else 0)
     for source in found:
         check_integer(f"the step of {source.where}", source.step, FIRST_STEP, LAST_STEP)
-    for one, other in zip(found, found[1:], strict=False):
+    for one, other in pairwise(found):
         if one.step == other.step:
             raise InputError(f"{one.where} and {other.where} would both be step {one.step}; give --steps, or name fewer files")
     return found
@@ -173,7 +176,7 @@ def _of_dictionary(path: Path, content: Mapping[Any, Any], step: int | None) -> 
         if isinstance(value, Mapping) and _is_state_dict(value):
             inside = next((number for key in _STEPS if (number := _integer(content.get(key))) is not None), None)
             claims = tuple(Claim(key, *_CLAIMS[key], number) for key in _CLAIMS if (number := _number(beside.get(key))) is not None)
-            return [_source(path, name, value, inside if step is None else step, claims, beside)]
+            return [_source(path, name, value, inside if step is None else step, claims=claims, beside=beside)]
     keys = ", ".join(repr(key) for key in list(content)[:8])
     raise InputError(f"{path} has no state dict where one is looked for ({', '.join(_STATE_DICTS + _LISTS)}); it has {keys or 'nothing'}")
 
@@ -197,12 +200,18 @@ def _of_list(path: Path, name: str, states: list[Mapping], beside: dict[str, Any
                 place = index if len(values) == len(states) else min(step or 0, len(values) - 1)
                 if (number := _number(values[place])) is not None:
                     claims.append(Claim(series, split, measure, number))
-        found.append(_source(path, f"{name}[{index}]", state, step, tuple(claims), beside))
+        found.append(_source(path, f"{name}[{index}]", state, step, claims=tuple(claims), beside=beside))
     return found
 
 
 def _source(
-    path: Path, taken: str, state: Mapping[str, Any], step: int | None, claims: tuple[Claim, ...] = (), beside: Mapping[str, Any] | None = None
+    path: Path,
+    taken: str,
+    state: Mapping[str, Any],
+    step: int | None,
+    *,
+    claims: tuple[Claim, ...] = (),
+    beside: Mapping[str, Any] | None = None,
 ) -> Source:
     tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}

@@ -18,7 +18,9 @@ WAYS = "torch-randperm:SEED, python-shuffle:SEED, file:PATH or none"
 LARGEST_LIST = 400_000_000  # bytes; all pairs for the largest p are 17 million
 
 
-def split_of(way: str | None, p: int, train_fraction: float | None, stored: Mapping[str, Any] | None = None) -> tuple[tuple[int, ...] | None, str]:
+def split_of(
+    way: str | None, p: int, train_fraction: float | None, stored: Mapping[str, Any] | None = None
+) -> tuple[tuple[int, ...] | None, str]:
     """The row-major indices a·p + b of the training pairs, ascending, or None for unknown; and in words where they are from.
 
     `torch-randperm:SEED` and `python-shuffle:SEED` take the first ⌊fraction·p²⌋ of `torch.randperm(p²)` after `torch.manual_seed(SEED)`,
@@ -71,7 +73,9 @@ def _read_list(path: Path) -> np.ndarray:
         tensors, _ = read_foreign_tensors(path)
         name = "train_indices" if "train_indices" in tensors else next(iter(tensors), "")
         if not name or (name != "train_indices" and len(tensors) != 1):
-            raise InputError(f"{path} holds {', '.join(map(repr, tensors)) or 'nothing'}; expected one tensor, or one called 'train_indices'")
+            raise InputError(
+                f"{path} holds {', '.join(map(repr, tensors)) or 'nothing'}; expected one tensor, or one called 'train_indices'"
+            )
         if not tensors[name].is_floating_point():
             return tensors[name].numpy()
         raise InputError(f"{path}: {name!r} has type {tensors[name].dtype}, expected integers")
@@ -80,7 +84,9 @@ def _read_list(path: Path) -> np.ndarray:
             return np.array(np.load(path, allow_pickle=False, mmap_mode="r"))  # mapped: a shape that the file does not hold is an error
         return np.array(json.loads(read_bytes(path)))
     except (OSError, ValueError, TypeError, RecursionError, OverflowError, EOFError, SyntaxError, MemoryError) as error:
-        raise InputError(f"{path} holds no list of indices or pairs: {str(error).splitlines()[0][:200] if str(error) else 'it is damaged'}") from None
+        raise InputError(
+            f"{path} holds no list of indices or pairs: {str(error).splitlines()[0][:200] if str(error) else 'it is damaged'}"
+        ) from None
 
 
 def _checked(values: np.ndarray, p: int, where: str) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from interp.errors import InputError
-from interp.experiment import ModelConfig, flag
+from interp.experiment import ModelConfig, Prompt, flag
 from interp.weights import Weights, check_weights, weight_shapes
 
 
@@ -77,9 +77,9 @@ def _fit_transformer(
     return weights, model, p
 
 
-def _prompt(weights: Weights, given: Mapping[str, Any]) -> str:
+def _prompt(weights: Weights, given: Mapping[str, Any]) -> Prompt:
     n_ctx = weights["pos_embed.W_pos"].shape[0]
-    found = {2: "ab", 3: "ab="}.get(n_ctx)
+    found: Prompt | None = {2: "ab", 3: "ab="}.get(n_ctx)  # type: ignore[assignment]
     prompt = given.get("prompt") or found
     if prompt is None or len(prompt) != n_ctx:
         raise InputError(f"W_pos has {n_ctx} positions; the prompts that are known are 'ab' (2) and 'ab=' (3)")
@@ -166,28 +166,29 @@ def _fit_mlp(weights: Weights, given: Mapping[str, Any], p: int | None, notes: l
     return weights, model, p
 
 
-# ---- tensors that no rule speaks of --------------------------------------------------------------------------------------------------------
+# ---- tensors that no rule speaks of --------------------------------------------------------------------------------
 
 
 def of_no_use(name: str, tensor: Tensor, recognized: Mapping[str, Tensor]) -> str | None:
     """Why a tensor that the layout does not know can be left out, or None when it may matter."""
     last = name.rpartition(".")[2]
-    if last in ("mask", "causal_mask", "attn_mask") and tensor.ndim >= 2:
-        return "an attention mask"
-    if last == "IGNORE" and tensor.numel() == 1:
-        return "the value of a masked score"
-    if not tensor.is_floating_point():
-        return f"{str(tensor.dtype).removeprefix('torch.')}, so no weight"
-    if not tensor.any():
-        return "zero"
-    for other, weight in recognized.items():
-        if tensor.ndim == weight.ndim == 2 and (_is_beginning(tensor, weight) or _is_beginning(tensor.T, weight)):
-            return f"a copy of {other}"
-        if tensor.shape == weight.shape and torch.equal(tensor, weight):
-            return f"a copy of {other}"
-    if tensor.ndim == 2 and _is_basis(tensor):
-        return "an orthogonal basis"
-    return None
+    copied = next((other for other, weight in recognized.items() if _is_copy(tensor, weight)), None)
+    reasons = {
+        "an attention mask": last in ("mask", "causal_mask", "attn_mask") and tensor.ndim >= 2,
+        "the value of a masked score": last == "IGNORE" and tensor.numel() == 1,
+        f"{str(tensor.dtype).removeprefix('torch.')}, so no weight": not tensor.is_floating_point(),
+        "zero": not tensor.any(),
+        f"a copy of {copied}": copied is not None,
+        "an orthogonal basis": tensor.ndim == 2 and _is_basis(tensor),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
+
+
+def _is_copy(tensor: Tensor, weight: Tensor) -> bool:
+    """Whether a tensor repeats a weight, or of a matrix the first rows and columns, turned or not."""
+    if tensor.ndim == weight.ndim == 2:
+        return _is_beginning(tensor, weight) or _is_beginning(tensor.T, weight)
+    return tensor.shape == weight.shape and torch.equal(tensor, weight)
 
 
 def _is_beginning(tensor: Tensor, weight: Tensor) -> bool:
@@ -197,8 +198,10 @@ def _is_beginning(tensor: Tensor, weight: Tensor) -> bool:
 
 def _is_basis(tensor: Tensor) -> bool:
     """Whether rows (or columns) are orthogonal and of one length, up to the constant of an unnormalized Fourier basis."""
+    if min(tensor.shape) < 3 or not tensor.is_floating_point():
+        return False
     rows = (tensor if tensor.shape[0] <= tensor.shape[1] else tensor.T).double()
-    if min(rows.shape) < 3:
+    if not rows.isfinite().all():
         return False
     gram = rows @ rows.T
     lengths = gram.diagonal()

@@ -57,10 +57,22 @@ def match(layout: Layout, shapes: Mapping[str, Shape], known: Mapping[str, int] 
     return best or Mismatch(layout, "there are no tensors", 0)
 
 
-def recognize(shapes: Mapping[str, Shape], layouts: Iterable[Layout] = LAYOUTS.values(), known: Mapping[str, int] | None = None) -> list[Match]:
+def recognize(
+    shapes: Mapping[str, Shape], layouts: Iterable[Layout] = LAYOUTS.values(), known: Mapping[str, int] | None = None
+) -> list[Match]:
     """Every layout that fits, those that leave the least over first. Where shapes are ambiguous there are several."""
-    matches = [outcome for layout in layouts if isinstance(outcome := match(layout, shapes, known), Match)]
-    return sorted(matches, key=lambda found: len(found.left_over))
+    different: dict[tuple, Match] = {}
+    for layout in layouts:
+        if isinstance(outcome := match(layout, shapes, known), Match):
+            meaning = tuple(sorted((ours, theirs, rule.pattern) for ours, (theirs, rule) in outcome.tensors.items()))
+            different.setdefault(meaning, outcome)
+    return sorted(different.values(), key=lambda found: len(found.left_over))
+
+
+def nearest(layouts: Iterable[Layout], shapes: Mapping[str, Shape], known: Mapping[str, int] | None = None) -> Mismatch | None:
+    """Of the layouts that do not fit, the one of which most tensors are there."""
+    misses = [outcome for layout in layouts if isinstance(outcome := match(layout, shapes, known), Mismatch)]
+    return max(misses, key=lambda miss: miss.found, default=None)
 
 
 def _prefixes(names: Iterable[str]) -> list[str]:

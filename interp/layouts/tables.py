@@ -231,4 +231,6 @@ def check_pattern(pattern: str) -> None:
     """Raises InputError unless the two sides of a pattern have the same axes, each once."""
     sides = [sorted(re.findall(r"\w+", side)) for side in pattern.split("->")]
     if len(sides) != 2 or sides[0] != sides[1] or len(set(sides[0])) != len(sides[0]) or re.search(r"[^\w\s()>-]", pattern):
-        raise InputError(f"pattern {pattern!r} must have the same axes on both sides of ->, each once, as in 'd_mlp d_model -> d_model d_mlp'")
+        raise InputError(
+            f"pattern {pattern!r} must have the same axes on both sides of ->, each once, as in 'd_mlp d_model -> d_model d_mlp'"
+        )
