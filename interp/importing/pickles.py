@@ -8,6 +8,7 @@ exhaust time or memory is not begun. Memory stays that of the tensors that are u
 import pickletools
 import re
 import zipfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +41,21 @@ _UNUSABLE = {
 
 def load_pickled(path: Path) -> Any:
     """What `torch.save` wrote. Raises InputError, naming the file and, where it would run code, the name of that code."""
-    program = _program(path)
+    program, sizes = _archive(path)
     _check_program(path, program)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:
         # Whatever a damaged program makes of torch's reader: the file is at fault, and the first line says how.
         raise InputError(f"{path} cannot be loaded: {_first_line(error)}") from None
+    # A mapped storage that is longer than its entry would go on into the next one.
+    try:
+        longer = Counter(_storages(content, {}).values()) - sizes
+    except RecursionError:
+        raise InputError(f"{path} holds containers within containers, deeper than any state dict") from None
+    if longer:
+        raise InputError(f"{path} is damaged: its tensors are longer than what is stored of them")
+    return content
 
 
 def is_pickled(path: Path) -> bool:
@@ -56,8 +65,8 @@ def is_pickled(path: Path) -> bool:
     return start[:4] == b"PK\x03\x04" or (start[:1] == b"\x80" and start[8:] != b"{")
 
 
-def _program(path: Path) -> bytes:
-    """The pickle inside the archive, after what a zip archive can hide was looked for."""
+def _archive(path: Path) -> tuple[bytes, Counter[int]]:
+    """The pickle inside the archive and the sizes of its other entries, after what a zip archive can hide was looked for."""
     with open_binary(path) as file:
         if file.read(1) == b"\x80":
             _check_program(path, read_bytes(path)[:LARGEST_PROGRAM])
@@ -80,11 +89,24 @@ def _program(path: Path) -> bytes:
                 raise InputError(
                     f"{path} describes its tensors in {programs[0].file_size:,} bytes, more than {LARGEST_PROGRAM:,}; split it"
                 )
-            return archive.read(programs[0])
+            return archive.read(programs[0]), Counter(entry.file_size for entry in entries)
     except InputError:
         raise
     except Exception as error:
         raise InputError(f"{path} is damaged: {_first_line(error)}") from None
+
+
+def _storages(content: Any, found: dict[int, int], seen: set[int] | None = None) -> dict[int, int]:
+    """The size of every storage of plain tensors in nested containers, each container looked into once."""
+    seen = set() if seen is None else seen
+    if isinstance(content, torch.Tensor):
+        if content.layout == torch.strided and content.device.type == "cpu" and content.untyped_storage().nbytes():
+            found[content.untyped_storage().data_ptr()] = content.untyped_storage().nbytes()
+    elif isinstance(content, dict | list | tuple) and id(content) not in seen and len(seen) < LARGEST_PROGRAM:
+        seen.add(id(content))
+        for value in content.values() if isinstance(content, dict) else content:
+            _storages(value, found, seen)
+    return found
 
 
 def _check_program(path: Path, program: bytes) -> None:

@@ -125,6 +125,8 @@ def unify(tensors: Mapping[str, tuple[str, Shape]], known: Mapping[str, int]) ->
         axes = split_axes(pattern)
         if len(axes) != len(shape):
             raise InputError(f"{name} has shape {list(shape)}, expected [{', '.join(pattern.split())}]")
+        if 0 in shape:
+            raise InputError(f"{name} has shape {list(shape)}: it is empty")
         for group, size in zip(axes, shape, strict=True):
             if len(group) > 1:
                 products.append((name, group, size))
