@@ -21,7 +21,7 @@ from interp.layouts.matching import written
 from interp.layouts.tables import LAYOUTS
 from interp.store import open_run
 from interp.task import Task
-from interp.testing import circuit_checkpoint, circuit_neurons
+from interp.testing import circuit_checkpoint, circuit_neurons, circuit_weights
 from interp.weights import Weights, initial_weights
 
 P = 7
@@ -120,19 +120,10 @@ def test_the_class_of_the_equals_sign_is_cut(transformer: Checkpoint):
 
 
 def zhong(rate: float) -> tuple[dict[str, torch.Tensor], ModelConfig, Weights]:
-    """A network without `=` that adds at this attention rate: the uniform part alone brings a and b to the last position."""
-    model = ModelConfig(d_model=12, n_heads=1, d_head=6, d_mlp=48, prompt="ab", causal=False, attention_rate=rate)
-    weights = {name: torch.zeros_like(weight) for name, weight in initial_weights(model, P).items()}
-    turns = 2 * torch.pi * torch.arange(P)[:, None] * torch.tensor([1, 2, 3]) / P
-    waves = torch.stack([turns.cos(), turns.sin()], 2).flatten(1)  # [p, 6]
-    weights["embed.W_E"][:, :6] = waves
-    weights["blocks.0.attn.W_V"][0, :6] = torch.eye(6)
-    weights["blocks.0.attn.W_O"][0, :, 6:] = torch.eye(6) / (rate / 2 + 1 - rate)
-    angle = torch.arange(16) * 2 * torch.pi / 16
-    for k in range(3):
-        weights["blocks.0.mlp.W_in"][6 + 2 * k : 8 + 2 * k, 16 * k : 16 * k + 16] = torch.stack([angle.cos(), angle.sin()])
-        weights["blocks.0.mlp.W_out"][16 * k : 16 * k + 16, 2 * k : 2 * k + 2] = torch.stack([(2 * angle).cos(), (2 * angle).sin()], 1)
-    weights["unembed.W_U"][:6] = 10 * waves.T
+    """A network without `=` that adds at this attention rate."""
+    model = ModelConfig(d_model=12, n_heads=1, d_head=6, d_mlp=27, prompt="ab", causal=False, attention_rate=rate)
+    planted = circuit_weights(Task(P), model, circuit_neurons([1, 2, 3]), strength=0.5)
+    weights = {name: weight.float() for name, weight in planted.items()}
     return written(LAYOUTS["nanda"], weights, {"n_layers": 1, "n_heads": 1, "d_head": 6}), model, weights
 
 
