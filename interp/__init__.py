@@ -24,6 +24,7 @@ __all__ = [
     "Task",
     "TrainingConfig",
     "analyze",
+    "import_run",
     "open_run",
     "preset",
     "reference_path",
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from interp.checkpoint import Checkpoint
     from interp.errors import InputError
     from interp.experiment import Experiment, ModelConfig, TrainingConfig, preset
+    from interp.importing import import_run
     from interp.store import Run, open_run
     from interp.task import Task
     from interp.training import Snapshot, train
@@ -53,6 +55,7 @@ else:  # a type checker that saw `__getattr__` would believe in every name
         "Task": "task",
         "TrainingConfig": "experiment",
         "analyze": "analysis",
+        "import_run": "importing",
         "open_run": "store",
         "preset": "experiment",
         "train": "training",

@@ -34,6 +34,7 @@ ORDER = (
     "verification",
     "listing",
     "layouts",
+    "importing",
     "results",
     "discovery",
     "measuring",
