@@ -24,6 +24,7 @@ __all__ = [
     "Task",
     "TrainingConfig",
     "analyze",
+    "compare",
     "open_run",
     "preset",
     "reference_path",
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from interp.analysis import analyze
     from interp.checkpoint import Checkpoint
+    from interp.comparison import compare
     from interp.errors import InputError
     from interp.experiment import Experiment, ModelConfig, TrainingConfig, preset
     from interp.store import Run, open_run
@@ -53,6 +55,7 @@ else:  # a type checker that saw `__getattr__` would believe in every name
         "Task": "task",
         "TrainingConfig": "experiment",
         "analyze": "analysis",
+        "compare": "comparison",
         "open_run": "store",
         "preset": "experiment",
         "train": "training",
