@@ -24,6 +24,7 @@ __all__ = [
     "Task",
     "TrainingConfig",
     "analyze",
+    "compare",
     "import_run",
     "open_run",
     "preset",
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from interp.analysis import analyze
     from interp.checkpoint import Checkpoint
+    from interp.comparison import compare
     from interp.errors import InputError
     from interp.experiment import Experiment, ModelConfig, TrainingConfig, preset
     from interp.importing import import_run
@@ -56,6 +58,7 @@ else:  # a type checker that saw `__getattr__` would believe in every name
         "TrainingConfig": "experiment",
         "analyze": "analysis",
         "import_run": "importing",
+        "compare": "comparison",
         "open_run": "store",
         "preset": "experiment",
         "train": "training",

@@ -90,6 +90,31 @@ def measure_checkpoint(checkpoint: Checkpoint, name: str, **parameters: Any) -> 
     return result.assign_attrs(_provenance(analysis, resolved, "in memory"))
 
 
+def results_at(run: Run, checkpoint: Checkpoint, names: Iterable[str]) -> dict[str, xr.Dataset]:
+    """The results of analyses at one checkpoint of a run, with a dimension `step` of length 1: the rows that `analyze` kept, where they
+    are fresh, and otherwise measured now. The rest of the run is not walked, and nothing is written.
+
+    Raises InputError for an analysis of a whole run, and for one that cannot be asked about this model.
+    """
+    results = {}
+    digest = run.digests.get(checkpoint.step) or weights_digest(checkpoint.weights)
+    for name in names:
+        analysis = find(name)
+        parameters = _resolved(run, analysis, {})
+        table = None if analysis.of_run else _Table(run, analysis, parameters)
+        if table is not None and table.stored is not None and table.known.get(checkpoint.step) == digest:
+            results[name] = table.stored.sel(step=[checkpoint.step])
+        else:
+            results[name] = measure_checkpoint(checkpoint, name, **parameters)
+    return results
+
+
+def stored_result(run: Run, name: str) -> xr.Dataset | None:
+    """The result of an analysis of a whole run, if it was computed before and is fresh."""
+    analysis = find(name)
+    return load_result(result_path(run, name), _identity(run, analysis, _resolved(run, analysis, {}), _digests(run)))
+
+
 def _save_all(tables: Sequence["_Table"], missing: Mapping[str, set[int]]) -> None:
     for table in tables:
         if missing[table.analysis.name]:
@@ -175,8 +200,13 @@ class _Table:
         return self.stored
 
 
+def _identity(run: Run, analysis: Analysis, parameters: Mapping[str, Any], digests: Mapping[int, str]) -> str:
+    """What the result of an analysis of a whole run was computed from."""
+    return hash_of([analysis.name, analysis.version, dict(parameters), run.hash, list(digests.items()), run.rows])
+
+
 def _computed(run: Run, analysis: Analysis, parameters: dict[str, Any], digests: Mapping[int, str]) -> xr.Dataset:
-    identity = hash_of([analysis.name, analysis.version, parameters, run.hash, list(digests.items()), run.rows])
+    identity = _identity(run, analysis, parameters, digests)
     path = result_path(run, analysis.name)
     stored = load_result(path, identity)
     if stored is None:

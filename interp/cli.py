@@ -13,6 +13,7 @@ COMMANDS = {
     "verify": "recompute digests, shapes and stored losses of a run",
     "analyze": "run analyses over all checkpoints; print, JSON or CSV",
     "explain": "what happened in a run, and by which circuit, with the evidence for and against",
+    "compare": "checkpoints side by side, of one run or of several: what was set differently, and what came of it",
     "plot": "the figure of one analysis, as html, png, svg, pdf or json",
     "report": "one self-contained HTML page about a run",
     "thin": "remove checkpoints to save disk space",

@@ -57,7 +57,7 @@ class ModelConfig:
         check_integer("model.seed", self.seed, 0, 2**32 - 1)
         if self.d_head is not None:
             check_integer("model.d-head", self.d_head, 1, 1_000_000)
-        for name in _OF_OTHERS[self.family]:
+        for name in FIELDS_OF_OTHERS[self.family]:
             if (value := getattr(self, name)) != (default := type(self).__dataclass_fields__[name].default):
                 raise InputError(f"model.family {self.family!r} has no model.{flag(name)}; leave it at {default!r} (it is {value!r})")
         if self.family == "mlp" and self.embedding == "none" and self.d_model != ModelConfig.d_model:
@@ -77,7 +77,7 @@ class ModelConfig:
 
 
 # The fields that say nothing about a family, and are refused there.
-_OF_OTHERS = {
+FIELDS_OF_OTHERS = {
     "transformer": ("inputs", "embedding"),
     "mlp": ("n_layers", "n_heads", "d_head", "prompt", "causal", "attention_rate"),
 }

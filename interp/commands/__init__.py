@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from interp.commands.analyzing import Analyses, Analyze, Explain, Plot, Report
+from interp.commands.comparing import Compare
 from interp.commands.importing import Import
 from interp.commands.runs import Info, List, Thin, Verify
 from interp.commands.training import Presets, Resume, Train
@@ -19,6 +20,7 @@ _COMMANDS: dict[str, type] = {
         Verify,
         Analyze,
         Explain,
+        Compare,
         Plot,
         Report,
         Thin,
