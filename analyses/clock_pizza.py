@@ -42,7 +42,7 @@ from interp.model import embed, transform
 
 REFERENCE = "Zhong et al. 2023, arXiv:2306.17844, §3 and §4"
 FORMULAS = ("clock", "pizza")
-AT_ONCE = 512  # so many pairs at once stay in the processor's cache
+AT_ONCE = 1000  # so many pairs at once stay in the processor's cache
 Gradients = Callable[[Int[Tensor, " rows"], Int[Tensor, "rows p"]], Float[Tensor, "features 2 rows p"]]
 LEAST_EXPLAINED, SYMMETRIC, IRRELEVANT = 0.5, 0.98, 0.6
 

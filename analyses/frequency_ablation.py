@@ -29,7 +29,7 @@ from interp import fourier
 from interp.checkpoint import Checkpoint
 from interp.figures import PALETTE, new_panels, percent_axis, power_of_ten_axis, threshold_line
 from interp.key_frequencies import in_phase
-from interp.loss import judge_
+from interp.loss import PAIRS_AT_ONCE, judge_
 from interp.model import logits_with_vectors, residual_post, token_vectors
 from interp.task import Task
 
@@ -38,7 +38,6 @@ SPLITS = ("all", "train", "test")
 TARGETS = ("embedding", "neurons", "logits")
 MODES = ("remove_key", "keep_key")
 NETWORKS = ("original", "polynomial")
-AT_ONCE = 1024  # so many pairs at once stay in the processor's cache
 
 
 def measure(
@@ -212,23 +211,25 @@ def _cut_neurons(
     checkpoint: Checkpoint, logits: Float[Tensor, "pairs c"], key: list[int], periodic: Bool[Tensor, " d_mlp"]
 ) -> dict[tuple[str, int | str], _Cut]:
     """The key frequencies' blocks, and the polynomials in place of the periodic neurons: to the logits, all of it is linear."""
-    neurons, frequencies = checkpoint.centred_neurons.to(logits.dtype), checkpoint.neuron_frequencies
-    to_logits = checkpoint.W_L.to(logits.dtype)
+    neurons, frequencies = checkpoint.neurons_in_phase.to(logits.dtype), checkpoint.neuron_frequencies
+    n, mean, to_logits = len(neurons), checkpoint.neuron_mean.to(logits.dtype), checkpoint.W_L.to(logits.dtype)
     # The logits if every neuron kept to its mean.
-    at_mean = checkpoint.activations._replace(neurons=checkpoint.neuron_means[0].mean(0)[None, None])
+    at_mean = checkpoint.activations._replace(neurons=checkpoint.neuron_mean[None, None])
     constant = residual_post(checkpoint.weights, checkpoint.model, at_mean) @ checkpoint.W_U
     constant = in_phase(constant.expand_as(checkpoint.logits), checkpoint.task.coordinates).flatten(0, 1).to(logits.dtype)
 
     periods = frequencies[periodic].unique()
     chosen = sorted({*key, *periods.tolist()})
-    products, coefficients = _blocks(neurons, chosen)
+    products = torch.stack([fourier.block_waves(n, k, logits.dtype) for k in chosen]) if chosen else logits.new_zeros(0, 8, n * n)
+    coefficients = checkpoint.neuron_blocks[[k - 1 for k in chosen]].to(logits.dtype).flatten(1, 2)
     keys, own = ([chosen.index(k) for k in some] for some in (key, periods.tolist()))
     # The smaller group of neurons is added or taken away as it is.
     added = bool(periodic.sum() > periodic.numel() / 2)
     base, group = (constant, ~periodic) if added else (logits, periodic)
     if group.any():
-        group = torch.nonzero(group)[:, 0]
-        base = torch.addmm(base, neurons.flatten(0, 1).index_select(1, group), to_logits[group], alpha=1 if added else -1)
+        group, sign = torch.nonzero(group)[:, 0], 1 if added else -1
+        some = neurons.flatten(0, 1).index_select(1, group)
+        base = torch.addmm(base - sign * (mean[group] @ to_logits[group]), some, to_logits[group], alpha=sign)
     replaced = (periodic & (frequencies == periods[:, None]))[:, None]
     polynomial = _Cut(base, products[own].flatten(0, 1), (coefficients[own] * replaced @ to_logits).flatten(0, 1))
     cuts = _without_and_alone("neurons", logits, constant, key, (products[keys], coefficients[keys] @ to_logits))
@@ -252,16 +253,6 @@ def _without_and_alone(
     return {(target, what): cut for what, cut in (alone | together).items()}
 
 
-def _blocks(neurons: Float[Tensor, "n n d_mlp"], chosen: list[int]) -> tuple[Float[Tensor, "k 8 n*n"], Float[Tensor, "k 8 d_mlp"]]:
-    """Each frequency's 3×3 block without the constant: products of waves, and the neurons' coefficients of them."""
-    n, _, d_mlp = neurons.shape
-    waves = fourier.pairs(n, neurons.dtype)[[k - 1 for k in chosen]]
-    rows = torch.cat([fourier.basis(n, neurons.dtype)[:1].expand(len(chosen), 1, n), waves], dim=1)
-    along_a = (rows.flatten(0, 1) @ neurons.flatten(1)).view(len(chosen), 3, n, d_mlp)
-    products = (rows[:, :, None, :, None] * rows[:, None, :, None]).flatten(3).flatten(1, 2)
-    return products[:, 1:], (rows[:, None] @ along_a).flatten(1, 2)[:, 1:]
-
-
 # ---- judging logits --------------------------------------------------------------------------------------------------------
 
 
@@ -278,8 +269,8 @@ def _judge(cuts: list[_Cut], labels: Int[Tensor, " pairs"]) -> tuple[Float[Tenso
     losses = torch.empty(len(cuts), len(labels), dtype=torch.float64)
     correct = torch.empty(len(cuts), len(labels), dtype=torch.bool)
     for base in {cut.base for cut in cuts}:
-        for start in range(0, len(labels), AT_ONCE):
-            some = slice(start, start + AT_ONCE)
+        for start in range(0, len(labels), PAIRS_AT_ONCE):
+            some = slice(start, start + PAIRS_AT_ONCE)
             before = base[some].T.contiguous()
             remaining = torch.empty_like(before)
             for index, cut in enumerate(cuts):
@@ -292,7 +283,8 @@ def _judge(cuts: list[_Cut], labels: Int[Tensor, " pairs"]) -> tuple[Float[Tenso
 def _mean(values: Shaped[Tensor, "*cuts pairs"], masks: Bool[Tensor, "splits pairs"]) -> Float[np.ndarray, "*cuts splits"]:
     """The mean over each split; NaN for one without pairs."""
     # Not a product with the masks: NaN in one pair, which may have no answer, would reach the splits it is not in.
-    return (values.double().unsqueeze(-2).where(masks, 0).sum(-1) / masks.sum(1)).numpy()
+    of_splits = (values.index_select(-1, torch.nonzero(mask)[:, 0]) for mask in masks)
+    return torch.stack([some.mean(-1, dtype=torch.float64) for some in of_splits], dim=-1).numpy()
 
 
 def _known(value: xr.DataArray) -> float | None:

@@ -47,9 +47,9 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None,
     norm = directions.norm(dim=-1)
     chosen = torch.from_numpy(np.flatnonzero(is_key))
     # The neurons are projected in their own type: the large product of this measure.
-    along = directions[chosen].flatten(0, 1).to(checkpoint.neurons.dtype) @ checkpoint.neurons.flatten(0, 1).T  # [2 per frequency, pairs]
+    along = checkpoint.neurons.flatten(0, 1) @ directions[chosen].flatten(0, 1).to(checkpoint.neurons.dtype).T  # [pairs, 2 per frequency]
     explained = torch.full((len(frequencies), 2), torch.nan, dtype=torch.float64)
-    explained[chosen] = _explained(in_phase(along.T.unflatten(0, checkpoint.neurons.shape[:2]), phase).movedim(-1, 0), chosen)
+    explained[chosen] = _explained(in_phase(along.unflatten(0, checkpoint.neurons.shape[:2]), phase).movedim(-1, 0), chosen)
     key_part = norm[torch.from_numpy(is_key)].square().sum()
     one = {"units": "1"}
     return xr.Dataset(

@@ -25,6 +25,7 @@ __all__ = [
     "TrainingConfig",
     "analyze",
     "compare",
+    "import_run",
     "open_run",
     "preset",
     "reference_path",
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from interp.comparison import compare
     from interp.errors import InputError
     from interp.experiment import Experiment, ModelConfig, TrainingConfig, preset
+    from interp.importing import import_run
     from interp.store import Run, open_run
     from interp.task import Task
     from interp.training import Snapshot, train
@@ -56,6 +58,7 @@ else:  # a type checker that saw `__getattr__` would believe in every name
         "TrainingConfig": "experiment",
         "analyze": "analysis",
         "compare": "comparison",
+        "import_run": "importing",
         "open_run": "store",
         "preset": "experiment",
         "train": "training",

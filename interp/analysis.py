@@ -16,6 +16,7 @@ from interp.checkpoint import Checkpoint
 from interp.discovery import Analysis, discover, find
 from interp.errors import InputError, unknown_name
 from interp.experiment import hash_of
+from interp.measuring import Order, measured, processes_for
 from interp.memory import give_back_freed_memory, keep_freed_memory
 from interp.results import load_result, result_path, save_result
 from interp.store import Run, weights_digest
@@ -31,11 +32,13 @@ def analyze(
     *,
     parameters: Mapping[str, Mapping[str, Any]] | None = None,
     progress: Progress = lambda steps: steps,
+    parallel: bool = False,
 ) -> dict[str, xr.Dataset]:
     """The results of the named analyses (default: all that can be asked about its model) over a run, from disk where they are fresh.
 
     `parameters` maps the name of an analysis to keyword parameters other than its defaults. The checkpoints are walked once, each
-    with one shared forward pass, and let go; memory stays flat. Interrupted, what was computed is kept.
+    with one shared forward pass, and let go; memory stays flat. Interrupted, what was computed is kept. With `parallel`, other
+    processes share long work (`interp.measuring`); a script that asks for it needs the guard `if __name__ == "__main__":`.
     """
     every = [analysis for analysis in discover().values() if run.model.family in analysis.families]
     asked = [name if isinstance(name, Analysis) else find(name) for name in names] if names is not None else every
@@ -53,16 +56,19 @@ def analyze(
     tables = [_Table(run, analysis, resolved[analysis.name]) for analysis in chosen if not analysis.of_run]
     missing = {table.analysis.name: table.missing(digests) for table in tables}
     steps = sorted(set().union(*missing.values())) if missing else []
+    orders = [Order(table.analysis, table.parameters, frozenset(missing[table.analysis.name])) for table in tables]
+    rows = measured(run, orders, steps, processes_for(run, steps) if parallel else 1)
     try:
-        for step in progress(steps) if steps else ():
-            checkpoint = run[step]
+        for _ in progress(steps) if steps else ():
+            step, found = next(rows)
             for table in tables:
-                if step in missing[table.analysis.name]:
-                    table.add(checkpoint, digests[step])
+                if table.analysis.name in found:
+                    table.add(step, found[table.analysis.name], digests[step])
     except KeyboardInterrupt:
         _save_all(tables, missing)
         raise
-    checkpoint = None
+    finally:
+        rows.close()
     give_back_freed_memory()  # what the walk needed: writing doubles the largest result for a moment
     # After any other error, a damaged checkpoint say, nothing is written.
     _save_all(tables, missing)
@@ -147,9 +153,8 @@ class _Table:
                     self.stored = self._dataset(fresh)
         return missing
 
-    def add(self, checkpoint: Checkpoint, digest: str) -> None:
-        """Measure one checkpoint and keep it as a row, with the digest of its weights."""
-        step, row = checkpoint.step, self.analysis.function(checkpoint, **self.parameters)
+    def add(self, step: int, row: xr.Dataset, digest: str) -> None:
+        """Keep what was measured at one step, with the digest of its weights."""
         if self.template is None:
             self._allocate(row)
         for name, array in self.arrays.items():

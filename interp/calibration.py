@@ -21,13 +21,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp import fourier, key_frequencies
+from interp import fourier
 from interp.checkpoint import Checkpoint
 from interp.experiment import ModelConfig
 from interp.task import Operation, Task
 from interp.weights import initial_weights
 
-_NEURONS_AT_ONCE = 64
+_NEURONS_AT_ONCE, _RENAMINGS_AT_ONCE = 64, 4
 
 
 def null_fractions_explained(checkpoint: Checkpoint, *, rate: float = 0.01, shuffles: int = 4, seed: int = 0) -> Float[Tensor, " draws"]:
@@ -38,12 +38,19 @@ def null_fractions_explained(checkpoint: Checkpoint, *, rate: float = 0.01, shuf
         return torch.empty(0)
     generator = torch.Generator().manual_seed(seed)
     at_once = min(len(alive), _NEURONS_AT_ONCE)
-    drawn, centred = [], checkpoint.centred_neurons
-    for _ in range(max(shuffles, math.ceil(2 / rate / at_once))):
-        chosen = alive[torch.randperm(len(alive), generator=generator)[:at_once]]
-        sample = centred.flatten(0, 1).index_select(1, chosen).unflatten(0, (n, n))
-        power = fourier.block_power(sample, _renaming(n, generator).argsort())
-        drawn.append((power / (n * n * checkpoint.neuron_variance[chosen])).amax(0))
+    draws = [
+        (alive[torch.randperm(len(alive), generator=generator)[:at_once]], _renaming(n, generator).argsort())
+        for _ in range(max(shuffles, math.ceil(2 / rate / at_once)))
+    ]
+    drawn, neurons = [], checkpoint.neurons_in_phase.flatten(0, 1)
+    for start in range(0, len(draws), _RENAMINGS_AT_ONCE):
+        some = draws[start : start + _RENAMINGS_AT_ONCE]
+        # Single neurons lie far apart in memory: to take a few costs as much as to take many.
+        samples = neurons.index_select(1, torch.cat([chosen for chosen, _ in some])).unflatten(0, (n, n)).split(at_once, dim=2)
+        for sample, (chosen, names) in zip(samples, some, strict=True):
+            sums = fourier.marginals(sample, checkpoint.neuron_mean[chosen], names).sums
+            power = fourier.block_coefficients(sums).square().sum((1, 2))
+            drawn.append((power / (n * n * checkpoint.neuron_variance[chosen])).amax(0))
     return torch.cat(drawn)
 
 
@@ -68,15 +75,11 @@ def null_logit_shares(checkpoint: Checkpoint, *, draws: int = 128, seed: int = 0
 
     P_k needs Σ_ab e^{iw_k(π(a)+π(b))} L_c[a, b] alone, so that the waves are renamed and not the logits.
     """
-    phase = checkpoint.task.coordinates
-    n = phase.order
-    logits = key_frequencies.logits_in_phase(checkpoint.logits, phase)
-    centred = logits - logits.mean(-1, keepdim=True)
-    total = centred.square().sum(dtype=torch.float64)
-    floor = (torch.finfo(logits.dtype).eps * logits.abs().max().double()).square() * logits.numel()
-    if n < 4 or not total > floor:
+    n = checkpoint.task.coordinates.order
+    centred, total = checkpoint.centred_logits
+    if n < 4 or not total > 0:
         return torch.empty(0)
-    along = _renamed_waves(n, draws, seed, logits.dtype) @ centred.flatten(0, 1)  # [(cos, sin) of each draw, class]
+    along = _renamed_waves(n, draws, seed, centred.dtype) @ centred.flatten(0, 1)  # [(cos, sin) of each draw, class]
     return along.square().double().sum(1).view(2, draws).sum(0) / total
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from interp import fourier, key_frequencies
 from interp.errors import check_integer
 from interp.experiment import ModelConfig
-from interp.loss import cross_entropy, is_correct
+from interp.loss import PAIRS_AT_ONCE, judge_
 from interp.model import Activations, forward_all, output_map, output_matrix, residual_post
 from interp.task import Task
 from interp.weights import Weights, check_weights
@@ -89,16 +89,21 @@ class Checkpoint:
         return output_map({name: weight.double() for name, weight in self.weights.items()}, self.model)
 
     @cached_property
+    def _judged(self) -> tuple[Float[Tensor, " pairs"], Bool[Tensor, " pairs"]]:
+        labels = torch.from_numpy(self.task.labels).clamp(min=0)
+        some = zip(self.logits.reshape(-1, self.task.p).split(PAIRS_AT_ONCE), labels.split(PAIRS_AT_ONCE), strict=True)
+        losses, correct = zip(*(judge_(logits.T.to(torch.float64, copy=True), right) for logits, right in some), strict=True)
+        return torch.cat(losses), torch.cat(correct)
+
+    @cached_property
     def losses(self) -> Float[np.ndarray, " pairs"]:
         """The cross-entropy of every pair in nats, float64; NaN where the operation is not defined."""
-        losses = cross_entropy(self.logits.reshape(-1, self.task.p).T, torch.from_numpy(self.task.labels).clamp(min=0))
-        return np.where(self.task.defined, losses.numpy(), np.nan)
+        return np.where(self.task.defined, self._judged[0].numpy(), np.nan)
 
     @cached_property
     def correct(self) -> Bool[np.ndarray, " pairs"]:
         """Whether the logit of the (trained) label is larger than every other, for every pair."""
-        labels = torch.from_numpy(self.task.labels).clamp(min=0)
-        return is_correct(self.logits.reshape(-1, self.task.p).T, labels).numpy() & self.task.defined
+        return self._judged[1].numpy() & self.task.defined
 
     def loss(self, split: str) -> float:
         """The mean cross-entropy over the pairs of "train", "test", "unmirrored" or "all"; NaN where there are none."""
@@ -111,19 +116,43 @@ class Checkpoint:
         return float(self.correct[mask].mean()) if mask.any() else math.nan
 
     @cached_property
+    def neurons_in_phase(self) -> Float[Tensor, "n n d_mlp"]:
+        """The neurons, over the pairs in phase coordinates."""
+        return key_frequencies.in_phase(self.neurons, self.task.coordinates)
+
+    @cached_property
+    def neuron_means(self) -> tuple[Float[Tensor, "n d_mlp"], Float[Tensor, "n d_mlp"]]:
+        """The mean of every neuron over the second input, and over the first, in phase coordinates."""
+        neurons = self.neurons_in_phase
+        weight = neurons.new_full((len(neurons),), 1 / len(neurons))
+        return weight @ neurons, (weight @ neurons.flatten(1)).view(neurons.shape[1:])
+
+    @cached_property
+    def neuron_mean(self) -> Float[Tensor, " d_mlp"]:
+        """The mean of every neuron over all pairs in phase coordinates."""
+        return self.neuron_means[0].mean(0)
+
+    @cached_property
+    def _neuron_marginals(self) -> fourier.Marginals:
+        return fourier.marginals(self.neurons_in_phase, self.neuron_mean)
+
+    @cached_property
     def neuron_variance(self) -> Float[Tensor, " d_mlp"]:
         """The variance of every neuron over all pairs in phase coordinates; 0 where it is no more than the rounding of its mean."""
-        squares = self.centred_neurons.square().flatten(0, 1)
-        variance = squares.new_full((len(squares),), 1 / len(squares)) @ squares
-        rounding = (8 * torch.finfo(variance.dtype).eps * self.neuron_means[0].mean(0)).square()
+        variance = self._neuron_marginals.square / self.task.coordinates.order**2
+        rounding = (8 * torch.finfo(variance.dtype).eps * self.neuron_mean).square()
         return torch.where(variance <= rounding, 0, variance)
+
+    @cached_property
+    def neuron_blocks(self) -> Float[Tensor, "K 4 2 d_mlp"]:
+        """The coefficients of every neuron in each frequency's 3×3 block (`fourier.block_coefficients`)."""
+        return fourier.block_coefficients(self._neuron_marginals.sums)
 
     @cached_property
     def neuron_shares(self) -> Float[Tensor, "K d_mlp"]:
         """The share of every neuron's variance that each frequency's 3×3 block carries (`fourier.block_power`); NaN for a dead neuron,
         one whose variance is below 1e-8 of the average neuron's."""
-        n = self.centred_neurons.shape[0]
-        shares = fourier.block_power(self.centred_neurons) / (n * n * self.neuron_variance)
+        shares = self.neuron_blocks.square().sum((1, 2)) / (self.task.coordinates.order**2 * self.neuron_variance)
         dead = self.neuron_variance <= 1e-8 * self.neuron_variance.mean()
         return shares.masked_fill(dead, torch.nan)
 
@@ -134,30 +163,18 @@ class Checkpoint:
         return torch.where(self.neuron_shares[0].isnan(), 0, dominant)
 
     @cached_property
-    def neurons_in_phase(self) -> Float[Tensor, "n n d_mlp"]:
-        """The neurons, over the pairs in phase coordinates."""
-        return key_frequencies.in_phase(self.neurons, self.task.coordinates)
-
-    @cached_property
-    def neuron_means(self) -> tuple[Float[Tensor, "n d_mlp"], Float[Tensor, "n d_mlp"]]:
-        """The mean of every neuron over the second input, and over the first, in phase coordinates."""
-        neurons = self.neurons_in_phase
-        weight = neurons.new_full((len(neurons),), 1 / len(neurons))
-        return neurons.mean(1), (weight @ neurons.flatten(1)).view(neurons.shape[1:])
-
-    @cached_property
-    def centred_neurons(self) -> Float[Tensor, "n n d_mlp"]:
-        """The neurons without their means over all pairs, in phase coordinates."""
-        return self.neurons_in_phase - self.neuron_means[0].mean(0)
-
-    @cached_property
     def output_norms(self) -> Float[Tensor, " K"]:
         """‖F_k W_L‖ for every frequency (`interp.key_frequencies`)."""
         return key_frequencies.output_norms(self.W_L, self.task.coordinates)
 
     @cached_property
+    def centred_logits(self) -> key_frequencies.CentredLogits:
+        """The logits without their mean over the classes, in phase coordinates."""
+        return key_frequencies.centre(key_frequencies.logits_in_phase(self.logits, self.task.coordinates))
+
+    @cached_property
     def _logit_measures(self) -> tuple[Float[Tensor, " K"], Float[Tensor, " K"]]:
-        return key_frequencies.logit_measures(key_frequencies.logits_in_phase(self.logits, self.task.coordinates))
+        return key_frequencies.logit_measures(self.centred_logits)
 
     @property
     def logit_shares(self) -> Float[Tensor, " K"]:

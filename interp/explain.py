@@ -11,11 +11,25 @@ import xarray as xr
 from interp.analysis import analyze
 from interp.discovery import find
 from interp.errors import InputError
+from interp.sentences import (
+    Summaries,
+    against,
+    as_number,
+    as_step,
+    the_circuit,
+    the_competition,
+    the_norms,
+    the_phases,
+    unsaid,
+    what_happened,
+)
 from interp.store import Run
 
 # What an explanation is made of.
 EVIDENCE = (
     "calibration",
+    "circuit_efficiency",
+    "circuit_split",
     "clock_pizza",
     "embedding_spectrum",
     "frequency_ablation",
@@ -36,8 +50,6 @@ VERDICTS = {
     "collapse": "It generalized and lost it again",
     "unknown": "What happened cannot be told",
 }
-
-Summaries = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -70,11 +82,13 @@ class Explanation:
         return "\n".join([self.headline, *table, "", *text, "", "What speaks against it:", *doubts, "", "What this cannot say:", *unsaid])
 
 
-def explain(run: Run, step: int | None = None, *, progress: Callable[[Sequence[int]], Iterable[int]] = lambda steps: steps) -> Explanation:
+def explain(
+    run: Run, step: int | None = None, *, progress: Callable[[Sequence[int]], Iterable[int]] = lambda steps: steps, parallel: bool = False
+) -> Explanation:
     """The explanation of a run at one checkpoint (default: the last). Raises InputError, naming the nearest, for a step not saved."""
     if step is not None and step not in run.steps:
         run[step]  # raises, naming the nearest
-    return explanation_of(analyze(run, EVIDENCE, progress=progress), step)
+    return explanation_of(analyze(run, EVIDENCE, progress=progress, parallel=parallel), step)
 
 
 def explanation_of(results: Mapping[str, xr.Dataset], step: int | None = None) -> Explanation:
@@ -92,9 +106,15 @@ def explanation_of(results: Mapping[str, xr.Dataset], step: int | None = None) -
         numbers,
         VERDICTS[kind],
         _facts(numbers, summaries),
-        (_what_happened(kind, summaries), _circuit(numbers["checkpoint"], summaries), *_phases(numbers["run"]), _norms(summaries)),
-        tuple(_against(state, numbers["checkpoint"], summaries)),
-        tuple(_unsaid(numbers, summaries)),
+        (
+            what_happened(kind, summaries),
+            the_circuit(numbers["checkpoint"], summaries),
+            *the_phases(numbers["run"]),
+            the_norms(summaries),
+            the_competition(summaries),
+        ),
+        tuple(against(state, numbers["checkpoint"], summaries)),
+        tuple(unsaid(numbers, summaries)),
     )
 
 
@@ -149,142 +169,14 @@ def _facts(numbers: Mapping[str, Any], summaries: Summaries) -> tuple[Fact, ...]
     key = [str(entry["frequency"]) for entry in checkpoint["key_frequencies"]]
     span = {norms["first_l2"]: None, norms["highest_l2"]: None, norms["last_l2"]: None}
     return (
-        Fact("memorized at step", _step(run["memorized_at"]), "transitions"),
-        Fact("generalized at step", _step(run["generalized_at_sustained"]), "transitions"),
+        Fact("memorized at step", as_step(run["memorized_at"]), "transitions"),
+        Fact("generalized at step", as_step(run["generalized_at_sustained"]), "transitions"),
         Fact("key frequencies", ", ".join(key) or "none", "embedding_spectrum"),
         Fact("periodic neurons", f"{checkpoint['periodic_neurons']} of {checkpoint['neurons']}", "neuron_periodicity"),
-        Fact("loss on test pairs", _number(checkpoint["loss"]["test"]), "progress_measures"),
+        Fact("loss on test pairs", as_number(checkpoint["loss"]["test"]), "progress_measures"),
         Fact("weight norm", " → ".join(f"{value:.1f}" for value in span), "weight_norms"),
     )
 
 
-def _what_happened(kind: str, summaries: Summaries) -> str:
-    curves, transitions = summaries["learning_curves"], summaries["transitions"]
-    memorized, generalized = transitions["memorized_at"], transitions["generalized_at_sustained"]
-    resolution = _known_to(transitions["generalized_sustained_interval"])
-    last = f"At step {curves['last_step']:,} its accuracy is {_percent(curves['final_train_accuracy'])} on the training pairs and "
-    last += f"{_percent(curves['final_test_accuracy'])} on the test pairs."
-    if kind == "grokking":
-        text = (
-            f"The network knew 99 % of its training pairs at step {_step(memorized)}, and 99 % of the test pairs for good only from step "
-        )
-        text += f"{_step(generalized)} on{resolution}"
-        text += f": {generalized / memorized:.1f} times as many steps." if memorized else "."
-    elif kind == "comprehension":
-        before = f"at step {_step(memorized)}" if memorized is not None else "at no logged step"
-        text = f"It reached 99 % on the training pairs {before}, and on the test pairs for good at step {_step(generalized)}{resolution}: "
-        text += "too close together for grokking."
-    elif kind == "collapse":
-        text = f"Test accuracy first reached 99 % at step {_step(transitions['generalized_at'])}, and was lost again. {last}"
-    elif kind == "memorization":
-        text = f"It knew 99 % of its training pairs at step {_step(memorized)} and never 99 % of the test pairs. {last}"
-    elif kind == "confusion":
-        text = last
-    else:
-        return "The curves cannot decide when, or whether, it memorized and generalized."
-    if transitions["unmirrored_generalized_at"] is not None:
-        text += f" Test pairs whose mirror it was never shown reached 99 % at step {_step(transitions['unmirrored_generalized_at'])}."
-    return text
-
-
-def _circuit(checkpoint: Mapping[str, Any], summaries: Summaries) -> str:
-    """The circuit, as found at the checkpoint."""
-    here = f"At step {checkpoint['step']:,}" if checkpoint["step"] >= 0 else "In this checkpoint"
-    if not checkpoint["key_frequencies"]:
-        return f"{here} no frequency is key: no sparse generalizing circuit is found. The state is: {checkpoint['state']}."
-    key = checkpoint["key_frequencies"]
-    shares = ", ".join(f"{entry['frequency']} ({entry['share']:.0%})" for entry in key)
-    counts = summaries["neuron_periodicity"]["periodic_neurons_per_frequency"]
-    neurons = ", ".join(f"{counts.get(str(entry['frequency']), 0)} at {entry['frequency']}" for entry in key)
-    clock = summaries["clock_pizza"]
-    verb = "frequency carries" if len(key) == 1 else "frequencies carry"
-    text = (
-        f"{here} the state is {checkpoint['state']}. {len(key)} key {verb} the logits, k = {shares} by share of their power; "
-        f"{checkpoint['periodic_neurons']} of {checkpoint['neurons']} neurons follow one frequency each ({neurons}). "
-    )
-    restricted, excluded = checkpoint["restricted_loss"], checkpoint["excluded_loss"]
-    text += (
-        f"With these frequencies alone the loss over all pairs is {_number(restricted['all'])}; without them it is "
-        f"{_number(excluded['all'])} (as the network stands: {_number(checkpoint['loss']['all'])}). "
-    )
-    text += f"By distance irrelevance ({_number(clock['distance_irrelevance'])}) and gradient symmetricity "
-    text += f"({_number(clock['gradient_symmetricity'])}) it is {_article(clock['verdict'])}."
-    return text
-
-
-def _phases(run: Mapping[str, Any]) -> list[str]:
-    known = [phase for phase in run["phases"] if phase["end"] is not None]
-    if not known:
-        return ["The boundaries of memorization, circuit formation and cleanup cannot be placed: not enough data, or no generalization."]
-    parts = [f"{phase['name']} until about step {phase['end']:,} ({phase['interval'][0]:,} to {phase['interval'][1]:,})" for phase in known]
-    return [f"The bends of the curves place {'; '.join(parts)}. The intervals are the spread over signals, no confidence intervals."]
-
-
-def _norms(summaries: Summaries) -> str:
-    norms = summaries["weight_norms"]
-    share = norms["key_share_of_embedding"]
-    held = f" {share:.0%} of the embedding's squared norm lies in key frequencies." if share is not None else ""
-    if norms["first_step"] == norms["last_step"]:
-        return f"The norm of all weights is {norms['last_l2']:.1f}.{held}"
-    return (
-        f"The norm of all weights began at {norms['first_l2']:.1f}, was highest, {norms['highest_l2']:.1f}, at step "
-        f"{norms['highest_l2_at']:,} and is {norms['last_l2']:.1f} at step {norms['last_step']:,}.{held}"
-    )
-
-
-def _against(state: str, checkpoint: Mapping[str, Any], summaries: Summaries) -> Iterable[str]:
-    """What contradicts the story."""
-    spectrum, has_circuit = summaries["embedding_spectrum"], bool(checkpoint["key_frequencies"])
-    restricted, excluded, loss = (checkpoint[name]["all"] for name in ("restricted_loss", "excluded_loss", "loss"))
-    if state == "generalizing" and not has_circuit:
-        yield "It generalizes, yet no frequency is key: it uses many frequencies, or something else."
-    if state == "generalizing" and has_circuit and restricted > max(10 * loss, 0.01):
-        yield f"The key frequencies alone do worse (loss {_number(restricted)}) than the whole network ({_number(loss)}): more is at work."
-    n_key, n_frequencies = len(checkpoint["key_frequencies"]), spectrum["n_frequencies"]
-    if n_key > 4 and 2 * n_key > n_frequencies:
-        yield f"{n_key} of {n_frequencies} frequencies are key: no sparse circuit. Modulo a small p, a lookup table looks like this too."
-    if has_circuit and excluded is not None and excluded < 10 * loss:
-        yield f"Without the key frequencies the loss barely rises (to {_number(excluded)}): they may not be what it uses."
-    if spectrum["only_by_neurons"] and has_circuit:
-        named = ", ".join(map(str, spectrum["only_by_neurons"][:8])) + (" …" if len(spectrum["only_by_neurons"]) > 8 else "")
-        yield f"Some neurons' strongest frequency is one that the logits do not carry: {named}."
-    if spectrum["only_by_weights_and_logits"]:
-        named = ", ".join(map(str, spectrum["only_by_weights_and_logits"]))
-        yield f"No neuron's strongest frequency is {named}, though the logits carry it."
-    fixed = summaries["transitions"]["fixed_gap_verdict"]
-    if fixed not in (summaries["transitions"]["verdict"], "unknown"):
-        yield f"By the fixed gap of 1,000 steps (Liu et al.) the verdict would be {fixed}."
-
-
-def _unsaid(numbers: Mapping[str, Any], summaries: Summaries) -> Iterable[str]:
-    """What cannot be said."""
-    if numbers["checkpoint"]["accuracy"]["test"] is None:
-        yield "The split is unknown: nothing can be said of training and test pairs apart, nor of when it memorized or generalized."
-    if numbers["checkpoint"]["circuit"] == "neither":
-        yield "Neither the clock's nor the pizza's marks are clear enough for a name."
-    yield "Fourier measures find Fourier circuits: a rule computed in another way would show only as power outside the key frequencies."
-    yield "One run shows what happened in it, not how often it happens: repeat it over seeds."
-
-
 def _known(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-def _known_to(interval: int | None) -> str:
-    return f" (known to {interval} steps)" if interval else ""
-
-
-def _article(name: str) -> str:
-    return {"clock": "a clock", "pizza": "a pizza"}.get(name, "neither clearly a clock nor a pizza")
-
-
-def _step(step: int | None) -> str:
-    return f"{step:,}" if step is not None else "not seen"
-
-
-def _number(value: float | None) -> str:
-    return f"{value:.2g}" if value is not None else "unknown"
-
-
-def _percent(value: float | None) -> str:
-    return f"{value:.1%}" if value is not None else "unknown"

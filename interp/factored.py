@@ -101,7 +101,9 @@ def forward_all(weights: Weights, model: ModelConfig) -> Table:
     mixed = torch.addcmul(torch.addcmul(w0 * v0[..., :, None], w1, v1[..., None, :]), w2, v2[..., None])
     heads = mixed.view(n_heads * d_head, p * p).T
     W_O = W_O.reshape(n_heads * d_head, d_model)
-    neurons = activate(model.activation, torch.addmm(x2 @ W_in + b_in, heads, W_O @ W_in))
+    preactivation = torch.addmm(x2 @ W_in + b_in, heads, W_O @ W_in)
+    # The largest table there is: not made twice where nothing needs it before the nonlinearity.
+    neurons = preactivation.relu_() if model.activation == "relu" else activate(model.activation, preactivation)
     logits = torch.addmm((x2 + b_out) @ W_U, neurons, W_out @ W_U).addmm_(heads, W_O @ W_U)
     tables = logits, neurons, attention.permute(2, 3, 1, 0).contiguous().view(p * p, n_heads, 3), torch.addmm(x2, heads, W_O)
     return Table(*(table.view(p, p, *table.shape[1:]) for table in tables))

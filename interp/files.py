@@ -142,8 +142,24 @@ def tensor_bytes(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> by
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and the `interp` metadata of a safetensors file. Raises InputError, naming the file, for anything else."""
+    return _read_all(path, foreign=False)
+
+
+def read_foreign_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The same of a file that somebody else wrote, with all its metadata."""
+    return _read_all(path, foreign=True)
+
+
+def foreign_shapes(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, Any]]:
+    """The shapes of the tensors in a safetensors file that somebody else wrote, and its metadata; no tensor is read."""
     with open_binary(path) as file:
-        head = _read_head(path, file)
+        head = _read_head(path, file, foreign=True)
+    return {name: entry.shape for name, entry in head.tensors.items()}, head.metadata
+
+
+def _read_all(path: Path, *, foreign: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    with open_binary(path) as file:
+        head = _read_head(path, file, foreign=foreign)
         content = os.pread(file.fileno(), head.file_size, 0)
     try:
         return safetensors.torch.load(content), head.metadata
@@ -226,8 +242,8 @@ class _Head(NamedTuple):
     file_size: int
 
 
-def _read_head(path: Path, file: FileIO) -> _Head:
-    """The header, every number of which has been compared with the size of the file."""
+def _read_head(path: Path, file: FileIO, *, foreign: bool = False) -> _Head:
+    """The header, every number of which has been compared with the size of the file; a foreign one has its own metadata, or none."""
     size = os.fstat(file.fileno()).st_size
     start = os.pread(file.fileno(), 9, 0)
     # The first bytes are a length, and a length can look like a pickle: 128 is b"\x80". The brace after it decides.
@@ -249,7 +265,7 @@ def _read_head(path: Path, file: FileIO) -> _Head:
         end = entry.end
     if end != size:
         raise InputError(f"{path} is damaged: it should have {end} bytes, and has {size}")
-    return _Head(tensors, _metadata(path, header), size)
+    return _Head(tensors, (header.get("__metadata__") or {}) if foreign else _metadata(path, header), size)
 
 
 def _entry(path: Path, name: str, value: Any, data: int) -> _Entry:

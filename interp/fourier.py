@@ -10,10 +10,13 @@ Then F Fᵀ = 1 for every n ≥ 1 (Nanda et al. 2023, arXiv:2301.05217, §3, the
 
 import functools
 import math
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+_VALUES_AT_ONCE = 2**18
 
 
 @functools.cache
@@ -58,6 +61,54 @@ def power(values: Float[Tensor, "n ..."]) -> Float[Tensor, "K ..."]:
     return coefficients(values).square().sum(1)
 
 
+class Marginals(NamedTuple):
+    """Sums of a function X of (a, b) over all pairs that agree in a, in b, in a + b or in a − b (mod n), and what is left of them."""
+
+    sums: Float[Tensor, "4 n features"]
+    square: Float[Tensor, " features"]  # Σ X²
+
+
+def marginals(
+    grid: Float[Tensor, "n n features"], center: Float[Tensor, " features"] | None = None, names: Int[Tensor, " n"] | None = None
+) -> Marginals:
+    """The marginals of X − `center`. With `names`, entry (a, b) is taken for that of the residues (names[a], names[b])."""
+    n, _, features = grid.shape
+    residue = torch.arange(n) if names is None else names
+    of_sum, of_difference = ((residue[:, None] + sign * residue) % n for sign in (1, -1))
+    ones, sums, square = grid.new_ones(n * n), grid.new_zeros(4, n, features), grid.new_zeros(features)
+    # A few rows at a time stay in the processor's cache for all that is done with them.
+    for rows in torch.arange(n).split(max(1, _VALUES_AT_ONCE // max(1, n * features))):
+        start, stop = int(rows[0]), int(rows[-1]) + 1
+        some = grid[start:stop] - center if center is not None else grid[start:stop]
+        flat = some.flatten(0, 1)
+        sums[0].index_copy_(0, residue[rows], ones[:n] @ some)
+        sums[1].index_add_(0, residue, (ones[: len(rows)] @ some.flatten(1)).view(n, features))
+        sums[2].index_add_(0, of_sum[start:stop].flatten(), flat)
+        sums[3].index_add_(0, of_difference[start:stop].flatten(), flat)
+        square += ones[: len(flat)] @ flat.square()
+    return Marginals(sums, square)
+
+
+def block_coefficients(sums: Float[Tensor, "4 n features"]) -> Float[Tensor, "K 4 2 features"]:
+    """Coefficients of a function of (a, b), given its marginals, on an orthonormal basis of each frequency's 3×3 block: cosine and sine
+    of w_k a, w_k b, w_k(a+b) and w_k(a−b). The products of the waves of a with those of b span the last two; for k = n/2 these are
+    the same function, which is counted once."""
+    n = sums.shape[1]
+    found = (pairs(n, sums.dtype).flatten(0, 1) @ sums / math.sqrt(n)).unflatten(1, (n // 2, 2)).transpose(0, 1)
+    if n % 2 == 0:
+        found[-1, 3] = 0
+    return found
+
+
+def block_waves(n: int, k: int, dtype: torch.dtype = torch.float64) -> Float[Tensor, "8 pairs"]:
+    """The functions of (a, b) to which the coefficients of frequency k belong."""
+    residue, constant = torch.arange(n), torch.zeros(n, dtype=torch.int64)
+    first, second = residue[:, None], residue
+    arguments = first + constant, constant[:, None] + second, (first + second) % n, (first - second) % n
+    waves = pairs(n, dtype)[k - 1]
+    return torch.cat([waves[:, argument.flatten()] for argument in arguments]) / math.sqrt(n)
+
+
 def block_power(grid: Float[Tensor, "n n features"], names: Int[Tensor, " n"] | None = None) -> Float[Tensor, "K features"]:
     """Power of a function of (a, b) in the 3×3 block of each frequency k: the products of {1, cos w_k a, sin w_k a} with
     {1, cos w_k b, sin w_k b}, without the constant 1·1.
@@ -65,20 +116,9 @@ def block_power(grid: Float[Tensor, "n n features"], names: Int[Tensor, " n"] | 
         block_k = Σ_{f,g ∈ {0, 2k−1, 2k}, (f,g) ≠ (0,0)} H[f,g]²,   H = F X Fᵀ
 
     (Nanda et al. 2023, §5.1 and the authors' code). Blocks of different k share no term, so Σ_k block_k ≤ Σ (X − mean)². With `names`,
-    entry (a, b) is taken for that of the residues (names[a], names[b]): the waves are renamed, and the grid need not be.
+    entry (a, b) is taken for that of the residues (names[a], names[b]).
     """
-    n, _, features = grid.shape
-    waves = basis(n, grid.dtype) if names is None else basis(n, grid.dtype)[:, names]
-    two = pairs(n, grid.dtype) if names is None else pairs(n, grid.dtype)[:, :, names]
-    along_a = (waves @ grid.reshape(n, n * features)).reshape(n, n, features)
-    only_b = (two @ along_a[0]).square().sum(1)
-    rows = along_a[1:]
-    if n % 2 == 0:
-        rows = torch.cat([rows, rows.new_zeros(1, n, features)])
-    rows = rows.reshape(n // 2, 2, n, features)
-    only_a = (rows.sum(2) / math.sqrt(n)).square().sum(1)
-    products = two[:, None] @ rows  # [K, (cos, sin of a), (cos, sin of b), features]
-    return only_a + only_b + products.square().sum((1, 2))
+    return block_coefficients(marginals(grid, names=names).sums).square().sum((1, 2))
 
 
 def diagonal_sums(grid: Float[Tensor, "n n ..."]) -> Float[Tensor, "n ..."]:

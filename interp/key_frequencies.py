@@ -15,6 +15,7 @@ All functions take weights and logits in phase coordinates (`task.coordinates`).
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -57,22 +58,33 @@ def output_norms(W_L: Float[Tensor, "d_mlp p"], phase: Phase) -> Float[Tensor, "
     return fourier.power(W_L.double()[:, torch.from_numpy(phase.classes)].T).sum(1).sqrt()
 
 
-def logit_measures(logits: Float[Tensor, "n n n"]) -> tuple[Float[Tensor, " K"], Float[Tensor, " K"]]:
-    """‖P_k L_c‖²/‖L_c‖² for k = 1 … K, of logits in phase coordinates, centred over classes; and the part of ‖P_k L_c‖² that lies in
-    cos w_k(a+b−c), negative where its coefficient is. Both are 0 where all logits are equal."""
-    centred = logits - logits.mean(-1, keepdim=True)
-    total = centred.square().sum(dtype=torch.float64)
-    coefficients = fourier.sum_coefficients(centred).double()  # [K, (cos, sin) of a + b, class]
+class CentredLogits(NamedTuple):
+    """L_c, the logits without their mean over the classes, in phase coordinates."""
+
+    values: Float[Tensor, "n n n"]
+    power: Float[Tensor, ""]  # Σ L_c², float64; 0 where it is no more than the rounding of logits that are all equal
+
+
+def centre(logits: Float[Tensor, "n n n"]) -> CentredLogits:
+    """Logits in phase coordinates without their mean over the classes."""
+    values = logits - logits.mean(-1, keepdim=True)
+    power = torch.linalg.vector_norm(values, dim=-1).double().square().sum()
+    largest = torch.stack(logits.aminmax()).abs().amax().double()
+    return CentredLogits(values, power.where(power > (torch.finfo(logits.dtype).eps * largest).square() * logits.numel(), 0))
+
+
+def logit_measures(centred: CentredLogits) -> tuple[Float[Tensor, " K"], Float[Tensor, " K"]]:
+    """‖P_k L_c‖²/‖L_c‖² for k = 1 … K, and the part of ‖P_k L_c‖² that lies in cos w_k(a+b−c), negative where its coefficient is. Both
+    are 0 where all logits are equal."""
+    coefficients = fourier.sum_coefficients(centred.values).double()  # [K, (cos, sin) of a + b, class]
     power = coefficients.square().sum((1, 2))
     # e_k = (u_k F_{2k−1} + v_k F_{2k})/√2, and u_k F_{2k−1} alone for k = n/2, whose sine is zero.
-    n = len(logits)
+    n = len(centred.values)
     length = torch.where(2 * torch.arange(1, n // 2 + 1) == n, 1.0, 2.0).double()
     along = (coefficients * fourier.pairs(n)).sum((1, 2)) / length.sqrt()
-    # Equal logits leave only rounding: a total below the rounding of the logits themselves is no power at all.
-    floor = (torch.finfo(logits.dtype).eps * logits.abs().max().double()).square() * logits.numel()
-    if not total > floor:
+    if not centred.power > 0:
         return torch.zeros_like(power), torch.zeros_like(power)
-    return power / total, along.sign() * along.square() / power.clamp(min=torch.finfo(power.dtype).tiny)
+    return power / centred.power, along.sign() * along.square() / power.clamp(min=torch.finfo(power.dtype).tiny)
 
 
 def is_key(norms: Float[Tensor, " K"], shares: Float[Tensor, " K"], alignments: Float[Tensor, " K"], n: int) -> Bool[Tensor, " K"]:

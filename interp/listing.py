@@ -35,11 +35,31 @@ def describe(run: Run) -> Iterator[str]:
         yield f"computed by  {'the exact factored form' if is_factored(run.model) else 'the general forward pass'}"
     training = run.info["experiment"]["training"]
     yield f"training     {_fields(training) if training else 'not trained here'}"
+    if "imported" in run.info:
+        yield from _import(run.info["imported"])
     yield f"checkpoints  {_progress(run)}" + (f", from step {steps[0]:,} to {steps[-1]:,}" if steps else "")
     yield f"on disk      {sum(file.stat().st_size for file in run.path.rglob('*') if file.is_file()) / 1e6:,.1f} MB"
     yield f"created      {run.info.get('created', 'unknown')}"
     yield f"versions     {_fields(run.info.get('versions', {}))}"
     yield f"host         {_fields(run.info.get('host', {}))}"
+
+
+def _import(imported: Any) -> Iterator[str]:
+    """How an import was read and what was checked. Its words are from other people's files: only what can be printed is."""
+    try:
+        proof = imported["proof"]
+        lines = [
+            f"imported     {', '.join(imported['files'][:3])} ({imported['taken']}), layout {imported['layout']}; split {imported['split']}"
+        ]
+        right, loss = readable(proof["accuracy"]), readable(proof["loss"])
+        lines += [f"proof        {'verified' if proof['verified'] else 'NOT VERIFIED'} at step {proof['step']}: "]
+        lines[-1] += f"accuracy {right}, loss {loss} over all pairs; {proof['operation']}; {proof['activation']}"
+        said = [f"{c['name']} {readable(c['stored'])} (found {readable(c['found'])})" for c in proof["claims"]]
+        lines += [f"stored       {', '.join(said)}"] if said else []
+        lines += [f"doubt        {line}" for line in proof["doubts"]] + [f"note         {line}" for line in imported["notes"]]
+    except (KeyError, TypeError, IndexError, AttributeError):
+        lines = ["imported     run.json does not say how"]
+    yield from ("".join(letter if letter.isprintable() else "?" for letter in line) for line in lines)
 
 
 def _task(run: Run) -> str:

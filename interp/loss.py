@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+PAIRS_AT_ONCE = 1000  # so many examples stay in the processor's cache; a power of two would put a column's values into the same few lines
+
 
 def cross_entropy(outputs: Float[Tensor, "classes n"], labels: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
     """The cross-entropy of every example in nats, −log softmax(outputs)[label], float64."""
@@ -42,7 +44,7 @@ def judge_(outputs: Float[Tensor, "classes n"], labels: Int[Tensor, " n"]) -> tu
         loss = log(1 + exp(x)),   x = log Σ_{c ≠ label} exp(logit_c) − logit_label
 
     Only the last step is in float64. A small loss is exp(x), and not a sum close to 1 from which that must be told: even from float32
-    logits it has their own relative precision. Of many examples, a thousand at a time stay in the processor's cache.
+    logits it has their own relative precision. Of many examples, give it `PAIRS_AT_ONCE`.
     """
     right = outputs.gather(0, labels[None])[0]
     outputs.scatter_(0, labels[None], -torch.inf)

@@ -44,7 +44,7 @@ def option_names(kind: type, prefix: str = "--") -> list[str]:
     names = ["--help"] if prefix == "--" else []
     for name, annotation in get_type_hints(kind, include_extras=True).items():
         if prefix == "--" and name in SECTIONS:
-            names += option_names(SECTIONS[name], f"--{name}.")
+            names += option_names(annotation, f"--{name}.")
         elif tyro.conf.Positional not in getattr(annotation, "__metadata__", ()):
             names += [f"{prefix}{flag(name)}"] + [f"{prefix}no-{flag(name)}"] * (annotation is bool)
     return names

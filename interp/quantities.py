@@ -124,7 +124,7 @@ def _circuits(results: Mapping[str, xr.Dataset]) -> Iterator[_Row]:
             summary = find(name).module.summary(results[name])
             title = name.replace("_", " ")
             for path, value in _leaves(summary):
-                if not {"step", "at", "from"} & set(path.replace(".", "_").split("_")) and not path.startswith("highest"):
+                if not {"step", "at", "from", "error"} & set(path.replace(".", "_").split("_")) and not path.startswith("highest"):
                     label = f"{title}: {path.replace('_', ' ').replace('.', ', ')}"
                     yield f"{name}.{path}", label, "Circuits", _scale_of(path), value
 

@@ -80,7 +80,7 @@ class RunWriter:
         target = Path(os.path.realpath(path))  # a symbolic link stays one
         with contextlib.ExitStack() as stack:
             try:
-                if _is_run_to_replace(path, overwrite):
+                if is_run_to_replace(path, overwrite):
                     stack.callback(os.close, lock_folder(path))  # held to the end: nobody is writing there, and none can begin to
                 fresh = temporary_beside(target)
                 stack.callback(shutil.rmtree, fresh, ignore_errors=True)
@@ -261,7 +261,7 @@ def thin(run: Run, keep_every: int) -> int:
         os.close(lock)
 
 
-def _is_run_to_replace(path: Path, overwrite: bool) -> bool:
+def is_run_to_replace(path: Path, overwrite: bool) -> bool:
     """Whether there is a run at `path` that is to be replaced; raises InputError when there is something that must not be."""
     if not os.path.lexists(path) or (path.is_dir() and not any(path.iterdir())):
         return False

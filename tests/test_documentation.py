@@ -1,13 +1,22 @@
 """Every command and every Python example of README and docs is run. Training is cut to a few steps of a small network."""
 
+import json
 import re
 import shlex
 import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from interp.cli import main
+from interp.experiment import ModelConfig
+from interp.layouts.matching import written
+from interp.layouts.tables import LAYOUTS
+from interp.store import open_run
+from interp.task import Task
+from interp.testing import circuit_checkpoint, circuit_neurons, circuit_weights
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md"))]
@@ -30,7 +39,38 @@ def workplace(tmp_path, monkeypatch):
     reference = tmp_path / "checkpoints" / "reference"
     shutil.copytree(ROOT / "checkpoints" / "reference", reference, ignore=shutil.ignore_patterns("__pycache__", "__init__.py"))
     monkeypatch.chdir(tmp_path)
+    write_foreign_checkpoints(tmp_path / "theirs")
     return tmp_path
+
+
+def write_foreign_checkpoints(folder):
+    """The files that docs/bring-your-own-checkpoints.md imports: the reference run, and planted networks, in every layout."""
+    run = open_run(ROOT / "checkpoints" / "reference")
+    heads = {"n_layers": 1, "n_heads": run.model.n_heads, "d_head": run.model.head_size}
+    states = {step: run[step].weights for step in (0, 1000, 2000, 3000)}
+    for name in ("nanda", "zhong", "demo", "steps"):
+        (folder / name).mkdir(parents=True)
+    for step, weights in states.items():
+        theirs = written(LAYOUTS["nanda"], weights, heads)
+        theirs["unembed.W_U"] = torch.nn.functional.pad(theirs["unembed.W_U"], (0, 1))
+        torch.save({"model": theirs, "epoch": step}, folder / "nanda" / f"{step}.pth")
+        save_file(written(LAYOUTS["transformer-lens-native"], weights, heads), folder / "steps" / f"step_{step:06d}.safetensors")
+    demo = {"model": states[3000], "checkpoints": list(states.values()), "checkpoint_epochs": list(states)}
+    losses = {"train_losses": [run[step].loss("train") for step in states], "test_losses": [run[step].loss("test") for step in states]}
+    torch.save({**demo, **losses, "train_indices": torch.from_numpy(run.task.train_indices)}, folder / "demo" / "grokking_demo.pth")
+    torch.save(written(LAYOUTS["pytorch-linear"], states[3000], heads), folder / "model.pt")
+    strange = {name.replace("embed.W_E", "table"): weight for name, weight in states[3000].items()}
+    torch.save(strange, folder / "strange.pt")
+    (folder / "train.json").write_text(json.dumps(run.task.train_indices.tolist()))
+    rate = ModelConfig(d_model=12, n_heads=1, d_head=6, d_mlp=27, prompt="ab", causal=False, attention_rate=0.8)
+    adding = circuit_weights(Task(59), rate, circuit_neurons([5, 10, 12]))
+    pizza = written(LAYOUTS["nanda"], {name: weight.float() for name, weight in adding.items()}, {"n_layers": 1, "n_heads": 1, "d_head": 6})
+    torch.save(pizza, folder / "zhong" / "model_2k4oh.pt")
+    configuration = {"funcs": "lambda x: (x[0]+x[1])%59", "C": 59, "attn_coeff": 0.8, "act_fn": "ReLU", "eqn_sign": False}
+    (folder / "zhong" / "config_2k4oh.json").write_text(json.dumps(configuration))
+    one_layer = circuit_checkpoint(Task(59), circuit_neurons([5, 10, 12]), family="mlp")
+    linear = written(LAYOUTS["mlp-input-last"], {name: weight.float() for name, weight in one_layer.weights.items()}, {"n_layers": 1})
+    torch.save({f"mlp.{name}": weight for name, weight in linear.items()}, folder / "mlp.pt")
 
 
 @pytest.mark.parametrize("page", PAGES)

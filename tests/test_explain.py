@@ -5,10 +5,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from interp.analyses import circuit_split
 
 import interp
 from interp.analysis import analyze
 from interp.explain import EVIDENCE, VERDICTS, Explanation, explain, explanation_of, state_of
+from interp.sentences import the_competition
 from interp.testing import circuit_model, circuit_neurons, circuit_weights
 from interp.weights import initial_weights
 
@@ -84,8 +86,25 @@ def test_a_step_that_was_not_saved_is_named_with_the_nearest(reference):
 
 
 def test_evidence_that_is_missing_is_named(reference):
-    with pytest.raises(interp.InputError, match="calibration, clock_pizza"):
+    with pytest.raises(interp.InputError, match="calibration, circuit_efficiency"):
         explanation_of(analyze(reference, EVIDENCE[2:]))
+
+
+def test_the_competition_of_the_circuits_is_told(reference, grokked):
+    """Who was stronger, since when, and at what price; the numbers are those of the results."""
+    split = circuit_split.summary(reference.result("circuit_split"))
+    text = " ".join(grokked.paragraphs[-1].split())
+    assert f"up to {split['highest_memorizing_strength']:.2g} logits" in text
+    assert f"since step {split['generalizing_leads_from']:,}" in text
+    assert "Weight decay favors it" in text
+    memorizer = the_competition(
+        {
+            "circuit_split": split | {"strength": {"generalizing": 0.0, "memorizing": 12.0}},
+            "circuit_efficiency": {"generalizing_leads_from": None, "efficiency_ratio_at_lead": None},
+        }
+    )
+    assert "the stronger part" not in memorizer
+    assert "Weight decay" not in memorizer
 
 
 def test_without_a_split_and_without_a_history(reference, tmp_path):

@@ -244,7 +244,7 @@ def test_float32_resolves_a_tiny_loss() -> None:
 def test_pairs_judged_by_the_few_or_the_many(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
     checkpoint = untrained(Task(8))
     expected = frequency_ablation.measure(checkpoint, key_frequencies=[1, 4], threshold=0.4)
-    monkeypatch.setattr(frequency_ablation, "AT_ONCE", at_once)
+    monkeypatch.setattr(frequency_ablation, "PAIRS_AT_ONCE", at_once)
     result = frequency_ablation.measure(checkpoint, key_frequencies=[1, 4], threshold=0.4)
     for name in expected.data_vars:
         assert_allclose(result[name], expected[name], err_msg=name, **EXACT)

@@ -10,7 +10,7 @@ from torch.testing import assert_close
 from interp import key_frequencies, reference_path
 from interp.checkpoint import Checkpoint
 from interp.experiment import ModelConfig
-from interp.key_frequencies import frequencies_of, in_phase, is_key, logit_measures, logits_in_phase, output_norms
+from interp.key_frequencies import centre, frequencies_of, in_phase, is_key, logit_measures, logits_in_phase, output_norms
 from interp.store import open_run
 from interp.task import Task
 from interp.testing import Neuron, circuit_checkpoint, circuit_model, circuit_neurons, circuit_weights
@@ -37,13 +37,13 @@ def test_shares_of_planted_logits(n: int) -> None:
     strengths = {1: 1.0, 3: 2.0, n // 2: 0.5}
     squares = {k: strength**2 * (1 if 2 * k == n else 0.5) for k, strength in strengths.items()}
     expected = torch.tensor([squares.get(k, 0) / sum(squares.values()) for k in range(1, n // 2 + 1)], dtype=torch.float64)
-    assert_close(logit_measures(planted_logits(n, strengths))[0], expected, rtol=0, atol=1e-12)
+    assert_close(logit_measures(centre(planted_logits(n, strengths)))[0], expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("n", [2, 3, 12, 13, 43])
 def test_each_frequency_alone_has_the_whole_share(n: int) -> None:
     for k in range(1, n // 2 + 1):
-        assert_close(logit_measures(planted_logits(n, {k: 3.0}))[0][k - 1].item(), 1.0, rtol=0, atol=1e-12)
+        assert_close(logit_measures(centre(planted_logits(n, {k: 3.0})))[0][k - 1].item(), 1.0, rtol=0, atol=1e-12)
 
 
 def test_shares_are_overlaps_with_cosines_and_sines_written_out() -> None:
@@ -54,7 +54,7 @@ def test_shares_are_overlaps_with_cosines_and_sines_written_out() -> None:
         angle = 2 * math.pi * k * (a + b).double() / n
         directions = [direction / direction.norm() for direction in (angle.cos(), angle.sin())]
         power = sum(torch.einsum("ab,abc->c", direction, centred).square().sum() for direction in directions)
-        assert_close(logit_measures(logits)[0][k - 1], power / centred.square().sum(), rtol=1e-12, atol=0)
+        assert_close(logit_measures(centre(logits))[0][k - 1], power / centred.square().sum(), rtol=1e-12, atol=0)
 
 
 @pytest.mark.parametrize("n", [7, 8])
@@ -68,10 +68,10 @@ def test_alignments_are_the_waves_that_add_and_keep_their_sign(n: int) -> None:
         others = [torch.cos((k * w * (a + b)) + w * c) if k > 1 else torch.sin(w * (a + b - c)) if n > 2 else adds]
         if 2 * k < n:
             others += [torch.sin(k * w * (a + b - c)), torch.cos(k * w * (a + b + c))]
-        values = [logit_measures(logits)[1][k - 1].item() for logits in (adds, -3 * adds, *others)]
+        values = [logit_measures(centre(logits))[1][k - 1].item() for logits in (adds, -3 * adds, *others)]
         assert values == pytest.approx([1, -1, *[0] * len(others)], abs=1e-12)
         noise = random_logits(n)
-        share, alignment = (measure[k - 1] for measure in logit_measures(noise))
+        share, alignment = (measure[k - 1] for measure in logit_measures(centre(noise)))
         along = (noise * adds).sum() / adds.norm()
         power = share * (noise - noise.mean(-1, keepdim=True)).square().sum()
         assert_close(alignment, along.sign() * along.square() / power, rtol=1e-9, atol=0)
@@ -79,10 +79,10 @@ def test_alignments_are_the_waves_that_add_and_keep_their_sign(n: int) -> None:
 
 def test_shares_forget_scale_offsets_and_where_the_circle_begins() -> None:
     logits = planted_logits(13, {2: 1.0, 5: 0.4}) + random_logits(13)
-    shares = logit_measures(logits)[0]
+    shares = logit_measures(centre(logits))[0]
     assert (shares > 0).all()
     for same in (-7 * logits, logits + 100 * random_logits(13)[:, :, :1], logits.roll((3, 1), (0, 1)), logits.roll(4, 2)):
-        assert_close(logit_measures(same)[0], shares, rtol=1e-9, atol=1e-12)
+        assert_close(logit_measures(centre(same))[0], shares, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -91,8 +91,8 @@ def test_logits_that_prefer_no_class_have_no_shares(value: float, dtype: torch.d
     """Constant, or different for each pair but not for the classes: what is left after centring is rounding."""
     constant = torch.full((13, 13, 13), value, dtype=dtype)
     per_pair = (value * random_logits(13)[:, :, :1]).to(dtype).expand(13, 13, 13).contiguous()
-    assert not logit_measures(constant)[0].any()
-    assert not logit_measures(per_pair)[0].any()
+    assert not logit_measures(centre(constant))[0].any()
+    assert not logit_measures(centre(per_pair))[0].any()
 
 
 # ---- norms of the output map -----------------------------------------------------------------------------------------
@@ -177,7 +177,7 @@ def test_a_planted_pizza_holds_two_thirds_of_its_power_in_the_sum(p: int) -> Non
 def test_published_frequencies_of_the_published_modulus() -> None:
     """Also 56, the highest, which published code cannot find."""
     planted = dict.fromkeys([14, 35, 41, 42, 52, 56], 1.0)
-    measures = logit_measures(planted_logits(113, planted) + 0.5 * random_logits(113))
+    measures = logit_measures(centre(planted_logits(113, planted) + 0.5 * random_logits(113)))
     assert frequencies_of(is_key(torch.ones(56, dtype=torch.float64), *measures, 113)) == sorted(planted)
 
 
@@ -188,8 +188,8 @@ def test_nothing_is_key_in_noise_and_in_equal_logits() -> None:
     """By chance a frequency holds about 2/p² of the power: 0.07 % at p = 53."""
     equal_norms = torch.ones(26, dtype=torch.float64)
     for logits in (random_logits(53), torch.ones(53, 53, 53, dtype=torch.float64)):
-        assert frequencies_of(is_key(equal_norms, *logit_measures(logits), 53)) == []
-    assert logit_measures(random_logits(53))[0].mean().item() == pytest.approx(2 / 53**2, rel=0.2)
+        assert frequencies_of(is_key(equal_norms, *logit_measures(centre(logits)), 53)) == []
+    assert logit_measures(centre(random_logits(53)))[0].mean().item() == pytest.approx(2 / 53**2, rel=0.2)
 
 
 @pytest.mark.parametrize("p", [2, 3, 5, 7, 11, 13, 14])
@@ -198,7 +198,7 @@ def test_for_small_moduli_chance_alone_is_no_key_frequency(p: int) -> None:
     generator = torch.Generator().manual_seed(p)
     found = 0
     for _ in range(200):
-        shares, _ = logit_measures(torch.randn(p, p, p, generator=generator, dtype=torch.float64))
+        shares, _ = logit_measures(centre(torch.randn(p, p, p, generator=generator, dtype=torch.float64)))
         found += bool((shares >= key_frequencies.share_threshold(p)).any())
     assert found <= 4
     assert key_frequencies.share_threshold(14) > 0.02 == key_frequencies.share_threshold(15)
@@ -211,7 +211,7 @@ def test_nothing_is_key_in_a_lookup_table() -> None:
     W_U = random_logits(p)[0]
     norms = output_norms(W_U, Task(p=p).coordinates)
     assert (norms > key_frequencies.NORM_THRESHOLD * norms.max()).all()
-    assert frequencies_of(is_key(norms, *logit_measures(20 * torch.nn.functional.one_hot(labels, p).double()), p)) == []
+    assert frequencies_of(is_key(norms, *logit_measures(centre(20 * torch.nn.functional.one_hot(labels, p).double())), p)) == []
 
 
 @pytest.mark.parametrize("seed", [0, 1])

@@ -30,7 +30,7 @@ class Analyze:
         from interp.store import open_run
         from interp.tables import write_tables
 
-        results = analyze(open_run(self.path), self.names or None, progress=walk)
+        results = analyze(open_run(self.path), self.names or None, progress=walk, parallel=True)
         summaries = {name: find(name).module.summary(result) for name, result in results.items()}
         if self.csv is not None:
             write_tables(results, self.csv)
@@ -60,7 +60,7 @@ class Explain:
         from interp.progress import walk
         from interp.store import open_run
 
-        explanation = explain(open_run(self.path), self.step, progress=walk)
+        explanation = explain(open_run(self.path), self.step, progress=walk, parallel=True)
         print(json.dumps(explanation.numbers, indent=2, allow_nan=False) if self.json else explanation)
         return 0
 
@@ -85,7 +85,7 @@ class Plot:
         analysis = find(self.name)
         output = self.output or Path(f"{self.name}.html")
         check_ending(output)
-        result = analyze(open_run(self.path), [self.name], progress=walk)[self.name]
+        result = analyze(open_run(self.path), [self.name], progress=walk, parallel=True)[self.name]
         write_figure(analysis.module.plot(result), output)
         print(output)
         return 0
@@ -109,7 +109,7 @@ class Report:
 
         run = open_run(self.path)
         output = self.output or self.path / "report.html"
-        page = render(run, analyze(run, progress=walk))
+        page = render(run, analyze(run, progress=walk, parallel=True))
         write_atomically(output, page.encode())
         print(output)
         return 0

@@ -71,6 +71,8 @@ READING_ORDER = (
     "mlp_structure",
     "representation",
     "weight_norms",
+    "circuit_split",
+    "circuit_efficiency",
     "calibration",
 )
 
