@@ -59,6 +59,8 @@ else:  # a type checker that saw `__getattr__` would believe in every name
         "analyze": "analysis",
         "import_run": "importing",
         "compare": "comparison",
+        "compare": "comparison",
+        "import_run": "importing",
         "open_run": "store",
         "preset": "experiment",
         "train": "training",

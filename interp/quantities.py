@@ -42,6 +42,8 @@ REPEATS = {
     "accuracy.all": "accuracy.test",
     "restricted_loss.all": "restricted_loss.test",
     "excluded_loss.all": "excluded_loss.train",
+    "circuit_efficiency.accuracy_alone.generalizing.all": "circuit_efficiency.accuracy_alone.generalizing.test",
+    "circuit_efficiency.accuracy_alone.memorizing.all": "circuit_efficiency.accuracy_alone.memorizing.test",
 }
 SPLITS = ("train", "test", "unmirrored", "all")
 
@@ -118,23 +120,29 @@ def _logits(results: Mapping[str, xr.Dataset]) -> Iterator[_Row]:
 
 
 def _circuits(results: Mapping[str, xr.Dataset]) -> Iterator[_Row]:
-    """Every number of the summaries of the circuit analyses that is about the checkpoint itself."""
+    """Every number of the summaries of the circuit analyses that is about the checkpoint itself, once."""
+    told: set[str] = set()
     for name in CIRCUIT_MEASURES:
         if name in results:
             summary = find(name).module.summary(results[name])
             title = name.replace("_", " ")
             for path, value in _leaves(summary):
-                if not {"step", "at", "from"} & set(path.replace(".", "_").split("_")) and not path.startswith("highest"):
+                if (
+                    path not in told
+                    and not {"step", "at", "from", "error"} & set(path.replace(".", "_").split("_"))
+                    and not path.startswith("highest")
+                ):
                     label = f"{title}: {path.replace('_', ' ').replace('.', ', ')}"
+                    told.add(path)
                     yield f"{name}.{path}", label, "Circuits", _scale_of(path), value
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, float | None]]:
-    """The numbers of nested dictionaries, by dotted path."""
+    """The numbers of nested dictionaries, by dotted path; counts and steps, which are integers, are none of these."""
     if isinstance(value, Mapping):
         for key, entry in value.items():
             yield from _leaves(entry, f"{path}.{key}" if path else str(key))
-    elif path and (value is None or (isinstance(value, int | float) and not isinstance(value, bool))):
+    elif path and (value is None or isinstance(value, float)):
         yield path, value
 
 

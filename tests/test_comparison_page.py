@@ -39,7 +39,7 @@ def test_both_sides_have_the_same_axes_and_color_scale(grokking):
     assert (maps["layout"]["coloraxis"]["cmin"], maps["layout"]["coloraxis"]["cmax"]) == (0, 1)
     spectra = figures["spectra"]["layout"]
     assert [spectra[f"yaxis{n}"]["matches"] for n in (2, 4, 6, 8)] == ["y", "y3", "y5", "y7"]
-    assert list(figures) == [name for name in ("curves", "losses", "strengths", "spectra", "neurons", "norms", "ranks") if name in figures]
+    assert list(figures) == [name for name in ("curves", "losses", "circuits", "spectra", "neurons", "norms", "ranks") if name in figures]
 
 
 def test_the_page_opens_without_error_and_without_network(grokking, tmp_path):

@@ -44,7 +44,14 @@ def test_an_analysis_of_circuits_that_comes_later_is_taken_in(monkeypatch):
         @staticmethod
         def summary(_):
             strength = {"memorizing": -1.5, "generalizing": None}
-            return {"step": 3, "strength": strength, "power_share": 0.25, "highest_memorizing_strength_at": 7, "loss_alone": {"a": 2.0}}
+            return {
+                "step": 3,
+                "strength": strength,
+                "power_share": 0.25,
+                "highest_memorizing_strength_at": 7.0,
+                "neurons": 5,
+                "loss_alone": {"a": 2.0},
+            }
 
     class Found:
         module = Split

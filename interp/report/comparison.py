@@ -16,7 +16,7 @@ from interp.report.page import in_script
 CAPTIONS = {
     "curves": "Dashed: the checkpoints compared here.",
     "losses": "Restricted and excluded loss, with the key frequencies of the last checkpoint of each run.",
-    "strengths": "The logits of the trained label, split into a generalizing and a memorizing part.",
+    "circuits": "The mean logit of the label, split into a generalizing and a memorizing part; and the weights split likewise.",
     "spectra": "In color the key frequencies of the checkpoint itself; a frequency has one color on all sides.",
     "neurons": "Every column is a neuron: the share of its variance that each frequency explains.",
     "norms": "Key frequencies are those of the last checkpoint of each run.",

@@ -22,7 +22,7 @@ def figures(comparison: Comparison) -> dict[str, "go.Figure"]:
     made: dict[str, Callable[[Sequence[Side]], Any]] = {
         "curves": curves,
         "losses": losses,
-        "strengths": strengths,
+        "circuits": circuits,
         "spectra": spectra,
         "neurons": neurons,
         "norms": norms,
@@ -82,17 +82,29 @@ def losses(sides: Sequence[Side]) -> "go.Figure":
     return _with_room(figure)
 
 
-def strengths(sides: Sequence[Side]) -> "go.Figure | None":
-    """Strength of the memorizing and of the generalizing circuit on training pairs; None without the analysis of it."""
-    name = "circuit_split.strength"
-    found = [{key: each.value for key, each in side.quantities.items() if key.startswith(f"{name}.")} for side in sides]
-    if not any(value is not None for values in found for value in values.values()):
+def circuits(sides: Sequence[Side]) -> "go.Figure | None":
+    """Strength, norm and efficiency of the two circuits; None without the analyses of them."""
+    measured = {title: [_numbers_under(side, name) for side in sides] for title, name in _OF_CIRCUITS.items()}
+    measured = {title: found for title, found in measured.items() if any(value is not None for side in found for value in side.values())}
+    if not measured:
         return None
-    keys = list(dict.fromkeys(key for values in found for key in values))
-    figure = new_figure("Strength of the circuits on training pairs", x="", y="mean logit of the label", height=380)
-    for index, (side, values) in enumerate(zip(sides, found, strict=True)):
-        _bars(figure, side, index, [key.removeprefix(f"{name}.") for key in keys], [values.get(key) for key in keys])
+    figure = new_panels("The two circuits", list(measured), columns=len(measured), row_height=290, horizontal_spacing=0.08)
+    for column, found in enumerate(measured.values(), start=1):
+        labels = list(dict.fromkeys(label for values in found for label in values))
+        for index, (side, values) in enumerate(zip(sides, found, strict=True)):
+            _bars(figure, side, index, labels, [values.get(label) for label in labels], legend=column == 1, row=1, col=column)
     return _with_room(figure)
+
+
+_OF_CIRCUITS = {
+    "Strength on training pairs (logits)": "circuit_split.strength",
+    "Norm of their weights": "circuit_efficiency.norm",
+    "Efficiency: logits per norm": "circuit_efficiency.efficiency",
+}
+
+
+def _numbers_under(side: Side, name: str) -> dict[str, float | None]:
+    return {key.removeprefix(f"{name}."): each.value for key, each in side.quantities.items() if key.startswith(f"{name}.")}
 
 
 def spectra(sides: Sequence[Side]) -> "go.Figure":
