@@ -21,7 +21,7 @@ from interp.layouts.matching import written
 from interp.layouts.tables import LAYOUTS
 from interp.store import open_run
 from interp.task import Task
-from interp.testing import circuit_checkpoint, circuit_neurons, circuit_weights
+from interp.testing import circuit_checkpoint, circuit_neurons
 from interp.weights import Weights, initial_weights
 
 P = 7
@@ -119,17 +119,9 @@ def test_the_class_of_the_equals_sign_is_cut(transformer: Checkpoint):
     assert run.info["imported"]["taken"] == "model"
 
 
-def zhong(rate: float) -> tuple[dict[str, torch.Tensor], ModelConfig, Weights]:
-    """A network without `=` that adds at this attention rate."""
-    model = ModelConfig(d_model=12, n_heads=1, d_head=6, d_mlp=27, prompt="ab", causal=False, attention_rate=rate)
-    planted = circuit_weights(Task(P), model, circuit_neurons([1, 2, 3]), strength=0.5)
-    weights = {name: weight.float() for name, weight in planted.items()}
-    return written(LAYOUTS["nanda"], weights, {"n_layers": 1, "n_heads": 1, "d_head": 6}), model, weights
-
-
-def test_zhong_with_their_configuration_beside_the_weights():
-    tensors, model, weights = zhong(0.3)
-    torch.save(tensors, "model_abc.pt")
+def test_zhong_with_their_configuration_beside_the_weights(adds_without_equals):
+    model, weights = adds_without_equals(P, 0.3)
+    torch.save(written(LAYOUTS["nanda"], weights, {"n_layers": 1, "n_heads": 1, "d_head": 6}), "model_abc.pt")
     with pytest.raises(InputError, match=r"attention rate .* give --model.attention-rate, 1 for plain attention"):
         import_run("model_abc.pt", "run")
     Path("config_abc.json").write_text(
