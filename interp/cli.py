@@ -15,6 +15,7 @@ COMMANDS = {
     "explain": "what happened in a run, and by which circuit, with the evidence for and against",
     "plot": "the figure of one analysis, as html, png, svg, pdf or json",
     "report": "one self-contained HTML page about a run",
+    "export": "write a run for TransformerLens, for the Hugging Face Hub, or as numpy arrays",
     "thin": "remove checkpoints to save disk space",
     "analyses": "the analyses there are",
     "presets": "the experiments with a name",

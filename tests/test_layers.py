@@ -41,6 +41,7 @@ ORDER = (
     "images",
     "compare",
     "explain",
+    "exporting",
     "report",
     "running",
     "progress",
