@@ -1,12 +1,10 @@
 """Whole imports: every layout into a run, the proof and its refusals, steps, splits, and a run written whole or not at all."""
 
 import json
-import random
 import time
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -211,64 +209,6 @@ def test_numbers_that_are_none_are_refused(transformer: Checkpoint):
     torch.save(broken, "net.pt")
     with pytest.raises(InputError, match=r"net.pt: unembed.W_U holds NaN or infinity"):
         import_run("net.pt", "run")
-
-
-# ---- splits ----------------------------------------------------------------------------------------------------------
-
-
-def test_splits_are_drawn_as_published_code_draws_them(transformer: Checkpoint):
-    torch.save(transformer.weights, "net.pt")
-    torch.manual_seed(598)
-    expected = torch.randperm(P * P)[: int(P * P * 0.3)].sort().values.tolist()
-    run = import_run("net.pt", "a", split="torch-randperm:598", train_fraction=0.3)
-    assert run.task.train_indices.tolist() == expected
-    pairs = [(i, j, P) for i in range(P) for j in range(P)]
-    random.seed(3)
-    random.shuffle(pairs)
-    run = import_run("net.pt", "b", split="python-shuffle:3", train_fraction=0.3)
-    assert run.task.train_indices.tolist() == sorted(i * P + j for i, j, _ in pairs[: int(0.3 * len(pairs))])
-
-
-def test_splits_from_files(transformer: Checkpoint):
-    torch.save(transformer.weights, "net.pt")
-    flat = [3, 0, 48, 17]
-    Path("flat.json").write_text(json.dumps(flat))
-    Path("pairs.json").write_text(json.dumps([divmod(index, P) for index in flat]))
-    np.save("flat.npy", np.array(flat))
-    safetensors.torch.save_file({"train_indices": torch.tensor(flat)}, "flat.safetensors")
-    for number, name in enumerate(("flat.json", "pairs.json", "flat.npy", "flat.safetensors")):
-        assert import_run("net.pt", f"run{number}", split=f"file:{name}").task.train_indices.tolist() == [0, 3, 17, 48]
-
-
-@pytest.mark.parametrize(
-    ("split", "expected"),
-    [
-        ("torch-randperm", "--split must be torch-randperm:SEED, python-shuffle:SEED, file:PATH or none, got 'torch-randperm'"),
-        ("torch-randperm:x", "--split must be"),
-        ("python-shuffle:1", "also needs the share of pairs trained on: --train-fraction"),
-        ("file:none.json", "there is no file none.json"),
-        ("file:bad.json", "bad.json holds no list of indices or pairs"),
-        ("file:large.json", "large.json holds 0 to 49, expected indices a·p \\+ b below 49"),
-        ("file:twice.json", "twice.json names a pair twice"),
-        ("file:text.json", "text.json must hold integers"),
-        ("file:deep.json", "deep.json has shape"),
-        ("file:bad.npy", "bad.npy holds no list"),
-    ],
-)
-def test_splits_that_cannot_be(split: str, expected: str, transformer: Checkpoint):
-    torch.save(transformer.weights, "net.pt")
-    files = {
-        "bad.json": "[1,",
-        "large.json": "[0, 49]",
-        "twice.json": "[1, 1]",
-        "text.json": '["a"]',
-        "deep.json": "[[[1]]]",
-        "bad.npy": "x",
-    }
-    for name, text in files.items():
-        Path(name).write_text(text)
-    with pytest.raises(InputError, match=expected):
-        import_run("net.pt", "run", split=split)
 
 
 # ---- the run ---------------------------------------------------------------------------------------------------------

@@ -45,6 +45,7 @@ ORDER = (
     "report",
     "running",
     "progress",
+    "wandb_log",
     "options",
     "commands",
     "cli",
