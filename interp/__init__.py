@@ -57,8 +57,6 @@ else:  # a type checker that saw `__getattr__` would believe in every name
         "Task": "task",
         "TrainingConfig": "experiment",
         "analyze": "analysis",
-        "import_run": "importing",
-        "compare": "comparison",
         "compare": "comparison",
         "import_run": "importing",
         "open_run": "store",

@@ -16,6 +16,7 @@ COMMANDS = {
     "compare": "checkpoints side by side, of one run or of several: what was set differently, and what came of it",
     "plot": "the figure of one analysis, as html, png, svg, pdf or json",
     "report": "one self-contained HTML page about a run",
+    "export": "write a run for TransformerLens, for the Hugging Face Hub, or as numpy arrays",
     "thin": "remove checkpoints to save disk space",
     "analyses": "the analyses there are",
     "presets": "the experiments with a name",

@@ -3,6 +3,7 @@
 import inspect
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import jaxtyping
@@ -13,6 +14,7 @@ import torch
 jaxtyping.install_import_hook("interp", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
 from interp import ModelConfig, Task, TrainingConfig  # noqa: E402  (after the hook, which must see interp being imported)
+from interp.weights import Weights, initial_weights  # noqa: E402
 
 # These check what they are given themselves, with errors for a person, which a type checker in front of them would hide.
 for configuration in (Task, ModelConfig, TrainingConfig):
@@ -29,3 +31,27 @@ def run(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("interp.progress.LINE_INTERVAL_SECONDS", 1000)  # a busy machine has more to say
     return Path(shutil.copytree(original, "run"))
+
+
+@pytest.fixture(scope="session")
+def adds_without_equals() -> Callable[[int, float], tuple[ModelConfig, Weights]]:
+    """Zhong et al.'s kind of network, planted: the prompt is `ab`, and at any attention rate a uniform head brings E_a + E_b to the last
+    position, where 16 neurons for each of three frequencies make a pizza of it."""
+
+    def plant(p: int, rate: float) -> tuple[ModelConfig, Weights]:
+        model = ModelConfig(d_model=18, n_heads=1, d_head=6, d_mlp=48, prompt="ab", causal=False, attention_rate=rate)
+        weights = {name: torch.zeros_like(weight) for name, weight in initial_weights(model, p).items()}
+        turns = 2 * torch.pi * torch.arange(p)[:, None] * torch.tensor([1, 2, 3]) / p
+        waves = torch.stack([turns.cos(), turns.sin()], 2).flatten(1)  # [p, 6]
+        weights["embed.W_E"][:, :6] = waves
+        weights["blocks.0.attn.W_V"][0, :6] = torch.eye(6)
+        weights["blocks.0.attn.W_O"][0, :, 6:12] = torch.eye(6) / (rate / 2 + 1 - rate)
+        angle = torch.arange(16) * 2 * torch.pi / 16
+        read, said = (torch.stack([(n * angle).cos(), (n * angle).sin()]) for n in (1, 2))
+        for k in range(3):
+            weights["blocks.0.mlp.W_in"][6 + 2 * k : 8 + 2 * k, 16 * k : 16 * k + 16] = read
+            weights["blocks.0.mlp.W_out"][16 * k : 16 * k + 16, 12 + 2 * k : 14 + 2 * k] = said.T
+        weights["unembed.W_U"][12:] = 10 * waves.T
+        return model, weights
+
+    return plant

@@ -11,12 +11,11 @@ import torch
 from safetensors.torch import save_file
 
 from interp.cli import main
-from interp.experiment import ModelConfig
 from interp.layouts.matching import written
 from interp.layouts.tables import LAYOUTS
 from interp.store import open_run
 from interp.task import Task
-from interp.testing import circuit_checkpoint, circuit_neurons, circuit_weights
+from interp.testing import circuit_checkpoint, circuit_neurons
 
 ROOT = Path(__file__).parent.parent
 PAGES = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").glob("*.md"))]
@@ -34,16 +33,16 @@ def _cut_down(words: list[str]) -> list[str]:
 
 
 @pytest.fixture
-def workplace(tmp_path, monkeypatch):
+def workplace(tmp_path, monkeypatch, adds_without_equals):
     """A folder like a checkout: the reference run is there, and so is every file that a page shows."""
     reference = tmp_path / "checkpoints" / "reference"
     shutil.copytree(ROOT / "checkpoints" / "reference", reference, ignore=shutil.ignore_patterns("__pycache__", "__init__.py"))
     monkeypatch.chdir(tmp_path)
-    write_foreign_checkpoints(tmp_path / "theirs")
+    write_foreign_checkpoints(tmp_path / "theirs", adds_without_equals)
     return tmp_path
 
 
-def write_foreign_checkpoints(folder):
+def write_foreign_checkpoints(folder, adds_without_equals):
     """The files that docs/bring-your-own-checkpoints.md imports: the reference run, and planted networks, in every layout."""
     run = open_run(ROOT / "checkpoints" / "reference")
     heads = {"n_layers": 1, "n_heads": run.model.n_heads, "d_head": run.model.head_size}
@@ -62,10 +61,9 @@ def write_foreign_checkpoints(folder):
     strange = {name.replace("embed.W_E", "table"): weight for name, weight in states[3000].items()}
     torch.save(strange, folder / "strange.pt")
     (folder / "train.json").write_text(json.dumps(run.task.train_indices.tolist()))
-    rate = ModelConfig(d_model=12, n_heads=1, d_head=6, d_mlp=27, prompt="ab", causal=False, attention_rate=0.8)
-    adding = circuit_weights(Task(59), rate, circuit_neurons([5, 10, 12]))
-    pizza = written(LAYOUTS["nanda"], {name: weight.float() for name, weight in adding.items()}, {"n_layers": 1, "n_heads": 1, "d_head": 6})
-    torch.save(pizza, folder / "zhong" / "model_2k4oh.pt")
+    _, adding = adds_without_equals(59, 0.8)
+    theirs = written(LAYOUTS["nanda"], adding, {"n_layers": 1, "n_heads": 1, "d_head": 6})
+    torch.save(theirs, folder / "zhong" / "model_2k4oh.pt")
     configuration = {"funcs": "lambda x: (x[0]+x[1])%59", "C": 59, "attn_coeff": 0.8, "act_fn": "ReLU", "eqn_sign": False}
     (folder / "zhong" / "config_2k4oh.json").write_text(json.dumps(configuration))
     one_layer = circuit_checkpoint(Task(59), circuit_neurons([5, 10, 12]), family="mlp")

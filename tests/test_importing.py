@@ -1,12 +1,10 @@
 """Whole imports: every layout into a run, the proof and its refusals, steps, splits, and a run written whole or not at all."""
 
 import json
-import random
 import time
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -21,7 +19,7 @@ from interp.layouts.matching import written
 from interp.layouts.tables import LAYOUTS
 from interp.store import open_run
 from interp.task import Task
-from interp.testing import circuit_checkpoint, circuit_neurons, circuit_weights
+from interp.testing import circuit_checkpoint, circuit_neurons
 from interp.weights import Weights, initial_weights
 
 P = 7
@@ -119,17 +117,9 @@ def test_the_class_of_the_equals_sign_is_cut(transformer: Checkpoint):
     assert run.info["imported"]["taken"] == "model"
 
 
-def zhong(rate: float) -> tuple[dict[str, torch.Tensor], ModelConfig, Weights]:
-    """A network without `=` that adds at this attention rate."""
-    model = ModelConfig(d_model=12, n_heads=1, d_head=6, d_mlp=27, prompt="ab", causal=False, attention_rate=rate)
-    planted = circuit_weights(Task(P), model, circuit_neurons([1, 2, 3]), strength=0.5)
-    weights = {name: weight.float() for name, weight in planted.items()}
-    return written(LAYOUTS["nanda"], weights, {"n_layers": 1, "n_heads": 1, "d_head": 6}), model, weights
-
-
-def test_zhong_with_their_configuration_beside_the_weights():
-    tensors, model, weights = zhong(0.3)
-    torch.save(tensors, "model_abc.pt")
+def test_zhong_with_their_configuration_beside_the_weights(adds_without_equals):
+    model, weights = adds_without_equals(P, 0.3)
+    torch.save(written(LAYOUTS["nanda"], weights, {"n_layers": 1, "n_heads": 1, "d_head": 6}), "model_abc.pt")
     with pytest.raises(InputError, match=r"attention rate .* give --model.attention-rate, 1 for plain attention"):
         import_run("model_abc.pt", "run")
     Path("config_abc.json").write_text(
@@ -219,64 +209,6 @@ def test_numbers_that_are_none_are_refused(transformer: Checkpoint):
     torch.save(broken, "net.pt")
     with pytest.raises(InputError, match=r"net.pt: unembed.W_U holds NaN or infinity"):
         import_run("net.pt", "run")
-
-
-# ---- splits ----------------------------------------------------------------------------------------------------------
-
-
-def test_splits_are_drawn_as_published_code_draws_them(transformer: Checkpoint):
-    torch.save(transformer.weights, "net.pt")
-    torch.manual_seed(598)
-    expected = torch.randperm(P * P)[: int(P * P * 0.3)].sort().values.tolist()
-    run = import_run("net.pt", "a", split="torch-randperm:598", train_fraction=0.3)
-    assert run.task.train_indices.tolist() == expected
-    pairs = [(i, j, P) for i in range(P) for j in range(P)]
-    random.seed(3)
-    random.shuffle(pairs)
-    run = import_run("net.pt", "b", split="python-shuffle:3", train_fraction=0.3)
-    assert run.task.train_indices.tolist() == sorted(i * P + j for i, j, _ in pairs[: int(0.3 * len(pairs))])
-
-
-def test_splits_from_files(transformer: Checkpoint):
-    torch.save(transformer.weights, "net.pt")
-    flat = [3, 0, 48, 17]
-    Path("flat.json").write_text(json.dumps(flat))
-    Path("pairs.json").write_text(json.dumps([divmod(index, P) for index in flat]))
-    np.save("flat.npy", np.array(flat))
-    safetensors.torch.save_file({"train_indices": torch.tensor(flat)}, "flat.safetensors")
-    for number, name in enumerate(("flat.json", "pairs.json", "flat.npy", "flat.safetensors")):
-        assert import_run("net.pt", f"run{number}", split=f"file:{name}").task.train_indices.tolist() == [0, 3, 17, 48]
-
-
-@pytest.mark.parametrize(
-    ("split", "expected"),
-    [
-        ("torch-randperm", "--split must be torch-randperm:SEED, python-shuffle:SEED, file:PATH or none, got 'torch-randperm'"),
-        ("torch-randperm:x", "--split must be"),
-        ("python-shuffle:1", "also needs the share of pairs trained on: --train-fraction"),
-        ("file:none.json", "there is no file none.json"),
-        ("file:bad.json", "bad.json holds no list of indices or pairs"),
-        ("file:large.json", "large.json holds 0 to 49, expected indices a·p \\+ b below 49"),
-        ("file:twice.json", "twice.json names a pair twice"),
-        ("file:text.json", "text.json must hold integers"),
-        ("file:deep.json", "deep.json has shape"),
-        ("file:bad.npy", "bad.npy holds no list"),
-    ],
-)
-def test_splits_that_cannot_be(split: str, expected: str, transformer: Checkpoint):
-    torch.save(transformer.weights, "net.pt")
-    files = {
-        "bad.json": "[1,",
-        "large.json": "[0, 49]",
-        "twice.json": "[1, 1]",
-        "text.json": '["a"]',
-        "deep.json": "[[[1]]]",
-        "bad.npy": "x",
-    }
-    for name, text in files.items():
-        Path(name).write_text(text)
-    with pytest.raises(InputError, match=expected):
-        import_run("net.pt", "run", split=split)
 
 
 # ---- the run ---------------------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ LIGHT = {
 }
 
 # Computing never waits for drawing, nor for other people's models.
-ONLY_WHEN_ASKED = frozenset({"plotly", "transformer_lens", "transformers", "kaleido", "wandb"})
+ONLY_WHEN_ASKED = frozenset({"plotly", "transformer_lens", "transformers", "kaleido", "wandb", "huggingface_hub"})
 
 
 def loaded_after(statement: str) -> set[str]:

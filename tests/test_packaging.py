@@ -158,7 +158,7 @@ def test_everything_imported_is_required():
     imported = set().union(*map(imported_packages, sources)) - sys.stdlib_module_names - {"interp"}
     optional = {name for extra, lines in PROJECT["project"]["optional-dependencies"].items() if extra != "dev" for name in lines}
     required = {canonicalize_name(Requirement(line).name) for line in {*PROJECT["project"]["dependencies"], *optional}}
-    distribution_of = {"sklearn": "scikit-learn", "transformer_lens": "transformer-lens"}
+    distribution_of = {"sklearn": "scikit-learn", "transformer_lens": "transformer-lens", "huggingface_hub": "huggingface-hub"}
     assert {"numpy", "torch", "xarray"} <= imported
     assert {distribution_of.get(name, name) for name in imported} - required == set()
 

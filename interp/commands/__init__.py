@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from interp.commands.analyzing import Analyses, Analyze, Explain, Plot, Report
 from interp.commands.comparing import Compare
+from interp.commands.exporting import Export
 from interp.commands.importing import Import
 from interp.commands.runs import Info, List, Thin, Verify
 from interp.commands.training import Presets, Resume, Train
@@ -23,6 +24,7 @@ _COMMANDS: dict[str, type] = {
         Compare,
         Plot,
         Report,
+        Export,
         Thin,
         Analyses,
         Presets,

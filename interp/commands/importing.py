@@ -44,7 +44,7 @@ class Import:
     sources: Annotated[Positional[tuple[Path, ...]], tyro.conf.arg(metavar="SOURCE ...")]
     """Files of weights, or folders of them."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
-    """The folder of the run; needed unless --dry-run."""
+    """The folder of the run; only a dry run needs none."""
     split: str | None = None
     """torch-randperm:SEED, python-shuffle:SEED, file:PATH or none: the training pairs."""
     train_fraction: float | None = None

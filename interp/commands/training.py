@@ -1,9 +1,10 @@
 """The commands that train."""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -27,6 +28,8 @@ class Train:
     """The folder of the run; by default a fresh name under checkpoints/."""
     overwrite: bool = False
     """Replace the run that is in the folder."""
+    log: Literal["wandb"] | None = None
+    """Also show the metrics in Weights & Biases (offline with WANDB_MODE=offline)."""
     task: Task = field(default_factory=Task)
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -43,14 +46,17 @@ class Train:
     def run(self) -> int:
         from interp.progress import training_progress
         from interp.running import check_room, megabytes, run_experiment, size_on_disk
+        from interp.wandb_log import wandb_log
 
         experiment = Experiment(self.task, self.model, self.training)
         out = self.out or _fresh_folder(experiment)
         check_room(out, experiment)  # before the steps to keep are listed, which can be too many
         n_kept, size = len(experiment.training.kept_steps()), megabytes(size_on_disk(experiment))
         headline = f"training {out}: {experiment.training.steps:,} steps, {n_kept:,} checkpoints, about {size}"
-        with training_progress(experiment, headline) as report:
-            run_experiment(experiment, out, overwrite=self.overwrite, report=report)
+        with contextlib.ExitStack() as stack:
+            reports = [stack.enter_context(wandb_log(experiment, out))] if self.log == "wandb" else []
+            reports.append(stack.enter_context(training_progress(experiment, headline)))
+            run_experiment(experiment, out, overwrite=self.overwrite, report=lambda snapshot: [report(snapshot) for report in reports])
         print(f"done: interp report {out}")
         return 0
 

@@ -96,7 +96,7 @@ def circuit_model(
 def circuit_weights(
     task: Task, model: ModelConfig, neurons: Sequence[Neuron], *, strength: float = 10.0, lookup: LookupTable | None = None
 ) -> Weights:
-    """float64 weights of an MLP or of a one-layer transformer with these neurons. What is left over is zero: such neurons are dead.
+    """float64 weights of an MLP or of a one-layer `ab=` transformer with these neurons. What is left over is zero: such neurons are dead.
 
     In a transformer, neurons with α = β stand behind one head of uniform attention (W_Q = W_K = 0), others behind two, each of which
     reads one input. Raises InputError for a model without room and for an operation that is no addition in disguise.
@@ -118,8 +118,8 @@ def circuit_weights(
             raise InputError("these neurons tell the inputs apart; the model needs inputs 'concatenated'")
         _write_mlp(weights, model, phase, parts)
     else:
-        if model.n_layers != 1 or not (shared or (model.prompt, model.attention_rate) == ("ab=", 1)):
-            raise InputError("a circuit is planted in one layer; where each input has a head, it reads ab= with attention-rate 1")
+        if (model.n_layers, model.prompt) != (1, "ab=") or not (shared or model.attention_rate == 1):
+            raise InputError("a circuit is planted in one layer that reads ab=; where each input has a head, with attention-rate 1")
         _write_transformer(weights, model, phase, parts, shared=shared)
     return weights
 
@@ -221,7 +221,7 @@ def _write_transformer(weights: Weights, model: ModelConfig, phase: Phase, parts
     rows, columns = torch.from_numpy(phase.rows), torch.from_numpy(phase.columns)
     W_E[rows, :width] = parts.functions.T
     if shared:
-        spread = model.attention_rate / model.n_ctx + 1 - model.attention_rate
+        spread = model.attention_rate / 3 + 1 - model.attention_rate
         W_V[0, :width, :width], W_O[0, :width, :width] = torch.eye(width).double() / spread, torch.eye(width)
     else:
         place = 3 * width

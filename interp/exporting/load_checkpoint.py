@@ -1,0 +1,36 @@
+"""Loads the checkpoints beside this file into TransformerLens (4 or newer). Nothing else is needed, interp neither.
+
+bridge = load()                        # the last checkpoint
+bridge = load(checkpoint_index=0)      # by its place; negative from the end
+bridge = load(checkpoint_value=1500)   # by its step
+logits = bridge(tokens)[:, -1]         # tokens [n, n_ctx]: a, b and, where n_ctx is 3, the token `=`, number d_vocab − 1
+"""
+
+import json
+from pathlib import Path
+
+from safetensors.torch import load_file
+from transformer_lens.config import TransformerBridgeConfig
+from transformer_lens.model_bridge import TransformerBridge
+from transformer_lens.model_bridge.sources.native import boot
+from transformer_lens.utilities.tl_checkpoint_conversion import convert_tl_checkpoint
+
+FOLDER = Path(__file__).parent
+
+
+def checkpoint_labels() -> tuple[list[int], str]:
+    """The steps that have a checkpoint, ascending, and what they count."""
+    return sorted(int(path.stem.removeprefix("step_")) for path in (FOLDER / "checkpoints").glob("step_*.safetensors")), "step"
+
+
+def load(checkpoint_index: int = -1, checkpoint_value: int | None = None) -> TransformerBridge:
+    """One checkpoint as a `TransformerBridge`. ValueError names the steps there are, IndexError is that of a list."""
+    labels, _ = checkpoint_labels()
+    if checkpoint_value is not None and checkpoint_value not in labels:
+        raise ValueError(f"there is no checkpoint of step {checkpoint_value}; there are {labels}")
+    step = checkpoint_value if checkpoint_value is not None else labels[checkpoint_index]
+    config = TransformerBridgeConfig(**json.loads((FOLDER / "config.json").read_text(encoding="utf-8")))
+    state = load_file(FOLDER / "checkpoints" / f"step_{step:09d}.safetensors")
+    bridge = boot(config, dtype=state["embed.W_E"].dtype)
+    bridge.load_state_dict(convert_tl_checkpoint(state, config), strict=True)
+    return bridge.eval()
