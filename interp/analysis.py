@@ -35,7 +35,8 @@ def analyze(
     """The results of the named analyses (default: all that can be asked about its model) over a run, from disk where they are fresh.
 
     `parameters` maps the name of an analysis to keyword parameters other than its defaults. The checkpoints are walked once, each
-    with one shared forward pass, and let go; memory stays flat. Interrupted, what was computed is kept.
+    with one shared forward pass, and let go; memory stays flat. Interrupted, what was computed is kept. Checkpoints whose weights are
+    not finite, because training diverged, have no row; InputError when there are no others.
     """
     every = [analysis for analysis in discover().values() if run.model.family in analysis.families]
     asked = [name if isinstance(name, Analysis) else find(name) for name in names] if names is not None else every
@@ -56,6 +57,8 @@ def analyze(
     try:
         for step in progress(steps) if steps else ():
             checkpoint = run[step]
+            if not _is_finite(checkpoint):
+                continue
             for table in tables:
                 if step in missing[table.analysis.name]:
                     table.add(checkpoint, digests[step])
@@ -166,6 +169,8 @@ class _Table:
             save_result(self.path, self.stored)
 
     def result(self) -> xr.Dataset:
+        if self.stored is None:
+            _last_finite(self.run)  # says that there is none
         assert self.stored is not None
         return self.stored
 
@@ -201,8 +206,24 @@ def _with_needs(asked: Iterable[Analysis]) -> list[Analysis]:
 def _resolved(run: Run, analysis: Analysis, given: Mapping[str, Any]) -> dict[str, Any]:
     resolved = analysis.resolve(dict(given))
     if resolved.get("key_frequencies", ()) is None:
-        resolved["key_frequencies"] = run.key_frequencies
+        resolved["key_frequencies"] = _last_finite(run).key_frequencies
     return resolved
+
+
+def _is_finite(checkpoint: Checkpoint) -> bool:
+    return all(bool(weight.isfinite().all()) for weight in checkpoint.weights.values())
+
+
+def _last_finite(run: Run) -> Checkpoint:
+    if _is_finite(run.last):
+        return run.last
+    finite = (checkpoint for checkpoint in map(run.__getitem__, reversed(run.steps)) if _is_finite(checkpoint))
+    checkpoint = next(finite, None)
+    if checkpoint is None:
+        raise InputError(
+            f"every checkpoint of {run.path} holds NaN or infinity: training diverged at once; train again with a smaller --training.lr"
+        )
+    return checkpoint
 
 
 def _digests(run: Run) -> dict[int, str]:

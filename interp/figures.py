@@ -91,7 +91,10 @@ def shade_phases(figure: "go.Figure", phases: Sequence[Mapping[str, Any]], *, la
     for x in of_steps:
         for phase in phases:
             where = {"xref": x, "yref": f"{pairs.get(x, x.replace('x', 'y'))} domain", "x0": phase["start"], "x1": phase["end"]}
-            figure.add_shape(type="rect", y0=0, y1=1, line_width=0, layer="below", opacity=0.09, fillcolor=PHASE_COLORS[phase["name"]], **where)
+            figure.add_shape(
+                type="rect", y0=0, y1=1, line_width=0, layer="below", opacity=0.09, fillcolor=PHASE_COLORS[phase["name"]], **where
+            )
     for phase in phases if label and of_steps else ():
         middle = (phase["start"] + phase["end"]) / 2
-        figure.add_annotation(x=middle, xref=of_steps[0], y=0.99, yref="y domain", yanchor="top", text=phase["name"], showarrow=False, font_size=11)
+        words: dict[str, Any] = {"showarrow": False, "font_size": 11}
+        figure.add_annotation(x=middle, xref=of_steps[0], y=0.99, yref="y domain", yanchor="top", text=phase["name"], name="phase", **words)

@@ -47,9 +47,9 @@ def quantized(values: Shaped[np.ndarray, "..."], *, bits: int = 8, scales: int =
 
 def packed_text(text: str) -> str:
     """A long text, deflated, for the page to unpack."""
-    return base64.b64encode(zlib.compress(text.encode(), 9)).decode()
+    return base64.b64encode(zlib.compress(text.encode(), 6)).decode()
 
 
 def _packed(values: np.ndarray) -> str:
     little = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))
-    return base64.b64encode(zlib.compress(little.tobytes(), 9)).decode()
+    return base64.b64encode(zlib.compress(little.tobytes(), 6)).decode()

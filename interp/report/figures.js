@@ -39,6 +39,7 @@
   const narrowed = (figure, width) => {
     if (width > 560) return figure;
     const layout = figure.layout;
+    layout.annotations = (layout.annotations || []).filter((annotation) => annotation.name !== "phase");
     layout.margin = { ...layout.margin, l: 52, r: 8 };
     layout.legend = { ...layout.legend, orientation: "h", x: 0, y: -0.1, yanchor: "top" };
     return figure;

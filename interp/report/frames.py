@@ -201,7 +201,9 @@ def _scalars(at: Mapping[str, xr.Dataset]) -> dict[str, list[float | None]]:
     curves, progress, norms = at["learning_curves"], at["progress_measures"], at["weight_norms"]
     values = {f"{split}_loss": progress.loss.sel(split=split).values for split in SPLITS}
     values |= {f"{split}_accuracy": curves.accuracy.sel(split=split).values for split in ("train", "test", "unmirrored")}
-    values |= {f"{name}_{split}": progress[f"{name}_loss"].sel(split=split).values for name in ("restricted", "excluded") for split in SPLITS}
+    values |= {
+        f"{name}_{split}": progress[f"{name}_loss"].sel(split=split).values for name in ("restricted", "excluded") for split in SPLITS
+    }
     values |= {"l2": norms.total_l2.values, "periodic": at["neuron_periodicity"].periodic_neurons.sum("frequency").values}
     spectrum, logits = at["embedding_spectrum"], at["logit_structure"]
     values |= {"gini_embedding": spectrum.gini_embedding.values, "gini_output": spectrum.gini_output.values}

@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from interp.discovery import find
-from interp.figures import PALETTE, TEST, TRAIN, new_panels, percent_axis, power_of_ten_axis, shade_phases
+from interp.figures import PALETTE, STEP_AXIS, TEST, TRAIN, new_panels, percent_axis, power_of_ten_axis, shade_phases
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -38,7 +38,9 @@ def headline(results: Mapping[str, xr.Dataset]) -> "go.Figure":
 
     transitions = results["transitions"]
     titles = ("Loss (nats)", "Accuracy", "Weight norm", "Gini coefficient of W_E")
-    figure = new_panels("", titles, columns=1, row_height=140, shared_xaxes=True, vertical_spacing=0.06, row_heights=[0.4, 0.22, 0.19, 0.19])
+    figure = new_panels(
+        "", titles, columns=1, row_height=140, shared_xaxes=True, vertical_spacing=0.06, row_heights=[0.4, 0.22, 0.19, 0.19]
+    )
     figure.update_layout(title=None, margin={"l": 64, "r": 16, "t": 40, "b": 48}, height=680, hovermode="x unified")
     figure.update_annotations(x=0, xanchor="left", font_size=12)
     curves = [(transitions[name].sel({f"{name}_of": split}).values, label, color, row) for name, split, label, color, row in _CURVES]
@@ -55,7 +57,8 @@ def headline(results: Mapping[str, xr.Dataset]) -> "go.Figure":
     percent_axis(figure, row=2, col=1)
     figure.update_yaxes(rangemode="tozero", row=3)
     figure.update_yaxes(range=[0, 1], row=4)
-    figure.update_xaxes(title_text="step (updates)", row=4)
+    figure.update_xaxes(range=[int(steps[0]), max(int(steps[-1]), int(steps[0]) + 1)])
+    figure.update_xaxes(title_text=STEP_AXIS, row=4)
     figure.update_layout(legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1.0, "yanchor": "bottom"})
     shade_phases(figure, phases(results), label=True)
     return figure

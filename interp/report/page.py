@@ -36,27 +36,38 @@ def render(run: Run, results: Mapping[str, xr.Dataset]) -> str:
     of_run = phases(results)
     sections = [_section(name, result, of_run) for name, result in _in_reading_order(results)]
     figures = {section["name"]: section.pop("figure") for section in sections}
-    figures["headline"] = packed_text(headline(results).to_json())
+    figures["headline"] = packed_text(str(headline(results).to_json()))
     script = "\n".join(_own(f"{name}.js") for name in SCRIPTS)
-    return _environment().get_template("page.html").render(
-        title=f"{run.task.operation} modulo {run.task.p}: {story.headline.lower()}",
-        run=run,
-        story=story,
-        paragraphs=[linked(paragraph, results) for paragraph in story.paragraphs],
-        against=[linked(sentence, results) for sentence in story.against],
-        controls=list(controls(results)),
-        explorers=[{"name": "run", "data": in_script(explorer_data(run, results))}],
-        error=f"{LARGEST_ERROR[8]:.1%}",
-        sections=sections,
-        provenance=[line.split(maxsplit=1) for line in describe(run)],
-        style=Markup(_own("style.css") + _own("small.css")),
-        script=Markup(script),
-        # A script that somebody smuggles into a text does not know this, and so does not run.
-        nonce=hashlib.sha256(f"{run.hash}{json.dumps(figures)}".encode()).hexdigest()[:32],
-        plotly=Markup(packed_text(get_plotlyjs())),
-        figures={name: Markup(text) for name, text in figures.items()},
-        config=in_script(CONFIG),
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            title=f"{run.task.operation} modulo {run.task.p}: {story.headline.lower()}",
+            run=run,
+            story=story,
+            paragraphs=[linked(paragraph, results) for paragraph in story.paragraphs],
+            against=[linked(sentence, results) for sentence in story.against],
+            diverged=_diverged(run, results),
+            controls=list(controls(results)),
+            explorers=[{"name": "run", "data": in_script(explorer_data(run, results))}],
+            error=f"{LARGEST_ERROR[8]:.1%}",
+            sections=sections,
+            provenance=[line.split(maxsplit=1) for line in describe(run)],
+            style=Markup(_own("style.css") + _own("small.css")),
+            script=Markup(script),
+            # A script that somebody smuggles into a text does not know this, and so does not run.
+            nonce=hashlib.sha256(f"{run.hash}{json.dumps(figures)}".encode()).hexdigest()[:32],
+            plotly=Markup(packed_text(get_plotlyjs())),
+            figures={name: Markup(text) for name, text in figures.items()},
+            config=in_script(CONFIG),
+        )
     )
+
+
+def _diverged(run: Run, results: Mapping[str, xr.Dataset]) -> int | None:
+    """The first checkpoint that no analysis has, because its weights are not finite."""
+    left_out = set(run.steps) - {int(step) for step in results["neuron_periodicity"].step.values}
+    return min(left_out, default=None)
 
 
 def explorer_data(run: Run, results: Mapping[str, xr.Dataset]) -> dict[str, Any]:
@@ -91,7 +102,7 @@ def _section(name: str, result: xr.Dataset, of_run: list[dict[str, Any]]) -> dic
         "reference": analysis.module.REFERENCE,
         "parameters": ", ".join(f"{key} = {value}" for key, value in json.loads(result.attrs["parameters"]).items()) or "none",
         "version": f"interp {result.attrs['interp']}, analysis {result.attrs['version']}",
-        "figure": packed_text(figure.to_json()),
+        "figure": packed_text(str(figure.to_json())),
         "height": int(figure.layout.height or 450),
     }
 

@@ -1,5 +1,6 @@
 """The words of the page: sentences whose numbers lead to what shows them, findings beside chance, and methods from docstrings."""
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -80,8 +81,8 @@ def controls(results: Mapping[str, xr.Dataset]) -> Iterator[Control]:
     )
     yield Control(
         "Largest share of one frequency in the logits’ power",
-        f"{float(calibration.largest_share):.2%}",
-        f"{float(calibration.share_threshold):.2%}",
+        _percent(float(calibration.largest_share)),
+        _percent(float(calibration.share_threshold)),
         f"reached by {rate:.0%} of networks with renamed residues",
         "calibration",
     )
@@ -94,6 +95,10 @@ def controls(results: Mapping[str, xr.Dataset]) -> Iterator[Control]:
             "this network at step 0, before any training",
             "neuron_periodicity",
         )
+
+
+def _percent(value: float) -> str:
+    return f"{value:.2%}" if math.isfinite(value) else "unknown"
 
 
 class Block(NamedTuple):
