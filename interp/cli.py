@@ -7,6 +7,7 @@ from collections.abc import Sequence
 COMMANDS = {
     "train": "train a network and keep dense checkpoints of it",
     "resume": "go on with an interrupted run, to the same last bit",
+    "watch": "curves and spectrum in the terminal while training writes",
     "list": "the runs under a folder",
     "info": "what a run is: task, model, training, checkpoints, versions",
     "verify": "recompute digests, shapes and stored losses of a run",

@@ -43,6 +43,7 @@ ORDER = (
     "report",
     "running",
     "progress",
+    "watching",
     "options",
     "commands",
     "cli",

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from interp.commands.analyzing import Analyses, Analyze, Explain, Plot, Report
 from interp.commands.runs import Info, List, Thin, Verify
 from interp.commands.training import Presets, Resume, Train
+from interp.commands.watching import Watch
 from interp.options import parse
 
 _COMMANDS: dict[str, type] = {
@@ -12,6 +13,7 @@ _COMMANDS: dict[str, type] = {
     for kind in (
         Train,
         Resume,
+        Watch,
         List,
         Info,
         Verify,
