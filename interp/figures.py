@@ -82,8 +82,9 @@ def power_of_ten_axis(figure: "go.Figure", **where: Any) -> None:
     figure.update_yaxes(type="log", exponentformat="power", dtick=1, **where)
 
 
-def shade_phases(figure: "go.Figure", phases: Sequence[Mapping[str, Any]], *, label: bool = False) -> None:
-    """Tint the phases (each with `name`, `start` and `end`, in updates) behind every panel over steps; name them above the first."""
+def shade_phases(figure: "go.Figure", phases: Sequence[Mapping[str, Any]], *, named_in: str = "") -> None:
+    """Tint the phases (each with `name`, `start` and `end`, in updates) behind every panel over steps; name them at the foot of
+    the panel whose vertical axis is `named_in` ("y", "y2", …)."""
     titles = {axis.plotly_name.replace("axis", ""): axis.title.text for axis in figure.select_xaxes()}
     shared = {axis.plotly_name.replace("axis", ""): (axis.matches or "") for axis in figure.select_xaxes()}
     of_steps = [x for x in titles if titles[x] == STEP_AXIS or titles.get(shared[x]) == STEP_AXIS]
@@ -94,7 +95,7 @@ def shade_phases(figure: "go.Figure", phases: Sequence[Mapping[str, Any]], *, la
             figure.add_shape(
                 type="rect", y0=0, y1=1, line_width=0, layer="below", opacity=0.09, fillcolor=PHASE_COLORS[phase["name"]], **where
             )
-    for phase in phases if label and of_steps else ():
-        middle = (phase["start"] + phase["end"]) / 2
-        words: dict[str, Any] = {"showarrow": False, "font_size": 11}
-        figure.add_annotation(x=middle, xref=of_steps[0], y=0.99, yref="y domain", yanchor="top", text=phase["name"], name="phase", **words)
+    for phase in phases if named_in and of_steps else ():
+        words: dict[str, Any] = {"text": phase["name"], "name": "phase", "showarrow": False, "font_size": 12}
+        place = {"x": (phase["start"] + phase["end"]) / 2, "xref": named_in.replace("y", "x"), "y": 0.02, "yref": f"{named_in} domain"}
+        figure.add_annotation(yanchor="bottom", **place, **words)

@@ -74,7 +74,7 @@ def test_phases_are_shaded_behind_every_panel_over_steps():
     figure.update_xaxes(title_text="step (updates)", row=1)
     figure.update_xaxes(title_text="frequency k", row=2, col=1)
     phases = [{"name": "memorization", "start": 0, "end": 10}, {"name": "cleanup", "start": 10, "end": 30}]
-    shade_phases(figure, phases, label=True)
+    shade_phases(figure, phases, named_in="y2")
     where = [(shape.xref, shape.yref, shape.x0, shape.x1) for shape in figure.layout.shapes]
     assert where == [(x, f"{y} domain", start, end) for x, y in (("x", "y"), ("x2", "y2")) for start, end in ((0, 10), (10, 30))]
     names = [annotation for annotation in figure.layout.annotations if annotation.name == "phase"]
@@ -86,4 +86,4 @@ def test_a_shared_axis_is_one_over_steps_too():
     figure.update_xaxes(title_text="step (updates)", row=2)
     shade_phases(figure, [{"name": "stable", "start": 0, "end": 1}])
     assert [shape.xref for shape in figure.layout.shapes] == ["x", "x2"]
-    shade_phases(new_figure("Loss", x="phase", y="1"), [{"name": "stable", "start": 0, "end": 1}], label=True)
+    shade_phases(new_figure("Loss", x="phase", y="1"), [{"name": "stable", "start": 0, "end": 1}], named_in="y")

@@ -222,7 +222,7 @@ def test_stills_for_who_wants_less_motion_and_no_script_of_others(open_page, pat
 
 
 def test_shows_every_analysis_with_its_numbers_and_without_network(open_page, path, results):
-    page = open_page(open_page, path)
+    page = open_page(path)
     page.wait_for_selector("[data-headline] .main-svg")
     for name in results:
         page.locator(f"#{name} .figure").scroll_into_view_if_needed()

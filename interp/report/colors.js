@@ -1,7 +1,12 @@
 // Colors: two themes, one palette in both, maps for heat. All of them told apart with every common form of color blindness.
 (() => {
   const root = document.documentElement;
-  const color = (name) => getComputedStyle(root).getPropertyValue(`--${name}`).trim();
+  // Asked for some hundred times in one drawing; asking the browser each time would make it lay out the page each time.
+  const kept = new Map();
+  const color = (name) => {
+    if (!kept.has(name)) kept.set(name, getComputedStyle(root).getPropertyValue(`--${name}`).trim());
+    return kept.get(name);
+  };
   const isDark = () => root.dataset.theme === "dark";
 
   // The palette of interp.figures on white, and the same hues, lighter, on black.
@@ -52,6 +57,7 @@
     const query = matchMedia("(prefers-color-scheme: dark)");
     const set = (theme) => {
       root.dataset.theme = theme;
+      kept.clear();
       listener();
     };
     root.dataset.theme = query.matches ? "dark" : "light";

@@ -13,7 +13,7 @@
     const context = canvas.getContext("2d");
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.clearRect(0, 0, width, height);
-    context.lineJoin = "round";
+    context.lineJoin = "bevel"; // round joins take most of the time of a jagged line
     return context;
   };
 
@@ -46,6 +46,23 @@
     }
     context.stroke();
     context.restore();
+  };
+
+  // A dot as a picture of its own: putting down hundreds of them costs a tenth of drawing as many circles.
+  const dots = new Map();
+  const dot = (color, radius) => {
+    const name = `${color} ${radius}`;
+    if (!dots.has(name)) {
+      const sharp = 3, made = document.createElement("canvas");
+      made.width = made.height = Math.ceil(2 * radius * sharp);
+      const context = made.getContext("2d");
+      context.fillStyle = color;
+      context.arc(made.width / 2, made.width / 2, radius * sharp, 0, 2 * Math.PI);
+      context.fill();
+      dots.set(name, made);
+    }
+    const picture = dots.get(name);
+    return (context, x, y) => context.drawImage(picture, x - radius, y - radius, 2 * radius, 2 * radius);
   };
 
   // About `count` round numbers from low to high.
@@ -84,5 +101,5 @@
     return moved;
   };
 
-  Object.assign(interp, { prepare, write, line, ticks, number, percent, count, apart });
+  Object.assign(interp, { prepare, write, line, ticks, number, percent, count, apart, dot });
 })();

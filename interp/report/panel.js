@@ -32,8 +32,10 @@
       const label = element("p", "which", side);
       const canvas = element("canvas", "", side);
       canvas.setAttribute("role", "img");
-      return { side, label, canvas, at: () => null };
+      return { side, label, canvas, width: 0, at: () => null };
     });
+    // What is unchanged is not written: each change makes the browser lay out the page anew.
+    const say = (place, text) => place.textContent === text || (place.textContent = text);
     for (const one of sides) {
       const under = (event) => {
         const box = one.canvas.getBoundingClientRect();
@@ -58,23 +60,27 @@
       if (outOfDate) return;
       const now = state.now;
       const shown = now.pinned === null ? [now.index] : [now.pinned, now.index];
-      note.textContent = typeof spec.note === "function" ? spec.note(run, arrays, now) : spec.note;
+      say(note, typeof spec.note === "function" ? spec.note(run, arrays, now) : spec.note);
       sides[1].side.hidden = shown.length === 1;
       figure.dataset.step = run.steps[now.index];
       sides.slice(0, shown.length).forEach((one, place) => {
-        const index = shown[place], width = one.side.clientWidth;
+        const index = shown[place], width = one.width;
         if (!width) return;
         const height = spec.height(width, run, arrays);
         const view = { run, arrays, index, now, width, height };
         const step = `step ${interp.count(run.steps[index])}`;
-        one.label.textContent = shown.length === 1 ? "" : place ? `now, ${step}` : `pinned, ${step}`;
+        say(one.label, shown.length === 1 ? "" : place ? `now, ${step}` : `pinned, ${step}`);
         const context = interp.prepare(one.canvas, width, height);
         one.at = spec.draw(context, view) || (() => null);
         one.canvas.setAttribute("aria-label", `${spec.title}, ${step}. ${spec.says ? spec.says(view) : ""}`);
       });
     };
     if (spec.controls) spec.controls(controls, draw, run, arrays);
-    new ResizeObserver(draw).observe(pair);
+    const resized = new ResizeObserver((entries) => {
+      for (const entry of entries) sides.find((one) => one.side === entry.target).width = entry.contentRect.width;
+      draw();
+    });
+    for (const one of sides) resized.observe(one.side);
     new IntersectionObserver(([entry]) => {
       inSight = entry.isIntersecting;
       if (inSight && outOfDate) draw();

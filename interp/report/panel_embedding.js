@@ -44,13 +44,8 @@
         interp.line(context, [[centerX, centerY - size / 2 + 10], [centerX, centerY + size / 2 - 10]], interp.color("line"));
         interp.line(context, [...order, order[0]].map(spot), hue, 1, 0.35 * faded);
         context.globalAlpha = faded;
-        context.fillStyle = hue;
-        for (let a = 0; a < n; a++) {
-          const [x, y] = spot(a);
-          context.beginPath();
-          context.arc(x, y, n > 150 ? 1.6 : 2.4, 0, 7);
-          context.fill();
-        }
+        const dot = interp.dot(hue, n > 150 ? 1.6 : 2.4);
+        for (let a = 0; a < n; a++) dot(context, ...spot(a));
         for (const a of n > 1 ? [0, 1] : [0]) {
           const [x, y] = spot(a);
           interp.write(context, a, x + 5, y - 4, { color: "ink", weight: 700 });

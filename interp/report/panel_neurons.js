@@ -1,6 +1,6 @@
 // Neurons: the map of neurons and frequencies, and their responses as lines, by frequency.
 (() => {
-  const LINES = 20; // of one frequency, evenly chosen; the picked neuron always
+  const LINES = 12; // of one frequency, evenly chosen; the picked neuron always
 
   // Neurons stand in the order of their frequency at the last checkpoint, so that places keep their meaning while the slider moves.
   const groups = (run, arrays) => {
@@ -103,7 +103,7 @@
           }
           interp.line(context, points, color, thick, alpha);
         };
-        members.forEach(({ line }, i) => i % every === 0 && wave(line, hue, 1.2, faded ? 0.08 : 0.42));
+        members.forEach(({ line }, i) => i % every === 0 && wave(line, hue, 1, faded ? 0.1 : 0.6));
         const picked = members.find(({ at }) => run.neurons[at] === now.neuron);
         if (picked) wave(picked.line, interp.color("ink"), 2.4, 1);
         let still = 0;

@@ -41,7 +41,10 @@
         const nothing = { frequency: null, neuron: null, head: null };
         state.set({ ...nothing, [name]: select.value === "" ? null : Number(select.value) });
       });
-      state.listen((now) => (select.value = now[name] === null ? "" : String(now[name])));
+      state.listen((now) => {
+        const value = now[name] === null ? "" : String(now[name]);
+        if (select.value !== value) select.value = value;
+      });
     };
     const K = arrays.share.shape[2];
     offer("frequency", "Frequency", Array.from({ length: K }, (_, k) => k + 1));
