@@ -20,6 +20,7 @@ from interp.measuring import Order, measured, processes_for
 from interp.memory import give_back_freed_memory, keep_freed_memory
 from interp.results import load_result, result_path, save_result
 from interp.store import Run, weights_digest
+from interp.weights import are_finite
 
 Progress = Callable[[Sequence[int]], Iterable[int]]  # wraps the steps that are walked over
 
@@ -37,8 +38,9 @@ def analyze(
     """The results of the named analyses (default: all that can be asked about its model) over a run, from disk where they are fresh.
 
     `parameters` maps the name of an analysis to keyword parameters other than its defaults. The checkpoints are walked once, each
-    with one shared forward pass, and let go; memory stays flat. Interrupted, what was computed is kept. With `parallel`, other
-    processes share long work (`interp.measuring`); a script that asks for it needs the guard `if __name__ == "__main__":`.
+    with one shared forward pass, and let go; memory stays flat. Interrupted, what was computed is kept. Checkpoints whose weights are
+    not finite, because training diverged, have no row; InputError when there are no others. With `parallel`, other processes share
+    long work (`interp.measuring`); a script that asks for it needs the guard `if __name__ == "__main__":`.
     """
     every = [analysis for analysis in discover().values() if run.model.family in analysis.families]
     asked = [name if isinstance(name, Analysis) else find(name) for name in names] if names is not None else every
@@ -196,6 +198,8 @@ class _Table:
             save_result(self.path, self.stored)
 
     def result(self) -> xr.Dataset:
+        if self.stored is None:
+            _last_finite(self.run)  # says that there is none
         assert self.stored is not None
         return self.stored
 
@@ -236,8 +240,20 @@ def _with_needs(asked: Iterable[Analysis]) -> list[Analysis]:
 def _resolved(run: Run, analysis: Analysis, given: Mapping[str, Any]) -> dict[str, Any]:
     resolved = analysis.resolve(dict(given))
     if resolved.get("key_frequencies", ()) is None:
-        resolved["key_frequencies"] = run.key_frequencies
+        resolved["key_frequencies"] = _last_finite(run).key_frequencies
     return resolved
+
+
+def _last_finite(run: Run) -> Checkpoint:
+    if are_finite(run.last.weights):
+        return run.last
+    finite = (checkpoint for checkpoint in map(run.__getitem__, reversed(run.steps)) if are_finite(checkpoint.weights))
+    checkpoint = next(finite, None)
+    if checkpoint is None:
+        raise InputError(
+            f"every checkpoint of {run.path} holds NaN or infinity: training diverged at once; train again with a smaller --training.lr"
+        )
+    return checkpoint
 
 
 def _digests(run: Run) -> dict[int, str]:

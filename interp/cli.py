@@ -8,6 +8,7 @@ COMMANDS = {
     "train": "train a network and keep dense checkpoints of it",
     "resume": "go on with an interrupted run, to the same last bit",
     "import": "turn checkpoints that others wrote into a run, and prove that they were read right",
+    "watch": "curves and spectrum in the terminal while training writes",
     "list": "the runs under a folder",
     "info": "what a run is: task, model, training, checkpoints, versions",
     "verify": "recompute digests, shapes and stored losses of a run",

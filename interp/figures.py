@@ -1,6 +1,6 @@
 """One palette and one template for every figure of the project. Importing this loads no plotly; making a figure does."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#B8A800")
 TRAIN, TEST, NEUTRAL = PALETTE[0], PALETTE[1], "#8A8A8A"
 SEQUENTIAL = "Viridis"
+PHASE_COLORS = {"memorization": PALETTE[1], "circuit formation": PALETTE[5], "cleanup": PALETTE[2], "stable": NEUTRAL}
+STEP_AXIS = "step (updates)"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
 # plotly 7 adds an upload button by default; no figure of ours offers to send anything anywhere.
@@ -78,3 +80,22 @@ def percent_axis(figure: "go.Figure", **where: Any) -> None:
 def power_of_ten_axis(figure: "go.Figure", **where: Any) -> None:
     """A logarithmic vertical axis with powers of ten."""
     figure.update_yaxes(type="log", exponentformat="power", dtick=1, **where)
+
+
+def shade_phases(figure: "go.Figure", phases: Sequence[Mapping[str, Any]], *, named_in: str = "") -> None:
+    """Tint the phases (each with `name`, `start` and `end`, in updates) behind every panel over steps; name them at the foot of
+    the panel whose vertical axis is `named_in` ("y", "y2", …)."""
+    titles = {axis.plotly_name.replace("axis", ""): axis.title.text for axis in figure.select_xaxes()}
+    shared = {axis.plotly_name.replace("axis", ""): (axis.matches or "") for axis in figure.select_xaxes()}
+    of_steps = [x for x in titles if titles[x] == STEP_AXIS or titles.get(shared[x]) == STEP_AXIS]
+    pairs = {axis.anchor: axis.plotly_name.replace("axis", "") for axis in figure.select_yaxes()}
+    for x in of_steps:
+        for phase in phases:
+            where = {"xref": x, "yref": f"{pairs.get(x, x.replace('x', 'y'))} domain", "x0": phase["start"], "x1": phase["end"]}
+            figure.add_shape(
+                type="rect", y0=0, y1=1, line_width=0, layer="below", opacity=0.09, fillcolor=PHASE_COLORS[phase["name"]], **where
+            )
+    for phase in phases if named_in and of_steps else ():
+        words: dict[str, Any] = {"text": phase["name"], "name": "phase", "showarrow": False, "font_size": 12}
+        place = {"x": (phase["start"] + phase["end"]) / 2, "xref": named_in.replace("y", "x"), "y": 0.02, "yref": f"{named_in} domain"}
+        figure.add_annotation(yanchor="bottom", **place, **words)

@@ -1,5 +1,6 @@
 """Runs in words: the lines of `interp list` and `interp info`."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,7 @@ def _fields(values: dict[str, Any]) -> str:
 
 def readable(value: object) -> str:
     """A value of a summary in words."""
-    if value is None:
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return "unknown"
     if isinstance(value, float):
         return f"{value:.4g}"

@@ -23,6 +23,7 @@ import xarray as xr
 from interp.discovery import Analysis, find
 from interp.memory import keep_freed_memory
 from interp.store import Run, open_run
+from interp.weights import are_finite
 
 MOST_PROCESSES = 4  # each needs up to half a gigabyte
 LEAST_WORK = 20 * 113**2 * 512  # neurons over pairs and checkpoints; below that another process is hardly up before all is done
@@ -78,6 +79,8 @@ def measured(run: Run, orders: Sequence[Order], steps: Sequence[int], processes:
 
 def _rows(run: Run, orders: Sequence[Order], step: int) -> Rows:
     checkpoint = run[step]
+    if not are_finite(checkpoint.weights):
+        return {}  # training diverged
     return {order.analysis.name: order.analysis.function(checkpoint, **order.parameters) for order in orders if step in order.steps}
 
 

@@ -78,3 +78,8 @@ def check_weights(weights: Mapping[str, Tensor], model: ModelConfig, p: int, *, 
     for name in weights:
         if name not in expected:
             raise InputError(f"{where}: unexpected tensor {name!r} {list(weights[name].shape)}; this model has {', '.join(expected)}")
+
+
+def are_finite(weights: Mapping[str, Tensor]) -> bool:
+    """Whether no weight is NaN or infinite."""
+    return all(bool(weight.isfinite().all()) for weight in weights.values())

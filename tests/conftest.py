@@ -55,3 +55,34 @@ def adds_without_equals() -> Callable[[int, float], tuple[ModelConfig, Weights]]
         return model, weights
 
     return plant
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """The system's Chromium, in which pages are tested."""
+    from playwright.sync_api import sync_playwright
+
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    assert found, "the report is tested in a browser: apt-get install chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu", "--disable-quic"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def open_page(browser):
+    """Opens a report from its file, and waits until it is ready. The page remembers in `trouble` everything that went wrong in it, and
+    in `requests` every address that was asked for."""
+
+    def open_page(path: Path, address: str = "", **options):
+        page = browser.new_page(**({"viewport": {"width": 1200, "height": 900}} | options))
+        page.trouble, page.requests = [], []
+        page.on("pageerror", lambda error: page.trouble.append(str(error)))
+        page.on("console", lambda message: page.trouble.append(message.text) if message.type in ("error", "warning") else None)
+        page.on("request", lambda request: page.requests.append(request.url))
+        page.goto(path.as_uri() + address)
+        page.wait_for_selector("html[data-ready=yes]", state="attached")
+        return page
+
+    return open_page

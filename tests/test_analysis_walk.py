@@ -138,3 +138,31 @@ def test_a_run_without_checkpoints_cannot_be_analyzed(tmp_path):
     RunWriter.create(tmp_path / "run", TASK, MODEL).close()
     with pytest.raises(InputError, match="no checkpoints to analyze"):
         analyze(open_run(tmp_path / "run"), [NAME])
+
+
+# ---- training that diverged ------------------------------------------------------------------------------------------
+
+
+def diverging(folder, finite_steps, broken_steps) -> Run:
+    with RunWriter.create(folder, TASK, MODEL) as writer:
+        for step in (*finite_steps, *broken_steps):
+            factor = 1.0 if step in finite_steps else float("nan")
+            writer.append(step, {name: weight * factor for name, weight in initial_weights(MODEL, TASK.p).items()})
+    return open_run(folder)
+
+
+def test_checkpoints_that_diverged_have_no_row(tmp_path):
+    run = diverging(tmp_path / "run", (0, 10), (20, 30))
+    for _ in range(2):  # computed, and read again
+        results = analyze(run, [NAME, "progress_measures", "transitions"])
+        assert results[NAME].step.values.tolist() == [0, 10]
+        assert results["progress_measures"].step.values.tolist() == [0, 10]
+        assert results["transitions"].step.values.tolist() == [0, 10, 20, 30]
+    sound = diverging(tmp_path / "sound", (0, 10), ())
+    assert_array_equal(results["progress_measures"].loss, analyze(sound, ["progress_measures"])["progress_measures"].loss)
+
+
+@pytest.mark.parametrize("name", [NAME, "progress_measures"])
+def test_nothing_but_diverged_checkpoints_is_refused(tmp_path, name):
+    with pytest.raises(InputError, match=r"every checkpoint of .* holds NaN or infinity"):
+        analyze(diverging(tmp_path / "run", (), (0, 10)), [name])

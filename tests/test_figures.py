@@ -4,7 +4,17 @@ import re
 
 import pytest
 
-from interp.figures import CONFIG, NEUTRAL, PALETTE, color_of_frequency, new_figure, new_panels, percent_axis, power_of_ten_axis
+from interp.figures import (
+    CONFIG,
+    NEUTRAL,
+    PALETTE,
+    color_of_frequency,
+    new_figure,
+    new_panels,
+    percent_axis,
+    power_of_ten_axis,
+    shade_phases,
+)
 
 
 def test_the_colors_of_the_palette_are_colors_and_differ():
@@ -57,3 +67,23 @@ def test_an_axis_is_changed_where_it_is_said():
 def test_no_figure_offers_to_send_anything_anywhere():
     assert CONFIG["showSendToCloud"] is False
     assert CONFIG["plotlyServerURL"] == ""
+
+
+def test_phases_are_shaded_behind_every_panel_over_steps():
+    figure = new_panels("All", ["one", "two", "three"])
+    figure.update_xaxes(title_text="step (updates)", row=1)
+    figure.update_xaxes(title_text="frequency k", row=2, col=1)
+    phases = [{"name": "memorization", "start": 0, "end": 10}, {"name": "cleanup", "start": 10, "end": 30}]
+    shade_phases(figure, phases, named_in="y2")
+    where = [(shape.xref, shape.yref, shape.x0, shape.x1) for shape in figure.layout.shapes]
+    assert where == [(x, f"{y} domain", start, end) for x, y in (("x", "y"), ("x2", "y2")) for start, end in ((0, 10), (10, 30))]
+    names = [annotation for annotation in figure.layout.annotations if annotation.name == "phase"]
+    assert [(name.text, name.x) for name in names] == [("memorization", 5), ("cleanup", 20)]
+
+
+def test_a_shared_axis_is_one_over_steps_too():
+    figure = new_panels("All", ["one", "two"], columns=1, shared_xaxes=True)
+    figure.update_xaxes(title_text="step (updates)", row=2)
+    shade_phases(figure, [{"name": "stable", "start": 0, "end": 1}])
+    assert [shape.xref for shape in figure.layout.shapes] == ["x", "x2"]
+    shade_phases(new_figure("Loss", x="phase", y="1"), [{"name": "stable", "start": 0, "end": 1}], named_in="y")

@@ -51,6 +51,7 @@ ORDER = (
     "running",
     "progress",
     "wandb_log",
+    "watching",
     "options",
     "commands",
     "cli",

@@ -8,6 +8,7 @@ from interp.commands.exporting import Export
 from interp.commands.importing import Import
 from interp.commands.runs import Info, List, Thin, Verify
 from interp.commands.training import Presets, Resume, Train
+from interp.commands.watching import Watch
 from interp.options import parse
 
 _COMMANDS: dict[str, type] = {
@@ -16,6 +17,7 @@ _COMMANDS: dict[str, type] = {
         Train,
         Resume,
         Import,
+        Watch,
         List,
         Info,
         Verify,

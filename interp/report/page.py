@@ -1,5 +1,7 @@
-"""One HTML page about a run: what happened, the figures of all analyses, methods and provenance. It needs no network and no server."""
+"""One HTML page about a run: what happened, a slider over its checkpoints, its circuit, all figures, methods and provenance. It needs
+no network and no server. Data, panels and template are apart from each other: a page can have several runs, each with data of its own."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from importlib.resources import files
@@ -12,49 +14,96 @@ from plotly.offline import get_plotlyjs
 
 from interp.analysis import find
 from interp.explain import explanation_of
-from interp.figures import CONFIG
+from interp.figures import CONFIG, shade_phases
 from interp.listing import describe
+from interp.report.encoding import LARGEST_ERROR, packed_text
+from interp.report.frames import frames
+from interp.report.headline import headline, phases
+from interp.report.story import controls, linked, method
 from interp.store import Run
+
+# The scripts in the order in which they need each other; each is one idea.
+SCRIPTS = (
+    *("decode", "colors", "drawing", "state", "slider", "panel"),
+    *("panel_neurons", "panel_progress", "panel_embedding", "panel_logits", "panel_attention"),
+    *("circuit", "readouts", "figures", "explorer", "main"),
+)
 
 
 def render(run: Run, results: Mapping[str, xr.Dataset]) -> str:
     """The page, from the run and the results of its analyses. What comes from the run is escaped, wherever it appears."""
-    environment = Environment(
-        loader=PackageLoader("interp.report", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
     story = explanation_of(results)
-    sections = [_section(name, result) for name, result in _in_reading_order(results)]
-    return environment.get_template("page.html").render(
-        title=f"{run.task.operation} modulo {run.task.p}: {story.headline.lower()}",
-        run=run,
-        story=story,
-        sections=sections,
-        provenance=[line.split(maxsplit=1) for line in describe(run)],
-        style=Markup(_own("style.css")),
-        script=Markup(_own("script.js")),
-        plotly=Markup(get_plotlyjs().replace("</script", "<\\/script")),
-        figures=in_script({section["name"]: section["figure"] for section in sections}),
-        config=in_script(CONFIG),
+    of_run = phases(results)
+    sections = [_section(name, result, of_run) for name, result in _in_reading_order(results)]
+    figures = {section["name"]: section.pop("figure") for section in sections}
+    figures["headline"] = packed_text(str(headline(results).to_json()))
+    script = "\n".join(_own(f"{name}.js") for name in SCRIPTS)
+    return (
+        _environment()
+        .get_template("page.html")
+        .render(
+            title=f"{run.task.operation} modulo {run.task.p}: {story.headline.lower()}",
+            run=run,
+            story=story,
+            paragraphs=[linked(paragraph, results) for paragraph in story.paragraphs],
+            against=[linked(sentence, results) for sentence in story.against],
+            diverged=_diverged(run, results),
+            controls=list(controls(results)),
+            explorers=[{"name": "run", "data": in_script(explorer_data(run, results))}],
+            error=f"{LARGEST_ERROR[8]:.1%}",
+            sections=sections,
+            provenance=[line.split(maxsplit=1) for line in describe(run)],
+            style=Markup(_own("style.css") + _own("small.css")),
+            script=Markup(script),
+            # A script that somebody smuggles into a text does not know this, and so does not run.
+            nonce=hashlib.sha256(f"{run.hash}{json.dumps(figures)}".encode()).hexdigest()[:32],
+            plotly=Markup(packed_text(get_plotlyjs())),
+            figures={name: Markup(text) for name, text in figures.items()},
+            config=in_script(CONFIG),
+        )
     )
+
+
+def _diverged(run: Run, results: Mapping[str, xr.Dataset]) -> int | None:
+    """The first checkpoint that no analysis has, because its weights are not finite."""
+    left_out = set(run.steps) - {int(step) for step in results["neuron_periodicity"].step.values}
+    return min(left_out, default=None)
+
+
+def explorer_data(run: Run, results: Mapping[str, xr.Dataset]) -> dict[str, Any]:
+    """The data block of one run: what its slider moves (`frames`), and its phases."""
+    return frames(run, results) | {"phases": phases(results)}
 
 
 def in_script(value: Any) -> Markup:
     """JSON that can stand inside a script element whatever strings it holds: no `<` is left in it."""
-    return Markup(json.dumps(value).replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))
+    text = json.dumps(value, allow_nan=False)
+    return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))
 
 
-def _section(name: str, result: xr.Dataset) -> dict[str, Any]:
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("interp.report", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+
+
+def _section(name: str, result: xr.Dataset, of_run: list[dict[str, Any]]) -> dict[str, Any]:
     analysis = find(name)
     title, _, text = (analysis.module.__doc__ or "").strip().partition("\n")
+    figure = analysis.module.plot(result)
+    if name != "transitions":  # it draws its boundaries itself, with their intervals
+        shade_phases(figure, of_run)
+    short, _, question = title.partition(". ")
     return {
         "name": name,
-        "title": title,
-        "short_title": title.split(". ")[0],
-        "method": text.strip(),
+        "title": short.rstrip("."),
+        "question": question,
+        "method": method(text),
         "reference": analysis.module.REFERENCE,
         "parameters": ", ".join(f"{key} = {value}" for key, value in json.loads(result.attrs["parameters"]).items()) or "none",
         "version": f"interp {result.attrs['interp']}, analysis {result.attrs['version']}",
-        "figure": json.loads(analysis.module.plot(result).to_json()),
+        "figure": packed_text(str(figure.to_json())),
+        "height": int(figure.layout.height or 450),
     }
 
 
@@ -70,9 +119,11 @@ READING_ORDER = (
     "attention_structure",
     "mlp_structure",
     "representation",
-    "weight_norms",
     "circuit_split",
     "circuit_efficiency",
+    "weight_norms",
+    "norm_account",
+    "norm_landscape",
     "calibration",
 )
 

@@ -1,0 +1,54 @@
+// The numbers of the whole network at the step shown, exact, with those of the pinned step before them; and the choice of what is picked.
+(() => {
+  const SHOWN = [
+    ["train_accuracy", "train accuracy", interp.percent],
+    ["test_accuracy", "test accuracy", interp.percent],
+    ["train_loss", "train loss", interp.number],
+    ["test_loss", "test loss", interp.number],
+    ["restricted_all", "restricted loss", interp.number],
+    ["excluded_train", "excluded loss", interp.number],
+    ["l2", "weight norm", (value) => interp.number(value, 4)],
+    ["gini_embedding", "Gini of W_E", interp.number],
+    ["periodic", "periodic", interp.number],
+  ];
+
+  interp.readouts = (root, run, state) => {
+    const list = root.querySelector(".readouts");
+    const places = SHOWN.map(([name, label, said]) => {
+      const box = list.appendChild(document.createElement("div"));
+      box.appendChild(document.createElement("dt")).textContent = label;
+      const value = box.appendChild(document.createElement("dd"));
+      value.dataset.scalar = name;
+      return () => {
+        const { index, pinned } = state.now;
+        const before = pinned === null ? "" : `${said(run.scalars[name][pinned])} → `;
+        value.textContent = before + said(run.scalars[name][index]);
+      };
+    });
+    state.listen(() => places.forEach((place) => place()));
+  };
+
+  // What a click on a panel picks can be picked from the keyboard as well.
+  interp.choices = (root, run, arrays, state) => {
+    const place = root.querySelector(".choices");
+    const offer = (name, label, values) => {
+      const outer = place.appendChild(document.createElement("label"));
+      outer.append(`${label} `);
+      const select = outer.appendChild(document.createElement("select"));
+      select.append(new Option("all", ""));
+      for (const value of values) select.append(new Option(String(value), String(value)));
+      select.addEventListener("change", () => {
+        const nothing = { frequency: null, neuron: null, head: null };
+        state.set({ ...nothing, [name]: select.value === "" ? null : Number(select.value) });
+      });
+      state.listen((now) => {
+        const value = now[name] === null ? "" : String(now[name]);
+        if (select.value !== value) select.value = value;
+      });
+    };
+    const K = arrays.share.shape[2];
+    offer("frequency", "Frequency", Array.from({ length: K }, (_, k) => k + 1));
+    offer("neuron", "Neuron", [...run.neurons].sort((one, other) => one - other));
+    if (arrays.attention) offer("head", "Head", Array.from({ length: arrays.attention.shape[1] }, (_, head) => head));
+  };
+})();

@@ -1,0 +1,81 @@
+"""Pages of runs that are unlike the reference run, and of runs that mean harm."""
+
+import json
+import re
+from dataclasses import replace
+
+import pytest
+
+import interp
+from interp.analysis import analyze
+from interp.experiment import ModelConfig
+from interp.report.page import render
+from interp.task import Task
+from interp.weights import initial_weights
+
+SMALL = ModelConfig(d_model=16, n_heads=2, d_mlp=24)
+EVIL = "</script><img src=x onerror=alert(1)><script>alert(2)</script>{{ 7 * 7 }}"
+
+
+def written(folder, task, model, steps, broken=()) -> interp.Run:
+    """A run of untrained networks; the weights of `broken` steps are NaN."""
+    with interp.RunWriter.create(folder, task, model) as writer:
+        for step in steps:
+            weights = initial_weights(replace(model, seed=abs(step)), task.p)
+            writer.append(step, {key: weight * (float("nan") if step in broken else 1) for key, weight in weights.items()})
+    return interp.open_run(folder)
+
+
+@pytest.fixture
+def shown(open_page, tmp_path):
+    """The page of a run, with every panel brought into sight."""
+
+    def shown(run, results):
+        path = tmp_path / "report.html"
+        path.write_text(render(run, results), encoding="utf-8")
+        page = open_page(path)
+        page.on("dialog", lambda dialog: page.trouble.append(dialog.message))
+        page.wait_for_selector("[data-headline] .main-svg")
+        for panel in page.locator("[data-panel]").all():
+            panel.scroll_into_view_if_needed()
+            page.wait_for_selector(f"[data-panel={panel.get_attribute('data-panel')}][data-step]")
+        for text in (page.inner_text("header"), page.inner_text(".readouts"), page.locator(".circuit svg").text_content() or ""):
+            assert not re.search(r"\b(NaN|nan|undefined|null|Infinity)\b", text)
+        assert page.trouble == []
+        return page
+
+    return shown
+
+
+def test_one_checkpoint_without_a_split(shown, tmp_path):
+    run = written(tmp_path / "run", Task(11, split="unknown"), SMALL, [-1])
+    page = shown(run, analyze(run))
+    assert page.inner_text("h1") == "What happened cannot be told"
+    assert page.locator(".step").is_disabled()
+    assert page.locator(".readouts dd").first.inner_text() == "unknown"
+
+
+def test_two_residues_and_two_layers(shown, tmp_path):
+    run = written(tmp_path / "run", Task(2, train_fraction=0.5), replace(SMALL, n_layers=2), [0, 1])
+    page = shown(run, analyze(run))
+    assert page.locator("[data-panel=attention]").count() == 1
+    assert page.evaluate("interp.explorers[0].run.circles") == [1]
+
+
+def test_a_run_that_diverged_is_shown_to_where_it_did(shown, tmp_path):
+    run = written(tmp_path / "run", Task(7), SMALL, [0, 1, 2], broken=[2])
+    page = shown(run, analyze(run))
+    assert "Training diverged" in page.inner_text("header")
+    assert page.inner_text(".now") == "step 1"
+
+
+def test_hostile_text_stays_text(shown, tmp_path):
+    """Of an MLP whose phases are those of units, with notes and parameters that would be scripts."""
+    run = written(tmp_path / "run", Task(5, operation="multiply", train_fraction=0.5), ModelConfig(family="mlp", d_mlp=12), [0, 1])
+    run.info = run.info | {"created": EVIL, "versions": {EVIL: EVIL}}
+    results = {name: result.assign_attrs(parameters=json.dumps({EVIL: EVIL})) for name, result in analyze(run).items()}
+    page = shown(run, results)
+    assert EVIL not in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert EVIL in page.locator("#provenance td").all_inner_texts()
+    assert page.locator("img").count() == 0
+    assert page.locator("[data-panel=attention]").count() == 0
