@@ -15,6 +15,7 @@ COMMANDS = {
     "plot": "the figure of one analysis, as html, png, svg, pdf or json",
     "report": "one self-contained HTML page about a run",
     "thin": "remove checkpoints to save disk space",
+    "experiment": "put a prediction to the test: a grid of runs, figures, and a verdict",
     "analyses": "the analyses there are",
     "presets": "the experiments with a name",
 }
