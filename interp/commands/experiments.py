@@ -41,6 +41,8 @@ class Experiment:
     """The learning rate, at weight decay 1."""
     rescale_lr: bool = Design.rescale_lr
     """Whether the learning rate is lr / weight decay, so that all weight decays have one pace."""
+    eps: float = Design.eps
+    """AdamW's eps."""
     d_model: int = Design.d_model
     """Width of the residual stream (4 heads)."""
     d_mlp: int = Design.d_mlp

@@ -11,7 +11,7 @@ import xarray as xr
 
 from interp.errors import InputError, unknown_name
 from interp.experiments.design import Design, Prediction
-from interp.files import reason, write_atomically
+from interp.files import read_json, reason, write_atomically
 from interp.grids import Report, run_grid
 from interp.images import write_figure
 from interp.results import save_result
@@ -60,7 +60,7 @@ def conduct(
     runs = run_grid(out / "runs", grid, processes=processes, report=report)
     result = experiment.measure(runs, design)
     result = result.assign_attrs(experiment=name, reference=experiment.REFERENCE, design=json.dumps(design.to_dict()), runs=len(runs))
-    predictions = experiment.predictions(result, **_beside(experiment, out))
+    predictions = experiment.predictions(result, **_beside(name, out, design))
     files = {key: out / key for key in ("result.nc", "summary.json", "figure.html", "figure.json")}
     save_result(files["result.nc"], result)
     summary = {
@@ -77,6 +77,19 @@ def conduct(
     return Outcome(result, predictions, files)
 
 
-def _beside(experiment: ModuleType, out: Path) -> dict[str, object]:
-    """What an experiment is told of another one's result, where that lies in the folder beside its own."""
-    return {}
+def _beside(name: str, out: Path, design: Design) -> dict[str, float]:
+    """The D_crit of ungrokking for circuit-efficiency, and the other way about, where that experiment lies in the folder beside."""
+    keys = {"circuit-efficiency": ("ungrokking", "P3", "d_crit_mean"), "ungrokking": ("circuit-efficiency", "D_crit", "d_crit")}
+    if name not in keys:
+        return {}
+    other, prediction, number = keys[name]
+    path = out.absolute().parent / other / "summary.json"
+    if not path.is_file():
+        return {}
+    try:
+        summary = read_json(path)
+        value = summary["predictions"][prediction]["numbers"][number]
+        same = summary["design"]["p"] == design.p
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path} is no summary of {other}: {error!s} is missing; remove it or run: interp experiment {other}") from None
+    return {other.replace("-", "_"): float(value)} if same and value is not None else {}

@@ -25,9 +25,10 @@ class Design:
     sizes: tuple[int, ...] = ()
     weight_decays: tuple[float, ...] = (1.0,)
     seeds: int = 3
-    duration: float = 10.0
+    duration: float = 8.0
     lr: float = 1e-2
     rescale_lr: bool = True
+    eps: float = 1e-8
     d_model: int = 128
     d_mlp: int = 512
 
@@ -47,6 +48,7 @@ class Design:
         check_integer("seeds", self.seeds, 1, 1000)
         check_number("duration", self.duration, 0, above=True)
         check_number("lr", self.lr, 0, above=True)
+        check_number("eps", self.eps, 0, above=True)
 
     def steps(self, weight_decay: float) -> int:
         """The steps of a run: `duration` in units of 1/(lr·wd)."""
@@ -63,6 +65,7 @@ class Design:
             steps=steps,
             lr=self.rate(weight_decay),
             weight_decay=weight_decay,
+            eps=self.eps,
             checkpoint_every=None,
             log_every=max(1, math.ceil(steps / 40)),
         )
