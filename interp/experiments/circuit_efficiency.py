@@ -14,9 +14,10 @@ P1: w at that logit rises with D for C_mem, and not for C_gen (slope of log w ag
 seeds; not rising: the interval has 0 or less in it, or the slope is less than a tenth of C_mem's). D_crit: where w of C_mem at D is that
 of C_gen, its mean over D; between neighbors in log D, by a straight line.
 
-Networks are trained with a larger eps than usual. At rest AdamW has g = −eps·wd·w (see `Design`): the minimum of loss + ½ eps·wd·‖w‖².
-So eps and weight decay only matter as a product, and with the usual eps of 1e-8 memorizing networks are thrown out of rest by slingshots
-before they get there. A network whose norm still changes by more than 1 % in the last tenth is marked as not converged and left out.
+At rest AdamW has g = −eps·wd·w (see `Design`), the minimum of loss + ½ eps·wd·‖w‖²: there eps and weight decay λ matter only as a product.
+With `rescale_lr` networks therefore have weight decay 1, one learning rate, and eps·λ in place of eps, so that all come to rest equally
+soon. eps is larger than usual: with 1e-8 slingshots throw memorizing networks about before they come to rest. A network whose norm
+still changes by more than 1 % in the last tenth is marked as not converged and left out.
 
 It cannot tell what a circuit costs in a network that has both: they may share weights. And labels at random are memorized without the
 help that true labels may give.
@@ -29,6 +30,7 @@ import numpy as np
 import xarray as xr
 
 from interp.checkpoint import Checkpoint
+from interp.experiment import Experiment
 from interp.experiments.design import Design, Prediction
 from interp.experiments.efficiency_curves import EfficiencyCurves
 from interp.experiments.statistics import bootstrap
@@ -39,7 +41,7 @@ from interp.task import Task
 
 TITLE = "Circuit efficiency: what a logit costs in weight norm"
 REFERENCE = "Varma et al. 2023, arXiv:2309.02390, §3–4 (prediction P1)"
-DESIGN = Design(p=59, sizes=(100, 200, 400, 800, 1200, 1900, 3000), weight_decays=(1.0, 3.0, 10.0), seeds=5, duration=8, eps=1e-5)
+DESIGN = Design(p=59, sizes=(100, 200, 400, 800, 1600, 3000), weight_decays=(0.3, 1.0, 3.0), seeds=5, duration=10, eps=1e-5)
 FULL = Design(
     sizes=(390, 763, 1494, 2900, 5000, 8000, 12000),
     weight_decays=(0.3, 1.0, 3.0),
@@ -49,7 +51,7 @@ FULL = Design(
     rescale_lr=False,
 )
 KINDS = ("memorizing", "generalizing")
-# Of all pairs: from here on networks generalize, so true labels give C_gen; random labels are memorized up to there.
+# Of all pairs: from here on networks generalize within the time given, so true labels give C_gen; random ones are memorized below.
 GENERALIZING_FROM = 0.3
 LARGEST_CHANGE, SMALLEST_FRACTION = 0.01, 0.95
 # C_gen counts as flat when it rises less than this part of what C_mem does; a crossing counts when it is in this part of the samples.
@@ -57,8 +59,7 @@ FLAT, CROSSING_SAMPLES = 0.1, 0.95
 
 
 def grid(design: Design, *, full: bool = False) -> list[GridRun]:
-    """For every weight decay and seed: random labels for the sizes below 30 % of all pairs, true labels for those above, and both for
-    the smallest of those."""
+    """For every weight decay and seed: random labels for the sizes below 30 % of all pairs, true labels for those above."""
     runs = []
     for kind in KINDS:
         for size in sizes_of(design, kind):
@@ -67,15 +68,20 @@ def grid(design: Design, *, full: bool = False) -> list[GridRun]:
                     random = kind == "memorizing"
                     operation = "random" if random else "add"
                     task = Task(design.p, operation=operation, symmetric=random, train_pairs=size, seed=seed)
-                    runs.append(GridRun(name(kind, size, decay, seed), design.experiment(task, decay, seed)))
+                    runs.append(GridRun(name(kind, size, decay, seed), _experiment(design, task, decay, seed)))
     return runs
+
+
+def _experiment(design: Design, task: Task, weight_decay: float, seed: int) -> Experiment:
+    if not design.rescale_lr:
+        return design.experiment(task, weight_decay, seed)
+    return design.experiment(task, 1.0, seed, eps=design.eps * weight_decay)
 
 
 def sizes_of(design: Design, kind: str) -> list[int]:
     """The training sizes D of a kind of network."""
-    sizes, border = sorted(design.sizes), GENERALIZING_FROM * design.p**2
-    large = [size for size in sizes if size >= border]
-    return large if kind == "generalizing" else [size for size in sizes if size < border] + large[:1]
+    border = GENERALIZING_FROM * design.p**2
+    return sorted(size for size in design.sizes if (size >= border) == (kind == "generalizing"))
 
 
 def name(kind: str, size: int, weight_decay: float, seed: int) -> str:
@@ -167,9 +173,7 @@ def _slopes(curves: EfficiencyCurves, n_seeds: int, shared: dict) -> Prediction:
     return Prediction("P1", statement, "not confirmed" if low > 0 or intervals["memorizing"][1] < 0 else "not shown", because, numbers)
 
 
-def _crossing(
-    curves: EfficiencyCurves, transposed: EfficiencyCurves, n_seeds: int, shared: dict, ungrokking: float | None
-) -> Prediction:
+def _crossing(curves: EfficiencyCurves, transposed: EfficiencyCurves, n_seeds: int, shared: dict, ungrokking: float | None) -> Prediction:
     statement = "the two are equally efficient at some D, D_crit"
     d_crit = curves.critical_size()
     interval, defined = bootstrap(n_seeds, curves.critical_size)
@@ -183,7 +187,8 @@ def _crossing(
     beside = f"; ungrokking has D_crit {ungrokking:.0f}" if ungrokking is not None and math.isfinite(ungrokking) else ""
     if not math.isfinite(d_crit) or not defined >= CROSSING_SAMPLES:
         return Prediction("D_crit", statement, "not shown", f"the curves do not cross within the data{beside}", numbers)
-    because = f"D_crit is {d_crit:.0f} (95 %: {interval[0]:.0f} to {interval[1]:.0f}, {n_seeds} seeds) at a logit of {math.exp(curves.at):.1f}{beside}"
+    because = f"D_crit is {d_crit:.0f} (95 %: {interval[0]:.0f} to {interval[1]:.0f}, {n_seeds} seeds)"
+    because += f" at a logit of {math.exp(curves.at):.1f}{beside}"
     return Prediction("D_crit", statement, "confirmed", because, numbers)
 
 

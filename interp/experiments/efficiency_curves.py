@@ -27,25 +27,27 @@ class EfficiencyCurves:
 
     @staticmethod
     def _span(row: np.ndarray) -> tuple[float, float]:
-        means = [np.nanmean(of_decay) for of_decay in row if np.isfinite(of_decay).any()]
-        return min(means), max(means)
+        means = _means(row)
+        return float(np.nanmin(means)), float(np.nanmax(means))
 
     def read(self, kind: int, seeds: Sequence[int] | None = None) -> np.ndarray:
         """y at the point for every D, of the means over seeds (all, when none are given); NaN where the curve does not reach it."""
         columns = list(range(self.x.shape[-1])) if seeds is None else list(seeds)
-        values = np.full(len(self.sizes), np.nan)
-        for index in range(len(self.sizes)):
-            x, y = self.x[kind, index][:, columns], self.y[kind, index][:, columns]
-            known = np.isfinite(x).any(1)
-            if known.any() and math.isfinite(self.at):
-                pairs = sorted((np.nanmean(a), np.nanmean(b)) for a, b in zip(x[known], y[known], strict=True))
-                xs, ys = np.array(pairs).T
-                if xs[0] <= self.at <= xs[-1]:
-                    values[index] = np.interp(self.at, xs, ys)
-                elif len(xs) > 1 and min(abs(self.at - xs)) < 0.5 * (xs[-1] - xs[0]):  # a sample of seeds may end a little before it
-                    ends = slice(0, 2) if self.at < xs[0] else slice(-2, None)
-                    values[index] = ys[ends][0] + slope(xs[ends], ys[ends]) * (self.at - xs[ends][0])
-        return values
+        xs, ys = _means(self.x[kind][..., columns]), _means(self.y[kind][..., columns])  # [size, weight decay]
+        return np.array([self._read(x, y) for x, y in zip(xs, ys, strict=True)])
+
+    def _read(self, x: np.ndarray, y: np.ndarray) -> float:
+        known = np.isfinite(x)
+        if not known.any() or not math.isfinite(self.at):
+            return math.nan
+        order = np.argsort(x[known])
+        x, y = x[known][order], y[known][order]
+        if x[0] <= self.at <= x[-1]:
+            return float(np.interp(self.at, x, y))
+        if len(x) == 1 or min(abs(self.at - x[0]), abs(self.at - x[-1])) > (x[-1] - x[0]) / 2:
+            return math.nan
+        first, second = (0, 1) if self.at < x[0] else (-2, -1)  # a sample of seeds may end a little before the point
+        return float(y[first] + (y[second] - y[first]) * (self.at - x[first]) / (x[second] - x[first]))
 
     def critical_size(self, seeds: Sequence[int] | None = None, *, rising: bool = True) -> float:
         """D_crit: where y of C_mem passes the mean over D of y of C_gen; NaN where it does not within the data."""
@@ -57,3 +59,10 @@ class EfficiencyCurves:
     def slope(self, kind: int, seeds: Sequence[int] | None = None) -> float:
         """The slope of y at the point against log D."""
         return slope(np.log(self.sizes), self.read(kind, seeds))
+
+
+def _means(values: np.ndarray) -> np.ndarray:
+    """The means over the last axis of what is known; NaN where nothing is."""
+    known = np.isfinite(values)
+    with np.errstate(invalid="ignore"):
+        return np.where(known, values, 0).sum(-1) / known.sum(-1)

@@ -31,9 +31,9 @@ def event_steps(run: Run) -> dict[str, float]:
 
 
 def measure_times(
-    runs: Mapping[str, Run], name: Callable[[float, int], str], axis: str, values: Sequence[float], seeds: int, attrs: dict[str, str]
+    runs: Mapping[str, Run], name: Callable[[float, int], str], *, axis: str, long_name: str, values: Sequence[float], seeds: int
 ) -> xr.Dataset:
-    """`time` [axis, seed, event] in steps, `logging_interval` and `learning_rate` and `weight_decay` [axis] of the runs name(value, seed)."""
+    """`time` [axis, seed, event] in steps; `logging_interval`, `learning_rate` and `decay` [axis]: of the runs name(value, seed)."""
     shape = (len(values), seeds, len(EVENTS))
     times, interval, rate, decay = np.full(shape, np.nan), np.zeros(len(values)), np.zeros(len(values)), np.zeros(len(values))
     for row, value in enumerate(values):
@@ -50,7 +50,7 @@ def measure_times(
             "decay": (axis, decay, {"long_name": "weight decay", "units": "1"}),
         },
         coords={
-            axis: (axis, np.array(values, dtype=np.float64), attrs),
+            axis: (axis, np.array(values, dtype=np.float64), {"long_name": long_name, "units": "1"}),
             "seed": ("seed", np.arange(seeds, dtype=np.int32), {"long_name": "seed", "units": "1"}),
             "event": ("event", np.array(list(EVENTS)), {"long_name": "event", "units": "name"}),
         },

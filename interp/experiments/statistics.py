@@ -4,9 +4,10 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 Interval = tuple[float, float]
+DRAWS = 1000
 
 
 def crossing(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"], level: float = 0.0, *, rising: bool = True) -> float:
@@ -22,14 +23,15 @@ def crossing(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"], level: floa
 
 
 def bootstrap(
-    n: int, statistic: Callable[[Int[np.ndarray, " n"]], float], *, draws: int = 2000, coverage: float = 0.95, seed: int = 0
+    n: int, statistic: Callable[[list[int]], float], *, draws: int | None = None, coverage: float = 0.95, seed: int = 0
 ) -> tuple[Interval, float]:
-    """The percentile interval of a statistic over `draws` samples of n seeds, drawn with replacement, and the share of the samples in
-    which it is defined. `statistic` is given the indices of the seeds. The interval is NaN for n < 2: one seed says nothing of others."""
+    """The percentile interval of a statistic over `draws` samples (DRAWS, when not given) of n seeds, drawn with replacement, and the
+    share of the samples in which it is defined. `statistic` is given the indices of the seeds. The interval is NaN for n < 2: one seed
+    says nothing of others."""
     if n < 2:
         return (math.nan, math.nan), math.nan
-    generator = np.random.RandomState(seed)
-    values = np.array([statistic(generator.randint(0, n, size=n)) for _ in range(draws)])
+    generator, draws = np.random.RandomState(seed), draws or DRAWS
+    values = np.array([statistic(generator.randint(0, n, size=n).tolist()) for _ in range(draws)])
     known = values[np.isfinite(values)]
     if not len(known):
         return (math.nan, math.nan), 0.0

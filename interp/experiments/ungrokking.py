@@ -30,9 +30,7 @@ TITLE = "Ungrokking: a grokked network goes on with fewer pairs"
 REFERENCE = "Varma et al. 2023, arXiv:2309.02390, §5 (predictions P2 and P3)"
 SIZES = (200, 280, 390, 488, 610, 763, 955, 1194, 1494, 2000, 2700, 3500)
 DESIGN = Design(sizes=SIZES, weight_decays=(0.3, 1.0, 3.0), seeds=3, duration=8)
-FULL = Design(
-    sizes=(390, 488, 610, 763, 955, 1194, 1494), weight_decays=(0.3, 1.0, 3.0), seeds=10, duration=50, lr=1e-3, rescale_lr=False
-)
+FULL = Design(sizes=(390, 488, 610, 763, 955, 1194, 1494), weight_decays=(0.3, 1.0, 3.0), seeds=10, duration=50, lr=1e-3, rescale_lr=False)
 # In units of 1/(lr·wd) steps, at weight decay 1: five seeds of 30 % of the pairs modulo 113 generalized within 5.
 START_DURATION = 7
 # Beyond this fraction of all pairs nothing happens, and steps are dear: one seed and one weight decay show it.
@@ -108,10 +106,10 @@ def critical_size(result: xr.Dataset, weight_decay: float, seeds: Sequence[int] 
     """The D′ at which the mean over seeds (all, when none are given) of the final test accuracy passes `level`; NaN where it does not."""
     accuracy = result.test_accuracy.sel(weight_decay=weight_decay)
     accuracy = accuracy if seeds is None else accuracy.isel(seed=list(seeds))
-    values = accuracy.values
-    known = np.isfinite(values).any(1)
-    means = np.array([np.nanmean(row) if np.isfinite(row).any() else np.nan for row in values])
-    return math.exp(crossing(np.log(result["size"].values[known]), means[known], level))
+    known = np.isfinite(accuracy.values)
+    some = known.any(1)
+    means = np.where(known, accuracy.values, 0).sum(1)[some] / known.sum(1)[some]
+    return math.exp(crossing(np.log(result["size"].values[some]), means, level))
 
 
 def predictions(result: xr.Dataset, *, circuit_efficiency: float | None = None) -> list[Prediction]:
@@ -146,8 +144,12 @@ def _sharp(result: xr.Dataset, decays: list[float], shared: dict) -> Prediction:
     numbers = {"factor_from_10_to_90_percent": factors} | shared
     known = [factor for factor in factors.values() if math.isfinite(factor)]
     if len(known) < len(decays):
-        return Prediction("P2", _STATEMENTS["P2"], "not shown", "accuracy does not go from below 10 % to above 90 % within the sizes", numbers)
-    because = f"from 10 % to 90 % test accuracy takes a factor of {min(known):.2f} to {max(known):.2f} in D′ (sharp: at most {SHARP_FACTOR:g})"
+        return Prediction(
+            "P2", _STATEMENTS["P2"], "not shown", "accuracy does not go from below 10 % to above 90 % within the sizes", numbers
+        )
+    because = (
+        f"from 10 % to 90 % test accuracy takes a factor of {min(known):.2f} to {max(known):.2f} in D′ (sharp: at most {SHARP_FACTOR:g})"
+    )
     return Prediction("P2", _STATEMENTS["P2"], "confirmed" if max(known) <= SHARP_FACTOR else "not confirmed", because, numbers)
 
 
@@ -165,7 +167,7 @@ def _same(result: xr.Dataset, decays: list[float], d_crit: dict[str, float], sha
     numbers = {"largest_ratio": ratio(), "largest_ratio_interval_95": (low, high)} | shared
     sizes, at = (" / ".join(texts) for texts in ([f"{d_crit[f'{d:g}']:.0f}" for d in decays], [f"{d:g}" for d in decays]))
     because = f"D_crit is {sizes} at weight decay {at}: at most a factor of {ratio():.3f} (over seeds {low:.3f} to {high:.3f}, 95 %)"
-    if 1 / SAME_FACTOR <= low and high <= SAME_FACTOR:
+    if low >= 1 / SAME_FACTOR and high <= SAME_FACTOR:
         return Prediction("P3", _STATEMENTS["P3"], "confirmed", because, numbers)
     if low > 1 and ratio() > SAME_FACTOR:
         return Prediction("P3", _STATEMENTS["P3"], "not confirmed", because, numbers)

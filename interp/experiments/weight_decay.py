@@ -49,8 +49,8 @@ def _interval(design: Design, weight_decay: float) -> int:
 
 def measure(runs: Mapping[str, Run], design: Design) -> xr.Dataset:
     """`time` [weight_decay, seed, event] in steps (NaN: did not happen), and how finely it is known."""
-    attrs = {"long_name": "weight decay", "units": "1"}
-    return measure_times(runs, name, "weight_decay", sorted(design.weight_decays), design.seeds, attrs)
+    decays = sorted(design.weight_decays)
+    return measure_times(runs, name, axis="weight_decay", long_name="weight decay", values=decays, seeds=design.seeds)
 
 
 def predictions(result: xr.Dataset) -> list[Prediction]:
@@ -79,11 +79,13 @@ def predictions(result: xr.Dataset) -> list[Prediction]:
         "logging_interval_steps": result.logging_interval.values.tolist(),
     }
     if len(known) < 3 or not math.isfinite(low):
-        because = f"{len(known)} of {len(log_decay)} weight decays generalized in at least half of the runs; three are needed, and two seeds"
+        because = (
+            f"{len(known)} of {len(log_decay)} weight decays generalized in at least half of the runs; three are needed, and two seeds"
+        )
         return [Prediction("time", statement, "not shown", because, numbers)]
     shown = " / ".join(f"{value:.2f}" for value in known)
     because = f"exponent {exponents['generalized']:.2f} ({low:.2f} to {high:.2f}, 95 %), t·lr·wd {shown}"
-    if -1 - TOLERANCE <= low and high <= -1 + TOLERANCE:
+    if low >= -1 - TOLERANCE and high <= -1 + TOLERANCE:
         verdict = "confirmed"
     else:
         verdict = "not confirmed" if high < -1 - TOLERANCE or low > -1 + TOLERANCE else "not shown"
