@@ -137,7 +137,8 @@ def _train_in_processes(folder: Path, missing: list[GridRun], done: set[str], n_
                     del running[future]
                     finished(future.result())
     except BrokenProcessPool:
-        raise InputError("a training process was killed, perhaps for want of memory; the same command goes on (or take fewer --processes)") from None
+        why = "a training process was killed, perhaps for want of memory"
+        raise InputError(f"{why}; the same command goes on, perhaps with fewer --processes") from None
     except KeyboardInterrupt:
         raise InterruptedTrainingError(f"interrupted with {len(done)} of {len(done) + len(waiting) + len(running)} runs done") from None
     finally:

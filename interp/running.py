@@ -50,8 +50,9 @@ def run_experiment(
 ) -> Run:
     """Train into a new run in the folder `out`; `report` sees every snapshot after it was written.
 
-    Training starts from the weights drawn from model.seed, or from `initial`, whose digest run.json then notes. Raises InputError when the folder is taken or the disk too small, DivergedError when the loss is no longer finite, and
-    InterruptedTrainingError after Ctrl-C or SIGTERM; in the last two cases everything up to then is kept.
+    Training starts from the weights drawn from model.seed, or from `initial`, whose digest run.json then notes. Raises InputError when
+    the folder is taken, the disk too small or the loss no longer finite, and InterruptedTrainingError after Ctrl-C or SIGTERM; in the
+    last two cases everything up to then is kept.
     """
     out = Path(out)
     check_room(out, experiment)
@@ -88,9 +89,7 @@ def _initial_weights(run: Run) -> Mapping[str, Tensor]:
     return initial
 
 
-def _drive(
-    writer: RunWriter, experiment: Experiment, initial: Mapping[str, Tensor] | None, resume: Snapshot | None, report: Report
-) -> Run:
+def _drive(writer: RunWriter, experiment: Experiment, initial: Mapping[str, Tensor] | None, resume: Snapshot | None, report: Report) -> Run:
     written, saved_step, saved_at = resume, resume.step if resume else -1, time.monotonic()
     try:
         with signals_interrupt():

@@ -19,7 +19,7 @@ def blocks(page: str, language: str) -> list[str]:
 
 
 # An experiment on a few networks of a few steps.
-TINY = "--p 11 --sizes 10 60 --weight-decays 1 --seeds 1 --duration 0.05 --d-model 8 --d-mlp 16 --processes 1".split()
+TINY = shlex.split("--p 11 --sizes 10 60 --weight-decays 1 --seeds 1 --duration 0.05 --d-model 8 --d-mlp 16 --processes 1")
 
 
 def _cut_down(words: list[str]) -> list[str]:

@@ -16,6 +16,7 @@ from interp import grids
 from interp.errors import InputError
 from interp.experiment import Experiment, ModelConfig, TrainingConfig
 from interp.grids import GridProgress, GridRun, run_grid
+from interp.listing import describe
 from interp.running import InterruptedTrainingError, resume_run, run_experiment
 from interp.store import open_run, weights_digest
 from interp.task import Task
@@ -56,6 +57,7 @@ def test_a_run_starts_from_the_last_weights_of_another(tmp_path: Path):
         assert runs[name].is_complete
         assert list(differences(runs[name])) == []
     assert "initial_weights" not in runs["start"].info
+    assert f"begins with  given weights, of digest {weights_digest(start)}" in list(describe(runs["on-0"]))
     *_, last = train(ON, start)
     torch.testing.assert_close(runs["on-0"].last.weights, last.weights, rtol=0, atol=0)
     assert [progress.name for progress in seen] == ["start", "on-0", "on-1"]
@@ -169,7 +171,7 @@ def test_two_processes_train_what_one_does(tmp_path: Path):
     assert contents(tmp_path / "two") == contents(tmp_path / "one")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_stopped_grid_goes_on(number: int, tmp_path: Path):
     (tmp_path / "grid.py").write_text(SCRIPT)
     command = [sys.executable, str(tmp_path / "grid.py"), str(tmp_path / "runs"), str(LONG)]

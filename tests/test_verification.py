@@ -15,8 +15,8 @@ from interp.experiment import Experiment, ModelConfig, TrainingConfig
 from interp.running import run_experiment
 from interp.store import open_run, step_header, step_name, weights_digest
 from interp.task import Task
-from interp.verification import ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE, differences
 from interp.thinning import thin
+from interp.verification import ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE, differences
 from interp.writer import RunWriter, tensor_bytes
 
 EXPERIMENT = Experiment(

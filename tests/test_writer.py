@@ -19,9 +19,9 @@ from interp.errors import InputError
 from interp.experiment import ModelConfig, TrainingConfig
 from interp.store import open_run
 from interp.task import Task
+from interp.thinning import thin
 from interp.training import Snapshot
 from interp.weights import initial_weights
-from interp.thinning import thin
 from interp.writer import RunWriter
 
 TASK, MODEL = Task(p=7, train_pairs=20), ModelConfig(d_model=8, n_heads=2, d_mlp=12)

@@ -34,7 +34,7 @@ from interp.experiment import Experiment
 from interp.experiments.design import Design, Prediction
 from interp.experiments.efficiency_curves import EfficiencyCurves
 from interp.experiments.statistics import bootstrap
-from interp.figures import NEUTRAL, PALETTE, TEST, TRAIN, new_panels
+from interp.figures import PALETTE, TEST, TRAIN, new_panels, vertical_line
 from interp.grids import GridRun
 from interp.store import Run
 from interp.task import Task
@@ -225,7 +225,7 @@ def plot(result: xr.Dataset):
         each = go.Scatter(x=np.tile(x, len(spread)), y=spread.reshape(-1), mode="markers", showlegend=False)
         figure.add_trace(each.update(marker={"color": color, "size": 5, "opacity": 0.4}), row=1, col=2)
     if math.isfinite(d_crit := curves.critical_size()):
-        figure.add_vline(x=d_crit, line={"color": NEUTRAL, "width": 1, "dash": "dash"}, row=1, col=2)
+        vertical_line(figure, d_crit, row=1, column=2)
     figure.update_xaxes(type="log", title_text="L2 norm of all weights", row=1, col=1)
     figure.update_yaxes(type="log", title_text="centred logit of the label", row=1, col=1)
     figure.update_xaxes(type="log", title_text="training pairs D", row=1, col=2)

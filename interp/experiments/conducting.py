@@ -51,22 +51,22 @@ def conduct(
     Raises InputError for a design that cannot be, and what `interp.grids.run_grid` raises.
     """
     experiment = find(name)
-    design = design or (experiment.FULL if full else experiment.DESIGN)
-    grid = experiment.grid(design, full=full)
+    chosen: Design = design or (experiment.FULL if full else experiment.DESIGN)
+    grid = experiment.grid(chosen, full=full)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"cannot write to {out}: {reason(error)}") from None
     runs = run_grid(out / "runs", grid, processes=processes, report=report)
-    result = experiment.measure(runs, design)
-    result = result.assign_attrs(experiment=name, reference=experiment.REFERENCE, design=json.dumps(design.to_dict()), runs=len(runs))
-    predictions = experiment.predictions(result, **_beside(name, out, design))
+    result = experiment.measure(runs, chosen)
+    result = result.assign_attrs(experiment=name, reference=experiment.REFERENCE, design=json.dumps(chosen.to_dict()), runs=len(runs))
+    predictions = experiment.predictions(result, **_beside(name, out, chosen))
     files = {key: out / key for key in ("result.nc", "summary.json", "figure.html", "figure.json")}
     save_result(files["result.nc"], result)
     summary = {
         "experiment": name,
         "reference": experiment.REFERENCE,
-        "design": design.to_dict(),
+        "design": chosen.to_dict(),
         "runs": len(runs),
         "predictions": {prediction.name: prediction.to_dict() for prediction in predictions},
     }

@@ -15,7 +15,7 @@ import numpy as np
 import xarray as xr
 
 from interp.experiments.design import Design, Prediction
-from interp.figures import NEUTRAL, PALETTE, new_panels, percent_axis
+from interp.figures import PALETTE, new_panels, percent_axis, threshold_line
 from interp.grids import GridRun
 from interp.store import Run
 from interp.task import Task
@@ -118,8 +118,8 @@ def plot(result: xr.Dataset):
                 points = go.Scatter(x=x, y=y, mode="markers", marker={"color": color, "symbol": symbol, "size": 8}, name=label)
                 figure.add_trace(points.update(showlegend=column == 1 and index == 0), row=1, col=column)
     for level in (LOWEST, HIGHEST):
-        figure.add_hline(y=level, line={"color": NEUTRAL, "width": 1, "dash": "dash"}, row=1, col=1)
-    figure.add_hline(y=LARGEST_CHANGE, line={"color": NEUTRAL, "width": 1, "dash": "dash"}, row=1, col=2)
+        threshold_line(figure, level, row=1, column=1)
+    threshold_line(figure, LARGEST_CHANGE, row=1, column=2)
     figure.update_xaxes(title_text="training pairs D")
     percent_axis(figure, row=1, col=1, title_text="accuracy")
     figure.update_yaxes(title_text="range", tickformat=".0%", row=1, col=2)

@@ -21,7 +21,7 @@ import xarray as xr
 from interp.experiment import Experiment, ModelConfig, TrainingConfig
 from interp.experiments.design import Design, Prediction
 from interp.experiments.statistics import bootstrap, crossing
-from interp.figures import NEUTRAL, PALETTE, new_panels, percent_axis
+from interp.figures import PALETTE, new_panels, percent_axis, threshold_line, vertical_line
 from interp.grids import GridRun
 from interp.store import Run
 from interp.task import Task
@@ -194,8 +194,8 @@ def plot(result: xr.Dataset):
             points = go.Scatter(x=x[np.isfinite(y)], y=y[np.isfinite(y)], showlegend=False, **marks)
             figure.add_trace(points.update(hovertemplate="D′ = %{x}: %{y:.3f}<extra></extra>"), row=1, col=column)
         if math.isfinite(d_crit := critical_size(result, float(decay))):
-            figure.add_vline(x=d_crit, line={"color": color, "width": 1, "dash": "dot"}, row=1, col=1)
-    figure.add_hline(y=0.5, line={"color": NEUTRAL, "width": 1, "dash": "dash"}, row=1, col=1)
+            vertical_line(figure, d_crit, row=1, column=1, color=color)
+    threshold_line(figure, 0.5, row=1, column=1)
     ticks = [100, 200, 500, 1000, 2000, 5000, 10000]
     figure.update_xaxes(type="log", tickvals=ticks, ticktext=[f"{tick:,}" for tick in ticks], title_text="training pairs D′")
     percent_axis(figure, row=1, col=1, title_text="test accuracy")
