@@ -74,12 +74,22 @@ def run_grid(
     n_workers = min(processes or n_cores(), len(missing))
     if n_workers == 1:
         for run in sorted(missing, key=lambda run: run.start is not None):
-            with _one_thread():
-                _train(folder, run)
+            try:
+                with _one_thread():
+                    _train(folder, run)
+            except KeyboardInterrupt:
+                raise _interrupted(len(done), len(grid)) from None
             finished(run.name)
     elif missing:
-        _train_in_processes(folder, missing, done, n_workers, finished)
+        try:
+            _train_in_processes(folder, missing, done, n_workers, finished)
+        except KeyboardInterrupt:
+            raise _interrupted(len(done), len(grid)) from None
     return {name: open_run(folder / name) for name in by_name}
+
+
+def _interrupted(n_done: int, n: int) -> InterruptedTrainingError:
+    return InterruptedTrainingError(f"interrupted with {n_done} of {n} runs done; the same command goes on")
 
 
 def n_cores() -> int:
@@ -139,8 +149,6 @@ def _train_in_processes(folder: Path, missing: list[GridRun], done: set[str], n_
     except BrokenProcessPool:
         why = "a training process was killed, perhaps for want of memory"
         raise InputError(f"{why}; the same command goes on, perhaps with fewer --processes") from None
-    except KeyboardInterrupt:
-        raise InterruptedTrainingError(f"interrupted with {len(done)} of {len(done) + len(waiting) + len(running)} runs done") from None
     finally:
         held.close()  # tells the workers to stop
         pool.shutdown(cancel_futures=True)

@@ -188,7 +188,7 @@ def test_a_stopped_grid_goes_on(number: int, tmp_path: Path):
     begun = [open_run(path.parent) for path in sorted(tmp_path.glob("runs/seed*/run.json"))]
     wait_until(lambda: not any(is_locked(run.path) for run in begun), 60)
     if number != signal.SIGKILL:
-        assert re.fullmatch(r"interrupted with 0 of 4 runs done\n", complaint), complaint
+        assert re.fullmatch(r"interrupted with 0 of 4 runs done; the same command goes on\n", complaint), complaint
         assert all(list((run.path / "state").iterdir()) for run in begun)
     for run in begun:
         assert list(differences(run)) == []

@@ -86,7 +86,7 @@ def test_the_experiment_beside_is_read(tmp_path: Path):
         ("ungrokking --duration 0", "duration must be greater than 0, got 0"),
         ("ungrokking --lr -1", "lr must be greater than 0, got -1"),
         ("ungrokking --d-model 7", "model.d-model 7 is not a multiple of model.n-heads 4; give model.d-head"),
-        ("ungrokking --out taken/below", "cannot write to taken/below: taken is a file"),
+        ("ungrokking --out taken/below", "cannot write to taken/below: Not a directory"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(
