@@ -41,7 +41,7 @@ from interp.task import Task
 
 TITLE = "Circuit efficiency: what a logit costs in weight norm"
 REFERENCE = "Varma et al. 2023, arXiv:2309.02390, §3–4 (prediction P1)"
-DESIGN = Design(p=59, sizes=(100, 200, 400, 800, 1600, 3000), weight_decays=(0.3, 1.0, 3.0), seeds=5, duration=10, eps=1e-5)
+DESIGN = Design(p=59, sizes=(100, 200, 400, 800, 1600, 3000), weight_decays=(1.0, 3.0, 10.0), seeds=5, duration=10, eps=1e-5)
 FULL = Design(
     sizes=(390, 763, 1494, 2900, 5000, 8000, 12000),
     weight_decays=(0.3, 1.0, 3.0),

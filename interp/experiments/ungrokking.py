@@ -5,8 +5,8 @@ norm than the circuit does, weight decay takes the circuit away: test accuracy f
 the D′ at which final test accuracy, over all pairs not among the D′, passes ½ (between neighbors in log D′, by a straight line).
 
 P2: the transition is sharp: accuracy goes from 10 % to 90 % within a factor of 3 in D′ (the factor is ours; the paper's grid, on which it
-calls the transition sharp, spans 3.8). P3: D_crit is the same for all weight decays: the largest ratio between
-two of them is below 1.1, and so is 95 % of it over bootstrap samples of seeds; not so, when it is above and they exclude 1.
+calls the transition sharp, spans 3.8). P3: D_crit is the same for all weight decays: of the two that differ most, the ratio lies between
+1/1.1 and 1.1 in 95 % of the bootstrap samples of seeds; it is not the same when the ratio is above 1.1 and the samples exclude 1.
 
 It cannot tell a network at rest from one that still forgets slowly: the change of test accuracy over the last tenth stands beside the
 result. The test pairs include those that the first training saw.

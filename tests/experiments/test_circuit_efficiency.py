@@ -129,7 +129,7 @@ def test_the_grid_has_each_kind_where_it_belongs():
         assert (task.operation, task.symmetric) == (("random", True) if run.name.startswith("mem") else ("add", False))
         assert (len(task.train_indices) < 0.3 * 59**2) == run.name.startswith("mem")
         assert (training.weight_decay, training.lr) == (1.0, 0.01)
-    assert sorted({run.experiment.training.eps for run in runs}) == pytest.approx([3e-6, 1e-5, 3e-5])
+    assert sorted({run.experiment.training.eps for run in runs}) == pytest.approx([1e-5, 3e-5, 1e-4])
 
 
 # ---- what is read from a network -------------------------------------------------------------------------------------------
