@@ -19,6 +19,7 @@ COMMANDS = {
     "report": "one self-contained HTML page about a run",
     "export": "write a run for TransformerLens, for the Hugging Face Hub, or as numpy arrays",
     "thin": "remove checkpoints to save disk space",
+    "experiment": "put a prediction to the test: a grid of runs, figures, and a verdict",
     "analyses": "the analyses there are",
     "presets": "the experiments with a name",
 }

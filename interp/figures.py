@@ -72,6 +72,12 @@ def threshold_line(figure: "go.Figure", y: float, row: int, column: int) -> None
     figure.add_hline(y=y, line={"color": NEUTRAL, "width": 1, "dash": "dash"}, **panel)
 
 
+def vertical_line(figure: "go.Figure", x: float, row: int, column: int, color: str = NEUTRAL) -> None:
+    """A dotted vertical line across one panel."""
+    panel: dict[str, Any] = {"row": row, "col": column}
+    figure.add_vline(x=x, line={"color": color, "width": 1, "dash": "dot"}, **panel)
+
+
 def percent_axis(figure: "go.Figure", **where: Any) -> None:
     """A vertical axis from 0 to 100 %."""
     figure.update_yaxes(range=[-0.02, 1.02], tickformat=".0%", **where)

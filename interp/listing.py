@@ -38,6 +38,8 @@ def describe(run: Run) -> Iterator[str]:
     yield f"training     {_fields(training) if training else 'not trained here'}"
     if "imported" in run.info:
         yield from _import(run.info["imported"])
+    if "initial_weights" in run.info:
+        yield f"begins with  given weights, of digest {run.info['initial_weights']}"
     yield f"checkpoints  {_progress(run)}" + (f", from step {steps[0]:,} to {steps[-1]:,}" if steps else "")
     yield f"on disk      {sum(file.stat().st_size for file in run.path.rglob('*') if file.is_file()) / 1e6:,.1f} MB"
     yield f"created      {run.info.get('created', 'unknown')}"

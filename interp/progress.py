@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from interp.experiment import Experiment
+from interp.grids import GridProgress
 from interp.training import Snapshot
 
 LINE_INTERVAL_SECONDS = 5.0
@@ -40,6 +41,34 @@ def training_progress(experiment: Experiment, headline: str) -> Iterator[Callabl
                 announced[0] = True
                 bar.console.print(headline, highlight=False, markup=False)
             bar.update(task, completed=snapshot.step, description=_state(snapshot))
+
+        yield update
+
+
+@contextmanager
+def grid_progress(headline: str) -> Iterator[Callable[[GridProgress], None]]:
+    """Something to call with every run of a grid that is done."""
+    began = time.monotonic()
+    if not sys.stdout.isatty():
+        print(headline, flush=True)
+
+        def line(progress: GridProgress) -> None:
+            share, width = progress.work_done / progress.work_total, len(str(progress.total))
+            count = f"{progress.done:>{width}}/{progress.total}"
+            print(f"{count} runs, {share:4.0%} of the work  {progress.name}  {time.monotonic() - began:5.0f} s", flush=True)
+
+        yield line
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    with Progress(*columns, refresh_per_second=4) as bar:
+        bar.console.print(headline, highlight=False, markup=False)
+        task = bar.add_task("training", total=None)
+
+        def update(progress: GridProgress) -> None:
+            description = f"{progress.done} of {progress.total} runs, last {progress.name}"
+            bar.update(task, completed=progress.work_done, total=progress.work_total, description=description)
 
         yield update
 

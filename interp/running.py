@@ -6,18 +6,19 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 import torch
+from torch import Tensor
 
 from interp.errors import InputError
 from interp.experiment import Experiment
-from interp.store import Run
+from interp.store import Run, open_run, weights_digest
 from interp.training import DivergedError, Snapshot, train
-from interp.weights import weight_shapes
+from interp.weights import check_weights, weight_shapes
 from interp.writer import RunWriter
 
 # The optimizer's state is saved this often, so a kill costs at most this much training, and saving it costs nothing that shows.
@@ -39,16 +40,27 @@ def size_on_disk(experiment: Experiment) -> int:
     return per_checkpoint * (n_kept + 3)  # and the state: weights and two moments
 
 
-def run_experiment(experiment: Experiment, out: str | Path, *, overwrite: bool = False, report: Report = lambda snapshot: None) -> Run:
+def run_experiment(
+    experiment: Experiment,
+    out: str | Path,
+    *,
+    initial: Mapping[str, Tensor] | None = None,
+    overwrite: bool = False,
+    report: Report = lambda snapshot: None,
+) -> Run:
     """Train into a new run in the folder `out`; `report` sees every snapshot after it was written.
 
-    Raises InputError when the folder is taken or the disk too small, DivergedError when the loss is no longer finite, and
-    InterruptedTrainingError after Ctrl-C or SIGTERM; in the last two cases everything up to then is kept.
+    Training starts from the weights drawn from model.seed, or from `initial`, whose digest run.json then notes. Raises InputError when
+    the folder is taken, the disk too small or the loss no longer finite, and InterruptedTrainingError after Ctrl-C or SIGTERM; in the
+    last two cases everything up to then is kept.
     """
     out = Path(out)
     check_room(out, experiment)
-    with RunWriter.create(out, experiment.task, experiment.model, experiment.training, overwrite=overwrite) as writer:
-        return _drive(writer, experiment, None, report)
+    if initial is not None:
+        check_weights(initial, experiment.model, experiment.task.p, where="initial weights")
+        initial = {name: weight.detach().to("cpu", torch.float32) for name, weight in initial.items()}  # as they are trained and stored
+    with RunWriter.create(out, experiment.task, experiment.model, experiment.training, initial=initial, overwrite=overwrite) as writer:
+        return _drive(writer, experiment, initial, None, report)
 
 
 def resume_run(path: str | Path, *, report: Report = lambda snapshot: None) -> Run:
@@ -62,14 +74,26 @@ def resume_run(path: str | Path, *, report: Report = lambda snapshot: None) -> R
             raise InputError(f"{path} is complete: it has reached step {experiment.training.steps}")
         # The order in which threads add up is part of the result.
         torch.set_num_threads(int(run.info["host"]["threads"]))
-        return _drive(writer, experiment, writer.load_state(), report)
+        state = writer.load_state()
+        initial = _initial_weights(run) if state is None and "initial_weights" in run.info else None
+        return _drive(writer, experiment, initial, state, report)
 
 
-def _drive(writer: RunWriter, experiment: Experiment, resume: Snapshot | None, report: Report) -> Run:
+def _initial_weights(run: Run) -> Mapping[str, Tensor]:
+    """The weights that a run was given to start from: those of its first checkpoint."""
+    if 0 not in run.steps:
+        raise InputError(f"{run.path} was stopped before the weights it was to start from were saved; train it anew, with --overwrite")
+    initial = open_run(run.path)[0].weights
+    if (digest := weights_digest(initial)) != (noted := run.info["initial_weights"]):
+        raise InputError(f"{run.path} began with weights of digest {noted}, and its checkpoint of step 0 has {digest}; it was altered")
+    return initial
+
+
+def _drive(writer: RunWriter, experiment: Experiment, initial: Mapping[str, Tensor] | None, resume: Snapshot | None, report: Report) -> Run:
     written, saved_step, saved_at = resume, resume.step if resume else -1, time.monotonic()
     try:
-        with _signals_interrupt():
-            for snapshot in train(experiment, resume=resume):
+        with signals_interrupt():
+            for snapshot in train(experiment, initial, resume=resume):
                 writer.write(snapshot)
                 written = snapshot
                 if time.monotonic() - saved_at > STATE_INTERVAL_SECONDS or snapshot.step == experiment.training.steps:
@@ -89,7 +113,7 @@ def _drive(writer: RunWriter, experiment: Experiment, resume: Snapshot | None, r
 
 
 @contextmanager
-def _signals_interrupt() -> Iterator[None]:
+def signals_interrupt() -> Iterator[None]:
     """SIGTERM (a cluster's way to say stop) acts like Ctrl-C."""
     if threading.current_thread() is not threading.main_thread():
         yield

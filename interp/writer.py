@@ -70,11 +70,19 @@ class RunWriter:
 
     @classmethod
     def create(
-        cls, path: str | Path, task: Task, model: ModelConfig, training: TrainingConfig | None = None, *, overwrite: bool = False
+        cls,
+        path: str | Path,
+        task: Task,
+        model: ModelConfig,
+        training: TrainingConfig | None = None,
+        *,
+        initial: Mapping[str, Tensor] | None = None,
+        overwrite: bool = False,
     ) -> "RunWriter":
         """A new run in the folder `path`, which must not exist, or be empty, or be a run that may be overwritten.
 
-        The run appears at once and locked; until then, and when anything goes wrong, what was there is untouched.
+        The run appears at once and locked; until then, and when anything goes wrong, what was there is untouched. Of `initial`, the
+        weights that training starts from where they are not drawn from model.seed, run.json notes the digest.
         """
         path = Path(path)
         target = Path(os.path.realpath(path))  # a symbolic link stays one
@@ -90,7 +98,7 @@ class RunWriter:
                 (fresh / "state").mkdir()
                 (fresh / "metrics.jsonl").touch()
                 write_atomically(fresh / "split.safetensors", tensor_bytes(split_tensors(task), {"format": FORMAT}))
-                write_atomically(fresh / "run.json", json.dumps(_info(task, model, training), indent=2).encode() + b"\n")
+                write_atomically(fresh / "run.json", json.dumps(_info(task, model, training, initial), indent=2).encode() + b"\n")
                 with contextlib.ExitStack() as on_failure:
                     lock = lock_folder(fresh)
                     on_failure.callback(os.close, lock)
@@ -242,25 +250,6 @@ class RunWriter:
         self.close()
 
 
-def thin(run: Run, keep_every: int) -> int:
-    """Remove the checkpoints whose step is not a multiple of `keep_every`; the first and the last stay. Returns how many went."""
-    if keep_every < 1:
-        raise InputError(f"--keep-every must be at least 1, got {keep_every}")
-    lock = lock_folder(run.path)
-    try:
-        removed = [step for step in run.steps[1:-1] if step % keep_every]
-        # First the note that they are gone on purpose, then the files: a kill in between leaves a run that verifies.
-        if removed:
-            write_atomically(run.path / "thinned.json", json.dumps(sorted(run.thinned | set(removed))).encode() + b"\n")
-        for step in removed:
-            (run.path / "steps" / step_name(step)).unlink()
-        return len(removed)
-    except OSError as error:
-        raise InputError(f"cannot thin {run.path}: {reason(error)}") from None
-    finally:
-        os.close(lock)
-
-
 def is_run_to_replace(path: Path, overwrite: bool) -> bool:
     """Whether there is a run at `path` that is to be replaced; raises InputError when there is something that must not be."""
     if not os.path.lexists(path) or (path.is_dir() and not any(path.iterdir())):
@@ -272,10 +261,11 @@ def is_run_to_replace(path: Path, overwrite: bool) -> bool:
     return True
 
 
-def _info(task: Task, model: ModelConfig, training: TrainingConfig | None) -> dict[str, Any]:
+def _info(task: Task, model: ModelConfig, training: TrainingConfig | None, initial: Mapping[str, Tensor] | None) -> dict[str, Any]:
     """What run.json holds."""
     content = description(task, model, training)
-    return {
+    given = {"initial_weights": weights_digest(initial)} if initial is not None else {}
+    return given | {
         "format": FORMAT,
         "hash": hash_of(content),
         "experiment": content,

@@ -26,7 +26,13 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 
 
+# An experiment on a few networks of a few steps.
+TINY = shlex.split("--p 11 --sizes 10 60 --weight-decays 1 --seeds 1 --duration 0.05 --d-model 8 --d-mlp 16 --processes 1")
+
+
 def _cut_down(words: list[str]) -> list[str]:
+    if words[1] == "experiment":
+        return TINY
     if words[1] != "train":
         return []
     return SMALL[:-2] if "mlp" in words else SMALL  # an MLP has no heads

@@ -15,8 +15,9 @@ from interp.experiment import Experiment, ModelConfig, TrainingConfig
 from interp.running import run_experiment
 from interp.store import open_run, step_header, step_name, weights_digest
 from interp.task import Task
+from interp.thinning import thin
 from interp.verification import ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE, differences
-from interp.writer import RunWriter, tensor_bytes, thin
+from interp.writer import RunWriter, tensor_bytes
 
 EXPERIMENT = Experiment(
     Task(p=7, train_fraction=0.5), ModelConfig(d_model=8, n_heads=2, d_mlp=8), TrainingConfig(steps=20, checkpoint_every=5, log_every=2)

@@ -19,9 +19,10 @@ from interp.errors import InputError
 from interp.experiment import ModelConfig, TrainingConfig
 from interp.store import open_run
 from interp.task import Task
+from interp.thinning import thin
 from interp.training import Snapshot
 from interp.weights import initial_weights
-from interp.writer import RunWriter, thin
+from interp.writer import RunWriter
 
 TASK, MODEL = Task(p=7, train_pairs=20), ModelConfig(d_model=8, n_heads=2, d_mlp=12)
 TRAINING = TrainingConfig(steps=12, checkpoint_every=3, log_every=2)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from interp.commands.analyzing import Analyses, Analyze, Explain, Plot, Report
 from interp.commands.comparing import Compare
+from interp.commands.experiments import Experiment
 from interp.commands.exporting import Export
 from interp.commands.importing import Import
 from interp.commands.runs import Info, List, Thin, Verify
@@ -28,6 +29,7 @@ _COMMANDS: dict[str, type] = {
         Report,
         Export,
         Thin,
+        Experiment,
         Analyses,
         Presets,
     )
@@ -37,6 +39,6 @@ _COMMANDS: dict[str, type] = {
 def run_command(name: str, arguments: Sequence[str]) -> int:
     """Parse the options of a command and do it. Raises InputError, in one line, for options that cannot be."""
     kind = _COMMANDS[name]
-    default = Train.defaults(arguments) if kind is Train else None
+    default = kind.defaults(arguments) if kind in (Train, Experiment) else None
     command = parse(kind, f"interp {name}", arguments, default)
     return command.run() if command is not None else 0

@@ -72,7 +72,7 @@ class Thin:
 
     def run(self) -> int:
         from interp.store import open_run
-        from interp.writer import thin
+        from interp.thinning import thin
 
         run = open_run(self.path)
         print(f"{self.path}: removed {thin(run, self.keep_every)} checkpoints, kept {len(run)}")
