@@ -79,7 +79,8 @@ def test_every_layout_of_one_hidden_layer(layout: str, inputs: str):
     checkpoint = Checkpoint(0, weights, Task(P), model)
     assert checkpoint.accuracy("all") == 1
     safetensors.torch.save_file(foreign(layout, checkpoint), "theirs.safetensors")
-    run = import_run("theirs.safetensors", "run")
+    run = import_run("theirs.safetensors", "run", split="python-shuffle:0", train_fraction=0.5)
+    assert run.task.p == P
     assert run.model == model
     assert same(run, weights)
 
