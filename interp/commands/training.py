@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -12,6 +12,9 @@ from interp.commands.arguments import RunPath
 from interp.experiment import PRESETS, Experiment, ModelConfig, TrainingConfig, experiment_from_toml, preset
 from interp.options import value_of
 from interp.task import Task
+
+if TYPE_CHECKING:
+    from interp.training import Snapshot
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,12 @@ class Train:
         with contextlib.ExitStack() as stack:
             reports = [stack.enter_context(wandb_log(experiment, out))] if self.log == "wandb" else []
             reports.append(stack.enter_context(training_progress(experiment, headline)))
-            run_experiment(experiment, out, overwrite=self.overwrite, report=lambda snapshot: [report(snapshot) for report in reports])
+
+            def report(snapshot: "Snapshot") -> None:
+                for each in reports:
+                    each(snapshot)
+
+            run_experiment(experiment, out, overwrite=self.overwrite, report=report)
         print(f"done: interp report {out}")
         return 0
 

@@ -49,7 +49,6 @@ class Reading:
     """How every checkpoint of the sources is read, and the proof of it."""
 
     layout: Layout
-    match: Match
     proof: Proof
     given: Fields
     drop: tuple[str, ...]
@@ -100,8 +99,7 @@ def read(sources: Sequence[Source], known: Known) -> Reading:
             refused.append(error)
     if not readings:
         raise _better_explained(refused[0], matches[0], last, known, model_fields)
-    p = readings[0][1].p
-    split, split_from = split_of(known.split, p, fraction, last.beside)
+    readings, splits = _with_splits(readings, known.split, fraction, last)
     operation = task_fields.get("operation")
     proof = None
     for source in _to_prove(sources):
@@ -111,7 +109,7 @@ def read(sources: Sequence[Source], known: Known) -> Reading:
         ranked = trials(
             again,
             source.claims,
-            lambda p, operation: task_with(p, operation, split, fraction),
+            lambda p, operation: task_with(p, operation, splits[p][0], fraction),
             operations_to_try(operation),
             activations_to_try(model_fields.get("activation")),
         )
@@ -131,7 +129,22 @@ def read(sources: Sequence[Source], known: Known) -> Reading:
         raise refused[-1]
     chosen = next(found for found, _ in readings if found.layout.name == proof.trial.layout)
     notes += [*dropped[chosen.layout.name], *proof.trial.fitted.notes]
-    return Reading(chosen.layout, chosen, proof, dict(model_fields), drop, tuple(notes), split_from)
+    return Reading(chosen.layout, proof, dict(model_fields), drop, tuple(notes), splits[proof.trial.fitted.p][1])
+
+
+def _with_splits(
+    readings: list[tuple[Match, Fitted]], way: str | None, fraction: float | None, source: Source
+) -> tuple[list[tuple[Match, Fitted]], dict[int, tuple[tuple[int, ...] | None, str]]]:
+    """The readings whose p the split can be of, and that split. Where W_in and W_out leave open which axis is p, a split may tell."""
+    splits, refused = {}, []
+    for p in dict.fromkeys(fitted.p for _, fitted in readings):
+        try:
+            splits[p] = split_of(way, p, fraction, source.beside)
+        except InputError as error:
+            refused.append(error)
+    if not splits:
+        raise refused[0]
+    return [entry for entry in readings if entry[1].p in splits], splits
 
 
 def unverified(proof: Proof) -> InputError:

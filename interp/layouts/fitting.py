@@ -37,7 +37,7 @@ def fit(weights: Weights, sizes: Mapping[str, int], given: Mapping[str, Any], p:
 def _agreed(field: str, found: Any, given: Mapping[str, Any]) -> Any:
     """What the tensors say of a field, unless something else is given."""
     if given.get(field) not in (None, found):
-        raise InputError(f"--model.{flag(field)} {given[field]} contradicts the tensors, which have {found}")
+        raise InputError(f"model.{flag(field)} {given[field]}, as given or configured, contradicts the tensors, which have {found}")
     return found
 
 
