@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from interp import fourier, key_frequencies
+from interp import fourier, key_frequencies, notebook
 from interp.errors import check_integer
 from interp.experiment import ModelConfig
 from interp.loss import PAIRS_AT_ONCE, judge_
@@ -206,6 +206,8 @@ class Checkpoint:
     def n_frequencies(self) -> int:
         """K = ⌊n/2⌋, the number of frequencies in the task's coordinates."""
         return self.task.coordinates.order // 2
+
+    _repr_html_ = notebook.of_checkpoint
 
     def __repr__(self) -> str:
         return f"Checkpoint(step={self.step}, {self.task.operation} mod {self.task.p}, key frequencies {self.key_frequencies})"

@@ -8,6 +8,7 @@ from typing import Any
 
 import xarray as xr
 
+from interp import notebook
 from interp.analysis import analyze
 from interp.discovery import find
 from interp.errors import InputError
@@ -72,6 +73,8 @@ class Explanation:
     paragraphs: tuple[str, ...]
     against: tuple[str, ...]
     unsaid: tuple[str, ...]
+
+    _repr_html_ = notebook.of_explanation
 
     def __str__(self) -> str:
         width = max(len(fact.label) for fact in self.facts)

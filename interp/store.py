@@ -5,7 +5,6 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
+from interp import notebook
 from interp.checkpoint import Checkpoint
 from interp.errors import InputError, unknown_name
 from interp.experiment import Experiment, ModelConfig, TrainingConfig, hash_of, section_from_dict, section_to_dict
@@ -110,6 +110,7 @@ class Run:
         if self.info.get("hash") != self.hash:
             raise InputError(f"{path / 'run.json'} is damaged: it says hash {self.info.get('hash')!r}, its experiment has {self.hash!r}")
         self._digests: tuple[Any, dict[int, str]] = (None, {})
+        self._last: dict[int, Checkpoint] = {}
         self._check_split()
 
     def _check_split(self) -> None:
@@ -248,10 +249,6 @@ class Run:
         rows = self.rows  # a checkpoint is followed by its line: a kill between the two leaves work to do
         return bool(rows) and rows[-1]["step"] == self.training.steps
 
-    @cached_property
-    def _last(self) -> dict[int, Checkpoint]:
-        return {}
-
     @property
     def last(self) -> Checkpoint:
         """The last checkpoint, kept, so that what follows from it is computed once."""
@@ -277,6 +274,8 @@ class Run:
         """The network at a step (default: the last) as a TransformerLens `TransformerBridge`, ready for `run_with_cache` and hooks."""
         checkpoint = self[step] if step is not None else self.last
         return bridge(checkpoint.weights, self.model)
+
+    _repr_html_ = notebook.of_run
 
     def __repr__(self) -> str:
         steps = self.steps

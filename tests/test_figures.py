@@ -78,7 +78,7 @@ def test_phases_are_shaded_behind_every_panel_over_steps():
     where = [(shape.xref, shape.yref, shape.x0, shape.x1) for shape in figure.layout.shapes]
     assert where == [(x, f"{y} domain", start, end) for x, y in (("x", "y"), ("x2", "y2")) for start, end in ((0, 10), (10, 30))]
     names = [annotation for annotation in figure.layout.annotations if annotation.name == "phase"]
-    assert [(name.text, name.x) for name in names] == [("memorization", 5), ("cleanup", 20)]
+    assert [(name.text, name.x) for name in names] == [("memorization", 0), ("cleanup", 20)]
 
 
 def test_a_shared_axis_is_one_over_steps_too():

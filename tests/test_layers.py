@@ -10,6 +10,7 @@ ROOT = Path(__file__).parent.parent
 ORDER = (
     "errors",
     "figures",
+    "notebook",
     "change_points",
     "verdict",
     "fourier",

@@ -1,6 +1,5 @@
 """The report in a real browser: it shows what the results say, asks the network for nothing, and escapes what it is given."""
 
-import json
 import re
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import pytest
 
 import interp
 from interp.analysis import analyze
-from interp.report.page import in_script, render
+from interp.report.page import render
 
 STATE = "interp.explorers[0].state"
 
@@ -189,6 +188,21 @@ def test_keys_play_and_pin(page, reference):
     page.wait_for_selector(".explorer:not(.pinned)")
 
 
+def test_a_line_in_the_headline_figure_follows(page, reference):
+    page.wait_for_selector("[data-headline] .cursor", state="attached")
+    figure = "document.querySelector('[data-headline]')"
+    places = []
+    for step in (0, 1000, 3000):
+        show(page, f"{{index: {reference.steps.index(step)}}}")
+        box = page.locator(".cursor").bounding_box()
+        assert box["width"] == 2
+        assert box["height"] > 300
+        left = page.locator("[data-headline] .svg-container").bounding_box()["x"] + page.evaluate(f"{figure}._fullLayout.xaxis._offset")
+        places.append(box["x"] + 1 - left)
+    length = page.evaluate(f"{figure}._fullLayout.xaxis._length")
+    assert places == pytest.approx([0, length / 3, length], abs=1.5)
+
+
 def test_it_ends_when_played_to_the_end(page, reference):
     show(page, f"{{index: {len(reference.steps) - 3}}}")
     page.click(".play")
@@ -278,11 +292,3 @@ def test_everything_that_is_operated_has_a_name(page):
         !(element.textContent.trim() || element.getAttribute('aria-label') || element.closest('label')) && !element.closest('[hidden]')
     ).map(element => element.outerHTML)""")
     assert [html for html in unnamed if "modebar" not in html and "main-svg" not in html] == []
-
-
-def test_json_in_a_script_holds_no_markup():
-    value = {"</script>": "<!-- \u2028 -->"}
-    text = str(in_script(value))
-    assert "<" not in text
-    assert "\u2028" not in text
-    assert json.loads(text) == value

@@ -9,7 +9,7 @@ import pytest
 import interp
 from interp.analysis import analyze
 from interp.experiment import ModelConfig
-from interp.report.page import render
+from interp.report.page import in_script, render
 from interp.task import Task
 from interp.weights import initial_weights
 
@@ -79,3 +79,11 @@ def test_hostile_text_stays_text(shown, tmp_path):
     assert EVIL in page.locator("#provenance td").all_inner_texts()
     assert page.locator("img").count() == 0
     assert page.locator("[data-panel=attention]").count() == 0
+
+
+def test_json_in_a_script_holds_no_markup():
+    value = {"</script>": "<!-- \u2028 -->"}
+    text = str(in_script(value))
+    assert "<" not in text
+    assert "\u2028" not in text
+    assert json.loads(text) == value

@@ -109,7 +109,7 @@ class Report:
 
         run = open_run(self.path)
         output = self.output or self.path / "report.html"
-        page = render(run, analyze(run, progress=walk, parallel=True))
+        page = render(run, analyze(run, progress=walk, parallel=True), progress=walk)
         write_atomically(output, page.encode())
         print(output)
         return 0

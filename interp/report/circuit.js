@@ -94,9 +94,9 @@
       label(at.neurons, -8, `${one.neurons} of ${run.neurons.length}`, "key");
       label(at.neurons, 9, "periodic neurons", "small");
       label(at.neurons, 23, one.wave === one.wave ? `wave of a + b: ${interp.percent(one.wave, 0)}` : "", "small");
-      edge(`M${at.neurons + 68},${y(row)} H${at.logits - 68}`, one.share, `k = ${one.k} carries ${interp.percent(one.share)} of the logits’ power`);
+      edge(`M${at.neurons + 68},${y(row)} H${at.logits - 76}`, one.share, `k = ${one.k} carries ${interp.percent(one.share)} of the logits’ power`);
       make(group, "text", { x: (at.neurons + at.logits) / 2 - 3, y: y(row) - 12, class: "value", "text-anchor": "middle" }, interp.percent(one.share));
-      make(group, "rect", { x: at.logits - 68, y: y(row) - 29, width: 136, height: 58, rx: 8, class: "node" });
+      make(group, "rect", { x: at.logits - 76, y: y(row) - 29, width: 152, height: 58, rx: 8, class: "node" });
       label(at.logits, -6, `cos w_${one.k}(a+b−c)`, "key");
       label(at.logits, 13, one.without === one.without ? `loss without it ${interp.number(one.without, 2)}` : "", "small");
       says.push(`k = ${one.k}: ${interp.percent(one.embedded)} of the embedding, ${one.neurons} neurons, ${interp.percent(one.share)} of the logits.`);

@@ -3,7 +3,7 @@
 Shapes: S steps shown, N neurons, K frequencies, F frequencies drawn as circles, H heads, n phases (p, or p − 1 for × and ÷).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ MOST_CIRCLES = 8
 MOST_MAPS = 4_000_000  # values of the maps of attention, and of those of single classes
 WINDOW, NARROW_WINDOW = 128, 64  # residues along the sides of a map, and along those of attention where that is too much
 SPLITS = ("train", "test", "all")
+Progress = Callable[[Sequence[int]], Iterable[int]]  # wraps the steps that are walked over
 
 
 def steps_to_show(steps: Sequence[int], marks: Sequence[float], most: int) -> list[int]:
@@ -37,7 +38,7 @@ def steps_to_show(steps: Sequence[int], marks: Sequence[float], most: int) -> li
     return sorted(near | {int(step) for step in array[even]})
 
 
-def frames(run: Run, results: Mapping[str, xr.Dataset]) -> dict[str, Any]:
+def frames(run: Run, results: Mapping[str, xr.Dataset], progress: Progress = lambda steps: steps) -> dict[str, Any]:
     """The JSON of one run for the page: steps, names, and one encoded array for everything that its panels draw."""
     periodicity = results["neuron_periodicity"]
     n_neurons, n_frequencies = periodicity.sizes["neuron"], periodicity.sizes["frequency"]
@@ -55,7 +56,7 @@ def frames(run: Run, results: Mapping[str, xr.Dataset]) -> dict[str, Any]:
     arrays = {
         **_of_neurons(at["neuron_periodicity"], order, lines),
         **_of_frequencies(at),
-        **_of_checkpoints(run, steps, circles, classes),
+        **_of_checkpoints(run, progress(steps), len(steps), circles, classes),
         "norms": exact(at["weight_norms"].l2.values),
     }
     return {
@@ -130,10 +131,10 @@ def _classes(run: Run, n_steps: int) -> list[int]:
     return [index * n // 3 for index in range(max(1, min(fitting, 3, n)))]
 
 
-def _of_checkpoints(run: Run, steps: Sequence[int], circles: Sequence[int], classes: Sequence[int]) -> dict[str, Block]:
+def _of_checkpoints(run: Run, steps: Iterable[int], n_steps: int, circles: Sequence[int], classes: Sequence[int]) -> dict[str, Block]:
     """What no analysis keeps: circles of the embedding, maps of attention and logits. Each checkpoint is let go before the next."""
     n, heads = run.task.coordinates.order, run.model.n_heads
-    side = min(n, WINDOW if len(steps) * heads * n**2 <= MOST_MAPS else NARROW_WINDOW)
+    side = min(n, WINDOW if n_steps * heads * n**2 <= MOST_MAPS else NARROW_WINDOW)
     rows: dict[str, list[np.ndarray]] = {}
     for step in steps:
         for name, values in _drawn(run[step], circles, classes, side).items():

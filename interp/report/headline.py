@@ -41,7 +41,7 @@ def headline(results: Mapping[str, xr.Dataset]) -> "go.Figure":
     figure = new_panels(
         "", titles, columns=1, row_height=140, shared_xaxes=True, vertical_spacing=0.06, row_heights=[0.4, 0.22, 0.19, 0.19]
     )
-    figure.update_layout(title=None, margin={"l": 64, "r": 16, "t": 40, "b": 48}, height=680, hovermode="x unified")
+    figure.update_layout(title=None, margin={"l": 64, "r": 16, "t": 60, "b": 48}, height=680, hovermode="x unified")
     figure.update_annotations(x=0, xanchor="left", font_size=12)
     curves = [(transitions[name].sel({f"{name}_of": split}).values, label, color, row) for name, split, label, color, row in _CURVES]
     curves.append((np.sqrt(transitions.sum_of_squares.values), "L2 norm of all weights", "#222", 3))
@@ -59,6 +59,6 @@ def headline(results: Mapping[str, xr.Dataset]) -> "go.Figure":
     figure.update_yaxes(range=[0, 1], row=4)
     figure.update_xaxes(range=[int(steps[0]), max(int(steps[-1]), int(steps[0]) + 1)])
     figure.update_xaxes(title_text=STEP_AXIS, row=4)
-    figure.update_layout(legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1.0, "yanchor": "bottom"})
+    figure.update_layout(legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1.04, "yanchor": "bottom"})
     shade_phases(figure, phases(results), named_in="y3")
     return figure

@@ -21,7 +21,7 @@
       const layout = place._fullLayout, axis = layout.xaxis;
       const at = state ? axis.l2p(run.steps[state.now.index]) : NaN;
       cursor.hidden = !(at >= 0 && at <= axis._length);
-      cursor.style.left = `${axis._offset + at}px`;
+      cursor.style.left = `${axis._offset + at - 1}px`;
       cursor.style.top = `${layout._size.t}px`;
       cursor.style.height = `${layout._size.h}px`;
     };

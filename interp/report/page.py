@@ -17,7 +17,7 @@ from interp.explain import explanation_of
 from interp.figures import CONFIG, shade_phases
 from interp.listing import describe
 from interp.report.encoding import LARGEST_ERROR, packed_text
-from interp.report.frames import frames
+from interp.report.frames import Progress, frames
 from interp.report.headline import headline, phases
 from interp.report.story import controls, linked, method
 from interp.store import Run
@@ -30,8 +30,9 @@ SCRIPTS = (
 )
 
 
-def render(run: Run, results: Mapping[str, xr.Dataset]) -> str:
-    """The page, from the run and the results of its analyses. What comes from the run is escaped, wherever it appears."""
+def render(run: Run, results: Mapping[str, xr.Dataset], *, progress: Progress = lambda steps: steps) -> str:
+    """The page, from the run and the results of its analyses. What comes from the run is escaped, wherever it appears. `progress`
+    wraps the steps whose checkpoints are walked over."""
     story = explanation_of(results)
     of_run = phases(results)
     sections = [_section(name, result, of_run) for name, result in _in_reading_order(results)]
@@ -49,7 +50,7 @@ def render(run: Run, results: Mapping[str, xr.Dataset]) -> str:
             against=[linked(sentence, results) for sentence in story.against],
             diverged=_diverged(run, results),
             controls=list(controls(results)),
-            explorers=[{"name": "run", "data": in_script(explorer_data(run, results))}],
+            explorers=[{"name": "run", "data": in_script(explorer_data(run, results, progress))}],
             error=f"{LARGEST_ERROR[8]:.1%}",
             sections=sections,
             provenance=[line.split(maxsplit=1) for line in describe(run)],
@@ -70,9 +71,9 @@ def _diverged(run: Run, results: Mapping[str, xr.Dataset]) -> int | None:
     return min(left_out, default=None)
 
 
-def explorer_data(run: Run, results: Mapping[str, xr.Dataset]) -> dict[str, Any]:
+def explorer_data(run: Run, results: Mapping[str, xr.Dataset], progress: Progress = lambda steps: steps) -> dict[str, Any]:
     """The data block of one run: what its slider moves (`frames`), and its phases."""
-    return frames(run, results) | {"phases": phases(results)}
+    return frames(run, results, progress) | {"phases": phases(results)}
 
 
 def in_script(value: Any) -> Markup:

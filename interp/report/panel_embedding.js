@@ -20,7 +20,7 @@
   interp.panels.push({
     name: "circles",
     title: "The embedding’s circles",
-    note: "The residues in the two directions of the embedding space nearest to cosine and sine of each frequency, joined in the order " +
+    note: (run) => (run.key.length ? "" : "No frequency is key: these are the loudest. ") + "The residues in the two directions of the embedding space nearest to cosine and sine of each frequency, joined in the order " +
       "of their angle w_k a; one scale for all steps. The number is the share of what lies in this plane that frequency k explains.",
     span: 12,
     height: (width, run) => {

@@ -15,12 +15,20 @@
     return run.groups;
   };
 
+  // The key frequencies; without any, those that most neurons have.
+  const waves = (run, arrays) => {
+    if (run.waves) return run.waves;
+    const byCount = groups(run, arrays).filter(({ k }) => k > 0).sort((one, other) => other.end - other.start - (one.end - one.start));
+    run.waves = run.key.length ? run.circles : byCount.slice(0, 4).map(({ k }) => k).sort((one, other) => one - other);
+    return run.waves;
+  };
+
   interp.panels.push({
     name: "neuron_map",
     title: "Neurons and frequencies",
     note: (run) =>
       `Share of each neuron’s variance at each frequency. Columns: ${run.neurons.length} neurons, in the order of their frequency at step ` +
-      `${interp.count(run.last_step)}. Rows: frequencies k.`,
+      `${interp.count(run.last_step)}. Rows: frequencies k. Gray: neurons that never fire.`,
     span: 8,
     height: (width) => (width < 500 ? 240 : 330),
     draw: (context, { run, arrays, index, now, width, height }) => {
@@ -79,20 +87,21 @@
     note: "Each neuron’s response to a (mean over b), scaled to the same height; residues a in the order of the angle w_k a, so that a " +
       `neuron of frequency k is one wave. Up to ${LINES} neurons of each frequency; a picked one is drawn bold.`,
     span: 12,
-    height: (width, run) => (width < 560 ? 120 * Math.ceil(run.circles.length / 2) : 190),
+    height: (width, run, arrays) => (width < 560 ? 120 * Math.ceil(waves(run, arrays).length / 2) : 190),
     draw: (context, { run, arrays, index, now, width, height }) => {
-      const columns = width < 560 ? Math.min(2, run.circles.length) : run.circles.length;
-      const rows = Math.ceil(run.circles.length / columns), n = run.n;
+      const shown = waves(run, arrays);
+      const columns = width < 560 ? Math.min(2, shown.length) : shown.length;
+      const rows = Math.ceil(shown.length / columns), n = run.n;
       const responses = arrays.responses.row(index), dominantNow = arrays.dominant.row(index);
       const [w, h] = [width / columns, height / rows];
-      const cells = run.circles.map((k, place) => {
+      const cells = shown.map((k, place) => {
         const [x0, y0] = [(place % columns) * w + 4, Math.floor(place / columns) * h + 20];
         const [wide, high] = [w - 12, h - 28];
         const group = groups(run, arrays).find((one) => one.k === k) || { start: 0, end: 0 };
         const members = run.lines.map((at, line) => ({ at, line })).filter(({ at }) => at >= group.start && at < group.end);
         const every = Math.max(1, Math.ceil(members.length / LINES));
         const order = Array.from({ length: n }, (_, a) => a).sort((a, b) => ((k * a) % n) - ((k * b) % n) || a - b);
-        const hue = interp.shade(run.colors[k]);
+        const hue = interp.shade(run.colors[k] || "#8A8A8A");
         const faded = now.frequency !== null && now.frequency !== k;
         const wave = (line, color, thick, alpha) => {
           let most = 0;
