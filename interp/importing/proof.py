@@ -113,7 +113,7 @@ def prove(found: Sequence[Trial], *, operation_given: bool) -> Proof:
         "verified": not doubts,
         "accuracy": _json(best.accuracy),
         "loss": _json(best.checkpoint.loss("all")),
-        "operation": f"{task.operation}, {'given' if operation_given else 'inferred from the answers'}",
+        "operation": f"{task.operation}, {'given or configured' if operation_given else 'inferred from the answers'}",
         "activation": f"{model.activation}, {_how_known(by_activation, model.activation)}",
         "tried": by_operation,
         "tried_activations": by_activation,
@@ -125,7 +125,7 @@ def prove(found: Sequence[Trial], *, operation_given: bool) -> Proof:
 
 def _how_known(accuracies: Mapping[str, float], chosen: str) -> str:
     if len(accuracies) == 1:
-        return "given"
+        return "given or configured"
     as_good = [activation for activation, accuracy in accuracies.items() if activation != chosen and accuracy > accuracies[chosen] - 0.01]
     return f"assumed ({' and '.join(as_good)} would answer as well; --model.activation)" if as_good else "inferred from the answers"
 
