@@ -41,7 +41,7 @@
     const layout = figure.layout;
     layout.annotations = (layout.annotations || []).filter((annotation) => annotation.name !== "phase");
     layout.margin = { ...layout.margin, l: 52, r: 8 };
-    layout.legend = { ...layout.legend, orientation: "h", x: 0, y: -0.1, yanchor: "top" };
+    layout.legend = { ...layout.legend, orientation: "h", x: 0, xanchor: "left", y: -0.1, yanchor: "top" };
     return figure;
   };
 
