@@ -66,7 +66,10 @@
         draw(target);
       }
     }, { rootMargin: "300px" });
-    for (const place of document.querySelectorAll("[data-figure]")) watcher.observe(place);
+    for (const place of document.querySelectorAll("[data-figure]")) {
+      place.style.minHeight = `${place.dataset.height}px`; // so that what is below does not move when it is drawn
+      watcher.observe(place);
+    }
     return { redraw: () => Promise.all([...drawn.keys()].map(draw)), drawAll: () => Promise.all([...document.querySelectorAll("[data-figure]")].map(draw)) };
   };
 })();
