@@ -205,5 +205,5 @@ def plot(result: xr.Dataset):
     ticks = [100, 200, 500, 1000, 2000, 5000, 10000]
     figure.update_xaxes(type="log", tickvals=ticks, ticktext=[f"{tick:,}" for tick in ticks], title_text="training pairs D′")
     percent_axis(figure, row=1, col=1, title_text="test accuracy")
-    figure.update_yaxes(title_text="change", tickformat=".0%", row=1, col=2)
+    figure.update_yaxes(title_text="change", tickformat=".1%", row=1, col=2)
     return figure
