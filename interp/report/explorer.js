@@ -1,6 +1,6 @@
 // One run: its slider, its numbers, its panels and its circuit, inside one element of the page. Several can stand on one page, linked.
 (() => {
-  const ORDER = ["neuron_map", "progress", "circles", "neuron_lines", "spectra", "logits", "attention", "norms"];
+  const ORDER = ["neuron_map", "progress", "two_circuits", "circles", "neuron_lines", "spectra", "logits", "attention", "norms"];
 
   interp.explorer = async (root, run) => {
     const arrays = await interp.arrays(run.arrays);

@@ -27,6 +27,7 @@
     Object.assign(layout, { paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)" });
     layout.font = { ...layout.font, color: ink };
     layout.legend = { ...layout.legend, bgcolor: "rgba(0,0,0,0)" };
+    layout.modebar = { bgcolor: "rgba(0,0,0,0)" };
     if (layout.legend2) layout.legend2.bgcolor = "rgba(0,0,0,0)";
     layout.hoverlabel = { ...layout.hoverlabel, bgcolor: interp.color("paper"), bordercolor: line, font: { color: ink } };
     for (const name of Object.keys(layout)) {

@@ -209,4 +209,7 @@ def _scalars(at: Mapping[str, xr.Dataset]) -> dict[str, list[float | None]]:
     spectrum, logits = at["embedding_spectrum"], at["logit_structure"]
     values |= {"gini_embedding": spectrum.gini_embedding.values, "gini_output": spectrum.gini_output.values}
     values |= {"cosine_of_key": logits.r_squared.sel(terms="key").values, "cosine_of_all": logits.r_squared.sel(terms="all").values}
+    strength = at["circuit_split"].strength.sel(estimator="held_out", split="train")
+    values |= {f"strength_{circuit}": strength.sel(circuit=circuit).values for circuit in ("generalizing", "memorizing")}
+    values |= {f"norm_{part}": at["circuit_efficiency"].norm.sel(part=part).values for part in ("generalizing", "memorizing", "shared")}
     return {name: [float(x) if np.isfinite(x) else None for x in np.asarray(column, dtype=float)] for name, column in values.items()}

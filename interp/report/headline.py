@@ -59,6 +59,6 @@ def headline(results: Mapping[str, xr.Dataset]) -> "go.Figure":
     figure.update_yaxes(range=[0, 1], row=4)
     figure.update_xaxes(range=[int(steps[0]), max(int(steps[-1]), int(steps[0]) + 1)])
     figure.update_xaxes(title_text=STEP_AXIS, row=4)
-    figure.update_layout(legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1.04, "yanchor": "bottom"})
+    figure.update_layout(legend={"orientation": "h", "x": 0, "xanchor": "left", "y": 1.05, "yanchor": "bottom"})
     shade_phases(figure, phases(results), named_in="y3")
     return figure

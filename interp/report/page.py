@@ -25,7 +25,7 @@ from interp.store import Run
 # The scripts in the order in which they need each other; each is one idea.
 SCRIPTS = (
     *("decode", "colors", "drawing", "state", "slider", "panel"),
-    *("panel_neurons", "panel_progress", "panel_embedding", "panel_logits", "panel_attention"),
+    *("panel_neurons", "panel_progress", "panel_circuits", "panel_embedding", "panel_logits", "panel_attention"),
     *("circuit", "readouts", "figures", "explorer", "main"),
 )
 
