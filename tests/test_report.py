@@ -144,7 +144,17 @@ def test_a_click_picks_out_everywhere(page):
 
 def test_every_panel_moves(page, reference):
     panels = page.eval_on_selector_all("[data-panel]", "all => all.map(panel => panel.dataset.panel)")
-    assert sorted(panels) == ["attention", "circles", "logits", "neuron_lines", "neuron_map", "norms", "progress", "spectra", "two_circuits"]
+    assert sorted(panels) == [
+        "attention",
+        "circles",
+        "logits",
+        "neuron_lines",
+        "neuron_map",
+        "norms",
+        "progress",
+        "spectra",
+        "two_circuits",
+    ]
     for name in panels:
         canvas = bring(page, name)
         pictures = {canvas.screenshot()}
