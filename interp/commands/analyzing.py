@@ -67,7 +67,7 @@ class Explain:
 
 @dataclass(frozen=True)
 class Plot:
-    """The figure of one analysis."""
+    """The figure of one analysis, with the phases shaded behind every panel over steps."""
 
     path: RunPath
     """The folder of the run."""
@@ -78,15 +78,19 @@ class Plot:
 
     def run(self) -> int:
         from interp.analysis import analyze, find
+        from interp.figures import shade_phases
         from interp.images import check_ending, write_figure
         from interp.progress import walk
+        from interp.report.headline import phases
         from interp.store import open_run
 
         analysis = find(self.name)
         output = self.output or Path(f"{self.name}.html")
         check_ending(output)
-        result = analyze(open_run(self.path), [self.name], progress=walk, parallel=True)[self.name]
-        write_figure(analysis.module.plot(result), output)
+        results = analyze(open_run(self.path), [self.name, "transitions"], progress=walk, parallel=True)
+        figure = analysis.module.plot(results[self.name])
+        shade_phases(figure, phases(results))
+        write_figure(figure, output)
         print(output)
         return 0
 
