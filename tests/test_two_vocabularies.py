@@ -1,6 +1,5 @@
-"""Networks in which b is token p + b: the model, training, the analyses, import and export."""
+"""Networks in which b is token p + b: the model, training, the analyses and the report."""
 
-import importlib.util
 import json
 import math
 from pathlib import Path
@@ -19,18 +18,15 @@ from interp.checkpoint import Checkpoint
 from interp.discovery import discover
 from interp.errors import InputError
 from interp.experiment import Experiment, ModelConfig, TrainingConfig, experiment_from_dict, preset
-from interp.exporting import export_run
-from interp.importing import import_run
-from interp.layouts.fitting import fit
-from interp.layouts.matching import written
-from interp.layouts.tables import LAYOUTS
+from interp.explain import explain
 from interp.model import bridge, embed, forward, forward_all, logits_with_vectors, transform
 from interp.report.frames import head_drive
+from interp.report.page import render
+from interp.running import run_experiment
 from interp.task import Task
 from interp.testing import circuit_neurons, circuit_weights
 from interp.training import Batch, loss_and_gradient, train
 from interp.weights import Weights, initial_weights
-from interp.writer import RunWriter
 
 P = 7
 PROMPTS = ["ab", "ab="]
@@ -186,9 +182,9 @@ def test_the_embedding_is_cut_in_both_halves() -> None:
     t = torch.arange(P).double()
     found = measure_checkpoint(checkpoint, "frequency_ablation", key_frequencies=[2]).isel(step=0)
     W_E = checkpoint.weights["embed.W_E"].clone()
-    for half in (W_E[:P], W_E[P : 2 * P]):
+    for half in (slice(0, P), slice(P, 2 * P)):
         for wave in ((4 * math.pi * t / P).cos(), (4 * math.pi * t / P).sin()):
-            half -= 2 / P * wave[:, None] * (wave @ half)
+            W_E[half] -= 2 / P * wave[:, None] * (wave @ W_E[half])
     logits = logits_with_vectors(checkpoint.weights, checkpoint.model, W_E, PAIRS)
     expected = torch.nn.functional.cross_entropy(logits, torch.from_numpy(checkpoint.task.labels)).item()
     assert_allclose(float(found.loss_without.sel(target="embedding", frequency=2, split="all")), expected, rtol=1e-9)
@@ -230,8 +226,21 @@ def test_the_written_out_gradients_are_those_of_autograd(prompt: str) -> None:
     assert_close(found, clock_pizza._gradients(checkpoint, rows, classes), rtol=0, atol=1e-12)
 
 
-# A second copy of W_E has a norm, and lengthens the vector of every residue.
-LARGER = {"norm", "tensor_norm", "efficiency", "l1", "l2", "rms", "total_l1", "total_l2", "embedding_l2", "embedding_norm", "coordinate"}
+# A second copy of W_E has a norm, and lengthens the vector of every residue; and other networks are drawn for chance.
+DIFFERENT = {
+    "random_network_threshold",
+    "norm",
+    "tensor_norm",
+    "efficiency",
+    "l1",
+    "l2",
+    "rms",
+    "total_l1",
+    "total_l2",
+    "embedding_l2",
+    "embedding_norm",
+    "coordinate",
+}
 
 
 @pytest.mark.parametrize("name", sorted(name for name, analysis in discover().items() if not analysis.of_run))
@@ -241,22 +250,19 @@ def test_an_analysis_finds_in_equal_vocabularies_what_it_finds_in_one(name: str)
     single = measure_checkpoint(Checkpoint(0, weights, Task(P), one), name)
     double = measure_checkpoint(Checkpoint(0, split_in_two(weights, P), Task(P), two("ab")), name)
     assert double.sizes == single.sizes
-    for key in set(single.data_vars) - LARGER:
+    for key in set(single.data_vars) - DIFFERENT:
         assert_allclose(double[key].values, single[key].values, rtol=1e-5, atol=1e-6)
     module = discover()[name].module
     assert module.plot(double).data
     assert json.loads(json.dumps(module.summary(double), allow_nan=False)) == module.summary(double)
 
 
-def test_a_run_is_trained_explained_and_reported(tmp_path: Path) -> None:
+def test_a_run_is_trained_analyzed_explained_and_drawn(tmp_path: Path) -> None:
     experiment = Experiment(Task(P, train_fraction=0.8), two("ab"), TrainingConfig(steps=60, checkpoint_every=20))
-    run = interp.run_experiment(experiment, tmp_path / "run")
-    assert run.model.vocabularies == "two"
+    run = run_experiment(experiment, tmp_path / "run")
     assert run.info["experiment"]["model"]["vocabularies"] == "two"
-    assert str(interp.explain(run))
-    for name, analysis in discover().items():
-        if analysis.of_run:
-            assert run.result(name)
-
-
-# ---- import and export -------------------------------------------------------------------------------------------------------------------
+    assert run.hash == experiment.hash
+    results = interp.analyze(run)
+    assert set(results) == set(discover())
+    assert str(explain(run))
+    assert "vocabularies" in render(run, results)
