@@ -101,9 +101,9 @@ def _vocabulary(
         vocabularies = "two" if two and (p is None or d_vocab > p + 1) else "one"
     if p is None:
         p = as_two if vocabularies == "two" else as_one
-    residues, of = (2 * p, "two vocabularies") if vocabularies == "two" else (p, "one vocabulary")
+    residues, with_two = (2 * p, ", with two vocabularies") if vocabularies == "two" else (p, "")
     if d_vocab not in (residues + equals, residues + 1):
-        expected = f"expected {residues + equals} for p = {p}, the prompt {prompt!r} and {of}"
+        expected = f"expected {residues + equals} for p = {p} and the prompt {prompt!r}{with_two}"
         raise InputError(f"W_E has {d_vocab} tokens, {expected}; is --task.p right?")
     if d_out not in (p, p + 1, d_vocab):
         raise InputError(f"W_U has {d_out} outputs, expected {p} (or {p + 1}, with a class for '=') for p = {p}; is --task.p right?")
