@@ -17,8 +17,9 @@ from interp.results import result_path
 from interp.store import Run, open_run
 from interp.task import Task
 from interp.testing import circuit_model, circuit_neurons, circuit_weights
+from interp.thinning import thin
 from interp.weights import Weights, initial_weights
-from interp.writer import RunWriter, thin
+from interp.writer import RunWriter
 
 TASK = Task(7, train_fraction=0.5)
 MODEL = ModelConfig(d_model=8, n_heads=2, d_mlp=6)

@@ -1,7 +1,6 @@
 """The page of a comparison in a real browser: the same axes on all sides, nothing asked of the network, hostile names escaped."""
 
 import json
-import shutil
 
 import pytest
 
@@ -42,24 +41,18 @@ def test_both_sides_have_the_same_axes_and_color_scale(grokking):
     assert list(figures) == [name for name in ("curves", "losses", "circuits", "spectra", "neurons", "norms", "ranks") if name in figures]
 
 
-def test_the_page_opens_on_a_narrow_screen_without_error_and_without_network(grokking, tmp_path):
-    from playwright.sync_api import sync_playwright
-
+def test_the_page_opens_on_a_narrow_screen_without_error_and_without_network(grokking, browser, tmp_path):
     path = tmp_path / "page.html"
     path.write_text(render_comparison(grokking), encoding="utf-8")
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    assert browser, "the page is tested in a browser: apt-get install chromium"
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox", "--disable-gpu", "--disable-quic"])
-        page, trouble, requests = opened.new_page(viewport={"width": 390, "height": 800}), [], []
-        page.on("pageerror", lambda error: trouble.append(str(error)))
-        page.on("console", lambda message: trouble.append(message.text) if message.type == "error" else None)
-        page.on("request", lambda request: requests.append(request.url))
-        page.goto(path.as_uri())
-        page.wait_for_selector("#ranks .main-svg", state="attached")
-        assert trouble == []
-        assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []
-        assert page.inner_text("h1").replace("\n", " ") == "step 100 beside step 3,000"
-        assert "3, 11, 12" in page.inner_text(".story")
-        assert page.evaluate("document.documentElement.scrollWidth") <= 391
-        opened.close()
+    page, trouble, requests = browser.new_page(viewport={"width": 390, "height": 800}), [], []
+    page.on("pageerror", lambda error: trouble.append(str(error)))
+    page.on("console", lambda message: trouble.append(message.text) if message.type == "error" else None)
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto(path.as_uri())
+    page.wait_for_selector("#ranks .main-svg", state="attached")
+    assert trouble == []
+    assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []
+    assert page.inner_text("h1").replace("\n", " ") == "step 100 beside step 3,000"
+    assert "3, 11, 12" in page.inner_text(".story")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 391
+    page.close()

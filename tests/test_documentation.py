@@ -107,6 +107,7 @@ def test_every_python_example_works(page, workplace):
 
 def test_what_the_pages_say_of_the_reference_run():
     import interp
+    from interp.discovery import find
 
     run = interp.open_run(interp.reference_path())
     assert run.key_frequencies == [3, 11, 12]
@@ -115,3 +116,9 @@ def test_what_the_pages_say_of_the_reference_run():
     metrics = run.metrics.sel(step=400)
     assert metrics.test_accuracy == pytest.approx(0.4, abs=0.05)
     assert metrics.unmirrored_test_accuracy < 0.05
+    strength = run.result("circuit_split").strength.sel(estimator="held_out", split="train")
+    assert strength.sel(step=100).values.round(1).tolist() == [6.5, 10.8]
+    assert strength.sel(step=3000).values.round(1).tolist() == [43.7, 0.9]
+    efficiency = find("circuit_efficiency").module.summary(run.result("circuit_efficiency"))
+    assert efficiency["generalizing_leads_from"] == 300
+    assert round(efficiency["efficiency_ratio_at_lead"], 1) == 1.3

@@ -87,3 +87,13 @@ def test_json_in_a_script_holds_no_markup():
     assert "<" not in text
     assert "\u2028" not in text
     assert json.loads(text) == value
+
+
+def test_of_many_checkpoints_it_says_how_many_are_shown(shown, tmp_path, monkeypatch):
+    monkeypatch.setattr("interp.report.frames.MOST_STEPS", 4)
+    run = written(tmp_path / "run", Task(3, train_fraction=0.5), ModelConfig(family="mlp", d_mlp=6), range(9))
+    page = shown(run, analyze(run))
+    assert "Shown are 4 of 9 checkpoints" in page.inner_text(".explore")
+    steps = page.evaluate("interp.explorers[0].run.steps")
+    assert len(steps) <= 4
+    assert {0, 8} <= set(steps)

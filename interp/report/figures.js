@@ -41,7 +41,7 @@
     const layout = figure.layout;
     layout.annotations = (layout.annotations || []).filter((annotation) => annotation.name !== "phase");
     layout.margin = { ...layout.margin, l: 52, r: 8 };
-    layout.legend = { ...layout.legend, orientation: "h", x: 0, y: -0.1, yanchor: "top" };
+    layout.legend = { ...layout.legend, orientation: "h", x: 0, xanchor: "left", y: -0.1, yanchor: "top" };
     return figure;
   };
 
@@ -66,7 +66,10 @@
         draw(target);
       }
     }, { rootMargin: "300px" });
-    for (const place of document.querySelectorAll("[data-figure]")) watcher.observe(place);
+    for (const place of document.querySelectorAll("[data-figure]")) {
+      place.style.minHeight = `${place.dataset.height}px`; // so that what is below does not move when it is drawn
+      watcher.observe(place);
+    }
     return { redraw: () => Promise.all([...drawn.keys()].map(draw)), drawAll: () => Promise.all([...document.querySelectorAll("[data-figure]")].map(draw)) };
   };
 })();

@@ -50,7 +50,7 @@ def render(run: Run, results: Mapping[str, xr.Dataset], *, progress: Progress = 
             against=[linked(sentence, results) for sentence in story.against],
             diverged=_diverged(run, results),
             controls=list(controls(results)),
-            explorers=[{"name": "run", "data": in_script(explorer_data(run, results, progress))}],
+            explorers=[_explorer("run", explorer_data(run, results, progress))],
             error=f"{LARGEST_ERROR[8]:.1%}",
             sections=sections,
             provenance=[line.split(maxsplit=1) for line in describe(run)],
@@ -74,6 +74,11 @@ def _diverged(run: Run, results: Mapping[str, xr.Dataset]) -> int | None:
 def explorer_data(run: Run, results: Mapping[str, xr.Dataset], progress: Progress = lambda steps: steps) -> dict[str, Any]:
     """The data block of one run: what its slider moves (`frames`), and its phases."""
     return frames(run, results, progress) | {"phases": phases(results)}
+
+
+def _explorer(name: str, data: dict[str, Any]) -> dict[str, Any]:
+    """What the template needs of one run: a name for its element, its data block, and how many checkpoints of all it shows."""
+    return {"name": name, "data": in_script(data), "shown": len(data["steps"]), "of": data["all_steps"]}
 
 
 def in_script(value: Any) -> Markup:

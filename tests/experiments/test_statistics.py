@@ -31,7 +31,7 @@ def test_a_bootstrap_of_equal_seeds_has_no_width():
 
 def test_the_bootstrap_interval_of_a_mean_is_the_known_one():
     values = np.random.RandomState(0).normal(size=400)
-    (low, high), defined = bootstrap(400, lambda seeds: float(values[seeds].mean()))
+    (low, high), defined = bootstrap(400, lambda seeds: float(values[seeds].mean()), draws=2000)
     error = values.std() / math.sqrt(400)
     assert (low, high) == pytest.approx((values.mean() - 1.96 * error, values.mean() + 1.96 * error), abs=0.15 * error)
     assert defined == 1
