@@ -214,7 +214,8 @@ def split_weights(checkpoint: Checkpoint, key: list[int], threshold: float) -> t
     if model.family == "transformer":
         last = f"blocks.{model.n_layers - 1}"
         W_in, b_in, W_out = (f"{last}.mlp.{name}" for name in ("W_in", "b_in", "W_out"))
-        over_tokens("embed.W_E", phase.rows, transposed=False)
+        for tokens in checkpoint.token_rows:
+            over_tokens("embed.W_E", tokens.numpy(), transposed=False)
         over_tokens("unembed.W_U", phase.classes, transposed=True)
         if model.n_layers == 1:
             _split_attention(weights, generalizing, memorizing)

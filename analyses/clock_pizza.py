@@ -257,12 +257,12 @@ def _one_layer_gradients(checkpoint: Checkpoint) -> Gradients:
     W_Q, W_K, W_V, W_O = (weights[f"blocks.0.attn.{name}"] for name in ("W_Q", "W_K", "W_V", "W_O"))
     W_Q, W_O, heads, W_in = W_Q / W_Q.shape[-1] ** 0.5, W_O.flatten(0, 1), W_O.shape[:2], checkpoint.W_in
     outer_Q, outer_K, outer_V = (W.transpose(0, 1).flatten(1) for W in (W_Q, W_K, W_V))  # [d_model, heads·d_head]
-    is_equals = len(W_pos) == 3  # the last position is `=`, and no input
+    is_equals, b = len(W_pos) == 3, checkpoint.model.first_token_of_b(p)  # the last position is `=`, and no input
     by_class, by_neurons = (W_O @ checkpoint.W_U, W_O @ W_in) if is_equals else (checkpoint.W_U, W_in)
     W_L = (checkpoint.W_out @ checkpoint.W_U).T.contiguous()  # [p, d_mlp]
 
     def along(position: int, outer: Float[Tensor, "d_model heads_times_d_head"]) -> Float[Tensor, "heads d_head #p #p"]:
-        table = (outer.T @ ((W_E[p:] if position == 2 else W_E[:p]) + W_pos[position]).T).view(*heads, -1)
+        table = (outer.T @ ((W_E[:p], W_E[b : b + p], W_E[-1:])[position] + W_pos[position]).T).view(*heads, -1)
         return table[..., None] if position == 0 else table[:, :, None]
 
     # A vector added to the values of all positions moves no score's gradient: less the value at `=`, only two positions remain.

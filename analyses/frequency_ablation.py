@@ -3,6 +3,7 @@
 Three places are cut, in phase coordinates with n phases and w_k = 2πk/n, and the network runs on from there:
 
     embedding   the vectors by which the tokens t enter, W_E[t] or one-hot: the part in cos w_k t and sin w_k t, before anything reads it
+                (where b has a vocabulary of its own, in either)
     neurons     N[a, b]: the eight products of {1, cos w_k a, sin w_k a} with {1, cos w_k b, sin w_k b} other than 1·1 (3×3 block)
     logits      L[a, b]: the part in cos w_k(a+b) and sin w_k(a+b)
 
@@ -193,16 +194,16 @@ class _Cut(NamedTuple):
 
 
 def _cut_embedding(checkpoint: Checkpoint, pairs: Int[Tensor, " pairs"], key: list[int]) -> Iterator[tuple[int | str, Tensor]]:
-    rows = torch.from_numpy(checkpoint.task.coordinates.rows)
+    rows = checkpoint.token_rows
     whole = token_vectors(checkpoint.weights, checkpoint.model)
-    embedding = whole[rows].double()
-    waves = fourier.pairs(len(rows))
+    embedding = torch.cat([whole[index] for index in rows], dim=1).double()
+    waves = fourier.pairs(len(embedding))
     parts = {k: waves[k - 1].T @ (waves[k - 1] @ embedding) for k in key}
     in_key = sum(parts.values(), torch.zeros_like(embedding))
     together = {"remove_key": embedding - in_key, "keep_key": embedding.mean(0) + in_key}
     inputs = torch.stack([pairs // checkpoint.task.p, pairs % checkpoint.task.p], dim=-1)
     for what, table in ({k: embedding - part for k, part in parts.items()} | together).items():
-        cut = whole.index_copy(0, rows, table.to(whole.dtype))
+        cut = whole.index_copy(0, torch.cat(rows), torch.cat(table.to(whole.dtype).split(whole.shape[1], dim=1)))
         with torch.no_grad():
             yield what, logits_with_vectors(checkpoint.weights, checkpoint.model, cut, inputs)
 

@@ -2,7 +2,8 @@
 
 The squared norm of all weights, Σw², is taken apart into parts that share nothing, so that it is their sum exactly:
 
-    W_E (rows: residues), W_U (columns: classes)   by the orthonormal Fourier basis: constant, key and other frequencies
+    W_E (rows: residues), W_U (columns: classes)   by the orthonormal Fourier basis: constant, key and other frequencies (of two
+                                                    vocabularies the sum)
     neurons of the last layer                       column of W_in, entry of b_in and row of W_out, by the neuron's frequency:
                                                     key, other, or dead
     every other tensor                              as a whole; rows and columns without a phase (`=`; 0 for × and ÷) on their own
@@ -138,7 +139,8 @@ class _Account:
     """The parts of the weights of one model, and how a set of weights fills them."""
 
     def __init__(self, last, key: list[int]) -> None:
-        self.coordinates, self.key = last.task.coordinates, key
+        self.rows = {"embed.W_E": last.token_rows, "unembed.W_U": (torch.from_numpy(last.task.coordinates.classes),)}
+        self.key = key
         self.n_frequencies, self.n_layers = last.n_frequencies, last.model.n_layers
         self.is_key = torch.isin(torch.arange(self.n_frequencies + 1), torch.tensor(key, dtype=torch.long))
         self.neuron_frequency = last.neuron_frequencies
@@ -156,11 +158,9 @@ class _Account:
         parts: dict[str, float] = {}
         powers: dict[str, np.ndarray] = {}
         for name, weight in weights.items():
-            if name in ("embed.W_E", "unembed.W_U"):
-                matrix = weight if name == "embed.W_E" else weight.T
-                rows = torch.from_numpy(self.coordinates.rows if name == "embed.W_E" else self.coordinates.classes)
+            if name in self.rows:
                 symbol = name.rpartition(".")[2]
-                values, powers[symbol] = self._directions(matrix, rows)
+                values, powers[symbol] = self._directions(weight if name == "embed.W_E" else weight.T, self.rows[name])
                 parts |= {f"{symbol} {direction}": value for direction, value in zip(DIRECTIONS, values, strict=True)}
             elif name in self.neuron_axis:
                 squares = weight.square() if weight.ndim == 1 else weight.square().sum(1 - self.neuron_axis[name])
@@ -179,12 +179,12 @@ class _Account:
         layer, _, tensor = name.removeprefix("blocks.").partition(".")
         return f"{layer}.{tensor.rpartition('.')[2]}" if self.n_layers > 1 and layer.isdigit() else name.rpartition(".")[2]
 
-    def _directions(self, matrix: torch.Tensor, rows: torch.Tensor) -> tuple[tuple[float, ...], np.ndarray]:
-        inside = matrix[rows]
+    def _directions(self, matrix: torch.Tensor, rows: tuple[torch.Tensor, ...]) -> tuple[tuple[float, ...], np.ndarray]:
+        inside = torch.cat([matrix[index] for index in rows], dim=1)
         power = fourier.power(inside).sum(1)
         constant = float(inside.mean(0).square().sum()) * len(inside)
         outside = torch.ones(len(matrix), dtype=torch.bool)
-        outside[rows] = False
+        outside[torch.cat(rows)] = False
         key, other = float(power[self.is_key[1:]].sum()), float(power[~self.is_key[1:]].sum())
         return (constant, key, other, float(matrix[outside].square().sum())), power.numpy()
 

@@ -63,10 +63,19 @@ class Checkpoint:
 
     @cached_property
     def W_E(self) -> Float[Tensor, "p features"]:
-        """The embedding of the residues, without that of `=`; without embedding, their rows of W_in, those for a and for b side by side."""
+        """The embedding of the residues, without that of `=`; where a and b have vocabularies of their own, that for a and that for b side
+        by side; without embedding, their rows of W_in, so too."""
         if self.model.embedding == "none" and self.model.family == "mlp":
             return torch.cat(self.weights["mlp.W_in"].split(self.task.p), dim=1)
-        return self.weights["embed.W_E"][: self.task.p]
+        b = self.model.first_token_of_b(self.task.p)
+        both = self.weights["embed.W_E"][: b + self.task.p]
+        return torch.cat(both.split(self.task.p), dim=1) if b else both
+
+    @property
+    def token_rows(self) -> tuple[Int[Tensor, " n"], ...]:
+        """The rows of `embed.W_E` that are residues, in phase order: those that a and b share, or those of a and those of b."""
+        phase, b = self.task.coordinates, self.model.first_token_of_b(self.task.p)
+        return tuple(torch.from_numpy(rows) for rows in ((phase.rows, b + phase.columns) if b else (phase.rows,)))
 
     @property
     def W_in(self) -> Float[Tensor, "inputs d_mlp"]:

@@ -14,6 +14,7 @@ from interp.task import Task
 Family = Literal["transformer", "mlp"]
 Activation = Literal["relu", "gelu", "square"]
 Prompt = Literal["ab=", "ab"]
+Vocabularies = Literal["one", "two"]
 Inputs = Literal["sum", "concatenated"]
 Embedding = Literal["none", "untied", "tied"]
 Optimizer = Literal["adamw", "adam", "sgd"]
@@ -25,7 +26,8 @@ class ModelConfig:
     hidden layer and no biases (`interp.mlp`). `seed` draws the initial weights.
 
     Of the transformer alone: `d_head` is d_model / n_heads when not given; `attention_rate` α mixes attention with uniform weights of
-    one: attention = α·softmax + (1 − α)·ones (Zhong et al. 2023, arXiv:2306.17844, §4).
+    one: attention = α·softmax + (1 − α)·ones (Zhong et al. 2023, arXiv:2306.17844, §4). With two `vocabularies` b is token p + b (the
+    authors' code has that option), with one it is token b, as a is token a.
 
     Of the MLP alone: what it reads, the `inputs`, is the sum of the vectors of a and b, or the two side by side. A vector is one-hot
     without `embedding`, and otherwise a row of W_E (of `d_model` entries); the neurons then answer through W_U, or, tied, through W_Eᵀ.
@@ -41,6 +43,7 @@ class ModelConfig:
     prompt: Prompt = "ab="
     causal: bool = True
     attention_rate: float = 1.0
+    vocabularies: Vocabularies = "one"
     inputs: Inputs = "sum"
     embedding: Embedding = "none"
     seed: int = 0
@@ -51,6 +54,7 @@ class ModelConfig:
             check_integer(f"model.{flag(name)}", getattr(self, name), 1, maximum)
         check_choice("model.activation", self.activation, get_args(Activation))
         check_choice("model.prompt", self.prompt, get_args(Prompt))
+        check_choice("model.vocabularies", self.vocabularies, get_args(Vocabularies))
         check_choice("model.inputs", self.inputs, get_args(Inputs))
         check_choice("model.embedding", self.embedding, get_args(Embedding))
         check_number("model.attention-rate", self.attention_rate, 0, 1)
@@ -75,12 +79,19 @@ class ModelConfig:
     def n_ctx(self) -> int:
         return len(self.prompt)
 
+    def first_token_of_b(self, p: int) -> int:
+        """The token of b = 0: p where b has a vocabulary of its own, and otherwise 0, which it shares with a."""
+        return p if self.vocabularies == "two" else 0
+
 
 # The fields that say nothing about a family, and are refused there.
 FIELDS_OF_OTHERS = {
     "transformer": ("inputs", "embedding"),
-    "mlp": ("n_layers", "n_heads", "d_head", "prompt", "causal", "attention_rate"),
+    "mlp": ("n_layers", "n_heads", "d_head", "prompt", "causal", "attention_rate", "vocabularies"),
 }
+
+# Not written at their default, so that the experiments that there were before them keep their hashes.
+LATER_FIELDS = ("vocabularies",)
 
 
 @dataclass(frozen=True)
@@ -156,12 +167,12 @@ class Experiment:
             raise InputError(f"training.batch-size {batch_size} is larger than the training set of {n_train} pairs")
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values only, every field present."""
-        return {name: section_to_dict(getattr(self, name)) for name in SECTIONS}
+        """JSON values only; what is hashed, and what run.json has (`recorded_section`)."""
+        return {name: recorded_section(getattr(self, name)) for name in SECTIONS}
 
     @property
     def hash(self) -> str:
-        """16 hex digits of the SHA-256 of the sorted JSON of every field: the same for equal experiments, on any machine."""
+        """16 hex digits of the SHA-256 of the sorted JSON of `to_dict`: the same for equal experiments, on any machine."""
         return hash_of(self.to_dict())
 
 
@@ -179,12 +190,20 @@ SECTIONS: dict[str, type] = {"task": Task, "model": ModelConfig, "training": Tra
 
 
 def section_to_dict(config: Any) -> dict[str, Any]:
-    """The JSON values of a configuration; a number in a float field is a float, so that lr = 1 and lr = 1.0 are one experiment."""
+    """The JSON values of a configuration, every field present. A number in a float field is a float, so that lr = 1 and lr = 1.0 are one
+    experiment."""
     types = get_type_hints(type(config))
     values: dict[str, Any] = {name: float(value) if types[name] is float else value for name, value in asdict(config).items()}
     if "betas" in values:
         values["betas"] = [float(beta) for beta in values["betas"]]
     return json.loads(json.dumps(values))
+
+
+def recorded_section(config: Any) -> dict[str, Any]:
+    """The JSON values of a configuration, without those of LATER_FIELDS that are at their default."""
+    defaults = type(config).__dataclass_fields__
+    values = section_to_dict(config)
+    return {name: value for name, value in values.items() if name not in LATER_FIELDS or value != defaults[name].default}
 
 
 def section_from_dict(section: str, values: Mapping[str, Any], base: Any = None) -> Any:

@@ -1,7 +1,7 @@
 """The one-layer network on the prompt `a b =`, computed exactly with far less work than the textbook needs, and its gradient.
 
 Only the last position matters, and its token is always `=`. So its query is one vector, the scores and values of positions 0 and 1 are
-tables over the p tokens, and the MLP runs once per example instead of three times. With the small products of weights
+tables over the p tokens that each may have, and the MLP runs once per example instead of three times. With the small products of weights
 
     A = W_O W_in,   B = W_out W_U,   C = W_O W_U
 
@@ -57,7 +57,8 @@ def forward(weights: Weights, model: ModelConfig, a: Int[Tensor, " n"], b: Int[T
     """The forward pass on the pairs (a, b)."""
     W_E, W_pos, W_Q, W_K, W_V, W_O, W_in, b_in, W_out, b_out, W_U = (weights[name] for name in NAMES)
     n_heads, d_model, d_head = W_Q.shape
-    x0, x1, x2 = (W_E[:-1] + W_pos[0]).T, (W_E[:-1] + W_pos[1]).T, W_E[-1] + W_pos[2]
+    p = W_U.shape[1]
+    x0, x1, x2 = (W_E[:p] + W_pos[0]).T, (W_E[-1 - p : -1] + W_pos[1]).T, W_E[-1] + W_pos[2]
     query = torch.einsum("d,hde->he", x2, W_Q) / math.sqrt(d_head)
     keys = torch.einsum("hde,he->hd", W_K, query)
     V = W_V.transpose(1, 2).reshape(n_heads * d_head, d_model)
@@ -89,8 +90,8 @@ def forward_all(weights: Weights, model: ModelConfig) -> Table:
     """The forward pass on all p² pairs: nothing is gathered, and what reads its tables finds the features of a pair side by side."""
     W_E, W_pos, W_Q, W_K, W_V, W_O, W_in, b_in, W_out, b_out, W_U = (weights[name] for name in NAMES)
     n_heads, d_model, d_head = W_Q.shape
-    p = W_E.shape[0] - 1
-    x0, x1, x2 = W_E[:-1] + W_pos[0], W_E[:-1] + W_pos[1], W_E[-1] + W_pos[2]
+    p = W_U.shape[1]
+    x0, x1, x2 = W_E[:p] + W_pos[0], W_E[-1 - p : -1] + W_pos[1], W_E[-1] + W_pos[2]
     query = torch.einsum("d,hde->he", x2, W_Q) / math.sqrt(d_head)
     keys = torch.einsum("hde,he->hd", W_K, query)
     s0, s1, s2 = (keys @ x0.T)[:, :, None], (keys @ x1.T)[:, None, :], (keys @ x2)[:, None, None]
@@ -116,9 +117,9 @@ def residual_mid(weights: Weights, at: Forward) -> Float[Tensor, "n d"]:
 
 def gradient(weights: Weights, model: ModelConfig, at: Forward, d_logits: Float[Tensor, "p n"]) -> Weights:
     """The gradient of a loss with respect to every weight, given its gradient `d_logits` with respect to the logits."""
-    W_E, _, W_Q, W_K, W_V, W_O, W_in, _, W_out, b_out, W_U = (weights[name] for name in NAMES)
+    _, _, W_Q, W_K, W_V, W_O, W_in, _, W_out, b_out, W_U = (weights[name] for name in NAMES)
     n_heads, d_model, d_head = W_Q.shape
-    p = W_E.shape[0] - 1
+    p = W_U.shape[1]
     x0, x1, x2 = at.embedded
     v0, v1, v2 = at.values
     W_O, V = W_O.reshape(-1, d_model), W_V.transpose(1, 2).reshape(-1, d_model)
@@ -147,7 +148,7 @@ def gradient(weights: Weights, model: ModelConfig, at: Forward, d_logits: Float[
     d_x1 = d_s1.T @ at.keys + d_v1.T @ V
     d_x2 = W_U @ d_logits_sum + W_in @ d_pre_sum + d_v2 @ V + d_s2 @ at.keys + torch.einsum("he,hde->d", d_query, W_Q)
     gradients = (
-        torch.cat([d_x0 + d_x1, d_x2[None]]),
+        torch.cat([d_x0 + d_x1, d_x2[None]] if model.vocabularies == "one" else [d_x0, d_x1, d_x2[None]]),
         torch.stack([d_x0.sum(0), d_x1.sum(0), d_x2]),
         x2[None, :, None] * d_query[:, None, :],
         d_keys[:, :, None] * at.query[:, None, :],

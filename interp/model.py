@@ -117,10 +117,11 @@ def embed(weights: Weights, model: ModelConfig, pairs: Int[Tensor, "n 2"]) -> Fl
     """The residual stream before the first layer; of an MLP, the vectors of a and b."""
     if model.family == "mlp":
         return mlp.embed(weights, model, pairs)
-    tokens = pairs
+    W_E = weights["embed.W_E"]
+    tokens = pairs + torch.tensor([0, model.first_token_of_b(modulus(weights, model))])
     if model.prompt == "ab=":
-        tokens = torch.cat([pairs, torch.full((len(pairs), 1), modulus(weights, model))], dim=1)
-    return weights["embed.W_E"][tokens] + weights["pos_embed.W_pos"]
+        tokens = torch.cat([tokens, torch.full((len(pairs), 1), len(W_E) - 1)], dim=1)
+    return W_E[tokens] + weights["pos_embed.W_pos"]
 
 
 def transform(weights: Weights, model: ModelConfig, x: Float[Tensor, "n positions d_model"]) -> Activations:
@@ -155,8 +156,8 @@ def _layer(weights: Weights, model: ModelConfig, layer: int, x: Tensor, queries:
 def bridge(weights: Weights, model: ModelConfig) -> "TransformerBridge":
     """The same network as a TransformerLens `TransformerBridge`, ready for `run_with_cache` and hooks.
 
-    Its input is tokens (a, b, p) or (a, b); its answer is `bridge(tokens)[:, -1]`. Raises InputError for what TransformerLens cannot
-    express: an MLP, an attention rate other than 1, and the square activation.
+    Its input is tokens (a, b, p) or (a, b), with two vocabularies (a, p + b, 2p) or (a, p + b); its answer is `bridge(tokens)[:, -1]`.
+    Raises InputError for what TransformerLens cannot express: an MLP, an attention rate other than 1, and the square activation.
     """
     options = bridge_options(weights, model)
     from transformer_lens.config import TransformerBridgeConfig

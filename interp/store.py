@@ -17,7 +17,7 @@ from torch import Tensor
 from interp import notebook
 from interp.checkpoint import Checkpoint
 from interp.errors import InputError, unknown_name
-from interp.experiment import Experiment, ModelConfig, TrainingConfig, hash_of, section_from_dict, section_to_dict
+from interp.experiment import Experiment, ModelConfig, TrainingConfig, hash_of, recorded_section, section_from_dict
 from interp.files import read_json, read_lines, read_stacked, read_tensors, reason
 from interp.model import bridge
 from interp.task import Task
@@ -53,8 +53,8 @@ def steps_in(folder: Path) -> list[int]:
 
 def description(task: Task, model: ModelConfig, training: TrainingConfig | None) -> dict[str, Any]:
     """The JSON of what a run is; `training` is null for a run that was not trained here."""
-    values = {"task": section_to_dict(task), "model": section_to_dict(model)}
-    return values | {"training": section_to_dict(training) if training is not None else None}
+    values = {"task": recorded_section(task), "model": recorded_section(model)}
+    return values | {"training": recorded_section(training) if training is not None else None}
 
 
 def weights_digest(weights: Mapping[str, Tensor]) -> str:

@@ -13,8 +13,8 @@ Weights = dict[str, Tensor]
 
 
 def weight_shapes(model: ModelConfig, p: int) -> dict[str, tuple[int, ...]]:
-    """Every weight of a model on Z_p and its shape. The vocabulary is 0 … p−1, and the token `=` (number p) where a transformer's prompt
-    has it; there are p outputs, one for each residue."""
+    """Every weight of a model on Z_p and its shape. The vocabulary is 0 … p−1 (with two, p … 2p−1 for b as well), and last the token `=`
+    where a transformer's prompt has it; there are p outputs, one for each residue."""
     return _mlp_shapes(model, p) if model.family == "mlp" else _transformer_shapes(model, p)
 
 
@@ -27,7 +27,7 @@ def _mlp_shapes(model: ModelConfig, p: int) -> dict[str, tuple[int, ...]]:
 
 
 def _transformer_shapes(model: ModelConfig, p: int) -> dict[str, tuple[int, ...]]:
-    d_vocab = p + 1 if model.prompt == "ab=" else p
+    d_vocab = model.first_token_of_b(p) + p + (model.prompt == "ab=")
     n_heads, d_head, d_model, d_mlp = model.n_heads, model.head_size, model.d_model, model.d_mlp
     shapes: dict[str, tuple[int, ...]] = {"embed.W_E": (d_vocab, d_model), "pos_embed.W_pos": (model.n_ctx, d_model)}
     for layer in range(model.n_layers):

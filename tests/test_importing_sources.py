@@ -104,6 +104,8 @@ def test_the_step_in_the_metadata_of_safetensors():
         ({"funcs": "__import__('os').mkdir('executed')"}, {}, {}),
         ({"p": 0.5, "frac": 7, "n_heads": "four"}, {}, {}),
         ({"attn_coeff": 0.5, "attention_dir": "casual", "eqn_sign": True}, {}, {"attention_rate": 0.5, "causal": False, "prompt": "ab="}),
+        ({"eqn_sign": False, "diff_vocab": True}, {}, {"prompt": "ab", "vocabularies": "two"}),
+        ({"diff_vocab": False}, {}, {"vocabularies": "one"}),
         ({"attention_dir": "bidirectional", "frac_train": 0.3}, {"train_fraction": 0.3}, {"causal": False}),
     ],
 )

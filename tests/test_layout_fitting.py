@@ -88,8 +88,6 @@ def test_two_layers_must_say_what_a_position_sees():
         (7, 7, 2, None, 7),
         (8, 7, 2, None, 7),
         (8, 8, 2, 7, 7),
-        (14, 14, 2, 7, "two vocabularies of 7"),
-        (15, 15, 3, 7, "two vocabularies of 7"),
         (10, 7, 3, None, r"W_U has 7 outputs, expected 9 \(or 10"),
         (8, 7, 3, 9, "W_E has 8 tokens, expected 10 for p = 9"),
         (8, 7, 4, None, "W_pos has 4 positions; the prompts that are known"),
@@ -106,6 +104,39 @@ def test_tokens_classes_and_positions(tokens: int, outputs: int, positions: int,
     assert fitted.p == expected
     assert torch.equal(fitted.weights["embed.W_E"], weights["embed.W_E"][: expected + (positions == 3)])
     assert torch.equal(fitted.weights["unembed.W_U"], weights["unembed.W_U"][:, :expected])
+
+
+@pytest.mark.parametrize(
+    ("shapes", "p", "vocabularies", "expected"),
+    [
+        ((14, 7, 2), None, None, "two"),
+        ((15, 7, 2), None, None, "two"),  # a token for `=` that the prompt does not have
+        ((15, 7, 3), None, None, "two"),
+        ((15, 8, 3), None, None, "two"),
+        ((14, 14, 2), 7, None, "two"),
+        ((14, 14, 2), None, "two", "two"),
+        ((15, 15, 3), 7, "two", "two"),
+        ((14, 14, 2), None, None, "one"),
+        ((14, 14, 2), 14, None, "one"),
+        ((14, 7, 2), 7, "one", "W_E has 14 tokens, expected 7 for p = 7 and the prompt 'ab'; is"),
+        ((8, 7, 3), 7, "two", "W_E has 8 tokens, expected 15 for p = 7 and the prompt 'ab=', with two vocabularies"),
+        ((14, 7, 3), 7, None, "W_E has 14 tokens, expected 15 for p = 7 and the prompt 'ab=', with two vocabularies"),
+        ((14, 11, 2), 7, None, r"W_U has 11 outputs, expected 7 \(or 8"),
+    ],
+)
+def test_sizes_tell_the_vocabularies(shapes: tuple[int, int, int], p: int | None, vocabularies: str | None, expected: str):
+    tokens, outputs, positions = shapes
+    weights = initial_weights(MODEL, P)
+    weights |= {"embed.W_E": torch.randn(tokens, 8), "unembed.W_U": torch.randn(8, outputs), "pos_embed.W_pos": torch.randn(positions, 8)}
+    if expected not in ("one", "two"):
+        with pytest.raises(InputError, match=expected):
+            fit(weights, {"n_layers": 1}, {"vocabularies": vocabularies}, p)
+        return
+    fitted = fit(weights, {"n_layers": 1}, {"vocabularies": vocabularies}, p)
+    assert (fitted.model.vocabularies, fitted.p) == (expected, 7 if expected == "two" else 14)
+    kept = 14 + (positions == 3)
+    assert torch.equal(fitted.weights["embed.W_E"], weights["embed.W_E"][:kept])
+    assert torch.equal(fitted.weights["unembed.W_U"], weights["unembed.W_U"][:, : fitted.p])
 
 
 @pytest.mark.parametrize(

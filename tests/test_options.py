@@ -36,6 +36,7 @@ EVERY_FIELD = {
         "prompt": "ab",
         "causal": False,
         "attention-rate": 0.25,
+        "vocabularies": "two",
         "inputs": "sum",
         "embedding": "none",
         "seed": 4,

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import tyro
 
 from interp.commands.arguments import Positional
-from interp.experiment import Activation, Inputs, Prompt
+from interp.experiment import Activation, Inputs, Prompt, Vocabularies
 from interp.task import Operation
 
 
@@ -31,6 +31,8 @@ class KnownModel:
     causal: bool | None = None
     """Matters with two layers or more."""
     prompt: Prompt | None = None
+    vocabularies: Vocabularies | None = None
+    """two where b is token p + b."""
     activation: Activation | None = None
     inputs: Inputs | None = None
 

@@ -3,7 +3,8 @@
 bridge = load()                        # the last checkpoint
 bridge = load(checkpoint_index=0)      # by its place; negative from the end
 bridge = load(checkpoint_value=1500)   # by its step
-logits = bridge(tokens)[:, -1]         # tokens [n, n_ctx]: a, b and, where n_ctx is 3, the token `=`, number d_vocab − 1
+logits = bridge(tokens)[:, -1]         # tokens [n, n_ctx]: a, b and, where n_ctx is 3, the token `=`, number d_vocab − 1;
+                                       # where d_vocab is 2p or 2p + 1, with p = d_vocab_out, b is token p + b
 """
 
 import json

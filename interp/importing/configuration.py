@@ -74,6 +74,8 @@ def from_keys(content: Mapping[Any, Any]) -> tuple[Fields, Fields]:
         found["model"].setdefault("causal", False)
     elif content.get("attention_dir") in ("causal", "bidirectional"):
         found["model"].setdefault("causal", content["attention_dir"] == "causal")
+    if isinstance(content.get("diff_vocab"), bool):
+        found["model"].setdefault("vocabularies", "two" if content["diff_vocab"] else "one")
     if isinstance(content.get("eqn_sign"), bool):
         found["model"].setdefault("prompt", "ab=" if content["eqn_sign"] else "ab")
     return found["task"], found["model"]

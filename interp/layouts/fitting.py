@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from interp.errors import InputError
-from interp.experiment import ModelConfig, Prompt, flag
+from interp.experiment import ModelConfig, Prompt, Vocabularies, flag
 from interp.weights import Weights, check_weights, weight_shapes
 
 
@@ -55,7 +55,7 @@ def _fit_transformer(
 ) -> tuple[Weights, ModelConfig, int]:
     weights = dict(weights)
     prompt = _prompt(weights, given)
-    p = _vocabulary(weights, prompt, p, notes)
+    p, vocabularies = _vocabulary(weights, prompt, given.get("vocabularies"), p, notes)
     n_layers = sizes["n_layers"]
     if n_layers > 1 and given.get("causal") is None:
         raise InputError(f"the network has {n_layers} layers: say whether a position sees later ones, with --model.causal True or False")
@@ -70,6 +70,7 @@ def _fit_transformer(
         prompt=prompt,
         causal=given["causal"] if given.get("causal") is not None else True,
         attention_rate=float(given["attention_rate"]) if given.get("attention_rate") is not None else 1.0,
+        vocabularies=vocabularies,
     )
     for layer in range(n_layers):
         _fold_biases(weights, layer, model, notes)
@@ -86,29 +87,36 @@ def _prompt(weights: Weights, given: Mapping[str, Any]) -> Prompt:
     return prompt
 
 
-def _vocabulary(weights: Weights, prompt: str, p: int | None, notes: list[str]) -> int:
-    """p, with the rows of W_E and the columns of W_U that belong to no residue cut off."""
+def _vocabulary(
+    weights: Weights, prompt: str, vocabularies: Vocabularies | None, p: int | None, notes: list[str]
+) -> tuple[int, Vocabularies]:
+    """p, and whether b has a vocabulary of its own, with the rows of W_E and the columns of W_U that belong to no residue cut off."""
     W_E, W_U = weights["embed.W_E"], weights["unembed.W_U"]
     d_vocab, d_out = W_E.shape[0], W_U.shape[1]
     equals = 1 if prompt == "ab=" else 0
+    # Without `=` in the prompt, a token that W_E has beyond the classes is never read.
+    as_one, as_two = d_out if not equals and d_vocab == d_out + 1 else d_vocab - equals, (d_vocab - equals) // 2
+    if vocabularies is None:
+        two = d_out in (as_two, as_two + 1) and d_out not in (as_one, as_one + 1) if p is None else d_vocab in (2 * p, 2 * p + 1)
+        vocabularies = "two" if two and (p is None or d_vocab > p + 1) else "one"
     if p is None:
-        # Without `=` in the prompt, a token that W_E has beyond the classes is never read.
-        p = d_out if not equals and d_vocab == d_out + 1 else d_vocab - equals
-    if d_vocab in (2 * p, 2 * p + equals) and d_vocab > p + 1:
-        raise InputError(f"W_E has {d_vocab} tokens, two vocabularies of {p}: networks with separate tokens for a and b are not supported")
-    if d_vocab not in (p + equals, p + 1):
-        raise InputError(f"W_E has {d_vocab} tokens, expected {p + equals} for p = {p} and the prompt {prompt!r}; is --task.p right?")
-    if d_out not in (p, p + 1):
+        p = as_two if vocabularies == "two" else as_one
+    residues, with_two = (2 * p, ", with two vocabularies") if vocabularies == "two" else (p, "")
+    if d_vocab not in (residues + equals, residues + 1):
+        expected = f"expected {residues + equals} for p = {p} and the prompt {prompt!r}{with_two}"
+        raise InputError(f"W_E has {d_vocab} tokens, {expected}; is --task.p right?")
+    if d_out not in (p, p + 1, d_vocab):
         raise InputError(f"W_U has {d_out} outputs, expected {p} (or {p + 1}, with a class for '=') for p = {p}; is --task.p right?")
-    if d_vocab > p + equals:
-        weights["embed.W_E"] = W_E[: p + equals].clone()
+    if d_vocab > residues + equals:
+        weights["embed.W_E"] = W_E[: residues + equals].clone()
         notes.append("the last row of W_E, a token that the prompt does not have, was cut")
     if d_out > p:
         weights["unembed.W_U"] = W_U[:, :p].contiguous().clone()
         if "unembed.b_U" in weights:
             weights["unembed.b_U"] = weights["unembed.b_U"][:p].clone()
-        notes.append("the last output, the class '=', was cut")
-    return p
+        cut = "the last output, the class '='" if d_out == p + 1 else f"the last {d_out - p} outputs, for the tokens of b and '='"
+        notes.append(f"{cut}, {'was' if d_out == p + 1 else 'were'} cut")
+    return p, vocabularies
 
 
 def _fold_biases(weights: Weights, layer: int, model: ModelConfig, notes: list[str]) -> None:

@@ -168,12 +168,13 @@ def _drawn(checkpoint: Checkpoint, circles: Sequence[int], classes: Sequence[int
 
 def head_drive(checkpoint: Checkpoint, frequencies: Sequence[int]) -> np.ndarray:
     """The share of each head, [H, F], in what a one-layer transformer's neurons are given at frequency k by constant attention:
-    ‖F_k W_E W_V W_O W_in‖² of the head over the sum of the heads. It leaves out how attention turns with the inputs."""
-    weights, phase = checkpoint.weights, checkpoint.task.coordinates
+    ‖F_k W_E W_V W_O W_in‖² of the head over the sum of the heads; of two vocabularies, the sum of both. It leaves out how attention turns
+    with the inputs."""
+    weights = checkpoint.weights
     W_V, W_O, W_in = (weights[f"blocks.0.{name}"].double() for name in ("attn.W_V", "attn.W_O", "mlp.W_in"))
-    embedding = checkpoint.W_E.double()[torch.from_numpy(phase.rows)]
-    spoken = fourier.coefficients(embedding)[[k - 1 for k in frequencies]].flatten(0, 1)  # [F·(cos, sin), d_model]
-    power = torch.stack([(spoken @ v @ o @ W_in).square().sum(1) for v, o in zip(W_V, W_O, strict=True)]).unflatten(1, (-1, 2)).sum(2)
+    spoken = torch.cat([fourier.coefficients(weights["embed.W_E"][rows].double()) for rows in checkpoint.token_rows], dim=1)
+    spoken = spoken[[k - 1 for k in frequencies]]  # [F, (cos, sin) of every vocabulary, d_model]
+    power = torch.stack([(spoken @ v @ o @ W_in).square().sum((1, 2)) for v, o in zip(W_V, W_O, strict=True)])
     return (power / power.sum(0)).numpy()
 
 

@@ -109,7 +109,7 @@ def circuit_weights(
         raise InputError(f"a lookup table needs the activation 'relu', not {model.activation!r}")
     shared = lookup is None and _same_phases(neurons) and (model.family == "transformer" or model.inputs == "sum")
     phase = task.phase
-    if shared and not np.array_equal(phase.rows, phase.columns):
+    if shared and model.vocabularies == "one" and not np.array_equal(phase.rows, phase.columns):
         raise InputError(f"{task.operation} tells its inputs apart, and their sum does not; plant a clock")
     weights = {name: torch.zeros(shape, dtype=torch.float64) for name, shape in weight_shapes(model, task.p).items()}
     parts = _parts(task, neurons, strength, lookup)
@@ -220,19 +220,24 @@ def _write_transformer(weights: Weights, model: ModelConfig, phase: Phase, parts
     width, n_neurons = parts.from_a.shape
     rows, columns = torch.from_numpy(phase.rows), torch.from_numpy(phase.columns)
     W_E[rows, :width] = parts.functions.T
+    if b := model.first_token_of_b(W_U.shape[1]):
+        W_E[b + columns, :width] = parts.functions.T
     if shared:
         spread = model.attention_rate / 3 + 1 - model.attention_rate
         W_V[0, :width, :width], W_O[0, :width, :width] = torch.eye(width).double() / spread, torch.eye(width)
     else:
         place = 3 * width
         W_pos[0, place], W_pos[1, place + 1], W_E[-1, place] = 1, 1, -1
-        # Where the inputs do not play the same part (−, ÷), what the embedding says of the second one is turned into what it means there.
-        meant = torch.zeros_like(W_E[:-1, :width]).index_copy_(0, columns, parts.functions.T)
+        # Where the inputs do not play the same part (−, ÷), what an embedding of both says of the second one is turned into what it means.
+        turn = torch.eye(width).double()
+        if not b:
+            meant = torch.zeros_like(W_E[:-1, :width]).index_copy_(0, columns, parts.functions.T)
+            turn = torch.linalg.lstsq(W_E[:-1, :width], meant, driver="gelsd").solution
         for head in range(2):
             # The score is 100 at the head's own position, and at most 0 elsewhere: a softmax of exactly one.
             W_Q[head, place, 0], W_K[head, place + head, 0] = -100 * math.sqrt(model.head_size), 1
-            turn = torch.linalg.lstsq(W_E[:-1, :width], meant, driver="gelsd").solution if head else torch.eye(width).double()
-            W_V[head, :width, :width], W_O[head, :width, head * width : (head + 1) * width] = turn, torch.eye(width)
+            W_V[head, :width, :width] = turn if head else torch.eye(width)
+            W_O[head, :width, head * width : (head + 1) * width] = torch.eye(width)
         W_in[width : 2 * width, :n_neurons] = parts.from_b
     W_in[:width, :n_neurons] = parts.from_a
     output = width if shared else 2 * width
