@@ -31,7 +31,7 @@ Trouble = Callable[[], contextlib.AbstractContextManager]
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("original") / "run"
     assert main(["train", *TINY, "--out", str(folder)]) == 0
-    assert main(["analyze", str(folder), "weight_norms"]) == 0
+    assert main(["analyze", str(folder), "weight_norms", "transitions"]) == 0
     return folder
 
 
@@ -147,7 +147,7 @@ def test_a_disk_that_fills_up_while_training(trouble: Trouble, run: Path, refuse
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("analyze", "run", "learning_curves"),
+        ("analyze", "run", "logit_structure"),
         ("analyze", "run", "weight_norms", "--csv", "run"),
         ("plot", "run", "weight_norms"),
         ("plot", "run", "weight_norms", "-o", "figure.json"),
