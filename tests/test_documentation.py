@@ -63,7 +63,8 @@ def write_foreign_checkpoints(folder, adds_without_equals):
     demo = {"model": states[3000], "checkpoints": list(states.values()), "checkpoint_epochs": list(states)}
     losses = {"train_losses": [run[step].loss("train") for step in states], "test_losses": [run[step].loss("test") for step in states]}
     torch.save({**demo, **losses, "train_indices": torch.from_numpy(run.task.train_indices)}, folder / "demo" / "grokking_demo.pth")
-    torch.save(written(LAYOUTS["pytorch-linear"], states[3000], heads), folder / "model.pt")
+    for layout, file in {"pytorch-linear": "model.pt", "pytorch-per-head": "per_head.pt", "pytorch-joint": "joint.pt"}.items():
+        torch.save(written(LAYOUTS[layout], states[3000], heads), folder / file)
     strange = {name.replace("embed.W_E", "table"): weight for name, weight in states[3000].items()}
     torch.save(strange, folder / "strange.pt")
     (folder / "train.json").write_text(json.dumps(run.task.train_indices.tolist()))
