@@ -228,6 +228,8 @@ def plot(result: xr.Dataset):
         vertical_line(figure, d_crit, row=1, column=2)
     figure.update_xaxes(type="log", title_text="L2 norm of all weights", row=1, col=1)
     figure.update_yaxes(type="log", title_text="centred logit of the label", row=1, col=1)
-    figure.update_xaxes(type="log", title_text="training pairs D", row=1, col=2)
+    ticks = [100, 200, 500, 1000, 2000, 5000, 10000]
+    named = {"tickvals": ticks, "ticktext": [f"{tick:,}" for tick in ticks]}
+    figure.update_xaxes(type="log", title_text="training pairs D", **named, row=1, col=2)
     figure.update_yaxes(type="log", title_text="L2 norm of all weights", row=1, col=2)
     return figure
