@@ -4,10 +4,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -17,6 +16,7 @@ import torch
 
 from interp.errors import InputError
 from interp.experiment import Experiment
+from interp.processes import interrupts_held_back, n_cores, one_thread
 from interp.running import InterruptedTrainingError, resume_run, run_experiment, signals_interrupt
 from interp.store import Run, open_run
 
@@ -75,7 +75,7 @@ def run_grid(
     if n_workers == 1:
         for run in sorted(missing, key=lambda run: run.start is not None):
             try:
-                with _one_thread():
+                with one_thread():
                     _train(folder, run)
             except KeyboardInterrupt:
                 raise _interrupted(len(done), len(grid)) from None
@@ -90,11 +90,6 @@ def run_grid(
 
 def _interrupted(n_done: int, n: int) -> InterruptedTrainingError:
     return InterruptedTrainingError(f"interrupted with {n_done} of {n} runs done; the same command goes on")
-
-
-def n_cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _is_done(path: Path, run: GridRun) -> bool:
@@ -117,17 +112,6 @@ def _train(folder: Path, run: GridRun) -> str:
     return run.name
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """The order in which threads add up is part of the result: a run is the same in this process and in one of its own."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 # ---- processes -----------------------------------------------------------------------------------------------------------
 
 
@@ -141,7 +125,7 @@ def _train_in_processes(folder: Path, missing: list[GridRun], done: set[str], n_
             while waiting or running:
                 for run in [run for run in waiting if run.start is None or run.start in done][: n_workers - len(running)]:
                     waiting.remove(run)
-                    with _interrupts_held_back():
+                    with interrupts_held_back():
                         running[pool.submit(_train, folder, run)] = run
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     del running[future]
@@ -153,16 +137,6 @@ def _train_in_processes(folder: Path, missing: list[GridRun], done: set[str], n_
         held.close()  # tells the workers to stop
         pool.shutdown(cancel_futures=True)
         ends.close()
-
-
-@contextmanager
-def _interrupts_held_back() -> Iterator[None]:
-    """A process that is started meanwhile never hears of Ctrl-C, which a terminal sends to all: its parent tells it to stop."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin_worker(ends: Connection) -> None:

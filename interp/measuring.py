@@ -5,9 +5,6 @@ more than half the time of one with two. A row depends on its checkpoint alone, 
 above one the results are the same to the last bit; those of one process may differ by the rounding of its number of threads.
 """
 
-import os
-import signal
-import threading
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +19,7 @@ import xarray as xr
 
 from interp.discovery import Analysis, find
 from interp.memory import keep_freed_memory
+from interp.processes import interrupts_held_back, n_cores, one_thread
 from interp.store import Run, open_run
 from interp.weights import are_finite
 
@@ -43,8 +41,7 @@ Rows = dict[str, xr.Dataset]  # by the name of the analysis
 
 def processes_for(run: Run, steps: Sequence[int]) -> int:
     """How many processes are worth having for these checkpoints of a run: one per core, up to four, and one for little work."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, MOST_PROCESSES) if len(steps) * run.task.p**2 * run.model.d_mlp >= LEAST_WORK else 1
+    return min(n_cores(), MOST_PROCESSES) if len(steps) * run.task.p**2 * run.model.d_mlp >= LEAST_WORK else 1
 
 
 def measured(run: Run, orders: Sequence[Order], steps: Sequence[int], processes: int) -> Generator[tuple[int, Rows], None, None]:
@@ -53,7 +50,7 @@ def measured(run: Run, orders: Sequence[Order], steps: Sequence[int], processes:
         yield from ((step, _rows(run, orders, step)) for step in steps)
         return
     waiting = deque(steps)
-    with _one_thread(), _others(run, orders, processes - 1) as others:
+    with one_thread(), _others(run, orders, processes - 1) as others:
         while waiting or any(given for given in others.values()):
             for other, given in list(others.items()):
                 try:
@@ -97,7 +94,7 @@ def _others(run: Run, orders: Sequence[Order], workers: int) -> Iterator[dict[Co
         for _ in range(workers):
             here, there = spawn.Pipe()
             process = spawn.Process(target=_answer, args=(there, run.path, named), daemon=True)
-            with _without_interrupts():  # a process inherits it: Ctrl-C is for this one
+            with interrupts_held_back():
                 process.start()
             there.close()
             started.append(process)
@@ -131,25 +128,3 @@ def _send(connection: Connection, answer: Rows | Exception) -> None:
         connection.send(answer)
     except Exception as error:  # what cannot be sent can be told
         connection.send(RuntimeError(f"{error}: {answer!r}"))
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
-def _without_interrupts() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

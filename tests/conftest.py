@@ -14,7 +14,7 @@ import torch
 jaxtyping.install_import_hook("interp", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
 from interp import ModelConfig, Task, TrainingConfig  # noqa: E402  (after the hook, which must see interp being imported)
-from interp.weights import Weights, initial_weights  # noqa: E402
+from interp.weights import Weights, initial_weights  # noqa: E402  (likewise)
 
 # These check what they are given themselves, with errors for a person, which a type checker in front of them would hide.
 for configuration in (Task, ModelConfig, TrainingConfig):

@@ -4,6 +4,7 @@ import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -93,7 +94,7 @@ def test_the_folder_for_the_hub(run: Run):
 class Hub:
     """Stands in for the client: remembers what it is asked."""
 
-    asked: list[tuple] = []  # noqa: RUF012
+    asked: ClassVar[list[tuple]] = []
 
     def create_repo(self, repository: str, *, repo_type: str, exist_ok: bool) -> str:
         Hub.asked.append(("create", repository, repo_type, exist_ok))

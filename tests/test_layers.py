@@ -39,6 +39,7 @@ ORDER = (
     "importing",
     "results",
     "discovery",
+    "processes",
     "measuring",
     "analysis",
     "tables",

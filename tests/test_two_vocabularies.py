@@ -124,7 +124,7 @@ def test_an_mlp_has_no_such_thing() -> None:
     with pytest.raises(InputError, match=r"model.family 'mlp' has no model.vocabularies; leave it at 'one'"):
         ModelConfig(family="mlp", vocabularies="two")
     with pytest.raises(InputError, match=r"unknown model.vocabularies 'tow'; did you mean 'two'"):
-        ModelConfig(vocabularies="tow")  # type: ignore[arg-type]
+        ModelConfig(vocabularies="tow")
 
 
 def test_experiments_from_before_keep_their_hash() -> None:
@@ -141,9 +141,9 @@ def test_experiments_from_before_keep_their_hash() -> None:
 
 def planted(operation: str, circuit: str, *, turned: bool) -> Checkpoint:
     """A circuit in a network with two vocabularies; `turned` writes what b says in residual directions of its own, and reads it there."""
-    neurons = circuit_neurons([1, 2], per_frequency=9 if circuit == "pizza" else 16, circuit=circuit)  # type: ignore[arg-type]
+    neurons = circuit_neurons([1, 2], per_frequency=9 if circuit == "pizza" else 16, circuit=circuit)
     model = ModelConfig(d_model=24, n_heads=2, d_head=8, d_mlp=len(neurons), vocabularies="two")
-    task = Task(P, operation, train_fraction=0.5)  # type: ignore[arg-type]
+    task = Task(P, operation, train_fraction=0.5)
     weights = circuit_weights(task, model, neurons)
     if turned:
         rotation = torch.linalg.qr(torch.randn(4, 4, generator=torch.Generator().manual_seed(3), dtype=torch.float64)).Q
@@ -193,7 +193,7 @@ def test_the_embedding_is_cut_in_both_halves() -> None:
 @pytest.mark.parametrize("operation", ["add", "divide"])
 @pytest.mark.parametrize("prompt", PROMPTS)
 def test_the_weights_are_taken_apart_exactly(prompt: str, operation: str) -> None:
-    model, task = two(prompt), Task(P, operation)  # type: ignore[arg-type]
+    model, task = two(prompt), Task(P, operation)
     checkpoint = Checkpoint(0, drawn(model), task, model)
     parts, _ = circuit_efficiency.split_weights(checkpoint, [1], 0.0)
     phase = task.phase

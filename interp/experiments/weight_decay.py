@@ -8,7 +8,7 @@ It cannot tell whether the norm is the cause: wd also sets how large the logits 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import xarray as xr
@@ -58,8 +58,8 @@ def predictions(result: xr.Dataset) -> list[Prediction]:
     statement = "time to generalize goes as 1/(lr·wd)"
     log_decay = np.log(result.weight_decay.values)
 
-    def exponent(event: str, seeds: object = None) -> float:
-        return slope(log_decay, mean_log_time(result, event, seeds))  # type: ignore[arg-type]
+    def exponent(event: str, seeds: Sequence[int] | None = None) -> float:
+        return slope(log_decay, mean_log_time(result, event, seeds))
 
     exponents = {event: exponent(event) for event in EVENTS}
     (low, high), _ = bootstrap(result.sizes["seed"], lambda seeds: exponent("generalized", seeds))

@@ -112,7 +112,11 @@ def _from_toml(path: Path) -> tuple[Fields, Fields]:
 
     experiment_from_toml(path)
     content = tomllib.loads(path.read_text(encoding="utf-8"))
-    return tuple({key.replace("-", "_"): value for key, value in content.get(name, {}).items()} for name in ("task", "model"))  # type: ignore[return-value]
+
+    def fields(section: str) -> Fields:
+        return {key.replace("-", "_"): value for key, value in content.get(section, {}).items()}
+
+    return fields("task"), fields("model")
 
 
 def shown(fields: Mapping[str, Any]) -> str:

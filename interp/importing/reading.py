@@ -1,7 +1,7 @@
 """From sources to one reading of them: the layout recognized, the model fitted, the reading proved by running it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +118,7 @@ def read(sources: Sequence[Source], known: Known) -> Reading:
         except InputError as error:
             refused.append(error)
             continue
-        outcome.facts["step"] = source.step  # type: ignore[index]
+        outcome = replace(outcome, facts=outcome.facts | {"step": source.step})
         proof = proof or outcome
         if outcome.verified:
             proof = outcome

@@ -80,8 +80,8 @@ def _fit_transformer(
 
 def _prompt(weights: Weights, given: Mapping[str, Any]) -> Prompt:
     n_ctx = weights["pos_embed.W_pos"].shape[0]
-    found: Prompt | None = {2: "ab", 3: "ab="}.get(n_ctx)  # type: ignore[assignment]
-    prompt = given.get("prompt") or found
+    prompts: dict[int, Prompt] = {2: "ab", 3: "ab="}
+    prompt = given.get("prompt") or prompts.get(n_ctx)
     if prompt is None or len(prompt) != n_ctx:
         raise InputError(f"W_pos has {n_ctx} positions; the prompts that are known are 'ab' (2) and 'ab=' (3)")
     return prompt

@@ -1,7 +1,6 @@
 """Experiments from the command line to their files, on grids that take seconds."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -110,9 +109,8 @@ def test_another_design_in_the_same_folder_is_refused(tmp_path: Path):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_designs_are_sound(name: str):
     experiment = find(name)
-    seen: Callable[[Design, bool], list[str]] = lambda design, full: [run.name for run in experiment.grid(design, full=full)]  # noqa: E731
     for design, full in ((experiment.DESIGN, False), (experiment.FULL, True)):
-        names = seen(design, full)
+        names = [run.name for run in experiment.grid(design, full=full)]
         assert len(names) == len(set(names)) > 10
     assert experiment.FULL.p == 113
     assert experiment.FULL.lr == 1e-3
