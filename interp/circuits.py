@@ -57,9 +57,9 @@ def phase_pairs(task: Task) -> PhasePairs:
     """All pairs of a task that have phases and an answer, with s in the outer loop. Do not write to it: it is shared."""
     phase = task.coordinates
     residue = np.arange(phase.order)
-    index = (phase.rows[:, None] * task.p + phase.columns).reshape(-1)
-    sums = (residue[:, None] + residue).reshape(-1) % phase.order
-    index, sums = index[task.defined[index]], sums[task.defined[index]]
+    defined = _defined(task)
+    index = (phase.rows[:, None] * task.p + phase.columns).reshape(-1)[defined]
+    sums = (residue[:, None] + residue).reshape(-1)[defined] % phase.order
     of_class = np.full(task.p, -1)
     of_class[phase.classes] = residue
     label = of_class[task.labels[index]]
@@ -69,6 +69,12 @@ def phase_pairs(task: Task) -> PhasePairs:
     fold = np.where(task.mask("test")[index], deal[np.minimum(a, b) * task.p + np.maximum(a, b)], -1)
     values = (index, sums, label.clip(min=0), label >= 0, task.mask("train")[index], fold)
     return PhasePairs(*(torch.from_numpy(value) for value in values))
+
+
+def _defined(task: Task) -> Bool[np.ndarray, " pairs"]:
+    """Which of the pairs in phase coordinates have an answer."""
+    phase = task.coordinates
+    return task.defined[phase.rows[:, None] * task.p + phase.columns].reshape(-1)
 
 
 class Profiles(NamedTuple):
@@ -101,8 +107,9 @@ def profiles(centred: Float[Tensor, "pairs n"], pairs: PhasePairs) -> Profiles:
 
 
 def centred_logits(checkpoint: Checkpoint, pairs: PhasePairs) -> Float[Tensor, "pairs n"]:
-    """The logits of these pairs over the classes that have a phase, in its order, less their mean."""
-    return centred(checkpoint.logits.flatten(0, 1)[pairs.row_major], checkpoint.task)
+    """The logits of all `phase_pairs`, over the classes that have a phase, in its order, less their mean."""
+    every = checkpoint.centred_logits.values.flatten(0, 1)
+    return every if len(every) == len(pairs.row_major) else every[_defined(checkpoint.task)]
 
 
 def centred(logits: Float[Tensor, "pairs p"], task: Task) -> Float[Tensor, "pairs n"]:
