@@ -250,7 +250,7 @@ def _read_head(path: Path, file: FileIO, *, foreign: bool = False) -> _Head:
     if start[8:] != b"{":
         if start[:4] == b"PK\x03\x04" or start[:1] == b"\x80":
             raise InputError(f"{path} is a pickle (torch.save), not safetensors; nothing is unpickled here")
-        raise InputError(f"{path} is damaged: not a safetensors file")
+        raise InputError(f"{path} is damaged: {'neither a file of torch.save nor' if foreign else 'not'} a safetensors file")
     data = 8 + struct.unpack("<Q", start[:8])[0]
     if data > size:
         raise InputError(f"{path} is damaged: its header should take {data} bytes, and the file has {size}")

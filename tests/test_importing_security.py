@@ -193,11 +193,11 @@ def bomb_program() -> bytes:
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (b"", "is damaged: not a safetensors file"),
+        (b"", "is damaged: neither a file of torch.save nor a safetensors file"),
         (b"PK\x03\x04", "is damaged"),
         (b"\x80\x02", "is damaged: its pickle cannot be read"),
         (b"\x80\x02N.", "is a bare pickle, or of torch before 1.6"),
-        (b"plain text", "is damaged: not a safetensors file"),
+        (b"plain text", "is damaged: neither a file of torch.save nor a safetensors file"),
         (rezipped(saved([]), lambda name, old: b"" if name.endswith("data.pkl") else old), "is damaged: its pickle cannot be read"),
         (saved("text"), "holds a str, expected a state dict"),
         (saved({}), "has no state dict where one is looked for .* it has nothing"),
