@@ -102,6 +102,8 @@ def explanation_of(results: Mapping[str, xr.Dataset], step: int | None = None) -
     whole = {"learning_curves", "transitions"}
     at = {name: results[name] if step is None or name in whole else results[name].sel(step=[step]) for name in EVIDENCE}
     summaries = {name: find(name).module.summary(result) for name, result in at.items()}
+    # Who was ahead, and since when, is a matter of the whole run, whichever checkpoint is looked at.
+    of_run = {name: find(name).module.summary(results[name]) for name in ("circuit_split", "circuit_efficiency")}
     accuracy = at["frequency_ablation"].isel(step=-1).network_accuracy.sel(network="original")
     numbers = _numbers(summaries, {split: _known(accuracy.sel(split=split).item()) for split in SPLITS})
     state, kind = numbers["checkpoint"]["state"], numbers["run"]["verdict"]
@@ -114,7 +116,7 @@ def explanation_of(results: Mapping[str, xr.Dataset], step: int | None = None) -
             the_circuit(numbers["checkpoint"], summaries),
             *the_phases(numbers["run"]),
             the_norms(summaries),
-            the_competition(summaries),
+            the_competition(numbers["checkpoint"], summaries["circuit_split"]["strength"], of_run),
         ),
         tuple(against(state, numbers["checkpoint"], summaries)),
         tuple(unsaid(numbers, summaries)),

@@ -119,19 +119,20 @@ def unsaid(numbers: Mapping[str, Any], summaries: Summaries) -> Iterable[str]:
     yield "One run shows what happened in it, not how often it happens: repeat it over seeds."
 
 
-def the_competition(summaries: Summaries) -> str:
-    """Why the generalizing circuit won: the two circuits' strengths, and what each costs in weight norm."""
-    split, efficiency = summaries["circuit_split"], summaries["circuit_efficiency"]
-    strength, peak = split["strength"], split["highest_memorizing_strength"]
-    if peak is None:
+def the_competition(checkpoint: Mapping[str, Any], strength: Mapping[str, float | None], of_run: Summaries) -> str:
+    """Why the generalizing circuit won: the two circuits' strengths, at the checkpoint and over the whole run, and what they cost."""
+    split, efficiency = of_run["circuit_split"], of_run["circuit_efficiency"]
+    if split["highest_memorizing_strength"] is None:
         return "Without a known split the memorizing circuit cannot be told from the generalizing one."
     text = (
-        f"Memorization gave the right answer of a training pair up to {as_number(peak)} logits (step "
-        f"{as_step(split['highest_memorizing_strength_at'])}) and gives it {as_number(strength['memorizing'])} now; what is common to all "
-        f"pairs, told from test pairs alone, gives it {as_number(strength['generalizing'])}"
+        f"Memorization gave the right answer of a training pair at most {as_number(split['highest_memorizing_strength'])} logits (step "
+        f"{as_step(split['highest_memorizing_strength_at'])}); at step {as_step(checkpoint['step'])} it gives it "
+        f"{as_number(strength['memorizing'])}, and what is common to all pairs, told from test pairs alone, gives it "
+        f"{as_number(strength['generalizing'])}."
     )
     lead, ratio = efficiency["generalizing_leads_from"], efficiency["efficiency_ratio_at_lead"]
-    text += f", and has been the stronger part since step {as_step(lead)}." if lead is not None else "."
+    if lead is not None:
+        text += f" What is common is the stronger part from step {as_step(lead)} on."
     if ratio is not None and lead:
         cheaper = f"{as_number(ratio)} times the logit-giving power per weight norm"
         text += f" When it took the lead it had {cheaper} (scale-free) of the memorizing circuit. "

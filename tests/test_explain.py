@@ -90,21 +90,28 @@ def test_evidence_that_is_missing_is_named(reference):
         explanation_of(analyze(reference, EVIDENCE[2:]))
 
 
-def test_the_competition_of_the_circuits_is_told(reference, grokked):
-    """Who was stronger, since when, and at what price; the numbers are those of the results."""
-    split = circuit_split.summary(reference.result("circuit_split"))
-    text = " ".join(grokked.paragraphs[-1].split())
-    assert f"up to {split['highest_memorizing_strength']:.2g} logits" in text
-    assert f"since step {split['generalizing_leads_from']:,}" in text
+@pytest.mark.parametrize("step", [3000, 400])
+def test_the_competition_of_the_circuits_is_told(reference, step):
+    """Who was stronger, since when, and at what price, in the whole run; and both strengths at the checkpoint that is looked at."""
+    result = reference.result("circuit_split")
+    split, at_step = circuit_split.summary(result), circuit_split.summary(result.sel(step=[step]))
+    text = " ".join(explain(reference, step).paragraphs[-1].split())
+    assert f"at most {split['highest_memorizing_strength']:.2g} logits (step 100)" in text
+    assert f"at step {step:,} it gives it {at_step['strength']['memorizing']:.2g}" in text
+    assert f"alone, gives it {at_step['strength']['generalizing']:.2g}" in text
+    assert "the stronger part from step 300 on" in text
+    assert "it had 1.3 times" in text
     assert "Weight decay favors it" in text
-    memorizer = the_competition(
-        {
-            "circuit_split": split | {"strength": {"generalizing": 0.0, "memorizing": 12.0}},
-            "circuit_efficiency": {"generalizing_leads_from": None, "efficiency_ratio_at_lead": None},
-        }
-    )
-    assert "the stronger part" not in memorizer
-    assert "Weight decay" not in memorizer
+
+
+def test_a_memorizer_has_no_lead_to_tell_of(reference):
+    split = circuit_split.summary(reference.result("circuit_split"))
+    efficiency = {"generalizing_leads_from": None, "efficiency_ratio_at_lead": None}
+    of_run = {"circuit_split": split, "circuit_efficiency": efficiency}
+    text = the_competition({"step": 3000}, {"generalizing": 0.0, "memorizing": 12.0}, of_run)
+    assert "it gives it 12" in text
+    assert "the stronger part" not in text
+    assert "Weight decay" not in text
 
 
 def test_without_a_split_and_without_a_history(reference, tmp_path):

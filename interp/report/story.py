@@ -12,7 +12,7 @@ from interp.listing import readable
 
 # Which figure shows a number, by the words around it: the first that stands in its clause.
 _SHOWN_BY = (
-    (r"right answer of a training pair|gives it|told from test pairs", "circuit_split"),
+    (r"right answer of a training pair|gives it|told from test pairs|what is common", "circuit_split"),
     (r"power per weight norm", "circuit_efficiency"),
     (r"distance irrelevance|gradient symmetricity|a clock|a pizza", "clock_pizza"),
     (r"memorization until|circuit formation until|cleanup until|fixed gap", "transitions"),
