@@ -6,8 +6,8 @@ by the orthonormal real Fourier basis F along their rows:
     norm_k = √(‖F_{2k−1} W‖² + ‖F_{2k} W‖²),   Gini over the n norms ‖F_f W‖, the constant included.
 
 Key frequencies by weights and logits: norm_k of W_L at least a quarter of the largest, at least 2 % of the centred logit power in
-cos, sin w_k(a+b), and half of that in cos w_k(a+b−c) (`interp.key_frequencies`). Beside it the rule of the authors' code: every
-frequency that dominates some neuron, however weakly; where the two disagree is reported.
+cos, sin w_k(a+b), half of that in cos w_k(a+b−c), and not on training pairs alone (`interp.key_frequencies`). Beside it the rule of the
+authors' code: every frequency that dominates some neuron, however weakly; where the two disagree is reported.
 
 It cannot tell that a frequency is used: that takes an ablation. The neurons' rule calls nearly every frequency key before the circuit
 has grown.

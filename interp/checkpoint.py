@@ -198,7 +198,12 @@ class Checkpoint:
     @cached_property
     def key_mask(self) -> Bool[Tensor, " K"]:
         """Which of the frequencies 1 … K are key, by the rule of `interp.key_frequencies`."""
-        return key_frequencies.is_key(self.output_norms, self.logit_shares, self.logit_alignments, self.task.coordinates.order)
+        mask = key_frequencies.is_key(self.output_norms, self.logit_shares, self.logit_alignments, self.task.coordinates.order)
+        phase = self.task.coordinates
+        test = torch.from_numpy(self.task.mask("test")[phase.rows[:, None] * self.task.p + phase.columns])
+        if mask.any() and test.any():
+            mask &= key_frequencies.held_out(self.centred_logits, test) >= key_frequencies.HELD_OUT_THRESHOLD
+        return mask
 
     @property
     def key_frequencies(self) -> list[int]:

@@ -34,7 +34,7 @@ FULL = Design(sizes=(390, 488, 610, 763, 955, 1194, 1494), weight_decays=(0.3, 1
 # In units of 1/(lr·wd) steps, at weight decay 1: five seeds of 30 % of the pairs modulo 113 generalized within 5.
 START_DURATION = 7
 # Beyond this fraction of all pairs nothing happens, and steps are dear: one seed and one weight decay show it.
-REPEATED_UP_TO = 0.12
+REPEATED_UP_TO = 0.15
 SHARP_FACTOR, SAME_FACTOR = 3.0, 1.1
 
 
