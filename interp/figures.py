@@ -1,7 +1,8 @@
 """One palette and one template for every figure of the project. Importing this loads no plotly; making a figure does."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, SupportsFloat
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -86,6 +87,15 @@ def percent_axis(figure: "go.Figure", **where: Any) -> None:
 def power_of_ten_axis(figure: "go.Figure", **where: Any) -> None:
     """A logarithmic vertical axis with powers of ten."""
     figure.update_yaxes(type="log", exponentformat="power", dtick=1, **where)
+
+
+def plain_log_axis(values: Iterable[SupportsFloat]) -> dict[str, Any]:
+    """A logarithmic axis over a few powers of ten, with ticks at 1, 2, 5, 10, 20, … written out; closer where values span less."""
+    known = [float(value) for value in values if math.isfinite(value) and float(value) > 0] or [1.0]
+    digits = (1, 2, 5) if max(known) > 8 * min(known) else (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
+    decades = range(math.floor(math.log10(min(known))), math.floor(math.log10(max(known))) + 1)
+    ticks = [float(f"{digit}e{decade}") for decade in decades for digit in digits] + [float(f"1e{decades[-1] + 1}")]
+    return {"type": "log", "tickmode": "array", "tickvals": ticks, "ticktext": [f"{tick:,.15g}" for tick in ticks]}
 
 
 def shade_phases(figure: "go.Figure", phases: Sequence[Mapping[str, Any]], *, named_in: str = "") -> None:

@@ -1,5 +1,6 @@
 """The look that all figures share."""
 
+import math
 import re
 
 import pytest
@@ -12,6 +13,7 @@ from interp.figures import (
     new_figure,
     new_panels,
     percent_axis,
+    plain_log_axis,
     power_of_ten_axis,
     shade_phases,
 )
@@ -62,6 +64,26 @@ def test_an_axis_is_changed_where_it_is_said():
     assert figure.layout.yaxis2.type is None
     assert figure.layout.yaxis2.tickformat == ".0%"
     assert figure.layout.yaxis.tickformat is None
+
+
+@pytest.mark.parametrize(
+    ("values", "within", "first"),
+    [
+        ([30, 2000, -1, math.nan], ["50", "100", "200", "500", "1,000", "2,000"], "10"),
+        ([0.25, 4], ["0.5", "1", "2"], "0.1"),
+        ([16, 29], ["20", "25"], "10"),
+    ],
+)
+def test_a_short_logarithmic_axis_writes_its_ticks_out(values, within, first):
+    axis = plain_log_axis(values)
+    ticks = dict(zip(axis["tickvals"], axis["ticktext"], strict=True))
+    known = [value for value in values if value > 0]
+    assert [text for tick, text in ticks.items() if min(known) <= tick <= max(known)] == within
+    assert axis["ticktext"][0] == first
+
+
+def test_a_logarithmic_axis_without_positive_values_is_an_axis_still():
+    assert plain_log_axis([0.0, math.nan])["ticktext"][0] == "1"
 
 
 def test_no_figure_offers_to_send_anything_anywhere():

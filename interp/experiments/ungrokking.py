@@ -21,7 +21,7 @@ import xarray as xr
 from interp.experiment import Experiment, ModelConfig, TrainingConfig
 from interp.experiments.design import Design, Prediction
 from interp.experiments.statistics import bootstrap, crossing
-from interp.figures import PALETTE, new_panels, percent_axis, threshold_line, vertical_line
+from interp.figures import PALETTE, new_panels, percent_axis, plain_log_axis, threshold_line, vertical_line
 from interp.grids import GridRun
 from interp.store import Run
 from interp.task import Task
@@ -202,8 +202,7 @@ def plot(result: xr.Dataset):
         if math.isfinite(d_crit := critical_size(result, float(decay))):
             vertical_line(figure, d_crit, row=1, column=1, color=color)
     threshold_line(figure, 0.5, row=1, column=1)
-    ticks = [100, 200, 500, 1000, 2000, 5000, 10000]
-    figure.update_xaxes(type="log", tickvals=ticks, ticktext=[f"{tick:,}" for tick in ticks], title_text="training pairs D′")
+    figure.update_xaxes(title_text="training pairs D′", **plain_log_axis(result["size"].values))
     percent_axis(figure, row=1, col=1, title_text="test accuracy")
     figure.update_yaxes(title_text="change", tickformat=".1%", row=1, col=2)
     return figure

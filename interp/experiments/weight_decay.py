@@ -16,7 +16,7 @@ import xarray as xr
 from interp.experiments.design import Design, Prediction
 from interp.experiments.generalization_times import EVENTS, mean_log_time, measure_times
 from interp.experiments.statistics import bootstrap, slope
-from interp.figures import NEUTRAL, PALETTE, new_panels
+from interp.figures import NEUTRAL, PALETTE, new_panels, plain_log_axis
 from interp.grids import GridRun
 from interp.store import Run
 from interp.task import Task
@@ -113,7 +113,9 @@ def plot_times(result: xr.Dataset, axis: str, title: str, reference: str):
             figure.add_trace(line.update(line={"color": color, "width": 2}, showlegend=column == 1), row=1, col=column)
             points = go.Scatter(x=np.repeat(x, each.shape[1]), y=each.reshape(-1), mode="markers", legendgroup=event, showlegend=False)
             figure.add_trace(points.update(marker={"color": color, "size": 5, "opacity": 0.5}), row=1, col=column)
-    figure.update_xaxes(type="log", title_text=str(result[axis].attrs["long_name"]))
-    figure.update_yaxes(type="log", title_text="steps (updates)", row=1, col=1)
-    figure.update_yaxes(type="log", title_text="t·lr·wd", row=1, col=2)
+        title = "steps (updates)" if column == 1 else "t·lr·wd"
+        times = (result.time.values * scale[:, None, None]).reshape(-1)
+        figure.update_yaxes(title_text=title, **plain_log_axis(times), row=1, col=column)
+    figure.update_xaxes(title_text=str(result[axis].attrs["long_name"]), **plain_log_axis(x))
+    figure.update_xaxes(tickvals=x, ticktext=[f"{value:,g}" for value in x])
     return figure
