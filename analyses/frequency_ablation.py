@@ -215,8 +215,8 @@ def _cut_neurons(
     neurons, frequencies = checkpoint.neurons_in_phase.to(logits.dtype), checkpoint.neuron_frequencies
     n, mean, to_logits = len(neurons), checkpoint.neuron_mean.to(logits.dtype), checkpoint.W_L.to(logits.dtype)
     # The logits if every neuron kept to its mean.
-    at_mean = checkpoint.activations._replace(neurons=checkpoint.neuron_mean[None, None])
-    constant = residual_post(checkpoint.weights, checkpoint.model, at_mean) @ checkpoint.W_U
+    mid = checkpoint.activations.residual_mid
+    constant = residual_post(checkpoint.weights, checkpoint.model, mid, checkpoint.neuron_mean[None, None]) @ checkpoint.W_U
     constant = in_phase(constant.expand_as(checkpoint.logits), checkpoint.task.coordinates).flatten(0, 1).to(logits.dtype)
 
     periods = frequencies[periodic].unique()

@@ -13,7 +13,7 @@ from interp import fourier, key_frequencies, notebook
 from interp.errors import check_integer
 from interp.experiment import ModelConfig
 from interp.loss import PAIRS_AT_ONCE, judge_
-from interp.model import Activations, forward_all, output_map, output_matrix, residual_post
+from interp.model import Activations, forward_all, output_map, output_matrix
 from interp.task import Task
 from interp.weights import Weights, check_weights
 
@@ -59,7 +59,7 @@ class Checkpoint:
     @cached_property
     def residual_post(self) -> Float[Tensor, "p p features"]:
         """What the unembedding reads, at the last position."""
-        return residual_post(self.weights, self.model, self.activations)
+        return self.activations.residual_post
 
     @cached_property
     def W_E(self) -> Float[Tensor, "p features"]:

@@ -22,11 +22,13 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 from interp.activations import activate, backward
 from interp.experiment import ModelConfig
 from interp.weights import Weights
 
+PAIRS_AT_ONCE = 1000
 NAMES = (
     "embed.W_E",
     "pos_embed.W_pos",
@@ -84,29 +86,34 @@ class Table(NamedTuple):
     neurons: Float[Tensor, "p p m"]
     attention: Float[Tensor, "p p H 3"]
     residual_mid: Float[Tensor, "p p d"]
+    residual_post: Float[Tensor, "p p d"]
 
 
 def forward_all(weights: Weights, model: ModelConfig) -> Table:
-    """The forward pass on all p² pairs: nothing is gathered, and what reads its tables finds the features of a pair side by side."""
+    """The forward pass on all p² pairs. Its attention mixes rows of a table, what each head writes for each token; the residual stream,
+    which analyses read anyway, is cheaper here than the products of weights that go around it."""
     W_E, W_pos, W_Q, W_K, W_V, W_O, W_in, b_in, W_out, b_out, W_U = (weights[name] for name in NAMES)
     n_heads, d_model, d_head = W_Q.shape
     p = W_U.shape[1]
     x0, x1, x2 = W_E[:p] + W_pos[0], W_E[-1 - p : -1] + W_pos[1], W_E[-1] + W_pos[2]
     query = torch.einsum("d,hde->he", x2, W_Q) / math.sqrt(d_head)
-    keys = torch.einsum("hde,he->hd", W_K, query)
-    s0, s1, s2 = (keys @ x0.T)[:, :, None], (keys @ x1.T)[:, None, :], (keys @ x2)[:, None, None]
-    softmax = torch.stack([score.expand(n_heads, p, p) for score in (s0, s1, s2)]).softmax(0)
+    keys = torch.einsum("hde,he->dh", W_K, query)
+    scores = torch.stack([((x0 @ keys)[:, None]).expand(p, p, -1), (x1 @ keys).expand(p, p, -1), (x2 @ keys).expand(p, p, -1)], dim=2)
+    softmax = scores.softmax(2)  # [p, p, 3, H]
     attention = softmax if model.attention_rate == 1 else model.attention_rate * softmax + (1 - model.attention_rate)
-    v0, v1, v2 = (torch.einsum("td,hde->het", x, W_V) for x in (x0, x1, x2[None]))
-    w0, w1, w2 = attention[:, :, None]  # [H, 1, p, p]
-    mixed = torch.addcmul(torch.addcmul(w0 * v0[..., :, None], w1, v1[..., None, :]), w2, v2[..., None])
-    heads = mixed.view(n_heads * d_head, p * p).T
-    W_O = W_O.reshape(n_heads * d_head, d_model)
-    preactivation = torch.addmm(x2 @ W_in + b_in, heads, W_O @ W_in)
-    # The largest table there is: not made twice where nothing needs it before the nonlinearity.
-    neurons = preactivation.relu_() if model.activation == "relu" else activate(model.activation, preactivation)
-    logits = torch.addmm((x2 + b_out) @ W_U, neurons, W_out @ W_U).addmm_(heads, W_O @ W_U)
-    tables = logits, neurons, attention.permute(2, 3, 1, 0).contiguous().view(p * p, n_heads, 3), torch.addmm(x2, heads, W_O)
+    written = torch.einsum("hte,hed->thd", torch.cat([x0, x1, x2[None]]) @ W_V, W_O)  # [2p + 1, H, d]
+    residue = torch.arange(p)
+    tokens = torch.stack([residue[:, None].expand(p, p), p + residue.expand(p, p), torch.full((p, p), 2 * p)], dim=-1).view(-1, 3)
+    rows = (tokens[..., None] * n_heads + torch.arange(n_heads)).flatten(1)
+    mid = embedding_bag(rows, written.flatten(0, 1), mode="sum", per_sample_weights=attention.reshape(rows.shape)).add_(x2)
+    neurons, post, logits = (x2.new_empty(p * p, size) for size in (W_in.shape[1], d_model, p))
+    # A few pairs at a time stay in the processor's cache for all that is done with them.
+    for read, fired, stream, answer in zip(*(table.split(PAIRS_AT_ONCE) for table in (mid, neurons, post, logits)), strict=True):
+        torch.addmm(b_in, read, W_in, out=fired)
+        fired.relu_() if model.activation == "relu" else fired.copy_(activate(model.activation, fired))
+        torch.addmm(read, fired, W_out, out=stream).add_(b_out)
+        torch.mm(stream, W_U, out=answer)
+    tables = logits, neurons, attention.transpose(2, 3).contiguous().flatten(0, 1), mid, post
     return Table(*(table.view(p, p, *table.shape[1:]) for table in tables))
 
 
