@@ -42,8 +42,8 @@ from interp.model import embed, transform
 
 REFERENCE = "Zhong et al. 2023, arXiv:2306.17844, §3 and §4"
 FORMULAS = ("clock", "pizza")
-AT_ONCE = 1000  # so many pairs at once stay in the processor's cache
-Gradients = Callable[[Int[Tensor, " rows"], Int[Tensor, "rows p"]], Float[Tensor, "features 2 rows p"]]
+AT_ONCE = 500  # so many pairs at once stay in the processor's cache
+Gradients = Callable[[Int[Tensor, " rows"], Int[Tensor, "rows p"]], Float[Tensor, "pairs 2 features"]]
 LEAST_EXPLAINED, SYMMETRIC, IRRELEVANT = 0.5, 0.98, 0.6
 
 
@@ -211,9 +211,9 @@ def _gradient_symmetricity(checkpoint: Checkpoint, triples: int, seed: int) -> t
     rows, columns, residues = (torch.from_numpy(index) for index in (phase.rows, phase.columns, phase.classes))
     cosines = torch.full((len(drawn), phase.order, p), torch.nan, dtype=torch.float64)
     for cosine, (s, classes) in zip(cosines, drawn, strict=True):
-        for some, chosen in zip(*(table.split(max(1, AT_ONCE // p)) for table in (s, residues[classes])), strict=True):
-            both = gradients(rows[some], chosen)
-            cosine[some] = ((both[:, 0] * both[:, 1]).sum(0) / both.square().sum(0).prod(0).sqrt()).double()
+        chunks = zip(*(table.split(max(1, AT_ONCE // p)) for table in (rows[s], residues[classes])), strict=True)
+        gram = torch.cat([torch.bmm(both, both.transpose(1, 2)) for both in (gradients(*chunk) for chunk in chunks)])
+        cosine[s] = (gram[:, 0, 1] / (gram[:, 0, 0] * gram[:, 1, 1]).sqrt()).view(classes.shape).double()
     cosines = cosines[..., columns]
     draws = cosines.isfinite().sum(0)  # of each pair; a gradient of zero has no direction
     means = cosines.nansum(0) / draws
@@ -237,14 +237,14 @@ def _random_classes(p: int, n: int, triples: int, seed: int) -> list[tuple[Int[T
     return [(torch.from_numpy(s), torch.from_numpy((first[s] + offset) % n)) for s, offset in zip(rows, offsets, strict=False)]
 
 
-def _gradients(checkpoint: Checkpoint, rows: Int[Tensor, " rows"], classes: Int[Tensor, "rows p"]) -> Float[Tensor, "features 2 rows p"]:
+def _gradients(checkpoint: Checkpoint, rows: Int[Tensor, " rows"], classes: Int[Tensor, "rows p"]) -> Float[Tensor, "pairs 2 features"]:
     """∂logit_c/∂x₀ and ∂logit_c/∂x₁ for the pairs (a, b) with a in `rows` and a class c for each, by autograd, for any network."""
     residues = torch.arange(checkpoint.task.p)
     with torch.enable_grad():
         x = embed(checkpoint.weights, checkpoint.model, torch.cartesian_prod(residues[rows], residues)).requires_grad_()
         chosen = transform(checkpoint.weights, checkpoint.model, x).logits.gather(1, classes.reshape(-1, 1))
         (gradient,) = torch.autograd.grad(chosen.sum(), x)
-    return gradient[:, :2].permute(2, 1, 0).unflatten(2, classes.shape)
+    return gradient[:, :2]
 
 
 def _one_layer_gradients(checkpoint: Checkpoint) -> Gradients:
@@ -274,13 +274,13 @@ def _one_layer_gradients(checkpoint: Checkpoint) -> Gradients:
     attention_table = checkpoint.attention[..., :2].permute(2, 3, 0, 1).contiguous()  # [heads, 2, p, p]
     workspace = W_L.new_empty(max(AT_ONCE, p), W_L.shape[1])  # fresh memory for every few rows costs more than what is done in it
 
-    def gradients(rows: Int[Tensor, " rows"], classes: Int[Tensor, "rows p"]) -> Float[Tensor, "d_model 2 rows p"]:
+    def gradients(rows: Int[Tensor, " rows"], classes: Int[Tensor, "rows p"]) -> Float[Tensor, "pairs 2 d_model"]:
         flat = classes.flatten()
-        d_neurons = torch.index_select(W_L, 0, flat, out=workspace[: len(flat)])
-        for a, d in zip(rows.tolist(), d_neurons.view(*classes.shape, -1), strict=True):
+        d_neurons = workspace[: len(flat)]
+        for a, chosen, d in zip(rows.tolist(), classes, d_neurons.view(*classes.shape, -1), strict=True):
             preactivation = neurons[a] if mid is None else mid[a] @ W_in + b_in  # relu's derivative shows in its value
-            d.copy_(activations.backward(activation, preactivation, neurons[a], d))
-        # From here on examples are the last axis: sums over features then run along contiguous memory.
+            activations.backward_(activation, preactivation, neurons[a], torch.index_select(W_L, 0, chosen, out=d))
+        # From here on examples are the last axis: sums over heads then run along contiguous memory.
         d_mid = by_class.index_select(1, flat).addmm_(by_neurons, d_neurons.T)
         d_heads = (d_mid if is_equals else W_O @ d_mid).view(*heads, *classes.shape)
         attention = attention_table.index_select(2, rows)  # [heads, 2, rows, p]
@@ -288,13 +288,14 @@ def _one_layer_gradients(checkpoint: Checkpoint) -> Gradients:
         softmax_times_rate = attention - (1 - rate)
         d_scores = softmax_times_rate * d_attention
         d_scores.addcmul_(softmax_times_rate, d_scores.sum(1, keepdim=True) / (rate or 1), value=-1)
-        gradient = outer_V @ (d_heads[:, :, None] * attention[:, None]).flatten(0, 1).flatten(1)
+        gradient = (d_heads[:, :, None] * attention[:, None]).flatten(0, 1).flatten(1).T @ outer_V.T  # [2·pairs, d_model]
         if is_equals:
-            return gradient.addmm_(asked, d_scores.flatten(2).flatten(1)).view(-1, 2, *classes.shape)
-        gradient.addmm_(outer_K, (query[:, :, None] * d_scores[:, None]).flatten(0, 1).flatten(1))
-        # The last position is an input itself: it also asks, and passes straight on.
-        d_query = d_scores[:, None, 0] * keys[0].index_select(2, rows) + d_scores[:, None, 1] * keys[1]
-        gradient.unflatten(1, (2, -1))[:, 1].add_(d_mid).addmm_(outer_Q, d_query.flatten(2).flatten(0, 1))
-        return gradient.view(-1, 2, *classes.shape)
+            gradient.addmm_(d_scores.flatten(2).flatten(1).T, asked.T)
+        else:
+            gradient.addmm_((query[:, :, None] * d_scores[:, None]).flatten(0, 1).flatten(1).T, outer_K.T)
+            # The last position is an input itself: it also asks, and passes straight on.
+            d_query = d_scores[:, None, 0] * keys[0].index_select(2, rows) + d_scores[:, None, 1] * keys[1]
+            gradient[len(flat) :].add_(d_mid.T).addmm_(d_query.flatten(2).flatten(0, 1).T, outer_Q.T)
+        return gradient.view(2, len(flat), -1).transpose(0, 1)
 
     return gradients
