@@ -90,31 +90,41 @@ class Table(NamedTuple):
 
 
 def forward_all(weights: Weights, model: ModelConfig) -> Table:
-    """The forward pass on all p² pairs. Its attention mixes rows of a table, what each head writes for each token; the residual stream,
-    which analyses read anyway, is cheaper here than the products of weights that go around it."""
-    W_E, W_pos, W_Q, W_K, W_V, W_O, W_in, b_in, W_out, b_out, W_U = (weights[name] for name in NAMES)
-    n_heads, d_model, d_head = W_Q.shape
+    """The forward pass on all p² pairs, through the residual stream, which analyses read anyway."""
+    W_in, b_in, W_out, b_out, W_U = (weights[name] for name in NAMES[-5:])
     p = W_U.shape[1]
-    x0, x1, x2 = W_E[:p] + W_pos[0], W_E[-1 - p : -1] + W_pos[1], W_E[-1] + W_pos[2]
-    query = torch.einsum("d,hde->he", x2, W_Q) / math.sqrt(d_head)
-    keys = torch.einsum("hde,he->dh", W_K, query)
-    scores = torch.stack([((x0 @ keys)[:, None]).expand(p, p, -1), (x1 @ keys).expand(p, p, -1), (x2 @ keys).expand(p, p, -1)], dim=2)
-    softmax = scores.softmax(2)  # [p, p, 3, H]
-    attention = softmax if model.attention_rate == 1 else model.attention_rate * softmax + (1 - model.attention_rate)
-    written = torch.einsum("hte,hed->thd", torch.cat([x0, x1, x2[None]]) @ W_V, W_O)  # [2p + 1, H, d]
     residue = torch.arange(p)
-    tokens = torch.stack([residue[:, None].expand(p, p), p + residue.expand(p, p), torch.full((p, p), 2 * p)], dim=-1).view(-1, 3)
-    rows = (tokens[..., None] * n_heads + torch.arange(n_heads)).flatten(1)
-    mid = embedding_bag(rows, written.flatten(0, 1), mode="sum", per_sample_weights=attention.reshape(rows.shape)).add_(x2)
-    neurons, post, logits = (x2.new_empty(p * p, size) for size in (W_in.shape[1], d_model, p))
+    attention, mid = _mixed(weights, model, residue.repeat_interleave(p), residue.repeat(p))
+    neurons, post, logits = (mid.new_empty(p * p, size) for size in (W_in.shape[1], mid.shape[1], p))
     # A few pairs at a time stay in the processor's cache for all that is done with them.
-    for read, fired, stream, answer in zip(*(table.split(PAIRS_AT_ONCE) for table in (mid, neurons, post, logits)), strict=True):
-        torch.addmm(b_in, read, W_in, out=fired)
-        fired.relu_() if model.activation == "relu" else fired.copy_(activate(model.activation, fired))
-        torch.addmm(read, fired, W_out, out=stream).add_(b_out)
+    for x, y, stream, answer in zip(*(table.split(PAIRS_AT_ONCE) for table in (mid, neurons, post, logits)), strict=True):
+        torch.mm(x, W_in, out=y).add_(b_in)
+        y.relu_() if model.activation == "relu" else y.copy_(activate(model.activation, y))
+        torch.addmm(x, y, W_out, out=stream).add_(b_out)
         torch.mm(stream, W_U, out=answer)
-    tables = logits, neurons, attention.transpose(2, 3).contiguous().flatten(0, 1), mid, post
+    tables = logits, neurons, attention.transpose(1, 2).contiguous(), mid, post
     return Table(*(table.view(p, p, *table.shape[1:]) for table in tables))
+
+
+def _mixed(
+    weights: Weights, model: ModelConfig, a: Int[Tensor, " n"], b: Int[Tensor, " n"]
+) -> tuple[Float[Tensor, "n 3 H"], Float[Tensor, "n d"]]:
+    """The attention and the residual stream at `=` after it: x₂ and, mixed, three rows for each head of the table x W_V W_O of what it
+    writes for every token."""
+    W_E, W_pos, W_Q, W_K, W_V, W_O, *_, W_U = (weights[name] for name in NAMES)
+    n_heads, _, d_head = W_Q.shape
+    p = W_U.shape[1]
+    x2 = W_E[-1] + W_pos[2]
+    x = torch.cat([W_E[:p] + W_pos[0], W_E[-1 - p : -1] + W_pos[1], x2[None]])
+    query = torch.einsum("d,hde->he", x2, W_Q) / math.sqrt(d_head)
+    scores = x @ torch.einsum("hde,he->dh", W_K, query)  # [2p + 1, H]
+    written = torch.matmul(x @ W_V, W_O).transpose(0, 1).reshape(-1, len(x2))  # [(2p + 1)·H, d]
+    tokens = torch.stack([a, p + b, torch.full_like(a, 2 * p)], dim=1)
+    softmax = scores[tokens].softmax(1)
+    attention = softmax if model.attention_rate == 1 else model.attention_rate * softmax + (1 - model.attention_rate)
+    rows = tokens[..., None] * n_heads + torch.arange(n_heads)
+    mid = embedding_bag(rows.flatten(1), written, mode="sum", per_sample_weights=attention.flatten(1))
+    return attention, mid.add_(x2)
 
 
 def residual_mid(weights: Weights, at: Forward) -> Float[Tensor, "n d"]:
