@@ -142,20 +142,21 @@ class Checkpoint:
         return self.neuron_means[0].mean(0)
 
     @cached_property
-    def _neuron_marginals(self) -> fourier.Marginals:
+    def neuron_marginals(self) -> fourier.Marginals:
+        """The sums of every neuron, less its mean, along rows, columns and diagonals of the pairs in phase coordinates."""
         return fourier.marginals(self.neurons_in_phase, self.neuron_mean)
 
     @cached_property
     def neuron_variance(self) -> Float[Tensor, " d_mlp"]:
         """The variance of every neuron over all pairs in phase coordinates; 0 where it is no more than the rounding of its mean."""
-        variance = self._neuron_marginals.square / self.task.coordinates.order**2
+        variance = self.neuron_marginals.square / self.task.coordinates.order**2
         rounding = (8 * torch.finfo(variance.dtype).eps * self.neuron_mean).square()
         return torch.where(variance <= rounding, 0, variance)
 
     @cached_property
     def neuron_blocks(self) -> Float[Tensor, "K 4 2 d_mlp"]:
         """The coefficients of every neuron in each frequency's 3×3 block (`fourier.block_coefficients`)."""
-        return fourier.block_coefficients(self._neuron_marginals.sums)
+        return fourier.block_coefficients(self.neuron_marginals.sums)
 
     @cached_property
     def neuron_shares(self) -> Float[Tensor, "K d_mlp"]:
