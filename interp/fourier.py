@@ -89,7 +89,10 @@ def marginals(grid: Float[Tensor, "n n features"], center: Float[Tensor, " featu
 
 
 def renamed_marginals(
-    grid: Float[Tensor, "n n features"], of_first: Float[Tensor, "n features"], of_second: Float[Tensor, "n features"], names: Int[Tensor, " n"]
+    grid: Float[Tensor, "n n features"],
+    of_first: Float[Tensor, "n features"],
+    of_second: Float[Tensor, "n features"],
+    names: Int[Tensor, " n"],
 ) -> Float[Tensor, "4 n features"]:
     """The sums of `marginals`, where entry (a, b) is taken for that of the residues (names[a], names[b]). Those over b and over a only
     change their order, and are given."""
