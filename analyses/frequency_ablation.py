@@ -284,8 +284,8 @@ def _judge(cuts: list[_Cut], labels: Int[Tensor, " pairs"]) -> tuple[Float[Tenso
 def _mean(values: Shaped[Tensor, "*cuts pairs"], masks: Bool[Tensor, "splits pairs"]) -> Float[np.ndarray, "*cuts splits"]:
     """The mean over each split; NaN for one without pairs."""
     # Not a product with the masks: NaN in one pair, which may have no answer, would reach the splits it is not in.
-    of_splits = (values.index_select(-1, torch.nonzero(mask)[:, 0]) for mask in masks)
-    return torch.stack([some.mean(-1, dtype=torch.float64) for some in of_splits], dim=-1).numpy()
+    of_splits = (values.where(mask, 0).sum(-1, dtype=torch.float64) / mask.sum() for mask in masks)
+    return torch.stack(list(of_splits), dim=-1).numpy()
 
 
 def _known(value: xr.DataArray) -> float | None:

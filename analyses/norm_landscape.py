@@ -44,7 +44,7 @@ def measure(checkpoint: Checkpoint, *, pairs: int = 256, octaves: float = 1.0, p
     for row, factor in enumerate(factors if len(chosen) else ()):
         scaled = {name: float(factor) * weight for name, weight in checkpoint.weights.items()}
         with torch.no_grad():
-            losses, right = judge_(logits(scaled, checkpoint.model, inputs).T.contiguous(), labels)
+            losses, right = judge_(logits(scaled, checkpoint.model, inputs).T, labels)
         for column, part in enumerate(np.split(np.arange(len(chosen)), [len(samples[0])])):
             if len(part):
                 loss[row, column], accuracy[row, column] = losses[part].mean().item(), right[part].double().mean().item()

@@ -115,8 +115,9 @@ def block_coefficients(sums: Float[Tensor, "4 n features"]) -> Float[Tensor, "K 
     return found
 
 
+@functools.lru_cache(maxsize=64)
 def block_waves(n: int, k: int, dtype: torch.dtype = torch.float64) -> Float[Tensor, "8 pairs"]:
-    """The functions of (a, b) to which the coefficients of frequency k belong."""
+    """The functions of (a, b) to which the coefficients of frequency k belong. Do not write to them: they are shared."""
     residue, constant = torch.arange(n), torch.zeros(n, dtype=torch.int64)
     first, second = residue[:, None], residue
     arguments = first + constant, constant[:, None] + second, (first + second) % n, (first - second) % n
