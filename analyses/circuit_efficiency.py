@@ -33,6 +33,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp import circuits, fourier
+from interp.axes import axes
 from interp.checkpoint import Checkpoint
 from interp.experiment import ModelConfig
 from interp.figures import PALETTE, new_panels, percent_axis, power_of_ten_axis
@@ -88,16 +89,18 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None,
             "loss": (("network", "split"), loss, {"long_name": "loss", "units": "nats"}),
             "accuracy": (("network", "split"), accuracy, {"long_name": "accuracy"} | one),
         },
-        coords={
-            name: (name, np.array(values), {"long_name": name, "units": "name"})
-            for name, values in {
-                "part": PARTS,
-                "tensor": list(checkpoint.weights),
-                "circuit": CIRCUITS,
-                "network": NETWORKS,
-                "split": SPLITS,
-            }.items()
-        },
+        coords=axes(
+            {
+                name: (name, np.array(values), {"long_name": name, "units": "name"})
+                for name, values in {
+                    "part": PARTS,
+                    "tensor": list(checkpoint.weights),
+                    "circuit": CIRCUITS,
+                    "network": NETWORKS,
+                    "split": SPLITS,
+                }.items()
+            }
+        ),
         attrs={"path_length": path_length(model)},
     )
 

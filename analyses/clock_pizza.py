@@ -35,6 +35,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp import activations, fourier
+from interp.axes import axes
 from interp.checkpoint import Checkpoint
 from interp.figures import NEUTRAL, PALETTE, SEQUENTIAL, new_panels, percent_axis
 from interp.key_frequencies import logits_in_phase
@@ -60,7 +61,7 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None,
     rounding = 16 * torch.finfo(logits.dtype).eps * max(-lowest, highest)
     irrelevance = _distance_irrelevance(logits, rounding) if highest - lowest > rounding else np.nan
     fit, explained = _fits(logits, key, rounding)
-    one = {"units": "1"}
+    one, frequencies = {"units": "1"}, np.arange(1, checkpoint.n_frequencies + 1, dtype=np.int32)
     return xr.Dataset(
         {
             "distance_irrelevance": ((), irrelevance, {"long_name": "distance irrelevance q"} | one),
@@ -70,10 +71,12 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None,
             "fit": (("formula", "frequency"), fit, {"long_name": "fraction of variance explained, both sides standardized"} | one),
             "explained": ("formula", explained, {"long_name": "share of centred logit power explained"} | one),
         },
-        coords={
-            "formula": ("formula", np.array(FORMULAS), {"long_name": "formula of the logits", "units": "name"}),
-            "frequency": ("frequency", np.arange(1, checkpoint.n_frequencies + 1, dtype=np.int32), {"long_name": "frequency k"} | one),
-        },
+        coords=axes(
+            {
+                "formula": ("formula", np.array(FORMULAS), {"long_name": "formula of the logits", "units": "name"}),
+                "frequency": ("frequency", frequencies, {"long_name": "frequency k"} | one),
+            }
+        ),
     )
 
 

@@ -27,6 +27,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from interp import fourier
+from interp.axes import axes
 from interp.checkpoint import Checkpoint
 from interp.figures import PALETTE, new_panels, percent_axis, power_of_ten_axis, threshold_line
 from interp.key_frequencies import in_phase
@@ -88,13 +89,15 @@ def measure(
             "replaced_neurons": ((), np.int32(periodic.sum()), {"long_name": f"neurons replaced, from {threshold:g} on"} | one),
             "is_key": ("frequency", is_key, {"long_name": "taken as key"} | one),
         },
-        coords={
-            "target": ("target", np.array(TARGETS), {"long_name": "where it is cut", "units": "name"}),
-            "mode": ("mode", np.array(MODES), {"long_name": "what is cut", "units": "name"}),
-            "frequency": ("frequency", frequencies, {"long_name": "frequency k"} | one),
-            "network": ("network", np.array(NETWORKS), {"long_name": "periodic neurons", "units": "name"}),
-            "split": ("split", np.array(SPLITS), {"long_name": "split", "units": "name"}),
-        },
+        coords=axes(
+            {
+                "target": ("target", np.array(TARGETS), {"long_name": "where it is cut", "units": "name"}),
+                "mode": ("mode", np.array(MODES), {"long_name": "what is cut", "units": "name"}),
+                "frequency": ("frequency", frequencies, {"long_name": "frequency k"} | one),
+                "network": ("network", np.array(NETWORKS), {"long_name": "periodic neurons", "units": "name"}),
+                "split": ("split", np.array(SPLITS), {"long_name": "split", "units": "name"}),
+            }
+        ),
         attrs={"threshold": threshold},
     )
 

@@ -130,21 +130,29 @@ class Checkpoint:
         return key_frequencies.in_phase(self.neurons, self.task.coordinates)
 
     @cached_property
-    def neuron_means(self) -> tuple[Float[Tensor, "n d_mlp"], Float[Tensor, "n d_mlp"]]:
-        """The mean of every neuron over the second input, and over the first, in phase coordinates."""
-        neurons = self.neurons_in_phase
-        weight = neurons.new_full((len(neurons),), 1 / len(neurons))
-        return weight @ neurons, (weight @ neurons.flatten(1)).view(neurons.shape[1:])
+    def _neuron_sums(self) -> tuple[Float[Tensor, " d_mlp"], fourier.Marginals]:
+        neurons, n = self.neurons_in_phase, self.task.coordinates.order
+        # Near the mean is near enough: what it is off by is found with the sums, without a pass over the neurons of its own.
+        near = neurons[::8, ::8].mean((0, 1))
+        sums, square = fourier.marginals(neurons, near)
+        off = (sums[0].sum(0, dtype=torch.float64) / n**2).to(near.dtype)
+        return near + off, fourier.Marginals(sums - n * off, square - (n * off).square())
 
-    @cached_property
+    @property
     def neuron_mean(self) -> Float[Tensor, " d_mlp"]:
         """The mean of every neuron over all pairs in phase coordinates."""
-        return self.neuron_means[0].mean(0)
+        return self._neuron_sums[0]
 
-    @cached_property
+    @property
     def neuron_marginals(self) -> fourier.Marginals:
         """The sums of every neuron, less its mean, along rows, columns and diagonals of the pairs in phase coordinates."""
-        return fourier.marginals(self.neurons_in_phase, self.neuron_mean)
+        return self._neuron_sums[1]
+
+    @cached_property
+    def neuron_means(self) -> tuple[Float[Tensor, "n d_mlp"], Float[Tensor, "n d_mlp"]]:
+        """The mean of every neuron over the second input, and over the first, in phase coordinates."""
+        over_b, over_a = (self.neuron_mean + sums / self.task.coordinates.order for sums in self.neuron_marginals.sums[:2])
+        return over_b, over_a
 
     @cached_property
     def neuron_variance(self) -> Float[Tensor, " d_mlp"]:

@@ -74,7 +74,7 @@ def marginals(grid: Float[Tensor, "n n features"], center: Float[Tensor, " featu
     n, _, features = grid.shape
     residue = torch.arange(n)
     of_sum, of_difference = ((residue[:, None] + sign * residue) % n for sign in (1, -1))
-    ones, sums, square = grid.new_ones(n * n), grid.new_zeros(4, n, features), grid.new_zeros(features)
+    ones, sums, square = grid.new_ones(n), grid.new_zeros(4, n, features), grid.new_zeros(features)
     # A few rows at a time stay in the processor's cache for all that is done with them.
     for rows in torch.arange(n).split(max(1, _VALUES_AT_ONCE // max(1, n * features))):
         start, stop = int(rows[0]), int(rows[-1]) + 1
@@ -84,7 +84,7 @@ def marginals(grid: Float[Tensor, "n n features"], center: Float[Tensor, " featu
         sums[1] += (ones[: len(rows)] @ some.flatten(1)).view(n, features)
         sums[2].index_add_(0, of_sum[start:stop].flatten(), flat)
         sums[3].index_add_(0, of_difference[start:stop].flatten(), flat)
-        square += ones[: len(flat)] @ flat.square()
+        square += (ones[:n] @ some.square()).sum(0)  # a sum along all rows would be one long chain of roundings
     return Marginals(sums, square)
 
 
