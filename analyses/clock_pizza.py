@@ -44,7 +44,6 @@ from interp.model import embed, transform
 REFERENCE = "Zhong et al. 2023, arXiv:2306.17844, §3 and §4"
 FORMULAS = ("clock", "pizza")
 AT_ONCE = 500  # so many pairs at once stay in the processor's cache
-Gradients = Callable[[Int[Tensor, " rows"], Int[Tensor, "rows p"]], Float[Tensor, "pairs 2 features"]]
 LEAST_EXPLAINED, SYMMETRIC, IRRELEVANT = 0.5, 0.98, 0.6
 
 
@@ -60,8 +59,8 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None,
     lowest, highest = (float(bound) for bound in logits.aminmax())
     rounding = 16 * torch.finfo(logits.dtype).eps * max(-lowest, highest)
     irrelevance = _distance_irrelevance(logits, rounding) if highest - lowest > rounding else np.nan
-    fit, explained = _fits(logits, key, rounding)
-    one, frequencies = {"units": "1"}, np.arange(1, checkpoint.n_frequencies + 1, dtype=np.int32)
+    fit, explained = _fits(checkpoint, key, rounding)
+    one, frequencies = {"units": "1"}, np.arange(1, len(fit[0]) + 1, dtype=np.int32)
     return xr.Dataset(
         {
             "distance_irrelevance": ((), irrelevance, {"long_name": "distance irrelevance q"} | one),
@@ -136,9 +135,8 @@ def plot(result: xr.Dataset):
     fitted = _fitted(result)
     for formula, color in zip(FORMULAS, PALETTE, strict=False):
         add(result.explained.sel(formula=formula).values, formula, color, 2, 1)
-        bars = go.Bar(
-            x=[f"k = {k}" for k in fitted], y=last.fit.sel(formula=formula, frequency=fitted).values, name=formula, showlegend=False
-        )
+        values = last.fit.sel(formula=formula, frequency=fitted).values
+        bars = go.Bar(x=[f"k = {k}" for k in fitted], y=values, name=formula, showlegend=False)
         bars.update(marker_color=color, hovertemplate=f"%{{x}}<br>{formula} %{{y:.2%}}<extra></extra>")
         figure.add_trace(bars, row=2, col=2)
     percent_axis(figure, row=2, col=1, title_text="share of centred logit power")
@@ -176,13 +174,11 @@ def _circularity(checkpoint: Checkpoint) -> float:
     return float(fourier.power(real).amax(0).mean()) if real.numel() else float("nan")
 
 
-def _fits(logits: Float[Tensor, "n n n"], key: list[int], rounding: float) -> tuple[Float[np.ndarray, "2 K"], Float[np.ndarray, " 2"]]:
+def _fits(checkpoint: Checkpoint, key: list[int], rounding: float) -> tuple[Float[np.ndarray, "2 K"], Float[np.ndarray, " 2"]]:
     """`fit` and `explained`. A frequency's part of the logits and either formula's term are vectors over (cosine or sine, s, t)."""
+    logits, total = logits_in_phase(checkpoint.logits, checkpoint.task.coordinates), float(checkpoint.centred_logits.power)
     n = len(logits)
     fit, explained = np.full((2, n // 2), np.nan), np.zeros(2)
-    # By few rows at a time, for which no memory beyond the processor's cache is needed.
-    norms = torch.cat([torch.linalg.vector_norm(some - some.mean(-1, keepdim=True), dim=-1) for some in logits.split(16)])
-    total = float(norms.double().square().sum())
     if not key or total <= rounding**2 * logits.numel():
         return fit, explained
     parts = (fourier.pairs(n, logits.dtype)[torch.tensor(key) - 1].flatten(0, 1) @ logits.flatten(0, 1).T).view(len(key), -1).double()
@@ -250,7 +246,7 @@ def _gradients(checkpoint: Checkpoint, rows: Int[Tensor, " rows"], classes: Int[
     return gradient[:, :2]
 
 
-def _one_layer_gradients(checkpoint: Checkpoint) -> Gradients:
+def _one_layer_gradients(checkpoint: Checkpoint) -> Callable[[Tensor, Tensor], Float[Tensor, "pairs 2 features"]]:
     """The same written out for one layer: several times faster, because it reads what the forward pass over all pairs left behind,
     and what is the same for all rows is computed here, once. With x₂ the residual stream between attention and MLP, z the heads,
         ∂x₂ = W_U[:, c] + W_in ∂h,   ∂z = W_O ∂x₂,   at `=`, where no input needs ∂x₂ itself,   ∂z = (W_O W_U)[:, c] + (W_O W_in) ∂h.
