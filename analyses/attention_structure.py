@@ -17,6 +17,7 @@ import torch
 import xarray as xr
 
 from interp import fourier
+from interp.axes import axes
 from interp.checkpoint import Checkpoint
 from interp.figures import PALETTE, new_panels, percent_axis
 from interp.key_frequencies import in_phase
@@ -64,13 +65,15 @@ def measure(checkpoint: Checkpoint) -> xr.Dataset:
                 {"long_name": "attention to a, mean over b"} | one,
             ),
         },
-        coords={
-            "head": ("head", np.arange(len(mean), dtype=np.int32), {"long_name": "head"} | one),
-            "position": ("position", np.array(positions), {"long_name": "position", "units": "token"}),
-            "input": ("input", np.array(INPUTS), {"long_name": "input", "units": "token"}),
-            "frequency": ("frequency", np.arange(1, n // 2 + 1, dtype=np.int32), {"long_name": "frequency k"} | one),
-            "phase": ("phase", np.arange(n, dtype=np.int32), {"long_name": "phase of the first input"} | one),
-        },
+        coords=axes(
+            {
+                "head": ("head", np.arange(len(mean), dtype=np.int32), {"long_name": "head"} | one),
+                "position": ("position", np.array(positions), {"long_name": "position", "units": "token"}),
+                "input": ("input", np.array(INPUTS), {"long_name": "input", "units": "token"}),
+                "frequency": ("frequency", np.arange(1, n // 2 + 1, dtype=np.int32), {"long_name": "frequency k"} | one),
+                "phase": ("phase", np.arange(n, dtype=np.int32), {"long_name": "phase of the first input"} | one),
+            }
+        ),
     )
 
 

@@ -18,6 +18,7 @@ import torch
 import xarray as xr
 
 from interp import fourier
+from interp.axes import axes
 from interp.checkpoint import Checkpoint
 from interp.figures import PALETTE, color_of_frequency, new_panels, threshold_line
 
@@ -46,7 +47,7 @@ def measure(checkpoint: Checkpoint) -> xr.Dataset:
             "gini_embedding": ((), _gini(embedding), {"long_name": "Gini coefficient of W_E"} | one),
             "gini_output": ((), _gini(output), {"long_name": "Gini coefficient of W_L"} | one),
         },
-        coords={"frequency": ("frequency", frequencies, {"long_name": "frequency k"} | one)},
+        coords=axes({"frequency": ("frequency", frequencies, {"long_name": "frequency k"} | one)}),
     )
 
 

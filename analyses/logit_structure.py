@@ -24,6 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp import fourier
+from interp.axes import axes
 from interp.checkpoint import Checkpoint
 from interp.figures import PALETTE, TEST, TRAIN, color_of_frequency, new_panels, percent_axis, power_of_ten_axis, threshold_line
 
@@ -72,11 +73,13 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None)
             "loss": (("terms", "split"), loss, {"long_name": "loss of the fit"} | nats),
             "network_loss": ("split", network_loss, {"long_name": "loss of the network"} | nats),
         },
-        coords={
-            "frequency": ("frequency", frequencies, {"long_name": "frequency k"} | one),
-            "terms": ("terms", np.array(TERMS), {"long_name": "frequencies in the fit", "units": "name"}),
-            "split": ("split", np.array(SPLITS), {"long_name": "split", "units": "name"}),
-        },
+        coords=axes(
+            {
+                "frequency": ("frequency", frequencies, {"long_name": "frequency k"} | one),
+                "terms": ("terms", np.array(TERMS), {"long_name": "frequencies in the fit", "units": "name"}),
+                "split": ("split", np.array(SPLITS), {"long_name": "split", "units": "name"}),
+            }
+        ),
     )
 
 

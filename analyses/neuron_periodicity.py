@@ -18,6 +18,7 @@ import torch
 import xarray as xr
 
 from interp import fourier
+from interp.axes import axes
 from interp.checkpoint import Checkpoint
 from interp.figures import NEUTRAL, SEQUENTIAL, color_of_frequency, percent_axis, style, threshold_line
 
@@ -46,11 +47,13 @@ def measure(checkpoint: Checkpoint, *, threshold: float = 0.85) -> xr.Dataset:
             "mean_over_b": (("neuron", "input"), _float32(over_a.T), {"long_name": "activation, mean over the second input"} | one),
             "periodic_neurons": ("frequency", counts.numpy().astype(np.int32), {"long_name": f"neurons from {threshold:g} on"} | one),
         },
-        coords={
-            "neuron": ("neuron", np.arange(len(dominant), dtype=np.int32), {"long_name": "neuron"} | one),
-            "frequency": ("frequency", np.arange(1, n_frequencies + 1, dtype=np.int32), {"long_name": "frequency k"} | one),
-            "input": ("input", np.arange(n, dtype=np.int32), {"long_name": "phase of the first input"} | one),
-        },
+        coords=axes(
+            {
+                "neuron": ("neuron", np.arange(len(dominant), dtype=np.int32), {"long_name": "neuron"} | one),
+                "frequency": ("frequency", np.arange(1, n_frequencies + 1, dtype=np.int32), {"long_name": "frequency k"} | one),
+                "input": ("input", np.arange(n, dtype=np.int32), {"long_name": "phase of the first input"} | one),
+            }
+        ),
         attrs={"threshold": threshold},
     )
 

@@ -21,6 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp import fourier
+from interp.axes import axes
 from interp.checkpoint import Checkpoint
 from interp.figures import PALETTE, TEST, TRAIN, color_of_frequency, new_panels, percent_axis, power_of_ten_axis, threshold_line
 from interp.task import Task
@@ -85,10 +86,12 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None)
             "test_to_restricted_ratio": ((), float(loss[2] / restricted_loss[0]), {"long_name": "test loss / restricted loss"} | one),
             "is_key": ("frequency", is_key, {"long_name": "taken as key"} | one),
         },
-        coords={
-            "split": ("split", np.array(SPLITS), {"long_name": "split", "units": "name"}),
-            "frequency": ("frequency", frequencies, {"long_name": "frequency k"} | one),
-        },
+        coords=axes(
+            {
+                "split": ("split", np.array(SPLITS), {"long_name": "split", "units": "name"}),
+                "frequency": ("frequency", frequencies, {"long_name": "frequency k"} | one),
+            }
+        ),
     )
 
 
