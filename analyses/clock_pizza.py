@@ -278,7 +278,7 @@ def _one_layer_gradients(checkpoint: Checkpoint) -> Callable[[Tensor, Tensor], F
         d_neurons = workspace[: len(flat)]
         for a, chosen, d in zip(rows.tolist(), classes, d_neurons.view(*classes.shape, -1), strict=True):
             preactivation = neurons[a] if mid is None else mid[a] @ W_in + b_in  # relu's derivative shows in its value
-            activations.backward_(activation, preactivation, neurons[a], torch.index_select(W_L, 0, chosen, out=d))
+            activations.backward(activation, preactivation, neurons[a], torch.index_select(W_L, 0, chosen, out=d), out=d)
         # From here on examples are the last axis: sums over heads then run along contiguous memory.
         d_mid = by_class.index_select(1, flat).addmm_(by_neurons, d_neurons.T)
         d_heads = (d_mid if is_equals else W_O @ d_mid).view(*heads, *classes.shape)

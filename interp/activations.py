@@ -20,21 +20,19 @@ def activate(activation: Activation, x: Float[Tensor, "*shape"]) -> Float[Tensor
 
 
 def backward(
-    activation: Activation, x: Float[Tensor, "*shape"], y: Float[Tensor, "*shape"], d_y: Float[Tensor, "*shape"]
+    activation: Activation,
+    x: Float[Tensor, "*shape"],
+    y: Float[Tensor, "*shape"],
+    d_y: Float[Tensor, "*shape"],
+    out: Float[Tensor, "*shape"] | None = None,
 ) -> Float[Tensor, "*shape"]:
-    """d_y · act'(x) for y = act(x); the derivative of relu at 0 is 0, as in autograd."""
-    if activation == "relu":
-        return torch.ops.aten.threshold_backward(d_y, y, 0)  # one pass over memory instead of three
+    """d_y · act'(x) for y = act(x), written to `out` if given (d_y, say); the derivative of relu at 0 is 0, as in autograd, and its x is
+    not read."""
+    if activation == "relu":  # one pass over memory instead of three
+        if out is None:
+            return torch.ops.aten.threshold_backward(d_y, y, 0)
+        return torch.ops.aten.threshold_backward.grad_input(d_y, y, 0, grad_input=out)
     if activation == "gelu":
         normal_density = torch.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
-        return d_y * (0.5 * (1 + torch.erf(x / math.sqrt(2))) + x * normal_density)
-    return d_y * 2 * x
-
-
-def backward_(
-    activation: Activation, x: Float[Tensor, "*shape"], y: Float[Tensor, "*shape"], d_y: Float[Tensor, "*shape"]
-) -> Float[Tensor, "*shape"]:
-    """The same, written over d_y."""
-    if activation == "relu":
-        return torch.ops.aten.threshold_backward.grad_input(d_y, y, 0, grad_input=d_y)
-    return d_y.copy_(backward(activation, x, y, d_y))
+        return torch.mul(d_y, 0.5 * (1 + torch.erf(x / math.sqrt(2))) + x * normal_density, out=out)
+    return torch.mul(d_y, 2 * x, out=out)

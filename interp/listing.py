@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from interp.errors import InputError
-from interp.model import is_factored
 from interp.store import Run, open_run
+from interp.training import method
 
 
 def list_runs(folder: Path) -> Iterator[str]:
@@ -32,8 +32,7 @@ def describe(run: Run) -> Iterator[str]:
     yield f"hash         {run.hash}"
     yield f"task         {_task(run)}; {_split(run)}"
     yield f"model        {_fields(run.info['experiment']['model'])}"
-    if run.model.family == "transformer":
-        yield f"computed by  {'the exact factored form' if is_factored(run.model) else 'the general forward pass'}"
+    yield f"computed by  {method(run.model)}"
     training = run.info["experiment"]["training"]
     yield f"training     {_fields(training) if training else 'not trained here'}"
     if "imported" in run.info:

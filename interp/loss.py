@@ -7,6 +7,7 @@ its own. Examples are the last axis of the logits, as `interp.factored` gives th
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional
 
 PAIRS_AT_ONCE = 1000  # so many examples stay in the processor's cache; a power of two would put a column's values into the same few lines
 
@@ -16,20 +17,44 @@ def cross_entropy(outputs: Float[Tensor, "classes n"], labels: Int[Tensor, " n"]
     return -outputs.double().log_softmax(0).gather(0, labels[None])[0]
 
 
-def mean_cross_entropy_and_gradient(
-    outputs: Float[Tensor, "classes n"], labels: Int[Tensor, " n"]
-) -> tuple[float, Float[Tensor, "classes n"]]:
-    """The mean cross-entropy and its gradient with respect to the logits, (softmax − onehot)/n, in their own type.
+def cross_entropy_and_gradient_(
+    outputs: Float[Tensor, "classes n"], labels: Int[Tensor, " n"], n_mean: int
+) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
+    """The cross-entropy of every example, float64, and which are answered correctly, as `is_correct` has it. Over the outputs it writes
+    the gradient with respect to them of the sum of the losses divided by `n_mean`, (softmax − onehot)/n_mean.
 
     Gradients below 1e-30 are set to zero: late in training most are, and on them and on what they multiply a processor falls back to
     denormal arithmetic, which made a step up to five times slower.
     """
-    examples = torch.arange(len(labels))
-    log_probabilities = outputs.double().log_softmax(0)
-    loss = -log_probabilities[labels, examples].mean().item()
-    d_logits = log_probabilities.exp_()
-    d_logits[labels, examples] -= 1
-    return loss, torch.nn.functional.hardshrink(d_logits.div_(len(labels)).to(outputs.dtype), 1e-30)
+    label = labels[None]
+    exponentials, wrong, gap, correct = _shifted(outputs, label)
+    total = (wrong + gap.exp()).mul_(n_mean)
+    d_outputs = functional.threshold_(exponentials.div_(total), 1e-30, 0)
+    outputs.copy_(d_outputs.scatter_(0, label, functional.hardshrink(-wrong / total, 1e-30)))
+    return _losses(wrong, gap), correct
+
+
+def cross_entropy_and_correctness(
+    outputs: Float[Tensor, "classes n"], labels: Int[Tensor, " n"]
+) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
+    """The same without the gradient."""
+    _, wrong, gap, correct = _shifted(outputs, labels[None])
+    return _losses(wrong, gap), correct
+
+
+def _shifted(outputs: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """With the highest logit M: exp(logit − M) with zeros at the labels, its sums, logit_label − M, and which are answered correctly."""
+    logits = outputs.to(torch.float64, copy=True)
+    right = logits.gather(0, label)
+    others = logits.scatter_(0, label, -torch.inf).amax(0, keepdim=True)
+    highest = torch.maximum(right, others)
+    exponentials = logits.sub_(highest).exp_()
+    return exponentials, exponentials.sum(0, keepdim=True), right - highest, (right > others)[0]
+
+
+def _losses(wrong: Tensor, gap: Tensor) -> Tensor:
+    """log(wrong + exp(gap)) − gap. A small loss has the relative precision of float64: it is never told from a sum close to 1."""
+    return torch.log1p(wrong + torch.expm1(gap)).sub_(gap)[0]
 
 
 def is_correct(outputs: Float[Tensor, "classes n"], labels: Int[Tensor, " n"]) -> Bool[Tensor, " n"]:
@@ -58,4 +83,4 @@ def losses_and_leads_(outputs: Float[Tensor, "classes n"], labels: Int[Tensor, "
     # Below -80 a term is nothing beside the highest one's 1, but float32 goes denormal there, ten times as slow.
     total = outputs.sub_(highest).clamp_(min=-80).exp_().sum(0)
     x = (highest - right) + total.log_()
-    return torch.nn.functional.softplus(x.double(), threshold=40), right - highest
+    return functional.softplus(x.double(), threshold=40), right - highest

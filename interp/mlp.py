@@ -31,8 +31,8 @@ class Values(NamedTuple):
 def vectors(weights: Weights, model: ModelConfig) -> Float[Tensor, "p features"]:
     """v: the vector of every residue."""
     if model.embedding == "none":
-        features = weights["mlp.W_out"].shape[1]
-        return torch.eye(features, dtype=weights["mlp.W_out"].dtype)
+        W_out = weights["mlp.W_out"]
+        return torch.eye(W_out.shape[1], dtype=W_out.dtype, device=W_out.device)
     return weights["embed.W_E"]
 
 

@@ -122,9 +122,9 @@ def embed(weights: Weights, model: ModelConfig, pairs: Int[Tensor, "n 2"]) -> Fl
     if model.family == "mlp":
         return mlp.embed(weights, model, pairs)
     W_E = weights["embed.W_E"]
-    tokens = pairs + torch.tensor([0, model.first_token_of_b(modulus(weights, model))])
+    tokens = pairs + pairs.new_tensor([0, model.first_token_of_b(modulus(weights, model))])
     if model.prompt == "ab=":
-        tokens = torch.cat([tokens, torch.full((len(pairs), 1), len(W_E) - 1)], dim=1)
+        tokens = torch.cat([tokens, tokens.new_full((len(pairs), 1), len(W_E) - 1)], dim=1)
     return W_E[tokens] + weights["pos_embed.W_pos"]
 
 
@@ -144,7 +144,7 @@ def _layer(weights: Weights, model: ModelConfig, layer: int, x: Tensor, queries:
     """One layer at the positions `queries`: the residual stream after it, its neurons, its attention, the residual stream within."""
     W_Q, W_K, W_V, W_O = (weights[f"blocks.{layer}.attn.{name}"] for name in ("W_Q", "W_K", "W_V", "W_O"))
     W_in, b_in, W_out, b_out = (weights[f"blocks.{layer}.mlp.{name}"] for name in ("W_in", "b_in", "W_out", "b_out"))
-    visible = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool)
+    visible = x.new_ones(x.shape[1], x.shape[1], dtype=torch.bool)
     visible = (visible.tril() if model.causal else visible)[queries]
     query = torch.einsum("nqd,hde->nhqe", x[:, queries], W_Q)
     key = torch.einsum("nkd,hde->nhke", x, W_K)

@@ -39,7 +39,7 @@ class WeightUpdater:
         for name, weight in self._weights.items():
             for key, value in self._optimizer.state[weight].items():
                 if isinstance(value, Tensor):
-                    remembered[f"{name}|{key}"] = value.detach().clone()
+                    remembered[f"{name}|{key}"] = value.detach().to("cpu", copy=True)
         return remembered
 
     def restore(self, state: dict[str, Tensor]) -> None:
@@ -49,4 +49,4 @@ class WeightUpdater:
             weight = self._weights.get(name)
             if weight is None or (value.ndim > 0 and value.shape != weight.shape):
                 raise InputError(f"the optimizer state {full_name!r} {list(value.shape)} does not belong to these weights")
-            self._optimizer.state[weight][key] = value.clone()
+            self._optimizer.state[weight][key] = value.to(weight.device, copy=True)

@@ -6,7 +6,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -14,10 +14,11 @@ from types import FrameType
 import torch
 from torch import Tensor
 
+from interp.background import computed_ahead
 from interp.errors import InputError
 from interp.experiment import Experiment
 from interp.store import Run, open_run, weights_digest
-from interp.training import DivergedError, Snapshot, train
+from interp.training import DivergedError, Snapshot, check_device, train_stepwise
 from interp.weights import check_weights, weight_shapes
 from interp.writer import RunWriter
 
@@ -46,25 +47,29 @@ def run_experiment(
     *,
     initial: Mapping[str, Tensor] | None = None,
     overwrite: bool = False,
+    device: str = "cpu",
     report: Report = lambda snapshot: None,
 ) -> Run:
-    """Train into a new run in the folder `out`; `report` sees every snapshot after it was written.
+    """Train into a new run in the folder `out`, on `device`; `report` sees every snapshot after it was written.
 
     Training starts from the weights drawn from model.seed, or from `initial`, whose digest run.json then notes. Raises InputError when
     the folder is taken, the disk too small or the loss no longer finite, and InterruptedTrainingError after Ctrl-C or SIGTERM; in the
     last two cases everything up to then is kept.
     """
     out = Path(out)
+    check_device(device)
     check_room(out, experiment)
     if initial is not None:
         check_weights(initial, experiment.model, experiment.task.p, where="initial weights")
         initial = {name: weight.detach().to("cpu", torch.float32) for name, weight in initial.items()}  # as they are trained and stored
     with RunWriter.create(out, experiment.task, experiment.model, experiment.training, initial=initial, overwrite=overwrite) as writer:
-        return _drive(writer, experiment, initial, None, report)
+        return _drive(writer, experiment, train_stepwise(experiment, initial, device=device), None, report)
 
 
-def resume_run(path: str | Path, *, report: Report = lambda snapshot: None) -> Run:
-    """Go on with an interrupted run to its end; the result is the same, to the last bit, as without the interruption."""
+def resume_run(path: str | Path, *, device: str = "cpu", report: Report = lambda snapshot: None) -> Run:
+    """Go on with an interrupted run to its end; the result is the same, to the last bit, as without the interruption, where all of it
+    is trained on the CPU."""
+    check_device(device)
     with RunWriter.reopen(path) as writer:
         run = writer.run
         experiment = run.experiment
@@ -76,7 +81,7 @@ def resume_run(path: str | Path, *, report: Report = lambda snapshot: None) -> R
         torch.set_num_threads(int(run.info["host"]["threads"]))
         state = writer.load_state()
         initial = _initial_weights(run) if state is None and "initial_weights" in run.info else None
-        return _drive(writer, experiment, initial, state, report)
+        return _drive(writer, experiment, train_stepwise(experiment, initial, resume=state, device=device), state, report)
 
 
 def _initial_weights(run: Run) -> Mapping[str, Tensor]:
@@ -89,11 +94,12 @@ def _initial_weights(run: Run) -> Mapping[str, Tensor]:
     return initial
 
 
-def _drive(writer: RunWriter, experiment: Experiment, initial: Mapping[str, Tensor] | None, resume: Snapshot | None, report: Report) -> Run:
+def _drive(writer: RunWriter, experiment: Experiment, steps: Generator[Snapshot | None], resume: Snapshot | None, report: Report) -> Run:
     written, saved_step, saved_at = resume, resume.step if resume else -1, time.monotonic()
     try:
-        with signals_interrupt():
-            for snapshot in train(experiment, initial, resume=resume):
+        # Training goes on while a snapshot is written: a disk can take as long to answer as ten steps.
+        with signals_interrupt(), computed_ahead(steps) as snapshots:
+            for snapshot in snapshots:
                 writer.write(snapshot)
                 written = snapshot
                 if time.monotonic() - saved_at > STATE_INTERVAL_SECONDS or snapshot.step == experiment.training.steps:

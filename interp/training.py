@@ -5,20 +5,25 @@ the mean of `interp.loss` over a batch.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from interp import factored
+from interp import engine
+from interp.errors import InputError, unknown_name
 from interp.experiment import Experiment, ModelConfig
-from interp.loss import cross_entropy, is_correct, mean_cross_entropy_and_gradient
+from interp.loss import cross_entropy_and_correctness, cross_entropy_and_gradient_
 from interp.memory import keep_freed_memory
 from interp.model import embed, is_factored, logits, transform
 from interp.optimizers import WeightUpdater
+from interp.processes import one_thread
 from interp.task import Task
 from interp.weights import Weights, check_weights, initial_weights, weight_shapes
 
@@ -54,14 +59,33 @@ class DivergedError(RuntimeError):
         super().__init__(f"training diverged: the loss of step {step} is not finite; try a lower training.lr")
 
 
-def train(experiment: Experiment, initial: Mapping[str, Tensor] | None = None, *, resume: Snapshot | None = None) -> Iterator[Snapshot]:
-    """Train, yielding a snapshot of every kept and every logged step.
+def method(model: ModelConfig) -> str:
+    """How the gradient of a model is computed: the first way is several times as fast."""
+    return "factored, closed-form gradient" if is_factored(model) else "general, autograd"
+
+
+def train(
+    experiment: Experiment, initial: Mapping[str, Tensor] | None = None, *, resume: Snapshot | None = None, device: str = "cpu"
+) -> Iterator[Snapshot]:
+    """Train, yielding a snapshot of every kept and every logged step; what a snapshot holds is always in the CPU's memory.
 
     Starts from the weights drawn from model.seed, or from `initial`; or continues after `resume`, whose own step is not yielded again.
-    With one seed, one thread count and one machine the result is the same to the last bit, resumed or not.
+    With one seed, one thread count and one machine the result is the same to the last bit, resumed or not; by the factored form
+    (`method`) with any thread count. On a GPU sums are in no fixed order.
 
-    Raises DivergedError when the loss stops being finite, and InputError for initial weights of another shape.
+    Raises DivergedError when the loss stops being finite, and InputError for initial weights of another shape or a device that is not
+    there.
     """
+    for snapshot in train_stepwise(experiment, initial, resume=resume, device=device):
+        if snapshot is not None:
+            yield snapshot
+
+
+def train_stepwise(
+    experiment: Experiment, initial: Mapping[str, Tensor] | None = None, *, resume: Snapshot | None = None, device: str = "cpu"
+) -> Generator[Snapshot | None]:
+    """`train`, giving None after every update too, so that whoever drives it can stop there."""
+    check_device(device)
     keep_freed_memory()
     task, model, config = experiment.task, experiment.model, experiment.training
     start = initial if initial is not None else initial_weights(model, task.p)
@@ -70,46 +94,53 @@ def train(experiment: Experiment, initial: Mapping[str, Tensor] | None = None, *
     check_weights(start, model, task.p, where="initial weights")
     # Contiguous copies, because fused updates read memory in order: somebody's `linear.weight.T` is not.
     weights = {
-        name: start[name].detach().to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+        name: start[name].detach().to(device, torch.float32, copy=True, memory_format=torch.contiguous_format)
         for name in weight_shapes(model, task.p)
     }
     updater = WeightUpdater(weights, config)
     if resume is not None:
         updater.restore(resume.state)
-    kept = set(config.kept_steps())
-    train_set, test_set = Batch.of(task, "train"), Batch.of(task, "test")
-    unmirrored = torch.from_numpy(task.unmirrored_test_mask[task.test_mask])
+    with worker_threads() as each:
+        yield from _snapshots(experiment, weights, updater, resume, each)
+
+
+def _snapshots(
+    experiment: Experiment, weights: Weights, updater: WeightUpdater, resume: Snapshot | None, each: engine.Each
+) -> Iterator[Snapshot | None]:
+    model, config = experiment.model, experiment.training
+    kept, device = set(config.kept_steps()), next(iter(weights.values())).device
+    train_set, test_set = Batch.of(experiment.task, "train", device), Batch.of(experiment.task, "test", device)
+    unmirrored = torch.from_numpy(experiment.task.unmirrored_test_mask[experiment.task.test_mask]).to(device)
     last = resume
     for step in range(resume.step if resume else 0, config.steps + 1):
         batch = train_set if config.batch_size is None else train_set.minibatch(config.batch_size, step, config.seed)
-        loss, batch_logits, gradient = loss_and_gradient(weights, model, batch)
+        loss, correct, gradient = loss_and_gradient(weights, model, batch, each)
         if not math.isfinite(loss):
             raise DivergedError(step, last)
         is_kept = step in kept
         if (is_kept or step % config.log_every == 0) and not (resume and step == resume.step):
-            if batch is train_set:
-                train_loss, train_correct = loss, is_correct(batch_logits, batch.labels)
-            else:
-                losses, train_correct = evaluate(weights, model, train_set)
-                train_loss = _mean(losses)
-            if not math.isfinite(train_loss):
-                raise DivergedError(step, last)
-            test_losses, test_correct = evaluate(weights, model, test_set)
+            if batch is not train_set:
+                losses, correct = evaluate(weights, model, train_set, each)
+                loss = _mean(losses)
+                if not math.isfinite(loss):
+                    raise DivergedError(step, last)
+            test_losses, test_correct = evaluate(weights, model, test_set, each)
             metrics = {
-                "train_loss": train_loss,
+                "train_loss": loss,
                 "test_loss": _mean(test_losses),
                 "unmirrored_test_loss": _mean(test_losses[unmirrored]),
-                "train_accuracy": _mean(train_correct),
+                "train_accuracy": _mean(correct),
                 "test_accuracy": _mean(test_correct),
                 "unmirrored_test_accuracy": _mean(test_correct[unmirrored]),
                 "gradient_norm": _norm(gradient),
                 "weight_norm": _norm(weights),
             }
-            copies = {name: weight.clone() for name, weight in weights.items()}
+            copies = {name: weight.to("cpu", copy=True) for name, weight in weights.items()}
             last = Snapshot(step, copies, metrics, updater.state(), is_kept)
             yield last
         if step < config.steps:
             updater.update(step, gradient)
+            yield None
 
 
 @dataclass(frozen=True)
@@ -120,42 +151,75 @@ class Batch:
     labels: Int[Tensor, " n"]
 
     @classmethod
-    def of(cls, task: Task, split: str) -> "Batch":
+    def of(cls, task: Task, split: str, device: str | torch.device = "cpu") -> "Batch":
         """All pairs of a split, in row-major order."""
         index = np.flatnonzero(task.mask(split))
-        return cls(torch.from_numpy(task.pairs[index]), torch.from_numpy(task.labels[index]))
+        return cls(torch.from_numpy(task.pairs[index]).to(device), torch.from_numpy(task.labels[index]).to(device))
 
     def minibatch(self, size: int, step: int, seed: int) -> "Batch":
         """The batch of update number `step`. Each epoch is a permutation of its own, a function of the seed and the epoch alone, so
         resuming needs no generator state; what is left over at the end of an epoch is dropped."""
         epoch, position = divmod(step, len(self) // size)
         order = np.random.RandomState([seed, epoch]).permutation(len(self))
-        chosen = torch.from_numpy(order[position * size : (position + 1) * size])
+        chosen = torch.from_numpy(order[position * size : (position + 1) * size]).to(self.labels.device)
         return Batch(self.pairs[chosen], self.labels[chosen])
+
+    @cached_property
+    def examples(self) -> engine.Examples:
+        """a, b and the labels, each in one piece of memory."""
+        return self.pairs[:, 0].contiguous(), self.pairs[:, 1].contiguous(), self.labels
 
     def __len__(self) -> int:
         return len(self.labels)
 
 
-def loss_and_gradient(weights: Weights, model: ModelConfig, batch: Batch) -> tuple[float, Float[Tensor, "classes n"], Weights]:
-    """The mean cross-entropy of a batch, its logits, and the gradient of the loss."""
+def loss_and_gradient(
+    weights: Weights, model: ModelConfig, batch: Batch, each: engine.Each = map
+) -> tuple[float, Bool[Tensor, " n"], Weights]:
+    """The mean cross-entropy of a batch, which of its answers are correct, and the gradient of the loss."""
     if is_factored(model):
-        with torch.no_grad():
-            at = factored.forward(weights, model, batch.pairs[:, 0], batch.pairs[:, 1])
-            loss, d_logits = mean_cross_entropy_and_gradient(at.logits, batch.labels)
-            return loss, at.logits, factored.gradient(weights, model, at, d_logits)
+        with one_thread():
+            losses, correct, gradient = engine.loss_and_gradient(weights, model, batch.examples, each)
+        return _mean(losses), correct, gradient
     leaves = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
     outputs = transform(leaves, model, embed(leaves, model, batch.pairs)).logits
-    loss, d_logits = mean_cross_entropy_and_gradient(outputs.detach().T, batch.labels)
-    gradients = torch.autograd.grad(outputs, list(leaves.values()), d_logits.T)
-    return loss, outputs.detach().T, dict(zip(leaves, gradients, strict=True))
+    d_outputs = outputs.detach().T.clone()
+    losses, correct = cross_entropy_and_gradient_(d_outputs, batch.labels, len(batch))
+    gradients = torch.autograd.grad(outputs, list(leaves.values()), d_outputs.T)
+    return _mean(losses), correct, dict(zip(leaves, gradients, strict=True))
 
 
 @torch.no_grad()
-def evaluate(weights: Weights, model: ModelConfig, batch: Batch) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
+def evaluate(weights: Weights, model: ModelConfig, batch: Batch, each: engine.Each = map) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
     """The cross-entropy of every example of a batch, and which of its answers are correct."""
-    outputs = logits(weights, model, batch.pairs).T
-    return cross_entropy(outputs, batch.labels), is_correct(outputs, batch.labels)
+    if is_factored(model):
+        with one_thread():
+            return engine.evaluate(weights, model, batch.examples, each)
+    return cross_entropy_and_correctness(logits(weights, model, batch.pairs).T, batch.labels)
+
+
+@contextmanager
+def worker_threads() -> Iterator[engine.Each]:
+    """A `map` for as many threads as torch has, each of which works alone."""
+    n_threads = torch.get_num_threads()
+    if n_threads == 1:
+        yield map
+        return
+    with ThreadPoolExecutor(n_threads, initializer=_begin_thread) as executor:
+        yield executor.map
+
+
+def _begin_thread() -> None:
+    torch.set_num_threads(1)
+    torch.set_grad_enabled(False)  # a thread has a switch of its own
+
+
+def check_device(device: str) -> None:
+    """Raises InputError for a device that this machine, or this build of torch, does not have."""
+    if device not in ("cpu", "cuda"):
+        raise unknown_name("device", device, ("cpu", "cuda"))
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("there is no CUDA device here that torch can use; leave the device at cpu")
 
 
 def _mean(values: Tensor) -> float:

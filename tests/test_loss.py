@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from interp.loss import cross_entropy, is_correct, judge_, mean_cross_entropy_and_gradient
+from interp.loss import cross_entropy, cross_entropy_and_correctness, cross_entropy_and_gradient_, is_correct, judge_
 
 
 @pytest.mark.parametrize("margin", [0.0, 10.0, 20.0, 25.0])
@@ -16,18 +16,50 @@ def test_losses_far_below_the_rounding_of_float32_are_resolved(margin: float) ->
     outputs = torch.zeros(p, 5)
     outputs[3] = margin
     expected = math.log1p((p - 1) * math.exp(-margin))
-    assert mean_cross_entropy_and_gradient(outputs, labels)[0] == pytest.approx(expected, rel=1e-6)
+    assert cross_entropy_and_correctness(outputs, labels)[0].tolist() == pytest.approx([expected] * 5, rel=1e-15)
     assert cross_entropy(outputs, labels).tolist() == pytest.approx([expected] * 5, rel=1e-6)
 
 
-def test_the_gradient_of_the_mean() -> None:
-    outputs = torch.randn(7, 20, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
-    labels = torch.arange(20) % 7
-    loss, d_logits = mean_cross_entropy_and_gradient(outputs.detach(), labels)
-    expected = torch.nn.functional.cross_entropy(outputs.T, labels)
-    assert loss == pytest.approx(expected.item(), rel=1e-14)
-    assert_close(d_logits, torch.autograd.grad(expected, outputs)[0], rtol=0, atol=1e-16)
-    assert_close(cross_entropy(outputs.detach(), labels), torch.nn.functional.cross_entropy(outputs.T, labels, reduction="none"))
+@pytest.mark.parametrize("scale", [1.0, 30.0, 1000.0])
+def test_losses_and_their_gradient(scale: float) -> None:
+    """Against torch's, in float64. At the largest scale most of the softmax is below 1e-30, and what is there is zero."""
+    outputs = scale * torch.randn(7, 200, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    outputs.requires_grad_()
+    labels = torch.arange(200) % 7
+    expected = torch.nn.functional.cross_entropy(outputs.T, labels, reduction="none")
+    (gradient,) = torch.autograd.grad(expected.sum() / 50, outputs)
+    d_outputs = outputs.detach().clone()
+    losses, correct = cross_entropy_and_gradient_(d_outputs, labels, 50)
+    assert_close(losses, expected.detach(), rtol=1e-13, atol=1e-15 * scale)
+    assert_close(d_outputs, gradient, rtol=1e-12, atol=1e-16)
+    assert ((d_outputs == 0) | (d_outputs.abs() > 1e-30)).all()
+    assert torch.equal(correct, is_correct(outputs.detach(), labels))
+    kept = outputs.detach().clone()
+    for one, other in zip(cross_entropy_and_correctness(kept, labels), (losses, correct), strict=True):
+        assert torch.equal(one, other)
+    assert torch.equal(kept, outputs.detach())
+    assert_close(cross_entropy(kept, labels), losses, rtol=1e-13, atol=1e-15 * scale)
+
+
+@pytest.mark.parametrize("margin", [20.0, 60.0, 500.0])
+def test_the_gradient_at_the_label_of_a_confident_answer_is_not_told_from_one(margin: float) -> None:
+    """−Σ of the others' softmax, which 1 − softmax cannot resolve; zero where it is below 1e-30."""
+    outputs = torch.zeros(113, 3, dtype=torch.float64)
+    outputs[5] = margin
+    cross_entropy_and_gradient_(outputs, torch.full((3,), 5), 1)
+    expected = 112 * math.exp(-margin) / (1 + 112 * math.exp(-margin))
+    assert outputs[5].tolist() == pytest.approx([-expected if expected > 1e-30 else 0] * 3, rel=1e-14)
+    assert_close(outputs.sum(0), torch.zeros(3, dtype=torch.float64), rtol=0, atol=1e-14 * expected)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_not_finite_has_no_finite_loss(value: float) -> None:
+    for at in (0, 1):
+        outputs = torch.zeros(3, 1)
+        outputs[at] = value
+        losses, correct = cross_entropy_and_correctness(outputs, torch.tensor([0]))
+        assert not losses.isfinite().any()
+        assert not correct.any() or (value, at) == (math.inf, 0)
 
 
 def test_an_answer_is_correct_where_its_logit_is_the_largest() -> None:
@@ -38,7 +70,9 @@ def test_an_answer_is_correct_where_its_logit_is_the_largest() -> None:
 
 def test_neither_a_tie_nor_nan_is_an_answer() -> None:
     outputs = torch.tensor([[1.0, 1.0, torch.nan, 2.0], [1.0, 0.0, 0.0, torch.nan], [0.0, 1.0, 0.0, 0.0]])
-    assert is_correct(outputs, torch.zeros(4, dtype=torch.int64)).tolist() == [False] * 4
+    labels = torch.zeros(4, dtype=torch.int64)
+    assert is_correct(outputs, labels).tolist() == [False] * 4
+    assert cross_entropy_and_correctness(outputs, labels)[1].tolist() == [False] * 4
 
 
 @pytest.mark.parametrize("scale", [1.0, 30.0, 1000.0])

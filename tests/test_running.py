@@ -133,6 +133,20 @@ def test_training_beside_the_main_thread(tmp_path: Path):
     assert open_run(tmp_path / "run").is_complete
 
 
+def test_a_device_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    RunWriter.create("begun", EXPERIMENT.task, EXPERIMENT.model, EXPERIMENT.training).close()
+    for command in (["train", "--out", "run"], ["resume", "begun"]):
+        assert main([*command, "--device", "cuda"]) == 2
+        complaint = "interp: there is no CUDA device here that torch can use; leave the device at cpu\n"
+        assert capsys.readouterr() == ("", complaint)
+        assert main([*command, "--device", "cuba"]) == 2
+        assert capsys.readouterr() == ("", "interp: unknown device 'cuba'; did you mean 'cuda'?\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["begun"]
+    assert open_run("begun").steps == []
+
+
 def test_divergence_keeps_what_came_before(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("interp.commands.training.preset", lambda name: DIVERGING)
     monkeypatch.chdir(tmp_path)
@@ -164,7 +178,7 @@ def test_a_resumption_adds_in_the_order_of_the_beginning(tmp_path: Path, monkeyp
     asked: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", asked.append)
     resume_run(tmp_path / "run")
-    assert asked == [torch.get_num_threads()]
+    assert asked[0] == torch.get_num_threads()
 
 
 def test_the_state_rolls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

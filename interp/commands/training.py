@@ -33,6 +33,8 @@ class Train:
     """Replace the run that is in the folder."""
     log: Literal["wandb"] | None = None
     """Also show the metrics in Weights & Biases (offline with WANDB_MODE=offline)."""
+    device: str = "cpu"
+    """Where to train: cpu, or cuda."""
     task: Task = field(default_factory=Task)
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -64,7 +66,7 @@ class Train:
                 for each in reports:
                     each(snapshot)
 
-            run_experiment(experiment, out, overwrite=self.overwrite, report=report)
+            run_experiment(experiment, out, overwrite=self.overwrite, device=self.device, report=report)
         print(f"done: interp report {out}")
         return 0
 
@@ -75,6 +77,8 @@ class Resume:
 
     path: RunPath
     """The folder of the run."""
+    device: str = "cpu"
+    """Where to train: cpu, or cuda."""
 
     def run(self) -> int:
         from interp.progress import training_progress
@@ -83,7 +87,7 @@ class Resume:
 
         experiment = open_run(self.path).experiment
         with training_progress(experiment or Experiment(), f"resuming {self.path}") as report:
-            resume_run(self.path, report=report)
+            resume_run(self.path, device=self.device, report=report)
         print(f"done: interp report {self.path}")
         return 0
 
