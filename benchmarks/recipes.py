@@ -1,0 +1,259 @@
+"""Recipes of training, by the steps they take to grok.
+
+    python benchmarks/recipes.py --out recipes.jsonl [--recipes NAME …] [--p 59 97 113] [--seeds 5]
+
+Every recipe trains on 30 % of the pairs, over moduli and seeds (of split, weights and order alike), in two processes of one thread each.
+A run stops once its answer is known: 99 % test accuracy holds and the circuit is clean (test loss below 1e-6, at least 90 % of the neurons
+periodic at 0.85), or its steps are over. Each run is one line of the file, and a line that is there is not run again; the table at the end
+is of all lines that belong to the recipes asked for.
+"""
+
+import argparse
+import json
+import math
+import os
+import statistics
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from interp import verdict
+from interp.analyses import neuron_periodicity
+from interp.checkpoint import Checkpoint
+from interp.experiment import PRESETS, Experiment, ModelConfig, TrainingConfig, hash_of
+from interp.task import Task
+from interp.training import DivergedError, Snapshot, train
+from interp.weights import initial_weights
+
+CLEAN_LOSS, CLEAN_SHARE = 1e-6, 0.9
+# Neurons take as long to judge as tens of steps: not at every logged step.
+STEPS_BETWEEN_JUDGMENTS = 50
+Line = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A way of training, and a factor on all initial weights."""
+
+    training: TrainingConfig
+    scale: float = 1.0
+
+
+def adamw(lr: float, weight_decay: float, *, scale: float = 1.0, steps: int | None = None, **others: Any) -> Recipe:
+    """AdamW with the betas and the warm-up of `interp.experiment` unless told otherwise. What is slow to decay is given more steps:
+    16/(lr·wd), four times what generalization takes."""
+    steps = steps or 100 * math.ceil(min(max(0.16 / (lr * weight_decay), 3), 20))
+    return Recipe(TrainingConfig(steps=steps, lr=lr, weight_decay=weight_decay, betas=others.pop("betas", (0.9, 0.98)), **others), scale)
+
+
+RECIPES: dict[str, Recipe] = {
+    "lr 1e-2, wd 1": adamw(1e-2, 1),
+    "lr 1e-2, wd 2": adamw(1e-2, 2),
+    "lr 1e-2, wd 3": adamw(1e-2, 3),
+    "lr 1.5e-2, wd 1": adamw(1.5e-2, 1),
+    "lr 2e-2, wd 1": adamw(2e-2, 1),
+    "lr 2e-2, wd 1.5": adamw(2e-2, 1.5),
+    "lr 2e-2, wd 2": adamw(2e-2, 2),
+    "lr 2e-2, wd 3": adamw(2e-2, 3),
+    "lr 3e-2, wd 1": adamw(3e-2, 1),
+    "lr 3e-2, wd 2": adamw(3e-2, 2),
+    "lr 2e-2, wd 1, betas 0.8 0.98": adamw(2e-2, 1, betas=(0.8, 0.98)),
+    "lr 2e-2, wd 1, betas 0.95 0.98": adamw(2e-2, 1, betas=(0.95, 0.98)),
+    "lr 2e-2, wd 1, betas 0.9 0.95": adamw(2e-2, 1, betas=(0.9, 0.95)),
+    "lr 2e-2, wd 1, betas 0.9 0.99": adamw(2e-2, 1, betas=(0.9, 0.99)),
+    "lr 2e-2, wd 1, no warm-up": adamw(2e-2, 1, warmup=0),
+    "lr 2e-2, wd 1, warm-up 50": adamw(2e-2, 1, warmup=50),
+    "lr 2e-2, wd 1, weights ×0.5": adamw(2e-2, 1, scale=0.5),
+    "lr 2e-2, wd 1, weights ×0.7": adamw(2e-2, 1, scale=0.7),
+    "lr 2e-2, wd 1, weights ×1.5": adamw(2e-2, 1, scale=1.5),
+    "lr 2e-2, wd 2, eps 1e-10": adamw(2e-2, 2, eps=1e-10),
+}
+
+
+# ---- one run -----------------------------------------------------------------------------------------------------------
+
+
+def experiment_of(recipe: Recipe, p: int, seed: int, model: ModelConfig, log_every: int) -> Experiment:
+    """What is trained; `seed` is that of split, weights and order of the mini-batches."""
+    training = replace(recipe.training, checkpoint_every=None, log_every=log_every, seed=seed)
+    return Experiment(Task(p=p, seed=seed), replace(model, seed=seed), training)
+
+
+def key_of(experiment: Experiment, scale: float) -> str:
+    """What a line of the file is known by: the same for equal runs, whatever the recipe is called."""
+    return hash_of({"experiment": experiment.to_dict(), "scale": scale})
+
+
+def run(experiment: Experiment, scale: float) -> Line:
+    """Train until the answer is known. Steps that were not reached, and what cannot be told, are None."""
+    began = time.perf_counter()
+    weights = {name: scale * weight for name, weight in initial_weights(experiment.model, experiment.task.p).items()}
+    seen: list[Snapshot] = []
+    clean, judged_at, diverged = None, -STEPS_BETWEEN_JUDGMENTS, False
+    try:
+        for snapshot in train(experiment, weights):
+            seen.append(replace(snapshot, weights={}, state={}))
+            now, due = snapshot.metrics, snapshot.step - judged_at >= STEPS_BETWEEN_JUDGMENTS
+            if now["test_accuracy"] >= verdict.LEVEL and now["test_loss"] < CLEAN_LOSS and due:
+                judged_at = snapshot.step
+                if periodic_share(snapshot, experiment) >= CLEAN_SHARE:
+                    clean = snapshot.step
+                    break
+        share = periodic_share(snapshot, experiment)
+    except DivergedError as error:
+        share, diverged = math.nan, True
+        if error.last is not None:
+            share = periodic_share(error.last, experiment)
+    return told(seen) | {
+        "clean": clean,
+        "periodic": round(share, 4) if math.isfinite(share) else None,
+        "diverged": diverged,
+        "seconds": round(time.perf_counter() - began, 1),
+    }
+
+
+def periodic_share(snapshot: Snapshot, experiment: Experiment) -> float:
+    """The share of periodic neurons (`interp.analyses.neuron_periodicity`, 0.85)."""
+    checkpoint = Checkpoint(snapshot.step, snapshot.weights, experiment.task, experiment.model)
+    return int(neuron_periodicity.measure(checkpoint).periodic_neurons.sum()) / experiment.model.d_mlp
+
+
+def told(seen: Sequence[Snapshot]) -> Line:
+    """What the learning curves tell, by the definitions of `interp.verdict`."""
+    steps = np.array([snapshot.step for snapshot in seen])
+    train_state, test_state = (
+        np.array([snapshot.metrics[f"{split}_accuracy"] >= verdict.LEVEL for snapshot in seen], float) for split in ("train", "test")
+    )
+    memorized, generalized = verdict.first(steps, train_state)[0], verdict.first(steps, test_state)[0]
+    accuracy = [snapshot.metrics["test_accuracy"] for snapshot in seen if snapshot.step >= generalized]
+    return {
+        "steps": int(steps[-1]),
+        "memorized": whole(memorized),
+        "generalized": whole(generalized),
+        "sustained": whole(verdict.first(steps, test_state, for_good=True)[0]),
+        "lowest_after": round(min(accuracy), 4) if accuracy else None,
+        "test_loss": seen[-1].metrics["test_loss"],
+        "lowest_test_loss": min(snapshot.metrics["test_loss"] for snapshot in seen),
+        "verdict": verdict.verdict(steps, train_state, test_state),
+    }
+
+
+def whole(step: float) -> int | None:
+    """A step, or None where there is none."""
+    return int(step) if math.isfinite(step) else None
+
+
+# ---- all runs ----------------------------------------------------------------------------------------------------------
+
+
+def lines_of(file: Path) -> dict[str, Line]:
+    """The lines that are there, by key; a line that a kill cut short is no line."""
+    found = {}
+    for text in file.read_text(encoding="utf-8").splitlines() if file.exists() else ():
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError:
+            continue
+        found[line["key"]] = line
+    return found
+
+
+def search(file: Path, wanted: dict[str, tuple[Experiment, float]], processes: int) -> dict[str, Line]:
+    """Run what is missing and append it; all lines wanted, by key."""
+    there = lines_of(file)
+    missing = [key for key in wanted if key not in there]
+    with ProcessPoolExecutor(processes, get_context("spawn"), initializer=be_modest) as pool, file.open("a", encoding="utf-8") as out:
+        if there:
+            out.write("\n")  # in case the last line was cut short
+        futures = {pool.submit(run, *wanted[key]): key for key in missing}
+        for done in as_completed(futures):
+            key = futures[done]
+            experiment, scale = wanted[key]
+            line = {"key": key, "p": experiment.task.p, "seed": experiment.task.seed, "scale": scale, **done.result()}
+            there[key] = line
+            out.write(json.dumps(line | {"training": experiment.to_dict()["training"]}) + "\n")
+            out.flush()
+    return {key: there[key] for key in wanted}
+
+
+def be_modest() -> None:
+    """One thread, and behind whatever else the machine has to do."""
+    torch.set_num_threads(1)
+    os.nice(10)
+
+
+# ---- the table ---------------------------------------------------------------------------------------------------------
+
+
+def table(recipes: Iterable[str], lines: dict[tuple[str, int], list[Line]]) -> str:
+    """Markdown, a row per recipe and modulus. Steps are lowest / median / highest over the seeds that came so far."""
+    heads = ("recipe", "p", "memorized", "99 % for good", "delay", "lost", "grokking", "lowest after", "clean", "loss at the end", "periodic")
+    rows = [heads, ("---",) * len(heads)]
+    for name in recipes:
+        rows += [(name, str(p), *row_of(lines[name, p])) for p in sorted(p for recipe, p in lines if recipe == name)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def row_of(runs: Sequence[Line]) -> tuple[str, ...]:
+    """What a row says of the runs of one recipe and modulus."""
+    delays = [line["sustained"] / line["memorized"] for line in runs if line["sustained"] and line["memorized"]]
+    lowest = [line["lowest_after"] for line in runs if line["lowest_after"] is not None]
+    clean, n = [line["clean"] for line in runs if line["clean"]], len(runs)
+    shares = [line["periodic"] for line in runs if line["periodic"] is not None]
+    return (
+        spread([line["memorized"] for line in runs]),
+        spread([line["sustained"] for line in runs]),
+        f"{statistics.median(delays):.1f}" if delays else "–",
+        f"{sum(line['sustained'] is None for line in runs)} of {n}",
+        f"{sum(line['verdict'] == 'grokking' for line in runs)} of {n}",
+        f"{min(lowest):.1%}" if lowest else "–",
+        f"{spread(clean)} ({len(clean)} of {n})" if clean else f"0 of {n}",
+        f"{max(line['test_loss'] for line in runs):.0e}",
+        f"{min(shares):.0%}" if shares else "–",
+    )
+
+
+def spread(steps: Sequence[int | None]) -> str:
+    """Lowest / median / highest."""
+    known = [step for step in steps if step is not None]
+    return f"{min(known)} / {statistics.median(known):.0f} / {max(known)}" if known else "–"
+
+
+def main() -> None:
+    recipes = RECIPES | {name: Recipe(experiment.training) for name, (_, experiment) in PRESETS.items() if name != "reference"}
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="the file of lines, one per run")
+    parser.add_argument("--recipes", nargs="+", default=list(RECIPES), choices=list(recipes), metavar="NAME", help="default: all")
+    parser.add_argument("--p", nargs="+", type=int, default=[59, 97, 113], help="moduli (default: 59 97 113)")
+    parser.add_argument("--seeds", type=int, default=5, help="seeds 0, 1, … (default: 5)")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--log-every", type=int, default=5, help="how finely steps are known (default: 5)")
+    parser.add_argument("--steps", type=int, help="at most so many steps, whatever the recipe says")
+    for name, value in {"d-model": 128, "n-heads": 4, "d-mlp": 512}.items():
+        parser.add_argument(f"--{name}", type=int, default=value)
+    options = parser.parse_args()
+    model = ModelConfig(d_model=options.d_model, n_heads=options.n_heads, d_mlp=options.d_mlp)
+    wanted: dict[str, tuple[Experiment, float]] = {}
+    keys: dict[tuple[str, int], list[str]] = {}
+    for seed in range(options.seeds):
+        for name in options.recipes:
+            for p in options.p:
+                recipe = recipes[name]
+                steps = min(recipe.training.steps, options.steps or recipe.training.steps)
+                experiment = experiment_of(replace(recipe, training=replace(recipe.training, steps=steps)), p, seed, model, options.log_every)
+                key = key_of(experiment, recipe.scale)
+                wanted[key] = (experiment, recipe.scale)
+                keys.setdefault((name, p), []).append(key)
+    lines = search(options.out, wanted, options.processes)
+    print(table(options.recipes, {of: [lines[key] for key in some] for of, some in keys.items()}))
+
+
+if __name__ == "__main__":
+    main()
