@@ -14,7 +14,7 @@ import math
 import os
 import statistics
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -23,11 +23,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from interp.analyses import neuron_periodicity
 
 from interp import verdict
-from interp.analyses import neuron_periodicity
 from interp.checkpoint import Checkpoint
 from interp.experiment import PRESETS, Experiment, ModelConfig, TrainingConfig, hash_of
+from interp.processes import one_thread
 from interp.task import Task
 from interp.training import DivergedError, Snapshot, train
 from interp.weights import initial_weights
@@ -86,17 +87,18 @@ def experiment_of(recipe: Recipe, p: int, seed: int, model: ModelConfig, log_eve
     return Experiment(Task(p=p, seed=seed), replace(model, seed=seed), training)
 
 
-def key_of(experiment: Experiment, scale: float) -> str:
+def key_of(experiment: Experiment, scale: float, after: int | None) -> str:
     """What a line of the file is known by: the same for equal runs, whatever the recipe is called."""
-    return hash_of({"experiment": experiment.to_dict(), "scale": scale})
+    return hash_of({"experiment": experiment.to_dict(), "scale": scale, "after": after})
 
 
-def run(experiment: Experiment, scale: float) -> Line:
-    """Train until the answer is known. Steps that were not reached, and what cannot be told, are None."""
+def run(experiment: Experiment, scale: float, after: int | None = None) -> Line:
+    """Train until the answer is known, or `after` steps after 99 % test accuracy. Steps that were not reached, and what cannot be told,
+    are None."""
     began = time.perf_counter()
     weights = {name: scale * weight for name, weight in initial_weights(experiment.model, experiment.task.p).items()}
     seen: list[Snapshot] = []
-    clean, judged_at, diverged = None, -STEPS_BETWEEN_JUDGMENTS, False
+    clean, judged_at, below, diverged = None, -STEPS_BETWEEN_JUDGMENTS, 0, False
     try:
         for snapshot in train(experiment, weights):
             seen.append(replace(snapshot, weights={}, state={}))
@@ -106,6 +108,9 @@ def run(experiment: Experiment, scale: float) -> Line:
                 if periodic_share(snapshot, experiment) >= CLEAN_SHARE:
                     clean = snapshot.step
                     break
+            below = snapshot.step if now["test_accuracy"] < verdict.LEVEL else below
+            if after is not None and snapshot.step > below + after:
+                break
         share = periodic_share(snapshot, experiment)
     except DivergedError as error:
         share, diverged = math.nan, True
@@ -165,22 +170,33 @@ def lines_of(file: Path) -> dict[str, Line]:
     return found
 
 
-def search(file: Path, wanted: dict[str, tuple[Experiment, float]], processes: int) -> dict[str, Line]:
+def search(file: Path, wanted: dict[str, tuple[Experiment, float, int | None]], processes: int) -> dict[str, Line]:
     """Run what is missing and append it; all lines wanted, by key."""
     there = lines_of(file)
-    missing = [key for key in wanted if key not in there]
-    with ProcessPoolExecutor(processes, get_context("spawn"), initializer=be_modest) as pool, file.open("a", encoding="utf-8") as out:
-        if there:
-            out.write("\n")  # in case the last line was cut short
-        futures = {pool.submit(run, *wanted[key]): key for key in missing}
-        for done in as_completed(futures):
-            key = futures[done]
-            experiment, scale = wanted[key]
-            line = {"key": key, "p": experiment.task.p, "seed": experiment.task.seed, "scale": scale, **done.result()}
-            there[key] = line
-            out.write(json.dumps(line | {"training": experiment.to_dict()["training"]}) + "\n")
+    missing = {key: wanted[key] for key in wanted if key not in there}
+    with file.open("a", encoding="utf-8") as out:
+        if out.tell() and not file.read_text(encoding="utf-8").endswith("\n"):
+            out.write("\n")  # a kill cut the last line short
+        for key, line in outcomes(missing, processes):
+            experiment, scale, _ = wanted[key]
+            of = {"p": experiment.task.p, "seed": experiment.task.seed, "scale": scale, "training": experiment.to_dict()["training"]}
+            there[key] = {"key": key, **of, **line}
+            out.write(json.dumps(there[key]) + "\n")
             out.flush()
     return {key: there[key] for key in wanted}
+
+
+def outcomes(missing: dict[str, tuple[Experiment, float, int | None]], processes: int) -> Iterator[tuple[str, Line]]:
+    """Key and line of every run, as they come."""
+    if processes == 1 or not missing:
+        with one_thread():
+            for key, what in missing.items():
+                yield key, run(*what)
+        return
+    with ProcessPoolExecutor(processes, get_context("spawn"), initializer=be_modest) as pool:
+        futures = {pool.submit(run, *what): key for key, what in missing.items()}
+        for done in as_completed(futures):
+            yield futures[done], done.result()
 
 
 def be_modest() -> None:
@@ -194,7 +210,19 @@ def be_modest() -> None:
 
 def table(recipes: Iterable[str], lines: dict[tuple[str, int], list[Line]]) -> str:
     """Markdown, a row per recipe and modulus. Steps are lowest / median / highest over the seeds that came so far."""
-    heads = ("recipe", "p", "memorized", "99 % for good", "delay", "lost", "grokking", "lowest after", "clean", "loss at the end", "periodic")
+    heads = (
+        "recipe",
+        "p",
+        "memorized",
+        "99 % for good",
+        "delay",
+        "lost",
+        "grokking",
+        "lowest after",
+        "clean",
+        "loss at the end",
+        "periodic",
+    )
     rows = [heads, ("---",) * len(heads)]
     for name in recipes:
         rows += [(name, str(p), *row_of(lines[name, p])) for p in sorted(p for recipe, p in lines if recipe == name)]
@@ -236,20 +264,23 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--log-every", type=int, default=5, help="how finely steps are known (default: 5)")
     parser.add_argument("--steps", type=int, help="at most so many steps, whatever the recipe says")
+    parser.add_argument("--after", type=int, help="stop so many steps after 99 %% test accuracy, clean or not: a coarse search")
     for name, value in {"d-model": 128, "n-heads": 4, "d-mlp": 512}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     options = parser.parse_args()
     model = ModelConfig(d_model=options.d_model, n_heads=options.n_heads, d_mlp=options.d_mlp)
-    wanted: dict[str, tuple[Experiment, float]] = {}
+    wanted: dict[str, tuple[Experiment, float, int | None]] = {}
     keys: dict[tuple[str, int], list[str]] = {}
     for seed in range(options.seeds):
         for name in options.recipes:
             for p in options.p:
                 recipe = recipes[name]
                 steps = min(recipe.training.steps, options.steps or recipe.training.steps)
-                experiment = experiment_of(replace(recipe, training=replace(recipe.training, steps=steps)), p, seed, model, options.log_every)
-                key = key_of(experiment, recipe.scale)
-                wanted[key] = (experiment, recipe.scale)
+                experiment = experiment_of(
+                    replace(recipe, training=replace(recipe.training, steps=steps)), p, seed, model, options.log_every
+                )
+                key = key_of(experiment, recipe.scale, options.after)
+                wanted[key] = (experiment, recipe.scale, options.after)
                 keys.setdefault((name, p), []).append(key)
     lines = search(options.out, wanted, options.processes)
     print(table(options.recipes, {of: [lines[key] for key in some] for of, some in keys.items()}))
