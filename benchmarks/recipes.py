@@ -4,8 +4,8 @@
 
 Every recipe trains on 30 % of the pairs, over moduli and seeds (of split, weights and order alike), in two processes of one thread each.
 A run stops once its answer is known: 99 % test accuracy holds and the circuit is clean (test loss below 1e-6, at least 90 % of the neurons
-periodic at 0.85), or its steps are over. Each run is one line of the file, and a line that is there is not run again; the table at the end
-is of all lines that belong to the recipes asked for.
+periodic at 0.85), or its steps are over. Each run is one line of the file, and a line that is there is not run again; the table is of all
+lines that belong to what was asked for, with `--table` of those that are there already.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import statistics
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,6 @@ from interp.experiment import PRESETS, Experiment, ModelConfig, TrainingConfig, 
 from interp.processes import one_thread
 from interp.task import Task
 from interp.training import DivergedError, Snapshot, train
-from interp.weights import initial_weights
 
 CLEAN_LOSS, CLEAN_SHARE = 1e-6, 0.9
 # Neurons take as long to judge as tens of steps: not at every logged step.
@@ -39,74 +38,69 @@ STEPS_BETWEEN_JUDGMENTS = 50
 Line = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """A way of training, and a factor on all initial weights."""
-
-    training: TrainingConfig
-    scale: float = 1.0
-
-
-def adamw(lr: float, weight_decay: float, *, scale: float = 1.0, steps: int | None = None, **others: Any) -> Recipe:
-    """AdamW with the betas and the warm-up of `interp.experiment` unless told otherwise. What is slow to decay is given more steps:
-    16/(lr·wd), four times what generalization takes."""
+def adamw(
+    lr: float, weight_decay: float, beta2: float = 0.98, *, scale: float = 1.0, steps: int | None = None, **others: Any
+) -> Experiment:
+    """AdamW with a first beta of 0.9 and 10 steps of warm-up unless told otherwise, and `scale` times the usual initial weights. What is
+    slow to decay is given more steps: 16/(lr·wd), four times what generalization takes."""
     steps = steps or 100 * math.ceil(min(max(0.16 / (lr * weight_decay), 3), 20))
-    return Recipe(TrainingConfig(steps=steps, lr=lr, weight_decay=weight_decay, betas=others.pop("betas", (0.9, 0.98)), **others), scale)
+    betas = others.pop("betas", (0.9, beta2))
+    training = TrainingConfig(steps=steps, lr=lr, weight_decay=weight_decay, betas=betas, checkpoint_every=None, **others)
+    return Experiment(model=ModelConfig(initial_scale=scale), training=training)
 
 
-RECIPES: dict[str, Recipe] = {
-    "lr 1e-2, wd 1": adamw(1e-2, 1),
+RECIPES: dict[str, Experiment] = {
+    "lr 1e-2, wd 1": adamw(1e-2, 1, steps=2000),
     "lr 1e-2, wd 2": adamw(1e-2, 2),
     "lr 1e-2, wd 3": adamw(1e-2, 3),
     "lr 1.5e-2, wd 1": adamw(1.5e-2, 1),
     "lr 2e-2, wd 1": adamw(2e-2, 1),
-    "lr 2e-2, wd 1.5": adamw(2e-2, 1.5),
     "lr 2e-2, wd 2": adamw(2e-2, 2),
     "lr 2e-2, wd 3": adamw(2e-2, 3),
     "lr 3e-2, wd 1": adamw(3e-2, 1),
-    "lr 3e-2, wd 2": adamw(3e-2, 2),
-    "lr 2e-2, wd 1, betas 0.8 0.98": adamw(2e-2, 1, betas=(0.8, 0.98)),
-    "lr 2e-2, wd 1, betas 0.95 0.98": adamw(2e-2, 1, betas=(0.95, 0.98)),
-    "lr 2e-2, wd 1, betas 0.9 0.95": adamw(2e-2, 1, betas=(0.9, 0.95)),
-    "lr 2e-2, wd 1, betas 0.9 0.9": adamw(2e-2, 1, betas=(0.9, 0.9)),
-    "lr 2e-2, wd 1, betas 0.8 0.9": adamw(2e-2, 1, betas=(0.8, 0.9)),
-    "lr 3e-2, wd 1, betas 0.9 0.95": adamw(3e-2, 1, betas=(0.9, 0.95)),
-    "lr 3e-2, wd 1, betas 0.9 0.9": adamw(3e-2, 1, betas=(0.9, 0.9)),
-    "lr 1e-2, wd 1, betas 0.9 0.95": adamw(1e-2, 1, betas=(0.9, 0.95)),
-    "lr 1e-2, wd 2, betas 0.9 0.95": adamw(1e-2, 2, betas=(0.9, 0.95)),
-    "lr 2e-2, wd 1, betas 0.9 0.99": adamw(2e-2, 1, betas=(0.9, 0.99)),
-    "lr 2e-2, wd 1, no warm-up": adamw(2e-2, 1, warmup=0),
-    "lr 2e-2, wd 1, warm-up 50": adamw(2e-2, 1, warmup=50),
+    # A second beta below 0.98 forgets large gradients sooner.
+    "lr 2e-2, wd 1, beta2 0.95": adamw(2e-2, 1, 0.95, steps=1000),
+    "lr 2e-2, wd 1, beta2 0.9": adamw(2e-2, 1, 0.9),
+    "lr 2e-2, wd 2, beta2 0.95": adamw(2e-2, 2, 0.95),
+    "lr 3e-2, wd 1, beta2 0.95": adamw(3e-2, 1, 0.95),
+    "lr 1e-2, wd 3, beta2 0.95": adamw(1e-2, 3, 0.95, steps=300),
+    "lr 2e-2, wd 1, beta2 0.95, beta1 0.8": adamw(2e-2, 1, betas=(0.8, 0.95), steps=1000),
+    "lr 2e-2, wd 1, beta2 0.95, no warm-up": adamw(2e-2, 1, 0.95, warmup=0, steps=1000),
+    "lr 2e-2, wd 1, beta2 0.95, warm-up 50": adamw(2e-2, 1, 0.95, warmup=50, steps=1000),
+    # Smaller initial weights leave less to decay.
     "lr 2e-2, wd 1, weights ×0.5": adamw(2e-2, 1, scale=0.5),
-    "lr 2e-2, wd 1, weights ×0.7": adamw(2e-2, 1, scale=0.7),
-    "lr 2e-2, wd 1, weights ×1.5": adamw(2e-2, 1, scale=1.5),
-    "lr 2e-2, wd 2, eps 1e-10": adamw(2e-2, 2, eps=1e-10),
+    "lr 1e-2, wd 3, weights ×0.5": adamw(1e-2, 3, scale=0.5, steps=160, log_every=5),
+    "lr 1e-2, wd 3, weights ×0.3": adamw(1e-2, 3, scale=0.3, steps=160, log_every=5),
+    # Mini-batches make cheaper steps.
+    "lr 2e-2, wd 1, beta2 0.95, batches of 1,024": adamw(2e-2, 1, 0.95, batch_size=1024),
+    "lr 2e-2, wd 2, beta2 0.95, batches of 1,024": adamw(2e-2, 2, 0.95, batch_size=1024),
+    "lr 1e-2, wd 2, batches of 1,024": adamw(1e-2, 2, batch_size=1024, steps=300),
+    "lr 1e-2, wd 3, batches of 1,024": adamw(1e-2, 3, batch_size=1024, steps=300),
 }
 
 
 # ---- one run -----------------------------------------------------------------------------------------------------------
 
 
-def experiment_of(recipe: Recipe, p: int, seed: int, model: ModelConfig, log_every: int) -> Experiment:
-    """What is trained; `seed` is that of split, weights and order of the mini-batches."""
-    training = replace(recipe.training, checkpoint_every=None, log_every=log_every, seed=seed)
-    return Experiment(Task(p=p, seed=seed), replace(model, seed=seed), training)
+def experiment_of(recipe: Experiment, p: int, seed: int, sizes: dict[str, int]) -> Experiment:
+    """What is trained; `seed` is that of split, weights and order of the mini-batches, `sizes` are fields of the model."""
+    training = replace(recipe.training, checkpoint_every=None, seed=seed)
+    return Experiment(Task(p=p, seed=seed), replace(recipe.model, seed=seed, **sizes), training)
 
 
-def key_of(experiment: Experiment, scale: float, after: int | None) -> str:
+def key_of(experiment: Experiment, after: int | None) -> str:
     """What a line of the file is known by: the same for equal runs, whatever the recipe is called."""
-    return hash_of({"experiment": experiment.to_dict(), "scale": scale, "after": after})
+    return hash_of({"experiment": experiment.to_dict(), "after": after})
 
 
-def run(experiment: Experiment, scale: float, after: int | None = None) -> Line:
+def run(experiment: Experiment, after: int | None = None) -> Line:
     """Train until the answer is known, or `after` steps after 99 % test accuracy. Steps that were not reached, and what cannot be told,
     are None."""
     began = time.perf_counter()
-    weights = {name: scale * weight for name, weight in initial_weights(experiment.model, experiment.task.p).items()}
     seen: list[Snapshot] = []
     clean, judged_at, below, diverged = None, -STEPS_BETWEEN_JUDGMENTS, 0, False
     try:
-        for snapshot in train(experiment, weights):
+        for snapshot in train(experiment):
             seen.append(replace(snapshot, weights={}, state={}))
             now, due = snapshot.metrics, snapshot.step - judged_at >= STEPS_BETWEEN_JUDGMENTS
             if now["test_accuracy"] >= verdict.LEVEL and now["test_loss"] < CLEAN_LOSS and due:
@@ -177,7 +171,7 @@ def lines_of(file: Path) -> dict[str, Line]:
     return found
 
 
-def search(file: Path, wanted: dict[str, tuple[Experiment, float, int | None]], processes: int) -> dict[str, Line]:
+def search(file: Path, wanted: dict[str, tuple[Experiment, int | None]], processes: int) -> dict[str, Line]:
     """Run what is missing and append it; all lines wanted, by key."""
     there = lines_of(file)
     missing = {key: wanted[key] for key in wanted if key not in there}
@@ -185,15 +179,13 @@ def search(file: Path, wanted: dict[str, tuple[Experiment, float, int | None]], 
         if out.tell() and not file.read_text(encoding="utf-8").endswith("\n"):
             out.write("\n")  # a kill cut the last line short
         for key, line in outcomes(missing, processes):
-            experiment, scale, _ = wanted[key]
-            of = {"p": experiment.task.p, "seed": experiment.task.seed, "scale": scale, "training": experiment.to_dict()["training"]}
-            there[key] = {"key": key, **of, **line}
+            there[key] = {"key": key, "experiment": wanted[key][0].to_dict(), **line}
             out.write(json.dumps(there[key]) + "\n")
             out.flush()
     return {key: there[key] for key in wanted}
 
 
-def outcomes(missing: dict[str, tuple[Experiment, float, int | None]], processes: int) -> Iterator[tuple[str, Line]]:
+def outcomes(missing: dict[str, tuple[Experiment, int | None]], processes: int) -> Iterator[tuple[str, Line]]:
     """Key and line of every run, as they come."""
     if processes == 1 or not missing:
         with one_thread():
@@ -262,35 +254,34 @@ def spread(steps: Sequence[int | None]) -> str:
 
 
 def main() -> None:
-    recipes = RECIPES | {name: Recipe(experiment.training) for name, (_, experiment) in PRESETS.items() if name != "reference"}
+    recipes = RECIPES | {name: experiment for name, (_, experiment) in PRESETS.items() if name != "reference"}
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="the file of lines, one per run")
     parser.add_argument("--recipes", nargs="+", default=list(RECIPES), choices=list(recipes), metavar="NAME", help="default: all")
     parser.add_argument("--p", nargs="+", type=int, default=[59, 97, 113], help="moduli (default: 59 97 113)")
     parser.add_argument("--seeds", type=int, default=5, help="seeds 0, 1, … (default: 5)")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--log-every", type=int, default=5, help="how finely steps are known (default: 5)")
-    parser.add_argument("--steps", type=int, help="at most so many steps, whatever the recipe says")
     parser.add_argument("--after", type=int, help="stop so many steps after 99 %% test accuracy, clean or not: a coarse search")
-    for name, value in {"d-model": 128, "n-heads": 4, "d-mlp": 512}.items():
-        parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--steps", type=int, help="at most so many steps, whatever the recipe says")
+    parser.add_argument("--table", action="store_true", help="train nothing; the table of the lines that are there")
+    for name in ("d-model", "n-heads", "d-mlp"):
+        parser.add_argument(f"--{name}", type=int, default=getattr(ModelConfig, name.replace("-", "_")))
     options = parser.parse_args()
-    model = ModelConfig(d_model=options.d_model, n_heads=options.n_heads, d_mlp=options.d_mlp)
-    wanted: dict[str, tuple[Experiment, float, int | None]] = {}
+    sizes = {name: getattr(options, name) for name in ("d_model", "n_heads", "d_mlp")}
+    wanted: dict[str, tuple[Experiment, int | None]] = {}
     keys: dict[tuple[str, int], list[str]] = {}
     for seed in range(options.seeds):
         for name in options.recipes:
             for p in options.p:
-                recipe = recipes[name]
-                steps = min(recipe.training.steps, options.steps or recipe.training.steps)
-                experiment = experiment_of(
-                    replace(recipe, training=replace(recipe.training, steps=steps)), p, seed, model, options.log_every
-                )
-                key = key_of(experiment, recipe.scale, options.after)
-                wanted[key] = (experiment, recipe.scale, options.after)
+                experiment = experiment_of(recipes[name], p, seed, sizes)
+                steps = min(experiment.training.steps, options.steps or experiment.training.steps)
+                experiment = replace(experiment, training=replace(experiment.training, steps=steps))
+                key = key_of(experiment, options.after)
+                wanted[key] = (experiment, options.after)
                 keys.setdefault((name, p), []).append(key)
-    lines = search(options.out, wanted, options.processes)
-    print(table(options.recipes, {of: [lines[key] for key in some] for of, some in keys.items()}))
+    lines = lines_of(options.out) if options.table else search(options.out, wanted, options.processes)
+    there = {of: [lines[key] for key in some if key in lines] for of, some in keys.items()}
+    print(table(options.recipes, {of: some for of, some in there.items() if some}))
 
 
 if __name__ == "__main__":

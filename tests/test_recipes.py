@@ -2,20 +2,19 @@
 
 import importlib
 import json
-import math
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from interp.experiment import PRESETS, Experiment, ModelConfig, TrainingConfig
+from interp.experiment import Experiment, ModelConfig, TrainingConfig
 from interp.task import Task
 from interp.testing import circuit_checkpoint, circuit_neurons
 from interp.training import METRICS, Snapshot
 from interp.weights import initial_weights
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
-TINY = ModelConfig(d_model=8, n_heads=2, d_mlp=16)
+SIZES = {"d_model": 8, "n_heads": 2, "d_mlp": 16}
+TINY = ModelConfig(**SIZES)
 
 
 @pytest.fixture
@@ -50,16 +49,16 @@ def test_a_run_ends_with_its_answer_or_with_its_steps(recipes, monkeypatch):
     curves = snapshots({0: 0.0, 20: 1.0}, {0: 0.0, 60: 1.0})
     for snapshot in curves:
         snapshot.metrics["test_loss"] = 1.0 if snapshot.step < 100 else 1e-7
-    monkeypatch.setattr(recipes, "train", lambda _, weights: (replace(snapshot, weights=weights) for snapshot in curves))
+    monkeypatch.setattr(recipes, "train", lambda _: iter(curves))
     shares = iter([0.89, 0.9, 0.9])
     monkeypatch.setattr(recipes, "periodic_share", lambda snapshot, _: next(shares))
-    clean = recipes.run(experiment, 1.0)
+    clean = recipes.run(experiment)
     assert (clean["sustained"], clean["clean"], clean["steps"], clean["periodic"]) == (60, 150, 150, 0.9)
     shares = iter([0.5] * 5)
-    never = recipes.run(experiment, 1.0)
+    never = recipes.run(experiment)
     assert (never["sustained"], never["clean"], never["steps"], never["periodic"]) == (60, None, 200, 0.5)
     shares = iter([0.5] * 5)
-    assert recipes.run(experiment, 1.0, after=20)["steps"] == 80
+    assert recipes.run(experiment, after=20)["steps"] == 80
 
 
 def test_the_neurons_of_a_planted_circuit_are_periodic(recipes):
@@ -72,7 +71,7 @@ def test_the_neurons_of_a_planted_circuit_are_periodic(recipes):
 
 def test_a_run_that_diverges_is_a_line_too(recipes):
     training = TrainingConfig(steps=400, optimizer="sgd", lr=1e4, log_every=5, checkpoint_every=None)
-    line = recipes.run(Experiment(Task(p=7), TINY, training), 1.0)
+    line = recipes.run(Experiment(Task(p=7), TINY, training))
     assert line["diverged"]
     assert line["sustained"] is None
     assert json.loads(json.dumps(line, allow_nan=False)) == line
@@ -81,7 +80,7 @@ def test_a_run_that_diverges_is_a_line_too(recipes):
 def test_no_run_is_done_twice(recipes, tmp_path, monkeypatch):
     file = tmp_path / "lines.jsonl"
     training = TrainingConfig(steps=5, log_every=5, checkpoint_every=None)
-    wanted = {f"seed {seed}": (Experiment(Task(p=7, seed=seed), TINY, training), 1.0, None) for seed in range(3)}
+    wanted = {f"seed {seed}": (Experiment(Task(p=7, seed=seed), TINY, training), None) for seed in range(3)}
     first = recipes.search(file, dict(list(wanted.items())[:2]), 1)
     whole = file.read_text()
     file.write_text(whole + '{"key": "seed 2", "st')  # a kill cut it short
@@ -97,8 +96,7 @@ def test_no_run_is_done_twice(recipes, tmp_path, monkeypatch):
 
 def test_equal_runs_have_one_key_and_others_another(recipes):
     def key(recipe: str = "lr 2e-2, wd 1", p: int = 7, seed: int = 0, after: int | None = None) -> str:
-        chosen = recipes.RECIPES[recipe]
-        return recipes.key_of(recipes.experiment_of(chosen, p, seed, TINY, 5), chosen.scale, after)
+        return recipes.key_of(recipes.experiment_of(recipes.RECIPES[recipe], p, seed, SIZES), after)
 
     keys = [key(), key(p=11), key(seed=1), key(after=50), key("lr 2e-2, wd 2"), key("lr 2e-2, wd 1, weights ×0.5")]
     assert len(set(keys)) == len(keys)
@@ -125,8 +123,7 @@ def test_the_table(recipes):
 
 def test_every_recipe_can_be_trained(recipes):
     for recipe in recipes.RECIPES.values():
-        experiment = recipes.experiment_of(recipe, 59, 3, ModelConfig(), 5)
-        assert (experiment.task.seed, experiment.model.seed, experiment.training.seed) == (3, 3, 3)
+        experiment = recipes.experiment_of(recipe, 59, 3, SIZES)
+        assert (experiment.task.p, experiment.task.seed, experiment.model.seed, experiment.training.seed) == (59, 3, 3, 3)
+        assert (experiment.model.d_mlp, experiment.model.initial_scale) == (16, recipe.model.initial_scale)
         assert experiment.training.kept_steps() == [0, experiment.training.steps]
-        assert math.isfinite(recipe.scale)
-    assert {"quick", "fastest"} <= set(PRESETS)
