@@ -14,7 +14,7 @@ FRESH := build/reference
 .PHONY: help demo test lint format typing chromium benchmark reference clean
 
 help:
-	@echo "make demo        train a network, analyze it and write its report (about 3 minutes)"
+	@echo "make demo        train a network, analyze it and write its report (about 2 minutes)"
 	@echo "make test        style, types and all tests"
 	@echo "make lint        style and types alone; make format mends the style"
 	@echo "make benchmark   speed beside what people use today"
@@ -23,7 +23,7 @@ help:
 	@echo "Another Python: make test PYTHON=python3.12"
 
 demo: $(VENV)/installed
-	$(BIN)/interp train --preset quick --training.steps 1200 --training.checkpoint-every 20 --out $(DEMO) --overwrite
+	$(BIN)/interp train --preset quick --out $(DEMO) --overwrite
 	$(BIN)/interp analyze $(DEMO)
 	$(BIN)/interp report $(DEMO) -o $(DEMO)/report.html
 	@echo
@@ -49,6 +49,7 @@ typing:
 benchmark: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/training_step.py
 	$(BIN)/python benchmarks/checkpointing.py
+	$(BIN)/python benchmarks/time_to_grok.py
 
 # Trained elsewhere and then moved in, because the folder is also a package, and an interrupted training must not cost the old run.
 reference: $(VENV)/installed
