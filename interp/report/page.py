@@ -24,7 +24,7 @@ from interp.store import Run
 
 # The scripts in the order in which they need each other; each is one idea.
 SCRIPTS = (
-    *("decode", "colors", "drawing", "state", "slider", "panel"),
+    *("decode", "colors", "drawing", "state", "slider", "panel", "headline"),
     *("panel_neurons", "panel_progress", "panel_circuits", "panel_embedding", "panel_logits", "panel_attention"),
     *("circuit", "readouts", "figures", "explorer", "main"),
 )
@@ -37,7 +37,6 @@ def render(run: Run, results: Mapping[str, xr.Dataset], *, progress: Progress = 
     of_run = phases(results)
     sections = [_section(name, result, of_run) for name, result in _in_reading_order(results)]
     figures = {section["name"]: section.pop("figure") for section in sections}
-    figures["headline"] = packed_text(str(headline(results).to_json()))
     script = "\n".join(_own(f"{name}.js") for name in SCRIPTS)
     return (
         _environment()
@@ -46,6 +45,7 @@ def render(run: Run, results: Mapping[str, xr.Dataset], *, progress: Progress = 
             title=f"{run.task.operation} modulo {run.task.p}: {story.headline.lower()}",
             run=run,
             story=story,
+            headline=in_script(headline(results)),
             paragraphs=[linked(paragraph, results) for paragraph in story.paragraphs],
             against=[linked(sentence, results) for sentence in story.against],
             diverged=_diverged(run, results),

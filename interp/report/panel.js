@@ -89,4 +89,5 @@
     return { draw, figure };
   };
   interp.panels = [];
+  Object.assign(interp, { showTip, hideTip });
 })();
