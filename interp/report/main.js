@@ -9,13 +9,15 @@
   });
   const roots = [...document.querySelectorAll(".explorer")];
   for (const root of roots) if (root.querySelector("[data-headline]")) headlines.set(root, interp.headline(root));
-  for (const root of roots) {
-    const run = JSON.parse(root.querySelector("script.run").textContent);
-    const explorer = await interp.explorer(root, run);
+  for (const [place, root] of roots.entries()) {
+    const explorer = await interp.explorer(root, place);
     explorers.push(explorer);
     headlines.get(root)?.follow(explorer);
   }
-  interp.link(explorers);
+  if (explorers.length > 1) {
+    interp.shareLimits(explorers);
+    interp.link(explorers, document.querySelector(".together"));
+  }
   document.documentElement.dataset.ready = "yes";
   figures = interp.figures();
   // A link to a figure opens what it is folded into.
