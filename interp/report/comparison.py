@@ -47,7 +47,7 @@ def render_comparison(
     return rendered(
         "comparison.html",
         drawn,
-        styles=["comparison"],
+        styles=["sheet", "comparison"],
         title=" and ".join(runs) + ": " + " beside ".join(side.label for side in comparison.sides),
         runs=runs,
         sides=list(zip(comparison.sides, SIDE_COLORS, strict=False)),
