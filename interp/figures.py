@@ -1,6 +1,7 @@
 """One palette and one template for every figure of the project. Importing this loads no plotly; making a figure does."""
 
 import math
+import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -107,8 +108,14 @@ def percent_axis(figure: "go.Figure", **where: Any) -> None:
 
 
 def power_of_ten_axis(figure: "go.Figure", **where: Any) -> None:
-    """A logarithmic vertical axis with powers of ten."""
-    figure.update_yaxes(type="log", exponentformat="power", dtick=1, **where)
+    """A logarithmic vertical axis with powers of ten, at most nine of them for what is drawn by now; `where` goes to update_yaxes."""
+    figure.update_yaxes(type="log", exponentformat="power", tickfont_size=10.4, **where)  # plotly writes powers a quarter larger
+    for axis in figure.select_yaxes(row=where.get("row"), col=where.get("col")):
+        own = axis.plotly_name.replace("axis", "")
+        drawn = [trace.y for trace in figure.data if (getattr(trace, "yaxis", None) or "y") == own and trace.y is not None]
+        values = [value for series in drawn for value in series if isinstance(value, numbers.Real) and 0 < value < math.inf]
+        decades = math.log10(max(values) / min(values)) if values else 0
+        axis.dtick = max(1, math.ceil(decades / 9))
 
 
 def shade_phases(figure: "go.Figure", phases: Sequence[Mapping[str, Any]], *, named_in: str = "") -> None:

@@ -59,8 +59,7 @@ def _section(name: str, result: xr.Dataset, of_run: list[dict[str, Any]]) -> dic
     analysis = find(name)
     title, _, text = (analysis.module.__doc__ or "").strip().partition("\n")
     figure = analysis.module.plot(result)
-    if name != "transitions":  # it draws its boundaries itself, with their intervals
-        shade_phases(figure, of_run)
+    shade_phases(figure, of_run)
     short, _, question = title.partition(". ")
     return {
         "name": name,
