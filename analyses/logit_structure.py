@@ -170,6 +170,7 @@ def plot(result: xr.Dataset):
             figure.update_xaxes(title_text=title, title_standoff=4, row=row, col=column)
     figure.update_yaxes(title_text="α_k (logits)", row=1)
     figure.update_yaxes(title_text="share", tickformat=".0%", rangemode="tozero", row=2)
+    figure.update_yaxes(range=[0, 1.3 * max(float(np.nanmax(np.nan_to_num(last.logit_share.values))), 1e-9)], row=2, col=1)
     percent_axis(figure, row=3, col=1, title_text="share")
     power_of_ten_axis(figure, row=3, col=2, title_text="cross-entropy (nats)")
     return figure

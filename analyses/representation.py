@@ -127,7 +127,7 @@ def plot(result: xr.Dataset):
         reference=REFERENCE,
         row_height=340,
         vertical_spacing=0.17,
-        horizontal_spacing=0.07,
+        horizontal_spacing=0.1,
     )
     key = sorted({k for k, _, _ in circles})
     for column, (k, i, j) in enumerate(shown, start=1):
@@ -141,9 +141,8 @@ def plot(result: xr.Dataset):
         figure.update_yaxes(title_text=f"component {j}", scaleanchor="x" if column == 1 else f"x{column}", row=1, col=column)
     bars = go.Bar(x=last.component.values, y=last.variance_share.values, showlegend=False)
     bars.update(marker_color=[color_of_frequency(int(k), key) for k in last.frequency_of_component.values])
-    bars.update(
-        text=[f"k={int(k)}" for k in last.frequency_of_component.values], textposition="outside", textfont_size=10, cliponaxis=False
-    )
+    bars.update(text=[f"k={int(k)}" for k in last.frequency_of_component.values], textposition="outside", textfont_size=10)
+    bars.update(textangle=0, constraintext="none", cliponaxis=False)
     bars.update(
         customdata=last.circularity.values, hovertemplate="%{text}<br>share %{y:.1%}<br>circularity %{customdata:.1%}<extra></extra>"
     )

@@ -9,6 +9,7 @@ from interp.figures import (
     CONFIG,
     NEUTRAL,
     PALETTE,
+    band,
     color_of_frequency,
     new_figure,
     new_panels,
@@ -109,3 +110,11 @@ def test_a_shared_axis_is_one_over_steps_too():
     shade_phases(figure, [{"name": "stable", "start": 0, "end": 1}])
     assert [shape.xref for shape in figure.layout.shapes] == ["x", "x2"]
     shade_phases(new_figure("Loss", x="phase", y="1"), [{"name": "stable", "start": 0, "end": 1}], named_in="y")
+
+
+def test_a_band_has_a_piece_for_every_stretch_that_is_known():
+    figure = new_figure("Band", x="x", y="y")
+    band(figure, [1, 2, 3, 4, 5], [0, 1, math.nan, 2, 3], [2, 3, 4, 4, 5], "#0072B2")
+    assert [(list(piece.x), list(piece.y)) for piece in figure.data] == [([1, 2, 2, 1], [2, 3, 1, 0]), ([4, 5, 5, 4], [4, 5, 3, 2])]
+    band(figure, [1], [0], [1], "#0072B2")
+    assert len(figure.data) == 2

@@ -20,8 +20,8 @@ import xarray as xr
 
 from interp.experiment import Experiment, ModelConfig, TrainingConfig
 from interp.experiments.design import Design, Prediction
-from interp.experiments.statistics import bootstrap, crossing
-from interp.figures import PALETTE, new_panels, percent_axis, plain_log_axis, threshold_line, vertical_line
+from interp.experiments.statistics import bootstrap, crossing, mean_interval
+from interp.figures import PALETTE, band, new_panels, percent_axis, plain_log_axis, threshold_line, vertical_line
 from interp.grids import GridRun
 from interp.store import Run
 from interp.task import Task
@@ -181,7 +181,8 @@ def _same(result: xr.Dataset, decays: list[float], d_crit: dict[str, float], sha
 
 
 def plot(result: xr.Dataset):
-    """Final test accuracy against D′, a line per weight decay (mean over seeds) with every run as a point; and how far it had settled."""
+    """Final test accuracy against D′, a line per weight decay (mean over seeds, with its bootstrap interval), every run as a point; and
+    how far it had settled."""
     import plotly.graph_objects as go
 
     panels = ("Final test accuracy", "Change of test accuracy over the last tenth")
@@ -193,6 +194,7 @@ def plot(result: xr.Dataset):
             values = result[variable].sel(weight_decay=decay).values
             known = np.isfinite(values).any(1)
             means = [np.nanmean(row) for row in values[known]]
+            band(figure, sizes, *mean_interval(values), color, row=1, col=column)
             style = {"line": {"color": color, "width": 2}, "mode": "lines", "legendgroup": f"{decay}", "showlegend": column == 1}
             figure.add_trace(go.Scatter(x=sizes[known], y=means, name=f"weight decay {decay:g}", **style), row=1, col=column)
             x, y = np.repeat(sizes, values.shape[1]), values.reshape(-1)
