@@ -49,6 +49,7 @@ typing:
 benchmark: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/training_step.py
 	$(BIN)/python benchmarks/checkpointing.py
+	$(BIN)/python benchmarks/analyses.py
 
 # Trained elsewhere and then moved in, because the folder is also a package, and an interrupted training must not cost the old run.
 reference: $(VENV)/installed
