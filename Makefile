@@ -50,6 +50,7 @@ benchmark: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/training_step.py
 	$(BIN)/python benchmarks/checkpointing.py
 	$(BIN)/python benchmarks/time_to_grok.py
+	$(BIN)/python benchmarks/analyses.py
 
 # Trained elsewhere and then moved in, because the folder is also a package, and an interrupted training must not cost the old run.
 reference: $(VENV)/installed

@@ -160,13 +160,14 @@ class _Table:
         if self.template is None:
             self._allocate(row)
         for name, array in self.arrays.items():
-            seen, expected = (f"{a.dtype} {list(a.shape)}" for a in (row[name], array[0]))
-            if seen != expected:
+            values = row.variables[name].values  # row[name] would gather the coordinates of every variable
+            if values.dtype != array.dtype or values.shape != array.shape[1:]:
+                seen, expected = (f"{a.dtype} {list(a.shape)}" for a in (values, array[0]))
                 raise InputError(
                     f"{self.analysis.name}: {name} is {seen} at step {step}, {expected} at others; "
                     "an analysis must give the same types and shapes at every step"
                 )
-            array[self.row[step]] = row[name].values
+            array[self.row[step]] = values
         self.known[step] = digest
 
     def _allocate(self, template: xr.Dataset) -> None:

@@ -30,3 +30,12 @@ def test_checkpointing(tmp_path: Path):
     numbers = r"saving .* ms for 0\.00 MB; .*\n.*% of training .*\nwrote +4 checkpoints.*\ntrajectory  \[4, 12, 8\]: .*\n"
     assert re.fullmatch(numbers + r"analyzing   learning_curves, weight_norms\n.* s; highest memory \d+\.\d\d GB .*\n", text)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_analyses():
+    text = output_of("analyses.py", "--rounds", "1")
+    assert text.startswith("p = 11, d_model 8, 2 heads, d_mlp 16; 1 rounds\n")
+    times = dict(re.findall(r"^([a-z_ ]+?)  +(\d+\.\d)$", text, re.MULTILINE))
+    assert {"forward pass", "clock_pizza", "frequency_ablation", "all analyses"} <= times.keys()
+    ratios = dict(re.findall(r"^(.*?)  +\d+\.\d +\d+\.\d +(\d+\.\d)×$", text, re.MULTILINE))
+    assert list(ratios) == ["neuron Fourier spectra", "key frequencies", "restricted and excluded loss", "clock or pizza", "all four"]
