@@ -14,7 +14,7 @@ FRESH := build/reference
 .PHONY: help demo test lint format typing chromium benchmark reference clean
 
 help:
-	@echo "make demo        train a network, analyze it and write its report (about 3 minutes)"
+	@echo "make demo        train a network, analyze it and write its report (about 2 minutes)"
 	@echo "make test        style, types and all tests"
 	@echo "make lint        style and types alone; make format mends the style"
 	@echo "make benchmark   speed beside what people use today; writes the table in README.md"
@@ -23,7 +23,7 @@ help:
 	@echo "Another Python: make test PYTHON=python3.12"
 
 demo: $(VENV)/installed
-	$(BIN)/interp train --preset quick --training.steps 1200 --training.checkpoint-every 20 --out $(DEMO) --overwrite
+	$(BIN)/interp train --preset quick --out $(DEMO) --overwrite
 	$(BIN)/interp analyze $(DEMO)
 	$(BIN)/interp report $(DEMO) -o $(DEMO)/report.html
 	@echo

@@ -17,6 +17,7 @@ import torch
 import xarray as xr
 
 from interp import fourier
+from interp.axes import axes
 from interp.checkpoint import Checkpoint
 from interp.figures import PALETTE, new_panels, percent_axis
 from interp.key_frequencies import in_phase
@@ -64,13 +65,15 @@ def measure(checkpoint: Checkpoint) -> xr.Dataset:
                 {"long_name": "attention to a, mean over b"} | one,
             ),
         },
-        coords={
-            "head": ("head", np.arange(len(mean), dtype=np.int32), {"long_name": "head"} | one),
-            "position": ("position", np.array(positions), {"long_name": "position", "units": "token"}),
-            "input": ("input", np.array(INPUTS), {"long_name": "input", "units": "token"}),
-            "frequency": ("frequency", np.arange(1, n // 2 + 1, dtype=np.int32), {"long_name": "frequency k"} | one),
-            "phase": ("phase", np.arange(n, dtype=np.int32), {"long_name": "phase of the first input"} | one),
-        },
+        coords=axes(
+            {
+                "head": ("head", np.arange(len(mean), dtype=np.int32), {"long_name": "head"} | one),
+                "position": ("position", np.array(positions), {"long_name": "position", "units": "token"}),
+                "input": ("input", np.array(INPUTS), {"long_name": "input", "units": "token"}),
+                "frequency": ("frequency", np.arange(1, n // 2 + 1, dtype=np.int32), {"long_name": "frequency k"} | one),
+                "phase": ("phase", np.arange(n, dtype=np.int32), {"long_name": "phase of the first input"} | one),
+            }
+        ),
     )
 
 
@@ -99,14 +102,14 @@ def summary(result: xr.Dataset) -> dict:
 
 
 def plot(result: xr.Dataset):
-    """The last step's attention to a as a function of a, mean attention, its dependence on the inputs, and the fit, over training."""
+    """The last step's attention to a over the angle of a, mean attention, its dependence on the inputs, and the fit, over training."""
     import plotly.graph_objects as go
 
     last, steps = result.isel(step=-1), result.step.values
     panels = (
-        f"Attention to a, mean over b, step {int(last.step):,}",
+        f"Attention to a, mean over b, by angle, step {int(last.step):,}",
         "Mean attention to a (solid) and b (dotted)",
-        "Dependence on the inputs: standard deviation of the attention to a",
+        "Standard deviation of the attention to a",
         "Fraction explained by the head's best frequency",
     )
     figure = new_panels("Attention structure", panels, reference=REFERENCE, vertical_spacing=0.16)
@@ -122,11 +125,14 @@ def plot(result: xr.Dataset):
         style = {"name": f"head {head}: k = {k}" if k else f"head {head}: constant", "legendgroup": str(head), "mode": "lines"}
         style["hovertemplate"] = f"head {head}<br>%{{x}}: %{{y:.3f}}<extra></extra>"
         line = {"color": PALETTE[head % len(PALETTE)], "width": 1.8}
-        figure.add_trace(go.Scatter(x=last.phase.values, y=last.attention_to_a.isel(head=head).values, line=line, **style), row=1, col=1)
+        turns = last.phase.values * max(k, 1) % last.sizes["phase"] / last.sizes["phase"]
+        order = np.argsort(turns, kind="stable")  # a head of frequency k is one wave over its angle
+        attention = last.attention_to_a.isel(head=head).values
+        figure.add_trace(go.Scatter(x=turns[order], y=attention[order], line=line, **style), row=1, col=1)
         for row, column, dash, values in curves:
             trace = go.Scatter(x=steps, y=values.isel(head=head).values, line=line | {"dash": dash}, showlegend=False, **style)
             figure.add_trace(trace, row=row, col=column)
-    figure.update_xaxes(title_text="phase of a", row=1, col=1)
+    figure.update_xaxes(title_text="w_k a / 2π, of the head's own k", row=1, col=1)
     for row, column in ((1, 2), (2, 1), (2, 2)):
         figure.update_xaxes(title_text="step (updates)", row=row, col=column)
     figure.update_yaxes(title_text="attention", rangemode="tozero", row=1)

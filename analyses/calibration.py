@@ -17,6 +17,7 @@ import numpy as np
 import xarray as xr
 
 from interp import calibration
+from interp.axes import axes
 from interp.checkpoint import Checkpoint
 from interp.figures import NEUTRAL, PALETTE, new_panels, percent_axis
 
@@ -47,11 +48,13 @@ def measure(checkpoint: Checkpoint, *, rate: float = 0.01, threshold: float = 0.
             "largest_share": ((), float(checkpoint.logit_shares.max()), {"long_name": "largest share of logit power"} | one),
             "is_key": ("frequency", is_key, {"long_name": "key, and above chance"} | one),
         },
-        coords={
-            "quantile": ("quantile", np.array(QUANTILES), {"long_name": "quantile"} | one),
-            "rule": ("rule", np.array(["calibrated", f"{threshold:g}"]), {"long_name": "rule", "units": "name"}),
-            "frequency": ("frequency", np.arange(1, len(is_key) + 1, dtype=np.int32), {"long_name": "frequency k"} | one),
-        },
+        coords=axes(
+            {
+                "quantile": ("quantile", np.array(QUANTILES), {"long_name": "quantile"} | one),
+                "rule": ("rule", np.array(["calibrated", f"{threshold:g}"]), {"long_name": "rule", "units": "name"}),
+                "frequency": ("frequency", np.arange(1, len(is_key) + 1, dtype=np.int32), {"long_name": "frequency k"} | one),
+            }
+        ),
         attrs={"rate": rate, "threshold": threshold, "neurons": len(explained)},
     )
 

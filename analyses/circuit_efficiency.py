@@ -33,6 +33,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp import circuits, fourier
+from interp.axes import axes
 from interp.checkpoint import Checkpoint
 from interp.experiment import ModelConfig
 from interp.figures import PALETTE, new_panels, percent_axis, power_of_ten_axis
@@ -67,7 +68,7 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None,
     strength[0] = circuits.strengths(circuits.centred_logits(checkpoint, pairs), pairs)
     loss, accuracy = np.array([[checkpoint.loss(s) for s in SPLITS]] * 3), np.array([[checkpoint.accuracy(s) for s in SPLITS]] * 3)
     for index, part in enumerate(parts[:2], start=1):
-        network = {name: weight + parts[2][name] for name, weight in part.items()}
+        network = _without_silent_neurons({name: weight + parts[2][name] for name, weight in part.items()}, model)
         outputs = logits(network, model, torch.from_numpy(task.pairs)[sample.row_major])
         strength[index] = circuits.strengths(circuits.centred(outputs, task), sample)
         losses, correct = judge_(outputs.T, torch.from_numpy(task.labels)[sample.row_major])
@@ -88,16 +89,18 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None,
             "loss": (("network", "split"), loss, {"long_name": "loss", "units": "nats"}),
             "accuracy": (("network", "split"), accuracy, {"long_name": "accuracy"} | one),
         },
-        coords={
-            name: (name, np.array(values), {"long_name": name, "units": "name"})
-            for name, values in {
-                "part": PARTS,
-                "tensor": list(checkpoint.weights),
-                "circuit": CIRCUITS,
-                "network": NETWORKS,
-                "split": SPLITS,
-            }.items()
-        },
+        coords=axes(
+            {
+                name: (name, np.array(values), {"long_name": name, "units": "name"})
+                for name, values in {
+                    "part": PARTS,
+                    "tensor": list(checkpoint.weights),
+                    "circuit": CIRCUITS,
+                    "network": NETWORKS,
+                    "split": SPLITS,
+                }.items()
+            }
+        ),
         attrs={"path_length": path_length(model)},
     )
 
@@ -240,6 +243,14 @@ def split_weights(checkpoint: Checkpoint, key: list[int], threshold: float) -> t
     shared = {name: weight - generalizing[name] - memorizing[name] for name, weight in weights.items()}
     n_own, n_living = int(own.sum()), int(living.sum())
     return (generalizing, memorizing, shared), [n_own, n_living - n_own, len(living) - n_living]
+
+
+def _without_silent_neurons(weights: Weights, model: ModelConfig) -> Weights:
+    """The same network without the last layer's neurons that say nothing: of a part's, most."""
+    layer = "mlp" if model.family == "mlp" else f"blocks.{model.n_layers - 1}.mlp"
+    speaks = weights[f"{layer}.W_out"].any(1)
+    axes = {f"{layer}.W_in": 1, f"{layer}.b_in": 0, f"{layer}.W_out": 0}
+    return {name: weight.index_select(axes[name], speaks.nonzero()[:, 0]) if name in axes else weight for name, weight in weights.items()}
 
 
 def _by_frequency(rows: Float[Tensor, "n features"], key: list[int]) -> tuple[Tensor, Tensor]:

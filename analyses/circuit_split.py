@@ -20,10 +20,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp import circuits
+from interp.axes import axes
 from interp.checkpoint import Checkpoint
 from interp.circuits import PhasePairs
 from interp.figures import PALETTE, TEST, TRAIN, new_panels, percent_axis, power_of_ten_axis, threshold_line
-from interp.loss import PAIRS_AT_ONCE, judge_
+from interp.loss import PAIRS_AT_ONCE, losses_and_leads_
 from interp.model import logits
 
 REFERENCE = "Varma et al. 2023, arXiv:2309.02390, §3; the held-out estimator is ours"
@@ -63,12 +64,14 @@ def measure(checkpoint: Checkpoint, *, degree_pairs: int = 2048, scale_step: flo
             "coefficient": (("estimator", "frequency"), coefficients.numpy(), {"long_name": "coefficient of cos w_k d"} | kind),
             "network_loss": ("split", _network_loss(checkpoint, pairs, masks), {"long_name": "loss of the network", "units": "nats"}),
         },
-        coords={
-            "estimator": ("estimator", np.array(ESTIMATORS), {"long_name": "estimator", "units": "name"}),
-            "circuit": ("circuit", np.array(CIRCUITS), {"long_name": "circuit", "units": "name"}),
-            "split": ("split", np.array(SPLITS), {"long_name": "split", "units": "name"}),
-            "frequency": ("frequency", frequencies, {"long_name": "frequency k", "units": "1"}),
-        },
+        coords=axes(
+            {
+                "estimator": ("estimator", np.array(ESTIMATORS), {"long_name": "estimator", "units": "name"}),
+                "circuit": ("circuit", np.array(CIRCUITS), {"long_name": "circuit", "units": "name"}),
+                "split": ("split", np.array(SPLITS), {"long_name": "split", "units": "name"}),
+                "frequency": ("frequency", frequencies, {"long_name": "frequency k", "units": "1"}),
+            }
+        ),
     )
 
 
@@ -171,11 +174,11 @@ def _parts(
     generalizing_rows = circuits.part_rows(profile.to(centred.dtype))
     for start in range(0, len(centred), PAIRS_AT_ONCE):
         some = slice(start, start + PAIRS_AT_ONCE)
-        rest, label = centred[some] - generalizing_rows[row[some] * n + pairs.sums[some]], pairs.label[some, None]
-        memorizing["power"][some] = rest.square().sum(1).double()
-        memorizing["strength"][some] = rest.gather(1, label)[:, 0].double()
-        memorizing["margin"][some] = memorizing["strength"][some] - rest.scatter(1, label, -torch.inf).amax(1).double()
-        memorizing["loss"][some] = judge_(rest.T, label[:, 0])[0]
+        # Classes first, as what follows sums over them.
+        rest = (centred[some] - generalizing_rows.index_select(0, row[some] * n + pairs.sums[some])).T.contiguous()
+        memorizing["power"][some] = rest.square().sum(0).double()
+        memorizing["strength"][some] = rest.gather(0, pairs.label[None, some])[0].double()
+        memorizing["loss"][some], memorizing["margin"][some] = losses_and_leads_(rest, pairs.label[some])
     return {name: torch.stack([generalizing[name], memorizing[name]]) for name in generalizing}
 
 

@@ -35,6 +35,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp import activations, fourier
+from interp.axes import axes
 from interp.checkpoint import Checkpoint
 from interp.figures import NEUTRAL, PALETTE, SEQUENTIAL, new_panels, percent_axis
 from interp.key_frequencies import logits_in_phase
@@ -42,8 +43,7 @@ from interp.model import embed, transform
 
 REFERENCE = "Zhong et al. 2023, arXiv:2306.17844, §3 and §4"
 FORMULAS = ("clock", "pizza")
-AT_ONCE = 1000  # so many pairs at once stay in the processor's cache
-Gradients = Callable[[Int[Tensor, " rows"], Int[Tensor, "rows p"]], Float[Tensor, "features 2 rows p"]]
+AT_ONCE = 500  # so many pairs at once stay in the processor's cache
 LEAST_EXPLAINED, SYMMETRIC, IRRELEVANT = 0.5, 0.98, 0.6
 
 
@@ -59,8 +59,8 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None,
     lowest, highest = (float(bound) for bound in logits.aminmax())
     rounding = 16 * torch.finfo(logits.dtype).eps * max(-lowest, highest)
     irrelevance = _distance_irrelevance(logits, rounding) if highest - lowest > rounding else np.nan
-    fit, explained = _fits(logits, key, rounding)
-    one = {"units": "1"}
+    fit, explained = _fits(checkpoint, key, rounding)
+    one, frequencies = {"units": "1"}, np.arange(1, len(fit[0]) + 1, dtype=np.int32)
     return xr.Dataset(
         {
             "distance_irrelevance": ((), irrelevance, {"long_name": "distance irrelevance q"} | one),
@@ -70,10 +70,12 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None,
             "fit": (("formula", "frequency"), fit, {"long_name": "fraction of variance explained, both sides standardized"} | one),
             "explained": ("formula", explained, {"long_name": "share of centred logit power explained"} | one),
         },
-        coords={
-            "formula": ("formula", np.array(FORMULAS), {"long_name": "formula of the logits", "units": "name"}),
-            "frequency": ("frequency", np.arange(1, checkpoint.n_frequencies + 1, dtype=np.int32), {"long_name": "frequency k"} | one),
-        },
+        coords=axes(
+            {
+                "formula": ("formula", np.array(FORMULAS), {"long_name": "formula of the logits", "units": "name"}),
+                "frequency": ("frequency", frequencies, {"long_name": "frequency k"} | one),
+            }
+        ),
     )
 
 
@@ -133,9 +135,8 @@ def plot(result: xr.Dataset):
     fitted = _fitted(result)
     for formula, color in zip(FORMULAS, PALETTE, strict=False):
         add(result.explained.sel(formula=formula).values, formula, color, 2, 1)
-        bars = go.Bar(
-            x=[f"k = {k}" for k in fitted], y=last.fit.sel(formula=formula, frequency=fitted).values, name=formula, showlegend=False
-        )
+        values = last.fit.sel(formula=formula, frequency=fitted).values
+        bars = go.Bar(x=[f"k = {k}" for k in fitted], y=values, name=formula, showlegend=False)
         bars.update(marker_color=color, hovertemplate=f"%{{x}}<br>{formula} %{{y:.2%}}<extra></extra>")
         figure.add_trace(bars, row=2, col=2)
     percent_axis(figure, row=2, col=1, title_text="share of centred logit power")
@@ -173,13 +174,11 @@ def _circularity(checkpoint: Checkpoint) -> float:
     return float(fourier.power(real).amax(0).mean()) if real.numel() else float("nan")
 
 
-def _fits(logits: Float[Tensor, "n n n"], key: list[int], rounding: float) -> tuple[Float[np.ndarray, "2 K"], Float[np.ndarray, " 2"]]:
+def _fits(checkpoint: Checkpoint, key: list[int], rounding: float) -> tuple[Float[np.ndarray, "2 K"], Float[np.ndarray, " 2"]]:
     """`fit` and `explained`. A frequency's part of the logits and either formula's term are vectors over (cosine or sine, s, t)."""
+    logits, total = logits_in_phase(checkpoint.logits, checkpoint.task.coordinates), float(checkpoint.centred_logits.power)
     n = len(logits)
     fit, explained = np.full((2, n // 2), np.nan), np.zeros(2)
-    # By few rows at a time, for which no memory beyond the processor's cache is needed.
-    norms = torch.cat([torch.linalg.vector_norm(some - some.mean(-1, keepdim=True), dim=-1) for some in logits.split(16)])
-    total = float(norms.double().square().sum())
     if not key or total <= rounding**2 * logits.numel():
         return fit, explained
     parts = (fourier.pairs(n, logits.dtype)[torch.tensor(key) - 1].flatten(0, 1) @ logits.flatten(0, 1).T).view(len(key), -1).double()
@@ -211,9 +210,9 @@ def _gradient_symmetricity(checkpoint: Checkpoint, triples: int, seed: int) -> t
     rows, columns, residues = (torch.from_numpy(index) for index in (phase.rows, phase.columns, phase.classes))
     cosines = torch.full((len(drawn), phase.order, p), torch.nan, dtype=torch.float64)
     for cosine, (s, classes) in zip(cosines, drawn, strict=True):
-        for some, chosen in zip(*(table.split(max(1, AT_ONCE // p)) for table in (s, residues[classes])), strict=True):
-            both = gradients(rows[some], chosen)
-            cosine[some] = ((both[:, 0] * both[:, 1]).sum(0) / both.square().sum(0).prod(0).sqrt()).double()
+        chunks = zip(*(table.split(max(1, AT_ONCE // p)) for table in (rows[s], residues[classes])), strict=True)
+        gram = torch.cat([torch.bmm(both, both.transpose(1, 2)) for both in (gradients(*chunk) for chunk in chunks)])
+        cosine[s] = (gram[:, 0, 1] / (gram[:, 0, 0] * gram[:, 1, 1]).sqrt()).view(classes.shape).double()
     cosines = cosines[..., columns]
     draws = cosines.isfinite().sum(0)  # of each pair; a gradient of zero has no direction
     means = cosines.nansum(0) / draws
@@ -237,17 +236,17 @@ def _random_classes(p: int, n: int, triples: int, seed: int) -> list[tuple[Int[T
     return [(torch.from_numpy(s), torch.from_numpy((first[s] + offset) % n)) for s, offset in zip(rows, offsets, strict=False)]
 
 
-def _gradients(checkpoint: Checkpoint, rows: Int[Tensor, " rows"], classes: Int[Tensor, "rows p"]) -> Float[Tensor, "features 2 rows p"]:
+def _gradients(checkpoint: Checkpoint, rows: Int[Tensor, " rows"], classes: Int[Tensor, "rows p"]) -> Float[Tensor, "pairs 2 features"]:
     """∂logit_c/∂x₀ and ∂logit_c/∂x₁ for the pairs (a, b) with a in `rows` and a class c for each, by autograd, for any network."""
     residues = torch.arange(checkpoint.task.p)
     with torch.enable_grad():
         x = embed(checkpoint.weights, checkpoint.model, torch.cartesian_prod(residues[rows], residues)).requires_grad_()
         chosen = transform(checkpoint.weights, checkpoint.model, x).logits.gather(1, classes.reshape(-1, 1))
         (gradient,) = torch.autograd.grad(chosen.sum(), x)
-    return gradient[:, :2].permute(2, 1, 0).unflatten(2, classes.shape)
+    return gradient[:, :2]
 
 
-def _one_layer_gradients(checkpoint: Checkpoint) -> Gradients:
+def _one_layer_gradients(checkpoint: Checkpoint) -> Callable[[Tensor, Tensor], Float[Tensor, "pairs 2 features"]]:
     """The same written out for one layer: several times faster, because it reads what the forward pass over all pairs left behind,
     and what is the same for all rows is computed here, once. With x₂ the residual stream between attention and MLP, z the heads,
         ∂x₂ = W_U[:, c] + W_in ∂h,   ∂z = W_O ∂x₂,   at `=`, where no input needs ∂x₂ itself,   ∂z = (W_O W_U)[:, c] + (W_O W_in) ∂h.
@@ -274,13 +273,13 @@ def _one_layer_gradients(checkpoint: Checkpoint) -> Gradients:
     attention_table = checkpoint.attention[..., :2].permute(2, 3, 0, 1).contiguous()  # [heads, 2, p, p]
     workspace = W_L.new_empty(max(AT_ONCE, p), W_L.shape[1])  # fresh memory for every few rows costs more than what is done in it
 
-    def gradients(rows: Int[Tensor, " rows"], classes: Int[Tensor, "rows p"]) -> Float[Tensor, "d_model 2 rows p"]:
+    def gradients(rows: Int[Tensor, " rows"], classes: Int[Tensor, "rows p"]) -> Float[Tensor, "pairs 2 d_model"]:
         flat = classes.flatten()
-        d_neurons = torch.index_select(W_L, 0, flat, out=workspace[: len(flat)])
-        for a, d in zip(rows.tolist(), d_neurons.view(*classes.shape, -1), strict=True):
+        d_neurons = workspace[: len(flat)]
+        for a, chosen, d in zip(rows.tolist(), classes, d_neurons.view(*classes.shape, -1), strict=True):
             preactivation = neurons[a] if mid is None else mid[a] @ W_in + b_in  # relu's derivative shows in its value
-            d.copy_(activations.backward(activation, preactivation, neurons[a], d))
-        # From here on examples are the last axis: sums over features then run along contiguous memory.
+            activations.backward(activation, preactivation, neurons[a], torch.index_select(W_L, 0, chosen, out=d), out=d)
+        # From here on examples are the last axis: sums over heads then run along contiguous memory.
         d_mid = by_class.index_select(1, flat).addmm_(by_neurons, d_neurons.T)
         d_heads = (d_mid if is_equals else W_O @ d_mid).view(*heads, *classes.shape)
         attention = attention_table.index_select(2, rows)  # [heads, 2, rows, p]
@@ -288,13 +287,14 @@ def _one_layer_gradients(checkpoint: Checkpoint) -> Gradients:
         softmax_times_rate = attention - (1 - rate)
         d_scores = softmax_times_rate * d_attention
         d_scores.addcmul_(softmax_times_rate, d_scores.sum(1, keepdim=True) / (rate or 1), value=-1)
-        gradient = outer_V @ (d_heads[:, :, None] * attention[:, None]).flatten(0, 1).flatten(1)
+        gradient = (d_heads[:, :, None] * attention[:, None]).flatten(0, 1).flatten(1).T @ outer_V.T  # [2·pairs, d_model]
         if is_equals:
-            return gradient.addmm_(asked, d_scores.flatten(2).flatten(1)).view(-1, 2, *classes.shape)
-        gradient.addmm_(outer_K, (query[:, :, None] * d_scores[:, None]).flatten(0, 1).flatten(1))
-        # The last position is an input itself: it also asks, and passes straight on.
-        d_query = d_scores[:, None, 0] * keys[0].index_select(2, rows) + d_scores[:, None, 1] * keys[1]
-        gradient.unflatten(1, (2, -1))[:, 1].add_(d_mid).addmm_(outer_Q, d_query.flatten(2).flatten(0, 1))
-        return gradient.view(-1, 2, *classes.shape)
+            gradient.addmm_(d_scores.flatten(2).flatten(1).T, asked.T)
+        else:
+            gradient.addmm_((query[:, :, None] * d_scores[:, None]).flatten(0, 1).flatten(1).T, outer_K.T)
+            # The last position is an input itself: it also asks, and passes straight on.
+            d_query = d_scores[:, None, 0] * keys[0].index_select(2, rows) + d_scores[:, None, 1] * keys[1]
+            gradient[len(flat) :].add_(d_mid.T).addmm_(d_query.flatten(2).flatten(0, 1).T, outer_Q.T)
+        return gradient.view(2, len(flat), -1).transpose(0, 1)
 
     return gradients

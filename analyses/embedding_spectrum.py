@@ -6,8 +6,8 @@ by the orthonormal real Fourier basis F along their rows:
     norm_k = √(‖F_{2k−1} W‖² + ‖F_{2k} W‖²),   Gini over the n norms ‖F_f W‖, the constant included.
 
 Key frequencies by weights and logits: norm_k of W_L at least a quarter of the largest, at least 2 % of the centred logit power in
-cos, sin w_k(a+b), and half of that in cos w_k(a+b−c) (`interp.key_frequencies`). Beside it the rule of the authors' code: every
-frequency that dominates some neuron, however weakly; where the two disagree is reported.
+cos, sin w_k(a+b), half of that in cos w_k(a+b−c), and not on training pairs alone (`interp.key_frequencies`). Beside it the rule of the
+authors' code: every frequency that dominates some neuron, however weakly; where the two disagree is reported.
 
 It cannot tell that a frequency is used: that takes an ablation. The neurons' rule calls nearly every frequency key before the circuit
 has grown.
@@ -18,6 +18,7 @@ import torch
 import xarray as xr
 
 from interp import fourier
+from interp.axes import axes
 from interp.checkpoint import Checkpoint
 from interp.figures import PALETTE, color_of_frequency, new_panels, threshold_line
 
@@ -46,7 +47,7 @@ def measure(checkpoint: Checkpoint) -> xr.Dataset:
             "gini_embedding": ((), _gini(embedding), {"long_name": "Gini coefficient of W_E"} | one),
             "gini_output": ((), _gini(output), {"long_name": "Gini coefficient of W_L"} | one),
         },
-        coords={"frequency": ("frequency", frequencies, {"long_name": "frequency k"} | one)},
+        coords=axes({"frequency": ("frequency", frequencies, {"long_name": "frequency k"} | one)}),
     )
 
 

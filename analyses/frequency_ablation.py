@@ -27,6 +27,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from interp import fourier
+from interp.axes import axes
 from interp.checkpoint import Checkpoint
 from interp.figures import PALETTE, new_panels, percent_axis, power_of_ten_axis, threshold_line
 from interp.key_frequencies import in_phase
@@ -88,13 +89,15 @@ def measure(
             "replaced_neurons": ((), np.int32(periodic.sum()), {"long_name": f"neurons replaced, from {threshold:g} on"} | one),
             "is_key": ("frequency", is_key, {"long_name": "taken as key"} | one),
         },
-        coords={
-            "target": ("target", np.array(TARGETS), {"long_name": "where it is cut", "units": "name"}),
-            "mode": ("mode", np.array(MODES), {"long_name": "what is cut", "units": "name"}),
-            "frequency": ("frequency", frequencies, {"long_name": "frequency k"} | one),
-            "network": ("network", np.array(NETWORKS), {"long_name": "periodic neurons", "units": "name"}),
-            "split": ("split", np.array(SPLITS), {"long_name": "split", "units": "name"}),
-        },
+        coords=axes(
+            {
+                "target": ("target", np.array(TARGETS), {"long_name": "where it is cut", "units": "name"}),
+                "mode": ("mode", np.array(MODES), {"long_name": "what is cut", "units": "name"}),
+                "frequency": ("frequency", frequencies, {"long_name": "frequency k"} | one),
+                "network": ("network", np.array(NETWORKS), {"long_name": "periodic neurons", "units": "name"}),
+                "split": ("split", np.array(SPLITS), {"long_name": "split", "units": "name"}),
+            }
+        ),
         attrs={"threshold": threshold},
     )
 
@@ -215,8 +218,8 @@ def _cut_neurons(
     neurons, frequencies = checkpoint.neurons_in_phase.to(logits.dtype), checkpoint.neuron_frequencies
     n, mean, to_logits = len(neurons), checkpoint.neuron_mean.to(logits.dtype), checkpoint.W_L.to(logits.dtype)
     # The logits if every neuron kept to its mean.
-    at_mean = checkpoint.activations._replace(neurons=checkpoint.neuron_mean[None, None])
-    constant = residual_post(checkpoint.weights, checkpoint.model, at_mean) @ checkpoint.W_U
+    mid = checkpoint.activations.residual_mid
+    constant = residual_post(checkpoint.weights, checkpoint.model, mid, checkpoint.neuron_mean[None, None]) @ checkpoint.W_U
     constant = in_phase(constant.expand_as(checkpoint.logits), checkpoint.task.coordinates).flatten(0, 1).to(logits.dtype)
 
     periods = frequencies[periodic].unique()
@@ -284,8 +287,8 @@ def _judge(cuts: list[_Cut], labels: Int[Tensor, " pairs"]) -> tuple[Float[Tenso
 def _mean(values: Shaped[Tensor, "*cuts pairs"], masks: Bool[Tensor, "splits pairs"]) -> Float[np.ndarray, "*cuts splits"]:
     """The mean over each split; NaN for one without pairs."""
     # Not a product with the masks: NaN in one pair, which may have no answer, would reach the splits it is not in.
-    of_splits = (values.index_select(-1, torch.nonzero(mask)[:, 0]) for mask in masks)
-    return torch.stack([some.mean(-1, dtype=torch.float64) for some in of_splits], dim=-1).numpy()
+    of_splits = (values.where(mask, 0).sum(-1, dtype=torch.float64) / mask.sum() for mask in masks)
+    return torch.stack(list(of_splits), dim=-1).numpy()
 
 
 def _known(value: xr.DataArray) -> float | None:

@@ -24,6 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp import fourier
+from interp.axes import axes
 from interp.checkpoint import Checkpoint
 from interp.figures import PALETTE, TEST, TRAIN, color_of_frequency, new_panels, percent_axis, power_of_ten_axis, threshold_line
 
@@ -72,11 +73,13 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None)
             "loss": (("terms", "split"), loss, {"long_name": "loss of the fit"} | nats),
             "network_loss": ("split", network_loss, {"long_name": "loss of the network"} | nats),
         },
-        coords={
-            "frequency": ("frequency", frequencies, {"long_name": "frequency k"} | one),
-            "terms": ("terms", np.array(TERMS), {"long_name": "frequencies in the fit", "units": "name"}),
-            "split": ("split", np.array(SPLITS), {"long_name": "split", "units": "name"}),
-        },
+        coords=axes(
+            {
+                "frequency": ("frequency", frequencies, {"long_name": "frequency k"} | one),
+                "terms": ("terms", np.array(TERMS), {"long_name": "frequencies in the fit", "units": "name"}),
+                "split": ("split", np.array(SPLITS), {"long_name": "split", "units": "name"}),
+            }
+        ),
     )
 
 
@@ -167,6 +170,7 @@ def plot(result: xr.Dataset):
             figure.update_xaxes(title_text=title, title_standoff=4, row=row, col=column)
     figure.update_yaxes(title_text="α_k (logits)", row=1)
     figure.update_yaxes(title_text="share", tickformat=".0%", rangemode="tozero", row=2)
+    figure.update_yaxes(range=[0, 1.3 * max(float(np.nanmax(np.nan_to_num(last.logit_share.values))), 1e-9)], row=2, col=1)
     percent_axis(figure, row=3, col=1, title_text="share")
     power_of_ten_axis(figure, row=3, col=2, title_text="cross-entropy (nats)")
     return figure

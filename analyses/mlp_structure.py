@@ -21,6 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp import fourier
+from interp.axes import axes
 from interp.checkpoint import Checkpoint
 from interp.figures import NEUTRAL, PALETTE, color_of_frequency, new_panels, percent_axis
 from interp.key_frequencies import in_phase
@@ -66,11 +67,13 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None,
             "is_key": ("frequency", is_key, {"long_name": "key frequency of the last checkpoint"} | one),
             "residual": ((), _share(total.square() - key_part, total), {"long_name": "norm of W_L outside key frequencies, share"} | one),
         },
-        coords={
-            "component": ("component", np.arange(1, len(singular) + 1, dtype=np.int32), {"long_name": "component"} | one),
-            "frequency": ("frequency", frequencies, {"long_name": "frequency k"} | one),
-            "wave": ("wave", np.array(WAVES), {"long_name": "wave", "units": "name"}),
-        },
+        coords=axes(
+            {
+                "component": ("component", np.arange(1, len(singular) + 1, dtype=np.int32), {"long_name": "component"} | one),
+                "frequency": ("frequency", frequencies, {"long_name": "frequency k"} | one),
+                "wave": ("wave", np.array(WAVES), {"long_name": "wave", "units": "name"}),
+            }
+        ),
         attrs={"tolerance": tolerance},
     )
 

@@ -18,6 +18,7 @@ import torch
 import xarray as xr
 
 from interp import fourier
+from interp.axes import axes
 from interp.checkpoint import Checkpoint
 from interp.figures import NEUTRAL, SEQUENTIAL, color_of_frequency, percent_axis, style, threshold_line
 
@@ -46,11 +47,13 @@ def measure(checkpoint: Checkpoint, *, threshold: float = 0.85) -> xr.Dataset:
             "mean_over_b": (("neuron", "input"), _float32(over_a.T), {"long_name": "activation, mean over the second input"} | one),
             "periodic_neurons": ("frequency", counts.numpy().astype(np.int32), {"long_name": f"neurons from {threshold:g} on"} | one),
         },
-        coords={
-            "neuron": ("neuron", np.arange(len(dominant), dtype=np.int32), {"long_name": "neuron"} | one),
-            "frequency": ("frequency", np.arange(1, n_frequencies + 1, dtype=np.int32), {"long_name": "frequency k"} | one),
-            "input": ("input", np.arange(n, dtype=np.int32), {"long_name": "phase of the first input"} | one),
-        },
+        coords=axes(
+            {
+                "neuron": ("neuron", np.arange(len(dominant), dtype=np.int32), {"long_name": "neuron"} | one),
+                "frequency": ("frequency", np.arange(1, n_frequencies + 1, dtype=np.int32), {"long_name": "frequency k"} | one),
+                "input": ("input", np.arange(n, dtype=np.int32), {"long_name": "phase of the first input"} | one),
+            }
+        ),
         attrs={"threshold": threshold},
     )
 
@@ -72,8 +75,8 @@ def summary(result: xr.Dataset) -> dict:
 
 
 def plot(result: xr.Dataset):
-    """The neuron–frequency map of the last step; its periodic neurons as lines over their input, by frequency; and how fraction
-    explained and the count of periodic neurons came about."""
+    """The neuron–frequency map of the last step; its periodic neurons as lines over the angle of their input, by frequency; and how
+    fraction explained and the count of periodic neurons came about."""
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
@@ -109,7 +112,7 @@ def plot(result: xr.Dataset):
             colorscale=SEQUENTIAL,
             zmin=0,
             zmax=1,
-            colorbar={"title": "share", "tickformat": ".0%", "len": 0.36, "y": 0.83, "thickness": 12},
+            colorbar={"title": {"text": "share", "font": {"size": 12}}, "tickformat": ".0%", "len": 0.36, "y": 0.83, "thickness": 12},
         ),
         row=1,
         col=1,
@@ -121,7 +124,7 @@ def plot(result: xr.Dataset):
         column = 1 + position * width
         line = {"color": color_of_frequency(k, groups), "width": 0.7}
         figure.add_trace(go.Scatter(x=x, y=y, mode="lines", line=line, opacity=0.45, hoverinfo="skip", showlegend=False), row=2, col=column)
-        figure.update_xaxes(title_text="input a", row=2, col=column)
+        figure.update_xaxes(title_text="w_k a / 2π", range=[0, 1], row=2, col=column)
         figure.update_yaxes(showticklabels=position == 0, range=[-1.05, 1.05], row=2, col=column)
     steps = result.step.values
     quartiles = np.nanpercentile(np.nan_to_num(result.fraction_explained.values), [25, 50, 75], axis=1)
@@ -143,13 +146,16 @@ def plot(result: xr.Dataset):
 
 
 def _lines(last: xr.Dataset, k: int, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    """All periodic neurons of a frequency as one broken line, each centred and scaled to at most 1."""
+    """All periodic neurons of a frequency as one broken line over the angle of their input, in turns, each centred and scaled to at
+    most 1."""
     chosen = (last.dominant_frequency.values == k) & (last.fraction_explained.values >= threshold)
     lines = last.mean_over_b.values[chosen]
     lines = lines - lines.mean(1, keepdims=True)
     lines = lines / np.maximum(np.abs(lines).max(1, keepdims=True), 1e-30)
-    x = np.append(last.input.values.astype(float), np.nan)
-    y = np.concatenate([lines, np.full((len(lines), 1), np.nan)], axis=1)
+    turns = k * last.input.values.astype(np.int64) % last.sizes["input"] / last.sizes["input"]
+    order = np.argsort(turns, kind="stable")
+    x = np.append(np.round(turns[order], 4), np.nan)
+    y = np.concatenate([lines[:, order], np.full((len(lines), 1), np.nan)], axis=1)
     return np.tile(x, len(lines)), np.round(y.reshape(-1), 3)
 
 

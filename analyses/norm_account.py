@@ -98,13 +98,15 @@ def plot(result: xr.Dataset):
     panels = (
         "Squared norm by part",
         "Change in each phase",
-        *(f"{matrix} by frequency: {shown}" for matrix in MATRICES),
+        *(f"{matrix[:1].upper()}{matrix[1:]} by frequency: {shown}" for matrix in MATRICES),
         f"Contributions: {shown}",
     )
-    figure = new_panels("Norm account", panels, reference=REFERENCE, vertical_spacing=0.13, row_height=320, horizontal_spacing=0.1)
+    figure = new_panels("Norm account", panels, reference=REFERENCE, vertical_spacing=0.13, row_height=320, horizontal_spacing=0.14)
     for index, part in enumerate(kept):
-        line = {"width": 0.8, "color": PALETTE[index % len(PALETTE)]}
+        color, hatched = PALETTE[index % len(PALETTE)], index >= len(PALETTE)  # there are more parts than colors
+        line = {"width": 0.8, "color": color}
         trace = go.Scatter(x=result.step.values, y=result.squared_norm.sel(part=part).values, name=part, line=line, stackgroup="norm")
+        trace.update(fillpattern={"shape": "/", "size": 6, "fgcolor": color} if hatched else None)
         figure.add_trace(trace.update(hovertemplate=f"{part}<br>step %{{x}}: %{{y:.4g}}<extra></extra>"), row=1, col=1)
     for index, phase in enumerate(known):
         bars = go.Bar(x=kept, y=result.change.sel(phase=phase, part=kept).values, name=phase, marker_color=PALETTE[index], legend="legend2")

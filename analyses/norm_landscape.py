@@ -19,6 +19,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from interp.axes import axes
 from interp.checkpoint import Checkpoint
 from interp.figures import NEUTRAL, PALETTE, TEST, TRAIN, new_panels, percent_axis, power_of_ten_axis
 from interp.loss import judge_
@@ -44,7 +45,8 @@ def measure(checkpoint: Checkpoint, *, pairs: int = 256, octaves: float = 1.0, p
     for row, factor in enumerate(factors if len(chosen) else ()):
         scaled = {name: float(factor) * weight for name, weight in checkpoint.weights.items()}
         with torch.no_grad():
-            losses, right = judge_(logits(scaled, checkpoint.model, inputs).T.contiguous(), labels)
+            known = checkpoint.logits.flatten(0, 1)[chosen] if factor == 1 else None
+            losses, right = judge_((logits(scaled, checkpoint.model, inputs) if known is None else known).T, labels)
         for column, part in enumerate(np.split(np.arange(len(chosen)), [len(samples[0])])):
             if len(part):
                 loss[row, column], accuracy[row, column] = losses[part].mean().item(), right[part].double().mean().item()
@@ -61,10 +63,12 @@ def measure(checkpoint: Checkpoint, *, pairs: int = 256, octaves: float = 1.0, p
             "shell_norm": ((), shell * l2, {"long_name": "norm of the generalizing shell"} | one),
             "shell_loss": ((), lowest, {"long_name": "lowest test loss of the rescaled network"} | nats),
         },
-        coords={
-            "factor": ("factor", factors, {"long_name": "factor α on all weights"} | one),
-            "split": ("split", np.array(SPLITS), {"long_name": "split", "units": "name"}),
-        },
+        coords=axes(
+            {
+                "factor": ("factor", factors, {"long_name": "factor α on all weights"} | one),
+                "split": ("split", np.array(SPLITS), {"long_name": "split", "units": "name"}),
+            }
+        ),
     )
 
 

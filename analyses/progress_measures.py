@@ -21,6 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp import fourier
+from interp.axes import axes
 from interp.checkpoint import Checkpoint
 from interp.figures import PALETTE, TEST, TRAIN, color_of_frequency, new_panels, percent_axis, power_of_ten_axis, threshold_line
 from interp.task import Task
@@ -85,10 +86,12 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None)
             "test_to_restricted_ratio": ((), float(loss[2] / restricted_loss[0]), {"long_name": "test loss / restricted loss"} | one),
             "is_key": ("frequency", is_key, {"long_name": "taken as key"} | one),
         },
-        coords={
-            "split": ("split", np.array(SPLITS), {"long_name": "split", "units": "name"}),
-            "frequency": ("frequency", frequencies, {"long_name": "frequency k"} | one),
-        },
+        coords=axes(
+            {
+                "split": ("split", np.array(SPLITS), {"long_name": "split", "units": "name"}),
+                "frequency": ("frequency", frequencies, {"long_name": "frequency k"} | one),
+            }
+        ),
     )
 
 
@@ -133,8 +136,8 @@ def plot(result: xr.Dataset):
 
     for split, color in (("train", TRAIN), ("test", TEST)) if known else (("all", TRAIN),):
         add(result.loss.sel(split=split).values, f"{split} loss", {"color": color, "width": 1.6}, (1, 1))
-    add(result.restricted_loss.sel(split="all").values, "restricted loss, all", {"color": PALETTE[2], "width": 2.4}, (1, 1))
-    add(result.excluded_loss.sel(split=seen).values, f"excluded loss, {seen}", {"color": PALETTE[3], "width": 2.4}, (1, 1))
+    add(result.restricted_loss.sel(split="all").values, "restricted loss, all", {"color": PALETTE[3], "width": 2.4}, (1, 1))
+    add(result.excluded_loss.sel(split=seen).values, f"excluded loss, {seen}", {"color": PALETTE[2], "width": 2.4}, (1, 1))
     for k in sorted(map(int, result.frequency.values), key=lambda k: k in key):
         line = {"color": color_of_frequency(k, key), "width": 2 if k in key else 0.5}
         values = result.excluded_loss_of_frequency.sel(split=seen, frequency=k).values
@@ -160,7 +163,7 @@ def plot(result: xr.Dataset):
     power_of_ten_axis(figure, row=1, col=1, title_text="cross-entropy (nats)")
     power_of_ten_axis(figure, row=1, col=2, title_text="cross-entropy (nats)")
     percent_axis(figure, row=2, col=1, title_text="accuracy")
-    figure.update_yaxes(type="log", exponentformat="power", title_text="ratio", row=2, col=2)
+    power_of_ten_axis(figure, row=2, col=2, title_text="ratio")
     return figure
 
 

@@ -28,6 +28,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp import fourier
+from interp.axes import axes
 from interp.checkpoint import Checkpoint
 from interp.figures import PALETTE, color_of_frequency, new_panels, percent_axis
 
@@ -70,12 +71,14 @@ def measure(checkpoint: Checkpoint, *, delta: float = 0.1, parallelograms: int =
             ),
             "ipr": ("side", _ipr(checkpoint), {"long_name": "inverse participation ratio, mean over neurons"} | one),
         },
-        coords={
-            "component": ("component", np.arange(1, COMPONENTS + 1, dtype=np.int32), {"long_name": "principal component of W_E"} | one),
-            "phase": ("phase", np.arange(n, dtype=np.int32), {"long_name": "phase of the residue"} | one),
-            "matrix": ("matrix", np.array(MATRICES), {"long_name": "matrix", "units": "name"}),
-            "side": ("side", np.array(SIDES), {"long_name": "side of the neurons", "units": "name"}),
-        },
+        coords=axes(
+            {
+                "component": ("component", np.arange(1, COMPONENTS + 1, dtype=np.int32), {"long_name": "principal component of W_E"} | one),
+                "phase": ("phase", np.arange(n, dtype=np.int32), {"long_name": "phase of the residue"} | one),
+                "matrix": ("matrix", np.array(MATRICES), {"long_name": "matrix", "units": "name"}),
+                "side": ("side", np.array(SIDES), {"long_name": "side of the neurons", "units": "name"}),
+            }
+        ),
         attrs={"delta": delta},
     )
 
@@ -124,7 +127,7 @@ def plot(result: xr.Dataset):
         reference=REFERENCE,
         row_height=340,
         vertical_spacing=0.17,
-        horizontal_spacing=0.07,
+        horizontal_spacing=0.1,
     )
     key = sorted({k for k, _, _ in circles})
     for column, (k, i, j) in enumerate(shown, start=1):
@@ -138,9 +141,8 @@ def plot(result: xr.Dataset):
         figure.update_yaxes(title_text=f"component {j}", scaleanchor="x" if column == 1 else f"x{column}", row=1, col=column)
     bars = go.Bar(x=last.component.values, y=last.variance_share.values, showlegend=False)
     bars.update(marker_color=[color_of_frequency(int(k), key) for k in last.frequency_of_component.values])
-    bars.update(
-        text=[f"k={int(k)}" for k in last.frequency_of_component.values], textposition="outside", textfont_size=10, cliponaxis=False
-    )
+    bars.update(text=[f"k={int(k)}" for k in last.frequency_of_component.values], textposition="outside", textfont_size=10)
+    bars.update(textangle=0, constraintext="none", cliponaxis=False)
     bars.update(
         customdata=last.circularity.values, hovertemplate="%{text}<br>share %{y:.1%}<br>circularity %{customdata:.1%}<extra></extra>"
     )
@@ -212,22 +214,22 @@ def _spectral_entropy(checkpoint: Checkpoint) -> float:
 
 
 def _rqi(embedding: Float[Tensor, "n d_model"], delta: float, parallelograms: int, seed: int) -> float:
-    i, j, m, n = _parallelograms(len(embedding), parallelograms, seed)
-    if not len(i):
+    sums, crossed = _parallelograms(len(embedding), parallelograms, seed)
+    if not sums.size:
         return float("nan")
     centred = embedding - embedding.mean(0)
     products = (centred @ centred.T).numpy().reshape(-1)  # distances of sums from products alone, without d_model-long vectors
     p = len(embedding)
     square = np.diagonal(products.reshape(p, p))
     of_sum = (square[:, None] + square + 2 * products.reshape(p, p)).reshape(-1)
-    distance = of_sum.take(i * p + j) + of_sum.take(m * p + n)
-    distance -= 2 * sum(products.take(first * p + second) for first in (i, j) for second in (m, n))
+    distance = of_sum.take(sums).sum(0) - 2 * products.take(crossed).sum(0)
     return float((distance <= delta**2 * square.mean()).mean()) if square.mean() > 0 else float("nan")
 
 
 @functools.lru_cache(maxsize=4)
-def _parallelograms(p: int, at_most: int, seed: int) -> tuple[Int[np.ndarray, " found"], ...]:
-    """i, j, m, n with i + j = m + n, i ≤ j, m ≤ n and i < m: all, or `at_most` random ones, the same at every step."""
+def _parallelograms(p: int, at_most: int, seed: int) -> tuple[Int[np.ndarray, "2 found"], Int[np.ndarray, "4 found"]]:
+    """i, j, m, n with i + j = m + n, i ≤ j, m ≤ n and i < m: all, or `at_most` random ones, the same at every step; as row-major indices
+    of the pairs (i, j), (m, n), and of (i, m), (i, n), (j, m), (j, n)."""
     corners = []
     for total in range(2 * p - 1):
         i = np.arange(max(0, total - p + 1), total // 2 + 1)
@@ -236,7 +238,8 @@ def _parallelograms(p: int, at_most: int, seed: int) -> tuple[Int[np.ndarray, " 
     found = np.concatenate(corners, axis=1)
     if found.shape[1] > at_most:
         found = found[:, np.random.RandomState(seed).randint(0, found.shape[1], size=at_most)]
-    return tuple(found)
+    i, j, m, n = found
+    return np.stack([i * p + j, m * p + n]), np.stack([i * p + m, i * p + n, j * p + m, j * p + n])
 
 
 def _ipr(checkpoint: Checkpoint) -> Float[np.ndarray, " sides"]:

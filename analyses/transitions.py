@@ -138,8 +138,8 @@ def plot(result: xr.Dataset):
     for name in BOUNDARIES:
         step, low, high = result.boundary_at.sel(boundary=name).values
         if np.isfinite(step):
-            figure.add_vrect(x0=low, x1=high, fillcolor=PALETTE[5], opacity=0.15, line_width=0)
-            figure.add_vline(x=step, line={"color": PALETTE[5], "width": 1.5})
+            figure.add_vrect(x0=low, x1=high, fillcolor=NEUTRAL, opacity=0.2, line_width=0)
+            figure.add_vline(x=step, line={"color": "#222", "width": 1.2})
             _label(figure, step, f"{name} {step:,.0f}", axis="y", height=0.99, anchor="top")
     for name, label in (("memorized", "memorized"), ("generalized_sustained", "generalized")):
         step = result.event_at.sel(event=name, event_value="step").item()

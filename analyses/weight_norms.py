@@ -13,6 +13,7 @@ import torch
 import xarray as xr
 
 from interp import fourier
+from interp.axes import axes
 from interp.checkpoint import Checkpoint
 from interp.figures import PALETTE, new_panels
 
@@ -43,10 +44,12 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None)
             "embedding_l2": ("part", _parts(embedding, key), {"long_name": "L2 norm of W_E"} | one),
             "unembedding_l2": ("part", _parts(unembedding, key), {"long_name": "L2 norm of W_U"} | one),
         },
-        coords={
-            "tensor": ("tensor", np.array(list(weights)), {"long_name": "tensor", "units": "name"}),
-            "part": ("part", np.array(PARTS), {"long_name": "part of the Fourier basis", "units": "name"}),
-        },
+        coords=axes(
+            {
+                "tensor": ("tensor", np.array(list(weights)), {"long_name": "tensor", "units": "name"}),
+                "part": ("part", np.array(PARTS), {"long_name": "part of the Fourier basis", "units": "name"}),
+            }
+        ),
     )
 
 

@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks import checkpointing, grokking, reporting, starting, training_step
+from benchmarks import checkpointing, reporting, starting, time_to_grok, training_step
 from benchmarks.sizes import add_sizes
 from benchmarks.table import Row, check_place, gemm_peak, machine, markdown, put_between_markers
 from interp.memory import keep_freed_memory
@@ -20,7 +20,7 @@ from interp.memory import keep_freed_memory
 BENCHMARKS = {
     "training_step": training_step,
     "checkpointing": checkpointing,
-    "grokking": grokking,
+    "time_to_grok": time_to_grok,
     "reporting": reporting,
     "starting": starting,
 }

@@ -42,13 +42,14 @@ def null_fractions_explained(checkpoint: Checkpoint, *, rate: float = 0.01, shuf
         (alive[torch.randperm(len(alive), generator=generator)[:at_once]], _renaming(n, generator).argsort())
         for _ in range(max(shuffles, math.ceil(2 / rate / at_once)))
     ]
-    drawn, neurons = [], checkpoint.neurons_in_phase.flatten(0, 1)
+    drawn, neurons, ordered = [], checkpoint.neurons_in_phase.flatten(0, 1), checkpoint.neuron_marginals.sums
     for start in range(0, len(draws), _RENAMINGS_AT_ONCE):
         some = draws[start : start + _RENAMINGS_AT_ONCE]
         # Single neurons lie far apart in memory: to take a few costs as much as to take many.
-        samples = neurons.index_select(1, torch.cat([chosen for chosen, _ in some])).unflatten(0, (n, n)).split(at_once, dim=2)
+        every = torch.cat([chosen for chosen, _ in some])
+        samples = neurons.index_select(1, every).sub_(checkpoint.neuron_mean[every]).unflatten(0, (n, n)).split(at_once, dim=2)
         for sample, (chosen, names) in zip(samples, some, strict=True):
-            sums = fourier.marginals(sample, checkpoint.neuron_mean[chosen], names).sums
+            sums = fourier.renamed_marginals(sample, ordered[0, :, chosen], ordered[1, :, chosen], names)
             power = fourier.block_coefficients(sums).square().sum((1, 2))
             drawn.append((power / (n * n * checkpoint.neuron_variance[chosen])).amax(0))
     return torch.cat(drawn)

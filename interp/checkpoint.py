@@ -13,7 +13,7 @@ from interp import fourier, key_frequencies, notebook
 from interp.errors import check_integer
 from interp.experiment import ModelConfig
 from interp.loss import PAIRS_AT_ONCE, judge_
-from interp.model import Activations, forward_all, output_map, output_matrix, residual_post
+from interp.model import Activations, forward_all, output_map, output_matrix
 from interp.task import Task
 from interp.weights import Weights, check_weights
 
@@ -59,7 +59,7 @@ class Checkpoint:
     @cached_property
     def residual_post(self) -> Float[Tensor, "p p features"]:
         """What the unembedding reads, at the last position."""
-        return residual_post(self.weights, self.model, self.activations)
+        return self.activations.residual_post
 
     @cached_property
     def W_E(self) -> Float[Tensor, "p features"]:
@@ -130,32 +130,41 @@ class Checkpoint:
         return key_frequencies.in_phase(self.neurons, self.task.coordinates)
 
     @cached_property
-    def neuron_means(self) -> tuple[Float[Tensor, "n d_mlp"], Float[Tensor, "n d_mlp"]]:
-        """The mean of every neuron over the second input, and over the first, in phase coordinates."""
-        neurons = self.neurons_in_phase
-        weight = neurons.new_full((len(neurons),), 1 / len(neurons))
-        return weight @ neurons, (weight @ neurons.flatten(1)).view(neurons.shape[1:])
+    def _neuron_sums(self) -> tuple[Float[Tensor, " d_mlp"], fourier.Marginals]:
+        neurons, n = self.neurons_in_phase, self.task.coordinates.order
+        # Near the mean is near enough: what it is off by is found with the sums, without a pass over the neurons of its own.
+        near = neurons[::8, ::8].mean((0, 1))
+        sums, square = fourier.marginals(neurons, near)
+        off = (sums[0].sum(0, dtype=torch.float64) / n**2).to(near.dtype)
+        return near + off, fourier.Marginals(sums - n * off, square - (n * off).square())
 
-    @cached_property
+    @property
     def neuron_mean(self) -> Float[Tensor, " d_mlp"]:
         """The mean of every neuron over all pairs in phase coordinates."""
-        return self.neuron_means[0].mean(0)
+        return self._neuron_sums[0]
+
+    @property
+    def neuron_marginals(self) -> fourier.Marginals:
+        """The sums of every neuron, less its mean, along rows, columns and diagonals of the pairs in phase coordinates."""
+        return self._neuron_sums[1]
 
     @cached_property
-    def _neuron_marginals(self) -> fourier.Marginals:
-        return fourier.marginals(self.neurons_in_phase, self.neuron_mean)
+    def neuron_means(self) -> tuple[Float[Tensor, "n d_mlp"], Float[Tensor, "n d_mlp"]]:
+        """The mean of every neuron over the second input, and over the first, in phase coordinates."""
+        over_b, over_a = (self.neuron_mean + sums / self.task.coordinates.order for sums in self.neuron_marginals.sums[:2])
+        return over_b, over_a
 
     @cached_property
     def neuron_variance(self) -> Float[Tensor, " d_mlp"]:
         """The variance of every neuron over all pairs in phase coordinates; 0 where it is no more than the rounding of its mean."""
-        variance = self._neuron_marginals.square / self.task.coordinates.order**2
+        variance = self.neuron_marginals.square / self.task.coordinates.order**2
         rounding = (8 * torch.finfo(variance.dtype).eps * self.neuron_mean).square()
         return torch.where(variance <= rounding, 0, variance)
 
     @cached_property
     def neuron_blocks(self) -> Float[Tensor, "K 4 2 d_mlp"]:
         """The coefficients of every neuron in each frequency's 3×3 block (`fourier.block_coefficients`)."""
-        return fourier.block_coefficients(self._neuron_marginals.sums)
+        return fourier.block_coefficients(self.neuron_marginals.sums)
 
     @cached_property
     def neuron_shares(self) -> Float[Tensor, "K d_mlp"]:
@@ -198,7 +207,12 @@ class Checkpoint:
     @cached_property
     def key_mask(self) -> Bool[Tensor, " K"]:
         """Which of the frequencies 1 … K are key, by the rule of `interp.key_frequencies`."""
-        return key_frequencies.is_key(self.output_norms, self.logit_shares, self.logit_alignments, self.task.coordinates.order)
+        mask = key_frequencies.is_key(self.output_norms, self.logit_shares, self.logit_alignments, self.task.coordinates.order)
+        phase = self.task.coordinates
+        test = torch.from_numpy(self.task.mask("test")[phase.rows[:, None] * self.task.p + phase.columns])
+        if mask.any() and test.any():
+            mask &= key_frequencies.held_out(self.centred_logits, test) >= key_frequencies.HELD_OUT_THRESHOLD
+        return mask
 
     @property
     def key_frequencies(self) -> list[int]:

@@ -146,7 +146,7 @@ def compare(
     for index, _ in enumerate(progress([step for _, step in found])):
         measured.append(_side(labels[index], found[index][0], checkpoints[index]))
     rows = _rows(measured)
-    return Comparison(tuple(measured), _configuration([run for run, _ in found]), rows, tuple(_left_out(measured)))
+    return Comparison(tuple(measured), configuration_differences([run for run, _ in found]), rows, tuple(_left_out(measured)))
 
 
 def _run_and_step(side: str | Path | Run | tuple[Run, int], opened: dict[Path, Run]) -> tuple[Run, int]:
@@ -207,8 +207,8 @@ def _curves(run: Run) -> xr.Dataset | None:
     return run.result("learning_curves") if known or not knowable else None
 
 
-def _configuration(runs: Sequence[Run]) -> dict[str, list[Any]]:
-    """The fields of task, model and training that differ; None where a side has no such field."""
+def configuration_differences(runs: Sequence[Run]) -> dict[str, list[Any]]:
+    """One value per run of the fields of task, model and training that differ; None where a side has no such field."""
     described = [_fields(run) for run in runs]
     names = dict.fromkeys(name for fields in described for name in fields)
     values = {name: [fields.get(name) for fields in described] for name in names}

@@ -21,11 +21,13 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 from interp.activations import activate
 from interp.experiment import ModelConfig
 from interp.weights import Weights
 
+PAIRS_AT_ONCE = 1000
 NAMES = (
     "embed.W_E",
     "pos_embed.W_pos",
@@ -76,30 +78,45 @@ class Table(NamedTuple):
     neurons: Float[Tensor, "p p m"]
     attention: Float[Tensor, "p p H 3"]
     residual_mid: Float[Tensor, "p p d"]
+    residual_post: Float[Tensor, "p p d"]
 
 
 def forward_all(weights: Weights, model: ModelConfig) -> Table:
-    """The forward pass on all p² pairs: nothing is gathered, and what reads its tables finds the features of a pair side by side."""
-    W_E, W_pos, W_Q, W_K, W_V, W_O, W_in, b_in, W_out, b_out, W_U = (weights[name] for name in NAMES)
-    n_heads, d_model, d_head = W_Q.shape
+    """The forward pass on all p² pairs, through the residual stream, which analyses read anyway."""
+    W_in, b_in, W_out, b_out, W_U = (weights[name] for name in NAMES[-5:])
     p = W_U.shape[1]
-    x0, x1, x2 = W_E[:p] + W_pos[0], W_E[-1 - p : -1] + W_pos[1], W_E[-1] + W_pos[2]
-    query = torch.einsum("d,hde->he", x2, W_Q) / math.sqrt(d_head)
-    keys = torch.einsum("hde,he->hd", W_K, query)
-    s0, s1, s2 = (keys @ x0.T)[:, :, None], (keys @ x1.T)[:, None, :], (keys @ x2)[:, None, None]
-    softmax = torch.stack([score.expand(n_heads, p, p) for score in (s0, s1, s2)]).softmax(0)
-    attention = softmax if model.attention_rate == 1 else model.attention_rate * softmax + (1 - model.attention_rate)
-    v0, v1, v2 = (torch.einsum("td,hde->het", x, W_V) for x in (x0, x1, x2[None]))
-    w0, w1, w2 = attention[:, :, None]  # [H, 1, p, p]
-    mixed = torch.addcmul(torch.addcmul(w0 * v0[..., :, None], w1, v1[..., None, :]), w2, v2[..., None])
-    heads = mixed.view(n_heads * d_head, p * p).T
-    W_O = W_O.reshape(n_heads * d_head, d_model)
-    preactivation = torch.addmm(x2 @ W_in + b_in, heads, W_O @ W_in)
-    # The largest table there is: not made twice where nothing needs it before the nonlinearity.
-    neurons = preactivation.relu_() if model.activation == "relu" else activate(model.activation, preactivation)
-    logits = torch.addmm((x2 + b_out) @ W_U, neurons, W_out @ W_U).addmm_(heads, W_O @ W_U)
-    tables = logits, neurons, attention.permute(2, 3, 1, 0).contiguous().view(p * p, n_heads, 3), torch.addmm(x2, heads, W_O)
+    residue = torch.arange(p)
+    attention, mid = _mixed(weights, model, residue.repeat_interleave(p), residue.repeat(p))
+    neurons, post, logits = (mid.new_empty(p * p, size) for size in (W_in.shape[1], mid.shape[1], p))
+    # A few pairs at a time stay in the processor's cache for all that is done with them.
+    for x, y, stream, answer in zip(*(table.split(PAIRS_AT_ONCE) for table in (mid, neurons, post, logits)), strict=True):
+        torch.mm(x, W_in, out=y).add_(b_in)
+        y.relu_() if model.activation == "relu" else y.copy_(activate(model.activation, y))
+        torch.addmm(x, y, W_out, out=stream).add_(b_out)
+        torch.mm(stream, W_U, out=answer)
+    tables = logits, neurons, attention.transpose(1, 2).contiguous(), mid, post
     return Table(*(table.view(p, p, *table.shape[1:]) for table in tables))
+
+
+def _mixed(
+    weights: Weights, model: ModelConfig, a: Int[Tensor, " n"], b: Int[Tensor, " n"]
+) -> tuple[Float[Tensor, "n 3 H"], Float[Tensor, "n d"]]:
+    """The attention and the residual stream at `=` after it: x₂ and, mixed, three rows for each head of the table x W_V W_O of what it
+    writes for every token."""
+    W_E, W_pos, W_Q, W_K, W_V, W_O, *_, W_U = (weights[name] for name in NAMES)
+    n_heads, _, d_head = W_Q.shape
+    p = W_U.shape[1]
+    x2 = W_E[-1] + W_pos[2]
+    x = torch.cat([W_E[:p] + W_pos[0], W_E[-1 - p : -1] + W_pos[1], x2[None]])
+    query = torch.einsum("d,hde->he", x2, W_Q) / math.sqrt(d_head)
+    scores = x @ torch.einsum("hde,he->dh", W_K, query)  # [2p + 1, H]
+    written = torch.matmul(x @ W_V, W_O).transpose(0, 1).reshape(-1, len(x2))  # [(2p + 1)·H, d]
+    tokens = torch.stack([a, p + b, torch.full_like(a, 2 * p)], dim=1)
+    softmax = scores[tokens].softmax(1)
+    attention = softmax if model.attention_rate == 1 else model.attention_rate * softmax + (1 - model.attention_rate)
+    rows = tokens[..., None] * n_heads + torch.arange(n_heads)
+    mid = embedding_bag(rows.flatten(1), written, mode="sum", per_sample_weights=attention.flatten(1))
+    return attention, mid.add_(x2)
 
 
 def residual_mid(weights: Weights, at: Forward) -> Float[Tensor, "n d"]:

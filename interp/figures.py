@@ -1,7 +1,9 @@
 """One palette and one template for every figure of the project. Importing this loads no plotly; making a figure does."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+import math
+import numbers
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, SupportsFloat
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -57,13 +59,35 @@ def style(figure: "go.Figure", title: str, reference: str, height: int) -> None:
         font={"family": FONT, "size": 13, "color": "#222"},
         colorway=list(PALETTE),
         height=height,
-        margin={"l": 70, "r": 30, "t": 104, "b": 60},
+        margin={"l": 70, "r": 30, "t": 104 if reference else 86, "b": 60},
         legend={"title_font_size": 12, "bgcolor": "rgba(255,255,255,0.7)"},
         hoverlabel={"font_family": FONT},
     )
-    axis = {"showline": True, "linecolor": "#bbb", "ticks": "outside", "tickcolor": "#bbb", "gridcolor": "#eee", "zeroline": False}
+    axis = {
+        "showline": True,
+        "linecolor": "#bbb",
+        "ticks": "outside",
+        "tickcolor": "#bbb",
+        "gridcolor": "#eee",
+        "zeroline": False,
+        "title_font_size": 13,
+    }
     figure.update_xaxes(**axis)
     figure.update_yaxes(**axis)
+
+
+def band(figure: "go.Figure", x: Iterable[Any], low: Iterable[float], high: Iterable[float], color: str, **where: Any) -> None:
+    """A tinted band between two curves, one for each stretch of known neighbors, behind what is drawn later."""
+    stretches: list[list[tuple[float, float, float]]] = [[]]
+    for point in zip(x, low, high, strict=True):
+        if all(map(math.isfinite, point)):
+            stretches[-1].append(point)
+        elif stretches[-1]:
+            stretches.append([])
+    for stretch in filter(lambda points: len(points) > 1, stretches):
+        there, below, above = zip(*stretch, strict=True)
+        outline = {"x": [*there, *reversed(there)], "y": [*above, *reversed(below)], "mode": "lines", "line": {"width": 0}}
+        figure.add_scatter(**outline, fill="toself", fillcolor=color, opacity=0.18, hoverinfo="skip", showlegend=False, **where)
 
 
 def threshold_line(figure: "go.Figure", y: float, row: int, column: int) -> None:
@@ -84,8 +108,23 @@ def percent_axis(figure: "go.Figure", **where: Any) -> None:
 
 
 def power_of_ten_axis(figure: "go.Figure", **where: Any) -> None:
-    """A logarithmic vertical axis with powers of ten."""
-    figure.update_yaxes(type="log", exponentformat="power", dtick=1, **where)
+    """A logarithmic vertical axis with powers of ten, at most nine of them for what is drawn by now; `where` goes to update_yaxes."""
+    figure.update_yaxes(type="log", exponentformat="power", tickfont_size=10.4, **where)  # plotly writes powers a quarter larger
+    for axis in figure.select_yaxes(row=where.get("row"), col=where.get("col")):
+        own = axis.plotly_name.replace("axis", "")
+        drawn = [trace.y for trace in figure.data if (getattr(trace, "yaxis", None) or "y") == own and trace.y is not None]
+        values = [value for series in drawn for value in series if isinstance(value, numbers.Real) and 0 < value < math.inf]
+        decades = math.log10(max(values) / min(values)) if values else 0
+        axis.dtick = max(1, math.ceil(decades / 9))
+
+
+def plain_log_axis(values: Iterable[SupportsFloat]) -> dict[str, Any]:
+    """A logarithmic axis over a few powers of ten, with ticks at 1, 2, 5, 10, 20, … written out; closer where values span less."""
+    known = [float(value) for value in values if math.isfinite(value) and float(value) > 0] or [1.0]
+    digits = (1, 2, 5) if max(known) > 8 * min(known) else (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
+    decades = range(math.floor(math.log10(min(known))), math.floor(math.log10(max(known))) + 1)
+    ticks = [float(f"{digit}e{decade}") for decade in decades for digit in digits] + [float(f"1e{decades[-1] + 1}")]
+    return {"type": "log", "tickmode": "array", "tickvals": ticks, "ticktext": [f"{tick:,.15g}" for tick in ticks]}
 
 
 def shade_phases(figure: "go.Figure", phases: Sequence[Mapping[str, Any]], *, named_in: str = "") -> None:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 _VALUES_AT_ONCE = 2**18
 
@@ -68,25 +69,39 @@ class Marginals(NamedTuple):
     square: Float[Tensor, " features"]  # Σ X²
 
 
-def marginals(
-    grid: Float[Tensor, "n n features"], center: Float[Tensor, " features"] | None = None, names: Int[Tensor, " n"] | None = None
-) -> Marginals:
-    """The marginals of X − `center`. With `names`, entry (a, b) is taken for that of the residues (names[a], names[b])."""
+def marginals(grid: Float[Tensor, "n n features"], center: Float[Tensor, " features"] | None = None) -> Marginals:
+    """The marginals of X − `center`."""
     n, _, features = grid.shape
-    residue = torch.arange(n) if names is None else names
+    residue = torch.arange(n)
     of_sum, of_difference = ((residue[:, None] + sign * residue) % n for sign in (1, -1))
-    ones, sums, square = grid.new_ones(n * n), grid.new_zeros(4, n, features), grid.new_zeros(features)
+    ones, sums, square = grid.new_ones(n), grid.new_zeros(4, n, features), grid.new_zeros(features)
     # A few rows at a time stay in the processor's cache for all that is done with them.
     for rows in torch.arange(n).split(max(1, _VALUES_AT_ONCE // max(1, n * features))):
         start, stop = int(rows[0]), int(rows[-1]) + 1
         some = grid[start:stop] - center if center is not None else grid[start:stop]
         flat = some.flatten(0, 1)
-        sums[0].index_copy_(0, residue[rows], ones[:n] @ some)
-        sums[1].index_add_(0, residue, (ones[: len(rows)] @ some.flatten(1)).view(n, features))
+        sums[0, start:stop] = ones[:n] @ some
+        sums[1] += (ones[: len(rows)] @ some.flatten(1)).view(n, features)
         sums[2].index_add_(0, of_sum[start:stop].flatten(), flat)
         sums[3].index_add_(0, of_difference[start:stop].flatten(), flat)
-        square += ones[: len(flat)] @ flat.square()
+        square += (ones[:n] @ some.square()).sum(0)  # a sum along all rows would be one long chain of roundings
     return Marginals(sums, square)
+
+
+def renamed_marginals(
+    grid: Float[Tensor, "n n features"],
+    of_first: Float[Tensor, "n features"],
+    of_second: Float[Tensor, "n features"],
+    names: Int[Tensor, " n"],
+) -> Float[Tensor, "4 n features"]:
+    """The sums of `marginals`, where entry (a, b) is taken for that of the residues (names[a], names[b]). Those over b and over a only
+    change their order, and are given."""
+    n, residue = len(grid), torch.arange(len(grid))
+    of_name = names.argsort()
+    second = torch.stack([residue[:, None] - residue, residue - residue[:, None]]) % n  # t with s + t, or s − t, the same all along a row
+    pairs = (of_name * n + of_name[second]).flatten(0, 1)
+    diagonals = embedding_bag(pairs, grid.reshape(n * n, -1), mode="sum").view(2, n, -1)
+    return torch.cat([torch.stack([of_first[of_name], of_second[of_name]]), diagonals])
 
 
 def block_coefficients(sums: Float[Tensor, "4 n features"]) -> Float[Tensor, "K 4 2 features"]:
@@ -100,8 +115,9 @@ def block_coefficients(sums: Float[Tensor, "4 n features"]) -> Float[Tensor, "K 
     return found
 
 
+@functools.lru_cache(maxsize=64)
 def block_waves(n: int, k: int, dtype: torch.dtype = torch.float64) -> Float[Tensor, "8 pairs"]:
-    """The functions of (a, b) to which the coefficients of frequency k belong."""
+    """The functions of (a, b) to which the coefficients of frequency k belong. Do not write to them: they are shared."""
     residue, constant = torch.arange(n), torch.zeros(n, dtype=torch.int64)
     first, second = residue[:, None], residue
     arguments = first + constant, constant[:, None] + second, (first + second) % n, (first - second) % n
@@ -109,16 +125,15 @@ def block_waves(n: int, k: int, dtype: torch.dtype = torch.float64) -> Float[Ten
     return torch.cat([waves[:, argument.flatten()] for argument in arguments]) / math.sqrt(n)
 
 
-def block_power(grid: Float[Tensor, "n n features"], names: Int[Tensor, " n"] | None = None) -> Float[Tensor, "K features"]:
+def block_power(grid: Float[Tensor, "n n features"]) -> Float[Tensor, "K features"]:
     """Power of a function of (a, b) in the 3×3 block of each frequency k: the products of {1, cos w_k a, sin w_k a} with
     {1, cos w_k b, sin w_k b}, without the constant 1·1.
 
         block_k = Σ_{f,g ∈ {0, 2k−1, 2k}, (f,g) ≠ (0,0)} H[f,g]²,   H = F X Fᵀ
 
-    (Nanda et al. 2023, §5.1 and the authors' code). Blocks of different k share no term, so Σ_k block_k ≤ Σ (X − mean)². With `names`,
-    entry (a, b) is taken for that of the residues (names[a], names[b]).
+    (Nanda et al. 2023, §5.1 and the authors' code). Blocks of different k share no term, so Σ_k block_k ≤ Σ (X − mean)².
     """
-    return block_coefficients(marginals(grid, names=names).sums).square().sum((1, 2))
+    return block_coefficients(marginals(grid).sums).square().sum((1, 2))
 
 
 def diagonal_sums(grid: Float[Tensor, "n n ..."]) -> Float[Tensor, "n ..."]:

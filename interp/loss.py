@@ -64,7 +64,13 @@ def is_correct(outputs: Float[Tensor, "classes n"], labels: Int[Tensor, " n"]) -
 
 
 def judge_(outputs: Float[Tensor, "classes n"], labels: Int[Tensor, " n"]) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
-    """`cross_entropy` and `is_correct` at once and several times as fast; it writes over the outputs.
+    """`cross_entropy` and `is_correct` at once and several times as fast; it writes over the outputs."""
+    losses, leads = losses_and_leads_(outputs, labels)
+    return losses, leads > 0
+
+
+def losses_and_leads_(outputs: Float[Tensor, "classes n"], labels: Int[Tensor, " n"]) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+    """`cross_entropy`, and by how much the logit of the label is above the highest other; it writes over the outputs.
 
         loss = log(1 + exp(x)),   x = log Σ_{c ≠ label} exp(logit_c) − logit_label
 
@@ -77,4 +83,4 @@ def judge_(outputs: Float[Tensor, "classes n"], labels: Int[Tensor, " n"]) -> tu
     # Below -80 a term is nothing beside the highest one's 1, but float32 goes denormal there, ten times as slow.
     total = outputs.sub_(highest).clamp_(min=-80).exp_().sum(0)
     x = (highest - right) + total.log_()
-    return functional.softplus(x.double(), threshold=40), right > highest
+    return functional.softplus(x.double(), threshold=40), right - highest

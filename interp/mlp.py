@@ -25,6 +25,7 @@ class Values(NamedTuple):
     logits: Float[Tensor, "n p"]
     neurons: Float[Tensor, "n d_mlp"]  # after the nonlinearity
     read: Float[Tensor, "n inputs"]  # what W_in reads
+    said: Float[Tensor, "n features"]  # what the unembedding reads; the neurons themselves where there is none
 
 
 def vectors(weights: Weights, model: ModelConfig) -> Float[Tensor, "p features"]:
@@ -50,4 +51,4 @@ def transform(weights: Weights, model: ModelConfig, x: Float[Tensor, "n 2 featur
     read = x.sum(1) if model.inputs == "sum" else x.flatten(1)
     neurons = activate(model.activation, read @ weights["mlp.W_in"])
     said, W_U = neurons @ weights["mlp.W_out"], unembedding(weights, model)
-    return Values(said if W_U is None else said @ W_U, neurons, read)
+    return Values(said, neurons, read, neurons) if W_U is None else Values(said @ W_U, neurons, read, said)

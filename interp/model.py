@@ -37,6 +37,7 @@ class Activations(NamedTuple):
     neurons: Float[Tensor, "*examples d_mlp"]  # after the nonlinearity
     attention: Float[Tensor, "*examples heads positions"]  # from the last position to each, with the rate applied; an MLP has 0 heads
     residual_mid: Float[Tensor, "*examples inputs"]  # what W_in reads
+    residual_post: Float[Tensor, "*examples features"]  # what the last matrix before the logits reads
 
 
 def is_factored(model: ModelConfig) -> bool:
@@ -74,7 +75,8 @@ def forward(weights: Weights, model: ModelConfig, pairs: Int[Tensor, "n 2"]) -> 
     """The forward pass over any batch of pairs (a, b)."""
     if is_factored(model):
         at = factored.forward(weights, model, pairs[:, 0], pairs[:, 1])
-        return Activations(at.logits.T, at.neurons.T, at.attention.permute(2, 1, 0), factored.residual_mid(weights, at))
+        mid, neurons = factored.residual_mid(weights, at), at.neurons.T
+        return Activations(at.logits.T, neurons, at.attention.permute(2, 1, 0), mid, residual_post(weights, model, mid, neurons))
     return transform(weights, model, embed(weights, model, pairs))
 
 
@@ -104,13 +106,15 @@ def forward_all(weights: Weights, model: ModelConfig) -> Activations:
     return Activations(*(value.view(p, p, *value.shape[1:]) for value in activations))
 
 
-def residual_post(weights: Weights, model: ModelConfig, at: Activations) -> Float[Tensor, "*examples features"]:
-    """What the last matrix before the logits reads: the residual stream after the MLP; of an MLP, act(h) W_out, or without embedding
-    act(h) itself."""
+def residual_post(
+    weights: Weights, model: ModelConfig, mid: Float[Tensor, "... inputs"], neurons: Float[Tensor, "... d_mlp"]
+) -> Float[Tensor, "... features"]:
+    """What the last matrix before the logits reads, given what W_in reads and the neurons: the residual stream after the MLP; of an MLP,
+    act(h) W_out, or without embedding act(h) itself."""
     if model.family == "mlp":
-        return at.neurons if model.embedding == "none" else at.neurons @ weights["mlp.W_out"]
+        return neurons if model.embedding == "none" else neurons @ weights["mlp.W_out"]
     block = f"blocks.{model.n_layers - 1}.mlp"
-    return at.residual_mid + at.neurons @ weights[f"{block}.W_out"] + weights[f"{block}.b_out"]
+    return mid + neurons @ weights[f"{block}.W_out"] + weights[f"{block}.b_out"]
 
 
 def embed(weights: Weights, model: ModelConfig, pairs: Int[Tensor, "n 2"]) -> Float[Tensor, "n positions d_model"]:
@@ -127,13 +131,13 @@ def embed(weights: Weights, model: ModelConfig, pairs: Int[Tensor, "n 2"]) -> Fl
 def transform(weights: Weights, model: ModelConfig, x: Float[Tensor, "n positions d_model"]) -> Activations:
     """The layers and the unembedding, from any residual stream: the door for gradients and patching at single positions."""
     if model.family == "mlp":
-        outputs, neurons, read = mlp.transform(weights, model, x)
-        return Activations(outputs, neurons, x.new_zeros(len(x), 0, x.shape[1]), read)
+        outputs, neurons, read, said = mlp.transform(weights, model, x)
+        return Activations(outputs, neurons, x.new_zeros(len(x), 0, x.shape[1]), read, said)
     n_ctx = x.shape[1]
     for layer in range(model.n_layers - 1):
         x, *_ = _layer(weights, model, layer, x, slice(None))
     post, neurons, attention, mid = _layer(weights, model, model.n_layers - 1, x, slice(n_ctx - 1, n_ctx))
-    return Activations(post[:, 0] @ weights["unembed.W_U"], neurons[:, 0], attention[:, :, 0], mid[:, 0])
+    return Activations(post[:, 0] @ weights["unembed.W_U"], neurons[:, 0], attention[:, :, 0], mid[:, 0], post[:, 0])
 
 
 def _layer(weights: Weights, model: ModelConfig, layer: int, x: Tensor, queries: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -23,8 +23,8 @@ def result_path(run: Run, name: str) -> Path:
     return user_cache_path("interp") / run.hash / f"{name}.nc"
 
 
-def load_result(path: Path, identity: str) -> xr.Dataset | None:
-    """The stored result, unless it is absent, unreadable or computed from something else."""
+def load_result(path: Path, identity: str | None) -> xr.Dataset | None:
+    """The stored result, unless it is absent, unreadable or computed from something else (None: what that was is not recorded)."""
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError, IndexError), open(path, "rb") as file:
         stored = xr.load_dataset(file, engine="scipy")
         if stored.attrs.get("identity") == identity:

@@ -72,15 +72,16 @@ def browser():
 
 @pytest.fixture(scope="session")
 def open_page(browser):
-    """Opens a report from its file, and waits until it is ready. The page remembers in `trouble` everything that went wrong in it, and
-    in `requests` every address that was asked for."""
+    """Opens a report from its file, after a `script` of the test's own, and waits until it is ready. The page remembers in `trouble`
+    everything that went wrong in it, and in `requests` every address that was asked for."""
 
-    def open_page(path: Path, address: str = "", **options):
+    def open_page(path: Path, address: str = "", script: str = "", **options):
         page = browser.new_page(**({"viewport": {"width": 1200, "height": 900}} | options))
         page.trouble, page.requests = [], []
         page.on("pageerror", lambda error: page.trouble.append(str(error)))
         page.on("console", lambda message: page.trouble.append(message.text) if message.type in ("error", "warning") else None)
         page.on("request", lambda request: page.requests.append(request.url))
+        page.add_init_script(script)
         page.goto(path.as_uri() + address)
         page.wait_for_selector("html[data-ready=yes]", state="attached")
         return page

@@ -6,7 +6,7 @@ from torch.testing import assert_close
 
 from interp.errors import InputError
 from interp.experiment import ModelConfig
-from interp.model import bridge, embed, forward, residual_post
+from interp.model import bridge, embed, forward
 from interp.weights import Weights, initial_weights
 
 P = 7
@@ -58,7 +58,7 @@ def test_cached_activations_have_their_classic_names(n_layers: int) -> None:
     assert_close(ours.neurons, cache[f"{block}.mlp.hook_post"][:, -1], **close)
     assert_close(ours.attention, cache[f"{block}.attn.hook_pattern"][:, :, -1], **close)
     assert_close(ours.residual_mid, cache[f"{block}.hook_resid_mid"][:, -1], **close)
-    assert_close(residual_post(weights, model, ours), cache[f"{block}.hook_resid_post"][:, -1], **close)
+    assert_close(ours.residual_post, cache[f"{block}.hook_resid_post"][:, -1], **close)
     assert_close(embed(weights, model, pairs), cache["blocks.0.hook_resid_pre"], **close)
 
 

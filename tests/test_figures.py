@@ -1,5 +1,6 @@
 """The look that all figures share."""
 
+import math
 import re
 
 import pytest
@@ -8,10 +9,12 @@ from interp.figures import (
     CONFIG,
     NEUTRAL,
     PALETTE,
+    band,
     color_of_frequency,
     new_figure,
     new_panels,
     percent_axis,
+    plain_log_axis,
     power_of_ten_axis,
     shade_phases,
 )
@@ -64,6 +67,26 @@ def test_an_axis_is_changed_where_it_is_said():
     assert figure.layout.yaxis.tickformat is None
 
 
+@pytest.mark.parametrize(
+    ("values", "within", "first"),
+    [
+        ([30, 2000, -1, math.nan], ["50", "100", "200", "500", "1,000", "2,000"], "10"),
+        ([0.25, 4], ["0.5", "1", "2"], "0.1"),
+        ([16, 29], ["20", "25"], "10"),
+    ],
+)
+def test_a_short_logarithmic_axis_writes_its_ticks_out(values, within, first):
+    axis = plain_log_axis(values)
+    ticks = dict(zip(axis["tickvals"], axis["ticktext"], strict=True))
+    known = [value for value in values if value > 0]
+    assert [text for tick, text in ticks.items() if min(known) <= tick <= max(known)] == within
+    assert axis["ticktext"][0] == first
+
+
+def test_a_logarithmic_axis_without_positive_values_is_an_axis_still():
+    assert plain_log_axis([0.0, math.nan])["ticktext"][0] == "1"
+
+
 def test_no_figure_offers_to_send_anything_anywhere():
     assert CONFIG["showSendToCloud"] is False
     assert CONFIG["plotlyServerURL"] == ""
@@ -87,3 +110,11 @@ def test_a_shared_axis_is_one_over_steps_too():
     shade_phases(figure, [{"name": "stable", "start": 0, "end": 1}])
     assert [shape.xref for shape in figure.layout.shapes] == ["x", "x2"]
     shade_phases(new_figure("Loss", x="phase", y="1"), [{"name": "stable", "start": 0, "end": 1}], named_in="y")
+
+
+def test_a_band_has_a_piece_for_every_stretch_that_is_known():
+    figure = new_figure("Band", x="x", y="y")
+    band(figure, [1, 2, 3, 4, 5], [0, 1, math.nan, 2, 3], [2, 3, 4, 4, 5], "#0072B2")
+    assert [(list(piece.x), list(piece.y)) for piece in figure.data] == [([1, 2, 2, 1], [2, 3, 1, 0]), ([4, 5, 5, 4], [4, 5, 3, 2])]
+    band(figure, [1], [0], [1], "#0072B2")
+    assert len(figure.data) == 2

@@ -218,3 +218,13 @@ def test_gini_forgets_scale_sign_and_order_and_refuses_zeros() -> None:
     values = noise(9)
     assert_close(fourier.gini(-3 * values.flip(0)), fourier.gini(values), **EXACT)
     assert fourier.gini(torch.zeros(4)).isnan()
+
+
+@pytest.mark.parametrize("n", [4, 7])
+def test_renamed_marginals_are_those_of_the_renamed_grid(n: int) -> None:
+    generator = torch.Generator().manual_seed(n)
+    grid, names = torch.randn(n, n, 3, generator=generator, dtype=torch.float64), torch.randperm(n, generator=generator)
+    renamed = torch.empty_like(grid)
+    renamed[names[:, None], names] = grid
+    sums = fourier.marginals(grid).sums
+    assert_close(fourier.renamed_marginals(grid, sums[0], sums[1], names), fourier.marginals(renamed).sums, **EXACT)

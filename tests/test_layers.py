@@ -9,6 +9,7 @@ ROOT = Path(__file__).parent.parent
 
 ORDER = (
     "errors",
+    "axes",
     "figures",
     "notebook",
     "change_points",

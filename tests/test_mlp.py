@@ -14,7 +14,7 @@ from interp.checkpoint import Checkpoint
 from interp.discovery import discover
 from interp.errors import InputError
 from interp.experiment import Experiment, ModelConfig, TrainingConfig
-from interp.model import bridge, forward, forward_all, is_factored, logits, logits_with_vectors, modulus, residual_post, token_vectors
+from interp.model import bridge, forward, forward_all, is_factored, logits, logits_with_vectors, modulus, token_vectors
 from interp.store import open_run
 from interp.task import Task
 from interp.testing import circuit_checkpoint, circuit_neurons
@@ -70,7 +70,7 @@ def test_what_each_matrix_reads(inputs: str, embedding: str) -> None:
     checkpoint = Checkpoint.from_weights(initial_weights(model, 7), Task(7), model)
     at = forward(checkpoint.weights, model, torch.tensor([(2, 5)]))
     assert_close((at.residual_mid @ checkpoint.W_in).relu(), at.neurons)
-    assert_close(residual_post(checkpoint.weights, model, at) @ checkpoint.W_U, at.logits)
+    assert_close(at.residual_post @ checkpoint.W_U, at.logits)
     assert_close((at.neurons.double() @ checkpoint.W_L).float(), at.logits)
     assert checkpoint.W_E.shape == (7, {"none": 12 * (1 + (inputs == "concatenated"))}.get(embedding, 6))
 

@@ -35,7 +35,7 @@ def shown(open_page, tmp_path):
         path.write_text(render(run, results), encoding="utf-8")
         page = open_page(path)
         page.on("dialog", lambda dialog: page.trouble.append(dialog.message))
-        page.wait_for_selector("[data-headline] .main-svg")
+        page.wait_for_selector("[data-headline][data-drawn]")
         for panel in page.locator("[data-panel]").all():
             panel.scroll_into_view_if_needed()
             page.wait_for_selector(f"[data-panel={panel.get_attribute('data-panel')}][data-step]")

@@ -97,23 +97,27 @@ class Plot:
 
 @dataclass(frozen=True)
 class Report:
-    """One self-contained HTML page about a run; it opens without network or server."""
+    """One self-contained HTML page about a run, or about an experiment; it opens without network or server."""
 
     path: RunPath
-    """The folder of the run."""
+    """The folder of the run, or of the experiment."""
     output: Output = None
-    """The file to write; by default report.html in the folder of the run."""
+    """The file to write; by default report.html in that folder."""
 
     def run(self) -> int:
         from interp.analysis import analyze
+        from interp.experiments.page import is_experiment, render_experiment
         from interp.files import write_atomically
         from interp.progress import walk
         from interp.report.page import render
         from interp.store import open_run
 
-        run = open_run(self.path)
         output = self.output or self.path / "report.html"
-        page = render(run, analyze(run, progress=walk, parallel=True), progress=walk)
+        if is_experiment(self.path):
+            page = render_experiment(self.path)
+        else:
+            run = open_run(self.path)
+            page = render(run, analyze(run, progress=walk, parallel=True), progress=walk)
         write_atomically(output, page.encode())
         print(output)
         return 0

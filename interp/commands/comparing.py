@@ -22,11 +22,14 @@ class Compare:
     sides: Annotated[Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN[@STEP] ...")]
     """Two sides or more, as in `checkpoints/first@100 checkpoints/first@2000`."""
     output: Output = None
-    """Write one self-contained HTML page with the figures to this file."""
+    """Write one self-contained HTML page to this file: figures, and a slider over the checkpoints of every side."""
+    sliders: bool = True
+    """Whether the page has sliders; they need all analyses of all checkpoints, which are kept with the runs."""
     json: bool = False
     """Print the numbers as one JSON object (docs/guide.md says what they are)."""
 
     def run(self) -> int:
+        from interp.analysis import analyze
         from interp.comparison import compare
         from interp.errors import InputError
         from interp.progress import walk
@@ -36,9 +39,13 @@ class Compare:
         comparison = compare(*self.sides, progress=walk)
         if self.output is not None:
             from interp.files import write_atomically
-            from interp.report.comparison import render_comparison
+            from interp.report.comparison import explored, render_comparison
 
-            write_atomically(self.output, render_comparison(comparison).encode())
+            results = None
+            if self.sliders:
+                runs = {side.run.path.resolve(): side.run for side in explored(comparison)}
+                results = {path: analyze(run, progress=walk, parallel=True) for path, run in runs.items()}
+            write_atomically(self.output, render_comparison(comparison, results, progress=walk).encode())
         if self.json:
             print(json.dumps(comparison.numbers, indent=2, allow_nan=False))
         elif self.output is not None:

@@ -51,7 +51,7 @@ class Experiment:
     @classmethod
     def defaults(cls, arguments: Sequence[str]) -> "Experiment":
         """The values that hold for the options not given: those of the experiment that is named."""
-        from interp.experiments.conducting import NAMES, find
+        from interp.experiments.directory import NAMES, find
 
         name = next((argument for argument in arguments if argument in NAMES), None)
         if name is None:
@@ -63,7 +63,8 @@ class Experiment:
         return cls(name=name, **{field.name: getattr(design, field.name) for field in fields(Design)})
 
     def run(self) -> int:
-        from interp.experiments.conducting import NAMES, conduct, find
+        from interp.experiments.conducting import conduct
+        from interp.experiments.directory import NAMES, find
         from interp.progress import grid_progress
 
         if not self.name:

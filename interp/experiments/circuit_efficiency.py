@@ -33,8 +33,8 @@ from interp.checkpoint import Checkpoint
 from interp.experiment import Experiment
 from interp.experiments.design import Design, Prediction
 from interp.experiments.efficiency_curves import EfficiencyCurves
-from interp.experiments.statistics import bootstrap
-from interp.figures import PALETTE, TEST, TRAIN, new_panels, vertical_line
+from interp.experiments.statistics import bootstrap, mean_interval
+from interp.figures import PALETTE, TEST, TRAIN, band, new_panels, plain_log_axis, vertical_line
 from interp.grids import GridRun
 from interp.store import Run
 from interp.task import Task
@@ -221,15 +221,15 @@ def plot(result: xr.Dataset):
         color = TRAIN if kind == "memorizing" else TEST
         line = {"color": color, "width": 2.5, "dash": dash}
         x = result["size"].values
+        band(figure, x, *np.exp(mean_interval(np.log(spread).T)), color, row=1, col=2)
         figure.add_trace(go.Scatter(x=x[known], y=norms[known], mode="lines+markers", line=line, name=f"C_{kind[:3]}"), row=1, col=2)
         each = go.Scatter(x=np.tile(x, len(spread)), y=spread.reshape(-1), mode="markers", showlegend=False)
         figure.add_trace(each.update(marker={"color": color, "size": 5, "opacity": 0.4}), row=1, col=2)
     if math.isfinite(d_crit := curves.critical_size()):
         vertical_line(figure, d_crit, row=1, column=2)
-    figure.update_xaxes(type="log", title_text="L2 norm of all weights", row=1, col=1)
-    figure.update_yaxes(type="log", title_text="centred logit of the label", row=1, col=1)
-    ticks = [100, 200, 500, 1000, 2000, 5000, 10000]
-    named = {"tickvals": ticks, "ticktext": [f"{tick:,}" for tick in ticks]}
-    figure.update_xaxes(type="log", title_text="training pairs D", **named, row=1, col=2)
-    figure.update_yaxes(type="log", title_text="L2 norm of all weights", row=1, col=2)
+    norms = plain_log_axis(result.weight_norm.values.reshape(-1))
+    figure.update_xaxes(title_text="L2 norm of all weights", **norms, row=1, col=1)
+    figure.update_yaxes(title_text="centred logit of the label", **plain_log_axis(result.correct_logit.values.reshape(-1)), row=1, col=1)
+    figure.update_xaxes(title_text="training pairs D", **plain_log_axis(result["size"].values), row=1, col=2)
+    figure.update_yaxes(title_text="L2 norm of all weights", **norms, row=1, col=2)
     return figure

@@ -3,21 +3,18 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 
 import xarray as xr
 
-from interp.errors import InputError, unknown_name
+from interp.errors import InputError
 from interp.experiments.design import Design, Prediction
+from interp.experiments.directory import find
+from interp.experiments.page import render_experiment
 from interp.files import read_json, reason, write_atomically
 from interp.grids import Report, run_grid
 from interp.images import write_figure
 from interp.results import save_result
-
-# Each module has TITLE, REFERENCE, DESIGN and FULL, and grid, measure, predictions and plot.
-NAMES = ("circuit-efficiency", "ungrokking", "semi-grokking", "data-fraction", "weight-decay")
 
 
 @dataclass(frozen=True)
@@ -29,13 +26,6 @@ class Outcome:
     files: Mapping[str, Path]
 
 
-def find(name: str) -> ModuleType:
-    """The module of an experiment, by name."""
-    if name not in NAMES:
-        raise unknown_name("experiment", name, NAMES)
-    return import_module(f"interp.experiments.{name.replace('-', '_')}")
-
-
 def conduct(
     name: str,
     out: Path,
@@ -45,7 +35,8 @@ def conduct(
     processes: int | None = None,
     report: Report = lambda progress: None,
 ) -> Outcome:
-    """Train the grid under `out`/runs, as far as it is not there, and write result.nc, summary.json and figure.html and .json.
+    """Train the grid under `out`/runs, as far as it is not there, and write result.nc, summary.json, figure.html and .json,
+    and report.html.
 
     `full` follows the published setup (days on a laptop); `design` is that of the experiment when it is not given.
     Raises InputError for a design that cannot be, and what `interp.grids.run_grid` raises.
@@ -61,7 +52,7 @@ def conduct(
     result = experiment.measure(runs, chosen)
     result = result.assign_attrs(experiment=name, reference=experiment.REFERENCE, design=json.dumps(chosen.to_dict()), runs=len(runs))
     predictions = experiment.predictions(result, **_beside(name, out, chosen))
-    files = {key: out / key for key in ("result.nc", "summary.json", "figure.html", "figure.json")}
+    files = {key: out / key for key in ("result.nc", "summary.json", "figure.html", "figure.json", "report.html")}
     save_result(files["result.nc"], result)
     summary = {
         "experiment": name,
@@ -74,6 +65,7 @@ def conduct(
     figure = experiment.plot(result)
     for key in ("figure.html", "figure.json"):
         write_figure(figure, files[key])
+    write_atomically(files["report.html"], render_experiment(out).encode())
     return Outcome(result, predictions, files)
 
 

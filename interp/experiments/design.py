@@ -2,13 +2,14 @@
 
 import math
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from interp.errors import InputError, check_integer, check_number
 from interp.experiment import Experiment, ModelConfig, TrainingConfig
 from interp.task import Task
 
 Verdict = Literal["confirmed", "not confirmed", "not shown"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,6 +39,18 @@ def bootstrap(
     return (float(low), float(high)), len(known) / draws
 
 
+def mean_interval(values: Float[np.ndarray, "point seed"], *, coverage: float = 0.95, seed: int = 0) -> Float[np.ndarray, "2 point"]:
+    """The percentile interval of the mean of what is known at each point, over DRAWS samples of its seeds, drawn with replacement; NaN
+    where fewer than two seeds are known."""
+    generator, interval = np.random.RandomState(seed), np.full((2, len(values)), np.nan)
+    for place, row in enumerate(values):
+        known = row[np.isfinite(row)]
+        if len(known) > 1:
+            means = known[generator.randint(0, len(known), size=(DRAWS, len(known)))].mean(1)
+            interval[:, place] = np.quantile(means, [(1 - coverage) / 2, (1 + coverage) / 2])
+    return interval
+
+
 def slope(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> float:
     """The slope of the least-squares line through the known points; NaN for fewer than two different x."""
     known = np.isfinite(x) & np.isfinite(y)

@@ -15,8 +15,8 @@ import xarray as xr
 
 from interp.experiments.design import Design, Prediction
 from interp.experiments.generalization_times import EVENTS, mean_log_time, measure_times
-from interp.experiments.statistics import bootstrap, slope
-from interp.figures import NEUTRAL, PALETTE, new_panels
+from interp.experiments.statistics import bootstrap, mean_interval, slope
+from interp.figures import NEUTRAL, PALETTE, band, new_panels, plain_log_axis
 from interp.grids import GridRun
 from interp.store import Run
 from interp.task import Task
@@ -109,11 +109,15 @@ def plot_times(result: xr.Dataset, axis: str, title: str, reference: str):
             color = NEUTRAL if event.startswith("train") else PALETTE[index]
             y = np.exp(mean_log_time(result, event)) * scale
             each = result.time.sel(event=event).values * scale[:, None]
+            low, high = np.exp(mean_interval(np.where(np.isfinite(y)[:, None], np.log(each), np.nan)))
+            band(figure, x, low, high, color, row=1, col=column)
             line = go.Scatter(x=x[np.isfinite(y)], y=y[np.isfinite(y)], mode="lines", name=label, legendgroup=event)
             figure.add_trace(line.update(line={"color": color, "width": 2}, showlegend=column == 1), row=1, col=column)
             points = go.Scatter(x=np.repeat(x, each.shape[1]), y=each.reshape(-1), mode="markers", legendgroup=event, showlegend=False)
             figure.add_trace(points.update(marker={"color": color, "size": 5, "opacity": 0.5}), row=1, col=column)
-    figure.update_xaxes(type="log", title_text=str(result[axis].attrs["long_name"]))
-    figure.update_yaxes(type="log", title_text="steps (updates)", row=1, col=1)
-    figure.update_yaxes(type="log", title_text="t·lr·wd", row=1, col=2)
+        title = "steps (updates)" if column == 1 else "t·lr·wd"
+        times = (result.time.values * scale[:, None, None]).reshape(-1)
+        figure.update_yaxes(title_text=title, **plain_log_axis(times), row=1, col=column)
+    figure.update_xaxes(title_text=str(result[axis].attrs["long_name"]), **plain_log_axis(x))
+    figure.update_xaxes(tickvals=x, ticktext=[f"{value:,g}" for value in x])
     return figure

@@ -1,18 +1,22 @@
-"""One HTML page about a comparison: what was set differently, what differs most, and the figures side by side. It needs no network."""
+"""One HTML page about a comparison: what was set differently, what differs most, sliders over the checkpoints of all sides, and figures
+side by side. It needs no network."""
 
-import json
-from importlib.resources import files
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
+import xarray as xr
 
-from interp.comparison import Comparison
+from interp.comparison import Comparison, Side
 from interp.comparison_tables import HOW, tables
-from interp.figures import CONFIG
-from interp.report.comparison_figures import SIDE_COLORS, figures
-from interp.report.page import in_script
+from interp.figures import NEUTRAL
+from interp.report.comparison_figures import SIDE_COLORS, colors_of_frequencies, figures
+from interp.report.frame import in_script, rendered
+from interp.report.frames import Progress
+from interp.report.page import explorer_data
+from interp.store import Run
 
+MOST_EXPLORERS = 3  # beside each other; more would be too narrow to read
 CAPTIONS = {
     "curves": "Dashed: the checkpoints compared here.",
     "losses": "Restricted and excluded loss, with the key frequencies of the last checkpoint of each run.",
@@ -22,18 +26,28 @@ CAPTIONS = {
     "norms": "Key frequencies are those of the last checkpoint of each run.",
     "ranks": "An effective rank is the exponential of an entropy of singular values.",
 }
+Results = Mapping[str, xr.Dataset]
 
 
-def render_comparison(comparison: Comparison) -> str:
-    """The page. What comes from runs is escaped, wherever it appears."""
-    environment = Environment(
-        loader=PackageLoader("interp.report", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+def explored(comparison: Comparison) -> tuple[Side, ...]:
+    """The sides that a page can give sliders: the first three."""
+    return comparison.sides[:MOST_EXPLORERS]
+
+
+def render_comparison(
+    comparison: Comparison, results: Mapping[Path, Results] | None = None, *, progress: Progress = lambda steps: steps
+) -> str:
+    """The page. With `results`, those of all analyses by path of the run, for every run of the `explored` sides, it has sliders over all
+    checkpoints. What comes from runs is escaped, wherever it appears. `progress` wraps the steps whose checkpoints are walked over."""
     story, configured, ranked, *groups = tables(comparison)
     drawn = figures(comparison)
     highest = max((row.difference or 0 for row in comparison.ranking), default=0)
     runs = list(dict.fromkeys(side.run.path.resolve().name for side in comparison.sides))
-    return environment.get_template("comparison.html").render(
+    blocks = _blocks(explored(comparison), results, progress) if results is not None else {}
+    return rendered(
+        "comparison.html",
+        drawn,
+        styles=["sheet", "comparison"],
         title=" and ".join(runs) + ": " + " beside ".join(side.label for side in comparison.sides),
         runs=runs,
         sides=list(zip(comparison.sides, SIDE_COLORS, strict=False)),
@@ -44,9 +58,34 @@ def render_comparison(comparison: Comparison) -> str:
         groups=groups,
         how=HOW,
         left_out=comparison.left_out,
-        captions=[(name, CAPTIONS[name]) for name in drawn],
-        style=Markup((files("interp.report") / "comparison.css").read_text(encoding="utf-8")),
-        plotly=Markup(get_plotlyjs().replace("</script", "<\\/script")),
-        figures=in_script({name: json.loads(str(figure.to_json())) for name, figure in drawn.items()}),
-        config=in_script(CONFIG),
+        sections=[{"name": name, "caption": CAPTIONS[name], "height": int(figure.layout.height)} for name, figure in drawn.items()],
+        explorers=_explorers(explored(comparison), list(blocks)) if blocks else [],
+        blocks={name: in_script(data) for name, data in blocks.items()},
     )
+
+
+def _blocks(sides: tuple[Side, ...], results: Mapping[Path, Results], progress: Progress) -> dict[str, dict[str, Any]]:
+    """The data of every run, once, in the order of the sides; a frequency that is key anywhere has one color everywhere."""
+    blocks = {path: explorer_data(run, results[path], progress) for path, run in _runs(sides).items()}
+    keys = {k for side in sides for k in side.key_frequencies} | {k for data in blocks.values() for k in data["key"]}
+    colors = colors_of_frequencies(keys)
+    for data in blocks.values():
+        data["colors"] = {k: colors.get(int(k), NEUTRAL) for k in data["colors"]}
+    return {f"run-{place}": data for place, data in enumerate(blocks.values())}
+
+
+def _explorers(sides: tuple[Side, ...], names: list[str]) -> list[dict[str, Any]]:
+    name_of = dict(zip(_runs(sides), names, strict=True))
+    runs = [side.run.path.resolve().name for side in sides]
+    # Where a side began is no name for it once its slider has moved.
+    apart = len(set(runs)) == len(sides)
+    labels = runs if apart else [f"{letter}, from {side.label} on" for letter, side in zip("ABC", sides, strict=False)]
+    return [
+        {"label": label, "color": color, "step": side.step, "data": name_of[side.run.path.resolve()]}
+        for side, label, color in zip(sides, labels, SIDE_COLORS, strict=False)
+    ]
+
+
+def _runs(sides: tuple[Side, ...]) -> dict[Path, Run]:
+    """The runs by resolved path, each once, in the order of the sides."""
+    return {side.run.path.resolve(): side.run for side in sides}

@@ -1,6 +1,6 @@
 """The figures of a comparison: one color per side, and the same axes and color scales for all."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -128,7 +128,7 @@ def spectra(sides: Sequence[Side]) -> "go.Figure":
         vertical_spacing=0.035,
         horizontal_spacing=0.03,
     )
-    colors = _colors(sides)
+    colors = colors_of_frequencies({k for side in sides for k in side.key_frequencies})
     for column, side in enumerate(sides, start=1):
         for row, (analysis, name, _) in enumerate(rows, start=1):
             values = side.results[analysis].isel(step=0)
@@ -143,11 +143,10 @@ def spectra(sides: Sequence[Side]) -> "go.Figure":
     return figure
 
 
-def _colors(sides: Sequence[Side]) -> dict[int, str]:
+def colors_of_frequencies(keys: Iterable[int]) -> dict[int, str]:
     """One color for every frequency that is key on any side. Gray is for the others."""
     colors = [color for color in PALETTE if color != PALETTE[6]]
-    keys = sorted({k for side in sides for k in side.key_frequencies})
-    return {k: colors[index % len(colors)] for index, k in enumerate(keys)}
+    return {k: colors[index % len(colors)] for index, k in enumerate(sorted(set(keys)))}
 
 
 def neurons(sides: Sequence[Side]) -> "go.Figure":

@@ -53,5 +53,12 @@ const interp = {};
     return Object.fromEntries(names.map((name, index) => [name, decoded[index]]));
   };
 
-  Object.assign(interp, { text, arrays });
+  // From 0 to the largest value of an array over all steps.
+  const span = (run, array) => {
+    let most = 1e-12;
+    for (let index = 0; index < run.steps.length; index++) for (const value of array.row(index)) if (value > most) most = value;
+    return [0, most];
+  };
+
+  Object.assign(interp, { text, arrays, span });
 })();

@@ -17,7 +17,7 @@
     return context;
   };
 
-  const write = (context, text, x, y, { align = "left", base = "alphabetic", size = 11, weight = 400, color = "soft", turn = 0 } = {}) => {
+  const write = (context, text, x, y, { align = "left", base = "alphabetic", size = 11, weight = 400, color = "soft", turn = 0, halo = false } = {}) => {
     context.save();
     context.translate(x, y);
     context.rotate(turn);
@@ -25,6 +25,10 @@
     context.textAlign = align;
     context.textBaseline = base;
     context.fillStyle = color.startsWith("#") || color.startsWith("rgb") ? color : interp.color(color);
+    if (halo) {
+      Object.assign(context, { strokeStyle: interp.color("paper"), lineWidth: 5, lineJoin: "round" });
+      context.strokeText(text, 0, 0);
+    }
     context.fillText(text, 0, 0);
     context.restore();
   };

@@ -1,41 +1,46 @@
-// One run: its slider, its numbers, its panels and its circuit, inside one element of the page. Several can stand on one page, linked.
+// One run: its slider, its numbers, its panels and its circuit, inside one element of the page. Several can stand side by side.
 (() => {
   const ORDER = ["neuron_map", "progress", "two_circuits", "circles", "neuron_lines", "spectra", "logits", "attention", "norms"];
 
-  interp.explorer = async (root, run) => {
-    const arrays = await interp.arrays(run.arrays);
-    delete run.arrays;
+  // The data of a run, unpacked once, however many explorers show it.
+  const loaded = new Map();
+  const load = (name) => {
+    if (!loaded.has(name)) {
+      const run = JSON.parse(document.getElementById(name).textContent);
+      loaded.set(name, interp.arrays(run.arrays).then((arrays) => {
+        delete run.arrays;
+        const shown = ORDER.map((name) => interp.panels.find((spec) => spec.name === name)).filter((spec) => !spec.needs || arrays[spec.needs]);
+        // What the axes and color scales of all steps span: `name` → [low, high].
+        run.limits = Object.assign({}, ...shown.map((spec) => spec.limits?.(run, arrays)));
+        return { run, arrays, shown };
+      }));
+    }
+    return loaded.get(name);
+  };
+
+  // `place`: which of how many explorers this is, from 0.
+  interp.explorer = async (root, place) => {
+    const { run, arrays, shown } = await load(root.dataset.run);
     const state = interp.state(run);
     const grid = root.querySelector(".panels");
-    const panels = ORDER.map((name) => interp.panels.find((spec) => spec.name === name))
-      .filter((spec) => !spec.needs || arrays[spec.needs])
-      .map((spec) => interp.panel(grid, run, arrays, state, spec));
     interp.readouts(root, run, state);
     interp.choices(root, run, arrays, state);
     state.listen((now) => root.classList.toggle("pinned", now.pinned !== null));
-    const slider = interp.slider(root, run, state);
+    if (root.dataset.step) state.set({ index: state.nearest(Number(root.dataset.step)) });
+    const slider = interp.slider(root, run, state, place);
+    const panels = ORDER.map((name, order) => {
+      const spec = shown.find((one) => one.name === name);
+      const panel = spec && interp.panel(grid, run, arrays, state, spec);
+      if (panel) panel.figure.style.order = String(order + 3);
+      if (panel && root.dataset.label) panel.figure.querySelector("h3").dataset.of = root.dataset.label;
+      return panel;
+    });
     interp.circuit(root, run, arrays, state);
     state.tell();
     const redraw = () => {
       slider.redraw();
       state.tell();
     };
-    return { run, arrays, state, panels, redraw, play: slider.start, stop: slider.stop };
-  };
-
-  // Explorers of several runs go to the step nearest to that of the one that was moved, and do not answer each other.
-  interp.link = (explorers) => {
-    const shown = new Map();
-    for (const one of explorers) {
-      one.state.listen((now) => {
-        if (shown.get(one) === now.index) return;
-        shown.set(one, now.index);
-        for (const other of explorers.filter((other) => other !== one)) {
-          const index = other.state.nearest(one.run.steps[now.index]);
-          shown.set(other, index);
-          other.state.set({ index });
-        }
-      });
-    }
+    return { root, run, arrays, state, panels, redraw, play: slider.start, stop: slider.stop };
   };
 })();

@@ -1,13 +1,16 @@
-// The plotly figures: drawn when they come into sight, in the colors of the theme. plotly itself is unpacked when the first one does.
+// The plotly figures, in the colors of the theme: drawn when they come near, or one by one while nobody does anything. plotly takes
+// seconds to start, during which nothing else can happen, so it waits for that too.
 (() => {
   let loading = null;
   const plotly = () => {
     loading = loading || interp.text(document.getElementById("plotly").textContent).then((source) => {
       const script = document.createElement("script");
       script.nonce = document.querySelector("script[nonce]").nonce;
-      script.textContent = source;
-      document.head.appendChild(script);
-      return window.Plotly;
+      script.src = URL.createObjectURL(new Blob([source], { type: "text/javascript" })); // parsed beside the page, unlike text in it
+      return new Promise((done) => {
+        script.addEventListener("load", () => done(window.Plotly));
+        document.head.appendChild(script);
+      });
     });
     return loading;
   };
@@ -46,19 +49,38 @@
     return figure;
   };
 
-  interp.figures = (onFigure) => {
-    const drawn = new Map();
-    const draw = async (place) => {
+  // Done when the page has been left alone for a while: no hand on it, nothing playing.
+  const QUIET = 3000;
+  let touched = performance.now();
+  for (const kind of ["pointerdown", "pointermove", "keydown", "wheel", "scroll", "touchstart", "input"]) {
+    addEventListener(kind, () => (touched = performance.now()), { capture: true, passive: true });
+  }
+  const idle = window.requestIdleCallback || ((done) => setTimeout(done, 50));
+  const quiet = () =>
+    new Promise((done) => {
+      const look = () => {
+        const playing = document.querySelector(".play[aria-pressed=true]");
+        const rest = playing ? QUIET : touched + QUIET - performance.now();
+        rest > 0 ? setTimeout(look, rest) : idle(done);
+      };
+      look();
+    });
+
+  interp.figures = () => {
+    const places = [...document.querySelectorAll("[data-figure]")];
+    const begun = new Map();
+    const render = async (place) => {
       const library = await plotly();
       const config = JSON.parse(document.getElementById("config").textContent);
-      const source = place.source || (place.source = JSON.parse(await interp.text(document.getElementById(`figure-${place.dataset.figure}`).textContent)));
+      const packed = document.getElementById(`figure-${place.dataset.figure}`).textContent;
+      const source = place.source || (place.source = JSON.parse(await interp.text(packed)));
       const figure = narrowed(themed(source), place.clientWidth);
       await library.react(place, figure.data, figure.layout, config);
       place.dataset.drawn = interp.isDark() ? "dark" : "light";
-      if (!drawn.has(place)) {
-        drawn.set(place, true);
-        onFigure(place, library);
-      }
+    };
+    const draw = (place) => {
+      if (!begun.has(place)) begun.set(place, render(place));
+      return begun.get(place);
     };
     const watcher = new IntersectionObserver((seen) => {
       for (const { target, isIntersecting } of seen) {
@@ -66,11 +88,17 @@
         watcher.unobserve(target);
         draw(target);
       }
-    }, { rootMargin: "300px" });
-    for (const place of document.querySelectorAll("[data-figure]")) {
+    }, { rootMargin: "400px" });
+    for (const place of places) {
       place.style.minHeight = `${place.dataset.height}px`; // so that what is below does not move when it is drawn
       watcher.observe(place);
     }
-    return { redraw: () => Promise.all([...drawn.keys()].map(draw)), drawAll: () => Promise.all([...document.querySelectorAll("[data-figure]")].map(draw)) };
+    (async () => {
+      for (const place of places) {
+        await quiet();
+        if (place.clientWidth) await draw(place);
+      }
+    })();
+    return { redraw: () => Promise.all([...begun.keys()].map(render)) };
   };
 })();

@@ -1,35 +1,25 @@
-// Bring the page to life.
+// Bring the page to life: first what is drawn from plain numbers, then what has to be unpacked, plotly last.
 (async () => {
   let figures = null;
-  const explorers = (interp.explorers = []);
+  const headlines = new Map(), explorers = (interp.explorers = []);
   interp.followTheme(() => {
-    figures?.redraw();
+    for (const headline of headlines.values()) headline.draw();
     for (const explorer of explorers) explorer.redraw();
+    figures?.redraw();
   });
-  for (const root of document.querySelectorAll(".explorer")) {
-    const run = JSON.parse(root.querySelector("script.run").textContent);
-    explorers.push(await interp.explorer(root, run));
+  const roots = [...document.querySelectorAll(".explorer")];
+  for (const root of roots) if (root.querySelector("[data-headline]")) headlines.set(root, interp.headline(root));
+  for (const [place, root] of roots.entries()) {
+    const explorer = await interp.explorer(root, place);
+    explorers.push(explorer);
+    headlines.get(root)?.follow(explorer);
   }
-  interp.link(explorers);
+  if (explorers.length > 1) {
+    interp.shareLimits(explorers);
+    interp.link(explorers, document.querySelector(".together"));
+  }
   document.documentElement.dataset.ready = "yes";
-  figures = interp.figures((place, library) => {
-    if (!place.hasAttribute("data-headline")) return;
-    // A line at the step shown, over the figure: moving it costs nothing, unlike drawing the figure anew.
-    const cursor = place.querySelector(".svg-container").appendChild(Object.assign(document.createElement("div"), { className: "cursor" }));
-    const state = explorers[0]?.state, run = explorers[0]?.run;
-    const move = () => {
-      const layout = place._fullLayout, axis = layout.xaxis;
-      const at = state ? axis.l2p(run.steps[state.now.index]) : NaN;
-      cursor.hidden = !(at >= 0 && at <= axis._length);
-      cursor.style.left = `${axis._offset + at - 1}px`;
-      cursor.style.top = `${layout._size.t}px`;
-      cursor.style.height = `${layout._size.h}px`;
-    };
-    state?.listen(move);
-    place.on("plotly_afterplot", move);
-    place.on("plotly_click", (event) => state?.set({ index: state.nearest(event.points[0].x) }));
-    move();
-  });
+  figures = interp.figures();
   // A link to a figure opens what it is folded into.
   const open = () => {
     const target = /^#[\w-]+$/.test(location.hash) ? document.getElementById(location.hash.slice(1)) : null;

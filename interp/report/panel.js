@@ -18,7 +18,8 @@
   };
 
   // `spec`: title, note (one line under it), span (columns of twelve), height(width, run), draw(context, view) → at(x, y) → {text, pick},
-  // says(view): the drawing in words; controls(place, redraw), where it has any. A view: run, arrays, index, now, width, height.
+  // says(view): the drawing in words; where it has any, controls(place, state, run), and limits(run, arrays): what its axes and colors span
+  // over all steps. A view: run, arrays, index, now, width, height.
   interp.panel = (grid, run, arrays, state, spec) => {
     const figure = element("figure", `panel span-${spec.span}`, grid);
     figure.dataset.panel = spec.name;
@@ -32,6 +33,7 @@
       const label = element("p", "which", side);
       const canvas = element("canvas", "", side);
       canvas.setAttribute("role", "img");
+      canvas.setAttribute("aria-label", spec.title);
       return { side, label, canvas, width: 0, at: () => null };
     });
     // What is unchanged is not written: each change makes the browser lay out the page anew.
@@ -75,7 +77,7 @@
         one.canvas.setAttribute("aria-label", `${spec.title}, ${step}. ${spec.says ? spec.says(view) : ""}`);
       });
     };
-    if (spec.controls) spec.controls(controls, draw, run, arrays);
+    if (spec.controls) spec.controls(controls, state, run);
     const resized = new ResizeObserver((entries) => {
       for (const entry of entries) sides.find((one) => one.side === entry.target).width = entry.contentRect.width;
       draw();
@@ -89,4 +91,5 @@
     return { draw, figure };
   };
   interp.panels = [];
+  Object.assign(interp, { showTip, hideTip });
 })();

@@ -10,10 +10,12 @@
   const HEIGHT = 210;
   const sentence = (run, index, lines) => lines.map(([name, label]) => `${label} ${interp.number(run.scalars[name][index])}`).join(", ");
 
+  const knownOf = (run, lines) => lines.flatMap(([name]) => run.scalars[name]).filter((value) => value !== null);
+
   const chart = (context, run, index, [title, lines], left, width) => {
-    const known = lines.flatMap(([name]) => run.scalars[name]).filter((value) => value !== null);
+    const known = knownOf(run, lines);
     const [x0, x1, y0, y1] = [left + 34, left + width - 92, HEIGHT - 24, 26];
-    const [low, high] = [Math.min(0, ...known), Math.max(1e-9, ...known) * 1.05];
+    const [low, high] = run.limits[lines[0][0]];
     const last = Math.max(run.steps[run.steps.length - 1], 1), first = run.steps[0];
     const x = (step) => x0 + ((step - first) / Math.max(last - first, 1)) * (x1 - x0);
     const y = (value) => y0 + ((value - low) / (high - low)) * (y1 - y0);
@@ -48,6 +50,7 @@
       "Right: the weights in key frequencies, the other directions, and what both use.",
     span: 12,
     needs: "norms",
+    limits: (run) => Object.fromEntries(CHARTS.map(([, lines]) => [lines[0][0], [Math.min(0, ...knownOf(run, lines)), 1.05 * Math.max(1e-9, ...knownOf(run, lines))]])),
     height: () => HEIGHT,
     draw: (context, { run, index, width }) => {
       CHARTS.forEach((one, column) => chart(context, run, index, one, (column * width) / 2 + column * 12, width / 2 - 12));

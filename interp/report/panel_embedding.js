@@ -27,11 +27,12 @@
       const columns = Math.min(run.circles.length, width < 560 ? 2 : Math.max(4, Math.min(run.circles.length, 8)));
       return Math.ceil(run.circles.length / columns) * (Math.min(width / columns, 250) + 20);
     },
+    limits: (run, arrays) => ({ circle: [0, Math.max(...arrays.circle.limits().map(Math.abs)) || 1] }),
     draw: (context, { run, arrays, index, now, width }) => {
       const columns = Math.min(run.circles.length, width < 560 ? 2 : Math.max(4, Math.min(run.circles.length, 8)));
       const size = Math.min(width / columns, 250), n = run.n;
       const circle = arrays.circle.row(index);
-      const radius = Math.max(...arrays.circle.limits().map(Math.abs)) || 1;
+      const [, radius] = run.limits.circle;
       const cells = run.circles.map((k, place) => {
         const centerX = (place % columns) * size + size / 2;
         const centerY = Math.floor(place / columns) * (size + 20) + size / 2 + 20;
@@ -86,26 +87,23 @@
     note: "What the embedding W_E, the neurons’ map to the logits W_L and the logits themselves hold at each frequency; one scale for all steps. " +
       "Key frequencies of the last checkpoint in color.",
     span: 6,
+    limits: (run, arrays) => Object.fromEntries(ROWS.map(([name]) => [name, interp.span(run, arrays[name])])),
     height: () => 330,
     draw: (context, { run, arrays, index, now, width, height }) => {
       const K = arrays.embedding_norm.shape[1], band = (height - 14) / 3;
       const [left, right] = [34, width - 6], step = (right - left) / K;
       ROWS.forEach(([name, label, said], row) => {
         const values = arrays[name].row(index);
-        run.highest = run.highest || {};
-        if (!(name in run.highest)) {
-          run.highest[name] = 1e-12;
-          for (let i = 0; i < run.steps.length; i++) for (const v of arrays[name].row(i)) if (v > run.highest[name]) run.highest[name] = v;
-        }
+        const [, highest] = run.limits[name];
         const [top, bottom] = [row * band + 18, (row + 1) * band - 4];
         interp.line(context, [[left, bottom + 0.5], [right, bottom + 0.5]], interp.color("line"));
-        for (const tick of interp.ticks(0, run.highest[name], 2)) {
-          const y = bottom - (tick / run.highest[name]) * (bottom - top);
+        for (const tick of interp.ticks(0, highest, 2)) {
+          const y = bottom - (tick / highest) * (bottom - top);
           interp.write(context, name === "logit_share" ? `${Math.round(tick * 100)} %` : tick, left - 4, y, { align: "right", base: "middle", size: 10 });
         }
         interp.write(context, label, left, top - 6, { color: "ink" });
         for (let k = 1; k <= K; k++) {
-          const high = ((values[k - 1] || 0) / run.highest[name]) * (bottom - top);
+          const high = ((values[k - 1] || 0) / highest) * (bottom - top);
           context.fillStyle = run.key.includes(k) ? interp.shade(run.colors[k]) : interp.color("gray");
           context.globalAlpha = now.frequency !== null && now.frequency !== k ? 0.3 : 1;
           context.fillRect(left + (k - 1) * step + 0.5, bottom - high, Math.max(step - 1, 0.8), high);

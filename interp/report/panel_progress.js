@@ -12,11 +12,14 @@
     note: "Losses in nats, logarithmic (dashed: chance, ln p). Below: what the logits’ power is made of. The rest is memorization, noise, " +
       "or a circuit of another shape.",
     span: 4,
+    limits: (run) => {
+      const all = LOSSES.flatMap(([name]) => run.scalars[name]).filter((value) => value !== null && value > 0);
+      return { loss: [Math.floor(Math.log10(Math.max(Math.min(...all, 1), 1e-12))), Math.max(1, Math.ceil(Math.log10(Math.max(...all, 1))))] };
+    },
     height: () => 330,
     draw: (context, { run, index, width, height }) => {
-      const all = LOSSES.flatMap(([name]) => run.scalars[name]).filter((value) => value !== null && value > 0);
-      const low = Math.floor(Math.log10(Math.max(Math.min(...all, 1), 1e-12))), high = Math.max(1, Math.ceil(Math.log10(Math.max(...all, 1))));
-      const [left, right, top] = [8, width - 10, 8];
+      const [low, high] = run.limits.loss;
+      const [left, right, top] = [14, width - 12, 8];
       const x = (value) => left + ((Math.log10(Math.max(value, 10 ** low)) - low) / (high - low)) * (right - left);
       const band = 42;
       const chance = Math.log(run.p);
@@ -32,7 +35,7 @@
       LOSSES.forEach(([name, label, hex], row) => {
         const value = run.scalars[name][index], y = top + row * band + 28;
         interp.write(context, label, left, y - 11, { color: "ink" });
-        interp.write(context, value === null ? "unknown" : interp.number(value), right, y - 11, { align: "right", color: "ink", weight: 600 });
+        interp.write(context, value === null ? "unknown" : interp.number(value), right, y - 11, { align: "right", color: "ink", weight: 600, halo: true });
         if (value === null) return;
         interp.line(context, [[left, y], [x(value), y]], interp.shade(hex), 2.5);
         context.fillStyle = interp.shade(hex);
@@ -71,15 +74,12 @@
     title: "Weight norms",
     note: "L2 norm of every tensor; the thin mark is where it began.",
     span: 4,
+    limits: (run, arrays) => ({ norms: interp.span(run, arrays.norms) }),
     height: (width, run) => Math.max(run.tensors.length * 24 + 8, 120),
     draw: (context, { run, arrays, index, width }) => {
       const norms = arrays.norms.row(index), first = arrays.norms.row(0);
-      if (!run.largestNorm) {
-        run.largestNorm = 1e-12;
-        for (let i = 0; i < run.steps.length; i++) for (const v of arrays.norms.row(i)) if (v > run.largestNorm) run.largestNorm = v;
-      }
       const left = 50, right = width - 44;
-      const x = (value) => left + (value / run.largestNorm) * (right - left);
+      const x = (value) => left + (value / run.limits.norms[1]) * (right - left);
       run.tensors.forEach((name, row) => {
         const y = row * 24 + 6;
         interp.write(context, short(name), left - 6, y + 12, { align: "right", color: "ink" });

@@ -31,7 +31,9 @@
     }
   };
 
-  interp.slider = (root, run, state) => {
+  // `place`: which of the page's sliders this is; keys move the one that has the focus, or the first. Each has its name in the address.
+  interp.slider = (root, run, state, place = 0) => {
+    const address = place ? `step${place + 1}` : "step";
     const range = root.querySelector("input[type=range]");
     const play = root.querySelector(".play");
     const pin = root.querySelector(".pin");
@@ -64,7 +66,8 @@
     // Space plays, p pins, the arrows step, wherever the focus is, unless it is on something that uses these keys itself.
     document.addEventListener("keydown", (event) => {
       const busy = event.target.closest?.("input:not([type=range]), select, textarea, summary, button, a, .js-plotly-plot");
-      if (event.ctrlKey || event.metaKey || event.altKey || busy || !root.isConnected) return;
+      const mine = root.contains(event.target) || (!place && !event.target.closest?.(".explorer"));
+      if (!mine || event.ctrlKey || event.metaKey || event.altKey || busy || !root.isConnected) return;
       const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
       if (event.key === " ") timer ? stop() : start();
       else if (event.key === "p") pin.click();
@@ -75,24 +78,26 @@
       event.preventDefault();
     });
     const follow = () => {
-      const asked = /[#&]step=(-?\d+)/.exec(location.hash);
+      const asked = new RegExp(`[#&]${address}=(-?\\d+)`).exec(location.hash);
       if (asked) state.set({ index: state.nearest(Number(asked[1])) });
     };
     addEventListener("hashchange", follow);
-    let remembered = null, moved = false;
+    let remembered = null, moved = false, last = null;
     state.listen((now) => {
-      const step = interp.count(run.steps[now.index]);
+      const said = `step ${interp.count(run.steps[now.index])}`;
       range.value = String(now.index);
-      range.setAttribute("aria-valuetext", `step ${step}`);
-      shown.textContent = `step ${step}`;
+      range.setAttribute("aria-valuetext", said);
+      shown.textContent = said;
       pin.setAttribute("aria-pressed", String(now.pinned !== null));
       pin.textContent = now.pinned === null ? "Pin" : `Unpin ${interp.count(run.steps[now.pinned])}`;
       clearTimeout(remembered);
       // Browsers allow few changes of the address per second.
-      const address = `#step=${run.steps[now.index]}`;
-      const keep = moved && location.hash !== address;
-      moved = true;
-      if (keep) remembered = setTimeout(() => history.replaceState(null, "", address), 250);
+      const step = run.steps[now.index], keep = moved && last !== step;
+      [moved, last] = [true, step];
+      if (keep) remembered = setTimeout(() => {
+        const others = location.hash.slice(1).split("&").filter((part) => /^step\d*=/.test(part) && !part.startsWith(`${address}=`));
+        history.replaceState(null, "", `#${[...others, `${address}=${step}`].sort((one, other) => one.indexOf("=") - other.indexOf("=") || (one < other ? -1 : 1)).join("&")}`);
+      }, 250);
     });
     const redraw = () => drawTimeline(canvas, run);
     new ResizeObserver(redraw).observe(canvas);

@@ -2,7 +2,7 @@
 (() => {
   interp.state = (run) => {
     const listeners = [];
-    const now = { index: run.steps.length - 1, pinned: null, frequency: null, neuron: null, head: null };
+    const now = { index: run.steps.length - 1, pinned: null, frequency: null, neuron: null, head: null, ofClass: null };
     let asked = false;
     const tell = () => {
       if (asked) return;

@@ -8,8 +8,9 @@ import pytest
 
 from interp.cli import main
 from interp.errors import InputError
-from interp.experiments.conducting import NAMES, conduct, find
+from interp.experiments.conducting import conduct
 from interp.experiments.design import Design
+from interp.experiments.directory import NAMES, find
 from interp.results import load_result
 
 TINY = "--p 11 --d-model 8 --d-mlp 16 --processes 1 --duration 0.4"
@@ -37,11 +38,11 @@ def test_an_experiment_from_the_command_line(
     runs = sorted(path.parent.name for path in Path("here/runs").glob("*/run.json"))
     assert first == f"{find(name).TITLE}: {len(runs)} runs in here"
     assert lines[len(runs) - 1].startswith(f"{len(runs)}/{len(runs)} runs, 100% of the work  ")
-    files = [Path(line) for line in lines[-4:]]
-    assert [file.name for file in files] == ["result.nc", "summary.json", "figure.html", "figure.json"]
+    files = [Path(line) for line in lines[-5:]]
+    assert [file.name for file in files] == ["result.nc", "summary.json", "figure.html", "figure.json", "report.html"]
     summary = json.loads(files[1].read_text(), parse_constant=refuse)
     assert (summary["experiment"], summary["runs"], summary["design"]["p"]) == (name, len(runs), 11)
-    told = lines[len(runs) : -4]
+    told = lines[len(runs) : -5]
     assert [line.split(":")[0] for line in told] == [f"{key} {one['verdict']}" for key, one in summary["predictions"].items()]
     result = load_result(files[0], "")
     assert result is None  # what it was computed from is not named: the runs beside it are

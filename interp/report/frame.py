@@ -1,0 +1,53 @@
+"""The frame of every page: one self-contained file in one style, with its figures packed, and a policy that lets no other script run.
+What is put into a template is escaped; what stands in a script element as JSON holds no `<`."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from interp.figures import CONFIG
+from interp.report.encoding import packed_text
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+# The scripts in the order in which they need each other; each is one idea.
+SCRIPTS = (
+    *("decode", "colors", "drawing", "state", "slider", "panel", "headline"),
+    *("panel_neurons", "panel_progress", "panel_circuits", "panel_embedding", "panel_logits", "panel_attention"),
+    *("circuit", "readouts", "figures", "explorer", "linking", "main"),
+)
+
+
+def rendered(template: str, figures: Mapping[str, "go.Figure"], *, styles: Sequence[str] = (), **values: Any) -> str:
+    """A page from a template that extends frame.html, its figures by the name of the element that shows them, and what it says."""
+    packed = {name: packed_text(str(figure.to_json())) for name, figure in figures.items()}
+    environment = Environment(
+        loader=PackageLoader("interp.report", ""), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.get_template(template).render(
+        **values,
+        style=Markup("\n".join(_own(f"{name}.css") for name in ("style", *styles, "small"))),
+        script=Markup("\n".join(_own(f"{name}.js") for name in SCRIPTS)),
+        # A script that somebody smuggles into a text does not know this, and so does not run.
+        nonce=hashlib.sha256(json.dumps([repr(values), packed]).encode()).hexdigest()[:32],
+        plotly=Markup(packed_text(get_plotlyjs())),
+        figures={name: Markup(text) for name, text in packed.items()},
+        config=in_script(CONFIG),
+    )
+
+
+def in_script(value: Any) -> Markup:
+    """JSON that can stand inside a script element whatever strings it holds: no `<` is left in it."""
+    text = json.dumps(value, allow_nan=False)
+    return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))
+
+
+def _own(name: str) -> str:
+    return (files("interp.report") / name).read_text(encoding="utf-8")
