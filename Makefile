@@ -17,7 +17,7 @@ help:
 	@echo "make demo        train a network, analyze it and write its report (about 2 minutes)"
 	@echo "make test        style, types and all tests"
 	@echo "make lint        style and types alone; make format mends the style"
-	@echo "make benchmark   speed beside what people use today"
+	@echo "make benchmark   speed beside what people use today; writes the table in README.md"
 	@echo "make reference   train the run in $(REFERENCE) anew"
 	@echo "make clean       remove what these made, except runs of your own and $(VENV)"
 	@echo "Another Python: make test PYTHON=python3.12"
@@ -47,10 +47,7 @@ typing:
 	@cd .typing/interp && ln -s ../../interp/* ../../analyses . && ln -s ../../$(REFERENCE) reference
 
 benchmark: $(VENV)/installed-dev
-	$(BIN)/python benchmarks/training_step.py
-	$(BIN)/python benchmarks/checkpointing.py
-	$(BIN)/python benchmarks/time_to_grok.py
-	$(BIN)/python benchmarks/analyses.py
+	$(BIN)/python -m benchmarks --write README.md
 
 # Trained elsewhere and then moved in, because the folder is also a package, and an interrupted training must not cost the old run.
 reference: $(VENV)/installed

@@ -1,25 +1,27 @@
 """What analyzing one checkpoint costs: every analysis, and, for the measures that are published as notebooks, those notebooks' way.
 
-    python benchmarks/analyses.py [--rounds 5] [--run RUN]
+    python -m benchmarks.analyses [--analysis-rounds 5] [--weights-of RUN]
 
 First every analysis in ms per checkpoint, with one shared forward pass. Then, side by side, published measures computed from the same
 weights by our analyses and in the style of the public notebooks (a textbook forward pass, Python loops over neurons and frequencies,
 dense cubes over p/2 × p² × p, automatic differentiation one triple at a time), written here from the formulas; both must agree before
-they are timed. Rounds are interleaved, on one thread, and the lowest processor time of each counts. Without --run, the weights are the
+they are timed. Rounds are interleaved, on one thread, and the lowest processor time of each counts. Without --weights-of they are the
 initial ones and the key frequencies the first five.
 """
 
 import argparse
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from training_step import machine
 
+from benchmarks.sizes import add_sizes, sized
+from benchmarks.table import Row, machine
 from interp import fourier
 from interp.checkpoint import Checkpoint
 from interp.discovery import discover
@@ -184,22 +186,33 @@ def fastest(rounds: list[dict[str, float]], total: str) -> dict[str, float]:
     return lowest | {total: sum(lowest.values())}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds (default: 5)")
-    parser.add_argument("--run", type=Path, help="a run, of which the last checkpoint is taken")
-    parser.add_argument("--p", type=int, default=113)
-    parser.add_argument("--d-model", type=int, default=128)
-    parser.add_argument("--n-heads", type=int, default=4)
-    parser.add_argument("--d-mlp", type=int, default=512)
-    options = parser.parse_args()
+class Measured(NamedTuple):
+    """Milliseconds of processor time by name, each with its total, and the experiment that they are of."""
+
+    each: dict[str, float]
+    ours: dict[str, float]
+    notebook: dict[str, float]
+    task: Task
+    model: ModelConfig
+
+
+def compare(options: argparse.Namespace) -> Measured:
+    """Every analysis, and both ways of the published measures, in interleaved rounds."""
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    keep_freed_memory()
-    if options.run:
-        run = open_run(options.run)
+    try:
+        return _compare(options)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _compare(options: argparse.Namespace) -> Measured:
+    experiment = sized(options)
+    task, model = experiment.task, experiment.model
+    if options.weights_of:
+        run = open_run(options.weights_of)
         weights, task, model, key = run.last.weights, run.task, run.model, run.key_frequencies
     else:
-        task, model = Task(p=options.p), ModelConfig(d_model=options.d_model, n_heads=options.n_heads, d_mlp=options.d_mlp)
         weights, key = initial_weights(model, task.p), list(range(1, min(5, options.p // 2) + 1))
 
     def fresh() -> Checkpoint:
@@ -209,19 +222,49 @@ def main() -> None:
     for name, act in notebook.items():
         check(name, ours(fresh(), key)[name](), act())
     each, slow, fast = [], [], []
-    for _ in range(options.rounds):
+    for _ in range(options.analysis_rounds):
         each.append(each_analysis(fresh(), key))
         slow.append({name: seconds(act) for name, act in notebook.items()})
         # The four share one forward pass, for which the first of them pays.
         fast.append({name: seconds(act) for name, act in ours(fresh(), key).items()})
-    print(f"p = {task.p}, d_model {model.d_model}, {model.n_heads} heads, d_mlp {model.d_mlp}; {options.rounds} rounds")
+    return Measured(fastest(each, "all analyses"), fastest(fast, "all four"), fastest(slow, "all four"), task, model)
+
+
+def rows(options: argparse.Namespace) -> Iterator[Row]:
+    """For the table of all benchmarks."""
+    found = compare(options)
+    total, notebook, four = found.each["all analyses"], found.notebook["all four"], found.ours["all four"]
+    n = len(discover())
+    yield Row(
+        f"all analyses of a checkpoint ({n}), one thread",
+        f"{total:.0f} ms",
+        f"forward pass {found.each['forward pass']:.0f} ms",
+        "≤ 160 ms",
+    )
+    yield Row("four published measures of them", f"{four:.0f} ms", f"as notebooks: {notebook / 1e3:.1f} s, {notebook / four:.0f}×", "≥ 20×")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Those of this benchmark."""
+    parser.add_argument("--analysis-rounds", type=int, default=5, help="interleaved rounds (default: 5)")
+    parser.add_argument("--weights-of", type=Path, metavar="RUN", help="analyze the last checkpoint of this run")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    add_options(parser)
+    add_sizes(parser)
+    options = parser.parse_args()
+    keep_freed_memory()
+    found = compare(options)
+    model = found.model
+    print(f"p = {found.task.p}, d_model {model.d_model}, {model.n_heads} heads, d_mlp {model.d_mlp}; {options.analysis_rounds} rounds")
     print(f"{machine()}\n\n{'':<32}{'ms of processor time':>12}")
-    for name, time_taken in fastest(each, "all analyses").items():
+    for name, time_taken in found.each.items():
         print(f"{name:<32}{time_taken:>12.1f}")
     print(f"\n{'':<32}{'interp':>12}{'notebook':>12}{'ratio':>9}")
-    of_notebook = fastest(slow, "all four")
-    for name, time_taken in fastest(fast, "all four").items():
-        print(f"{name:<32}{time_taken:>12.1f}{of_notebook[name]:>12.1f}{of_notebook[name] / time_taken:>8.1f}×")
+    for name, time_taken in found.ours.items():
+        print(f"{name:<32}{time_taken:>12.1f}{found.notebook[name]:>12.1f}{found.notebook[name] / time_taken:>8.1f}×")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""What dense checkpoints cost: writing them, reading a trajectory of them, and analyzing them all.
+"""What dense checkpoints cost: writing them beside training, writing and reading one, a trajectory of many, and analyzing them all.
 
-    python benchmarks/checkpointing.py [--checkpoints 1000] [--training-steps 200]
+    python -m benchmarks.checkpointing [--checkpoints 1000] [--rounds 5]
 
-At the canonical sizes (p = 113, d_model 128, 4 heads, d_mlp 512) one checkpoint is 0.9 MB. The goals are those of the project: saving
-every 10 steps costs under 5 % of training; analyzing 1,000 checkpoints stays under 1.5 GB.
+At the canonical sizes one checkpoint is 0.9 MB. `torch.save` and `torch.load` stand beside ours; they neither bring a file to the disk
+before they return nor check what they read. A peer's trajectory is read from 100 files, and told for as many as ours.
 """
 
 import argparse
@@ -13,112 +13,157 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
+from benchmarks.sizes import add_sizes, arguments, sized
+from benchmarks.table import Row, seconds
 from interp.analysis import analyze
-from interp.experiment import Experiment, ModelConfig, TrainingConfig
+from interp.experiment import Experiment
 from interp.memory import keep_freed_memory
-from interp.store import open_run
-from interp.task import Task
-from interp.training import METRICS, train
-from interp.weights import initial_weights
+from interp.optimizers import WeightUpdater
+from interp.running import run_experiment
+from interp.store import Run, open_run
+from interp.training import METRICS, Batch, loss_and_gradient, worker_threads
+from interp.weights import Weights, initial_weights
 from interp.writer import RunWriter
 
-GOAL_SAVING, GOAL_MEMORY = 0.05, 1.5e9
-SAVE_EVERY = 10
+EVERY = 10  # steps, between one checkpoint, with all its metrics, and the next
 # The fastest ones, and among them the one with by far the largest result: memory is what is asked here, not time.
 ANALYSES = ("learning_curves", "embedding_spectrum", "neuron_periodicity", "weight_norms")
 
 
-def saving(experiment: Experiment, folder: Path) -> None:
-    """Train, keeping every tenth step, with a clock around the writer."""
-    computing: list[float] = []
-    writing: list[float] = []
-    with RunWriter.create(folder, experiment.task, experiment.model, experiment.training) as writer:
-        before = time.perf_counter()
-        for snapshot in train(experiment):
-            computed = time.perf_counter()
-            writer.write(snapshot)
-            written = time.perf_counter()
-            computing.append(computed - before)
-            writing.append(written - computed)
-            before = written
-    # The first interval is not ten steps long, and loads code.
-    interval, save = statistics.median(computing[1:]), statistics.median(writing[1:])
-    size = next((folder / "steps").iterdir()).stat().st_size
-    share, of_all = save / interval, sum(writing) / sum(computing)
-    print(f"saving      {1e3 * save:.2f} ms for {size / 1e6:.2f} MB; {1e3 * interval:.1f} ms for {SAVE_EVERY} steps and their metrics")
-    print(f"            {share:.1%} of training (goal: under {GOAL_SAVING:.0%}); {of_all:.1%} when every second is counted")
+def bare_steps(experiment: Experiment) -> float:
+    """The seconds of a step that leaves nothing behind."""
+    weights, batch = initial_weights(experiment.model, experiment.task.p), Batch.of(experiment.task, "train")
+    updater = WeightUpdater(weights, experiment.training)
+
+    def step(number: int) -> None:
+        updater.update(number, loss_and_gradient(weights, experiment.model, batch, each)[2])
+
+    with worker_threads() as each:
+        step(0)  # loads code
+        return seconds(lambda: [step(number) for number in range(1, experiment.training.steps)]) / (experiment.training.steps - 1)
 
 
-def many_checkpoints(experiment: Experiment, n_checkpoints: int, folder: Path) -> None:
-    """A run whose checkpoints are the initial weights, perturbed at random."""
-    generator = torch.Generator().manual_seed(0)
+def recorded_steps(experiment: Experiment, folder: Path) -> float:
+    """The seconds of a step, of a run that is written to disk."""
+    times: list[float] = []
+    run_experiment(experiment, folder, overwrite=True, report=lambda snapshot: times.append(time.perf_counter()))
+    return (times[-1] - times[1]) / (experiment.training.steps - EVERY)  # the first interval loads code
+
+
+def dense(experiment: Experiment, rounds: int, folder: Path) -> tuple[float, float]:
+    """The median seconds of a bare step, and of one of a run with metrics and a checkpoint every ten steps, in turns."""
+    bare, recorded = [], []
+    for _ in range(rounds):
+        bare.append(bare_steps(experiment))
+        recorded.append(recorded_steps(experiment, folder))
+    return statistics.median(bare), statistics.median(recorded)
+
+
+def many_checkpoints(experiment: Experiment, n_checkpoints: int, folder: Path) -> list[float]:
+    """A run whose checkpoints are the initial weights, perturbed at random; the seconds that each took to write."""
+    generator, times = torch.Generator().manual_seed(0), []
     start = initial_weights(experiment.model, experiment.task.p)
-    began = time.perf_counter()
     with RunWriter.create(folder, experiment.task, experiment.model) as writer:
         for step in range(n_checkpoints):
             weights = {name: weight + 0.01 * torch.randn(weight.shape, generator=generator) for name, weight in start.items()}
-            writer.append(step, weights, dict.fromkeys(METRICS, 1.0))
-    size = sum(path.stat().st_size for path in (folder / "steps").iterdir())
-    print(f"wrote       {n_checkpoints} checkpoints, {size / 1e6:.0f} MB, in {time.perf_counter() - began:.1f} s")
+            metrics = dict.fromkeys(METRICS, 1.0)
+            times.append(seconds(lambda step=step, weights=weights, metrics=metrics: writer.append(step, weights, metrics)))
+    return times
 
 
-def reading(folder: Path) -> None:
-    """Every embedding of the run, twice: what is warm is in the system's cache."""
-    run, seconds = open_run(folder), []
-    for _ in range(4):
-        began = time.perf_counter()
-        trajectory = run.trajectory("embed.W_E")
-        seconds.append(time.perf_counter() - began)
-    print(f"trajectory  {list(trajectory.shape)}: first {seconds[0]:.3f} s, warm {min(seconds[1:]):.3f} s")
+def torch_saved(run: Run, steps: Sequence[int], folder: Path) -> list[float]:
+    """The same weights by torch.save."""
+    folder.mkdir()
+    times = []
+    for step in steps:
+        weights = run[step].weights
+        times.append(seconds(lambda step=step, weights=weights: torch.save(weights, folder / f"{step}.pt")))
+    return times
 
 
-def analyzing(folder: Path, names: Sequence[str]) -> None:
-    """The analyses, in a process of their own, whose highest memory is then known."""
-    command = [sys.executable, __file__, "--analyze", str(folder), *names]
-    print(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout, end="")
+def torch_loaded(folder: Path, step: int) -> Weights:
+    """One of them."""
+    return torch.load(folder / f"{step}.pt", weights_only=True)
 
 
-def analyze_here(folder: Path, names: list[str]) -> None:
-    """What the process of `analyzing` does."""
-    began = time.perf_counter()
-    results = analyze(open_run(folder), names or None)
-    seconds = time.perf_counter() - began
+def torch_trajectory(folder: Path, name: str) -> Tensor:
+    """One tensor of all of them."""
+    return torch.stack([torch_loaded(folder, step)[name] for step in range(len(list(folder.iterdir())))])
+
+
+def peak_memory(command: Sequence[str]) -> tuple[float, float]:
+    """The seconds and the highest memory, in bytes, that a command of this file itself reports."""
+    done = subprocess.run([sys.executable, "-m", "benchmarks.checkpointing", *command], check=True, stdout=subprocess.PIPE, text=True)
+    time_taken, memory = done.stdout.split()[-2:]
+    return float(time_taken), float(memory)
+
+
+def report_peak(began: float) -> None:
+    """What a process has to say at its end."""
     unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    print(f"analyzing   {', '.join(results)}")
-    print(f"            {seconds:.1f} s; highest memory {peak / 1e9:.2f} GB (goal: under {GOAL_MEMORY / 1e9} GB)")
+    print(time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+
+
+def rows(options: argparse.Namespace) -> Iterator[Row]:
+    """For the table of all benchmarks."""
+    experiment = sized(options, steps=5 * EVERY + 1, checkpoint_every=EVERY, log_every=EVERY)
+    with tempfile.TemporaryDirectory(dir=options.folder) as temporary:
+        folder = Path(temporary)
+        bare, recorded = dense(experiment, options.rounds, folder / "dense")
+        what = f"a step with test loss and checkpoint every {EVERY} steps"
+        yield Row(what, f"{1e3 * recorded:.1f} ms", f"bare step {1e3 * bare:.1f} ms: {recorded / bare - 1:+.0%}", "≤ 12 % more")
+
+        n = options.checkpoints
+        written = statistics.median(many_checkpoints(experiment, n, folder / "many"))
+        run = open_run(folder / "many")
+        sample = range(min(n, 100))
+        saved = statistics.median(torch_saved(run, sample, folder / "torch"))
+        yield Row("writing a checkpoint, onto the disk", f"{1e3 * written:.1f} ms", f"torch.save, into the cache {1e3 * saved:.1f} ms", "")
+        read = statistics.median(seconds(lambda step=step: run[step].weights) for step in sample)
+        loaded = statistics.median(seconds(lambda step=step: torch_loaded(folder / "torch", step)) for step in sample)
+        yield Row("reading it, warm", f"{1e3 * read:.1f} ms", f"torch.load {1e3 * loaded:.1f} ms", "")
+        ours = min(seconds(lambda: run.trajectory("embed.W_E")) for _ in range(4))
+        theirs = seconds(lambda: torch_trajectory(folder / "torch", "embed.W_E")) * n / len(sample)
+        yield Row(f"one tensor of {n:,} checkpoints, warm", f"{ours:.2f} s", f"torch.load {theirs:.2f} s ({theirs / ours:.0f}×)", "≤ 0.2 s")
+        took, memory = peak_memory(["--analyze", str(folder / "many"), *options.analyses])
+        what = f"highest memory, {len(options.analyses)} analyses of {n:,} checkpoints"
+        yield Row(what, f"{memory / 1e6:.0f} MB", f"in {took:.0f} s", "≤ 1 GB of 2,000")
+        took, memory = peak_memory(["--train", str(folder / "trained"), *arguments(options)])
+        yield Row("highest memory, training", f"{memory / 1e6:.0f} MB", f"{took:.0f} s with the start of Python", "≤ 600 MB")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--checkpoints", type=int, default=1000, help="to read and to analyze (default: 1000)")
-    parser.add_argument("--training-steps", type=int, default=200, help="to save during (default: 200)")
-    parser.add_argument("--analyses", nargs="*", default=ANALYSES, help=f"by name, or none for all (default: {' '.join(ANALYSES)})")
-    parser.add_argument(
-        "--folder", type=Path, help="where to write (default: the system's temporary folder); the disk decides what saving costs"
-    )
-    for name, value in {"p": 113, "d-model": 128, "n-heads": 4, "d-mlp": 512}.items():
-        parser.add_argument(f"--{name}", type=int, default=value)
+    add_options(parser)
+    add_sizes(parser)
     parser.add_argument("--analyze", nargs="+", metavar="RUN", help=argparse.SUPPRESS)
+    parser.add_argument("--train", metavar="RUN", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    began = time.perf_counter()
     keep_freed_memory()
     if options.analyze:
-        analyze_here(Path(options.analyze[0]), options.analyze[1:])
-        return
-    model = ModelConfig(d_model=options.d_model, n_heads=options.n_heads, d_mlp=options.d_mlp)
-    training = TrainingConfig(steps=options.training_steps, checkpoint_every=SAVE_EVERY, log_every=SAVE_EVERY)
-    experiment = Experiment(Task(p=options.p), model, training)
-    with tempfile.TemporaryDirectory(dir=options.folder) as temporary:
-        saving(experiment, Path(temporary) / "saving")
-        many = Path(temporary) / "many"
-        many_checkpoints(experiment, options.checkpoints, many)
-        reading(many)
-        analyzing(many, options.analyses)
+        analyze(open_run(options.analyze[0]), options.analyze[1:] or None)
+        report_peak(began)
+    elif options.train:
+        run_experiment(sized(options, steps=5 * EVERY, checkpoint_every=EVERY, log_every=EVERY), options.train)
+        report_peak(began)
+    else:
+        for row in rows(options):
+            print(f"{row.what:<56} {row.ours:>10}   {row.beside}" + (f"   goal: {row.goal}" if row.goal else ""))
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Those of this benchmark."""
+    parser.add_argument("--rounds", type=int, default=5, help="of training, bare and recorded in turns (default: 5)")
+    parser.add_argument("--checkpoints", type=int, default=1000, help="to read and to analyze (default: 1000)")
+    parser.add_argument("--analyses", nargs="*", default=ANALYSES, help=f"by name, or none for all (default: {' '.join(ANALYSES)})")
+    parser.add_argument("--folder", type=Path, help="where to write (default: the system's temporary folder); the disk decides")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Seconds from the start of `interp train` to 99 % test accuracy for good, for presets and seeds.
 
-    python benchmarks/time_to_grok.py [--presets quick fastest] [--seeds 5] [--published RUN]
+    python -m benchmarks.time_to_grok [--presets quick fastest] [--seeds 5] [--published RUN]
 
 Every run is a process of its own, started as from the command line, one after the other; the clock is stopped when the metrics of the
 step stand in the run's metrics.jsonl. With `--published RUN`, a run at lr 1e-3 (the preset `nanda`), also what the published recipe takes
@@ -14,21 +14,25 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
-from training_step import compare, machine, module_step
 
+from benchmarks.table import Row, machine
+from benchmarks.training_step import compare, module_step
 from interp import verdict
-from interp.experiment import PRESETS, TrainingConfig
+from interp.experiment import PRESETS, Experiment, TrainingConfig, preset
 from interp.memory import keep_freed_memory
 from interp.model import bridge
 from interp.store import Run, open_run
 from interp.training import Batch
 from interp.weights import initial_weights
 
+GOALS = {"quick": "≤ 12 s", "fastest": "≤ 6 s, every seed"}
+STEPS_OF_THE_PUBLISHED_RECIPE = 7410  # to 99 % for good: the preset `nanda`
 COMMAND = [sys.executable, "-c", "from interp.cli import main; raise SystemExit(main())", "train"]
 
 
@@ -38,7 +42,7 @@ def sustained_step(run: Run) -> float:
     return verdict.first(run.metrics.step.values, reached, for_good=True)[0]
 
 
-def timed(preset: str, seed: int, folder: Path, options: list[str]) -> tuple[float, float, float]:
+def timed(name: str, seed: int, folder: Path, options: list[str]) -> tuple[float, float, float]:
     """The step of 99 %, the seconds until it stood in the file, and the seconds of the whole process."""
     seeds = [word for section in ("task", "model", "training") for word in (f"--{section}.seed", str(seed))]
     metrics, out = folder / "metrics.jsonl", folder.parent / "output.txt"
@@ -46,7 +50,7 @@ def timed(preset: str, seed: int, folder: Path, options: list[str]) -> tuple[flo
     began = time.perf_counter()
     with (
         out.open("w") as output,
-        subprocess.Popen([*COMMAND, "--preset", preset, *seeds, "--out", str(folder), *options], stdout=output) as process,
+        subprocess.Popen([*COMMAND, "--preset", name, *seeds, "--out", str(folder), *options], stdout=output) as process,
     ):
         while process.poll() is None:
             time.sleep(0.02)
@@ -54,14 +58,14 @@ def timed(preset: str, seed: int, folder: Path, options: list[str]) -> tuple[flo
             arrived += [time.perf_counter() - began] * (n_lines - len(arrived))
     took = time.perf_counter() - began
     if process.returncode:
-        raise SystemExit(f"interp train --preset {preset} failed:\n{out.read_text()}")
+        raise SystemExit(f"interp train --preset {name} failed:\n{out.read_text()}")
     run = open_run(folder)
     arrived += [took] * (run.metrics.sizes["step"] - len(arrived))
     step = sustained_step(run)
     return step, arrived[run.metrics.step.values.tolist().index(int(step))] if math.isfinite(step) else math.nan, took
 
 
-def bridge_step_seconds(run: Run, rounds: int) -> float:
+def bridge_step_seconds(run: Run | Experiment, rounds: int) -> float:
     """The median update through the bridge, with the loss of all test pairs before it, as the published notebook does."""
     weights, train_set, test_set = initial_weights(run.model, run.task.p), Batch.of(run.task, "train"), Batch.of(run.task, "test")
     network = bridge(weights, run.model)
@@ -76,32 +80,52 @@ def bridge_step_seconds(run: Run, rounds: int) -> float:
     return statistics.median(compare({"bridge": step}, rounds, 1)["bridge"])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+def rows(options: argparse.Namespace) -> Iterator[Row]:
+    """For the table of all benchmarks."""
+    published = STEPS_OF_THE_PUBLISHED_RECIPE * bridge_step_seconds(preset("nanda"), options.bridge_rounds)
+    for name in options.presets:
+        found = []
+        for seed in range(options.seeds):
+            with tempfile.TemporaryDirectory() as temporary:
+                found.append(timed(name, seed, Path(temporary) / "run", [])[:2])
+        steps, seconds = zip(*found, strict=True)
+        middle = statistics.median(seconds)
+        beside = f"{len(steps)} seeds, at steps {min(steps):.0f}–{max(steps):.0f}, slowest {max(seconds):.1f} s"
+        beside += f"; published recipe through the bridge {published:,.0f} s ({published / middle:.0f}×)"
+        yield Row(f"`interp train --preset {name}` to 99 % test accuracy for good", f"{middle:.1f} s", beside, GOALS.get(name, ""))
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Those of this benchmark."""
     parser.add_argument("--presets", nargs="+", default=["quick", "fastest"], choices=list(PRESETS), metavar="NAME")
     parser.add_argument("--seeds", type=int, default=5, help="seeds 0, 1, … (default: 5)")
+    parser.add_argument("--bridge-rounds", type=int, default=20, help="steps of the bridge that are timed (default: 20)")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    add_options(parser)
     parser.add_argument("--published", type=Path, metavar="RUN", help="a run of the published recipe, for the comparison with it")
-    parser.add_argument("--rounds", type=int, default=20, help="steps of the bridge that are timed (default: 20)")
     parser.add_argument("options", nargs="*", help="more options for `interp train`, after --")
     options = parser.parse_args()
     print(machine(), "\n")
     print("| preset | seed | 99 % for good at step | seconds until then | seconds of the whole run |\n| --- | --- | --- | --- | --- |")
     seconds: dict[str, list[float]] = {}
     for seed in range(options.seeds):
-        for preset in options.presets:
+        for name in options.presets:
             with tempfile.TemporaryDirectory() as temporary:
-                step, until, whole = timed(preset, seed, Path(temporary) / "run", options.options)
-            seconds.setdefault(preset, []).append(until)
-            print(f"| {preset} | {seed} | {step:.0f} | {until:.1f} | {whole:.1f} |", flush=True)
-    for preset, values in seconds.items():
-        print(f"\n{preset}: {min(values):.1f} / {statistics.median(values):.1f} / {max(values):.1f} s (lowest, median, highest)")
+                step, until, whole = timed(name, seed, Path(temporary) / "run", options.options)
+            seconds.setdefault(name, []).append(until)
+            print(f"| {name} | {seed} | {step:.0f} | {until:.1f} | {whole:.1f} |", flush=True)
+    for name, values in seconds.items():
+        print(f"\n{name}: {min(values):.1f} / {statistics.median(values):.1f} / {max(values):.1f} s (lowest, median, highest)")
     if options.published:
         keep_freed_memory()
         run = open_run(options.published)
-        steps, each = sustained_step(run), bridge_step_seconds(run, options.rounds)
+        steps, each = sustained_step(run), bridge_step_seconds(run, options.bridge_rounds)
         print(f"\npublished recipe: {steps:,.0f} steps to 99 % × {1e3 * each:.0f} ms per step of the bridge = {steps * each:,.0f} s")
-        for preset, values in seconds.items():
-            print(f"that is {steps * each / statistics.median(values):,.0f} times the median of {preset}")
+        for name, values in seconds.items():
+            print(f"that is {steps * each / statistics.median(values):,.0f} times the median of {name}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """One training step, three ways, side by side in one process: ours, a textbook transformer, and the TransformerLens bridge.
 
-    python benchmarks/training_step.py [--rounds 20]
+    python -m benchmarks.training_step [--step-rounds 20]
 
 All three train the same network from the same weights on the same batch, with float64 cross-entropy and AdamW. The rounds are
 interleaved, so that whatever else the machine does disturbs all three alike; the median step is reported.
@@ -8,21 +8,20 @@ interleaved, so that whatever else the machine does disturbs all three alike; th
 
 import argparse
 import math
-import platform
 import statistics
-import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
 
-from interp.experiment import ModelConfig, TrainingConfig
+from benchmarks.sizes import add_sizes, sized
+from benchmarks.table import Row, gemm_peak, machine, seconds
+from interp.engine import Each
+from interp.experiment import Experiment, ModelConfig, TrainingConfig
 from interp.memory import keep_freed_memory
 from interp.model import bridge
 from interp.optimizers import WeightUpdater
-from interp.task import Task
-from interp.training import Batch, loss_and_gradient
+from interp.training import Batch, loss_and_gradient, worker_threads
 from interp.weights import Weights, initial_weights
 
 Step = Callable[[], float]  # one update; returns the loss before it
@@ -48,13 +47,13 @@ class Textbook(nn.Module):
         return x @ w["W_U"]
 
 
-def our_step(weights: Weights, model: ModelConfig, config: TrainingConfig, batch: Batch) -> Step:
+def our_step(weights: Weights, model: ModelConfig, config: TrainingConfig, batch: Batch, each: Each) -> Step:
     """`interp.training`, without metrics and snapshots."""
     weights = {name: weight.clone() for name, weight in weights.items()}
     updater, steps_done = WeightUpdater(weights, config), [0]
 
     def step() -> float:
-        loss, _, gradient = loss_and_gradient(weights, model, batch)
+        loss, _, gradient = loss_and_gradient(weights, model, batch, each)
         updater.update(steps_done[0], gradient)
         steps_done[0] += 1
         return loss
@@ -90,73 +89,83 @@ def textbook_arithmetic(model: ModelConfig, p: int, n: int) -> float:
     return 6 * n * 3 * model.d_model * (4 * heads + 2 * model.d_mlp + p) / 1e9
 
 
-def gemm_peak(size: int = 2048, repeats: int = 5) -> float:
-    """The GFLOP/s of a large float32 product, best of several: what this machine can do at this moment."""
-    a, b, out = torch.randn(size, size), torch.randn(size, size), torch.empty(size, size)
-    return 2 * size**3 / 1e9 / min(_seconds(lambda: torch.mm(a, b, out=out)) for _ in range(repeats))
-
-
-def machine() -> str:
-    """What the numbers were measured on."""
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        cpu = next((line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")), cpu)
-    return f"{cpu}, {torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()}"
-
-
 def compare(contenders: dict[str, Step], rounds: int, steps_per_round: int) -> dict[str, list[float]]:
     """The seconds of every step of every contender."""
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    times: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(rounds):
         names = list(contenders)
         for name in names[number % len(names) :] + names[: number % len(names)]:
             contenders[name]()  # its memory and caches are the others' until now
-            seconds[name] += [_seconds(contenders[name]) for _ in range(steps_per_round)]
-    return seconds
+            times[name] += [seconds(contenders[name]) for _ in range(steps_per_round)]
+    return times
 
 
-def _seconds(act: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    act()
-    return time.perf_counter() - began
+def contenders(experiment: Experiment, each: Each) -> dict[str, Step]:
+    """The three, which have each taken one step from the same weights. Ends the program unless they compute the same."""
+    model, config, p = experiment.model, experiment.training, experiment.task.p
+    weights, batch = initial_weights(model, p), Batch.of(experiment.task, "train")
+    steps = {
+        "interp": our_step(weights, model, config, batch, each),
+        "textbook PyTorch": module_step(Textbook(weights), p, config, batch),
+        "TransformerLens bridge": module_step(bridge(weights, model), p, config, batch),
+    }
+    losses = [step() for step in steps.values()]
+    if max(losses) - min(losses) > 1e-5 * max(losses):
+        raise SystemExit(f"the three do not compute the same: their losses are {losses}")
+    return steps
+
+
+def measure(experiment: Experiment, rounds: int, steps_per_round: int) -> tuple[dict[str, list[float]], dict[str, float], float]:
+    """The seconds of every step of each, the GFLOP that it takes, and the machine's GEMM peak meanwhile."""
+    n = len(experiment.task.train_indices)
+    with worker_threads() as each:
+        steps = contenders(experiment, each)
+        times: dict[str, list[float]] = {name: [] for name in steps}
+        peak = 0.0
+        for _ in range(rounds):
+            peak = max(peak, gemm_peak(repeats=1))
+            for name, found in compare(steps, 1, steps_per_round).items():
+                times[name] += found
+    gflop = {name: textbook_arithmetic(experiment.model, experiment.task.p, n) for name in steps}
+    return times, gflop | {"interp": our_arithmetic(experiment.model, experiment.task.p, n)}, peak
+
+
+def rows(options: argparse.Namespace) -> Iterator[Row]:
+    """For the table of all benchmarks."""
+    times, gflop, peak = measure(sized(options), options.step_rounds, options.steps_per_round)
+    median = {name: statistics.median(values) for name, values in times.items()}
+    ours = median.pop("interp")
+    others = ", ".join(f"{name} {1e3 * value:.0f} ms ({value / ours:.1f}×)" for name, value in median.items())
+    yield Row("training step, full batch", f"{1e3 * ours:.1f} ms", others, "≥ 6×")
+    share = gflop["interp"] / ours / peak
+    yield Row("its share of the float32 GEMM peak", f"{share:.0%}", f"{gflop['interp']:.2f} GFLOP, peak {peak:.0f} GFLOP/s", "≥ 65 %")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Those of this benchmark."""
+    parser.add_argument("--step-rounds", type=int, default=20, help="interleaved rounds of the three (default: 20)")
+    parser.add_argument("--steps-per-round", type=int, default=3, help="steps timed in a round (default: 3)")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=20, help="interleaved rounds (default: 20)")
-    parser.add_argument("--steps-per-round", type=int, default=3, help="steps timed in a round (default: 3)")
-    parser.add_argument("--p", type=int, default=113)
-    parser.add_argument("--d-model", type=int, default=128)
-    parser.add_argument("--n-heads", type=int, default=4)
-    parser.add_argument("--d-mlp", type=int, default=512)
+    add_options(parser)
+    add_sizes(parser)
     options = parser.parse_args()
     keep_freed_memory()  # of the whole process: all three profit
-    task, config = Task(p=options.p), TrainingConfig()
-    model = ModelConfig(d_model=options.d_model, n_heads=options.n_heads, d_mlp=options.d_mlp)
-    weights, batch = initial_weights(model, task.p), Batch.of(task, "train")
-    contenders = {
-        "interp": our_step(weights, model, config, batch),
-        "textbook PyTorch": module_step(Textbook(weights), task.p, config, batch),
-        "TransformerLens bridge": module_step(bridge(weights, model), task.p, config, batch),
-    }
-    losses = [step() for step in contenders.values()]
-    if max(losses) - min(losses) > 1e-5 * max(losses):
-        raise SystemExit(f"the three do not compute the same: their losses are {losses}")
-    print(f"p = {task.p}, n = {len(batch)}, d_model {model.d_model}, {model.n_heads} heads, d_mlp {model.d_mlp}; {options.rounds} rounds")
+    experiment = sized(options)
+    task, model = experiment.task, experiment.model
+    times, gflop, peak = measure(experiment, options.step_rounds, options.steps_per_round)
+    n = len(task.train_indices)
+    print(f"p = {task.p}, n = {n}, d_model {model.d_model}, {model.n_heads} heads, d_mlp {model.d_mlp}; {options.step_rounds} rounds")
     print(machine())
-    peak = gemm_peak()
     print(f"float32 GEMM peak: {peak:.0f} GFLOP/s\n")
-    seconds = compare(contenders, options.rounds, options.steps_per_round)
-    gflop = dict.fromkeys(contenders, textbook_arithmetic(model, task.p, len(batch))) | {
-        "interp": our_arithmetic(model, task.p, len(batch))
-    }
-    ours = statistics.median(seconds["interp"])
+    ours = statistics.median(times["interp"])
     print(f"{'':<24}{'ms per step':>12}{'fastest':>9}{'to ours':>9}{'GFLOP':>8}{'of GEMM peak':>14}")
-    for name, times in seconds.items():
-        median = statistics.median(times)
+    for name, values in times.items():
+        median = statistics.median(values)
         share = gflop[name] / median / peak
-        print(f"{name:<24}{1e3 * median:>12.2f}{1e3 * min(times):>9.2f}{median / ours:>8.2f}×{gflop[name]:>8.2f}{share:>14.0%}")
+        print(f"{name:<24}{1e3 * median:>12.2f}{1e3 * min(values):>9.2f}{median / ours:>8.2f}×{gflop[name]:>8.2f}{share:>14.0%}")
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ class Folded(NamedTuple):
     constant: Float[Tensor, " d"]  # r
 
 
-def fold(weights: Weights, model: ModelConfig, each: Each = map) -> Folded:
+def fold(weights: Weights, model: ModelConfig) -> Folded:
     """The products of the weights."""
     W_E, W_pos, W_Q, W_K, W_V, W_O, W_in, b_in, W_out, b_out, W_U = (weights[name] for name in NAMES)
     d_model, d_head, p = *W_Q.shape[1:], W_U.shape[1]
@@ -70,31 +70,27 @@ def fold(weights: Weights, model: ModelConfig, each: Each = map) -> Folded:
     at_equals = read @ x2
     v2 = at_equals[: len(W_O)]
     r = x2 + _attention_sum(model) * (v2 @ W_O)
-    of_a, of_b, A, C, B = each(torch.mm, (read, read, W_O, W_O, W_out), (x0, x1, W_in, W_U, W_U))
-    inner, direct = torch.cat([A, (r @ W_in + b_in)[None]]), torch.cat([C, ((r + b_out) @ W_U)[None]])
-    products = Products(of_a - at_equals[:, None], of_b - at_equals[:, None], inner, direct, B)
+    inner = torch.cat([W_O @ W_in, (r @ W_in + b_in)[None]])
+    direct = torch.cat([W_O @ W_U, ((r + b_out) @ W_U)[None]])
+    products = Products(read @ x0 - at_equals[:, None], read @ x1 - at_equals[:, None], inner, direct, W_out @ W_U)
     return Folded(products, (x0, x1, x2), query, read, v2, r)
 
 
-def unfold(weights: Weights, model: ModelConfig, at: Folded, d: Products, each: Each = map) -> Weights:
+def unfold(weights: Weights, model: ModelConfig, at: Folded, d: Products) -> Weights:
     """The gradient with respect to the weights, from the gradient with respect to their products."""
     _, _, W_Q, W_K, _, W_O, W_in, _, W_out, b_out, W_U = (weights[name] for name in NAMES)
     (n_heads, d_model, d_head), (x0, x1, x2) = W_Q.shape, at.embedded
     W_O = W_O.reshape(-1, d_model)
     v, total = len(W_O), _attention_sum(model)
     (d_A, d_C), d_b_in, d_c = (d.inner[:v], d.direct[:v]), d.inner[v], d.direct[v]
-    pairs = (
-        *((d_A, W_in.T), (d_C, W_U.T), (W_O.T, d_A), (d.outer, W_U.T), (W_out.T, d.outer), (W_O.T, d_C)),
-        *((d.table_a, x0.T), (d.table_b, x1.T), (d.table_a.T, at.read), (d.table_b.T, at.read)),
-    )
-    dA_W_in, dC_W_U, W_O_dA, d_W_out, W_out_dB, W_O_dC, da_x0, db_x1, d_x0, d_x1 = each(torch.mm, *zip(*pairs, strict=True))
     d_b_out = W_U @ d_c
     d_r = W_in @ d_b_in + d_b_out
     d_at_equals = -(d.table_a.sum(1) + d.table_b.sum(1))
     d_at_equals[:v] += total * (W_O @ d_r)
-    d_read = (da_x0 + db_x1).addr_(d_at_equals, x2)
+    d_read = (d.table_a @ x0.T).addmm_(d.table_b, x1.T).addr_(d_at_equals, x2)
     d_V, d_keys = d_read[:v], d_read[v:]
     d_query = (d_keys[:, None] @ W_K)[:, 0] / math.sqrt(d_head)
+    d_x0, d_x1 = d.table_a.T @ at.read, d.table_b.T @ at.read
     d_x2 = d_r + d_at_equals @ at.read + (W_Q @ d_query[:, :, None])[:, :, 0].sum(0)
     gradients = (
         torch.cat([d_x0 + d_x1, d_x2[None]] if model.vocabularies == "one" else [d_x0, d_x1, d_x2[None]]),
@@ -102,12 +98,12 @@ def unfold(weights: Weights, model: ModelConfig, at: Folded, d: Products, each: 
         x2[None, :, None] * d_query[:, None, :],
         d_keys[:, :, None] * at.query[:, None, :],
         d_V.view(n_heads, d_head, d_model).transpose(1, 2).contiguous(),
-        (dA_W_in + dC_W_U).addr_(at.values_at_equals, d_r, alpha=total).view(n_heads, d_head, d_model),
-        W_O_dA.addr_(at.constant, d_b_in),
+        (d_A @ W_in.T).addmm_(d_C, W_U.T).addr_(at.values_at_equals, d_r, alpha=total).view(n_heads, d_head, d_model),
+        (W_O.T @ d_A).addr_(at.constant, d_b_in),
         d_b_in,
-        d_W_out,
+        d.outer @ W_U.T,
         d_b_out,
-        (W_out_dB + W_O_dC).addr_(at.constant + b_out, d_c),
+        (W_out.T @ d.outer).addmm_(W_O.T, d_C).addr_(at.constant + b_out, d_c),
     )
     return dict(zip(NAMES, gradients, strict=True))
 
@@ -168,7 +164,7 @@ def loss_and_gradient(
     weights: Weights, model: ModelConfig, examples: Examples, each: Each = map
 ) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"], Weights]:
     """The loss of every example, whether its answer is correct, and the gradient of the mean loss. `each` works on the parts."""
-    folded, parts = fold(weights, model, each), _parts(examples)
+    folded, parts = fold(weights, model), _parts(examples)
     products, n = folded.products, len(examples[0])
     sizes = [product.numel() for product in products]
     gradients = products.inner.new_empty(len(parts), sum(sizes))
@@ -183,20 +179,20 @@ def loss_and_gradient(
         write_gradient(as_products(out), products, model, at, at.logits)
         return losses, correct
 
-    losses, correct = zip(*each(work, gradients, parts), strict=True)
-    return torch.cat(losses), torch.cat(correct), unfold(weights, model, folded, as_products(gradients.sum(0)), each)
+    losses, correct = zip(*_by(each, parts)(work, gradients, parts), strict=True)
+    return torch.cat(losses), torch.cat(correct), unfold(weights, model, folded, as_products(gradients.sum(0)))
 
 
 @torch.no_grad()
 def evaluate(weights: Weights, model: ModelConfig, examples: Examples, each: Each = map) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
     """The loss of every example, and whether its answer is correct."""
-    products = fold(weights, model, each).products
+    products, parts = fold(weights, model).products, _parts(examples)
 
     def work(part: Examples) -> tuple[Tensor, Tensor]:
         a, b, labels = part
         return cross_entropy_and_correctness(forward(products, model, a, b).logits, labels)
 
-    losses, correct = zip(*each(work, _parts(examples)), strict=True)
+    losses, correct = zip(*_by(each, parts)(work, parts), strict=True)
     return torch.cat(losses), torch.cat(correct)
 
 
@@ -205,3 +201,7 @@ def _parts(examples: Examples) -> list[Examples]:
     n = len(examples[0])
     size = max(PART, math.ceil(n / MOST_PARTS)) if examples[0].device.type == "cpu" else max(1, n)
     return list(zip(*(values.split(size) for values in examples), strict=True))
+
+
+def _by(each: Each, parts: list[Examples]) -> Each:
+    return each if len(parts) > 1 else map  # to hand one part to another thread takes longer than a small one

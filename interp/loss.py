@@ -29,7 +29,7 @@ def cross_entropy_and_gradient_(
     label = labels[None]
     exponentials, wrong, gap, correct = _shifted(outputs, label)
     total = (wrong + gap.exp()).mul_(n_mean)
-    d_outputs = functional.threshold_(exponentials.div_(total), 1e-30, 0)
+    d_outputs = torch.threshold_(exponentials.div_(total), 1e-30, 0)
     outputs.copy_(d_outputs.scatter_(0, label, functional.hardshrink(-wrong / total, 1e-30)))
     return _losses(wrong, gap), correct
 
