@@ -64,6 +64,7 @@ RECIPES: dict[str, Experiment] = {
     "lr 2e-2, wd 2, beta2 0.95": adamw(2e-2, 2, 0.95),
     "lr 3e-2, wd 1, beta2 0.95": adamw(3e-2, 1, 0.95),
     "lr 1e-2, wd 3, beta2 0.95": adamw(1e-2, 3, 0.95, steps=300),
+    "lr 1.5e-2, wd 1, beta2 0.95": adamw(1.5e-2, 1, 0.95, steps=1200),
     "lr 2e-2, wd 1, beta2 0.95, eps 1e-9": adamw(2e-2, 1, 0.95, eps=1e-9, steps=1000),
     "lr 2e-2, wd 1, beta2 0.95, beta1 0.8": adamw(2e-2, 1, betas=(0.8, 0.95), steps=1000),
     "lr 2e-2, wd 1, beta2 0.95, no warm-up": adamw(2e-2, 1, 0.95, warmup=0, steps=1000),

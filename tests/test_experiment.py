@@ -166,7 +166,7 @@ def test_presets_are_what_they_say() -> None:
     quick, fastest, nanda, reference = (preset(name) for name in PRESETS)
     assert nanda == Experiment(training=TrainingConfig(steps=40_000, lr=1e-3, checkpoint_every=100))
     assert {(one.task, len(one.task.train_indices), one.model.d_mlp) for one in (quick, fastest, nanda)} == {(Task(), 3830, 512)}
-    assert (quick.training.lr, quick.training.weight_decay, quick.training.betas) == (2e-2, 1.0, (0.9, 0.95))
+    assert (quick.training.lr, quick.training.weight_decay, quick.training.betas, quick.training.eps) == (2e-2, 1.0, (0.9, 0.95), 1e-9)
     assert 40 <= len(quick.training.kept_steps()) <= 60
     assert (fastest.training.lr, fastest.training.weight_decay, fastest.model.initial_scale) == (1e-2, 3.0, 0.5)
     assert fastest.training.steps <= 200

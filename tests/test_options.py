@@ -39,6 +39,7 @@ EVERY_FIELD = {
         "vocabularies": "two",
         "inputs": "sum",
         "embedding": "none",
+        "initial-scale": 0.5,
         "seed": 4,
     },
     "training": {
