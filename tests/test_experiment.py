@@ -51,7 +51,6 @@ OTHER: dict[str, dict[str, Any]] = {
         "vocabularies": "two",
         "inputs": "concatenated",
         "embedding": "tied",
-        "initial_scale": 0.5,
         "seed": 5,
     },
     "training": {
@@ -168,7 +167,7 @@ def test_presets_are_what_they_say() -> None:
     assert {(one.task, len(one.task.train_indices), one.model.d_mlp) for one in (quick, fastest, nanda)} == {(Task(), 3830, 512)}
     assert (quick.training.lr, quick.training.weight_decay, quick.training.betas, quick.training.eps) == (2e-2, 1.0, (0.9, 0.95), 1e-9)
     assert 40 <= len(quick.training.kept_steps()) <= 60
-    assert (fastest.training.lr, fastest.training.weight_decay, fastest.model.initial_scale) == (1e-2, 3.0, 0.5)
+    assert (fastest.training.lr, fastest.training.weight_decay, fastest.training.betas) == (2e-2, 2.0, (0.9, 0.95))
     assert fastest.training.steps <= 200
     assert (reference.task.p, reference.model.head_size, reference.training.lr, reference.training.steps) == (43, 8, 5e-3, 3000)
     assert 45 <= len(reference.training.kept_steps()) <= 55
@@ -266,7 +265,6 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         ({"prompt": "a+b"}, "unknown model.prompt 'a.b'"),
         ({"attention_rate": 1.1}, "model.attention-rate must be at most 1"),
         ({"attention_rate": math.nan}, "model.attention-rate must be finite"),
-        ({"initial_scale": 0}, "model.initial-scale must be greater than 0"),
         ({"seed": -1}, "model.seed must be at least 0"),
     ],
 )

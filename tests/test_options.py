@@ -39,7 +39,6 @@ EVERY_FIELD = {
         "vocabularies": "two",
         "inputs": "sum",
         "embedding": "none",
-        "initial-scale": 0.5,
         "seed": 4,
     },
     "training": {
