@@ -71,10 +71,12 @@ RECIPES: dict[str, Recipe] = {
     "lr 2e-2, wd 1, beta2 0.9": adamw(2e-2, 1, 0.9),
     "lr 2e-2, wd 2, beta2 0.95": adamw(2e-2, 2, 0.95),
     "lr 3e-2, wd 1, beta2 0.95": adamw(3e-2, 1, 0.95),
+    "lr 1.5e-2, wd 1, beta2 0.95": adamw(1.5e-2, 1, 0.95, steps=1200),
     "lr 1e-2, wd 3, beta2 0.95": adamw(1e-2, 3, 0.95, steps=300),
     # A smaller eps heeds smaller gradients.
     "lr 2e-2, wd 1, beta2 0.95, eps 1e-9": adamw(2e-2, 1, 0.95, eps=1e-9, steps=1000),
     # Smaller initial weights leave less to decay.
+    "lr 2e-2, wd 1, weights ×0.5": adamw(2e-2, 1, scale=0.5),
     "lr 1e-2, wd 3, weights ×0.5": adamw(1e-2, 3, scale=0.5, steps=240, log_every=5),
     "lr 1e-2, wd 3, weights ×0.3": adamw(1e-2, 3, scale=0.3, steps=160, log_every=5),
     "lr 2e-2, wd 2, beta2 0.95, weights ×0.5": adamw(2e-2, 2, 0.95, scale=0.5, steps=160, log_every=5),
@@ -251,17 +253,18 @@ def row_of(runs: Sequence[Line]) -> tuple[str, ...]:
         f"{statistics.median(delays):.1f}" if delays else "–",
         f"{sum(line['sustained'] is None for line in runs)} of {n}",
         f"{sum(line['verdict'] == 'grokking' for line in runs)} of {n}",
-        f"{min(lowest):.1%}" if lowest else "–",
+        f"{100 * min(lowest):.1f} %" if lowest else "–",
         f"{spread(clean)} ({len(clean)} of {n})" if clean else f"0 of {n}",
         f"{max(line['test_loss'] for line in runs):.0e}",
-        f"{min(shares):.0%}" if shares else "–",
+        f"{100 * min(shares):.0f} %" if shares else "–",
     )
 
 
 def spread(steps: Sequence[int | None]) -> str:
-    """Lowest / median / highest."""
+    """Lowest / median / highest, or the one value that there is."""
     known = [step for step in steps if step is not None]
-    return f"{min(known)} / {statistics.median(known):.0f} / {max(known)}" if known else "–"
+    some = f"{min(known)} / {statistics.median(known):.0f} / {max(known)}" if known else "–"
+    return str(known[0]) if len(set(known)) == 1 else some
 
 
 def main() -> None:
