@@ -258,7 +258,7 @@ def experiment_from_toml(path: Path, base: Experiment | None = None) -> Experime
 PRESETS: dict[str, tuple[str, Experiment]] = {
     "quick": (
         "the whole story in under a minute: lr 2e-2, grokking within the first 300 of 1,000 steps",
-        Experiment(training=TrainingConfig(steps=1000, lr=2e-2, betas=(0.9, 0.95), eps=1e-9, checkpoint_every=20)),
+        Experiment(training=TrainingConfig(steps=1000, lr=2e-2, betas=(0.9, 0.95), checkpoint_every=20)),
     ),
     "fastest": (
         "99 % test accuracy in the fewest seconds, in 120 to 160 steps: hardly a delay, and little to watch",

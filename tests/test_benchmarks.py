@@ -30,3 +30,12 @@ def test_checkpointing(tmp_path: Path):
     numbers = r"saving .* ms for 0\.00 MB; .*\n.*% of training .*\nwrote +4 checkpoints.*\ntrajectory  \[4, 12, 8\]: .*\n"
     assert re.fullmatch(numbers + r"analyzing   learning_curves, weight_norms\n.* s; highest memory \d+\.\d\d GB .*\n", text)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_time_to_grok():
+    """Ten steps of a tiny network: nothing is reached, and the table says so."""
+    small = ("--task.p", "11", "--model.d-model", "8", "--model.n-heads", "2", "--model.d-mlp", "16", "--training.steps", "10")
+    command = [sys.executable, BENCHMARKS / "time_to_grok.py", "--presets", "fastest", "--seeds", "1", "--", *small]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^\| fastest \| 0 \| nan \| nan \| \d+\.\d \|$", done.stdout, re.MULTILINE)

@@ -10,7 +10,6 @@ import pytest
 
 from interp.errors import InputError
 from interp.experiment import (
-    PRESETS,
     SECTIONS,
     Experiment,
     ModelConfig,
@@ -156,32 +155,6 @@ def test_log_spaced_steps_have_one_ratio() -> None:
     assert TrainingConfig(steps=10_000, checkpoint_every=None, checkpoint_log=1).kept_steps() == [0, 1, 10_000]
     dense = TrainingConfig(steps=50, checkpoint_every=None, checkpoint_log=200).kept_steps()
     assert dense == list(range(51))
-
-
-# ---- presets ---------------------------------------------------------------------------------------------------------
-
-
-def test_presets_are_what_they_say() -> None:
-    quick, fastest, nanda, reference = (preset(name) for name in PRESETS)
-    assert nanda == Experiment(training=TrainingConfig(steps=40_000, lr=1e-3, checkpoint_every=100))
-    assert {(one.task, len(one.task.train_indices), one.model.d_mlp) for one in (quick, fastest, nanda)} == {(Task(), 3830, 512)}
-    assert (quick.training.lr, quick.training.weight_decay, quick.training.betas, quick.training.eps) == (2e-2, 1.0, (0.9, 0.95), 1e-9)
-    assert 40 <= len(quick.training.kept_steps()) <= 60
-    assert (fastest.training.lr, fastest.training.weight_decay, fastest.training.betas) == (2e-2, 2.0, (0.9, 0.95))
-    assert fastest.training.steps <= 200
-    assert (reference.task.p, reference.model.head_size, reference.training.lr, reference.training.steps) == (43, 8, 5e-3, 3000)
-    assert 45 <= len(reference.training.kept_steps()) <= 55
-
-
-def test_runs_without_a_preset_keep_the_values_they_always_had() -> None:
-    """What a field of run.json that is not there means must not change: only the preset may."""
-    assert TrainingConfig() == TrainingConfig(steps=2000, lr=1e-2, weight_decay=1.0, betas=(0.9, 0.98), checkpoint_every=10, log_every=10)
-    assert Experiment().hash == "909d76fd9682baa3"
-
-
-def test_an_unknown_preset() -> None:
-    with pytest.raises(InputError, match="unknown preset 'nada'; did you mean 'nanda'"):
-        preset("nada")
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------
