@@ -70,6 +70,7 @@ RECIPES: dict[str, Recipe] = {
     "lr 2e-2, wd 1, beta2 0.95": adamw(2e-2, 1, 0.95, steps=1000),
     "lr 2e-2, wd 1, beta2 0.9": adamw(2e-2, 1, 0.9),
     "lr 2e-2, wd 2, beta2 0.95": adamw(2e-2, 2, 0.95),
+    "lr 2e-2, wd 2, beta2 0.95, 180 steps": adamw(2e-2, 2, 0.95, steps=180, log_every=5),
     "lr 3e-2, wd 1, beta2 0.95": adamw(3e-2, 1, 0.95),
     "lr 1.5e-2, wd 1, beta2 0.95": adamw(1.5e-2, 1, 0.95, steps=1200),
     "lr 1e-2, wd 3, beta2 0.95": adamw(1e-2, 3, 0.95, steps=300),
@@ -82,7 +83,6 @@ RECIPES: dict[str, Recipe] = {
     "lr 2e-2, wd 2, beta2 0.95, weights ×0.5": adamw(2e-2, 2, 0.95, scale=0.5, steps=160, log_every=5),
     "lr 2e-2, wd 1.5, beta2 0.95, weights ×0.7": adamw(2e-2, 1.5, 0.95, scale=0.7, steps=160, log_every=5),
     "lr 1.5e-2, wd 2, weights ×0.7": adamw(1.5e-2, 2, scale=0.7, steps=160, log_every=5),
-    # Mini-batches make cheaper steps.
     "lr 2e-2, wd 1, beta2 0.95, batches of 1,024": adamw(2e-2, 1, 0.95, batch_size=1024),
     "lr 2e-2, wd 2, beta2 0.95, batches of 1,024": adamw(2e-2, 2, 0.95, batch_size=1024),
     "lr 1e-2, wd 2, batches of 1,024": adamw(1e-2, 2, batch_size=1024, steps=300),
@@ -263,8 +263,8 @@ def row_of(runs: Sequence[Line]) -> tuple[str, ...]:
 def spread(steps: Sequence[int | None]) -> str:
     """Lowest / median / highest, or the one value that there is."""
     known = [step for step in steps if step is not None]
-    some = f"{min(known)} / {statistics.median(known):.0f} / {max(known)}" if known else "–"
-    return str(known[0]) if len(set(known)) == 1 else some
+    three = (min(known), round(statistics.median(known)), max(known)) if known else ("–",)
+    return " / ".join(map(str, dict.fromkeys(three) if len(set(known)) < 2 else three))
 
 
 def main() -> None:
