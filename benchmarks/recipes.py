@@ -16,7 +16,8 @@ import statistics
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -31,25 +32,32 @@ from interp.experiment import PRESETS, Experiment, ModelConfig, TrainingConfig, 
 from interp.processes import one_thread
 from interp.task import Task
 from interp.training import DivergedError, Snapshot, train
+from interp.weights import initial_weights
 
 CLEAN_LOSS, CLEAN_SHARE = 1e-6, 0.9
 # Neurons take as long to judge as tens of steps: not at every logged step.
 STEPS_BETWEEN_JUDGMENTS = 50
+Run = tuple[Experiment, float, int | None]  # the arguments of `outcome`
 Line = dict[str, Any]
 
 
-def adamw(
-    lr: float, weight_decay: float, beta2: float = 0.98, *, scale: float = 1.0, steps: int | None = None, **others: Any
-) -> Experiment:
-    """AdamW with a first beta of 0.9 and 10 steps of warm-up unless told otherwise, and `scale` times the usual initial weights. What is
-    slow to decay is given more steps: 16/(lr·wd), four times what generalization takes."""
+@dataclass(frozen=True)
+class Recipe:
+    """A way of training, and a factor on all initial weights."""
+
+    training: TrainingConfig
+    scale: float = 1.0
+
+
+def adamw(lr: float, weight_decay: float, beta2: float = 0.98, *, scale: float = 1.0, steps: int | None = None, **others: Any) -> Recipe:
+    """AdamW with a first beta of 0.9 and 10 steps of warm-up unless told otherwise. What is slow to decay is given more steps: 16/(lr·wd),
+    four times what generalization takes."""
     steps = steps or 100 * math.ceil(min(max(0.16 / (lr * weight_decay), 3), 20))
     betas = others.pop("betas", (0.9, beta2))
-    training = TrainingConfig(steps=steps, lr=lr, weight_decay=weight_decay, betas=betas, checkpoint_every=None, **others)
-    return Experiment(model=ModelConfig(initial_scale=scale), training=training)
+    return Recipe(TrainingConfig(steps=steps, lr=lr, weight_decay=weight_decay, betas=betas, checkpoint_every=None, **others), scale)
 
 
-RECIPES: dict[str, Experiment] = {
+RECIPES: dict[str, Recipe] = {
     "lr 1e-2, wd 1": adamw(1e-2, 1, steps=2000),
     "lr 1e-2, wd 2": adamw(1e-2, 2),
     "lr 1e-2, wd 3": adamw(1e-2, 3),
@@ -58,24 +66,23 @@ RECIPES: dict[str, Experiment] = {
     "lr 2e-2, wd 2": adamw(2e-2, 2),
     "lr 2e-2, wd 3": adamw(2e-2, 3),
     "lr 3e-2, wd 1": adamw(3e-2, 1),
-    # A second beta below 0.98 forgets large gradients sooner.
+    # A second beta below 0.98 forgets sooner how large gradients were.
     "lr 2e-2, wd 1, beta2 0.95": adamw(2e-2, 1, 0.95, steps=1000),
     "lr 2e-2, wd 1, beta2 0.9": adamw(2e-2, 1, 0.9),
     "lr 2e-2, wd 2, beta2 0.95": adamw(2e-2, 2, 0.95),
+    "lr 2e-2, wd 2, beta2 0.95, 180 steps": adamw(2e-2, 2, 0.95, steps=180, log_every=5),
     "lr 3e-2, wd 1, beta2 0.95": adamw(3e-2, 1, 0.95),
+    "lr 1.5e-2, wd 1, beta2 0.95": adamw(1.5e-2, 1, 0.95, steps=1200),
     "lr 1e-2, wd 3, beta2 0.95": adamw(1e-2, 3, 0.95, steps=300),
+    # A smaller eps heeds smaller gradients.
     "lr 2e-2, wd 1, beta2 0.95, eps 1e-9": adamw(2e-2, 1, 0.95, eps=1e-9, steps=1000),
-    "lr 2e-2, wd 1, beta2 0.95, beta1 0.8": adamw(2e-2, 1, betas=(0.8, 0.95), steps=1000),
-    "lr 2e-2, wd 1, beta2 0.95, no warm-up": adamw(2e-2, 1, 0.95, warmup=0, steps=1000),
-    "lr 2e-2, wd 1, beta2 0.95, warm-up 50": adamw(2e-2, 1, 0.95, warmup=50, steps=1000),
     # Smaller initial weights leave less to decay.
     "lr 2e-2, wd 1, weights ×0.5": adamw(2e-2, 1, scale=0.5),
-    "lr 1e-2, wd 3, weights ×0.5": adamw(1e-2, 3, scale=0.5, steps=160, log_every=5),
+    "lr 1e-2, wd 3, weights ×0.5": adamw(1e-2, 3, scale=0.5, steps=240, log_every=5),
     "lr 1e-2, wd 3, weights ×0.3": adamw(1e-2, 3, scale=0.3, steps=160, log_every=5),
     "lr 2e-2, wd 2, beta2 0.95, weights ×0.5": adamw(2e-2, 2, 0.95, scale=0.5, steps=160, log_every=5),
     "lr 2e-2, wd 1.5, beta2 0.95, weights ×0.7": adamw(2e-2, 1.5, 0.95, scale=0.7, steps=160, log_every=5),
     "lr 1.5e-2, wd 2, weights ×0.7": adamw(1.5e-2, 2, scale=0.7, steps=160, log_every=5),
-    # Mini-batches make cheaper steps.
     "lr 2e-2, wd 1, beta2 0.95, batches of 1,024": adamw(2e-2, 1, 0.95, batch_size=1024),
     "lr 2e-2, wd 2, beta2 0.95, batches of 1,024": adamw(2e-2, 2, 0.95, batch_size=1024),
     "lr 1e-2, wd 2, batches of 1,024": adamw(1e-2, 2, batch_size=1024, steps=300),
@@ -86,25 +93,27 @@ RECIPES: dict[str, Experiment] = {
 # ---- one run -----------------------------------------------------------------------------------------------------------
 
 
-def experiment_of(recipe: Experiment, p: int, seed: int, sizes: dict[str, int]) -> Experiment:
-    """What is trained; `seed` is that of split, weights and order of the mini-batches, `sizes` are fields of the model."""
+def experiment_of(recipe: Recipe, p: int, seed: int, model: ModelConfig) -> Experiment:
+    """What is trained, apart from the factor on the initial weights; `seed` is that of split, weights and order of the mini-batches."""
     training = replace(recipe.training, checkpoint_every=None, seed=seed)
-    return Experiment(Task(p=p, seed=seed), replace(recipe.model, seed=seed, **sizes), training)
+    return Experiment(Task(p=p, seed=seed), replace(model, seed=seed), training)
 
 
-def key_of(experiment: Experiment, after: int | None) -> str:
+def key_of(run: Run) -> str:
     """What a line of the file is known by: the same for equal runs, whatever the recipe is called."""
-    return hash_of({"experiment": experiment.to_dict(), "after": after})
+    experiment, scale, after = run
+    return hash_of({"experiment": experiment.to_dict(), "scale": scale, "after": after})
 
 
-def run(experiment: Experiment, after: int | None = None) -> Line:
+def outcome(experiment: Experiment, scale: float = 1.0, after: int | None = None) -> Line:
     """Train until the answer is known, or `after` steps after 99 % test accuracy. Steps that were not reached, and what cannot be told,
     are None."""
     began = time.perf_counter()
+    weights = {name: scale * weight for name, weight in initial_weights(experiment.model, experiment.task.p).items()}
     seen: list[Snapshot] = []
     clean, judged_at, below, diverged = None, -STEPS_BETWEEN_JUDGMENTS, 0, False
     try:
-        for snapshot in train(experiment):
+        for snapshot in train(experiment, weights):
             seen.append(replace(snapshot, weights={}, state={}))
             now, due = snapshot.metrics, snapshot.step - judged_at >= STEPS_BETWEEN_JUDGMENTS
             if now["test_accuracy"] >= verdict.LEVEL and now["test_loss"] < CLEAN_LOSS and due:
@@ -175,7 +184,7 @@ def lines_of(file: Path) -> dict[str, Line]:
     return found
 
 
-def search(file: Path, wanted: dict[str, tuple[Experiment, int | None]], processes: int) -> dict[str, Line]:
+def search(file: Path, wanted: dict[str, Run], processes: int) -> dict[str, Line]:
     """Run what is missing and append it; all lines wanted, by key."""
     there = lines_of(file)
     missing = {key: wanted[key] for key in wanted if key not in there}
@@ -183,21 +192,21 @@ def search(file: Path, wanted: dict[str, tuple[Experiment, int | None]], process
         if out.tell() and not file.read_text(encoding="utf-8").endswith("\n"):
             out.write("\n")  # a kill cut the last line short
         for key, line in outcomes(missing, processes):
-            there[key] = {"key": key, "experiment": wanted[key][0].to_dict(), **line}
+            there[key] = {"key": key, "experiment": wanted[key][0].to_dict(), "scale": wanted[key][1], **line}
             out.write(json.dumps(there[key]) + "\n")
             out.flush()
     return {key: there[key] for key in wanted}
 
 
-def outcomes(missing: dict[str, tuple[Experiment, int | None]], processes: int) -> Iterator[tuple[str, Line]]:
+def outcomes(missing: dict[str, Run], processes: int) -> Iterator[tuple[str, Line]]:
     """Key and line of every run, as they come."""
     if processes == 1 or not missing:
         with one_thread():
             for key, what in missing.items():
-                yield key, run(*what)
+                yield key, outcome(*what)
         return
     with ProcessPoolExecutor(processes, get_context("spawn"), initializer=be_modest) as pool:
-        futures = {pool.submit(run, *what): key for key, what in missing.items()}
+        futures = {pool.submit(outcome, *what): key for key, what in missing.items()}
         for done in as_completed(futures):
             yield futures[done], done.result()
 
@@ -244,21 +253,22 @@ def row_of(runs: Sequence[Line]) -> tuple[str, ...]:
         f"{statistics.median(delays):.1f}" if delays else "–",
         f"{sum(line['sustained'] is None for line in runs)} of {n}",
         f"{sum(line['verdict'] == 'grokking' for line in runs)} of {n}",
-        f"{min(lowest):.1%}" if lowest else "–",
+        f"{100 * min(lowest):.1f} %" if lowest else "–",
         f"{spread(clean)} ({len(clean)} of {n})" if clean else f"0 of {n}",
         f"{max(line['test_loss'] for line in runs):.0e}",
-        f"{min(shares):.0%}" if shares else "–",
+        f"{100 * min(shares):.0f} %" if shares else "–",
     )
 
 
 def spread(steps: Sequence[int | None]) -> str:
-    """Lowest / median / highest."""
+    """Lowest / median / highest, or the one value that there is."""
     known = [step for step in steps if step is not None]
-    return f"{min(known)} / {statistics.median(known):.0f} / {max(known)}" if known else "–"
+    three = (min(known), round(statistics.median(known)), max(known)) if known else ("–",)
+    return " / ".join(map(str, dict.fromkeys(three) if len(set(known)) < 2 else three))
 
 
 def main() -> None:
-    recipes = RECIPES | {name: experiment for name, (_, experiment) in PRESETS.items() if name != "reference"}
+    recipes = RECIPES | {name: Recipe(preset.training) for name, (_, preset) in PRESETS.items() if name != "reference"}
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="the file of lines, one per run")
     parser.add_argument("--recipes", nargs="+", default=list(RECIPES), choices=list(recipes), metavar="NAME", help="default: all")
@@ -271,18 +281,16 @@ def main() -> None:
     for name in ("d-model", "n-heads", "d-mlp"):
         parser.add_argument(f"--{name}", type=int, default=getattr(ModelConfig, name.replace("-", "_")))
     options = parser.parse_args()
-    sizes = {name: getattr(options, name) for name in ("d_model", "n_heads", "d_mlp")}
-    wanted: dict[str, tuple[Experiment, int | None]] = {}
+    model = ModelConfig(d_model=options.d_model, n_heads=options.n_heads, d_mlp=options.d_mlp)
+    wanted: dict[str, Run] = {}
     keys: dict[tuple[str, int], list[str]] = {}
-    for seed in range(options.seeds):
-        for name in options.recipes:
-            for p in options.p:
-                experiment = experiment_of(recipes[name], p, seed, sizes)
-                steps = min(experiment.training.steps, options.steps or experiment.training.steps)
-                experiment = replace(experiment, training=replace(experiment.training, steps=steps))
-                key = key_of(experiment, options.after)
-                wanted[key] = (experiment, options.after)
-                keys.setdefault((name, p), []).append(key)
+    for seed, name, p in product(range(options.seeds), options.recipes, options.p):
+        recipe = recipes[name]
+        steps = min(recipe.training.steps, options.steps or recipe.training.steps)
+        recipe = replace(recipe, training=replace(recipe.training, steps=steps))
+        run = (experiment_of(recipe, p, seed, model), recipe.scale, options.after)
+        wanted[key_of(run)] = run
+        keys.setdefault((name, p), []).append(key_of(run))
     lines = lines_of(options.out) if options.table else search(options.out, wanted, options.processes)
     there = {of: [lines[key] for key in some if key in lines] for of, some in keys.items()}
     print(table(options.recipes, {of: some for of, some in there.items() if some}))

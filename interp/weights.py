@@ -41,7 +41,7 @@ def _transformer_shapes(model: ModelConfig, p: int) -> dict[str, tuple[int, ...]
 
 
 def initial_weights(model: ModelConfig, p: int) -> Weights:
-    """The weights at step 0, drawn on the CPU from `model.seed`, times `model.initial_scale`.
+    """The weights at step 0, drawn on the CPU from `model.seed`.
 
     Of a transformer: every matrix normal with variance 1/d_model, W_U with variance 1/d_vocab, biases zero (Nanda et al. 2023,
     arXiv:2301.05217, and the authors' code). Of an MLP: every matrix normal with variance 1/rows, the embedding 1/d_model, so that every
@@ -54,7 +54,7 @@ def initial_weights(model: ModelConfig, p: int) -> Weights:
             weights[name] = torch.zeros(shape)
         else:
             weights[name] = torch.randn(shape, generator=generator) / math.sqrt(_inverse_variance(name, shape, model, weights))
-    return {name: model.initial_scale * weight for name, weight in weights.items()}
+    return weights
 
 
 def _inverse_variance(name: str, shape: tuple[int, ...], model: ModelConfig, weights: Weights) -> int:

@@ -10,7 +10,6 @@ import pytest
 
 from interp.errors import InputError
 from interp.experiment import (
-    PRESETS,
     SECTIONS,
     Experiment,
     ModelConfig,
@@ -51,7 +50,6 @@ OTHER: dict[str, dict[str, Any]] = {
         "vocabularies": "two",
         "inputs": "concatenated",
         "embedding": "tied",
-        "initial_scale": 0.5,
         "seed": 5,
     },
     "training": {
@@ -159,32 +157,6 @@ def test_log_spaced_steps_have_one_ratio() -> None:
     assert dense == list(range(51))
 
 
-# ---- presets ---------------------------------------------------------------------------------------------------------
-
-
-def test_presets_are_what_they_say() -> None:
-    quick, fastest, nanda, reference = (preset(name) for name in PRESETS)
-    assert nanda == Experiment(training=TrainingConfig(steps=40_000, lr=1e-3, checkpoint_every=100))
-    assert {(one.task, len(one.task.train_indices), one.model.d_mlp) for one in (quick, fastest, nanda)} == {(Task(), 3830, 512)}
-    assert (quick.training.lr, quick.training.weight_decay, quick.training.betas) == (2e-2, 1.0, (0.9, 0.95))
-    assert 40 <= len(quick.training.kept_steps()) <= 60
-    assert (fastest.training.lr, fastest.training.weight_decay, fastest.model.initial_scale) == (1e-2, 3.0, 0.5)
-    assert fastest.training.steps <= 200
-    assert (reference.task.p, reference.model.head_size, reference.training.lr, reference.training.steps) == (43, 8, 5e-3, 3000)
-    assert 45 <= len(reference.training.kept_steps()) <= 55
-
-
-def test_runs_without_a_preset_keep_the_values_they_always_had() -> None:
-    """What a field of run.json that is not there means must not change: only the preset may."""
-    assert TrainingConfig() == TrainingConfig(steps=2000, lr=1e-2, weight_decay=1.0, betas=(0.9, 0.98), checkpoint_every=10, log_every=10)
-    assert Experiment().hash == "909d76fd9682baa3"
-
-
-def test_an_unknown_preset() -> None:
-    with pytest.raises(InputError, match="unknown preset 'nada'; did you mean 'nanda'"):
-        preset("nada")
-
-
 # ---- files -----------------------------------------------------------------------------------------------------------
 
 
@@ -266,7 +238,6 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         ({"prompt": "a+b"}, "unknown model.prompt 'a.b'"),
         ({"attention_rate": 1.1}, "model.attention-rate must be at most 1"),
         ({"attention_rate": math.nan}, "model.attention-rate must be finite"),
-        ({"initial_scale": 0}, "model.initial-scale must be greater than 0"),
         ({"seed": -1}, "model.seed must be at least 0"),
     ],
 )

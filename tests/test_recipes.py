@@ -13,8 +13,7 @@ from interp.training import METRICS, Snapshot
 from interp.weights import initial_weights
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
-SIZES = {"d_model": 8, "n_heads": 2, "d_mlp": 16}
-TINY = ModelConfig(**SIZES)
+TINY = ModelConfig(d_model=8, n_heads=2, d_mlp=16)
 
 
 @pytest.fixture
@@ -49,16 +48,16 @@ def test_a_run_ends_with_its_answer_or_with_its_steps(recipes, monkeypatch):
     curves = snapshots({0: 0.0, 20: 1.0}, {0: 0.0, 60: 1.0})
     for snapshot in curves:
         snapshot.metrics["test_loss"] = 1.0 if snapshot.step < 100 else 1e-7
-    monkeypatch.setattr(recipes, "train", lambda _: iter(curves))
+    monkeypatch.setattr(recipes, "train", lambda _, weights: iter(curves))
     shares = iter([0.89, 0.9, 0.9])
     monkeypatch.setattr(recipes, "periodic_share", lambda snapshot, _: next(shares))
-    clean = recipes.run(experiment)
+    clean = recipes.outcome(experiment)
     assert (clean["sustained"], clean["clean"], clean["steps"], clean["periodic"]) == (60, 150, 150, 0.9)
     shares = iter([0.5] * 5)
-    never = recipes.run(experiment)
+    never = recipes.outcome(experiment)
     assert (never["sustained"], never["clean"], never["steps"], never["periodic"]) == (60, None, 200, 0.5)
     shares = iter([0.5] * 5)
-    assert recipes.run(experiment, after=20)["steps"] == 80
+    assert recipes.outcome(experiment, after=20)["steps"] == 80
 
 
 def test_the_neurons_of_a_planted_circuit_are_periodic(recipes):
@@ -71,7 +70,7 @@ def test_the_neurons_of_a_planted_circuit_are_periodic(recipes):
 
 def test_a_run_that_diverges_is_a_line_too(recipes):
     training = TrainingConfig(steps=400, optimizer="sgd", lr=1e4, log_every=5, checkpoint_every=None)
-    line = recipes.run(Experiment(Task(p=7), TINY, training))
+    line = recipes.outcome(Experiment(Task(p=7), TINY, training))
     assert line["diverged"]
     assert line["sustained"] is None
     assert json.loads(json.dumps(line, allow_nan=False)) == line
@@ -80,13 +79,13 @@ def test_a_run_that_diverges_is_a_line_too(recipes):
 def test_no_run_is_done_twice(recipes, tmp_path, monkeypatch):
     file = tmp_path / "lines.jsonl"
     training = TrainingConfig(steps=5, log_every=5, checkpoint_every=None)
-    wanted = {f"seed {seed}": (Experiment(Task(p=7, seed=seed), TINY, training), None) for seed in range(3)}
+    wanted = {f"seed {seed}": (Experiment(Task(p=7, seed=seed), TINY, training), 1.0, None) for seed in range(3)}
     first = recipes.search(file, dict(list(wanted.items())[:2]), 1)
     whole = file.read_text()
     file.write_text(whole + '{"key": "seed 2", "st')  # a kill cut it short
     done = []
-    original = recipes.run
-    monkeypatch.setattr(recipes, "run", lambda experiment, *rest: done.append(experiment.task.seed) or original(experiment, *rest))
+    original = recipes.outcome
+    monkeypatch.setattr(recipes, "outcome", lambda experiment, *rest: done.append(experiment.task.seed) or original(experiment, *rest))
     again = recipes.search(file, wanted, 1)
     assert done == [2]
     assert {key: again[key] for key in first} == first
@@ -95,10 +94,11 @@ def test_no_run_is_done_twice(recipes, tmp_path, monkeypatch):
 
 
 def test_equal_runs_have_one_key_and_others_another(recipes):
-    def key(recipe: str = "lr 2e-2, wd 1", p: int = 7, seed: int = 0, after: int | None = None) -> str:
-        return recipes.key_of(recipes.experiment_of(recipes.RECIPES[recipe], p, seed, SIZES), after)
+    def key(recipe: str = "lr 1e-2, wd 3", p: int = 7, seed: int = 0, after: int | None = None) -> str:
+        chosen = recipes.RECIPES[recipe]
+        return recipes.key_of((recipes.experiment_of(chosen, p, seed, TINY), chosen.scale, after))
 
-    keys = [key(), key(p=11), key(seed=1), key(after=50), key("lr 2e-2, wd 2"), key("lr 2e-2, wd 1, weights ×0.5")]
+    keys = [key(), key(p=11), key(seed=1), key(after=50), key("lr 2e-2, wd 2"), key("lr 1e-2, wd 3, weights ×0.5")]
     assert len(set(keys)) == len(keys)
     assert key() == keys[0]
 
@@ -116,14 +116,27 @@ def test_the_table(recipes):
     slow = line | {"sustained": 300, "lowest_after": 1.0, "clean": 900}
     lost = line | {"sustained": None, "lowest_after": None, "clean": None, "test_loss": 3.0, "periodic": None, "verdict": "memorization"}
     assert recipes.table(["a"], {("a", 97): [line, slow, lost], ("a", 59): [lost]}).splitlines()[2:] == [
-        "| a | 59 | 50 / 50 / 50 | – | – | 1 of 1 | 0 of 1 | – | 0 of 1 | 3e+00 | – |",
-        "| a | 97 | 50 / 50 / 50 | 200 / 250 / 300 | 5.0 | 1 of 3 | 2 of 3 | 95.0% | 700 / 800 / 900 (2 of 3) | 3e+00 | 93% |",
+        "| a | 59 | 50 | – | – | 1 of 1 | 0 of 1 | – | 0 of 1 | 3e+00 | – |",
+        "| a | 97 | 50 | 200 / 250 / 300 | 5.0 | 1 of 3 | 2 of 3 | 95.0 % | 700 / 800 / 900 (2 of 3) | 3e+00 | 93 % |",
     ]
 
 
 def test_every_recipe_can_be_trained(recipes):
     for recipe in recipes.RECIPES.values():
-        experiment = recipes.experiment_of(recipe, 59, 3, SIZES)
+        experiment = recipes.experiment_of(recipe, 59, 3, TINY)
         assert (experiment.task.p, experiment.task.seed, experiment.model.seed, experiment.training.seed) == (59, 3, 3, 3)
-        assert (experiment.model.d_mlp, experiment.model.initial_scale) == (16, recipe.model.initial_scale)
+        assert experiment.model.d_mlp == 16
         assert experiment.training.kept_steps() == [0, experiment.training.steps]
+
+
+def test_the_factor_is_on_all_initial_weights(recipes, monkeypatch):
+    given = []
+
+    def train(_, weights):
+        given.append(weights)
+        return iter(snapshots({0: 0.0}, {0: 0.0}))
+
+    monkeypatch.setattr(recipes, "train", train)
+    monkeypatch.setattr(recipes, "periodic_share", lambda *_: 0.0)
+    recipes.outcome(Experiment(Task(p=7), TINY), 0.5)
+    assert all((given[0][name] == weight / 2).all() for name, weight in initial_weights(TINY, 7).items())

@@ -1,13 +1,12 @@
 """Names, shapes and initial values of the weights."""
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
 
 from interp.errors import InputError
-from interp.experiment import Experiment, ModelConfig
+from interp.experiment import ModelConfig
 from interp.weights import check_weights, initial_weights, weight_shapes
 
 
@@ -106,15 +105,3 @@ def test_other_weights_are_refused_by_name_and_shape(name: str, tensor: torch.Te
     with pytest.raises(InputError, match=message) as caught:
         check_weights(weights, MODEL, 7, where="run/step_3")
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("model", [ModelConfig(d_model=8, n_heads=2, d_mlp=12), ModelConfig(family="mlp", embedding="tied", d_mlp=12)])
-def test_the_initial_scale_multiplies_every_weight(model: ModelConfig) -> None:
-    whole, half = initial_weights(model, 7), initial_weights(replace(model, initial_scale=0.5), 7)
-    assert list(half) == list(whole)
-    assert all(torch.equal(half[name], whole[name] / 2) for name in whole)
-
-
-def test_runs_from_before_the_initial_scale_keep_their_hash() -> None:
-    assert "initial_scale" not in Experiment().to_dict()["model"]
-    assert Experiment(model=ModelConfig(initial_scale=0.5)).to_dict()["model"]["initial_scale"] == 0.5
