@@ -80,6 +80,7 @@ def open_page(browser):
 
     def open_page(path: Path, address: str = "", script: str = "", **options):
         page = browser.new_page(**({"viewport": {"width": 1200, "height": 900}} | options))
+        page.set_default_timeout(120_000)  # plotly takes seconds to start, and a busy machine ten times as long
         page.trouble, page.requests = [], []
         page.on("pageerror", lambda error: page.trouble.append(str(error)))
         page.on("console", lambda message: page.trouble.append(message.text) if message.type in ("error", "warning") else None)

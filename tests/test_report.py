@@ -254,6 +254,13 @@ def test_both_themes(open_page, path):
         page.evaluate("window.scrollTo(0, 0)")
         page.locator(".theme").first.click()
     assert len(pictures) == 2
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    drawn = "document.querySelectorAll('[data-panel][data-step]').length"
+    assert page.evaluate(f"{drawn}") < len(PANELS)
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.evaluate(f"[document.documentElement.dataset.theme, {drawn}]") == ["light", len(PANELS)]
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
     assert page.trouble == []
     page.close()
 
