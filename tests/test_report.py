@@ -255,10 +255,11 @@ def test_both_themes(open_page, path):
         page.locator(".theme").first.click()
     assert len(pictures) == 2
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
-    drawn = "document.querySelectorAll('[data-panel][data-step]').length"
-    assert page.evaluate(f"{drawn}") < len(PANELS)
+    show(page, "{index: 0}")
+    up_to_date = "document.querySelectorAll('[data-panel][data-step=\"0\"]').length"
+    assert page.evaluate(up_to_date) < len(PANELS), "out of sight nothing is drawn"
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    assert page.evaluate(f"[document.documentElement.dataset.theme, {drawn}]") == ["light", len(PANELS)]
+    assert page.evaluate(f"[document.documentElement.dataset.theme, {up_to_date}]") == ["light", len(PANELS)]
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
     assert page.trouble == []
