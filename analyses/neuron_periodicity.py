@@ -146,10 +146,10 @@ def plot(result: xr.Dataset):
 
 
 def _lines(last: xr.Dataset, k: int, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    """All periodic neurons of a frequency as one broken line over the angle of their input, in turns, each centred and scaled to at
-    most 1."""
+    """The periodic neurons of a frequency (at most two dozen, evenly chosen) as one broken line over the angle of their input, in turns,
+    each centred and scaled to at most 1."""
     chosen = (last.dominant_frequency.values == k) & (last.fraction_explained.values >= threshold)
-    lines = last.mean_over_b.values[chosen]
+    lines = last.mean_over_b.values[chosen][:: max(1, -(-int(chosen.sum()) // 24))]
     lines = lines - lines.mean(1, keepdims=True)
     lines = lines / np.maximum(np.abs(lines).max(1, keepdims=True), 1e-30)
     turns = k * last.input.values.astype(np.int64) % last.sizes["input"] / last.sizes["input"]

@@ -1,7 +1,6 @@
 """One palette and one template for every figure of the project. Importing this loads no plotly; making a figure does."""
 
 import math
-import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, SupportsFloat
 
@@ -76,10 +75,11 @@ def style(figure: "go.Figure", title: str, reference: str, height: int) -> None:
     figure.update_yaxes(**axis)
 
 
-def band(figure: "go.Figure", x: Iterable[Any], low: Iterable[float], high: Iterable[float], color: str, **where: Any) -> None:
-    """A tinted band between two curves, one for each stretch of known neighbors, behind what is drawn later."""
+def band(figure: "go.Figure", x: Iterable[Any], limits: Iterable[Iterable[float]], color: str, **where: Any) -> None:
+    """A tinted band between two curves (`limits`: the lower, the upper), one for each stretch of known neighbors, behind what is drawn
+    later."""
     stretches: list[list[tuple[float, float, float]]] = [[]]
-    for point in zip(x, low, high, strict=True):
+    for point in zip(x, *limits, strict=True):
         if all(map(math.isfinite, point)):
             stretches[-1].append(point)
         elif stretches[-1]:
@@ -112,8 +112,10 @@ def power_of_ten_axis(figure: "go.Figure", **where: Any) -> None:
     figure.update_yaxes(type="log", exponentformat="power", tickfont_size=10.4, **where)  # plotly writes powers a quarter larger
     for axis in figure.select_yaxes(row=where.get("row"), col=where.get("col")):
         own = axis.plotly_name.replace("axis", "")
-        drawn = [trace.y for trace in figure.data if (getattr(trace, "yaxis", None) or "y") == own and trace.y is not None]
-        values = [value for series in drawn for value in series if isinstance(value, numbers.Real) and 0 < value < math.inf]
+        traces: Any = list(figure.select_traces())
+        drawn = [trace["y"] for trace in traces if (trace["yaxis"] or "y") == own and trace["y"] is not None]
+        values = [float(value) for series in drawn for value in series if value is not None]
+        values = [value for value in values if 0 < value < math.inf]
         decades = math.log10(max(values) / min(values)) if values else 0
         axis.dtick = max(1, math.ceil(decades / 9))
 

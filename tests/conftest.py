@@ -5,14 +5,17 @@ import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import jaxtyping
 import pytest
 import torch
+import xarray as xr
 
 # The numeric tower of PEP 484, where an int may stand for a float: `lr=1`.
 jaxtyping.install_import_hook("interp", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
+import interp  # noqa: E402
 from interp import ModelConfig, Task, TrainingConfig  # noqa: E402  (after the hook, which must see interp being imported)
 from interp.weights import Weights, initial_weights  # noqa: E402  (likewise)
 
@@ -77,6 +80,7 @@ def open_page(browser):
 
     def open_page(path: Path, address: str = "", script: str = "", **options):
         page = browser.new_page(**({"viewport": {"width": 1200, "height": 900}} | options))
+        page.set_default_timeout(120_000)  # plotly takes seconds to start, and a busy machine ten times as long
         page.trouble, page.requests = [], []
         page.on("pageerror", lambda error: page.trouble.append(str(error)))
         page.on("console", lambda message: page.trouble.append(message.text) if message.type in ("error", "warning") else None)
@@ -87,3 +91,23 @@ def open_page(browser):
         return page
 
     return open_page
+
+
+class ReferenceReport(NamedTuple):
+    """The page about the reference run, and what it was made of."""
+
+    run: interp.Run
+    results: dict[str, xr.Dataset]
+    path: Path
+
+
+@pytest.fixture(scope="session")
+def reference_report(tmp_path_factory) -> ReferenceReport:
+    from interp.analysis import analyze
+    from interp.report.page import render
+
+    run = interp.open_run(interp.reference_path())
+    results = analyze(run)
+    path = tmp_path_factory.mktemp("reference") / "report.html"
+    path.write_text(render(run, results), encoding="utf-8")
+    return ReferenceReport(run, results, path)

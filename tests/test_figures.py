@@ -114,7 +114,15 @@ def test_a_shared_axis_is_one_over_steps_too():
 
 def test_a_band_has_a_piece_for_every_stretch_that_is_known():
     figure = new_figure("Band", x="x", y="y")
-    band(figure, [1, 2, 3, 4, 5], [0, 1, math.nan, 2, 3], [2, 3, 4, 4, 5], "#0072B2")
+    band(figure, [1, 2, 3, 4, 5], [[0, 1, math.nan, 2, 3], [2, 3, 4, 4, 5]], "#0072B2")
     assert [(list(piece.x), list(piece.y)) for piece in figure.data] == [([1, 2, 2, 1], [2, 3, 1, 0]), ([4, 5, 5, 4], [4, 5, 3, 2])]
-    band(figure, [1], [0], [1], "#0072B2")
+    band(figure, [1], [[0], [1]], "#0072B2")
     assert len(figure.data) == 2
+
+
+def test_powers_of_ten_are_as_many_as_fit():
+    figure = new_panels("Loss", ["twelve decades", "two"])
+    figure.add_scatter(y=[1e-11, None, 3.0], row=1, col=1)
+    figure.add_scatter(y=[0.0, 0.1, 2.0, math.nan], row=1, col=2)
+    power_of_ten_axis(figure, row=1)
+    assert (figure.layout.yaxis.dtick, figure.layout.yaxis2.dtick) == (2, 1)

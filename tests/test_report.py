@@ -6,28 +6,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import interp
-from interp.analysis import analyze
-from interp.report.page import render
-
 STATE = "interp.explorers[0].state"
 
 
 @pytest.fixture(scope="module")
-def reference():
-    return interp.open_run(interp.reference_path())
+def reference(reference_report):
+    return reference_report.run
 
 
 @pytest.fixture(scope="module")
-def results(reference):
-    return analyze(reference)
+def results(reference_report):
+    return reference_report.results
 
 
 @pytest.fixture(scope="module")
-def path(reference, results, tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("page") / "report.html"
-    path.write_text(render(reference, results), encoding="utf-8")
-    return path
+def path(reference_report) -> Path:
+    return reference_report.path
 
 
 @pytest.fixture(scope="module")
@@ -191,57 +185,6 @@ def test_keys_play_and_pin(page, reference):
     page.wait_for_selector(".explorer:not(.pinned)")
 
 
-def test_a_line_in_the_headline_figure_follows(page, reference):
-    box = page.locator("[data-headline] canvas").bounding_box()
-    left, right = box["x"] + 50, box["x"] + box["width"] - 20  # the margins of headline.js
-    places = []
-    for step in (0, 1000, 3000):
-        show(page, f"{{index: {reference.steps.index(step)}}}")
-        line = page.locator("[data-headline] .cursor:not(.cross)").bounding_box()
-        assert line["width"] == 2
-        assert line["height"] > 400
-        places.append((line["x"] + 1 - left) / (right - left))
-    assert places == pytest.approx([0, 1 / 3, 1], abs=2e-3)
-    page.click("[data-headline] button")
-    show(page, f"{{index: {reference.steps.index(1000)}}}")
-    line = page.locator("[data-headline] .cursor:not(.cross)").bounding_box()
-    assert (line["x"] + 1 - left) / (right - left) == pytest.approx(np.log(1001) / np.log(3001), abs=2e-3)
-    page.click("[data-headline] button")
-
-
-def test_the_headline_figure_tells_its_numbers(page, results):
-    """Hovering at two thirds of a run of 3,000 steps tells all curves at step 2,000; a click leads there."""
-    canvas = page.locator("[data-headline] canvas")
-    canvas.scroll_into_view_if_needed()
-    box = canvas.bounding_box()
-    place = {"x": 50 + (box["width"] - 70) * 2 / 3, "y": 100}
-    told = dict(line.rsplit(": ", 1) for line in tip_at(page, canvas, **place).splitlines()[1:])
-    transitions = results["transitions"].sel(step=2000)
-    assert float(told["test loss"]) == pytest.approx(transitions.loss.sel(loss_of="test").item(), rel=1e-4)
-    assert float(told["excluded loss (without them, train)"]) == pytest.approx(transitions.loss.sel(loss_of="excluded").item(), rel=1e-4)
-    assert float(told["weight norm"]) == pytest.approx(transitions.sum_of_squares.item() ** 0.5, rel=1e-4)
-    assert float(told["Gini of W_E"]) == pytest.approx(transitions.gini.item(), rel=1e-4)
-    assert told["train accuracy"] == "100.00 %"
-    canvas.click(position=place)
-    page.wait_for_selector(".step[aria-valuetext='step 2,000']")
-    assert "test loss: " in canvas.get_attribute("aria-label")
-
-
-def test_the_headline_figure_does_not_wait_for_plotly(open_page, path):
-    """plotly takes seconds to start: the figure, the slider and the panels stand before that begins."""
-    noticed = """Object.defineProperty(window, "Plotly", { configurable: true, set(value) {
-        window.drawnBefore = [...document.querySelectorAll("[data-headline][data-drawn], html[data-ready=yes], [data-panel]")].length;
-        Object.defineProperty(window, "Plotly", { value });
-    } })"""
-    page = open_page(path, script=noticed)
-    assert page.evaluate("window.Plotly === undefined && document.querySelector('[data-headline]').dataset.drawn === 'light'")
-    page.locator("#weight_norms .figure").scroll_into_view_if_needed()
-    page.wait_for_selector("#weight_norms .main-svg")
-    assert page.evaluate("window.drawnBefore") == 2 + len(PANELS)
-    assert page.trouble == []
-    page.close()
-
-
 def test_it_ends_when_played_to_the_end(page, reference):
     show(page, f"{{index: {len(reference.steps) - 3}}}")
     page.click(".play")
@@ -311,6 +254,14 @@ def test_both_themes(open_page, path):
         page.evaluate("window.scrollTo(0, 0)")
         page.locator(".theme").first.click()
     assert len(pictures) == 2
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    show(page, "{index: 0}")
+    up_to_date = "document.querySelectorAll('[data-panel][data-step=\"0\"]').length"
+    assert page.evaluate(up_to_date) < len(PANELS), "out of sight nothing is drawn"
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.evaluate(f"[document.documentElement.dataset.theme, {up_to_date}]") == ["light", len(PANELS)]
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
     assert page.trouble == []
     page.close()
 

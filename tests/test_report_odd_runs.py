@@ -8,6 +8,7 @@ import pytest
 
 import interp
 from interp.analysis import analyze
+from interp.cli import main
 from interp.experiment import ModelConfig
 from interp.report.page import in_script, render
 from interp.task import Task
@@ -67,6 +68,30 @@ def test_a_run_that_diverged_is_shown_to_where_it_did(shown, tmp_path):
     page = shown(run, analyze(run))
     assert "Training diverged" in page.inner_text("header")
     assert page.inner_text(".now") == "step 1"
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [([], "has no checkpoints to analyze"), ([0, 1], "holds NaN or infinity: training diverged at once; train again with a smaller")],
+)
+def test_what_has_nothing_to_show_is_refused(tmp_path, capsys, steps, expected):
+    written(tmp_path / "run", Task(7), SMALL, steps, broken=steps)
+    assert main(["report", str(tmp_path / "run")]) == 2
+    assert expected in capsys.readouterr().err
+    assert not (tmp_path / "run" / "report.html").exists()
+
+
+def test_of_a_large_modulus_maps_show_a_window(shown, tmp_path, monkeypatch):
+    """As modulo 509, whose maps would have a quarter of a million values; all else is whole."""
+    monkeypatch.setattr("interp.report.frames.WINDOW", 6)
+    monkeypatch.setattr("interp.report.frames.NARROW_WINDOW", 4)
+    monkeypatch.setattr("interp.report.frames.MOST_MAPS", 100)
+    run = written(tmp_path / "run", Task(11, train_fraction=0.5), SMALL, [0, 1])
+    page = shown(run, analyze(run))
+    assert "The first 6 of 11 residues." in page.inner_text("[data-panel=logits]")
+    assert "the first 4 of 11 residues" in page.inner_text("[data-panel=attention]")
+    sizes = {name: page.evaluate(f"interp.explorers[0].arrays.{name}.shape") for name in ("logits_by_sum", "attention", "responses")}
+    assert sizes == {"logits_by_sum": [2, 6, 6], "attention": [2, 2, 4, 4], "responses": [2, 24, 11]}
 
 
 def test_hostile_text_stays_text(shown, tmp_path):

@@ -221,7 +221,7 @@ def plot(result: xr.Dataset):
         color = TRAIN if kind == "memorizing" else TEST
         line = {"color": color, "width": 2.5, "dash": dash}
         x = result["size"].values
-        band(figure, x, *np.exp(mean_interval(np.log(spread).T)), color, row=1, col=2)
+        band(figure, x, np.exp(mean_interval(np.log(spread).T)), color, row=1, col=2)
         figure.add_trace(go.Scatter(x=x[known], y=norms[known], mode="lines+markers", line=line, name=f"C_{kind[:3]}"), row=1, col=2)
         each = go.Scatter(x=np.tile(x, len(spread)), y=spread.reshape(-1), mode="markers", showlegend=False)
         figure.add_trace(each.update(marker={"color": color, "size": 5, "opacity": 0.4}), row=1, col=2)

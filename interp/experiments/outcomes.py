@@ -59,17 +59,19 @@ def outcomes(runs: Mapping[str, Run]) -> list[RunOutcome]:
             verdict.reached(metrics[f"{split}_accuracy"].values, metrics[f"{split}_loss"].values, math.log(run.task.p))
             for split in ("train", "test")
         )
-        steps, happened = metrics.step.values, {"memorized_at": math.nan, "generalized_at": math.nan}
+        steps = metrics.step.values
         if continued[place]:  # its curves begin where others end
-            happened["verdict"] = KEPT if test[-1] == 1 else "collapse"
+            happened, memorized_at, generalized_at = KEPT if test[-1] == 1 else "collapse", math.nan, math.nan
         else:
-            happened |= {"memorized_at": verdict.first(steps, train)[0], "generalized_at": verdict.first(steps, test, for_good=True)[0]}
-            happened["verdict"] = verdict.verdict(steps, train, test)
+            happened = verdict.verdict(steps, train, test)
+            memorized_at, generalized_at = verdict.first(steps, train)[0], verdict.first(steps, test, for_good=True)[0]
         found.append(
             RunOutcome(
                 name=name,
                 fields={field: values[place] for field, values in differing.items()},
-                **happened,
+                verdict=happened,
+                memorized_at=memorized_at,
+                generalized_at=generalized_at,
                 train_accuracy=float(metrics.train_accuracy.values[-1]),
                 test_accuracy=float(metrics.test_accuracy.values[-1]),
                 weight_norm=float(metrics.weight_norm.values[-1]),

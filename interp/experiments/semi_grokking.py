@@ -112,7 +112,7 @@ def plot(result: xr.Dataset):
         color, of_decay = PALETTE[index % len(PALETTE)], result.sel(weight_decay=decay)
         for column, variable in enumerate(("unmirrored_test_accuracy", "change"), start=1):
             values, semi = of_decay[variable].values, of_decay.semi_grokked.values.astype(bool)
-            band(figure, sizes, *mean_interval(values), color, row=1, col=column)
+            band(figure, sizes, mean_interval(values), color, row=1, col=column)
             line = go.Scatter(x=sizes, y=values.mean(1), mode="lines", line={"color": color}, name=f"weight decay {decay:g}")
             figure.add_trace(line.update(showlegend=column == 1), row=1, col=column)
             for mask, symbol, label in ((semi, "circle", "semi-grokked"), (~semi, "circle-open", "not")):

@@ -194,7 +194,7 @@ def plot(result: xr.Dataset):
             values = result[variable].sel(weight_decay=decay).values
             known = np.isfinite(values).any(1)
             means = [np.nanmean(row) for row in values[known]]
-            band(figure, sizes, *mean_interval(values), color, row=1, col=column)
+            band(figure, sizes, mean_interval(values), color, row=1, col=column)
             style = {"line": {"color": color, "width": 2}, "mode": "lines", "legendgroup": f"{decay}", "showlegend": column == 1}
             figure.add_trace(go.Scatter(x=sizes[known], y=means, name=f"weight decay {decay:g}", **style), row=1, col=column)
             x, y = np.repeat(sizes, values.shape[1]), values.reshape(-1)

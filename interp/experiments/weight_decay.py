@@ -109,8 +109,8 @@ def plot_times(result: xr.Dataset, axis: str, title: str, reference: str):
             color = NEUTRAL if event.startswith("train") else PALETTE[index]
             y = np.exp(mean_log_time(result, event)) * scale
             each = result.time.sel(event=event).values * scale[:, None]
-            low, high = np.exp(mean_interval(np.where(np.isfinite(y)[:, None], np.log(each), np.nan)))
-            band(figure, x, low, high, color, row=1, col=column)
+            limits = np.exp(mean_interval(np.where(np.isfinite(y)[:, None], np.log(each), np.nan)))
+            band(figure, x, limits, color, row=1, col=column)
             line = go.Scatter(x=x[np.isfinite(y)], y=y[np.isfinite(y)], mode="lines", name=label, legendgroup=event)
             figure.add_trace(line.update(line={"color": color, "width": 2}, showlegend=column == 1), row=1, col=column)
             points = go.Scatter(x=np.repeat(x, each.shape[1]), y=each.reshape(-1), mode="markers", legendgroup=event, showlegend=False)

@@ -65,6 +65,13 @@
     for (const button of document.querySelectorAll(".theme")) {
       button.addEventListener("click", () => set(isDark() ? "light" : "dark"));
     }
+    // Paper is white.
+    let before = null;
+    addEventListener("beforeprint", () => {
+      before = root.dataset.theme;
+      set("light");
+    });
+    addEventListener("afterprint", () => set(before));
   };
 
   Object.assign(interp, { color, shade, isDark, image, css, VIRIDIS, BLUE_RED, followTheme: follow });

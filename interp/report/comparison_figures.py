@@ -164,7 +164,7 @@ def neurons(sides: Sequence[Side]) -> "go.Figure":
         heatmap = go.Heatmap(z=np.round(last.share.values[order].T.astype(np.float64), 3), y=last.frequency.values, coloraxis="coloraxis")
         heatmap.update(hovertemplate="place %{x}<br>frequency %{y}<br>share %{z:.1%}<extra></extra>")
         figure.add_trace(heatmap, row=1, col=column)
-    bar = {"title": "share of<br>variance", "tickformat": ".0%", "thickness": 12}
+    bar = {"title": {"text": "share of<br>variance", "font": {"size": 12}}, "tickformat": ".0%", "thickness": 12}
     figure.update_layout(coloraxis={"colorscale": SEQUENTIAL, "cmin": 0, "cmax": 1, "colorbar": bar})
     figure.update_xaxes(title_text="neuron, in this order")
     figure.update_yaxes(title_text="frequency k", col=1)

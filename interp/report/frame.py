@@ -4,6 +4,7 @@ What is put into a template is escaped; what stands in a script element as JSON 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +38,7 @@ def rendered(template: str, figures: Mapping[str, "go.Figure"], *, styles: Seque
         script=Markup("\n".join(_own(f"{name}.js") for name in SCRIPTS)),
         # A script that somebody smuggles into a text does not know this, and so does not run.
         nonce=hashlib.sha256(json.dumps([repr(values), packed]).encode()).hexdigest()[:32],
-        plotly=Markup(packed_text(get_plotlyjs())),
+        plotly=Markup(_packed_plotly()),
         figures={name: Markup(text) for name, text in packed.items()},
         config=in_script(CONFIG),
     )
@@ -47,6 +48,11 @@ def in_script(value: Any) -> Markup:
     """JSON that can stand inside a script element whatever strings it holds: no `<` is left in it."""
     text = json.dumps(value, allow_nan=False)
     return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))
+
+
+@cache
+def _packed_plotly() -> str:
+    return packed_text(get_plotlyjs())
 
 
 def _own(name: str) -> str:

@@ -22,6 +22,12 @@
     const low = Math.log10(known.length ? known.reduce((one, other) => Math.min(one, other)) : 1) - 0.25, up = Math.log10(most) + 0.25;
     const every = Math.max(1, Math.ceil((22 * (up - low)) / high)), marks = [];
     for (let power = Math.ceil(low); power <= up; power++) if (power % every === 0) marks.push([10 ** power, powerOfTen(power)]);
+    if (marks.length < 2) {
+      marks.length = 0; // less than a decade: a few numbers in between
+      for (let power = Math.floor(low); power <= up; power++) {
+        for (const value of [1, 2, 5].map((digit) => digit * 10 ** power)) if (Math.log10(value) > low && Math.log10(value) < up) marks.push([value, interp.number(value)]);
+      }
+    }
     return { at: (value) => (value > 0 ? (Math.log10(value) - low) / (up - low) : NaN), marks };
   };
 

@@ -30,5 +30,6 @@
   open();
   addEventListener("beforeprint", () => {
     for (const details of document.querySelectorAll("details")) details.open = true;
+    for (const { panels } of explorers) for (const panel of panels) panel?.draw(true); // also those that nobody has seen yet
   });
 })();

@@ -57,8 +57,8 @@
 
     // Out of sight nothing is drawn; what came out of date there is drawn when it comes into sight.
     let inSight = false, outOfDate = true;
-    const draw = () => {
-      outOfDate = !inSight;
+    const draw = (anyhow) => {
+      outOfDate = !inSight && anyhow !== true;
       if (outOfDate) return;
       const now = state.now;
       const shown = now.pinned === null ? [now.index] : [now.pinned, now.index];

@@ -14,7 +14,7 @@
 
   const chart = (context, run, index, [title, lines], left, width) => {
     const known = knownOf(run, lines);
-    const [x0, x1, y0, y1] = [left + 34, left + width - 92, HEIGHT - 24, 26];
+    const [x0, x1, y0, y1] = [left + 44, left + width - 92, HEIGHT - 24, 26];
     const [low, high] = run.limits[lines[0][0]];
     const last = Math.max(run.steps[run.steps.length - 1], 1), first = run.steps[0];
     const x = (step) => x0 + ((step - first) / Math.max(last - first, 1)) * (x1 - x0);
@@ -26,9 +26,9 @@
     }
     for (const value of interp.ticks(low, high, 4)) {
       interp.line(context, [[x0, y(value)], [x1, y(value)]], interp.color("line"));
-      interp.write(context, interp.number(value), x0 - 5, y(value) + 4, { align: "right", size: 10 });
+      interp.write(context, interp.number(value, 2), x0 - 5, y(value) + 4, { align: "right", size: 10 });
     }
-    for (const step of interp.ticks(first, last, 4)) interp.write(context, interp.count(step), x(step), y0 + 14, { align: "center", size: 10 });
+    for (const step of interp.ticks(first, last, 4).filter(Number.isInteger)) interp.write(context, interp.count(step), x(step), y0 + 14, { align: "center", size: 10 });
     context.setLineDash([3, 3]);
     interp.line(context, [[x(run.steps[index]), y0], [x(run.steps[index]), y1]], interp.color("soft"));
     context.setLineDash([]);
