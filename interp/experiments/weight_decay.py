@@ -119,5 +119,6 @@ def plot_times(result: xr.Dataset, axis: str, title: str, reference: str):
         times = (result.time.values * scale[:, None, None]).reshape(-1)
         figure.update_yaxes(title_text=title, **plain_log_axis(times), row=1, col=column)
     figure.update_xaxes(title_text=str(result[axis].attrs["long_name"]), **plain_log_axis(x))
-    figure.update_xaxes(tickvals=x, ticktext=[f"{value:,g}" for value in x])
+    if len(x) <= 5:
+        figure.update_xaxes(tickvals=x, ticktext=[f"{value:,g}" for value in x])
     return figure
