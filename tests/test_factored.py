@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from interp import factored, training
-from interp.activations import activate, backward
+from interp.activations import activate, backward, backward_
 from interp.experiment import Experiment, ModelConfig, TrainingConfig
 from interp.model import embed, forward, transform
 from interp.optimizers import WeightUpdater
@@ -90,6 +90,7 @@ def test_derivatives_of_the_activations(activation: str) -> None:
     y = activate(activation, x)
     (expected,) = torch.autograd.grad(y, x, d_y)
     assert_close(backward(activation, x.detach(), y.detach(), d_y), expected, rtol=1e-12, atol=1e-14)
+    assert_close(backward_(activation, x.detach(), y.detach(), d_y), expected, rtol=1e-12, atol=1e-14)
 
 
 def test_activations_at_known_points() -> None:
