@@ -124,7 +124,8 @@ def strengths(centred: Float[Tensor, "pairs n"], pairs: PhasePairs) -> tuple[flo
     of_train = pairs.is_train & pairs.has_label
     profile = profiles(centred, pairs).held_out[0]
     generalizing = profile[pairs.label_difference[of_train] % len(profile)].mean()
-    return generalizing.item(), (centred[of_train].gather(1, pairs.label[of_train, None]).double().mean() - generalizing).item()
+    of_label = centred.gather(1, pairs.label[:, None])[of_train, 0]
+    return generalizing.item(), (of_label.double().mean() - generalizing).item()
 
 
 def part_rows(profile: Float[Tensor, "rows n"]) -> Float[Tensor, "rows_times_n n"]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from interp.loss import cross_entropy, cross_entropy_and_correctness, cross_entropy_and_gradient_, is_correct, judge_
+from interp.loss import cross_entropy, cross_entropy_and_correctness, cross_entropy_and_gradient_, is_correct, judge_, losses_and_leads_
 
 
 @pytest.mark.parametrize("margin", [0.0, 10.0, 20.0, 25.0])
@@ -105,3 +105,11 @@ def test_judging_resolves_losses_far_below_the_rounding_of_float32_and_float64(m
 def test_neither_a_tie_nor_nan_is_judged_an_answer() -> None:
     outputs = torch.tensor([[1.0, 1.0, torch.nan, 2.0], [1.0, 0.0, 0.0, torch.nan], [0.0, 1.0, 0.0, 0.0]])
     assert judge_(outputs, torch.zeros(4, dtype=torch.int64))[1].tolist() == [False] * 4
+
+
+def test_the_lead_is_that_over_the_best_other_class() -> None:
+    outputs, labels = torch.randn(5, 40, generator=torch.Generator().manual_seed(3)), torch.arange(40) % 5
+    losses, leads = losses_and_leads_(outputs.clone(), labels)
+    others = [max(float(outputs[c, i]) for c in range(5) if c != labels[i]) for i in range(40)]
+    assert_close(leads, outputs[labels, torch.arange(40)] - torch.tensor(others))
+    assert_close(losses, cross_entropy(outputs, labels), rtol=1e-6, atol=0)
