@@ -85,7 +85,8 @@ class Notebook:
         """Restricted and excluded loss over all pairs, and excluded loss of every frequency [2 + K]."""
         logits, _ = self.forward()
         # All projections at once: the cube over frequencies, pairs and classes.
-        cube = torch.stack([sum(torch.outer(wave, wave @ logits) for wave in self.sum_waves(k)) for k in range(1, self.p // 2 + 1)])
+        planes = (torch.stack(self.sum_waves(k)) for k in range(1, self.p // 2 + 1))
+        cube = torch.stack([waves.T @ (waves @ logits) for waves in planes])
         circuit = cube[[k - 1 for k in self.key]].sum(0)
         losses = [self.loss(circuit + logits.mean(0)), self.loss(logits - circuit)]
         return torch.stack(losses + [self.loss(logits - part) for part in cube])
