@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 
 from interp.errors import InputError
 from interp.experiment import Optimizer, TrainingConfig
-from interp.optimizers import OPTIMIZERS, WeightUpdater
+from interp.optimizers import BUFFERS, RULES, WeightUpdater
 from interp.weights import Weights
 
 STEPS = 30
@@ -85,7 +85,7 @@ def test_adamw_without_gradient_decays_by_lr_times_weight_decay() -> None:
     assert weights["w"].item() == pytest.approx(0.95**10, rel=1e-12)
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", RULES)
 def test_a_gradient_may_lie_in_memory_as_it_likes(optimizer: str) -> None:
     """Automatic differentiation gives transposed gradients; torch's fused updates would take their entries in the wrong order."""
     gradient = torch.arange(12.0).reshape(4, 3).T
@@ -101,10 +101,10 @@ def test_a_gradient_may_lie_in_memory_as_it_likes(optimizer: str) -> None:
 
 
 def test_every_name_has_an_optimizer() -> None:
-    assert set(OPTIMIZERS) == set(get_args(Optimizer))
+    assert set(RULES) == set(BUFFERS) == set(get_args(Optimizer))
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", RULES)
 def test_a_restored_optimizer_goes_on_bit_for_bit(optimizer: str) -> None:
     config = TrainingConfig(optimizer=optimizer, lr=0.05)
     weights, gradients = problem(torch.float32)
@@ -126,7 +126,7 @@ def test_a_restored_optimizer_goes_on_bit_for_bit(optimizer: str) -> None:
 
 
 def test_an_optimizer_that_has_not_moved_remembers_nothing() -> None:
-    for optimizer in OPTIMIZERS:
+    for optimizer in RULES:
         assert WeightUpdater(problem()[0], TrainingConfig(optimizer=optimizer)).state() == {}
     weights, gradients = problem()
     updater = WeightUpdater(weights, TrainingConfig(optimizer="sgd", momentum=0.0))
@@ -140,3 +140,30 @@ def test_an_optimizer_that_has_not_moved_remembers_nothing() -> None:
 def test_a_state_of_other_weights_is_refused(name: str, value: torch.Tensor) -> None:
     with pytest.raises(InputError, match=rf"optimizer state '{name.replace('|', '.')}' .* does not belong to these weights"):
         WeightUpdater(problem()[0], TrainingConfig()).restore({name: value})
+
+
+def test_a_state_of_some_of_the_weights_is_refused() -> None:
+    weights, gradients = problem()
+    updater = WeightUpdater(weights, TrainingConfig())
+    updater.update(0, gradients[0])
+    state = updater.state()
+    del state["bias|exp_avg_sq"]
+    with pytest.raises(InputError, match=r"optimizer state has no 'bias\|exp_avg_sq'"):
+        WeightUpdater(weights, TrainingConfig()).restore(state)
+
+
+def test_updates_are_those_of_torchs_own_optimizers_bit_for_bit() -> None:
+    classes = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+    for optimizer, kind in classes.items():
+        config = TrainingConfig(optimizer=optimizer, lr=0.05, warmup=0)
+        weights, gradients = problem(torch.float32)
+        theirs = {name: weight.clone() for name, weight in weights.items()}
+        options = {"momentum": config.momentum} if optimizer == "sgd" else {"betas": config.betas, "eps": config.eps}
+        reference = kind(theirs.values(), config.lr, weight_decay=config.weight_decay, fused=True, **options)
+        updater = WeightUpdater(weights, config)
+        for step, gradient in enumerate(gradients):
+            updater.update(step, gradient)
+            for name, weight in theirs.items():
+                weight.grad = gradient[name]
+            reference.step()
+        assert all(torch.equal(weights[name], theirs[name]) for name in weights)
