@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
@@ -24,6 +23,7 @@ from interp.task import Task
 from interp.weights import weight_shapes
 
 if TYPE_CHECKING:
+    import xarray as xr
     from transformer_lens.model_bridge import TransformerBridge
 
 FORMAT = 1
@@ -225,8 +225,10 @@ class Run:
         return self._digests[1]
 
     @property
-    def metrics(self) -> xr.Dataset:
+    def metrics(self) -> "xr.Dataset":
         """What training logged, one variable per metric over `step`; NaN where a step has none."""
+        import xarray as xr  # half a second, for which training need not wait
+
         rows = self.rows
         names = sorted({name for row in rows for name in row} - {"step", "weights"})
         data = {name: ("step", [math.nan if row.get(name) is None else float(row[name]) for row in rows]) for name in names}
@@ -263,7 +265,7 @@ class Run:
         """The key frequencies of the last checkpoint: those that measures of earlier checkpoints refer to."""
         return self.last.key_frequencies
 
-    def result(self, analysis: str) -> xr.Dataset:
+    def result(self, analysis: str) -> "xr.Dataset":
         """The result of an analysis, computed if it is missing or stale."""
         # The one door upward: a notebook asks the run, and the run asks `interp.analysis`.
         from interp.analysis import analyze
@@ -272,8 +274,7 @@ class Run:
 
     def bridge(self, step: int | None = None) -> "TransformerBridge":
         """The network at a step (default: the last) as a TransformerLens `TransformerBridge`, ready for `run_with_cache` and hooks."""
-        checkpoint = self[step] if step is not None else self.last
-        return bridge(checkpoint.weights, self.model)
+        return bridge((self[step] if step is not None else self.last).weights, self.model)
 
     _repr_html_ = notebook.of_run
 

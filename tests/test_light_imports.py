@@ -55,6 +55,22 @@ def test_numbers_are_computed_without_plotly_and_transformer_lens():
     assert loaded & ONLY_WHEN_ASKED == set()
 
 
+TRAINING = """
+from dataclasses import replace
+import sys
+import interp.running
+from interp.experiment import TrainingConfig, preset
+from interp.training import train
+list(train(replace(preset("reference"), training=TrainingConfig(steps=2))))
+assert "torch._dynamo" not in sys.modules
+"""
+
+
+def test_training_waits_for_nothing_that_it_does_not_use():
+    """torch._dynamo, which an object of torch.optim loads, takes nearly as long as torch itself; xarray half a second."""
+    assert loaded_after(TRAINING) & HEAVY == {"numpy", "torch"}
+
+
 def test_the_question_can_be_answered_with_no():
     assert loaded_after("import interp.task") & HEAVY == {"numpy"}
     assert "plotly" in loaded_after("import interp.figures\ninterp.figures.new_figure('title', x='step', y='loss')")
