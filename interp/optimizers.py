@@ -5,6 +5,7 @@ classes themselves would import torch._dynamo, which takes nearly as long as tor
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,8 +35,8 @@ def _adaptive(function: Callable[..., None]) -> Rule:
 
 def _sgd(weights: list[Tensor], gradients: list[Tensor], memory: Memory, lr: float, config: TrainingConfig) -> None:
     buffers: list[Tensor | None] = [*memory.get("momentum_buffer", [None] * len(weights))]
-    options = {"weight_decay": config.weight_decay, "momentum": config.momentum, "lr": lr}
-    sgd(weights, gradients, buffers, fused=True, dampening=0.0, nesterov=False, maximize=False, **options)
+    rest: dict[str, Any] = {"weight_decay": config.weight_decay, "momentum": config.momentum, "dampening": 0.0, "nesterov": False}
+    sgd(weights, gradients, buffers, fused=True, lr=lr, maximize=False, **rest)
     if config.momentum:
         memory["momentum_buffer"] = [buffer for buffer in buffers if buffer is not None]
 
