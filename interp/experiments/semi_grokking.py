@@ -115,7 +115,7 @@ def plot(result: xr.Dataset):
             band(figure, sizes, mean_interval(values), color, row=1, col=column)
             line = go.Scatter(x=sizes, y=values.mean(1), mode="lines", line={"color": color}, name=f"weight decay {decay:g}")
             figure.add_trace(line.update(showlegend=column == 1), row=1, col=column)
-            for mask, symbol, label in ((semi, "circle", "semi-grokked"), (~semi, "circle-open", "not")):
+            for mask, symbol, label in ((semi, "circle", "semi-grokked"), (~semi, "circle-open", "not semi-grokked")):
                 x, y = np.broadcast_to(sizes[:, None], mask.shape)[mask], values[mask]
                 points = go.Scatter(x=x, y=y, mode="markers", marker={"color": color, "symbol": symbol, "size": 8}, name=label)
                 figure.add_trace(points.update(showlegend=column == 1 and index == 0), row=1, col=column)
