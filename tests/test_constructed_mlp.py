@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from interp.checkpoint import Checkpoint
 from interp.errors import InputError
 from interp.experiment import ModelConfig
 from interp.task import Task
@@ -115,14 +116,18 @@ def test_a_lookup_table_alone_memorizes():
 
 def test_a_lookup_table_has_no_key_frequency():
     """Knowing a fraction f of the pairs and nothing of the others, it holds f of its power in all sum directions together, f/K in each
-    (and for labels of noise what chance gives). At a small p that is more than 2 %: there, all K frequencies are called key."""
+    (and for labels of noise what chance gives). At a small p that is more than 2 %: there the test pairs tell, of which it knows nothing,
+    and where nobody knows them all K frequencies are called key."""
     for noise in (0.0, 1.0):
         task = Task(43, train_fraction=0.3, label_noise=noise)
         checkpoint = circuit_checkpoint(task, [], family="mlp", lookup=LookupTable(strength=20.0))
         assert checkpoint.key_frequencies == []
         assert float(checkpoint.logit_shares.sum()) == pytest.approx(0.3 if noise == 0 else 0.0, abs=0.03)
     small = circuit_checkpoint(Task(13, train_fraction=0.4), [], family="mlp", lookup=LookupTable(strength=20.0))
-    assert small.key_frequencies == [1, 2, 3, 4, 5, 6]
+    assert (small.logit_shares > 0.05).all()
+    assert small.key_frequencies == []
+    unknown = Checkpoint.from_weights(small.weights, Task(13, split="unknown"), small.model)
+    assert unknown.key_frequencies == [1, 2, 3, 4, 5, 6]
 
 
 def test_what_leaks_entirely_is_a_circuit_of_all_frequencies():

@@ -134,10 +134,14 @@ def test_another_experiment_in_the_place_of_a_run_is_refused(tmp_path: Path):
 
 
 def test_threads_are_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    asked: list[int] = []
-    monkeypatch.setattr(torch, "set_num_threads", asked.append)
-    run_grid(tmp_path, GRID[1:2], processes=1)
-    assert asked == [1, torch.get_num_threads()]
+    before, during, train_one = torch.get_num_threads(), list[int](), grids._train
+    monkeypatch.setattr(grids, "_train", lambda folder, run: during.append(torch.get_num_threads()) or train_one(folder, run))
+    try:
+        torch.set_num_threads(2)
+        run_grid(tmp_path, GRID[1:2], processes=1)
+        assert (during, torch.get_num_threads()) == ([1], 2)
+    finally:
+        torch.set_num_threads(before)
 
 
 # ---- real processes ------------------------------------------------------------------------------------------------------

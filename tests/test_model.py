@@ -24,7 +24,7 @@ def every_pair(p: int) -> Tensor:
     return torch.tensor([(a, b) for a in range(p) for b in range(p)])
 
 
-def textbook(weights: Weights, model: ModelConfig, pairs: Tensor) -> tuple[Activations, Tensor]:
+def textbook(weights: Weights, model: ModelConfig, pairs: Tensor) -> Activations:
     """A transformer without LayerNorm, plainly, and what its unembedding reads. x[i] is the residual stream at position i, one row per
     example."""
     tokens = [pairs[:, 0], pairs[:, 1]]
@@ -56,7 +56,7 @@ def textbook(weights: Weights, model: ModelConfig, pairs: Tensor) -> tuple[Activ
             else:
                 neurons.append(h_in**2)
         x = [middle[i] + neurons[i] @ block["W_out"] + block["b_out"] for i in range(n_positions)]
-    return Activations(x[-1] @ weights["unembed.W_U"], neurons[-1], torch.stack(last_attention, dim=1), middle[-1]), x[-1]
+    return Activations(x[-1] @ weights["unembed.W_U"], neurons[-1], torch.stack(last_attention, dim=1), middle[-1], x[-1])
 
 
 @pytest.mark.parametrize("activation", ["relu", "gelu", "square"])
@@ -71,9 +71,9 @@ def test_forward_is_the_textbook_for_every_option(n_layers: int, prompt: str, ca
                 options = {"d_head": d_head, "activation": activation, "prompt": prompt, "causal": causal, "attention_rate": attention_rate}
                 model = ModelConfig(n_layers=n_layers, d_model=8, n_heads=2, d_mlp=12, **options)
                 weights, pairs = drawn_weights(model, p), every_pair(p)
-                found, (expected, post) = forward(weights, model, pairs), textbook(weights, model, pairs)
-                close = {"rtol": 0, "atol": 1e-12 * max(1.0, post.abs().max().item())}
-                assert_close(residual_post(weights, model, found), post, **close)
+                found, expected = forward(weights, model, pairs), textbook(weights, model, pairs)
+                close = {"rtol": 0, "atol": 1e-12 * max(1.0, expected.residual_post.abs().max().item())}
+                assert_close(residual_post(weights, model, found.residual_mid, found.neurons), expected.residual_post, **close)
                 of_all = [table.flatten(0, 1) for table in forward_all(weights, model)]
                 for name, seen, table, truth in zip(Activations._fields, found, of_all, expected, strict=True):
                     assert_close(table, seen, rtol=0, atol=1e-12 * max(1.0, truth.abs().max().item()))
