@@ -30,7 +30,7 @@ from interp.factored import NAMES
 from interp.loss import cross_entropy_and_correctness, cross_entropy_and_gradient_
 from interp.weights import Weights
 
-PART = 640  # examples; a power of two would put the values of a row into the same few lines of the cache
+PART = 960  # examples; a power of two would put the values of a row into the same few lines of the cache
 MOST_PARTS = 16  # each has its own sums, of the size of the weights
 
 Examples = tuple[Tensor, Tensor, Tensor]  # a, b and the labels, [n] each

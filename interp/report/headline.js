@@ -1,7 +1,7 @@
 // The figure that the page begins with: curves over one shared axis of steps, the phases behind them. Drawn before anything is unpacked.
 (() => {
   const HIGH = { log: 200, share: 96, "from zero": 96 };
-  const LEFT = 50, RIGHT = 20, TITLE = 24, FOOT = 40, PHASE_LINE = 15;
+  const LEFT = 50, RIGHT = 28, TITLE = 24, FOOT = 40, PHASE_LINE = 15;
   const SUPERSCRIPT = { "-": "⁻", 0: "⁰", 1: "¹", 2: "²", 3: "³", 4: "⁴", 5: "⁵", 6: "⁶", 7: "⁷", 8: "⁸", 9: "⁹" };
   const powerOfTen = (power) => (power === 0 ? "1" : power === 1 ? "10" : `10${[...String(power)].map((digit) => SUPERSCRIPT[digit]).join("")}`);
   const element = (name, attributes, parent, text = "") => {
