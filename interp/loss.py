@@ -12,16 +12,12 @@ from torch.nn import functional
 PAIRS_AT_ONCE = 1000  # so many examples stay in the processor's cache; a power of two would put a column's values into the same few lines
 
 
-def cross_entropy(outputs: Float[Tensor, "classes n"], labels: Int[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """The cross-entropy of every example in nats, −log softmax(outputs)[label], float64."""
-    return -outputs.double().log_softmax(0).gather(0, labels[None])[0]
-
-
 def cross_entropy_and_gradient_(
     outputs: Float[Tensor, "classes n"], labels: Int[Tensor, " n"], n_mean: int
 ) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
-    """The cross-entropy of every example, float64, and which are answered correctly, as `is_correct` has it. Over the outputs it writes
-    the gradient with respect to them of the sum of the losses divided by `n_mean`, (softmax − onehot)/n_mean.
+    """The cross-entropy of every example in nats, −log softmax(outputs)[label], float64, and which are answered correctly: those whose
+    label has a larger logit than every other class; a tie is no answer, and neither is NaN. Over the outputs it writes the gradient
+    with respect to them of the sum of the losses divided by `n_mean`, (softmax − onehot)/n_mean.
 
     Gradients below 1e-30 are set to zero: late in training most are, and on them and on what they multiply a processor falls back to
     denormal arithmetic, which made a step up to five times slower.
@@ -57,20 +53,14 @@ def _losses(wrong: Tensor, gap: Tensor) -> Tensor:
     return torch.log1p(wrong + torch.expm1(gap)).sub_(gap)[0]
 
 
-def is_correct(outputs: Float[Tensor, "classes n"], labels: Int[Tensor, " n"]) -> Bool[Tensor, " n"]:
-    """Whether the logit of the label is larger than every other; a tie is no answer, and neither is NaN."""
-    others = outputs.scatter(0, labels[None], -torch.inf)
-    return outputs.gather(0, labels[None])[0] > others.amax(0)
-
-
 def judge_(outputs: Float[Tensor, "classes n"], labels: Int[Tensor, " n"]) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
-    """`cross_entropy` and `is_correct` at once and several times as fast; it writes over the outputs."""
+    """The same in the type of the outputs, several times as fast; it writes over them."""
     losses, leads = losses_and_leads_(outputs, labels)
     return losses, leads > 0
 
 
 def losses_and_leads_(outputs: Float[Tensor, "classes n"], labels: Int[Tensor, " n"]) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
-    """`cross_entropy`, and by how much the logit of the label is above the highest other; it writes over the outputs.
+    """The cross-entropy, and by how much the logit of the label is above the highest other; it writes over the outputs.
 
         loss = log(1 + exp(x)),   x = log Σ_{c ≠ label} exp(logit_c) − logit_label
 

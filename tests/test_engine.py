@@ -11,7 +11,6 @@ from torch.testing import assert_close
 
 from interp import engine, training
 from interp.experiment import Experiment, ModelConfig, TrainingConfig
-from interp.loss import cross_entropy, is_correct
 from interp.mlp import vectors
 from interp.model import embed, is_factored, transform
 from interp.optimizers import WeightUpdater
@@ -62,7 +61,7 @@ def test_loss_and_gradient_are_those_of_the_general_forward_pass(activation: str
     gradients = torch.autograd.grad(expected_losses.mean(), list(leaves.values()), allow_unused=True, materialize_grads=True)
     losses, correct, found = engine.loss_and_gradient(weights, model, batch.examples)
     assert_close(losses, expected_losses.detach(), rtol=1e-12, atol=1e-13)
-    assert torch.equal(correct, is_correct(outputs.detach().T, batch.labels))
+    assert torch.equal(correct, outputs.argmax(1) == batch.labels)
     assert list(found) == list(weights)
     for name, value in zip(leaves, gradients, strict=True):
         assert found[name].shape == weights[name].shape
@@ -79,8 +78,8 @@ def test_evaluation_is_that_of_the_general_forward_pass(part: int) -> None:
     batch = some_examples()
     outputs = transform(weights, model, embed(weights, model, batch.pairs)).logits.T
     losses, correct = engine.evaluate(weights, model, batch.examples)
-    assert_close(losses, cross_entropy(outputs, batch.labels), rtol=1e-12, atol=1e-13)
-    assert torch.equal(correct, is_correct(outputs, batch.labels))
+    assert_close(losses, torch.nn.functional.cross_entropy(outputs.T.double(), batch.labels, reduction="none"), rtol=1e-12, atol=1e-13)
+    assert torch.equal(correct, outputs.argmax(0) == batch.labels)
     assert 0 < correct.sum() < len(batch)
 
 

@@ -1,6 +1,5 @@
 """What only training pairs carry is not key: lookup tables, alone and beside a circuit."""
 
-import math
 from dataclasses import replace
 
 import pytest
@@ -11,14 +10,7 @@ from torch.testing import assert_close
 from interp import key_frequencies
 from interp.key_frequencies import centre, held_out, is_key, logit_measures
 from interp.task import Task
-from interp.testing import circuit_checkpoint, circuit_neurons
-
-
-def planted_logits(n: int, strengths: dict[int, float]) -> Tensor:
-    """Σ_k strength_k · cos w_k(a + b − c)."""
-    a, b, c = torch.meshgrid(*[torch.arange(n)] * 3, indexing="ij")
-    angle = 2 * math.pi * ((a + b - c) % n).double() / n
-    return sum((strength * torch.cos(k * angle) for k, strength in strengths.items()), torch.zeros(n, n, n, dtype=torch.float64))
+from interp.testing import circuit_checkpoint, circuit_neurons, ideal_logits
 
 
 def random_logits(n: int, seed: int = 0) -> Tensor:
@@ -50,7 +42,7 @@ def test_what_test_pairs_hold_of_a_circuit_beside_a_lookup_table(n: int, strengt
     trained, memorized = some_pairs(n, 0.3), 2.0
     of_circuit = torch.full((n // 2,), strength * n / 2, dtype=torch.float64)
     of_circuit[-1] *= 2 if n % 2 == 0 else 1
-    logits = planted_logits(n, dict.fromkeys(range(1, n // 2 + 1), strength)) + memorized * lookup(trained, n)
+    logits = strength * ideal_logits(n, range(1, n // 2 + 1), "clock") + memorized * lookup(trained, n)
     ratio = of_circuit / (of_circuit + memorized * trained.double().mean())
     assert_close(held_out(centre(logits), ~trained), ratio.square() * ratio.sign(), rtol=1e-9, atol=1e-12)
 
@@ -58,7 +50,7 @@ def test_what_test_pairs_hold_of_a_circuit_beside_a_lookup_table(n: int, strengt
 def test_held_out_is_the_mean_written_out_and_unknown_without_test_pairs() -> None:
     n, logits, test = 7, random_logits(7), some_pairs(7, 0.5)
     for k in (1, 2, 3):
-        projections = (planted_logits(n, {k: 1.0}) * logits).sum(-1)
+        projections = (ideal_logits(n, [k], "clock") * logits).sum(-1)
         ratio = projections[test].mean() / projections.mean()
         assert_close(held_out(centre(logits), test)[k - 1], ratio.square() * ratio.sign(), rtol=1e-9, atol=0)
     assert held_out(centre(logits), torch.zeros(n, n, dtype=torch.bool)).isnan().all()
@@ -71,7 +63,7 @@ def test_a_checkpoint_counts_no_frequency_that_training_pairs_alone_carry(operat
     phase, n = task.coordinates, task.coordinates.order
     index = torch.from_numpy(phase.rows[:, None] * 13 + phase.columns)
     trained = torch.from_numpy(task.train_mask)[index]
-    logits = planted_logits(n, {2: 0.1}) + 4 * lookup(trained, n)
+    logits = 0.1 * ideal_logits(n, [2], "clock") + 4 * lookup(trained, n)
     found = {}
     for split in (0.4, 1.0):
         checkpoint = circuit_checkpoint(replace(task, train_fraction=split), circuit_neurons([2, 3], circuit="clock"))

@@ -6,7 +6,18 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from interp.loss import cross_entropy, cross_entropy_and_correctness, cross_entropy_and_gradient_, is_correct, judge_, losses_and_leads_
+from interp.loss import cross_entropy_and_correctness, cross_entropy_and_gradient_, judge_, losses_and_leads_
+
+
+def cross_entropy(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The cross-entropy of every example in nats, −log softmax(outputs)[label], float64."""
+    return -outputs.double().log_softmax(0).gather(0, labels[None])[0]
+
+
+def is_correct(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Whether the logit of the label is larger than every other; a tie is no answer, and neither is NaN."""
+    others = outputs.scatter(0, labels[None], -torch.inf)
+    return outputs.gather(0, labels[None])[0] > others.amax(0)
 
 
 @pytest.mark.parametrize("margin", [0.0, 10.0, 20.0, 25.0])
