@@ -29,7 +29,7 @@ def tip_at(page, canvas, place: dict) -> str:
 
 def test_a_line_in_the_headline_figure_follows(page, reference_report):
     box = page.locator("[data-headline] canvas").bounding_box()
-    left, right = box["x"] + 50, box["x"] + box["width"] - 20  # the margins of headline.js
+    left, right = box["x"] + 50, box["x"] + box["width"] - 28  # the margins of headline.js
     places = []
     for step in (0, 1000, 3000):
         show(page, reference_report.run.steps.index(step))
@@ -50,7 +50,7 @@ def test_the_headline_figure_tells_its_numbers(page, reference_report):
     canvas = page.locator("[data-headline] canvas")
     canvas.scroll_into_view_if_needed()
     box = canvas.bounding_box()
-    place = {"x": 50 + (box["width"] - 70) * 2 / 3, "y": 100}
+    place = {"x": 50 + (box["width"] - 78) * 2 / 3, "y": 100}
     told = dict(line.rsplit(": ", 1) for line in tip_at(page, canvas, place).splitlines()[1:])
     transitions = reference_report.results["transitions"].sel(step=2000)
     assert float(told["test loss"]) == pytest.approx(transitions.loss.sel(loss_of="test").item(), rel=1e-4)
