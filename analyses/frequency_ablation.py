@@ -31,7 +31,7 @@ from interp.axes import axes
 from interp.checkpoint import Checkpoint
 from interp.figures import PALETTE, new_panels, percent_axis, power_of_ten_axis, threshold_line
 from interp.key_frequencies import in_phase
-from interp.loss import PAIRS_AT_ONCE, judge_
+from interp.loss import PAIRS_AT_ONCE, judge_, leads_and_totals_, losses_from
 from interp.model import logits_with_vectors, residual_post, token_vectors
 from interp.task import Task
 
@@ -56,18 +56,19 @@ def measure(
     frequencies = np.arange(1, n // 2 + 1, dtype=np.int32)
     is_key = np.isin(frequencies, checkpoint.frequencies_to_use(key_frequencies))
     key = [int(k) for k in frequencies[is_key]]
-    pairs, labels, masks = _pairs(task)
+    pairs, labels, splits = _pairs(task)
     unknown = np.full((2, len(SPLITS)), np.nan)
-    logits = in_phase(checkpoint.logits, task.coordinates).flatten(0, 1)
+    logits = in_phase(checkpoint.logits, task.coordinates).flatten(0, 1).T.contiguous()
     periodic = checkpoint.neuron_shares.nan_to_num(nan=-1).amax(0) >= threshold
 
     cuts = _cut_neurons(checkpoint, logits, key, periodic) | _cut_logits(logits, n, key)
-    judged = dict(zip(cuts, zip(*(_mean(values, masks) for values in _judge(list(cuts.values()), labels)), strict=True), strict=True))
+    judged = dict(zip(cuts, zip(*(_mean(values, splits) for values in _judge(list(cuts.values()), labels)), strict=True), strict=True))
     sample = torch.from_numpy(np.sort(np.random.RandomState(0).permutation(len(pairs))[:embedding_pairs]))
+    of_sample = [torch.isin(sample, split).nonzero()[:, 0] for split in splits]
     for what, remaining in _cut_embedding(checkpoint, pairs[sample], key):
-        judged["embedding", what] = tuple(_mean(values, masks[:, sample]) for values in judge_(remaining.T, labels[sample]))
+        judged["embedding", what] = tuple(_mean(values, of_sample) for values in judge_(remaining.T.contiguous(), labels[sample]))
     loss_of, correct_of = (torch.from_numpy(values)[pairs] for values in (checkpoint.losses, checkpoint.correct))
-    judged["network", "original"] = _mean(loss_of, masks), _mean(correct_of, masks)
+    judged["network", "original"] = _mean(loss_of, splits), _mean(correct_of, splits)
 
     def table(of: Iterable[str], what: Iterable[int | str]) -> Float[np.ndarray, "2 targets cuts splits"]:
         return np.stack([[judged.get((target, cut), unknown) for cut in what] for target in of]).transpose(2, 0, 1, 3)
@@ -76,8 +77,7 @@ def measure(
     loss_without, accuracy_without = table(TARGETS, frequencies.tolist())
     network_loss, network_accuracy = table(("network",), NETWORKS)[:, 0]
 
-    one, nats = {"units": "1"}, {"units": "nats"}
-    several, single = ("target", "mode", "split"), ("target", "frequency", "split")
+    one, nats, several, single = {"units": "1"}, {"units": "nats"}, ("target", "mode", "split"), ("target", "frequency", "split")
     return xr.Dataset(
         {
             "loss": (several, loss, {"long_name": "loss after the cut"} | nats),
@@ -175,8 +175,7 @@ def plot(result: xr.Dataset):
     if key and (level := float(original[-1])) > 0:
         threshold_line(figure, level, row=1, column=1)
     figure.update_layout(margin_r=210, legend={"x": 1.01, "xanchor": "left", "y": 1, "yanchor": "top"}, bargap=0.25)
-    figure.update_xaxes(title_text="step (updates)", title_standoff=4)
-    figure.update_xaxes(title_text="frequency removed", row=1)
+    figure.update_xaxes(title_text="step (updates)", title_standoff=4).update_xaxes(title_text="frequency removed", row=1)
     for row, column in ((1, 1), (2, 1), (2, 2), (3, 2)):
         power_of_ten_axis(figure, row=row, col=column, title_text="cross-entropy (nats)")
     figure.update_yaxes(dtick=None, row=3, col=2)  # often less than a power of ten
@@ -189,106 +188,112 @@ def plot(result: xr.Dataset):
 
 
 class _Cut(NamedTuple):
-    """What remains is base + waves · coefficients."""
+    """What remains is base + coefficients · waves."""
 
-    base: Float[Tensor, "pairs c"]
+    base: Float[Tensor, "c pairs"]
+    coefficients: Float[Tensor, "c waves"]
     waves: Float[Tensor, "waves pairs"]
-    coefficients: Float[Tensor, "waves c"]
 
 
 def _cut_embedding(checkpoint: Checkpoint, pairs: Int[Tensor, " pairs"], key: list[int]) -> Iterator[tuple[int | str, Tensor]]:
-    rows = checkpoint.token_rows
-    whole = token_vectors(checkpoint.weights, checkpoint.model)
+    rows, whole = checkpoint.token_rows, token_vectors(checkpoint.weights, checkpoint.model)
     embedding = torch.cat([whole[index] for index in rows], dim=1).double()
-    waves = fourier.pairs(len(embedding))
-    parts = {k: waves[k - 1].T @ (waves[k - 1] @ embedding) for k in key}
-    in_key = sum(parts.values(), torch.zeros_like(embedding))
-    together = {"remove_key": embedding - in_key, "keep_key": embedding.mean(0) + in_key}
+    waves = fourier.pairs(len(embedding))[[k - 1 for k in key]]
+    parts = waves.transpose(1, 2) @ (waves @ embedding)
+    in_key = parts.sum(0)
+    cut = torch.cat([embedding - parts, torch.stack([embedding - in_key, embedding.mean(0) + in_key])]).to(whole.dtype)
+    residues = whole[: len(rows) * checkpoint.task.p].expand(len(cut), -1, -1)
+    vectors = residues.index_copy(1, torch.cat(rows), torch.cat(cut.tensor_split(len(rows), 2), dim=1))
     inputs = torch.stack([pairs // checkpoint.task.p, pairs % checkpoint.task.p], dim=-1)
-    for what, table in ({k: embedding - part for k, part in parts.items()} | together).items():
-        cut = whole.index_copy(0, torch.cat(rows), torch.cat(table.to(whole.dtype).split(whole.shape[1], dim=1)))
-        with torch.no_grad():
-            yield what, logits_with_vectors(checkpoint.weights, checkpoint.model, cut, inputs)
+    yield from zip([*key, *MODES], logits_with_vectors(checkpoint.weights, checkpoint.model, vectors, inputs), strict=True)
 
 
 def _cut_neurons(
-    checkpoint: Checkpoint, logits: Float[Tensor, "pairs c"], key: list[int], periodic: Bool[Tensor, " d_mlp"]
+    checkpoint: Checkpoint, logits: Float[Tensor, "c pairs"], key: list[int], periodic: Bool[Tensor, " d_mlp"]
 ) -> dict[tuple[str, int | str], _Cut]:
     """The key frequencies' blocks, and the polynomials in place of the periodic neurons: to the logits, all of it is linear."""
-    neurons, frequencies = checkpoint.neurons_in_phase.to(logits.dtype), checkpoint.neuron_frequencies
-    n, mean, to_logits = len(neurons), checkpoint.neuron_mean.to(logits.dtype), checkpoint.W_L.to(logits.dtype)
-    # The logits if every neuron kept to its mean.
-    mid = checkpoint.activations.residual_mid
-    constant = residual_post(checkpoint.weights, checkpoint.model, mid, checkpoint.neuron_mean[None, None]) @ checkpoint.W_U
-    constant = in_phase(constant.expand_as(checkpoint.logits), checkpoint.task.coordinates).flatten(0, 1).to(logits.dtype)
+    neurons, frequencies = checkpoint.neurons_in_phase.flatten(0, 1).to(logits.dtype), checkpoint.neuron_frequencies
+    n, mean, of_neurons = checkpoint.task.coordinates.order, checkpoint.neuron_mean.to(logits.dtype), checkpoint.W_L.T.to(logits.dtype)
+    constant = _with_mean_neurons(checkpoint).to(logits.dtype).expand_as(logits)
 
     periods = frequencies[periodic].unique()
     chosen = sorted({*key, *periods.tolist()})
     products = torch.stack([fourier.block_waves(n, k, logits.dtype) for k in chosen]) if chosen else logits.new_zeros(0, 8, n * n)
-    coefficients = checkpoint.neuron_blocks[[k - 1 for k in chosen]].to(logits.dtype).flatten(1, 2)
+    coefficients = checkpoint.neuron_blocks[[k - 1 for k in chosen]].to(logits.dtype).flatten(1, 2).transpose(1, 2)
     keys, own = ([chosen.index(k) for k in some] for some in (key, periods.tolist()))
     # The smaller group of neurons is added or taken away as it is.
     added = bool(periodic.sum() > periodic.numel() / 2)
     base, group = (constant, ~periodic) if added else (logits, periodic)
     if group.any():
         group, sign = torch.nonzero(group)[:, 0], 1 if added else -1
-        some = neurons.flatten(0, 1).index_select(1, group)
-        base = torch.addmm(base - sign * (mean[group] @ to_logits[group]), some, to_logits[group], alpha=sign)
-    replaced = (periodic & (frequencies == periods[:, None]))[:, None]
-    polynomial = _Cut(base, products[own].flatten(0, 1), (coefficients[own] * replaced @ to_logits).flatten(0, 1))
-    cuts = _without_and_alone("neurons", logits, constant, key, (products[keys], coefficients[keys] @ to_logits))
+        some, theirs = neurons.index_select(1, group), of_neurons[:, group]
+        base = torch.addmm(base - sign * (theirs @ mean[group])[:, None], theirs, some.T, alpha=sign)
+    replaced = (periodic & (frequencies == periods[:, None]))[:, :, None]
+    polynomial = _Cut(base, *_together(of_neurons @ (coefficients[own] * replaced), products[own]))
+    cuts = _without_and_alone("neurons", logits, constant, key, (of_neurons @ coefficients[keys], products[keys]))
     return cuts | {("network", "polynomial"): polynomial}
 
 
-def _cut_logits(logits: Float[Tensor, "pairs c"], n: int, key: list[int]) -> dict[tuple[str, int | str], _Cut]:
+def _with_mean_neurons(checkpoint: Checkpoint) -> Float[Tensor, "c _"]:
+    """The logits if every neuron kept to its mean: the same for all pairs, but for what the residual stream carries past the neurons."""
+    weights, model, mid = checkpoint.weights, checkpoint.model, checkpoint.activations.residual_mid
+    said = residual_post(weights, model, torch.zeros_like(mid[0, 0]), checkpoint.neuron_mean)
+    if model.family == "mlp":
+        return (said @ checkpoint.W_U)[:, None]
+    past = in_phase(mid, checkpoint.task.coordinates).flatten(0, 1)
+    return torch.addmm((said @ checkpoint.W_U)[:, None], checkpoint.W_U.T, past.T)
+
+
+def _cut_logits(logits: Float[Tensor, "c pairs"], n: int, key: list[int]) -> dict[tuple[str, int | str], _Cut]:
     sums = (torch.arange(n)[:, None] + torch.arange(n)).flatten() % n
     waves = fourier.pairs(n, logits.dtype)[[k - 1 for k in key]][..., sums] / n**0.5  # orthonormal over the pairs
-    coefficients = (waves.flatten(0, 1) @ logits).unflatten(0, (len(key), 2))
-    return _without_and_alone("logits", logits, logits.mean(0).expand_as(logits), key, (waves, coefficients))
+    coefficients = (logits @ waves.flatten(0, 1).T).unflatten(1, (len(key), 2)).transpose(0, 1)
+    return _without_and_alone("logits", logits, logits.mean(1, keepdim=True).expand_as(logits), key, (coefficients, waves))
 
 
 def _without_and_alone(
-    target: str, logits: Tensor, constant: Tensor, key: list[int], parts: tuple[Float[Tensor, "keys w pairs"], Float[Tensor, "keys w c"]]
+    target: str, logits: Tensor, constant: Tensor, key: list[int], parts: tuple[Float[Tensor, "keys c w"], Float[Tensor, "keys w pairs"]]
 ) -> dict[tuple[str, int | str], _Cut]:
-    """The cuts of a target, given the waves and coefficients of each key frequency's part and what is left without any."""
-    waves, coefficients = (part.flatten(0, 1) for part in parts)
-    alone = {k: _Cut(logits, wave, -own) for k, wave, own in zip(key, *parts, strict=True)}
-    together = {"remove_key": _Cut(logits, waves, -coefficients), "keep_key": _Cut(constant, waves, coefficients)}
+    """The cuts of a target, given the coefficients and waves of each key frequency's part and what is left without any."""
+    coefficients, waves = _together(*parts)
+    alone = {k: _Cut(logits, -own, wave) for k, own, wave in zip(key, *parts, strict=True)}
+    together = {"remove_key": _Cut(logits, -coefficients, waves), "keep_key": _Cut(constant, coefficients, waves)}
     return {(target, what): cut for what, cut in (alone | together).items()}
+
+
+def _together(coefficients: Float[Tensor, "keys c w"], waves: Float[Tensor, "keys w pairs"]) -> tuple[Tensor, Tensor]:
+    return coefficients.transpose(0, 1).flatten(1), waves.flatten(0, 1)
 
 
 # ---- judging logits --------------------------------------------------------------------------------------------------------
 
 
-def _pairs(task: Task) -> tuple[Int[Tensor, " pairs"], Int[Tensor, " pairs"], Bool[Tensor, "splits pairs"]]:
-    """Row-major indices, labels and splits of the pairs in phase coordinates."""
+def _pairs(task: Task) -> tuple[Int[Tensor, " pairs"], Int[Tensor, " pairs"], list[Int[Tensor, " _"]]]:
+    """Row-major indices and labels of the pairs in phase coordinates, and which of them belong to each split."""
     phase = task.coordinates
     pairs = torch.from_numpy(phase.rows[:, None] * task.p + phase.columns).flatten()
-    masks = torch.stack([torch.from_numpy(task.mask(split))[pairs] for split in SPLITS])
-    return pairs, torch.from_numpy(task.labels)[pairs].clamp(min=0), masks
+    splits = [torch.from_numpy(task.mask(split))[pairs].nonzero()[:, 0] for split in SPLITS]
+    return pairs, torch.from_numpy(task.labels)[pairs].clamp(min=0), splits
 
 
 def _judge(cuts: list[_Cut], labels: Int[Tensor, " pairs"]) -> tuple[Float[Tensor, "cuts pairs"], Bool[Tensor, "cuts pairs"]]:
     """The loss and correctness of every pair after every cut."""
-    losses = torch.empty(len(cuts), len(labels), dtype=torch.float64)
-    correct = torch.empty(len(cuts), len(labels), dtype=torch.bool)
+    leads, totals = torch.empty(2, len(cuts), len(labels), dtype=cuts[0].base.dtype)
     for base in {cut.base for cut in cuts}:
+        of_base = [(index, cut) for index, cut in enumerate(cuts) if cut.base is base]
         for start in range(0, len(labels), PAIRS_AT_ONCE):
             some = slice(start, start + PAIRS_AT_ONCE)
-            before = base[some].T.contiguous()
+            before, right = base[:, some].contiguous(), labels[some]
             remaining = torch.empty_like(before)
-            for index, cut in enumerate(cuts):
-                if cut.base is base:
-                    torch.addmm(before, cut.coefficients.T, cut.waves[:, some], out=remaining)
-                    losses[index, some], correct[index, some] = judge_(remaining, labels[some])
-    return losses, correct
+            for index, cut in of_base:
+                torch.addmm(before, cut.coefficients, cut.waves[:, some], out=remaining)
+                leads[index, some], totals[index, some] = leads_and_totals_(remaining, right)
+    return losses_from(leads, totals)[0], leads > 0
 
 
-def _mean(values: Shaped[Tensor, "*cuts pairs"], masks: Bool[Tensor, "splits pairs"]) -> Float[np.ndarray, "*cuts splits"]:
+def _mean(values: Shaped[Tensor, "*cuts pairs"], splits: list[Int[Tensor, " _"]]) -> Float[np.ndarray, "*cuts splits"]:
     """The mean over each split; NaN for one without pairs."""
-    # Not a product with the masks: NaN in one pair, which may have no answer, would reach the splits it is not in.
-    of_splits = (values.where(mask, 0).sum(-1, dtype=torch.float64) / mask.sum() for mask in masks)
-    return torch.stack(list(of_splits), dim=-1).numpy()
+    return torch.stack([values.index_select(-1, split).mean(-1, dtype=torch.float64) for split in splits], dim=-1).numpy()
 
 
 def _known(value: xr.DataArray) -> float | None:

@@ -59,7 +59,9 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None)
     restricted_accuracy = (masks & (answers == labels)).sum((1, 2)) / masks.sum((1, 2)).double()
     losses = torch.from_numpy(checkpoint.losses)[pairs].where(masks[0], 0)
     loss = (weights * losses).sum((1, 2))
-    removed = torch.cat([fourier.pairs(n).transpose(1, 2) @ coefficients, circuit[None]])  # every P_k L [s, c], and the circuit
+    removed = sums.new_empty(len(frequencies) + 1, *sums.shape)  # every P_k L [s, c], and the circuit
+    torch.matmul(fourier.pairs(n).transpose(1, 2), coefficients, out=removed[:-1])
+    removed[-1] = circuit
     diagonals = zip(*(table.split(AT_ONCE, axis) for table, axis in ((logits, 0), (labels, 0), (weights, 1), (removed, 1))), strict=True)
     label_weights = weights.new_zeros(len(SPLITS), n, n_classes).scatter_add_(2, labels.expand(weights.shape), weights)
     excluded = sum(_log_sums_without(*some) for some in diagonals) + label_weights.flatten(1) @ removed.flatten(1).T

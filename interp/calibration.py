@@ -61,14 +61,14 @@ def calibrated_share_threshold(checkpoint: Checkpoint, *, rate: float = 0.01, dr
     shares = null_logit_shares(checkpoint, draws=draws, seed=seed).numpy()
     if not len(shares) or not shares.var() > 0:
         return math.nan
-    from scipy.stats import beta
+    from scipy.special import betainccinv
 
     mean, squares = float(shares.mean()), np.square(shares - shares.mean())
     # Few draws know their variance badly, and the far tail hangs on it: two standard errors keep the rate below the stated one.
     variance = float(squares.mean() + 2 * squares.std() / math.sqrt(len(shares)))
 
     size = mean * (1 - mean) / variance - 1  # a + b of the Beta distribution with this mean and variance
-    return float(beta.isf(rate / checkpoint.n_frequencies, mean * size, (1 - mean) * size))
+    return float(betainccinv(mean * size, (1 - mean) * size, rate / checkpoint.n_frequencies))
 
 
 def null_logit_shares(checkpoint: Checkpoint, *, draws: int = 128, seed: int = 0) -> Float[Tensor, " draws"]:

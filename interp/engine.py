@@ -184,6 +184,23 @@ def loss_and_gradient(
 
 
 @torch.no_grad()
+def logits(
+    weights: Weights, model: ModelConfig, pairs: Int[Tensor, "n 2"], vectors: Float[Tensor, "sets residues d"] | None = None
+) -> Float[Tensor, "sets n p"]:
+    """The logits; for each of several sets of `vectors`, where the residues enter by these in place of their rows of W_E."""
+    folded, p = fold(weights, model), weights["unembed.W_U"].shape[1]
+    products, index = folded.products, pairs.T
+    if vectors is not None:
+        W_pos, at_equals = weights["pos_embed.W_pos"], (folded.read @ folded.embedded[2])[:, None]
+        of_a, of_b = ((rows + at).flatten(0, 1).T for rows, at in zip((vectors[:, :p], vectors[:, -p:]), W_pos, strict=False))
+        products = products._replace(table_a=folded.read @ of_a - at_equals, table_b=folded.read @ of_b - at_equals)
+        index = (pairs.T[:, None] + p * torch.arange(len(vectors))[:, None]).flatten(1)  # the sets are so many more residues
+    parts = zip(*(tokens.split(PART // 2) for tokens in index), strict=True)
+    every = torch.cat([forward(products, model, a, b).logits.T for a, b in parts])
+    return every.view(-1, len(pairs), p)
+
+
+@torch.no_grad()
 def evaluate(weights: Weights, model: ModelConfig, examples: Examples, each: Each = map) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
     """The loss of every example, and whether its answer is correct."""
     products, parts = fold(weights, model).products, _parts(examples)

@@ -67,10 +67,19 @@ def losses_and_leads_(outputs: Float[Tensor, "classes n"], labels: Int[Tensor, "
     Only the last step is in float64. A small loss is exp(x), and not a sum close to 1 from which that must be told: even from float32
     logits it has their own relative precision. Of many examples, give it `PAIRS_AT_ONCE`.
     """
+    return losses_from(*leads_and_totals_(outputs, labels))
+
+
+def leads_and_totals_(outputs: Float[Tensor, "classes n"], labels: Int[Tensor, " n"]) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+    """By how much the logit of the label is above the highest other, and Σ_{c ≠ label} exp(logit_c − highest other): all that the loss
+    needs of the classes."""
     right = outputs.gather(0, labels[None])[0]
     outputs.scatter_(0, labels[None], -torch.inf)
     highest = outputs.amax(0)
     # Below -80 a term is nothing beside the highest one's 1, but float32 goes denormal there, ten times as slow.
-    total = outputs.sub_(highest).clamp_(min=-80).exp_().sum(0)
-    x = (highest - right) + total.log_()
-    return functional.softplus(x.double(), threshold=40), right - highest
+    return right - highest, outputs.sub_(highest).clamp_(min=-80).exp_().sum(0)
+
+
+def losses_from(leads: Float[Tensor, "*n"], totals: Float[Tensor, "*n"]) -> tuple[Float[Tensor, "*n"], Float[Tensor, "*n"]]:
+    """The losses and the leads, from what `leads_and_totals_` gives."""
+    return functional.softplus((totals.log() - leads).double(), threshold=40), leads

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp import factored, mlp
+from interp import engine, factored, mlp
 from interp.activations import activate
 from interp.errors import InputError
 from interp.experiment import ModelConfig
@@ -83,17 +83,21 @@ def forward(weights: Weights, model: ModelConfig, pairs: Int[Tensor, "n 2"]) -> 
 def logits(weights: Weights, model: ModelConfig, pairs: Int[Tensor, "n 2"]) -> Float[Tensor, "n outputs"]:
     """The logits alone, with no more work than they need."""
     if is_factored(model):
-        return factored.forward(weights, model, pairs[:, 0], pairs[:, 1]).logits.T
+        return engine.logits(weights, model, pairs)[0]
     return transform(weights, model, embed(weights, model, pairs)).logits
 
 
 def logits_with_vectors(
-    weights: Weights, model: ModelConfig, vectors: Float[Tensor, "d_vocab features"], pairs: Int[Tensor, "n 2"]
-) -> Float[Tensor, "n outputs"]:
-    """The logits where the tokens enter by other `vectors` than their own; a tied W_E keeps its own at the end."""
+    weights: Weights, model: ModelConfig, vectors: Float[Tensor, "sets residues features"], pairs: Int[Tensor, "n 2"]
+) -> Float[Tensor, "sets n outputs"]:
+    """The logits for each of several sets of `vectors`, by which the residues enter in place of their own; where b has a vocabulary of its
+    own, those of a come first. `=` keeps its vector, and a tied W_E its own at the end."""
+    if is_factored(model):
+        return engine.logits(weights, model, pairs, vectors)
     if model.family == "mlp":
-        return mlp.transform(weights, model, vectors[pairs]).logits
-    return logits({**weights, "embed.W_E": vectors}, model, pairs)
+        return torch.stack([mlp.transform(weights, model, rows[pairs]).logits for rows in vectors])
+    others = weights["embed.W_E"][vectors.shape[1] :]
+    return torch.stack([logits(weights | {"embed.W_E": torch.cat([rows, others])}, model, pairs) for rows in vectors])
 
 
 def forward_all(weights: Weights, model: ModelConfig) -> Activations:

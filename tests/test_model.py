@@ -8,7 +8,18 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from interp.experiment import ModelConfig
-from interp.model import Activations, embed, forward, forward_all, is_factored, logits, modulus, residual_post, transform
+from interp.model import (
+    Activations,
+    embed,
+    forward,
+    forward_all,
+    is_factored,
+    logits,
+    logits_with_vectors,
+    modulus,
+    residual_post,
+    transform,
+)
 from interp.weights import Weights, initial_weights
 
 
@@ -124,6 +135,18 @@ def test_relabeling_neurons_and_heads_changes_nothing(model: ModelConfig) -> Non
     assert_close(after.logits, before.logits, rtol=0, atol=1e-12)
     assert_close(after.neurons, before.neurons[..., order], rtol=0, atol=1e-12)
     assert_close(after.attention, before.attention.flip(2), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("model", OPTIONS)
+def test_residues_enter_by_other_vectors_and_equals_by_its_own(model: ModelConfig) -> None:
+    weights, pairs = drawn_weights(model, 5), every_pair(5)
+    vectors = torch.randn(3, 5, 8, generator=torch.Generator().manual_seed(3)).double()
+    vectors[0] = weights["embed.W_E"][:5]
+    found = logits_with_vectors(weights, model, vectors, pairs)
+    assert found.shape == (3, 25, 5)
+    for own, rows in zip(found, vectors, strict=True):
+        W_E = torch.cat([rows, weights["embed.W_E"][5:]])
+        assert_close(own, textbook(weights | {"embed.W_E": W_E}, model, pairs).logits, rtol=0, atol=1e-12)
 
 
 def test_transform_starts_from_any_residual_stream() -> None:

@@ -185,7 +185,7 @@ def test_the_embedding_is_cut_in_both_halves() -> None:
     for half in (slice(0, P), slice(P, 2 * P)):
         for wave in ((4 * math.pi * t / P).cos(), (4 * math.pi * t / P).sin()):
             W_E[half] -= 2 / P * wave[:, None] * (wave @ W_E[half])
-    logits = logits_with_vectors(checkpoint.weights, checkpoint.model, W_E, PAIRS)
+    (logits,) = logits_with_vectors(checkpoint.weights, checkpoint.model, W_E[None, : 2 * P], PAIRS)
     expected = torch.nn.functional.cross_entropy(logits, torch.from_numpy(checkpoint.task.labels)).item()
     assert_allclose(float(found.loss_without.sel(target="embedding", frequency=2, split="all")), expected, rtol=1e-9)
 
