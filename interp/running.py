@@ -135,18 +135,18 @@ def signals_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def check_room(out: Path, experiment: Experiment) -> None:
-    """Raises InputError, before anything is written, for what this machine cannot hold."""
+def check_room(out: Path, experiment: Experiment, n_runs: int = 1) -> None:
+    """Raises InputError, before anything is written, for what this machine cannot hold of so many runs at once."""
     folder = next(parent for parent in (out, *out.absolute().parents) if os.path.exists(parent))
     if not os.path.isdir(folder):
         raise InputError(f"cannot write to {out}: {folder} is a file")
-    needed, free = size_on_disk(experiment), shutil.disk_usage(folder).free
+    needed, free = n_runs * size_on_disk(experiment), shutil.disk_usage(folder).free
     if needed > free:
         raise InputError(
             f"the checkpoints need about {megabytes(needed)} and {folder} has {megabytes(free)} left; "
             "raise training.checkpoint-every, or choose another --out"
         )
-    needed, memory = _least_memory(experiment), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    needed, memory = n_runs * _least_memory(experiment), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > memory:
         raise InputError(
             f"training needs more than {megabytes(needed)} of memory and this machine has {megabytes(memory)}; use a smaller model"

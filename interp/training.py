@@ -110,7 +110,7 @@ def _snapshots(
     model, config = experiment.model, experiment.training
     kept, device = set(config.kept_steps()), next(iter(weights.values())).device
     train_set, test_set = Batch.of(experiment.task, "train", device), Batch.of(experiment.task, "test", device)
-    unmirrored = torch.from_numpy(experiment.task.unmirrored_test_mask[experiment.task.test_mask]).to(device)
+    unmirrored = unmirrored_of_test(experiment.task).to(device)
     last = resume
     for step in range(resume.step if resume else 0, config.steps + 1):
         batch = train_set if config.batch_size is None else train_set.minibatch(config.batch_size, step, config.seed)
@@ -121,26 +121,43 @@ def _snapshots(
         if (is_kept or step % config.log_every == 0) and not (resume and step == resume.step):
             if batch is not train_set:
                 losses, correct = evaluate(weights, model, train_set, each)
-                loss = _mean(losses)
+                loss = mean(losses)
                 if not math.isfinite(loss):
                     raise DivergedError(step, last)
-            test_losses, test_correct = evaluate(weights, model, test_set, each)
-            metrics = {
-                "train_loss": loss,
-                "test_loss": _mean(test_losses),
-                "unmirrored_test_loss": _mean(test_losses[unmirrored]),
-                "train_accuracy": _mean(correct),
-                "test_accuracy": _mean(test_correct),
-                "unmirrored_test_accuracy": _mean(test_correct[unmirrored]),
-                "gradient_norm": _norm(gradient),
-                "weight_norm": _norm(weights),
-            }
+            test = evaluate(weights, model, test_set, each)
+            metrics = measured((loss, correct), (*test, unmirrored), gradient, weights)
             copies = {name: weight.to("cpu", copy=True) for name, weight in weights.items()}
             last = Snapshot(step, copies, metrics, updater.state(), is_kept)
             yield last
         if step < config.steps:
             updater.update(step, gradient)
             yield None
+
+
+def unmirrored_of_test(task: Task) -> Bool[Tensor, " n"]:
+    """Which of the test pairs have no mirror (b, a) among the training pairs."""
+    return torch.from_numpy(task.unmirrored_test_mask[task.test_mask])
+
+
+def measured(
+    train: tuple[float, Bool[Tensor, " n"]],
+    test: tuple[Float[Tensor, " m"], Bool[Tensor, " m"], Bool[Tensor, " m"]],
+    gradient: Weights,
+    weights: Weights,
+) -> dict[str, float]:
+    """METRICS of one step, from the training loss and answers, and the test losses, answers, and which of them are unmirrored."""
+    (loss, correct), (test_losses, test_correct, unmirrored) = train, test
+    values = (
+        loss,
+        mean(test_losses),
+        mean(test_losses[unmirrored]),
+        mean(correct),
+        mean(test_correct),
+        mean(test_correct[unmirrored]),
+        _norm(gradient),
+        _norm(weights),
+    )
+    return dict(zip(METRICS, values, strict=True))
 
 
 @dataclass(frozen=True)
@@ -180,13 +197,13 @@ def loss_and_gradient(
     if is_factored(model):
         with one_thread():
             losses, correct, gradient = engine.loss_and_gradient(weights, model, batch.examples, each)
-        return _mean(losses), correct, gradient
+        return mean(losses), correct, gradient
     leaves = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
     outputs = transform(leaves, model, embed(leaves, model, batch.pairs)).logits
     d_outputs = outputs.detach().T.clone()
     losses, correct = cross_entropy_and_gradient_(d_outputs, batch.labels, len(batch))
     gradients = torch.autograd.grad(outputs, list(leaves.values()), d_outputs.T)
-    return _mean(losses), correct, dict(zip(leaves, gradients, strict=True))
+    return mean(losses), correct, dict(zip(leaves, gradients, strict=True))
 
 
 @torch.no_grad()
@@ -222,7 +239,8 @@ def check_device(device: str) -> None:
         raise InputError("there is no CUDA device here that torch can use; leave the device at cpu")
 
 
-def _mean(values: Tensor) -> float:
+def mean(values: Tensor) -> float:
+    """In float64; NaN of nothing."""
     return values.double().mean().item() if len(values) else math.nan
 
 

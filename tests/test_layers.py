@@ -55,6 +55,7 @@ ORDER = (
     "report",
     "background",
     "running",
+    "seeds",
     "grids",
     "experiments",
     "progress",

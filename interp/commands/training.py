@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from interp.commands.arguments import RunPath
+from interp.errors import InputError
 from interp.experiment import PRESETS, Experiment, ModelConfig, TrainingConfig, experiment_from_toml, preset
 from interp.options import value_of
 from interp.task import Task
@@ -35,6 +36,8 @@ class Train:
     """Also show the metrics in Weights & Biases (offline with WANDB_MODE=offline)."""
     device: str = "cpu"
     """Where to train: cpu, or cuda."""
+    seeds: int | None = None
+    """Train with the seeds 0 … N−1 of split, initial weights and batches, side by side, into RUN/seed0, RUN/seed1, …"""
     task: Task = field(default_factory=Task)
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -51,13 +54,17 @@ class Train:
     def run(self) -> int:
         from interp.progress import training_progress
         from interp.running import check_room, megabytes, run_experiment, size_on_disk
+        from interp.seeds import run_seeds
         from interp.wandb_log import wandb_log
 
-        experiment = Experiment(self.task, self.model, self.training)
+        if self.seeds is not None and self.log is not None:
+            raise InputError("--log wandb shows one run; with --seeds there are several: leave out one of the two")
+        experiment, n_runs = Experiment(self.task, self.model, self.training), self.seeds or 1
         out = self.out or _fresh_folder(experiment)
-        check_room(out, experiment)  # before the steps to keep are listed, which can be too many
-        n_kept, size = len(experiment.training.kept_steps()), megabytes(size_on_disk(experiment))
-        headline = f"training {out}: {experiment.training.steps:,} steps, {n_kept:,} checkpoints, about {size}"
+        check_room(out, experiment, n_runs)  # before the steps to keep are listed, which can be too many
+        n_kept, size = len(experiment.training.kept_steps()), megabytes(n_runs * size_on_disk(experiment))
+        several = f"{self.seeds} seeds, " if self.seeds is not None else ""
+        headline = f"training {out}: {several}{experiment.training.steps:,} steps, {n_kept:,} checkpoints, about {size}"
         with contextlib.ExitStack() as stack:
             reports = [stack.enter_context(wandb_log(experiment, out))] if self.log == "wandb" else []
             reports.append(stack.enter_context(training_progress(experiment, headline)))
@@ -66,8 +73,11 @@ class Train:
                 for each in reports:
                     each(snapshot)
 
-            run_experiment(experiment, out, overwrite=self.overwrite, device=self.device, report=report)
-        print(f"done: interp report {out}")
+            if self.seeds is None:
+                run_experiment(experiment, out, overwrite=self.overwrite, device=self.device, report=report)
+            else:
+                run_seeds(experiment, self.seeds, out, overwrite=self.overwrite, device=self.device, report=report)
+        print(f"done: interp report {out}" if self.seeds is None else f"done: interp list {out}")
         return 0
 
 
