@@ -136,12 +136,15 @@ def shade_phases(figure: "go.Figure", phases: Sequence[Mapping[str, Any]], *, na
     shared = {axis.plotly_name.replace("axis", ""): (axis.matches or "") for axis in figure.select_xaxes()}
     of_steps = [x for x in titles if titles[x] == STEP_AXIS or titles.get(shared[x]) == STEP_AXIS]
     pairs = {axis.anchor: axis.plotly_name.replace("axis", "") for axis in figure.select_yaxes()}
-    for x in of_steps:
-        for phase in phases:
-            where = {"xref": x, "yref": f"{pairs.get(x, x.replace('x', 'y'))} domain", "x0": phase["start"], "x1": phase["end"]}
-            figure.add_shape(
-                type="rect", y0=0, y1=1, line_width=0, layer="below", opacity=0.09, fillcolor=PHASE_COLORS[phase["name"]], **where
-            )
+    look = {"type": "rect", "y0": 0, "y1": 1, "line_width": 0, "layer": "below", "opacity": 0.09}
+    tints = [
+        look
+        | {"xref": x, "yref": f"{pairs.get(x, x.replace('x', 'y'))} domain", "x0": phase["start"], "x1": phase["end"]}
+        | {"fillcolor": PHASE_COLORS[phase["name"]]}
+        for x in of_steps
+        for phase in phases
+    ]
+    figure.layout.shapes = (*figure.layout.shapes, *tints)  # all at once: add_shape makes every earlier one again
     for index, phase in enumerate(phases if named_in and of_steps else ()):
         words: dict[str, Any] = {"text": phase["name"], "name": "phase", "showarrow": False, "font_size": 12}
         # Names of short phases are longer than these: neighbors stand at two heights, the first at the left end of its own.
