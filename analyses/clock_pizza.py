@@ -275,10 +275,8 @@ def _one_layer_gradients(checkpoint: Checkpoint) -> Callable[[Tensor, Tensor], F
 
     def gradients(rows: Int[Tensor, " rows"], classes: Int[Tensor, "rows p"]) -> Float[Tensor, "pairs 2 d_model"]:
         flat = classes.flatten()
-        d_neurons = torch.index_select(W_L, 0, flat, out=workspace[: len(flat)])
-        first, adjoin = int(rows[0]), bool((rows.diff() == 1).all())
-        some = slice(first, first + len(rows)) if adjoin else rows  # a slice needs no copy
-        y = neurons[some].flatten(0, 1)
+        some = slice(int(rows[0]), int(rows[-1]) + 1) if (rows.diff() == 1).all() else rows  # rows that adjoin need no copy
+        y, d_neurons = neurons[some].flatten(0, 1), torch.index_select(W_L, 0, flat, out=workspace[: len(flat)])
         preactivation = y if mid is None else mid[some].flatten(0, 1) @ W_in + b_in  # relu's derivative shows in its value
         activations.backward(activation, preactivation, y, d_neurons, out=d_neurons)
         # From here on examples are the last axis: sums over heads then run along contiguous memory.
