@@ -135,19 +135,17 @@ def plot(result: xr.Dataset):
         trace.update(mode="lines+markers" if known.sum() < 3 else "lines", showlegend=name in colors and name not in shown)
         shown.add(name)
         figure.add_trace(trace, row=1 + panel // 2, col=1 + panel % 2)
-    marks = []
     for name in BOUNDARIES:
         step, low, high = result.boundary_at.sel(boundary=name).values
         if np.isfinite(step):
-            marks.append({"type": "rect", "x0": low, "x1": high, "fillcolor": NEUTRAL, "opacity": 0.2, "line_width": 0})
-            marks.append({"type": "line", "x0": step, "x1": step, "line": {"color": "#222", "width": 1.2}})
+            interval = {"type": "rect", "x0": low, "x1": high, "fillcolor": NEUTRAL, "opacity": 0.2, "line_width": 0}
+            across_panels(figure, [interval, {"type": "line", "x0": step, "x1": step, "line": {"color": "#222", "width": 1.2}}])
             _label(figure, step, f"{name} {step:,.0f}", axis="y", height=0.99, anchor="top")
     for name, label in (("memorized", "memorized"), ("generalized_sustained", "generalized")):
         step = result.event_at.sel(event=name, event_value="step").item()
         if np.isfinite(step):
-            marks.append({"type": "line", "x0": step, "x1": step, "line": {"color": NEUTRAL, "width": 1, "dash": "dash"}})
+            across_panels(figure, [{"type": "line", "x0": step, "x1": step, "line": {"color": NEUTRAL, "width": 1, "dash": "dash"}}])
             _label(figure, step, f"{label} {step:,.0f}", axis="y2", height=0.5, anchor="middle")
-    across_panels(figure, marks)
     figure.update_xaxes(title_text="step (updates)")
     figure.update_layout(legend={"orientation": "h", "x": 0, "y": -0.12, "yanchor": "top"}, margin_b=110)
     power_of_ten_axis(figure, row=1, col=1, title_text="cross-entropy (nats)")

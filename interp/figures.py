@@ -118,7 +118,8 @@ def vertical_line(figure: "go.Figure", x: float, row: int, column: int, color: s
 
 def across_panels(figure: "go.Figure", lines_and_bands: Iterable[Mapping[str, Any]]) -> None:
     """Lines and bands (plotly shapes with `x0` and `x1`) over the whole height of every panel that has something in it."""
-    panels = dict.fromkeys((trace.xaxis or "x", trace.yaxis or "y") for trace in figure.data)
+    traces: Any = list(figure.select_traces())
+    panels = dict.fromkeys((trace.xaxis or "x", trace.yaxis or "y") for trace in traces)
     shapes = [{"y0": 0, "y1": 1, "xref": x, "yref": f"{y} domain"} | dict(shape) for shape in lines_and_bands for x, y in panels]
     figure.layout.shapes = (*figure.layout.shapes, *shapes)  # all at once: add_shape makes every earlier one again
 

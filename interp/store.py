@@ -206,7 +206,6 @@ class Run:
                 raise InputError(f"{path} is damaged at line {number}: step {step!r}, expected an integer above that of the line before")
             last = step
             for name, value in row.items():
-                # Nearly every value is a float; a call for each would take longer than reading the file.
                 if not (isinstance(value, str) if name == "weights" else type(value) is float or _is_integer_or_null(value)):
                     expected = "a digest" if name == "weights" else "a number or null"
                     raise InputError(f"{path} is damaged at line {number}: {name} {value!r}, expected {expected}")
