@@ -68,7 +68,7 @@ def _template() -> "go.layout.Template":
     import plotly.graph_objects as go
     from plotly.io import templates
 
-    template = go.layout.Template(templates["plotly_white"])
+    template: Any = go.layout.Template(templates["plotly_white"])
     axis = {
         "showline": True,
         "linecolor": "#bbb",
