@@ -275,10 +275,10 @@ def _one_layer_gradients(checkpoint: Checkpoint) -> Callable[[Tensor, Tensor], F
 
     def gradients(rows: Int[Tensor, " rows"], classes: Int[Tensor, "rows p"]) -> Float[Tensor, "pairs 2 d_model"]:
         flat = classes.flatten()
-        d_neurons = workspace[: len(flat)]
-        for a, chosen, d in zip(rows.tolist(), classes, d_neurons.view(*classes.shape, -1), strict=True):
-            preactivation = neurons[a] if mid is None else mid[a] @ W_in + b_in  # relu's derivative shows in its value
-            activations.backward(activation, preactivation, neurons[a], torch.index_select(W_L, 0, chosen, out=d), out=d)
+        some = slice(int(rows[0]), int(rows[-1]) + 1) if (rows.diff() == 1).all() else rows  # rows that adjoin need no copy
+        y, d_neurons = neurons[some].flatten(0, 1), torch.index_select(W_L, 0, flat, out=workspace[: len(flat)])
+        preactivation = y if mid is None else mid[some].flatten(0, 1) @ W_in + b_in  # relu's derivative shows in its value
+        activations.backward(activation, preactivation, y, d_neurons, out=d_neurons)
         # From here on examples are the last axis: sums over heads then run along contiguous memory.
         d_mid = by_class.index_select(1, flat).addmm_(by_neurons, d_neurons.T)
         d_heads = (d_mid if is_equals else W_O @ d_mid).view(*heads, *classes.shape)

@@ -26,7 +26,7 @@ from numpy.typing import ArrayLike
 from interp import verdict
 from interp.change_points import Kinks, kinks
 from interp.errors import InputError
-from interp.figures import NEUTRAL, PALETTE, TEST, TRAIN, new_panels, percent_axis, power_of_ten_axis
+from interp.figures import NEUTRAL, PALETTE, TEST, TRAIN, across_panels, new_panels, percent_axis, power_of_ten_axis
 
 if TYPE_CHECKING:
     from interp.store import Run
@@ -138,13 +138,13 @@ def plot(result: xr.Dataset):
     for name in BOUNDARIES:
         step, low, high = result.boundary_at.sel(boundary=name).values
         if np.isfinite(step):
-            figure.add_vrect(x0=low, x1=high, fillcolor=NEUTRAL, opacity=0.2, line_width=0)
-            figure.add_vline(x=step, line={"color": "#222", "width": 1.2})
+            interval = {"type": "rect", "x0": low, "x1": high, "fillcolor": NEUTRAL, "opacity": 0.2, "line_width": 0}
+            across_panels(figure, [interval, {"type": "line", "x0": step, "x1": step, "line": {"color": "#222", "width": 1.2}}])
             _label(figure, step, f"{name} {step:,.0f}", axis="y", height=0.99, anchor="top")
     for name, label in (("memorized", "memorized"), ("generalized_sustained", "generalized")):
         step = result.event_at.sel(event=name, event_value="step").item()
         if np.isfinite(step):
-            figure.add_vline(x=step, line={"color": NEUTRAL, "width": 1, "dash": "dash"})
+            across_panels(figure, [{"type": "line", "x0": step, "x1": step, "line": {"color": NEUTRAL, "width": 1, "dash": "dash"}}])
             _label(figure, step, f"{label} {step:,.0f}", axis="y2", height=0.5, anchor="middle")
     figure.update_xaxes(title_text="step (updates)")
     figure.update_layout(legend={"orientation": "h", "x": 0, "y": -0.12, "yanchor": "top"}, margin_b=110)

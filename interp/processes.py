@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 
-import torch
-
 
 def n_cores() -> int:
     """The cores that this process may use."""
@@ -17,6 +15,8 @@ def n_cores() -> int:
 @contextmanager
 def one_thread() -> Iterator[None]:
     """The order in which threads add up is part of a result: with one, it is the same in this process and in one of its own."""
+    import torch  # two seconds, which only some of what imports this has to spare
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

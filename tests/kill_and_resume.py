@@ -43,7 +43,7 @@ WAYS_TO_TRAIN = {
 }
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 FILE_OPERATIONS = ("open", "write", "fsync", "rename", "unlink", "mkdir", "ftruncate", "close")
-SECONDS_TO_END = 60
+SECONDS_TO_END = 300
 
 
 class Undisturbed(NamedTuple):

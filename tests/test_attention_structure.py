@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 from interp.checkpoint import Checkpoint
 from interp.experiment import ModelConfig
 from interp.task import Task
-from interp.testing import check_analysis, circuit_checkpoint, circuit_neurons
+from interp.testing import circuit_checkpoint, circuit_neurons
 from interp.weights import initial_weights
 
 
@@ -30,10 +30,6 @@ def waves(n: int, k: int) -> tuple[np.ndarray, np.ndarray]:
     s, t = np.meshgrid(np.arange(n), np.arange(n), indexing="ij")
     w = 2 * np.pi * k / n
     return np.cos(w * s) - np.cos(w * t), np.sin(w * s) - np.sin(w * t)
-
-
-def test_it_keeps_the_contract() -> None:
-    check_analysis("attention_structure")
 
 
 @pytest.mark.parametrize(("n", "k"), [(7, 3), (8, 2), (8, 4), (2, 1)])

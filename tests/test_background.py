@@ -23,7 +23,7 @@ def counting(made: list[int], n: int = 10) -> Generator[int | None]:
 
 def comes(condition) -> bool:
     """Whether something becomes true in good time."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.001)
     return condition()

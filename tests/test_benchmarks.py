@@ -1,25 +1,43 @@
 """The benchmarks run, on sizes at which their numbers mean nothing; what they compare is really the same; and a few ratios that no
 change may lose, never times."""
 
+import importlib
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 TINY = ("--p", "11", "--d-model", "8", "--n-heads", "2", "--d-mlp", "16")
 
 
-def output_of(*arguments: str) -> str:
-    done = subprocess.run([sys.executable, "-m", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+Benchmark = Callable[..., str]
+
+
+@pytest.fixture
+def output_of(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Benchmark:
+    """What a benchmark prints, run in this process: that one starts in a process of its own is shown once, by `test_training_step`."""
+
+    def output_of(module: str, *arguments: str) -> str:
+        monkeypatch.chdir(ROOT)
+        monkeypatch.syspath_prepend(ROOT)
+        monkeypatch.setattr(sys, "argv", [module, *arguments])
+        importlib.import_module(module).main()
+        return capsys.readouterr().out
+
+    return output_of
 
 
 def test_training_step():
     """At p = 59 on a machine that is not idle a step is at least twice as fast as the others; on an idle one, six times."""
-    text = output_of("benchmarks.training_step", "--p", "59", "--step-rounds", "4", "--steps-per-round", "2")
+    command = [sys.executable, "-m", "benchmarks.training_step", "--p", "59", "--step-rounds", "4", "--steps-per-round", "2"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    text = done.stdout
     assert text.startswith("p = 59, n = 1044, d_model 128, 4 heads, d_mlp 512; 4 rounds\n")
     assert re.search(r"^float32 GEMM peak: \d+ GFLOP/s$", text, re.MULTILINE)
     found = dict(re.findall(r"^(.*?)  +\d+\.\d\d +\d+\.\d\d +(\d+\.\d\d)× +\d+\.\d\d +\d+%$", text, re.MULTILINE))
@@ -28,11 +46,11 @@ def test_training_step():
     assert min(float(found["textbook PyTorch"]), float(found["TransformerLens bridge"])) > 2
 
 
-def test_the_rest_in_one_table(tmp_path: Path):
+def test_the_rest_in_one_table(tmp_path: Path, output_of: Benchmark):
     page = tmp_path / "page.md"
     page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
     sizes = ("--rounds", "1", "--checkpoints", "4", "--analyses", "weight_norms", "learning_curves", "--folder", str(tmp_path))
-    text = output_of("benchmarks", "--only", "checkpointing", "starting", *TINY, *sizes, "--repeats", "1", "--write", str(page))
+    text = output_of("benchmarks.__main__", "--only", "checkpointing", "starting", *TINY, *sizes, "--repeats", "1", "--write", str(page))
     before, middle, after = re.split(f"{BEGIN}\n|\n{END}", page.read_text())
     assert (before, after) == ("before\n", "\nafter\n")
     assert middle in text
@@ -44,23 +62,22 @@ def test_the_rest_in_one_table(tmp_path: Path):
     assert list(tmp_path.iterdir()) == [page]
 
 
-def test_time_to_grok():
+def test_time_to_grok(output_of: Benchmark):
     sizes = ("--presets", "reference", "--seeds", "1", "--", "--training.steps", "20", "--task.p", "7")
     text = output_of("benchmarks.time_to_grok", *sizes)
     assert re.search(r"^\| reference \| 0 \| (nan|\d+) \| (nan|\d+\.\d) \| \d+\.\d \|$", text, re.MULTILINE)
 
 
-def test_a_page_without_a_place_for_the_table_is_left_alone(tmp_path: Path):
+def test_a_page_without_a_place_for_the_table_is_left_alone(tmp_path: Path, output_of: Benchmark):
     page = tmp_path / "page.md"
     page.write_text("nothing")
-    command = [sys.executable, "-m", "benchmarks", "--write", str(page)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr == f"{page} has no place for the table: the lines {BEGIN} and {END}\n"
+    with pytest.raises(SystemExit) as ended:
+        output_of("benchmarks.__main__", "--write", str(page))
+    assert ended.value.code == f"{page} has no place for the table: the lines {BEGIN} and {END}"  # printed, and code 1
     assert page.read_text() == "nothing"
 
 
-def test_analyses():
+def test_analyses(output_of: Benchmark):
     text = output_of("benchmarks.analyses", "--analysis-rounds", "1", *TINY)
     assert text.startswith("p = 11, d_model 8, 2 heads, d_mlp 16; 1 rounds\n")
     times = dict(re.findall(r"^([a-z_ ]+?)  +(\d+\.\d)$", text, re.MULTILINE))

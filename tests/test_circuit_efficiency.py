@@ -13,7 +13,7 @@ from interp.analysis import measure_checkpoint
 from interp.checkpoint import Checkpoint
 from interp.experiment import Activation, Embedding, Experiment, Family, ModelConfig, TrainingConfig
 from interp.task import Task
-from interp.testing import LookupTable, check_analysis, circuit_checkpoint, circuit_neurons
+from interp.testing import LookupTable, circuit_checkpoint, circuit_neurons
 from interp.training import train
 from interp.weights import initial_weights
 
@@ -232,7 +232,3 @@ def test_what_is_not_known_is_null() -> None:
     assert facts["efficiency"] == facts["strength"] == {"generalizing": None, "memorizing": None}
     assert facts["accuracy_alone"]["generalizing"] == {"all": 1.0, "train": None, "test": None}
     assert facts["norm"]["generalizing"] > 0
-
-
-def test_contract() -> None:
-    check_analysis("circuit_efficiency")

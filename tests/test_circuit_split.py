@@ -14,7 +14,7 @@ from interp.analysis import measure_checkpoint
 from interp.checkpoint import Checkpoint
 from interp.experiment import Activation, Embedding, Family, ModelConfig
 from interp.task import Task
-from interp.testing import LookupTable, check_analysis, circuit_checkpoint, circuit_neurons, ideal_logits, with_logits
+from interp.testing import LookupTable, circuit_checkpoint, circuit_neurons, ideal_logits, with_logits
 from interp.weights import initial_weights
 
 EXACT = {"rtol": 1e-9, "atol": 1e-10}
@@ -285,7 +285,3 @@ def test_the_summary_of_a_story() -> None:
     assert facts["highest_memorizing_strength_at"] == 10
     assert_allclose(facts["highest_memorizing_strength"], 8 * 10 / 11, rtol=1e-9)
     assert_allclose(facts["strength"]["generalizing"], 9, rtol=1e-9)
-
-
-def test_contract() -> None:
-    check_analysis("circuit_split")

@@ -12,7 +12,7 @@ from interp.checkpoint import Checkpoint
 from interp.experiment import ModelConfig
 from interp.model import embed, transform
 from interp.task import Task
-from interp.testing import check_analysis, circuit_checkpoint, circuit_neurons, ideal_logits, with_logits
+from interp.testing import circuit_checkpoint, circuit_neurons, ideal_logits, with_logits
 from interp.weights import initial_weights
 
 SMALL = {"d_model": 8, "n_heads": 2, "d_mlp": 12}
@@ -32,10 +32,6 @@ def two_circles() -> Checkpoint:
     checkpoint = circuit_checkpoint(Task(13), circuit_neurons([1, 3], per_frequency=16, circuit="clock"))
     checkpoint.weights["embed.W_E"][:, :2] *= 2
     return checkpoint
-
-
-def test_it_keeps_the_contract() -> None:
-    check_analysis("clock_pizza")
 
 
 # ---- ideal and planted networks --------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from interp.figures import (
     CONFIG,
     NEUTRAL,
     PALETTE,
+    across_panels,
     band,
     color_of_frequency,
     new_figure,
@@ -110,6 +111,18 @@ def test_a_shared_axis_is_one_over_steps_too():
     shade_phases(figure, [{"name": "stable", "start": 0, "end": 1}])
     assert [shape.xref for shape in figure.layout.shapes] == ["x", "x2"]
     shade_phases(new_figure("Loss", x="phase", y="1"), [{"name": "stable", "start": 0, "end": 1}], named_in="y")
+
+
+def test_a_line_goes_across_every_panel_that_has_something_in_it():
+    figure, by_plotly = (new_panels("All", ["one", "two", "three"]) for _ in range(2))
+    for each in (figure, by_plotly):
+        each.add_scatter(y=[1, 2], row=1, col=1)
+        each.add_scatter(y=[1, 2], row=2, col=1)
+    across_panels(figure, [{"type": "line", "x0": 1, "x1": 1}, {"type": "rect", "x0": 2, "x1": 3}])
+    by_plotly.add_vline(x=1)
+    by_plotly.add_vrect(x0=2, x1=3)
+    assert len(figure.layout.shapes) == 4
+    assert figure.layout.shapes == by_plotly.layout.shapes
 
 
 def test_a_band_has_a_piece_for_every_stretch_that_is_known():

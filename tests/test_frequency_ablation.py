@@ -14,7 +14,7 @@ from interp.checkpoint import Checkpoint
 from interp.experiment import ModelConfig
 from interp.model import embed, transform
 from interp.task import Task
-from interp.testing import check_analysis, circuit_checkpoint, circuit_neurons, with_logits
+from interp.testing import circuit_checkpoint, circuit_neurons, with_logits
 from interp.weights import initial_weights
 
 SPLITS = ("all", "train", "test")
@@ -276,10 +276,6 @@ def test_what_is_not_known_is_null() -> None:
     assert list(facts["loss_without"]["neurons"]) == ["1", "4"]
     assert facts["loss"]["logits"]["keep_key"] == result.loss.sel(target="logits", mode="keep_key", split="all").item()
     assert len(frequency_ablation.plot(result).data) > 8
-
-
-def test_contract() -> None:
-    check_analysis("frequency_ablation")
 
 
 def test_what_is_not_a_number_stays_in_its_split() -> None:

@@ -181,16 +181,16 @@ def test_a_stopped_grid_goes_on(number: int, tmp_path: Path):
     command = [sys.executable, str(tmp_path / "grid.py"), str(tmp_path / "runs"), str(LONG)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         try:
-            wait_until(lambda: len([*tmp_path.glob("runs/seed*/metrics.jsonl")]) == 2 and all_begun(tmp_path), 60)
+            wait_until(lambda: len([*tmp_path.glob("runs/seed*/metrics.jsonl")]) == 2 and all_begun(tmp_path), 300)
             if number == signal.SIGINT:
                 os.killpg(process.pid, number)  # as a terminal does
             else:
                 process.send_signal(number)
-            _, complaint = process.communicate(timeout=60)
+            _, complaint = process.communicate(timeout=300)
         finally:
             process.kill()
     begun = [open_run(path.parent) for path in sorted(tmp_path.glob("runs/seed*/run.json"))]
-    wait_until(lambda: not any(is_locked(run.path) for run in begun), 60)
+    wait_until(lambda: not any(is_locked(run.path) for run in begun), 300)
     if number != signal.SIGKILL:
         assert re.fullmatch(r"interrupted with 0 of 4 runs done; the same command goes on\n", complaint), complaint
         assert all(list((run.path / "state").iterdir()) for run in begun)

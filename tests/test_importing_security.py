@@ -265,13 +265,13 @@ def clear_end(content: bytes, path: Path) -> None:
     assert len(complaint) < 2000
 
 
-@settings(max_examples=300, deadline=10_000)
+@settings(max_examples=300, deadline=60_000)
 @given(original=st.sampled_from(range(3)), changes=CHANGES)
 def test_mutated_files_end_in_one_clear_line(tmp_path_factory: pytest.TempPathFactory, original: int, changes: list[tuple[int, int, str]]):
     clear_end(mutated(ORIGINALS[original], changes), tmp_path_factory.getbasetemp() / "mutated.pt")
 
 
-@settings(max_examples=100, deadline=10_000)
+@settings(max_examples=100, deadline=60_000)
 @given(place=st.integers(0, 10_000), value=st.integers(0, 255))
 def test_mutated_programs_end_in_one_clear_line(tmp_path_factory: pytest.TempPathFactory, place: int, value: int):
     """The pickle alone is changed, inside an archive that is whole."""

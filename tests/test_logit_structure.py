@@ -12,7 +12,7 @@ from interp.analysis import measure_checkpoint
 from interp.checkpoint import Checkpoint
 from interp.experiment import ModelConfig
 from interp.task import Task
-from interp.testing import check_analysis, circuit_checkpoint, circuit_neurons, with_logits
+from interp.testing import circuit_checkpoint, circuit_neurons, with_logits
 from interp.weights import initial_weights
 
 SPLITS = ("all", "train", "test")
@@ -161,7 +161,3 @@ def test_what_is_not_known_is_null() -> None:
     assert list(facts["coefficients"]) == list(facts["cosine_shares"]) == list(facts["logit_shares"]) == ["1", "4"]
     assert_allclose(facts["trigonometric_fraction"]["all"] ** 2, facts["r_squared"]["all"], rtol=1e-12)
     assert len(logit_structure.plot(result).data) > 8
-
-
-def test_contract() -> None:
-    check_analysis("logit_structure")

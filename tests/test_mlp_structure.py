@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 from interp.checkpoint import Checkpoint
 from interp.experiment import ModelConfig
 from interp.task import Task
-from interp.testing import check_analysis, circuit_checkpoint, circuit_neurons
+from interp.testing import circuit_checkpoint, circuit_neurons
 from interp.weights import initial_weights
 
 
@@ -22,10 +22,6 @@ def basis_rows(n: int, k: int) -> tuple[np.ndarray, np.ndarray]:
     """F_{2k−1} and F_{2k}, the latter zero for k = n/2."""
     angle, scale = 2 * np.pi * k * np.arange(n) / n, np.sqrt((1 if 2 * k == n else 2) / n)
     return scale * np.cos(angle), 0 * angle if 2 * k == n else scale * np.sin(angle)
-
-
-def test_it_keeps_the_contract() -> None:
-    check_analysis("mlp_structure")
 
 
 @pytest.mark.parametrize(("task", "frequencies"), [(Task(13), [1, 3]), (Task(12), [1, 4, 5]), (Task(13, "divide"), [1, 3])], ids=str)

@@ -12,7 +12,7 @@ from interp.analysis import measure_checkpoint
 from interp.checkpoint import Checkpoint
 from interp.experiment import ModelConfig
 from interp.task import Task
-from interp.testing import check_analysis, circuit_checkpoint, circuit_neurons, with_logits
+from interp.testing import circuit_checkpoint, circuit_neurons, with_logits
 from interp.weights import initial_weights
 
 SPLITS = ("all", "train", "test")
@@ -195,7 +195,3 @@ def test_what_is_not_known_is_null() -> None:
     assert facts["key_frequencies"] == [1]
     assert list(facts["excluded_loss_of_frequency"]) == ["1"]
     assert len(progress_measures.plot(result).data) > 4
-
-
-def test_contract() -> None:
-    check_analysis("progress_measures")

@@ -1,12 +1,20 @@
 """The report in a real browser: it shows what the results say, asks the network for nothing, and escapes what it is given."""
 
 import re
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 STATE = "interp.explorers[0].state"
+SPECTRA = files("interp.report").joinpath("panel_embedding.js").read_text(encoding="utf-8")
+((LEFT, RIGHT),) = ([int(width) for width in found] for found in re.findall(r"\[left, right\] = \[(\d+), width - (\d+)\]", SPECTRA))
+
+
+def place_of(frequency: int, width: float, frequencies: int) -> float:
+    """Where the bar of a frequency stands in the panel of spectra."""
+    return LEFT + (frequency - 0.5) * (width - LEFT - RIGHT) / frequencies
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +121,7 @@ def test_hovering_tells_the_numbers(page, results):
     canvas = bring(page, "spectra")
     box = canvas.bounding_box()
     frequencies = results["embedding_spectrum"].sizes["frequency"]
-    text = tip_at(page, canvas, 34 + (11 - 0.5) * (box["width"] - 40) / frequencies, 60)
+    text = tip_at(page, canvas, place_of(11, box["width"], frequencies), 60)
     last = results["embedding_spectrum"].isel(step=-1).sel(frequency=11)
     assert text.splitlines()[0] == "frequency 11"
     assert float(text.splitlines()[1].rpartition(" ")[2]) == pytest.approx(last.embedding_norm.item(), rel=6e-3)
@@ -125,7 +133,7 @@ def test_hovering_tells_the_numbers(page, results):
 def test_a_click_picks_out_everywhere(page):
     canvas = bring(page, "spectra")
     before = [canvas.screenshot(), bring(page, "circles").screenshot()]
-    bring(page, "spectra").click(position={"x": 34 + 10.5 * (canvas.bounding_box()["width"] - 40) / 21, "y": 60})
+    bring(page, "spectra").click(position={"x": place_of(11, canvas.bounding_box()["width"], 21), "y": 60})
     page.locator(".circuit svg").scroll_into_view_if_needed()
     page.wait_for_selector(".circuit [data-frequency='3'][opacity='0.25']", state="attached")
     assert page.locator(".choices select").first.input_value() == "11"

@@ -1,7 +1,13 @@
 """The figure that the report begins with: drawn before plotly, with the numbers of the results, and a line at the step shown."""
 
+import re
+from importlib.resources import files
+
 import numpy as np
 import pytest
+
+SCRIPT = files("interp.report").joinpath("headline.js").read_text(encoding="utf-8")
+LEFT, RIGHT = (int(width) for width in re.findall(r"\b(?:LEFT|RIGHT) = (\d+)", SCRIPT))  # the margins of the figure
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +35,7 @@ def tip_at(page, canvas, place: dict) -> str:
 
 def test_a_line_in_the_headline_figure_follows(page, reference_report):
     box = page.locator("[data-headline] canvas").bounding_box()
-    left, right = box["x"] + 50, box["x"] + box["width"] - 28  # the margins of headline.js
+    left, right = box["x"] + LEFT, box["x"] + box["width"] - RIGHT
     places = []
     for step in (0, 1000, 3000):
         show(page, reference_report.run.steps.index(step))
@@ -50,7 +56,7 @@ def test_the_headline_figure_tells_its_numbers(page, reference_report):
     canvas = page.locator("[data-headline] canvas")
     canvas.scroll_into_view_if_needed()
     box = canvas.bounding_box()
-    place = {"x": 50 + (box["width"] - 78) * 2 / 3, "y": 100}
+    place = {"x": LEFT + (box["width"] - LEFT - RIGHT) * 2 / 3, "y": 100}
     told = dict(line.rsplit(": ", 1) for line in tip_at(page, canvas, place).splitlines()[1:])
     transitions = reference_report.results["transitions"].sel(step=2000)
     assert float(told["test loss"]) == pytest.approx(transitions.loss.sel(loss_of="test").item(), rel=1e-4)

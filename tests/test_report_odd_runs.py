@@ -30,11 +30,13 @@ def written(folder, task, model, steps, broken=()) -> interp.Run:
 @pytest.fixture
 def shown(open_page, tmp_path):
     """The page of a run, with every panel brought into sight."""
+    pages = []
 
     def shown(run, results):
         path = tmp_path / "report.html"
         path.write_text(render(run, results), encoding="utf-8")
         page = open_page(path)
+        pages.append(page)
         page.on("dialog", lambda dialog: page.trouble.append(dialog.message))
         page.wait_for_selector("[data-headline][data-drawn]")
         for panel in page.locator("[data-panel]").all():
@@ -45,7 +47,9 @@ def shown(open_page, tmp_path):
         assert page.trouble == []
         return page
 
-    return shown
+    yield shown
+    for page in pages:
+        page.close()  # left open, it would go on to draw its figures
 
 
 def test_one_checkpoint_without_a_split(shown, tmp_path):

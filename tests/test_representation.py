@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose
 from interp.checkpoint import Checkpoint
 from interp.experiment import ModelConfig
 from interp.task import Task
-from interp.testing import check_analysis, circuit_checkpoint, circuit_neurons
+from interp.testing import circuit_checkpoint, circuit_neurons
 from interp.weights import initial_weights
 
 
@@ -35,10 +35,6 @@ def circle(n: int, k: int) -> np.ndarray:
 
 def summed(checkpoint: Checkpoint, **parameters) -> dict:
     return representation.summary(representation.measure(checkpoint, **parameters).expand_dims(step=[0]))
-
-
-def test_it_keeps_the_contract() -> None:
-    check_analysis("representation")
 
 
 @pytest.mark.parametrize("task", [Task(13), Task(12), Task(13, "multiply")], ids=str)

@@ -9,7 +9,6 @@ from interp.analyses import transitions
 from interp import verdict
 from interp.change_points import kinks
 from interp.errors import InputError
-from interp.testing import check_analysis
 
 LN_P = math.log(113)
 
@@ -253,7 +252,3 @@ def test_chance_stands_on_the_first_known_losses():
     assert verdict.chance(np.array([math.nan, 4.7, 0.1]), np.array([4.9, 9.0, 9.0])) == 4.9
     assert math.isnan(verdict.chance(np.array([0.1]), np.array([0.2])))
     assert math.isnan(verdict.chance(np.array([math.nan]), np.array([math.nan])))
-
-
-def test_the_analysis_keeps_its_contract():
-    check_analysis("transitions")

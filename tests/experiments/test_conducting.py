@@ -8,12 +8,13 @@ import pytest
 
 from interp.cli import main
 from interp.errors import InputError
+from interp.experiments import ungrokking
 from interp.experiments.conducting import conduct
 from interp.experiments.design import Design
 from interp.experiments.directory import NAMES, find
 from interp.results import load_result
 
-TINY = "--p 11 --d-model 8 --d-mlp 16 --processes 1 --duration 0.4"
+TINY = "--p 11 --d-model 8 --d-mlp 16 --processes 1 --duration 0.1"
 GRIDS = {
     "circuit-efficiency": "--sizes 10 20 60 --weight-decays 1 3 --seeds 2",
     "ungrokking": "--sizes 8 14 --weight-decays 1 3 --seeds 2",
@@ -21,6 +22,12 @@ GRIDS = {
     "data-fraction": "--sizes 30 60 90 --seeds 2",
     "weight-decay": "--sizes 60 --weight-decays 0.5 1 2 --seeds 2",
 }
+
+
+@pytest.fixture(autouse=True)
+def short_starts(monkeypatch: pytest.MonkeyPatch):
+    """What an experiment says and writes is tested here, not what it finds."""
+    monkeypatch.setattr(ungrokking, "START_DURATION", 0.5)
 
 
 def refuse(constant: str):
@@ -56,7 +63,7 @@ def test_an_experiment_from_the_command_line(
 
 
 def test_the_experiment_beside_is_read(tmp_path: Path):
-    design = Design(p=11, sizes=(10, 20, 60), weight_decays=(1.0, 3.0), seeds=2, duration=0.4, d_model=8, d_mlp=16)
+    design = Design(p=11, sizes=(10, 60), weight_decays=(1.0,), seeds=1, duration=0.1, d_model=8, d_mlp=16)
     (tmp_path / "ungrokking").mkdir()
     path = tmp_path / "ungrokking" / "summary.json"
     content = {"design": {"p": 11}, "predictions": {"P3": {"numbers": {"d_crit_mean": 15.0}}}}

@@ -19,7 +19,7 @@ from interp.experiments.statistics import mean_interval
 from interp.store import open_run
 
 EVIL = "</script><img src=x onerror=alert(1)><script>alert(2)</script>{{ 7 * 7 }}"
-DESIGN = Design(p=11, sizes=(8, 14), weight_decays=(1.0, 3.0), seeds=2, duration=0.4, d_model=8, d_mlp=16)
+DESIGN = Design(p=11, sizes=(8, 14), weight_decays=(1.0, 3.0), seeds=2, duration=0.1, d_model=8, d_mlp=16)
 
 
 @pytest.fixture(scope="module")
