@@ -19,6 +19,7 @@ from interp.listing import readable
 from interp.report.frame import rendered
 from interp.report.story import method
 from interp.results import load_result
+from interp.sentences import as_percent
 from interp.store import open_run
 from interp.verdict import LEVEL
 
@@ -66,7 +67,7 @@ def render_experiment(folder: Path) -> str:
         head=_head(columns),
         rows=[_row(run, columns) for run in found],
         said_of_runs=summary["runs"],
-        level=f"{LEVEL:.0%}",
+        level=as_percent(LEVEL, 0),
         provenance=list(_provenance(folder, summary)),
     )
 
@@ -123,7 +124,7 @@ def _columns(found: Sequence[RunOutcome]) -> list[tuple[str, ...]]:
 
 
 def _row(run: RunOutcome, columns: Sequence[tuple[str, ...]]) -> list[str]:
-    numbers = [f"{run.memorized_at:,.0f}", f"{run.generalized_at:,.0f}", f"{run.train_accuracy:.1%}", f"{run.test_accuracy:.1%}"]
+    numbers = [f"{run.memorized_at:,.0f}", f"{run.generalized_at:,.0f}", as_percent(run.train_accuracy), as_percent(run.test_accuracy)]
     fields = [readable(run.fields[names[0]]) for names in columns]
     return [run.name, *fields, run.verdict, *(number if "nan" not in number else "–" for number in numbers), f"{run.weight_norm:.1f}"]
 

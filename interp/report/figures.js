@@ -39,15 +39,7 @@
     return copy;
   };
 
-  // A narrow screen has no room for the margins and legends of a wide one.
-  const narrowed = (figure, width) => {
-    if (width > 560) return figure;
-    const layout = figure.layout;
-    layout.annotations = (layout.annotations || []).filter((annotation) => annotation.name !== "phase");
-    layout.margin = { ...layout.margin, l: 52, r: 8 };
-    layout.legend = { ...layout.legend, orientation: "h", x: 0, xanchor: "left", y: -0.1, yanchor: "top" };
-    return figure;
-  };
+  const NARROW = 560; // below it, no room for panels side by side
 
   // Done when the page has been left alone for a while: no hand on it, nothing playing.
   const QUIET = 3000;
@@ -74,7 +66,9 @@
       const config = JSON.parse(document.getElementById("config").textContent);
       const packed = document.getElementById(`figure-${place.dataset.figure}`).textContent;
       const source = place.source || (place.source = JSON.parse(await interp.text(packed)));
-      const figure = narrowed(themed(source), place.clientWidth);
+      const wide = themed(source), width = place.clientWidth;
+      const figure = width < NARROW ? interp.stacked(wide, width) : wide;
+      place.style.minHeight = `${figure.layout.height}px`;
       await library.react(place, figure.data, figure.layout, config);
       place.dataset.drawn = interp.isDark() ? "dark" : "light";
     };

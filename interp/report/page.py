@@ -2,8 +2,10 @@
 no network and no server. Data, panels and template are apart from each other: a page can have several runs, each with data of its own."""
 
 import json
+import re
 from collections.abc import Mapping
-from typing import Any
+from html import unescape
+from typing import TYPE_CHECKING, Any
 
 import xarray as xr
 
@@ -17,6 +19,11 @@ from interp.report.frames import Progress, frames
 from interp.report.headline import headline, phases
 from interp.report.story import controls, linked, method
 from interp.store import Run
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+ROOM_FOR_PANEL_TITLE = 40  # pixels above the panels of a figure that has no title of its own
 
 
 def render(run: Run, results: Mapping[str, xr.Dataset], *, progress: Progress = lambda steps: steps) -> str:
@@ -61,9 +68,11 @@ def _section(name: str, result: xr.Dataset, of_run: list[dict[str, Any]]) -> dic
     figure = analysis.module.plot(result)
     shade_phases(figure, of_run)
     short, _, question = title.partition(". ")
+    heading = _without_title(figure) or short.rstrip(".")
     return {
         "name": name,
         "title": short.rstrip("."),
+        "heading": heading,
         "question": question,
         "method": method(text),
         "reference": analysis.module.REFERENCE,
@@ -72,6 +81,16 @@ def _section(name: str, result: xr.Dataset, of_run: list[dict[str, Any]]) -> dic
         "figure": figure,
         "height": int(figure.layout.height or 450),
     }
+
+
+def _without_title(figure: "go.Figure") -> str:
+    """Take the title off a figure, whose place on the page has one, and the room for it; what it said, without the reference."""
+    found = re.match(r"<b>(.*?)</b>", figure.layout.title.text or "")
+    if not found:
+        return ""
+    room = (figure.layout.margin.t or ROOM_FOR_PANEL_TITLE) - ROOM_FOR_PANEL_TITLE
+    figure.update_layout(title_text="", margin_t=ROOM_FOR_PANEL_TITLE, height=int(figure.layout.height or 450) - room)
+    return unescape(found[1])
 
 
 READING_ORDER = (
