@@ -127,14 +127,15 @@ def plot(result: xr.Dataset):
         style["hovertemplate"] = f"head {head}<br>%{{x}}: %{{y:.3f}}<extra></extra>"
         # Heads of one frequency have its color, the later ones paler.
         before = sum(color_of_frequency(other, key) == color_of_frequency(k, key) for other in of_heads[:head])
-        style["opacity"] = (1.0, 0.6, 0.35, 0.2)[before % 4]
+        opacity = (1.0, 0.6, 0.35, 0.2)[before % 4]
         line = {"color": color_of_frequency(k, key), "width": 1.8}
         turns = last.phase.values * max(k, 1) % last.sizes["phase"] / last.sizes["phase"]
         order = np.argsort(turns, kind="stable")  # a head of frequency k is one wave over its angle
         attention = last.attention_to_a.isel(head=head).values
-        figure.add_trace(go.Scatter(x=turns[order], y=attention[order], line=line, **style), row=1, col=1)
+        figure.add_trace(go.Scatter(x=turns[order], y=attention[order], line=line, opacity=opacity, **style), row=1, col=1)
         for row, column, dash, values in curves:
-            trace = go.Scatter(x=steps, y=values.isel(head=head).values, line=line | {"dash": dash}, showlegend=False, **style)
+            trace = go.Scatter(x=steps, y=values.isel(head=head).values, line=line | {"dash": dash}, opacity=opacity, **style)
+            trace.update(showlegend=False)
             figure.add_trace(trace, row=row, col=column)
     figure.update_xaxes(title_text="w_k a / 2π, of the head's own k", row=1, col=1)
     for row, column in ((1, 2), (2, 1), (2, 2)):

@@ -16,7 +16,7 @@ from interp.experiments.directory import find
 from interp.experiments.outcomes import RunOutcome, outcomes, phase_diagram
 from interp.files import read_bytes, read_json
 from interp.listing import readable
-from interp.report.frame import rendered
+from interp.report.frame import rendered, without_title
 from interp.report.story import method
 from interp.results import load_result
 from interp.sentences import as_percent
@@ -50,6 +50,7 @@ def render_experiment(folder: Path) -> str:
         raise InputError(f"{folder / 'result.nc'} is no result of {summary['experiment']} ({error}); {again}") from None
     if (diagram := phase_diagram(found)) is not None:
         figures["phase-diagram"] = diagram
+    headings = {name: without_title(figure) for name, figure in figures.items()}
     title, _, text = (experiment.__doc__ or "").partition("\n")
     short, _, question = title.partition(". ")
     return rendered(
@@ -63,7 +64,9 @@ def render_experiment(folder: Path) -> str:
         reference=experiment.REFERENCE,
         p=summary["design"].get("p"),
         predictions=[_prediction(name, values) for name, values in summary["predictions"].items()],
-        sections=[{"name": name, "caption": CAPTIONS[name], "height": int(figure.layout.height)} for name, figure in figures.items()],
+        sections=[
+            {"name": name, "heading": headings[name], "caption": CAPTIONS[name], "height": figures[name].layout.height} for name in figures
+        ],
         head=_head(columns),
         rows=[_row(run, columns) for run in found],
         said_of_runs=summary["runs"],

@@ -2,10 +2,8 @@
 no network and no server. Data, panels and template are apart from each other: a page can have several runs, each with data of its own."""
 
 import json
-import re
 from collections.abc import Mapping
-from html import unescape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import xarray as xr
 
@@ -14,16 +12,11 @@ from interp.explain import explanation_of
 from interp.figures import shade_phases
 from interp.listing import describe
 from interp.report.encoding import LARGEST_ERROR
-from interp.report.frame import in_script, rendered
+from interp.report.frame import in_script, rendered, without_title
 from interp.report.frames import Progress, frames
 from interp.report.headline import headline, phases
 from interp.report.story import controls, linked, method
 from interp.store import Run
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
-ROOM_FOR_PANEL_TITLE = 40  # pixels above the panels of a figure that has no title of its own
 
 
 def render(run: Run, results: Mapping[str, xr.Dataset], *, progress: Progress = lambda steps: steps) -> str:
@@ -68,7 +61,7 @@ def _section(name: str, result: xr.Dataset, of_run: list[dict[str, Any]]) -> dic
     figure = analysis.module.plot(result)
     shade_phases(figure, of_run)
     short, _, question = title.partition(". ")
-    heading = _without_title(figure) or short.rstrip(".")
+    heading = without_title(figure) or short.rstrip(".")
     return {
         "name": name,
         "title": short.rstrip("."),
@@ -81,16 +74,6 @@ def _section(name: str, result: xr.Dataset, of_run: list[dict[str, Any]]) -> dic
         "figure": figure,
         "height": int(figure.layout.height or 450),
     }
-
-
-def _without_title(figure: "go.Figure") -> str:
-    """Take the title off a figure, whose place on the page has one, and the room for it; what it said, without the reference."""
-    found = re.match(r"<b>(.*?)</b>", figure.layout.title.text or "")
-    if not found:
-        return ""
-    room = (figure.layout.margin.t or ROOM_FOR_PANEL_TITLE) - ROOM_FOR_PANEL_TITLE
-    figure.update_layout(title_text="", margin_t=ROOM_FOR_PANEL_TITLE, height=int(figure.layout.height or 450) - room)
-    return unescape(found[1])
 
 
 READING_ORDER = (

@@ -36,6 +36,13 @@
     return [...labels].map(([name, { host, labels }]) => ({ name, host, high: LINE * lines(labels, width) + 10 }));
   };
 
+  // How much further down words under a panel reach when they are too many to stand level, and so stand aslant.
+  const aslant = ({ traces }, width) => {
+    const words = [...new Set(traces.flatMap(({ x }) => (Array.isArray(x) ? x.filter((value) => typeof value === "string") : [])))];
+    const longest = Math.max(0, ...words.map((word) => word.length));
+    return words.length * (7 * longest + 8) > width ? Math.min(90, 8 + 5 * longest) : 0;
+  };
+
   // A title in lines that fit.
   const wrapped = (text, width) => {
     const lines = [""];
@@ -47,9 +54,9 @@
   };
 
   interp.stacked = (figure, width) => {
-    const { layout } = figure, panels = panelsOf(figure), top = layout.margin?.t ?? 40;
+    const { layout } = figure, panels = panelsOf(figure), top = layout.title?.text ? layout.margin.t : 40;
     const bars = figure.data.some((trace) => trace.type === "heatmap" && trace.showscale !== false);
-    layout.margin = { ...layout.margin, l: 58, r: bars ? 56 : 12, b: 8 };
+    layout.margin = { ...layout.margin, t: top, l: 58, r: bars ? 56 : 12, b: 8 };
     layout.annotations = (layout.annotations || []).filter(({ name }) => name !== "phase");
     const room = width - layout.margin.l - layout.margin.r, legends = layout.showlegend === false ? [] : legendsOf(figure, panels, room);
     const square = ({ x, y }) => layout[y].scaleanchor || layout[x].scaleanchor;
@@ -62,20 +69,22 @@
     let down = 0;
     const places = panels.map((panel, place) => {
       const high = square(panel) ? room : HEIGHT, from = down + 16 * (texts[place].length - 1);
+      const slope = aslant(panel, room);
       const under = legends.filter(({ host }) => host === place);
-      down = from + high + BELOW + under.reduce((sum, { high }) => sum + high, 0) + (place < panels.length - 1 ? TITLE : 0);
-      return { from, to: from + high, under };
+      down = from + high + slope + BELOW + under.reduce((sum, { high }) => sum + high, 0) + (place < panels.length - 1 ? TITLE : 0);
+      return { from, to: from + high, slope, under };
     });
     const share = (pixels) => 1 - pixels / down;
     panels.forEach((panel, place) => {
-      const { from, to, under } = places[place];
+      const { from, to, slope, under } = places[place];
       const text = texts[place].join("<br>"), look = titles[place] || titles.find(Boolean);
       if (text) layout.annotations.push({ ...look, text, x: 0, xanchor: "left", align: "left", y: share(from), yanchor: "bottom", moved: true });
       const says = labels[place] || first(labels, ({ up }) => near(up[1], panel.up[1]));
       Object.assign(layout[panel.x], { domain: [0, 1], automargin: false });
+      if (slope) Object.assign(layout[panel.x], { tickangle: -45, title: { ...layout[panel.x].title, standoff: slope } });
       Object.assign(layout[panel.y], { domain: [Math.max(0, share(to)), share(from)], automargin: panel.traces.some(({ orientation }) => orientation === "h"), showticklabels: true });
       layout[panel.y].title = { ...layout[panel.y].title, text: says };
-      let below = to + BELOW;
+      let below = to + slope + BELOW;
       for (const { name, high } of under) {
         layout[name] = { ...layout[name], orientation: "h", x: 0, xanchor: "left", y: share(below), yanchor: "top", tracegroupgap: 0, title: { text: "" } };
         below += high;
