@@ -154,8 +154,8 @@ def plot(result: xr.Dataset):
 
     for column, name, form in ((1, "loss_without", ".3g"), (2, "accuracy_without", ".1%")):
         for target in TARGETS:
-            values = last[name].sel(split="all", target=target, frequency=key).values
-            bars = go.Bar(x=[f"k = {k}" for k in key], y=values, name=f"cut in the {target}", marker_color=colors[target])
+            values = last[name].sel(split="all", target=target, frequency=key).values if key else [None]
+            bars = go.Bar(x=[f"k = {k}" for k in key] or ["none"], y=values, name=f"cut in the {target}", marker_color=colors[target])
             bars.update(legendgroup=target, showlegend=column == 1, hovertemplate=f"{target}, %{{x}}: %{{y:{form}}}<extra></extra>")
             figure.add_trace(bars, row=1, col=column)
     original = everywhere.network_loss.sel(network="original")

@@ -16,7 +16,8 @@ from interp.experiments.directory import find
 from interp.experiments.outcomes import RunOutcome, outcomes, phase_diagram
 from interp.files import read_bytes, read_json
 from interp.listing import readable
-from interp.report.frame import rendered, without_title
+from interp.report.fitting import without_title
+from interp.report.frame import rendered
 from interp.report.story import method
 from interp.results import load_result
 from interp.sentences import as_percent

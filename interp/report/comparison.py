@@ -11,7 +11,8 @@ from interp.comparison import Comparison, Side
 from interp.comparison_tables import HOW, tables
 from interp.figures import NEUTRAL
 from interp.report.comparison_figures import SIDE_COLORS, colors_of_frequencies, figures
-from interp.report.frame import in_script, rendered, without_title
+from interp.report.fitting import without_title
+from interp.report.frame import in_script, rendered
 from interp.report.frames import Progress
 from interp.report.page import explorer_data
 from interp.store import Run

@@ -41,18 +41,18 @@
 
   const NARROW = 560; // below it, no room for panels side by side
 
-  // Done when the page has been left alone for a while: no hand on it, nothing playing.
-  const QUIET = 3000;
+  // Done when the page has been left alone for a while: no hand on it, nothing playing. Longer before plotly starts, which takes longest.
+  const STARTING = 3000, DRAWING = 800;
   let touched = performance.now();
   for (const kind of ["pointerdown", "pointermove", "keydown", "wheel", "scroll", "touchstart", "input"]) {
     addEventListener(kind, () => (touched = performance.now()), { capture: true, passive: true });
   }
   const idle = window.requestIdleCallback || ((done) => setTimeout(done, 50));
-  const quiet = () =>
+  const quiet = (long) =>
     new Promise((done) => {
       const look = () => {
         const playing = document.querySelector(".play[aria-pressed=true]");
-        const rest = playing ? QUIET : touched + QUIET - performance.now();
+        const rest = playing ? long : touched + long - performance.now();
         rest > 0 ? setTimeout(look, rest) : idle(done);
       };
       look();
@@ -89,10 +89,16 @@
     }
     (async () => {
       for (const place of places) {
-        await quiet();
+        await quiet(loading ? DRAWING : STARTING);
         if (place.clientWidth) await draw(place);
       }
     })();
+    // Paper is as wide as it is: what was drawn wider is shown smaller.
+    const PAPER = 680;
+    addEventListener("beforeprint", () => {
+      for (const place of places) if (place.clientWidth > PAPER) place.style.zoom = String(PAPER / place.clientWidth);
+    });
+    addEventListener("afterprint", () => places.forEach((place) => (place.style.zoom = "")));
     return { redraw: () => Promise.all([...begun.keys()].map(render)) };
   };
 })();

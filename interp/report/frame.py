@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
-from html import unescape
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -55,18 +54,6 @@ def rendered(template: str, figures: Mapping[str, "go.Figure"], *, styles: Seque
         figures={name: Markup(text) for name, text in packed.items()},
         config=in_script(CONFIG),
     )
-
-
-def without_title(figure: "go.Figure") -> str:
-    """Take the title off a figure, whose place on the page has one, and the room for it; what it said, without the reference. A figure that
-    was not made with `interp.figures` keeps its own."""
-    found = re.match(r"<b>(.*?)</b>", figure.layout.title.text or "")
-    if not found:
-        return ""
-    legends = [figure.layout[name] for name in figure.layout if name.startswith("legend")]
-    room = 72 if any((legend.y or 0) > 1 for legend in legends) else 40  # for the titles of the panels
-    figure.update_layout(title_text="", margin_t=room, height=int(figure.layout.height or 450) - (figure.layout.margin.t or room) + room)
-    return unescape(found[1])
 
 
 def in_script(value: Any) -> Markup:

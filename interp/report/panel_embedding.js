@@ -104,7 +104,7 @@
         interp.line(context, [[left, bottom + 0.5], [right, bottom + 0.5]], interp.color("line"));
         for (const tick of interp.ticks(0, highest, 2)) {
           const y = bottom - (tick / highest) * (bottom - top);
-          interp.write(context, name === "logit_share" ? `${Math.round(tick * 100)} %` : tick, left - 4, y, { align: "right", base: "middle", size: 10 });
+          interp.write(context, name === "logit_share" ? interp.percent(tick, highest < 0.02 ? 2 : highest < 0.1 ? 1 : 0) : interp.number(tick), left - 4, y, { align: "right", base: "middle", size: 10 });
         }
         interp.write(context, label, left, top - 6, { color: "ink" });
         for (let k = 1; k <= K; k++) {
