@@ -19,7 +19,7 @@ import xarray as xr
 from interp import fourier
 from interp.axes import axes
 from interp.checkpoint import Checkpoint
-from interp.figures import PALETTE, new_panels, percent_axis
+from interp.figures import color_of_frequency, key_frequencies_of, new_panels, percent_axis
 from interp.key_frequencies import in_phase
 
 REFERENCE = "Nanda et al. 2023, arXiv:2301.05217, §4.1 and App. C"
@@ -120,17 +120,22 @@ def plot(result: xr.Dataset):
         (2, 1, "solid", result.deviation.sel(position_a)),
         (2, 2, "solid", result.fraction_explained.sel(input="a").max("frequency")),
     )
-    for head in range(last.sizes["head"]):
-        k = int(last.frequency_of_head.isel(head=head).sel(input="a"))
+    of_heads = [int(k) for k in last.frequency_of_head.sel(input="a").values]
+    key = key_frequencies_of(result, {k for k in of_heads if k})
+    for head, k in enumerate(of_heads):
         style = {"name": f"head {head}: k = {k}" if k else f"head {head}: constant", "legendgroup": str(head), "mode": "lines"}
         style["hovertemplate"] = f"head {head}<br>%{{x}}: %{{y:.3f}}<extra></extra>"
-        line = {"color": PALETTE[head % len(PALETTE)], "width": 1.8}
+        # Heads of one frequency have its color, the later ones paler.
+        before = sum(color_of_frequency(other, key) == color_of_frequency(k, key) for other in of_heads[:head])
+        opacity = (1.0, 0.6, 0.35, 0.2)[before % 4]
+        line = {"color": color_of_frequency(k, key), "width": 1.8}
         turns = last.phase.values * max(k, 1) % last.sizes["phase"] / last.sizes["phase"]
         order = np.argsort(turns, kind="stable")  # a head of frequency k is one wave over its angle
         attention = last.attention_to_a.isel(head=head).values
-        figure.add_trace(go.Scatter(x=turns[order], y=attention[order], line=line, **style), row=1, col=1)
+        figure.add_trace(go.Scatter(x=turns[order], y=attention[order], line=line, opacity=opacity, **style), row=1, col=1)
         for row, column, dash, values in curves:
-            trace = go.Scatter(x=steps, y=values.isel(head=head).values, line=line | {"dash": dash}, showlegend=False, **style)
+            trace = go.Scatter(x=steps, y=values.isel(head=head).values, line=line | {"dash": dash}, opacity=opacity, **style)
+            trace.update(showlegend=False)
             figure.add_trace(trace, row=row, col=column)
     figure.update_xaxes(title_text="w_k a / 2π, of the head's own k", row=1, col=1)
     for row, column in ((1, 2), (2, 1), (2, 2)):

@@ -112,7 +112,7 @@ def plot(result: xr.Dataset):
     measures, explained = "The three measures over training", "Logit power explained by either formula"
     panels = ("Path in the plane of the two criteria", measures, explained, f"Fit by key frequency, step {int(last.step):,}")
     figure = new_panels(f"Clock or pizza: {_verdict(last)}", panels, reference=REFERENCE, vertical_spacing=0.16, horizontal_spacing=0.2)
-    figure.add_shape(type="rect", x0=0, x1=IRRELEVANT, y0=SYMMETRIC, y1=1.05, line_width=0, fillcolor=PALETTE[1], opacity=0.3, row=1, col=1)
+    figure.add_shape(type="rect", x0=0, x1=IRRELEVANT, y0=SYMMETRIC, y1=1.05, line_width=0, fillcolor=PALETTE[4], opacity=0.3, row=1, col=1)
     path = go.Scatter(x=result.distance_irrelevance.values, y=result.gradient_symmetricity.values, mode="lines+markers", showlegend=False)
     path.update(customdata=steps, hovertemplate="step %{customdata}<br>q %{x:.3f}, s_g %{y:.3f}<extra></extra>")
     path.update(line={"color": NEUTRAL, "width": 1}, marker={"size": 5, "color": np.arange(len(steps)), "colorscale": SEQUENTIAL})
@@ -120,7 +120,7 @@ def plot(result: xr.Dataset):
     end = go.Scatter(x=[float(last.distance_irrelevance)], y=[float(last.gradient_symmetricity)], mode="markers", showlegend=False)
     end.update(marker={"size": 13, "symbol": "circle-open", "color": "#222", "line": {"width": 2}}, hoverinfo="skip")
     figure.add_trace(end, row=1, col=1)
-    figure.add_annotation(x=0.02, y=0.97, text="pizza", showarrow=False, font_color=PALETTE[1], xanchor="left", yanchor="top", row=1, col=1)
+    figure.add_annotation(x=0.02, y=0.97, text="pizza", showarrow=False, font_color=PALETTE[4], xanchor="left", yanchor="top", row=1, col=1)
     figure.update_xaxes(title_text="distance irrelevance q", range=[-0.03, 1.08], row=1, col=1)
     lowest = min(0.0, float(result.gradient_symmetricity.fillna(0).min()))
     figure.update_yaxes(title_text="gradient symmetricity", range=[lowest - 0.05, 1.08], row=1, col=1)
@@ -129,11 +129,11 @@ def plot(result: xr.Dataset):
         line = go.Scatter(x=steps, y=values, name=name, mode="lines", line={"color": color, "width": 2})
         figure.add_trace(line.update(legend="legend" if row == 1 else "legend2"), row=row, col=column)
 
-    for name, color in zip(("distance_irrelevance", "gradient_symmetricity", "circularity"), PALETTE[2:5], strict=True):
+    for name, color in zip(("distance_irrelevance", "gradient_symmetricity", "circularity"), (*PALETTE[2:4], PALETTE[7]), strict=True):
         add(result[name].values, name.replace("_", " "), color, 1, 2)
     figure.update_yaxes(title_text="measure", range=[lowest - 0.05, 1.08], row=1, col=2)
     fitted = _fitted(result)
-    for formula, color in zip(FORMULAS, PALETTE, strict=False):
+    for formula, color in zip(FORMULAS, (PALETTE[5], PALETTE[4]), strict=True):
         add(result.explained.sel(formula=formula).values, formula, color, 2, 1)
         values = last.fit.sel(formula=formula, frequency=fitted).values
         bars = go.Bar(x=[f"k = {k}" for k in fitted], y=values, name=formula, showlegend=False)

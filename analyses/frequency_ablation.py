@@ -145,7 +145,7 @@ def plot(result: xr.Dataset):
     )
     figure = new_panels("Frequency ablation", panels, reference=REFERENCE, vertical_spacing=0.11, row_height=310)
     mode = "lines" if len(steps) > 1 else "lines+markers"
-    colors = dict(zip(TARGETS, PALETTE, strict=False))
+    colors = dict(zip(TARGETS, (PALETTE[4], PALETTE[5], PALETTE[3]), strict=True))
 
     def add(values: xr.DataArray, name: str, line: dict, where: tuple[int, int], **options) -> None:
         trace = go.Scatter(x=steps, y=values, name=name, line=line, mode=mode, **options)
@@ -154,8 +154,8 @@ def plot(result: xr.Dataset):
 
     for column, name, form in ((1, "loss_without", ".3g"), (2, "accuracy_without", ".1%")):
         for target in TARGETS:
-            values = last[name].sel(split="all", target=target, frequency=key).values
-            bars = go.Bar(x=[f"k = {k}" for k in key], y=values, name=f"cut in the {target}", marker_color=colors[target])
+            values = last[name].sel(split="all", target=target, frequency=key).values if key else [None]
+            bars = go.Bar(x=[f"k = {k}" for k in key] or ["none"], y=values, name=f"cut in the {target}", marker_color=colors[target])
             bars.update(legendgroup=target, showlegend=column == 1, hovertemplate=f"{target}, %{{x}}: %{{y:{form}}}<extra></extra>")
             figure.add_trace(bars, row=1, col=column)
     original = everywhere.network_loss.sel(network="original")
@@ -171,7 +171,7 @@ def plot(result: xr.Dataset):
             add(values, f"{target}, {cut}", line, (3, 1), legendgroup=target, showlegend=False)
     add(original, "nothing cut", gray, (3, 2), legendgroup="original", showlegend=False)
     polynomial = everywhere.network_loss.sel(network="polynomial")
-    add(polynomial, "periodic neurons replaced", {"color": PALETTE[3], "width": 2, "dash": "dot"}, (3, 2), showlegend=True)
+    add(polynomial, "periodic neurons replaced", {"color": PALETTE[6], "width": 2, "dash": "dot"}, (3, 2), showlegend=True)
     if key and (level := float(original[-1])) > 0:
         threshold_line(figure, level, row=1, column=1)
     figure.update_layout(margin_r=210, legend={"x": 1.01, "xanchor": "left", "y": 1, "yanchor": "top"}, bargap=0.25)

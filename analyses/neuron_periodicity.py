@@ -20,7 +20,7 @@ import xarray as xr
 from interp import fourier
 from interp.axes import axes
 from interp.checkpoint import Checkpoint
-from interp.figures import NEUTRAL, SEQUENTIAL, color_of_frequency, percent_axis, style, threshold_line
+from interp.figures import NEUTRAL, SEQUENTIAL, color_of_frequency, key_frequencies_of, percent_axis, style, threshold_line
 
 REFERENCE = "Nanda et al. 2023, arXiv:2301.05217, §5.1 and App. C"
 
@@ -83,6 +83,7 @@ def plot(result: xr.Dataset):
     last = result.isel(step=-1)
     groups = sorted(map(int, last.periodic_neurons.frequency.values[np.argsort(-last.periodic_neurons.values)[:6]]))
     groups = [k for k in groups if int(last.periodic_neurons.sel(frequency=k)) > 0]
+    key = key_frequencies_of(result, groups)
     width = 12 // max(len(groups), 1)
     middle = [{"colspan": width} if column % width == 0 and column < width * len(groups) else None for column in range(12)]
     titles = [
@@ -122,7 +123,7 @@ def plot(result: xr.Dataset):
     for position, k in enumerate(groups):
         x, y = _lines(last, k, float(result.attrs["threshold"]))
         column = 1 + position * width
-        line = {"color": color_of_frequency(k, groups), "width": 0.7}
+        line = {"color": color_of_frequency(k, key), "width": 0.7}
         figure.add_trace(go.Scatter(x=x, y=y, mode="lines", line=line, opacity=0.45, hoverinfo="skip", showlegend=False), row=2, col=column)
         figure.update_xaxes(title_text="w_k a / 2π", range=[0, 1], row=2, col=column)
         figure.update_yaxes(showticklabels=position == 0, range=[-1.05, 1.05], row=2, col=column)
@@ -133,11 +134,12 @@ def plot(result: xr.Dataset):
         figure.add_trace(go.Scatter(x=steps, y=values, name=name, line=line, legend="legend"), row=3, col=1)
     threshold_line(figure, float(result.attrs["threshold"]), 3, 1)
     percent_axis(figure, row=3, col=1, title_text="fraction explained")
-    for k in groups:
+    colored = [k for k in groups if k in key]
+    for k in colored:
         counts = result.periodic_neurons.sel(frequency=k).values
-        line = {"color": color_of_frequency(k, groups), "width": 1}
+        line = {"color": color_of_frequency(k, key), "width": 1}
         figure.add_trace(go.Scatter(x=steps, y=counts, name=f"k = {k}", stackgroup="count", line=line), row=3, col=7)
-    others = result.periodic_neurons.sum("frequency").values - result.periodic_neurons.sel(frequency=groups).sum("frequency").values
+    others = result.periodic_neurons.sum("frequency").values - result.periodic_neurons.sel(frequency=colored).sum("frequency").values
     figure.add_trace(go.Scatter(x=steps, y=others, name="other k", stackgroup="count", line={"color": NEUTRAL, "width": 1}), row=3, col=7)
     figure.update_yaxes(title_text="neurons", range=[0, result.sizes["neuron"]], row=3, col=7)
     figure.update_xaxes(title_text="step (updates)", row=3)

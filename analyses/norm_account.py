@@ -21,7 +21,7 @@ import torch
 import xarray as xr
 
 from interp import fourier
-from interp.figures import NEUTRAL, PALETTE, color_of_frequency, new_panels
+from interp.figures import NEUTRAL, PALETTE, PHASE_COLORS, color_of_frequency, new_panels
 
 REFERENCE = "Nanda et al. 2023, arXiv:2301.05217, §5.2; Liu et al. 2022 (Omnigrok), arXiv:2210.01117; the account is ours"
 NEEDS = ("transitions",)
@@ -108,9 +108,10 @@ def plot(result: xr.Dataset):
         trace = go.Scatter(x=result.step.values, y=result.squared_norm.sel(part=part).values, name=part, line=line, stackgroup="norm")
         trace.update(fillpattern={"shape": "/", "size": 6, "fgcolor": color} if hatched else None)
         figure.add_trace(trace.update(hovertemplate=f"{part}<br>step %{{x}}: %{{y:.4g}}<extra></extra>"), row=1, col=1)
-    for index, phase in enumerate(known):
-        bars = go.Bar(x=kept, y=result.change.sel(phase=phase, part=kept).values, name=phase, marker_color=PALETTE[index], legend="legend2")
-        figure.add_trace(bars.update(hovertemplate=f"{phase}<br>%{{x}}: %{{y:.4g}}<extra></extra>"), row=1, col=2)
+    of_phases = {**PHASE_COLORS, PHASES[3]: PHASE_COLORS["stable"], PHASES[4]: PALETTE[0]}
+    for phase in known:
+        bars = go.Bar(x=kept, y=result.change.sel(phase=phase, part=kept).values, name=phase, marker_color=of_phases[phase])
+        figure.add_trace(bars.update(legend="legend2").update(hovertemplate=f"{phase}<br>%{{x}}: %{{y:.4g}}<extra></extra>"), row=1, col=2)
     frequencies, key = result.frequency.values, [int(k) for k in result.frequency.values[result.is_key.values.astype(bool)]]
     colors = [color_of_frequency(int(k), key) if int(k) in key else NEUTRAL for k in frequencies]
     for place, matrix in enumerate(MATRICES, start=2):

@@ -30,7 +30,7 @@ from torch import Tensor
 from interp import fourier
 from interp.axes import axes
 from interp.checkpoint import Checkpoint
-from interp.figures import PALETTE, color_of_frequency, new_panels, percent_axis
+from interp.figures import PALETTE, color_of_frequency, key_frequencies_of, new_panels, percent_axis
 
 REFERENCE = (
     "Zhong et al. 2023, arXiv:2306.17844, §4; Liu et al. 2022, arXiv:2205.10343; Gromov 2023, arXiv:2301.02679; "
@@ -130,7 +130,7 @@ def plot(result: xr.Dataset):
         vertical_spacing=0.17,
         horizontal_spacing=0.1,
     )
-    key = sorted({k for k, _, _ in circles})
+    key = key_frequencies_of(result, {k for k, _, _ in circles})
     for column, (k, i, j) in enumerate(shown, start=1):
         x, y = (last.coordinate.sel(component=component).values for component in (i, j))
         order = np.arange(len(x)) if not k else np.argsort(k * np.arange(len(x)) % len(x), kind="stable")  # neighbors on the circle

@@ -104,7 +104,7 @@ def plot(result: xr.Dataset):
             dash=("solid", "dot")[index // len(PALETTE) % 2],
         )
     for column, parts in enumerate((result.embedding_l2, result.unembedding_l2), start=1):
-        for part, color in zip(PARTS, (PALETTE[6], PALETTE[0], PALETTE[1]), strict=True):
+        for part, color in zip(PARTS, (PALETTE[6], PALETTE[2], PALETTE[3]), strict=True):
             label = part if part == "constant" else f"{part} frequencies"
             add(parts.sel(part=part), label, color, row=2, column=column, legend=column == 1)
     figure.update_layout(legend={"y": 1, "yanchor": "top"}, legend2={"y": 0.4, "yanchor": "top"})

@@ -187,7 +187,7 @@ class _Table:
         data = {name: (("step", *self.template[name].dims), array[index], self.template[name].attrs) for name, array in self.arrays.items()}
         coordinates = {name: value.variable for name, value in self.template.coords.items()}
         coordinates["step"] = xr.Variable("step", np.array(steps, dtype=np.int32), _STEP)
-        attrs = self.template.attrs | _provenance(self.analysis, self.parameters, self.run.hash)
+        attrs = self.template.attrs | _of_run(self.run, self.analysis, self.parameters)
         attrs |= {"identity": self.identity, "digests": json.dumps([self.known[step] for step in steps])}
         return xr.Dataset(data, coordinates, attrs)
 
@@ -216,7 +216,7 @@ def _computed(run: Run, analysis: Analysis, parameters: dict[str, Any], digests:
     stored = load_result(path, identity)
     if stored is None:
         stored = analysis.function(run, **parameters)
-        stored = stored.assign_attrs(stored.attrs | _provenance(analysis, parameters, run.hash) | {"identity": identity})
+        stored = stored.assign_attrs(stored.attrs | _of_run(run, analysis, parameters) | {"identity": identity})
         save_result(path, stored)
     return stored
 
@@ -263,6 +263,10 @@ def _digests(run: Run) -> dict[int, str]:
     # A recorded checkpoint that is not there stays in the list: reading it will say that it is missing.
     steps = sorted({*run.steps, *(logged.keys() - run.thinned)})
     return {step: logged[step] if step in logged else weights_digest(run[step].weights) for step in steps}
+
+
+def _of_run(run: Run, analysis: Analysis, parameters: Mapping[str, Any]) -> dict[str, str]:
+    return _provenance(analysis, parameters, run.hash) | {"key_frequencies": json.dumps(_last_finite(run).key_frequencies)}
 
 
 def _provenance(analysis: Analysis, parameters: Mapping[str, Any], run_hash: str) -> dict[str, str]:

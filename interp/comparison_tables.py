@@ -9,6 +9,7 @@ from interp.comparison import Comparison, Row
 from interp.explain import VERDICTS
 from interp.listing import readable
 from interp.quantities import Scale
+from interp.sentences import as_percent
 
 MOST_DIFFERENT = 12
 HOW = (
@@ -70,7 +71,7 @@ def in_words(row: Row) -> str:
     if row.scale == "magnitude":
         return f"a factor of {10**apart:.3g}" if min(known) > 0 else "zero on one side"
     if row.scale == "signed":
-        return f"{apart:.0%} of the larger"
+        return f"{as_percent(apart, 0)} of the larger"
     return f"{100 * apart:.1f} points" if row.scale == "share" else ""
 
 
@@ -78,7 +79,7 @@ def value_in_words(scale: Scale, value: float | None) -> str:
     """A number: shares in percent, indices to two decimals, others to four digits; – for what is not known or not there."""
     if value is None:
         return "–"
-    return {"share": f"{value:.1%}", "index": f"{value:.2f}"}.get(scale, f"{value:.4g}")
+    return {"share": as_percent(value), "index": f"{value:.2f}"}.get(scale, f"{value:.4g}")
 
 
 def _values(row: Row) -> Iterable[str]:

@@ -1,15 +1,21 @@
 """One palette and one template for every figure of the project. Importing this loads no plotly; making a figure does."""
 
 import functools
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, SupportsFloat
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+    import xarray as xr
 
 # Okabe & Ito (2008): distinguishable with every common form of color blindness; ordered so that neighbors differ most.
+# They mean splits, circuits, tensors …, never frequencies.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#B8A800")
+# After Tol (2021, "muted"): what has one of these is a key frequency. They keep apart from each other under every common form of color
+# blindness, and from white by a contrast of at least 3.
+FREQUENCY_PALETTE = ("#332288", "#999933", "#AA4499", "#117733", "#CC6677", "#2E9C8F", "#882255")
 TRAIN, TEST, NEUTRAL = PALETTE[0], PALETTE[1], "#8A8A8A"
 SEQUENTIAL = "Viridis"
 PHASE_COLORS = {"memorization": PALETTE[1], "circuit formation": PALETTE[5], "cleanup": PALETTE[2], "stable": NEUTRAL}
@@ -21,9 +27,15 @@ CONFIG: dict[str, Any] = {"showSendToCloud": False, "plotlyServerURL": "", "disp
 
 
 def color_of_frequency(frequency: int, key_frequencies: Sequence[int]) -> str:
-    """The color of a frequency wherever it appears: key frequencies have the palette's colors in ascending order, others are gray."""
-    ordered = sorted(int(k) for k in key_frequencies)
-    return PALETTE[ordered.index(frequency) % len(PALETTE)] if frequency in ordered else NEUTRAL
+    """The color of a frequency wherever it appears: key frequencies have colors of their own in ascending order, others are gray."""
+    ordered = sorted({int(k) for k in key_frequencies})
+    return FREQUENCY_PALETTE[ordered.index(frequency) % len(FREQUENCY_PALETTE)] if frequency in ordered else NEUTRAL
+
+
+def key_frequencies_of(result: "xr.Dataset", otherwise: Iterable[int]) -> list[int]:
+    """The key frequencies of the run that a result is about, by which every figure colors; `otherwise` for a result that stands alone."""
+    known = result.attrs.get("key_frequencies")
+    return json.loads(known) if known is not None else [int(k) for k in otherwise]
 
 
 def new_figure(title: str, *, x: str, y: str, reference: str = "", height: int = 420) -> "go.Figure":

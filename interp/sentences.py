@@ -44,7 +44,7 @@ def the_circuit(checkpoint: Mapping[str, Any], summaries: Summaries) -> str:
     if not checkpoint["key_frequencies"]:
         return f"{here} no frequency is key: no sparse generalizing circuit is found. The state is: {checkpoint['state']}."
     key = checkpoint["key_frequencies"]
-    shares = ", ".join(f"{entry['frequency']} ({entry['share']:.0%})" for entry in key)
+    shares = ", ".join(f"{entry['frequency']} ({as_percent(entry['share'], 0)})" for entry in key)
     counts = summaries["neuron_periodicity"]["periodic_neurons_per_frequency"]
     neurons = ", ".join(f"{counts.get(str(entry['frequency']), 0)} at {entry['frequency']}" for entry in key)
     clock = summaries["clock_pizza"]
@@ -76,7 +76,7 @@ def the_norms(summaries: Summaries) -> str:
     """How the norm of all weights went."""
     norms = summaries["weight_norms"]
     share = norms["key_share_of_embedding"]
-    held = f" {share:.0%} of the embedding's squared norm lies in key frequencies." if share is not None else ""
+    held = f" {as_percent(share, 0)} of the embedding's squared norm lies in key frequencies." if share is not None else ""
     if norms["first_step"] == norms["last_step"]:
         return f"The norm of all weights is {norms['last_l2']:.1f}.{held}"
     return (
@@ -158,6 +158,6 @@ def as_number(value: float | None) -> str:
     return f"{value:.2g}" if value is not None else "unknown"
 
 
-def as_percent(value: float | None) -> str:
+def as_percent(value: float | None, digits: int = 1) -> str:
     """A share for a reader."""
-    return f"{value:.1%}" if value is not None else "unknown"
+    return f"{100 * value:.{digits}f} %" if value is not None else "unknown"

@@ -75,7 +75,7 @@ def test_the_states_of_a_run_follow_one_another(reference):
 
 def test_it_tells_the_story_and_what_speaks_against_it(grokked):
     text = " ".join(str(grokked).split())
-    for part in ("It grokked", "step 950", "9.5 times", "121 of 128", "3 (20%), 11 (12%), 12 (67%)", "fixed gap"):
+    for part in ("It grokked", "step 950", "9.5 times", "121 of 128", "3 (20 %), 11 (12 %), 12 (67 %)", "fixed gap"):
         assert part in text, part
     assert "None" not in text
 

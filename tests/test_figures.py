@@ -7,6 +7,7 @@ import pytest
 
 from interp.figures import (
     CONFIG,
+    FREQUENCY_PALETTE,
     NEUTRAL,
     PALETTE,
     across_panels,
@@ -22,20 +23,21 @@ from interp.figures import (
 
 
 def test_the_colors_of_the_palette_are_colors_and_differ():
-    assert all(re.fullmatch("#[0-9A-F]{6}", color) for color in (*PALETTE, NEUTRAL))
+    assert all(re.fullmatch("#[0-9A-F]{6}", color) for color in (*PALETTE, *FREQUENCY_PALETTE, NEUTRAL))
     assert len({*PALETTE, NEUTRAL}) == len(PALETTE) + 1
+    assert len({*PALETTE, NEUTRAL, *FREQUENCY_PALETTE}) == len(PALETTE) + 1 + len(FREQUENCY_PALETTE), "a frequency looks like nothing else"
 
 
 def test_key_frequencies_have_colors_and_the_others_none():
     key = [42, 14, 35]
-    assert [color_of_frequency(k, key) for k in (14, 35, 42)] == list(PALETTE[:3])
+    assert [color_of_frequency(k, key) for k in (14, 35, 42)] == list(FREQUENCY_PALETTE[:3])
     assert color_of_frequency(15, key) == NEUTRAL
     assert color_of_frequency(15, []) == NEUTRAL
 
 
 def test_more_frequencies_than_colors_begin_again():
-    many = range(1, len(PALETTE) + 2)
-    assert color_of_frequency(len(PALETTE) + 1, many) == color_of_frequency(1, many)
+    many = range(1, len(FREQUENCY_PALETTE) + 2)
+    assert color_of_frequency(len(FREQUENCY_PALETTE) + 1, many) == color_of_frequency(1, many)
 
 
 def test_a_figure_says_what_it_shows_and_where_it_comes_from():

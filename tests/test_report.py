@@ -268,18 +268,10 @@ def test_both_themes(open_page, path):
     assert page.evaluate(up_to_date) < len(PANELS), "out of sight nothing is drawn"
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert page.evaluate(f"[document.documentElement.dataset.theme, {up_to_date}]") == ["light", len(PANELS)]
+    assert page.locator(".circuit .row").count() > 0
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
     assert page.trouble == []
-    page.close()
-
-
-def test_fits_a_narrow_screen(open_page, path):
-    page = open_page(path, viewport={"width": 390, "height": 800})
-    assert page.evaluate("document.documentElement.scrollWidth") <= 391
-    page.click(".pin")
-    page.wait_for_selector(".explorer.pinned")
-    assert page.evaluate("document.documentElement.scrollWidth") <= 391
     page.close()
 
 

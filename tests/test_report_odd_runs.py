@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 import interp
@@ -38,7 +39,8 @@ def shown(open_page, tmp_path):
         page = open_page(path)
         pages.append(page)
         page.on("dialog", lambda dialog: page.trouble.append(dialog.message))
-        page.wait_for_selector("[data-headline][data-drawn]")
+        if len(results["transitions"].step) > 1:
+            page.wait_for_selector("[data-headline][data-drawn]")
         for panel in page.locator("[data-panel]").all():
             panel.scroll_into_view_if_needed()
             page.wait_for_selector(f"[data-panel={panel.get_attribute('data-panel')}][data-step]")
@@ -57,6 +59,7 @@ def test_one_checkpoint_without_a_split(shown, tmp_path):
     page = shown(run, analyze(run))
     assert page.inner_text("h1") == "What happened cannot be told"
     assert page.locator(".step").is_disabled()
+    assert page.locator("[data-headline]").count() == 0, "one checkpoint makes no curve"
     assert page.locator(".readouts dd").first.inner_text() == "unknown"
 
 
@@ -118,11 +121,30 @@ def test_json_in_a_script_holds_no_markup():
     assert json.loads(text) == value
 
 
-def test_of_many_checkpoints_it_says_how_many_are_shown(shown, tmp_path, monkeypatch):
-    monkeypatch.setattr("interp.report.frames.MOST_STEPS", 4)
-    run = written(tmp_path / "run", Task(3, train_fraction=0.5), ModelConfig(family="mlp", d_mlp=6), range(9))
-    page = shown(run, analyze(run))
-    assert "Shown are 4 of 9 checkpoints" in page.inner_text(".explore")
-    steps = page.evaluate("interp.explorers[0].run.steps")
-    assert len(steps) <= 4
-    assert {0, 8} <= set(steps)
+def test_of_two_thousand_checkpoints_two_hundred_are_shown(shown, tmp_path, monkeypatch):
+    """Measured at forty, whose results stand for all the others: what grows with their number is the page."""
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+    task, model = Task(3, train_fraction=0.5), ModelConfig(family="mlp", d_mlp=6)
+    of_forty = analyze(written(tmp_path / "forty", task, model, range(40)))
+    run = written(tmp_path / "run", task, model, range(2000))
+    steps = np.arange(2000, dtype=np.int32)
+    page = shown(run, {name: result.isel(step=steps % 40).assign_coords(step=steps) for name, result in of_forty.items()})
+    assert "Shown are 200 of 2,000 checkpoints" in page.inner_text(".explore")
+    chosen = page.evaluate("interp.explorers[0].run.steps")
+    assert len(chosen) == 200
+    assert (chosen[0], chosen[-1]) == (0, 1999)
+    assert max(np.diff(chosen)) <= 11, "evenly chosen"
+    assert (tmp_path / "report.html").stat().st_size < 6e6
+
+
+def test_of_a_modulus_beyond_the_window_the_page_stays_small(tmp_path):
+    """A modulus just above the limit is as well as one far above it: what is drawn no longer grows with it."""
+    run = written(tmp_path / "run", Task(131), ModelConfig(d_model=8, n_heads=1, d_mlp=8), [0])
+    page = render(run, analyze(run))
+    assert len(page) < 2e6
+    data = re.search(r'id="run-data">([^<]*)<', page)
+    assert data
+    drawn = json.loads(data[1])
+    shapes = {name: block["shape"] for name, block in drawn["arrays"].items()}
+    assert [shapes["logits_by_sum"], shapes["attention"], shapes["logits_of_class"]] == [[1, 128, 128], [1, 1, 128, 128], [1, 3, 128, 128]]
+    assert (drawn["p"], shapes["circle"][2], shapes["share"]) == (131, 131, [1, 8, 65])

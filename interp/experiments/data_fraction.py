@@ -18,6 +18,7 @@ from interp.experiments.generalization_times import EVENTS, mean_log_time, measu
 from interp.experiments.statistics import bootstrap, slope
 from interp.experiments.weight_decay import plot_times
 from interp.grids import GridRun
+from interp.sentences import as_percent
 from interp.store import Run
 from interp.task import Task
 from interp.verdict import DELAY_FACTOR
@@ -76,7 +77,7 @@ def predictions(result: xr.Dataset) -> list[Prediction]:
     if known.sum() < 3 or not math.isfinite(high):
         because = f"{known.sum()} sizes generalized in at least half of the runs; three are needed, and two seeds"
         return [Prediction(key, text, "not shown", because, numbers) for key, text in (("time", falls), ("delay", goes))]
-    because = f"from {fractions[known][0]:.0%} to {fractions[known][-1]:.0%} of the pairs: "
+    because = f"from {as_percent(fractions[known][0], 0)} to {as_percent(fractions[known][-1], 0)} of the pairs: "
     because += f"{math.exp(log_time[known][0]):.0f} to {math.exp(log_time[known][-1]):.0f} steps, exponent {exponent:.2f}"
     verdict = "confirmed" if high < 0 else "not confirmed" if low > 0 else "not shown"
     first = Prediction("time", falls, verdict, f"{because} ({low:.2f} to {high:.2f}, 95 %)", {"exponent": exponent} | numbers)
@@ -84,8 +85,8 @@ def predictions(result: xr.Dataset) -> list[Prediction]:
         delay = np.exp(log_time - np.log(memorized).mean(1))
     smallest, largest = delay[known][0], delay[known][-1]
     numbers = {"delay_factor": delay.tolist()} | numbers
-    because = f"time to generalize / time to memorize is {smallest:.1f} at {fractions[known][0]:.0%} of the pairs"
-    because += f" and {largest:.1f} at {fractions[known][-1]:.0%}"
+    because = f"time to generalize / time to memorize is {smallest:.1f} at {as_percent(fractions[known][0], 0)} of the pairs"
+    because += f" and {largest:.1f} at {as_percent(fractions[known][-1], 0)}"
     verdict = "confirmed" if smallest >= DELAY_FACTOR > largest else "not confirmed"
     return [first, Prediction("delay", goes, verdict if math.isfinite(smallest + largest) else "not shown", because, numbers)]
 

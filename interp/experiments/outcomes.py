@@ -129,7 +129,7 @@ def phase_diagram(found: Sequence[RunOutcome]) -> "go.Figure | None":
         marker = {"color": COLORS[kind], "symbol": "square", "size": 12}
         figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker, name=kind, row=1, col=1)
     above = 1 + 44 / (figure.layout.height - figure.layout.margin.t - figure.layout.margin.b)
-    figure.update_layout(legend={"orientation": "h", "x": 1, "xanchor": "right", "y": above, "yanchor": "bottom"})
+    figure.update_layout(showlegend=True, legend={"orientation": "h", "x": 1, "xanchor": "right", "y": above, "yanchor": "bottom"})
     figure.update_xaxes(type="category", title_text=escape(AXIS_NAMES[across]), showgrid=False, tickangle=-45 if len(columns) > 7 else 0)
     figure.update_yaxes(type="category", showgrid=False)
     figure.update_yaxes(title_text=escape(AXIS_NAMES[up]), col=1)

@@ -16,9 +16,11 @@ from interp.experiments.directory import find
 from interp.experiments.outcomes import RunOutcome, outcomes, phase_diagram
 from interp.files import read_bytes, read_json
 from interp.listing import readable
+from interp.report.fitting import without_title
 from interp.report.frame import rendered
 from interp.report.story import method
 from interp.results import load_result
+from interp.sentences import as_percent
 from interp.store import open_run
 from interp.verdict import LEVEL
 
@@ -49,6 +51,7 @@ def render_experiment(folder: Path) -> str:
         raise InputError(f"{folder / 'result.nc'} is no result of {summary['experiment']} ({error}); {again}") from None
     if (diagram := phase_diagram(found)) is not None:
         figures["phase-diagram"] = diagram
+    headings = {name: without_title(figure) for name, figure in figures.items()}
     title, _, text = (experiment.__doc__ or "").partition("\n")
     short, _, question = title.partition(". ")
     return rendered(
@@ -62,11 +65,13 @@ def render_experiment(folder: Path) -> str:
         reference=experiment.REFERENCE,
         p=summary["design"].get("p"),
         predictions=[_prediction(name, values) for name, values in summary["predictions"].items()],
-        sections=[{"name": name, "caption": CAPTIONS[name], "height": int(figure.layout.height)} for name, figure in figures.items()],
+        sections=[
+            {"name": name, "heading": headings[name], "caption": CAPTIONS[name], "height": figures[name].layout.height} for name in figures
+        ],
         head=_head(columns),
         rows=[_row(run, columns) for run in found],
         said_of_runs=summary["runs"],
-        level=f"{LEVEL:.0%}",
+        level=as_percent(LEVEL, 0),
         provenance=list(_provenance(folder, summary)),
     )
 
@@ -123,7 +128,7 @@ def _columns(found: Sequence[RunOutcome]) -> list[tuple[str, ...]]:
 
 
 def _row(run: RunOutcome, columns: Sequence[tuple[str, ...]]) -> list[str]:
-    numbers = [f"{run.memorized_at:,.0f}", f"{run.generalized_at:,.0f}", f"{run.train_accuracy:.1%}", f"{run.test_accuracy:.1%}"]
+    numbers = [f"{run.memorized_at:,.0f}", f"{run.generalized_at:,.0f}", as_percent(run.train_accuracy), as_percent(run.test_accuracy)]
     fields = [readable(run.fields[names[0]]) for names in columns]
     return [run.name, *fields, run.verdict, *(number if "nan" not in number else "–" for number in numbers), f"{run.weight_norm:.1f}"]
 

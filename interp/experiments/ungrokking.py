@@ -23,6 +23,7 @@ from interp.experiments.design import Design, Prediction
 from interp.experiments.statistics import bootstrap, crossing, mean_interval
 from interp.figures import PALETTE, band, new_panels, percent_axis, plain_log_axis, threshold_line, vertical_line
 from interp.grids import GridRun
+from interp.sentences import as_percent
 from interp.store import Run
 from interp.task import Task
 
@@ -128,7 +129,7 @@ def predictions(result: xr.Dataset, *, circuit_efficiency: float | None = None) 
         "settling_largest": float(abs(result.settling).max()),
     }
     if shared["start_accuracy_lowest"] < 0.99:
-        because = f"a network to begin with has a test accuracy of {shared['start_accuracy_lowest']:.1%}: it had not grokked"
+        because = f"a network to begin with has a test accuracy of {as_percent(shared['start_accuracy_lowest'])}: it had not grokked"
         return [Prediction(key, text, "not shown", because, shared) for key, text in _STATEMENTS.items()]
     return [_sharp(result, decays, shared), _same(result, decays, d_crit, shared)]
 

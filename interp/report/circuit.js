@@ -119,8 +119,8 @@
   interp.circuit = (root, run, arrays, state) => {
     const svg = root.querySelector(".circuit svg");
     let inSight = false, outOfDate = true;
-    const redraw = () => {
-      outOfDate = !inSight;
+    const redraw = (anyhow) => {
+      outOfDate = !inSight && anyhow !== true;
       if (outOfDate) return;
       draw(svg, run, arrays, state);
       root.querySelector(".circuit .when").textContent = `step ${interp.count(run.steps[state.now.index])}`;
@@ -130,5 +130,6 @@
       inSight = entry.isIntersecting;
       if (inSight && outOfDate) redraw();
     }, { rootMargin: "150px" }).observe(svg);
+    return { draw: redraw };
   };
 })();

@@ -11,6 +11,7 @@ from interp.comparison import Comparison, Side
 from interp.comparison_tables import HOW, tables
 from interp.figures import NEUTRAL
 from interp.report.comparison_figures import SIDE_COLORS, colors_of_frequencies, figures
+from interp.report.fitting import without_title
 from interp.report.frame import in_script, rendered
 from interp.report.frames import Progress
 from interp.report.page import explorer_data
@@ -41,6 +42,7 @@ def render_comparison(
     checkpoints. What comes from runs is escaped, wherever it appears. `progress` wraps the steps whose checkpoints are walked over."""
     story, configured, ranked, *groups = tables(comparison)
     drawn = figures(comparison)
+    headings = {name: without_title(figure) for name, figure in drawn.items()}
     highest = max((row.difference or 0 for row in comparison.ranking), default=0)
     runs = list(dict.fromkeys(side.run.path.resolve().name for side in comparison.sides))
     blocks = _blocks(explored(comparison), results, progress) if results is not None else {}
@@ -58,7 +60,9 @@ def render_comparison(
         groups=groups,
         how=HOW,
         left_out=comparison.left_out,
-        sections=[{"name": name, "caption": CAPTIONS[name], "height": int(figure.layout.height)} for name, figure in drawn.items()],
+        sections=[
+            {"name": name, "heading": headings[name], "caption": CAPTIONS[name], "height": drawn[name].layout.height} for name in drawn
+        ],
         explorers=_explorers(explored(comparison), list(blocks)) if blocks else [],
         blocks={name: in_script(data) for name, data in blocks.items()},
     )

@@ -8,13 +8,13 @@ import numpy as np
 import xarray as xr
 
 from interp.comparison import Comparison, Side
-from interp.figures import NEUTRAL, PALETTE, SEQUENTIAL, TEST, TRAIN, new_figure, new_panels, power_of_ten_axis, style
+from interp.figures import NEUTRAL, PALETTE, SEQUENTIAL, TEST, TRAIN, color_of_frequency, new_figure, new_panels, power_of_ten_axis, style
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-# Blue and orange mean train and test everywhere else, so a side has neither.
-SIDE_COLORS = (PALETTE[2], PALETTE[3], PALETTE[4], PALETTE[5], PALETTE[6], PALETTE[7])
+# Blue and orange mean train and test everywhere else, green and pink the generalizing and the memorizing circuit: these come last.
+SIDE_COLORS = (PALETTE[4], PALETTE[5], PALETTE[7], PALETTE[6], PALETTE[3], PALETTE[2])
 
 
 def figures(comparison: Comparison) -> dict[str, "go.Figure"]:
@@ -145,8 +145,8 @@ def spectra(sides: Sequence[Side]) -> "go.Figure":
 
 def colors_of_frequencies(keys: Iterable[int]) -> dict[int, str]:
     """One color for every frequency that is key on any side. Gray is for the others."""
-    colors = [color for color in PALETTE if color != PALETTE[6]]
-    return {k: colors[index % len(colors)] for index, k in enumerate(sorted(set(keys)))}
+    every = sorted(set(keys))
+    return {k: color_of_frequency(k, every) for k in every}
 
 
 def neurons(sides: Sequence[Side]) -> "go.Figure":

@@ -89,6 +89,8 @@
     if (size < 0.001) return value.toExponential(digits - 1).replace(/e-(\d)$/, "e-0$1");
     return String(Number(value.toPrecision(digits)));
   };
+  const SUPERSCRIPT = { "-": "⁻", 0: "⁰", 1: "¹", 2: "²", 3: "³", 4: "⁴", 5: "⁵", 6: "⁶", 7: "⁷", 8: "⁸", 9: "⁹" };
+  const powerOfTen = (power) => (power === 0 ? "1" : power === 1 ? "10" : `10${[...String(power)].map((digit) => SUPERSCRIPT[digit]).join("")}`);
   const percent = (value, digits = 1) =>
     value === null || value === undefined || Number.isNaN(value) ? "unknown" : `${(100 * value).toFixed(digits)} %`;
   const count = (value) => Math.round(value).toLocaleString("en-US");
@@ -105,5 +107,5 @@
     return moved;
   };
 
-  Object.assign(interp, { prepare, write, line, ticks, number, percent, count, apart, dot });
+  Object.assign(interp, { prepare, write, line, ticks, number, powerOfTen, percent, count, apart, dot });
 })();

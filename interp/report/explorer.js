@@ -35,7 +35,7 @@
       if (panel && root.dataset.label) panel.figure.querySelector("h3").dataset.of = root.dataset.label;
       return panel;
     });
-    interp.circuit(root, run, arrays, state);
+    panels.push(interp.circuit(root, run, arrays, state));
     state.tell();
     const redraw = () => {
       slider.redraw();

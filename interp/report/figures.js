@@ -39,28 +39,20 @@
     return copy;
   };
 
-  // A narrow screen has no room for the margins and legends of a wide one.
-  const narrowed = (figure, width) => {
-    if (width > 560) return figure;
-    const layout = figure.layout;
-    layout.annotations = (layout.annotations || []).filter((annotation) => annotation.name !== "phase");
-    layout.margin = { ...layout.margin, l: 52, r: 8 };
-    layout.legend = { ...layout.legend, orientation: "h", x: 0, xanchor: "left", y: -0.1, yanchor: "top" };
-    return figure;
-  };
+  const NARROW = 560; // below it, no room for panels side by side
 
-  // Done when the page has been left alone for a while: no hand on it, nothing playing.
-  const QUIET = 3000;
+  // Done when the page has been left alone for a while: no hand on it, nothing playing. Longer before plotly starts, which takes longest.
+  const STARTING = 3000, DRAWING = 800;
   let touched = performance.now();
   for (const kind of ["pointerdown", "pointermove", "keydown", "wheel", "scroll", "touchstart", "input"]) {
     addEventListener(kind, () => (touched = performance.now()), { capture: true, passive: true });
   }
   const idle = window.requestIdleCallback || ((done) => setTimeout(done, 50));
-  const quiet = () =>
+  const quiet = (long) =>
     new Promise((done) => {
       const look = () => {
         const playing = document.querySelector(".play[aria-pressed=true]");
-        const rest = playing ? QUIET : touched + QUIET - performance.now();
+        const rest = playing ? long : touched + long - performance.now();
         rest > 0 ? setTimeout(look, rest) : idle(done);
       };
       look();
@@ -74,7 +66,9 @@
       const config = JSON.parse(document.getElementById("config").textContent);
       const packed = document.getElementById(`figure-${place.dataset.figure}`).textContent;
       const source = place.source || (place.source = JSON.parse(await interp.text(packed)));
-      const figure = narrowed(themed(source), place.clientWidth);
+      const wide = themed(source), width = place.clientWidth;
+      const figure = width < NARROW ? interp.stacked(wide, width) : wide;
+      place.style.minHeight = `${figure.layout.height}px`;
       await library.react(place, figure.data, figure.layout, config);
       place.dataset.drawn = interp.isDark() ? "dark" : "light";
     };
@@ -95,10 +89,16 @@
     }
     (async () => {
       for (const place of places) {
-        await quiet();
+        await quiet(loading ? DRAWING : STARTING);
         if (place.clientWidth) await draw(place);
       }
     })();
+    // Paper is as wide as it is: what was drawn wider is shown smaller.
+    const PAPER = 680;
+    addEventListener("beforeprint", () => {
+      for (const place of places) if (place.clientWidth > PAPER) place.style.zoom = String(PAPER / place.clientWidth);
+    });
+    addEventListener("afterprint", () => places.forEach((place) => (place.style.zoom = "")));
     return { redraw: () => Promise.all([...begun.keys()].map(render)) };
   };
 })();

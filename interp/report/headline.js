@@ -2,8 +2,6 @@
 (() => {
   const HIGH = { log: 200, share: 96, "from zero": 96 };
   const LEFT = 50, RIGHT = 28, TITLE = 24, FOOT = 40, PHASE_LINE = 15;
-  const SUPERSCRIPT = { "-": "⁻", 0: "⁰", 1: "¹", 2: "²", 3: "³", 4: "⁴", 5: "⁵", 6: "⁶", 7: "⁷", 8: "⁸", 9: "⁹" };
-  const powerOfTen = (power) => (power === 0 ? "1" : power === 1 ? "10" : `10${[...String(power)].map((digit) => SUPERSCRIPT[digit]).join("")}`);
   const element = (name, attributes, parent, text = "") => {
     const made = parent.appendChild(Object.assign(document.createElement(name), attributes));
     if (text) made.textContent = text;
@@ -21,7 +19,7 @@
     }
     const low = Math.log10(known.length ? known.reduce((one, other) => Math.min(one, other)) : 1) - 0.25, up = Math.log10(most) + 0.25;
     const every = Math.max(1, Math.ceil((22 * (up - low)) / high)), marks = [];
-    for (let power = Math.ceil(low); power <= up; power++) if (power % every === 0) marks.push([10 ** power, powerOfTen(power)]);
+    for (let power = Math.ceil(low); power <= up; power++) if (power % every === 0) marks.push([10 ** power, interp.powerOfTen(power)]);
     if (marks.length < 2) {
       marks.length = 0; // less than a decade: a few numbers in between
       for (let power = Math.floor(low); power <= up; power++) {
@@ -54,17 +52,16 @@
     scale.setAttribute("aria-pressed", "false");
 
     const phaseNames = (width) => {
-      // Each name in the middle of its phase, kept inside; one that would touch its neighbor goes one line down.
-      let ends = [-1, -1], lines = 1;
+      // Each name in the middle of its phase, kept inside; one that would touch a neighbor goes a line down.
+      const ends = [];
       const named = data.phases.map((phase) => {
         const wide = phase.name.length * 5.9, middle = (x(phase.start) + x(phase.end)) / 2;
         const from = Math.min(Math.max(middle - wide / 2, LEFT), width - RIGHT - wide);
-        const line = from > ends[0] + 6 ? 0 : 1;
+        const free = ends.findIndex((end) => from > end + 6), line = free < 0 ? ends.length : free;
         ends[line] = from + wide;
-        lines = Math.max(lines, line + 1);
         return { ...phase, from, line };
       });
-      return { named, high: named.length ? lines * PHASE_LINE + 4 : 0 };
+      return { named, high: named.length ? ends.length * PHASE_LINE + 4 : 0 };
     };
 
     const draw = () => {

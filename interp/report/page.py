@@ -12,6 +12,7 @@ from interp.explain import explanation_of
 from interp.figures import shade_phases
 from interp.listing import describe
 from interp.report.encoding import LARGEST_ERROR
+from interp.report.fitting import say_what_is_unknown, without_title
 from interp.report.frame import in_script, rendered
 from interp.report.frames import Progress, frames
 from interp.report.headline import headline, phases
@@ -37,7 +38,13 @@ def render(run: Run, results: Mapping[str, xr.Dataset], *, progress: Progress = 
         against=[linked(sentence, results) for sentence in story.against],
         diverged=_diverged(run, results),
         controls=list(controls(results)),
-        explorer={"label": None, "data": in_script(data), "shown": len(data["steps"]), "of": data["all_steps"]},
+        explorer={
+            "label": None,
+            "data": in_script(data),
+            "shown": len(data["steps"]),
+            "of": data["all_steps"],
+            "has_key": bool(data["key"]),
+        },
         error=f"{LARGEST_ERROR[8]:.1%}",
         sections=sections,
         provenance=[line.split(maxsplit=1) for line in describe(run)],
@@ -60,10 +67,13 @@ def _section(name: str, result: xr.Dataset, of_run: list[dict[str, Any]]) -> dic
     title, _, text = (analysis.module.__doc__ or "").strip().partition("\n")
     figure = analysis.module.plot(result)
     shade_phases(figure, of_run)
+    say_what_is_unknown(figure)
     short, _, question = title.partition(". ")
+    heading = without_title(figure) or short.rstrip(".")
     return {
         "name": name,
         "title": short.rstrip("."),
+        "heading": heading,
         "question": question,
         "method": method(text),
         "reference": analysis.module.REFERENCE,

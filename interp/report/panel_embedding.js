@@ -17,6 +17,12 @@
     return total > 0 ? (scale * parts.reduce((sum, part) => sum + part * part, 0)) / total : NaN;
   };
 
+  // As many columns as the waves below have, so that a circle stands above the neurons of its frequency.
+  const layout = (width, run) => {
+    const columns = Math.min(run.circles.length, width < 560 ? 2 : 8);
+    return { columns, size: Math.min(width / columns, 250) };
+  };
+
   interp.panels.push({
     name: "circles",
     title: "The embedding’s circles",
@@ -24,17 +30,16 @@
       "of their angle w_k a; one scale for all steps. The number is the share of what lies in this plane that frequency k explains.",
     span: 12,
     height: (width, run) => {
-      const columns = Math.min(run.circles.length, width < 560 ? 2 : Math.max(4, Math.min(run.circles.length, 8)));
-      return Math.ceil(run.circles.length / columns) * (Math.min(width / columns, 250) + 20);
+      const { columns, size } = layout(width, run);
+      return Math.ceil(run.circles.length / columns) * (size + 20);
     },
     limits: (run, arrays) => ({ circle: [0, Math.max(...arrays.circle.limits().map(Math.abs)) || 1] }),
     draw: (context, { run, arrays, index, now, width }) => {
-      const columns = Math.min(run.circles.length, width < 560 ? 2 : Math.max(4, Math.min(run.circles.length, 8)));
-      const size = Math.min(width / columns, 250), n = run.n;
+      const { columns, size } = layout(width, run), n = run.n;
       const circle = arrays.circle.row(index);
       const [, radius] = run.limits.circle;
       const cells = run.circles.map((k, place) => {
-        const centerX = (place % columns) * size + size / 2;
+        const centerX = (place % columns + 0.5) * (width / columns);
         const centerY = Math.floor(place / columns) * (size + 20) + size / 2 + 20;
         const scale = (size / 2 - 10) / radius, at = place * n * 2;
         const hue = interp.shade(run.colors[k]);
@@ -88,7 +93,7 @@
       "Key frequencies of the last checkpoint in color.",
     span: 6,
     limits: (run, arrays) => Object.fromEntries(ROWS.map(([name]) => [name, interp.span(run, arrays[name])])),
-    height: () => 330,
+    height: (width) => (width < 460 ? 330 : 440), // as high as the logits beside it
     draw: (context, { run, arrays, index, now, width, height }) => {
       const K = arrays.embedding_norm.shape[1], band = (height - 14) / 3;
       const [left, right] = [34, width - 6], step = (right - left) / K;
@@ -99,7 +104,7 @@
         interp.line(context, [[left, bottom + 0.5], [right, bottom + 0.5]], interp.color("line"));
         for (const tick of interp.ticks(0, highest, 2)) {
           const y = bottom - (tick / highest) * (bottom - top);
-          interp.write(context, name === "logit_share" ? `${Math.round(tick * 100)} %` : tick, left - 4, y, { align: "right", base: "middle", size: 10 });
+          interp.write(context, name === "logit_share" ? interp.percent(tick, highest < 0.02 ? 2 : highest < 0.1 ? 1 : 0) : interp.number(tick), left - 4, y, { align: "right", base: "middle", size: 10 });
         }
         interp.write(context, label, left, top - 6, { color: "ink" });
         for (let k = 1; k <= K; k++) {
@@ -110,7 +115,7 @@
         }
         context.globalAlpha = 1;
       });
-      const labels = interp.apart(run.key.map((k) => left + (k - 0.5) * step), 15);
+      const labels = interp.apart(run.key.map((k) => left + (k - 0.5) * step), 18);
       run.key.forEach((k, i) => {
         interp.write(context, k, labels[i], height - 3, { align: "center", size: 10, weight: 700, color: interp.shade(run.colors[k]) });
       });

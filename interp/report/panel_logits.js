@@ -40,13 +40,15 @@
       context.imageSmoothingEnabled = false;
       context.drawImage(map, left, top, size, size);
       interp.write(context, now.ofClass === null ? "c" : "a", left + size / 2, top + size + 14, { align: "center" });
+      interp.write(context, 0, left, top + size + 14, { size: 10 });
+      if (side > 1) interp.write(context, side - 1, left + size, top + size + 14, { align: "right", size: 10 });
       interp.write(context, now.ofClass === null ? "s" : "b", 8, top + size / 2, { align: "center" });
       for (let i = 0; i < size; i++) {
         context.fillStyle = interp.css(interp.BLUE_RED, 1 - i / size);
         context.fillRect(left + size + 12, top + i, 10, 1.5);
       }
       for (const [share, value] of [[0, most], [0.5, 0], [1, -most]]) {
-        interp.write(context, interp.number(value, 2), left + size + 26, top + 5 + share * (size - 8), { base: "middle" });
+        interp.write(context, interp.number(value, 2).replace("-", "−"), left + size + 26, top + 5 + share * (size - 8), { base: "middle" });
       }
       return (x, y) => {
         const column = Math.floor(((x - left) / size) * side), up = side - 1 - Math.floor(((y - top) / size) * side);

@@ -30,7 +30,7 @@
       `Share of each neuron’s variance at each frequency. Columns: ${run.neurons.length} neurons, in the order of their frequency at step ` +
       `${interp.count(run.last_step)}. Rows: frequencies k. Gray: neurons that never fire.`,
     span: 8,
-    height: (width) => (width < 500 ? 240 : 330),
+    height: (width) => (width < 500 ? 240 : 350),
     draw: (context, { run, arrays, index, now, width, height }) => {
       const share = arrays.share.row(index), [, n, K] = arrays.share.shape;
       const [left, top, right, bottom] = [30, 16, width - 34, height - 30];

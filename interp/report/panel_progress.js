@@ -19,23 +19,23 @@
     height: () => 330,
     draw: (context, { run, index, width, height }) => {
       const [low, high] = run.limits.loss;
-      const [left, right, top] = [14, width - 12, 8];
-      const x = (value) => left + ((Math.log10(Math.max(value, 10 ** low)) - low) / (high - low)) * (right - left);
+      const [left, right, top] = [14, width - 12, 8], end = right - 74; // the numbers have a column of their own
+      const x = (value) => left + ((Math.log10(Math.max(value, 10 ** low)) - low) / (high - low)) * (end - left);
       const band = 42;
       const chance = Math.log(run.p);
-      for (const power of interp.ticks(low, high, Math.floor(width / 70))) {
+      for (const power of interp.ticks(low, high, Math.floor((end - left) / 60))) {
         if (!Number.isInteger(power)) continue;
-        const at = left + ((power - low) / (high - low)) * (right - left);
+        const at = x(10 ** power);
         interp.line(context, [[at, top], [at, top + 4 * band]], interp.color("line"));
-        interp.write(context, power === 0 ? "1" : power === 1 ? "10" : `1e${power}`, at, top + 4 * band + 13, { align: "center", size: 10 });
+        interp.write(context, interp.powerOfTen(power), at, top + 4 * band + 13, { align: "center", size: 10 });
       }
       context.setLineDash([3, 3]);
       interp.line(context, [[x(chance), top], [x(chance), top + 4 * band]], interp.color("soft"));
       context.setLineDash([]);
       LOSSES.forEach(([name, label, hex], row) => {
         const value = run.scalars[name][index], y = top + row * band + 28;
-        interp.write(context, label, left, y - 11, { color: "ink" });
-        interp.write(context, value === null ? "unknown" : interp.number(value), right, y - 11, { align: "right", color: "ink", weight: 600, halo: true });
+        interp.write(context, label, left, y - 11, { color: "ink", halo: true });
+        interp.write(context, value === null ? "unknown" : interp.number(value), right, y + 4, { align: "right", color: "ink", weight: 600 });
         if (value === null) return;
         interp.line(context, [[left, y], [x(value), y]], interp.shade(hex), 2.5);
         context.fillStyle = interp.shade(hex);
@@ -69,27 +69,28 @@
   });
 
   const short = (name) => name.replace(/^blocks\.(\d+)\.(attn|mlp)\./, (_, layer) => (layer === "0" ? "" : `${layer}.`)).replace(/^(embed|pos_embed|unembed|mlp)\./, "");
+  const ROW = 21;
   interp.panels.push({
     name: "norms",
     title: "Weight norms",
     note: "L2 norm of every tensor; the thin mark is where it began.",
     span: 4,
     limits: (run, arrays) => ({ norms: interp.span(run, arrays.norms) }),
-    height: (width, run) => Math.max(run.tensors.length * 24 + 8, 120),
+    height: (width, run) => Math.max(run.tensors.length * ROW + 8, 120),
     draw: (context, { run, arrays, index, width }) => {
       const norms = arrays.norms.row(index), first = arrays.norms.row(0);
-      const left = 50, right = width - 44;
+      const left = 50, right = width - 50;
       const x = (value) => left + (value / run.limits.norms[1]) * (right - left);
       run.tensors.forEach((name, row) => {
-        const y = row * 24 + 6;
+        const y = row * ROW + 6;
         interp.write(context, short(name), left - 6, y + 12, { align: "right", color: "ink" });
         context.fillStyle = interp.shade("#56B4E9");
         context.fillRect(left, y + 1, Math.max(x(norms[row] || 0) - left, 1), 14);
         interp.line(context, [[x(first[row]), y - 2], [x(first[row]), y + 18]], interp.color("ink"), 1.5);
-        interp.write(context, interp.number(norms[row]), x(norms[row] || 0) + 5, y + 12);
+        interp.write(context, norms[row] === norms[row] ? norms[row].toFixed(2) : "unknown", width - 6, y + 12, { align: "right", color: "ink" });
       });
       return (px, py) => {
-        const row = Math.floor(py / 24);
+        const row = Math.floor(py / ROW);
         if (row < 0 || row >= run.tensors.length) return null;
         return { text: `${run.tensors[row]}: L2 norm ${interp.number(norms[row], 6)}; at step ${interp.count(run.steps[0])} ${interp.number(first[row], 6)}` };
       };

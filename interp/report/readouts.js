@@ -1,15 +1,15 @@
 // The numbers of the whole network at the step shown, exact, with those of the pinned step before them; and the choice of what is picked.
 (() => {
   const SHOWN = [
-    ["train_accuracy", "train accuracy", interp.percent],
-    ["test_accuracy", "test accuracy", interp.percent],
-    ["train_loss", "train loss", interp.number],
-    ["test_loss", "test loss", interp.number],
-    ["restricted_all", "restricted loss", interp.number],
-    ["excluded_train", "excluded loss", interp.number],
+    ["train_accuracy", "train accuracy", (value) => interp.percent(value)],
+    ["test_accuracy", "test accuracy", (value) => interp.percent(value)],
+    ["train_loss", "train loss", (value) => interp.number(value)],
+    ["test_loss", "test loss", (value) => interp.number(value)],
+    ["restricted_all", "restricted loss", (value) => interp.number(value)],
+    ["excluded_train", "excluded loss", (value) => interp.number(value)],
     ["l2", "weight norm", (value) => interp.number(value, 4)],
-    ["gini_embedding", "Gini of W_E", interp.number],
-    ["periodic", "periodic", interp.number],
+    ["gini_embedding", "Gini of W_E", (value) => interp.number(value)],
+    ["periodic", "periodic neurons", (value, run) => `${interp.number(value)} of ${run.neurons.length}`],
   ];
 
   interp.readouts = (root, run, state) => {
@@ -21,8 +21,8 @@
       value.dataset.scalar = name;
       return () => {
         const { index, pinned } = state.now;
-        const before = pinned === null ? "" : `${said(run.scalars[name][pinned])} → `;
-        value.textContent = before + said(run.scalars[name][index]);
+        const before = pinned === null ? "" : `${said(run.scalars[name][pinned], run)} → `;
+        value.textContent = before + said(run.scalars[name][index], run);
       };
     });
     state.listen(() => places.forEach((place) => place()));

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import xarray as xr
 from markupsafe import Markup
 
-from interp.listing import readable
+from interp.sentences import as_percent
 
 # Which figure shows a number, by the words around it: the first that stands in its clause.
 _SHOWN_BY = (
@@ -58,34 +58,35 @@ def controls(results: Mapping[str, xr.Dataset]) -> Iterator[Control]:
     """The findings of the last checkpoint that have a negative control, beside it."""
     calibration, periodicity = results["calibration"].isel(step=-1), results["neuron_periodicity"].isel(step=-1)
     neurons, rate = int(calibration.attrs["neurons"]), float(calibration.attrs["rate"])
+    of_rate = as_percent(rate, 0)
     above, fixed = (int(count) for count in calibration.periodic_neurons.values)
     median = float(periodicity.fraction_explained.median())
     yield Control(
         "Fraction of a neuron’s variance that one frequency explains, median",
-        readable(median),
-        readable(float(calibration.calibrated_threshold)),
-        f"reached by {rate:.0%} of neurons when the residues are renamed at random",
+        _percent(median),
+        _percent(float(calibration.calibrated_threshold)),
+        f"reached by {of_rate} of neurons when the residues are renamed at random",
         "calibration",
     )
     yield Control(
         "The same, beside networks that were never trained",
-        readable(median),
-        readable(float(calibration.random_network_threshold)),
-        f"reached by {rate:.0%} of the neurons of untrained networks of this shape",
+        _percent(median),
+        _percent(float(calibration.random_network_threshold)),
+        f"reached by {of_rate} of the neurons of untrained networks of this shape",
         "calibration",
     )
     yield Control(
         f"Neurons above chance (from {calibration.attrs['threshold']:g} on: {fixed})",
         f"{above} of {neurons}",
         f"about {rate * neurons:.0f}",
-        f"{rate:.0%} of all neurons, by the definition of the threshold",
+        f"{of_rate} of all neurons, by the definition of the threshold",
         "calibration",
     )
     yield Control(
         "Largest share of one frequency in the logits’ power",
         _percent(float(calibration.largest_share)),
         _percent(float(calibration.share_threshold)),
-        f"reached by {rate:.0%} of networks with renamed residues",
+        f"reached by {of_rate} of networks with renamed residues",
         "calibration",
     )
     start = results["neuron_periodicity"].isel(step=0)
@@ -100,7 +101,7 @@ def controls(results: Mapping[str, xr.Dataset]) -> Iterator[Control]:
 
 
 def _percent(value: float) -> str:
-    return f"{value:.2%}" if math.isfinite(value) else "unknown"
+    return as_percent(value if math.isfinite(value) else None)
 
 
 class Block(NamedTuple):

@@ -53,7 +53,7 @@ def test_the_page_says_what_the_files_say(folder, open_page):
     last = open_run(folder / "runs" / "D8-wd1-seed0").metrics.isel(step=-1)
     (row,) = [row for row in rows if row.startswith("D8-wd1-seed0")]
     for value in (last.train_accuracy, last.test_accuracy):
-        assert f"{value.item():.1%}" in row
+        assert f"{100 * value.item():.1f} %" in row
     for name in ("result", "phase-diagram"):
         page.locator(f"#{name} .figure").scroll_into_view_if_needed()
         page.wait_for_selector(f"#{name} .main-svg")

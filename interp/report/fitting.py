@@ -1,0 +1,50 @@
+"""Figures made to stand alone, fitted into a page: their titles go to its headings, and panels without a number say so."""
+
+import math
+import re
+from collections.abc import Iterator
+from html import unescape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from interp.figures import NEUTRAL
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+
+def without_title(figure: "go.Figure") -> str:
+    """Take the title off a figure, whose place on the page has one, and the room for it; what it said, without the reference. A figure that
+    was not made with `interp.figures` keeps its own."""
+    found = re.match(r"<b>(.*?)</b>", figure.layout.title.text or "")
+    if not found:
+        return ""
+    legends = [figure.layout[name] for name in figure.layout if name.startswith("legend")]
+    room = 72 if any((legend.y or 0) > 1 for legend in legends) else 40  # for the titles of the panels
+    figure.update_layout(title_text="", margin_t=room, height=int(figure.layout.height or 450) - (figure.layout.margin.t or room) + room)
+    return unescape(found[1])
+
+
+def say_what_is_unknown(figure: "go.Figure") -> None:
+    """Write "not known" into every panel that shows no number, as where a split would have to be known; and draw its axes all the same."""
+    known = {(trace.xaxis or "x", trace.yaxis or "y") for trace in _traces(figure) if _shows_a_number(trace)}
+    panels = [(axis.anchor or "x", axis.plotly_name.replace("axis", "")) for axis in figure.select_yaxes()]
+    for x, y in panels:
+        if (x, y) in known:
+            continue
+        figure.add_scatter(x=[None], y=[None], xaxis=x, yaxis=y, showlegend=False, hoverinfo="skip")
+        words: dict[str, Any] = {"text": "not known", "showarrow": False, "font": {"color": NEUTRAL, "size": 13}}
+        figure.add_annotation(**words, x=0.5, y=0.5, xref=f"{x} domain", yref=f"{y} domain")
+
+
+def _traces(figure: "go.Figure") -> Iterator[Any]:
+    yield from figure.select_traces()
+
+
+def _shows_a_number(trace: Any) -> bool:
+    if not hasattr(trace, "yaxis"):
+        return True  # a pie, say, which has no axes
+    drawn = trace.z if trace.type == "heatmap" else trace.x if getattr(trace, "orientation", None) == "h" else trace.y
+    values = np.asarray(drawn if drawn is not None else [], dtype=object).ravel()
+    return any(isinstance(value, int | float | np.number) and math.isfinite(value) for value in values)
