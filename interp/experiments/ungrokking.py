@@ -29,7 +29,7 @@ from interp.task import Task
 
 TITLE = "Ungrokking: a grokked network goes on with fewer pairs"
 REFERENCE = "Varma et al. 2023, arXiv:2309.02390, §5 (predictions P2 and P3)"
-SIZES = (200, 280, 390, 488, 610, 763, 955, 1194, 2000, 3500)
+SIZES = (200, 280, 390, 488, 610, 763, 955, 1194, 1494, 2000)
 DESIGN = Design(sizes=SIZES, weight_decays=(0.3, 1.0, 3.0), seeds=3, duration=8, rescale_lr=False)
 FULL = Design(sizes=(390, 488, 610, 763, 955, 1194, 1494), weight_decays=(0.3, 1.0, 3.0), seeds=10, duration=50, lr=1e-3, rescale_lr=False)
 # In units of 1/(lr·wd) steps, at weight decay 1: five seeds of 30 % of the pairs modulo 113 generalized within 5.

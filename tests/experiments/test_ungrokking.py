@@ -108,8 +108,8 @@ def test_the_grid_is_that_of_the_paper_and_beyond():
     assert few.start == start.name
     assert set(few.experiment.task.train_indices) <= set(start.experiment.task.train_indices)
     assert len(few.experiment.task.train_indices) == 390
-    assert "D2700-wd1-seed0" in runs
-    assert "D2700-wd1-seed1" not in runs
+    assert "D2000-wd1-seed0" in runs
+    assert "D2000-wd1-seed1" not in runs
     full = next(run for run in grid(FULL, full=True) if run.name == "start-seed0")
     assert len(full.experiment.task.train_indices) == 113**2
 
