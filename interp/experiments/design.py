@@ -19,7 +19,7 @@ class Design:
     The pace of AdamW's weight decay is lr·wd per step, so 1/(lr·wd) steps, in which decay alone shrinks weights by e, are the unit of
     time here. With `rescale_lr` the learning rate is lr/wd: every weight decay has one pace, and a run one cost. Where training comes
     to rest does not depend on it: there the gradient is far below AdamW's eps, the update is lr·(g/eps + wd·w), and g = −eps·wd·w holds
-    for every lr.
+    for every lr; but with too large an lr (0.03 is) it does not come to rest.
     """
 
     p: int = 113
