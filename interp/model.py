@@ -81,8 +81,10 @@ def forward(weights: Weights, model: ModelConfig, pairs: Int[Tensor, "n 2"]) -> 
 
 
 def logits(weights: Weights, model: ModelConfig, pairs: Int[Tensor, "n 2"]) -> Float[Tensor, "n outputs"]:
-    """The logits alone, with no more work than they need."""
+    """The logits alone, with no more work than they need; autograd can differentiate them."""
     if is_factored(model):
+        if any(weight.requires_grad for weight in weights.values()):
+            return factored.forward(weights, model, pairs[:, 0], pairs[:, 1]).logits.T
         return engine.logits(weights, model, pairs)[0]
     return transform(weights, model, embed(weights, model, pairs)).logits
 

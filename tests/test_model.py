@@ -149,6 +149,20 @@ def test_residues_enter_by_other_vectors_and_equals_by_its_own(model: ModelConfi
         assert_close(own, textbook(weights | {"embed.W_E": W_E}, model, pairs).logits, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("model", OPTIONS)
+def test_logits_can_be_differentiated(model: ModelConfig) -> None:
+    weights, pairs = drawn_weights(model, 5), every_pair(5)
+    leaves = {name: weight.clone().requires_grad_() for name, weight in weights.items()}
+    outputs = logits(leaves, model, pairs)
+    assert_close(outputs.detach(), logits(weights, model, pairs), rtol=0, atol=1e-12)
+    expected = torch.autograd.grad(textbook(leaves, model, pairs).logits.square().sum(), list(leaves.values()))
+    found = torch.autograd.grad(outputs.square().sum(), list(leaves.values()))
+    for name, gradient, right in zip(leaves, found, expected, strict=True):
+        assert_close(
+            gradient, right, rtol=0, atol=1e-9 * (1 + right.abs().max().item()), msg=lambda message, name=name: f"{name}: {message}"
+        )
+
+
 def test_transform_starts_from_any_residual_stream() -> None:
     """Patching b's stream at position 1 by that of b' is the same as asking about b'."""
     model = ModelConfig(n_layers=2, d_model=8, n_heads=2, d_mlp=12)
