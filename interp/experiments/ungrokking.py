@@ -53,7 +53,7 @@ def grid(design: Design, *, full: bool = False) -> list[GridRun]:
         starts.append(GridRun(f"start-seed{seed}", Experiment(Task(design.p, train_pairs=pairs, seed=seed), model, first)))
         for size in design.sizes:
             for weight_decay in design.weight_decays:
-                if size <= REPEATED_UP_TO or (seed == 0 and weight_decay == middle):
+                if full or size <= REPEATED_UP_TO or (seed == 0 and weight_decay == middle):
                     task = Task(design.p, train_pairs=size, seed=seed)
                     experiment = design.experiment(task, weight_decay, seed)
                     runs.append(GridRun(name(size, weight_decay, seed), experiment, start=starts[-1].name))

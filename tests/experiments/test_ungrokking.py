@@ -110,8 +110,9 @@ def test_the_grid_is_that_of_the_paper_and_beyond():
     assert len(few.experiment.task.train_indices) == 390
     assert "D2000-wd1-seed0" in runs
     assert "D2000-wd1-seed1" not in runs
-    full = next(run for run in grid(FULL, full=True) if run.name == "start-seed0")
-    assert len(full.experiment.task.train_indices) == 113**2
+    full = {run.name: run for run in grid(FULL, full=True)}
+    assert len(full["start-seed0"].experiment.task.train_indices) == 113**2
+    assert "D1494-wd3-seed9" in full
 
 
 def test_all_weight_decays_have_one_pace():
