@@ -30,12 +30,25 @@ def say_what_is_unknown(figure: "go.Figure") -> None:
     """Write "not known" into every panel that shows no number, as where a split would have to be known; and draw its axes all the same."""
     known = {(trace.xaxis or "x", trace.yaxis or "y") for trace in _traces(figure) if _shows_a_number(trace)}
     panels = [(axis.anchor or "x", axis.plotly_name.replace("axis", "")) for axis in figure.select_yaxes()]
+    titled = {panel for panel in panels if _has_title(figure, *panel)}
     for x, y in panels:
-        if (x, y) in known:
+        # Where every panel has a title of its own, one without is a corner of the grid that is left over.
+        if (x, y) in known or (known <= titled and (x, y) not in titled):
             continue
         figure.add_scatter(x=[None], y=[None], xaxis=x, yaxis=y, showlegend=False, hoverinfo="skip")
         words: dict[str, Any] = {"text": "not known", "showarrow": False, "font": {"color": NEUTRAL, "size": 13}}
         figure.add_annotation(**words, x=0.5, y=0.5, xref=f"{x} domain", yref=f"{y} domain")
+
+
+def _has_title(figure: "go.Figure", x: str, y: str) -> bool:
+    """Whether words stand above the middle of a panel, as `plotly.subplots` puts titles."""
+    layout: Any = figure.layout
+    across, up = layout[x.replace("x", "xaxis")].domain, layout[y.replace("y", "yaxis")].domain
+    if across is None or up is None:
+        return False
+    place = sum(across) / 2, up[1]
+    words = [one for one in layout.annotations if one.text and (one.xref, one.yref) == ("paper", "paper")]
+    return any(math.dist((one.x, one.y), place) < 0.03 for one in words)
 
 
 def _traces(figure: "go.Figure") -> Iterator[Any]:
