@@ -132,16 +132,17 @@ def train_seeds(experiments: Sequence[Experiment], *, device: str = "cpu") -> Ge
             if config.batch_size is not None:
                 pairs = zip(train_sets, experiments, strict=True)
                 batches = [one.minibatch(config.batch_size, step, of.training.seed) for one, of in pairs]
+            is_shown = step in kept or step % config.log_every == 0
             judged, gradients = _losses_and_gradients(stacked, model, batches, each)
-            losses = [mean(loss) for loss, _ in judged]
+            of_train = judged if batches is train_sets or not is_shown else _evaluate(stacked, model, train_sets, each)
+            losses = [mean(torch.cat([judged[index][0], of_train[index][0]])) for index in range(len(experiments))]
             lost = {index for index in living if not math.isfinite(losses[index])}
             if lost:
                 yield {index: DivergedError(step, last.get(index)) for index in sorted(lost)}
                 living -= lost
             if not living:
                 return
-            if step in kept or step % config.log_every == 0:
-                of_train = judged if batches is train_sets else _evaluate(stacked, model, train_sets, each)
+            if is_shown:
                 of_test = _evaluate(stacked, model, test_sets, each)
                 state = updater.state()
                 for index in living:
@@ -175,7 +176,9 @@ def _evaluate(stacked: Weights, model: ModelConfig, batches: Sequence[Batch], ea
         with one_thread():
             return list(each(lambda one, batch: engine.evaluate(one, model, batch.examples), _unstacked(stacked), batches))
     if not len(batches[0]):
-        return [(stacked["embed.W_E"].new_empty(0), torch.empty(0, dtype=torch.bool, device=batches[0].labels.device)) for _ in batches]
+        return [
+            (next(iter(stacked.values())).new_empty(0), torch.empty(0, dtype=torch.bool, device=batches[0].labels.device)) for _ in batches
+        ]
     _, judged = torch.func.vmap(_loss(model))(stacked, *_of_all(batches))
     return list(zip(*judged, strict=True))
 

@@ -15,9 +15,10 @@ import xarray as xr
 # The numeric tower of PEP 484, where an int may stand for a float: `lr=1`.
 jaxtyping.install_import_hook("interp", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
+# Not at the top, as ruff would have it (E402): the hook must be there before interp is first imported.
 import interp  # noqa: E402
-from interp import ModelConfig, Task, TrainingConfig  # noqa: E402  (after the hook, which must see interp being imported)
-from interp.weights import Weights, initial_weights  # noqa: E402  (likewise)
+from interp import ModelConfig, Task, TrainingConfig  # noqa: E402
+from interp.weights import Weights, initial_weights  # noqa: E402
 
 # These check what they are given themselves, with errors for a person, which a type checker in front of them would hide.
 for configuration in (Task, ModelConfig, TrainingConfig):

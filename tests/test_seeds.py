@@ -76,9 +76,10 @@ def test_as_a_batch_each_is_the_same_up_to_rounding(model: ModelConfig, monkeypa
             same(one, other, rtol=1e-4, atol=1e-5)
 
 
-def test_without_test_pairs_in_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("model", [SMALL, ModelConfig(family="mlp", d_mlp=16, embedding="none")])
+def test_without_test_pairs_in_a_batch(model: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(seeds, "_has_cores", lambda stacked, model: False)
-    (last, *_) = (found[-1] for found in of_all(replace(EXPERIMENT, task=replace(TASK, train_fraction=1.0)), 2))
+    (last, *_) = (found[-1] for found in of_all(replace(EXPERIMENT, model=model, task=replace(TASK, train_fraction=1.0)), 2))
     assert math.isnan(last.metrics["test_loss"])
     assert math.isfinite(last.metrics["train_loss"])
 

@@ -15,6 +15,7 @@ LONGEST = 300
 LONGER: dict[str, str] = {}
 
 NAMES_THAT_SAY_NOTHING = re.compile(r"utils?|helpers?|misc|common|tools?|stuff")
+# Words that no file may hold: this line and the test of it are the only ones with them.
 UNFINISHED = re.compile(r"\b(TODO|FIXME|XXX)\b")
 UNPICKLES = frozenset({"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"})
 
@@ -120,7 +121,7 @@ def test_a_missing_docstring_is_caught():
     assert list(unexplained("")) == []
 
 
-@pytest.mark.parametrize("word", ["TODO", "FIXME"])
+@pytest.mark.parametrize("word", ["TODO", "FIXME", "XXX"])
 def test_unfinished_business_is_caught(word: str):
     assert UNFINISHED.search(f"x = 1  # {word}: later")
 
