@@ -288,7 +288,7 @@ def _judge(cuts: list[_Cut], labels: Int[Tensor, " pairs"]) -> tuple[Float[Tenso
             for index, cut in of_base:
                 torch.addmm(before, cut.coefficients, cut.waves[:, some], out=remaining)
                 leads[index, some], totals[index, some] = leads_and_totals_(remaining, right)
-    return losses_from(leads, totals)[0], leads > 0
+    return losses_from(leads, totals), leads > 0
 
 
 def _mean(values: Shaped[Tensor, "*cuts pairs"], splits: list[Int[Tensor, " _"]]) -> Float[np.ndarray, "*cuts splits"]:

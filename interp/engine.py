@@ -196,6 +196,7 @@ def logits(
         of_a, of_b = ((rows + at).flatten(0, 1).T for rows, at in zip((vectors[:, :p], vectors[:, -p:]), W_pos, strict=False))
         products = products._replace(table_a=folded.read @ of_a - at_equals, table_b=folded.read @ of_b - at_equals)
         index = (pairs.T[:, None] + p * torch.arange(len(vectors))[:, None]).flatten(1)  # the sets are so many more residues
+    # Half a part: its neurons leave room in the cache for the tables of many sets.
     parts = zip(*(tokens.split(PART // 2) for tokens in index), strict=True)
     every = torch.cat([forward(products, model, a, b).logits.T for a, b in parts])
     return every.view(-1, len(pairs), p)

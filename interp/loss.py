@@ -67,7 +67,8 @@ def losses_and_leads_(outputs: Float[Tensor, "classes n"], labels: Int[Tensor, "
     Only the last step is in float64. A small loss is exp(x), and not a sum close to 1 from which that must be told: even from float32
     logits it has their own relative precision. Of many examples, give it `PAIRS_AT_ONCE`.
     """
-    return losses_from(*leads_and_totals_(outputs, labels))
+    leads, totals = leads_and_totals_(outputs, labels)
+    return losses_from(leads, totals), leads
 
 
 def leads_and_totals_(outputs: Float[Tensor, "classes n"], labels: Int[Tensor, " n"]) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
@@ -80,6 +81,6 @@ def leads_and_totals_(outputs: Float[Tensor, "classes n"], labels: Int[Tensor, "
     return right - highest, outputs.sub_(highest).clamp_(min=-80).exp_().sum(0)
 
 
-def losses_from(leads: Float[Tensor, "*n"], totals: Float[Tensor, "*n"]) -> tuple[Float[Tensor, "*n"], Float[Tensor, "*n"]]:
-    """The losses and the leads, from what `leads_and_totals_` gives."""
-    return functional.softplus((totals.log() - leads).double(), threshold=40), leads
+def losses_from(leads: Float[Tensor, "*n"], totals: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """The losses, from what `leads_and_totals_` gives."""
+    return functional.softplus((totals.log() - leads).double(), threshold=40)

@@ -102,7 +102,10 @@ def _drive(
                     report(_mean(now))
     except KeyboardInterrupt:
         save()
-        step = max((snapshot.step for snapshot in last.values()), default=0)
+        steps = [snapshot.step for snapshot in last.values()]
+        if steps and min(steps) == n_steps:
+            raise InterruptedTrainingError(f"interrupted after the last step; the runs in {out} are complete") from None
+        step = max(steps, default=0)
         raise InterruptedTrainingError(f"interrupted at step {step}; each run in {out} goes on with: interp resume RUN") from None
     if diverged:
         raise InputError(f"{'; '.join(diverged)}; the checkpoints before that, and the other seeds, are in {out}")

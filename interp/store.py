@@ -206,7 +206,7 @@ class Run:
                 raise InputError(f"{path} is damaged at line {number}: step {step!r}, expected an integer above that of the line before")
             last = step
             for name, value in row.items():
-                if not (isinstance(value, str) if name == "weights" else type(value) is float or _is_integer_or_null(value)):
+                if not (isinstance(value, str) if name == "weights" else _is_number(value)):
                     expected = "a digest" if name == "weights" else "a number or null"
                     raise InputError(f"{path} is damaged at line {number}: {name} {value!r}, expected {expected}")
         return rows
@@ -291,8 +291,8 @@ def check_header(path: Path, header: dict[str, Any], experiment_hash: str, step:
         raise InputError(f"{path} holds {seen}, expected step {step:09d} of {experiment_hash} in format {FORMAT}; is it of another run?")
 
 
-def _is_integer_or_null(value: Any) -> bool:
-    return value is None or (type(value) is int and abs(value) < 2**63)
+def _is_number(value: Any) -> bool:
+    return value is None or type(value) is float or (type(value) is int and abs(value) < 2**63)
 
 
 def split_tensors(task: Task) -> dict[str, Tensor]:

@@ -126,6 +126,16 @@ def test_runs_are_ordinary_and_can_be_resumed_one_by_one(tmp_path: Path) -> None
         assert resumed.metrics.drop_attrs().equals(alone.metrics.drop_attrs())
 
 
+def test_an_interruption_after_the_last_step_leaves_whole_runs(tmp_path: Path) -> None:
+    def stop(snapshot: Snapshot) -> None:
+        if snapshot.step == EXPERIMENT.training.steps:
+            raise KeyboardInterrupt
+
+    with pytest.raises(InterruptedTrainingError, match=r"^interrupted after the last step; the runs in .*runs are complete$"):
+        run_seeds(EXPERIMENT, 2, tmp_path / "runs", report=stop)
+    assert all(open_run(tmp_path / "runs" / f"seed{seed}").is_complete for seed in range(2))
+
+
 def test_what_is_refused_leaves_nothing_behind(tmp_path: Path) -> None:
     for wrong in (0, -1):
         with pytest.raises(InputError, match="seeds"):
