@@ -24,8 +24,7 @@ help:
 
 demo: $(VENV)/installed
 	$(BIN)/interp train --preset quick --out $(DEMO) --overwrite
-	$(BIN)/interp analyze $(DEMO)
-	$(BIN)/interp report $(DEMO) -o $(DEMO)/report.html
+	$(BIN)/interp report $(DEMO)
 	@echo
 	@echo "The report, to open in a browser: $(CURDIR)/$(DEMO)/report.html"
 
