@@ -21,7 +21,7 @@ from interp.experiment import Experiment, ModelConfig, TrainingConfig
 from interp.memory import keep_freed_memory
 from interp.model import bridge
 from interp.optimizers import WeightUpdater
-from interp.training import Batch, loss_and_gradient, worker_threads
+from interp.training import Batch, loss_and_gradient, threads_of_torch, worker_threads
 from interp.weights import Weights, initial_weights
 
 Step = Callable[[], float]  # one update; returns the loss before it
@@ -53,8 +53,9 @@ def our_step(weights: Weights, model: ModelConfig, config: TrainingConfig, batch
     updater, steps_done = WeightUpdater(weights, config), [0]
 
     def step() -> float:
-        loss, _, gradient = loss_and_gradient(weights, model, batch, each)
-        updater.update(steps_done[0], gradient)
+        with threads_of_torch(model):
+            loss, _, gradient = loss_and_gradient(weights, model, batch, each)
+            updater.update(steps_done[0], gradient)
         steps_done[0] += 1
         return loss
 

@@ -27,7 +27,17 @@ from interp.optimizers import WeightUpdater
 from interp.processes import one_thread
 from interp.running import STATE_INTERVAL_SECONDS, InterruptedTrainingError, check_room, signals_interrupt
 from interp.store import Run
-from interp.training import Batch, DivergedError, Snapshot, check_device, mean, measured, unmirrored_of_test, worker_threads
+from interp.training import (
+    Batch,
+    DivergedError,
+    Snapshot,
+    check_device,
+    mean,
+    measured,
+    threads_of_torch,
+    unmirrored_of_test,
+    worker_threads,
+)
 from interp.weights import Weights, initial_weights
 from interp.writer import RunWriter, is_run_to_replace
 
@@ -86,7 +96,7 @@ def _drive(
             writers[index].save_state(snapshot)
 
     try:
-        with signals_interrupt(), computed_ahead(moments) as ready:
+        with signals_interrupt(), computed_ahead(moments) as ready, one_thread():
             for moment in ready:
                 for index, snapshot in moment.items():
                     if isinstance(snapshot, DivergedError):
@@ -131,14 +141,15 @@ def train_seeds(experiments: Sequence[Experiment], *, device: str = "cpu") -> Ge
     kept, living, last = set(config.kept_steps()), set(range(len(experiments))), dict[int, Snapshot]()
     with worker_threads() as each:
         for step in range(config.steps + 1):
-            batches = train_sets
-            if config.batch_size is not None:
-                pairs = zip(train_sets, experiments, strict=True)
-                batches = [one.minibatch(config.batch_size, step, of.training.seed) for one, of in pairs]
-            is_shown = step in kept or step % config.log_every == 0
-            judged, gradients = _losses_and_gradients(stacked, model, batches, each)
-            of_train = judged if batches is train_sets or not is_shown else _evaluate(stacked, model, train_sets, each)
-            losses = [mean(torch.cat([judged[index][0], of_train[index][0]])) for index in range(len(experiments))]
+            with threads_of_torch(model):
+                batches = train_sets
+                if config.batch_size is not None:
+                    pairs = zip(train_sets, experiments, strict=True)
+                    batches = [one.minibatch(config.batch_size, step, of.training.seed) for one, of in pairs]
+                is_shown = step in kept or step % config.log_every == 0
+                judged, gradients = _losses_and_gradients(stacked, model, batches, each)
+                of_train = judged if batches is train_sets or not is_shown else _evaluate(stacked, model, train_sets, each)
+                losses = [mean(torch.cat([judged[index][0], of_train[index][0]])) for index in range(len(experiments))]
             lost = {index for index in living if not math.isfinite(losses[index])}
             if lost:
                 yield {index: DivergedError(step, last.get(index)) for index in sorted(lost)}
@@ -146,17 +157,19 @@ def train_seeds(experiments: Sequence[Experiment], *, device: str = "cpu") -> Ge
             if not living:
                 return
             if is_shown:
-                of_test = _evaluate(stacked, model, test_sets, each)
-                state = updater.state()
-                for index in living:
-                    train = mean(of_train[index][0]), of_train[index][1]
-                    metrics = measured(train, (*of_test[index], unmirrored[index]), gradients[index], weights[index])
-                    copies = {name: weight.to("cpu", copy=True) for name, weight in weights[index].items()}
-                    own = {name.removeprefix(f"{index}/"): value for name, value in state.items() if name.startswith(f"{index}/")}
-                    last[index] = Snapshot(step, copies, metrics, own, step in kept)
+                with threads_of_torch(model):
+                    of_test = _evaluate(stacked, model, test_sets, each)
+                    state = updater.state()
+                    for index in living:
+                        train = mean(of_train[index][0]), of_train[index][1]
+                        metrics = measured(train, (*of_test[index], unmirrored[index]), gradients[index], weights[index])
+                        copies = {name: weight.to("cpu", copy=True) for name, weight in weights[index].items()}
+                        own = {name.removeprefix(f"{index}/"): value for name, value in state.items() if name.startswith(f"{index}/")}
+                        last[index] = Snapshot(step, copies, metrics, own, step in kept)
                 yield {index: last[index] for index in sorted(living)}
             if step < config.steps:
-                updater.update(step, {f"{index}/{name}": d for index, own in enumerate(gradients) for name, d in own.items()})
+                with threads_of_torch(model):
+                    updater.update(step, {f"{index}/{name}": d for index, own in enumerate(gradients) for name, d in own.items()})
                 yield None
 
 
@@ -165,9 +178,7 @@ def _losses_and_gradients(
 ) -> tuple[list[Judged], list[Weights]]:
     """What is judged of every seed's batch, and the gradients of their mean losses."""
     if _has_cores(stacked, model):
-        own = _unstacked(stacked)
-        with one_thread():
-            found = list(each(lambda one, batch: engine.loss_and_gradient(one, model, batch.examples), own, batches))
+        found = list(each(lambda one, batch: engine.loss_and_gradient(one, model, batch.examples), _unstacked(stacked), batches))
         return [(losses, correct) for losses, correct, _ in found], [gradient for *_, gradient in found]
     gradients, judged = torch.func.vmap(torch.func.grad(_loss(model), has_aux=True))(stacked, *_of_all(batches))
     return list(zip(*judged, strict=True)), _unstacked(gradients)
@@ -176,8 +187,7 @@ def _losses_and_gradients(
 @torch.no_grad()
 def _evaluate(stacked: Weights, model: ModelConfig, batches: Sequence[Batch], each: engine.Each) -> list[Judged]:
     if _has_cores(stacked, model):
-        with one_thread():
-            return list(each(lambda one, batch: engine.evaluate(one, model, batch.examples), _unstacked(stacked), batches))
+        return list(each(lambda one, batch: engine.evaluate(one, model, batch.examples), _unstacked(stacked), batches))
     if not len(batches[0]):
         return [
             (next(iter(stacked.values())).new_empty(0), torch.empty(0, dtype=torch.bool, device=batches[0].labels.device)) for _ in batches

@@ -7,7 +7,7 @@ the mean of `interp.loss` over a batch.
 import math
 from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -113,24 +113,28 @@ def _snapshots(
     unmirrored = unmirrored_of_test(experiment.task).to(device)
     last = resume
     for step in range(resume.step if resume else 0, config.steps + 1):
-        batch = train_set if config.batch_size is None else train_set.minibatch(config.batch_size, step, config.seed)
-        loss, correct, gradient = loss_and_gradient(weights, model, batch, each)
-        if not math.isfinite(loss):
-            raise DivergedError(step, last)
-        is_kept = step in kept
-        if (is_kept or step % config.log_every == 0) and not (resume and step == resume.step):
-            if batch is not train_set:
-                losses, correct = evaluate(weights, model, train_set, each)
-                loss = mean(losses)
-                if not math.isfinite(loss):
-                    raise DivergedError(step, last)
-            test = evaluate(weights, model, test_set, each)
-            metrics = measured((loss, correct), (*test, unmirrored), gradient, weights)
-            copies = {name: weight.to("cpu", copy=True) for name, weight in weights.items()}
-            last = Snapshot(step, copies, metrics, updater.state(), is_kept)
-            yield last
+        shown = None
+        with threads_of_torch(model):
+            batch = train_set if config.batch_size is None else train_set.minibatch(config.batch_size, step, config.seed)
+            loss, correct, gradient = loss_and_gradient(weights, model, batch, each)
+            if not math.isfinite(loss):
+                raise DivergedError(step, last)
+            is_kept = step in kept
+            if (is_kept or step % config.log_every == 0) and not (resume and step == resume.step):
+                if batch is not train_set:
+                    losses, correct = evaluate(weights, model, train_set, each)
+                    loss = mean(losses)
+                    if not math.isfinite(loss):
+                        raise DivergedError(step, last)
+                test = evaluate(weights, model, test_set, each)
+                metrics = measured((loss, correct), (*test, unmirrored), gradient, weights)
+                copies = {name: weight.to("cpu", copy=True) for name, weight in weights.items()}
+                last = shown = Snapshot(step, copies, metrics, updater.state(), is_kept)
+        if shown:
+            yield shown
         if step < config.steps:
-            updater.update(step, gradient)
+            with threads_of_torch(model):
+                updater.update(step, gradient)
             yield None
 
 
@@ -197,7 +201,7 @@ def loss_and_gradient(
     if is_factored(model):
         with one_thread():
             losses, correct, gradient = engine.loss_and_gradient(weights, model, batch.examples, each)
-        return mean(losses), correct, gradient
+            return mean(losses), correct, gradient
     leaves = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
     outputs = transform(leaves, model, embed(leaves, model, batch.pairs)).logits
     d_outputs = outputs.detach().T.clone()
@@ -224,6 +228,12 @@ def worker_threads() -> Iterator[engine.Each]:
         return
     with ThreadPoolExecutor(n_threads, initializer=_begin_thread) as executor:
         yield executor.map
+
+
+def threads_of_torch(model: ModelConfig) -> AbstractContextManager[None]:
+    """One, where the parts of a batch have threads of their own (`worker_threads`): after whatever torch does with several, those that
+    are done wait for more in a loop, for milliseconds, and keep a core from the parts of the next batch."""
+    return one_thread() if is_factored(model) else nullcontext()
 
 
 def _begin_thread() -> None:
