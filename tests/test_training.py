@@ -1,6 +1,7 @@
 """Training: what a step is, what its metrics are of, and that the same experiment ends in the same bits, interrupted or not."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -9,10 +10,12 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from interp import training
 from interp.checkpoint import Checkpoint
 from interp.errors import InputError
 from interp.experiment import Experiment, ModelConfig, TrainingConfig
 from interp.model import embed, forward, transform
+from interp.optimizers import WeightUpdater
 from interp.task import Task
 from interp.training import METRICS, Batch, DivergedError, Snapshot, evaluate, train
 from interp.weights import Weights, initial_weights
@@ -206,6 +209,29 @@ def test_other_seeds_end_elsewhere() -> None:
         replace(base, training=replace(base.training, seed=1)),
     ):
         assert not torch.equal(end(other), end(base))
+
+
+@pytest.mark.parametrize(("model", "inside"), [(FACTORED, 1), (GENERAL, 2)])
+def test_nothing_of_a_step_is_left_to_threads_of_torch(model: ModelConfig, inside: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would wait in a loop, with a core that the parts of the next batch need; whoever reads the snapshots has them as before."""
+    seen: dict[str, set[int]] = {"loss_and_gradient": set(), "evaluate": set(), "measured": set(), "update": set()}
+
+    def watched(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            seen[name].add(torch.get_num_threads())
+            return function(*arguments)
+
+        return call
+
+    for name in ("loss_and_gradient", "evaluate", "measured"):
+        monkeypatch.setattr(training, name, watched(name, getattr(training, name)))
+    monkeypatch.setattr(WeightUpdater, "update", watched("update", WeightUpdater.update))
+    torch.set_num_threads(2)
+    try:
+        assert [torch.get_num_threads() for _ in train(experiment(model, steps=4, log_every=2))] == [2, 2, 2]
+    finally:
+        torch.set_num_threads(1)
+    assert all(numbers == {inside} for numbers in seen.values())
 
 
 def test_a_snapshot_is_not_written_to_later() -> None:
