@@ -2,16 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from interp.errors import InputError
+from interp.errors import InputError, check_number
 from interp.experiment import flag
 from interp.importing.configuration import Fields, configuration_of, shown
 from interp.importing.proof import (
-    CAUSES,
     Proof,
     activations_to_try,
     check_numbers,
@@ -19,6 +19,7 @@ from interp.importing.proof import (
     prove,
     task_with,
     trials,
+    with_likelier_operation,
 )
 from interp.importing.sources import Source
 from interp.importing.splits import split_of
@@ -80,6 +81,8 @@ def read(sources: Sequence[Source], known: Known) -> Reading:
     task_fields, model_fields = {**task_found, **known.task}, {**model_found, **known.model}
     # The words of the configuration file are for several families; what the tensors say comes first, and a contradiction is told there.
     fraction = known.train_fraction if known.train_fraction is not None else task_fields.pop("train_fraction", None)
+    if fraction is not None:
+        check_number("--train-fraction", fraction, 0, 1, above=True)
     notes = [f"{configured} says: {shown({**task_found, **model_found})}"] if configured else []
     matches = _matches(last, known, model_fields)
     readings: list[tuple[Match, Fitted]] = []
@@ -99,25 +102,27 @@ def read(sources: Sequence[Source], known: Known) -> Reading:
             refused.append(error)
     if not readings:
         raise _better_explained(refused[0], matches[0], last, known, model_fields)
-    readings, splits = _with_splits(readings, known.split, fraction, last)
+    with_split = (source.beside for source in (last, *sources) if {"train_indices", "train_data"} & source.beside.keys())
+    readings, splits = _with_splits(readings, known.split, fraction, next(with_split, {}))
     operation = task_fields.get("operation")
     proof = None
     for source in _to_prove(sources):
         again = (
             [(found.layout.name, fitted) for found, fitted in readings] if source is last else _fitted_again(source, readings, model_fields)
         )
-        ranked = trials(
+        tried = partial(
+            trials,
             again,
-            source.claims,
-            lambda p, operation: task_with(p, operation, splits[p][0], fraction),
-            operations_to_try(operation),
-            activations_to_try(model_fields.get("activation")),
+            task_of=lambda p, operation: task_with(p, operation, splits[p][0], fraction),
+            activations=activations_to_try(model_fields.get("activation")),
         )
         try:
-            outcome = prove(ranked, operation_given=operation is not None)
+            outcome = prove(tried(source.claims, operations=operations_to_try(operation)), operation_given=operation is not None)
         except InputError as error:
             refused.append(error)
             continue
+        if not outcome.verified and operation is not None:
+            outcome = with_likelier_operation(outcome, tried((), operations=operations_to_try(None)))
         outcome = replace(outcome, facts=outcome.facts | {"step": source.step})
         proof = proof or outcome
         if outcome.verified:
@@ -133,13 +138,13 @@ def read(sources: Sequence[Source], known: Known) -> Reading:
 
 
 def _with_splits(
-    readings: list[tuple[Match, Fitted]], way: str | None, fraction: float | None, source: Source
+    readings: list[tuple[Match, Fitted]], way: str | None, fraction: float | None, stored: Mapping[str, Any]
 ) -> tuple[list[tuple[Match, Fitted]], dict[int, tuple[tuple[int, ...] | None, str]]]:
     """The readings whose p the split can be of, and that split. Where W_in and W_out leave open which axis is p, a split may tell."""
     splits, refused = {}, []
     for p in dict.fromkeys(fitted.p for _, fitted in readings):
         try:
-            splits[p] = split_of(way, p, fraction, source.beside)
+            splits[p] = split_of(way, p, fraction, stored)
         except InputError as error:
             refused.append(error)
     if not splits:
@@ -149,8 +154,8 @@ def _with_splits(
 
 def unverified(proof: Proof) -> InputError:
     """The refusal of a reading that could not be proved."""
-    doubts = "; ".join(proof.facts["doubts"])
-    return InputError(f"the import cannot be verified: {doubts}; {CAUSES}; --accept-unverified imports it all the same")
+    doubts, causes = "; ".join(proof.facts["doubts"]), proof.facts["likely_causes"]
+    return InputError(f"the import cannot be verified: {doubts}; {causes}; --accept-unverified imports it all the same")
 
 
 def _to_prove(sources: Sequence[Source]) -> list[Source]:
@@ -229,6 +234,9 @@ def _check_told(found: Match, model: Mapping[str, Any]) -> None:
 def _why_left_over(found: Match, tensors: Mapping[str, Tensor], drop: Sequence[str], where: str) -> dict[str, str]:
     """Why each tensor that the layout does not know may be left out. Raises InputError for one that may matter."""
     recognized = {entry.theirs: tensors[entry.theirs] for entry in found.tensors.values()}
+    for name, tensor in recognized.items():
+        if not tensor.is_floating_point():
+            raise InputError(f"{where}: tensor {name!r} is of type {tensor.dtype}; weights are floating-point numbers")
     reasons = {}
     for name in found.left_over:
         why = "as the mapping file says" if name in drop else of_no_use(name, tensors[name], recognized)
