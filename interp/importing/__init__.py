@@ -57,8 +57,8 @@ def import_run(
         Path(configuration) if configuration is not None else None,
     )
     reading = read(found, known)
-    if not reading.proof.verified and not accept_unverified:
-        raise unverified(reading.proof)
+    if not reading.facts["verified"] and not accept_unverified:
+        raise unverified(reading.facts)
     return _write(Path(out), found, reading, overwrite=overwrite)
 
 
@@ -80,8 +80,7 @@ def _write(out: Path, sources: Sequence[Source], reading: Reading, *, overwrite:
             remove_leftovers(target.parent, of=target.name, of_the_dead_only=True)
             stack.callback(shutil.rmtree, fresh, ignore_errors=True)
             shutil.rmtree(fresh, ignore_errors=True)
-            proved = reading.proof.trial
-            with RunWriter.create(fresh, proved.checkpoint.task, proved.fitted.model) as writer:
+            with RunWriter.create(fresh, reading.task, reading.model) as writer:
                 for source in sources:
                     writer.append(source.step if source.step is not None else -1, reading.weights_of(source))
                 info = {**writer.run.info, "imported": _provenance(sources, reading)}
@@ -103,7 +102,7 @@ def _provenance(sources: Sequence[Source], reading: Reading) -> dict[str, Any]:
         "layout": reading.layout.name,
         "split": reading.split_from,
         "notes": list(reading.notes),
-        "proof": dict(reading.proof.facts),
+        "proof": dict(reading.facts),
     }
 
 

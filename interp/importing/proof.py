@@ -177,7 +177,10 @@ def _compare(checkpoint: Checkpoint, claim: Claim, claims: Sequence[Claim]) -> d
 
 
 def _seen(entry: Mapping[str, Any]) -> str:
-    return f"{entry['found']:.4g}" if entry["found"] is not None else f"{entry['least']:.4g} to {entry['most']:.4g} whatever the split"
+    if entry["found"] is not None:
+        return f"{entry['found']:.4g}"
+    least, most = f"{entry['least']:.4g}", f"{entry['most']:.4g}"
+    return f"{least if least == most else f'{least} to {most}'} whatever the split"
 
 
 def _agrees(measure: str, stored: float, found: float) -> bool:

@@ -9,10 +9,9 @@ from typing import Any
 from torch import Tensor
 
 from interp.errors import InputError, check_number
-from interp.experiment import flag
+from interp.experiment import ModelConfig, flag
 from interp.importing.configuration import Fields, configuration_of, shown
 from interp.importing.proof import (
-    Proof,
     activations_to_try,
     check_numbers,
     operations_to_try,
@@ -27,6 +26,7 @@ from interp.layouts.fitting import Fitted, fit, of_no_use
 from interp.layouts.mapping import Mapped
 from interp.layouts.matching import Match, Mismatch, converted, match, nearest, recognize, split_axes
 from interp.layouts.tables import LAYOUTS, Layout, layout_named
+from interp.task import Task
 from interp.weights import Weights
 
 _SIZES = ("n_heads", "d_head", "d_model", "d_mlp")
@@ -50,7 +50,9 @@ class Reading:
     """How every checkpoint of the sources is read, and the proof of it."""
 
     layout: Layout
-    proof: Proof
+    task: Task
+    model: ModelConfig
+    facts: Mapping[str, Any]  # of the proof, in JSON values
     given: Fields
     drop: tuple[str, ...]
     notes: tuple[str, ...]
@@ -58,15 +60,14 @@ class Reading:
 
     def weights_of(self, source: Source) -> Weights:
         """The weights of one of the sources. Raises InputError for one that is not like the one that was proved."""
-        proved = self.proof.trial
         tensors = source.load()
         found = match(self.layout, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, _known_sizes(self.given))
         if isinstance(found, Mismatch):
             raise InputError(f"{source.where} is not in the layout {self.layout.name!r} like the others: {found.reason}")
         _why_left_over(found, tensors, self.drop, source.where)
-        fitted = fit(converted(found, tensors), found.sizes, {**self.given, "activation": proved.fitted.model.activation}, proved.fitted.p)
-        if fitted.model != proved.fitted.model:
-            raise InputError(f"{source.where} has other sizes than the others: {fitted.model}, expected {proved.fitted.model}")
+        fitted = fit(converted(found, tensors), found.sizes, {**self.given, "activation": self.model.activation}, self.task.p)
+        if fitted.model != self.model:
+            raise InputError(f"{source.where} has other sizes than the others: {fitted.model}, expected {self.model}")
         check_numbers(source.where, fitted.weights)
         return fitted.weights
 
@@ -80,9 +81,7 @@ def read(sources: Sequence[Source], known: Known) -> Reading:
     task_found, model_found, configured = configuration_of(last, known.configuration)
     task_fields, model_fields = {**task_found, **known.task}, {**model_found, **known.model}
     # The words of the configuration file are for several families; what the tensors say comes first, and a contradiction is told there.
-    fraction = known.train_fraction if known.train_fraction is not None else task_fields.pop("train_fraction", None)
-    if fraction is not None:
-        check_number("--train-fraction", fraction, 0, 1, above=True)
+    fraction = _fraction(known.train_fraction, task_fields)
     notes = [f"{configured} says: {shown({**task_found, **model_found})}"] if configured else []
     matches = _matches(last, known, model_fields)
     readings: list[tuple[Match, Fitted]] = []
@@ -122,7 +121,8 @@ def read(sources: Sequence[Source], known: Known) -> Reading:
             refused.append(error)
             continue
         if not outcome.verified and operation is not None:
-            outcome = with_likelier_operation(outcome, tried((), operations=operations_to_try(None)))
+            activation = outcome.trial.fitted.model.activation
+            outcome = with_likelier_operation(outcome, tried((), operations=operations_to_try(None), activations=(activation,)))
         outcome = replace(outcome, facts=outcome.facts | {"step": source.step})
         proof = proof or outcome
         if outcome.verified:
@@ -134,7 +134,16 @@ def read(sources: Sequence[Source], known: Known) -> Reading:
         raise refused[-1]
     chosen = next(found for found, _ in readings if found.layout.name == proof.trial.layout)
     notes += [*dropped[chosen.layout.name], *proof.trial.fitted.notes]
-    return Reading(chosen.layout, proof, dict(model_fields), drop, tuple(notes), splits[proof.trial.fitted.p][1])
+    task, model = proof.trial.checkpoint.task, proof.trial.fitted.model
+    return Reading(chosen.layout, task, model, proof.facts, dict(model_fields), drop, tuple(notes), splits[task.p][1])
+
+
+def _fraction(given: float | None, task: Fields) -> float | None:
+    """The share of pairs trained on, as given or configured, if it is known."""
+    fraction = given if given is not None else task.get("train_fraction")
+    if fraction is not None:
+        check_number("--train-fraction", fraction, 0, 1, above=True)
+    return fraction
 
 
 def _with_splits(
@@ -152,9 +161,9 @@ def _with_splits(
     return [entry for entry in readings if entry[1].p in splits], splits
 
 
-def unverified(proof: Proof) -> InputError:
+def unverified(facts: Mapping[str, Any]) -> InputError:
     """The refusal of a reading that could not be proved."""
-    doubts, causes = "; ".join(proof.facts["doubts"]), proof.facts["likely_causes"]
+    doubts, causes = "; ".join(facts["doubts"]), facts["likely_causes"]
     return InputError(f"the import cannot be verified: {doubts}; {causes}; --accept-unverified imports it all the same")
 
 

@@ -18,7 +18,7 @@ from interp.importing.steps import UNKNOWN_STEP, is_final, step_in_name
 from interp.store import FIRST_STEP, LAST_STEP
 
 ENDINGS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
-MOST_TENSORS = 10_000
+MOST_TENSORS = 1_000
 SHARED_BYTES = 1_000_000  # that many tensors may share beyond each other once, as tied weights do
 _STATE_DICTS = ("model_state_dict", "state_dict", "model", "net", "network", "weights", "params")
 _LISTS = ("state_dicts", "checkpoints", "model_checkpoints", "models", "model_state_dicts")
