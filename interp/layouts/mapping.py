@@ -105,7 +105,7 @@ def _rule(theirs: str, entry: Any, family: str) -> Rule:
     check_pattern(pattern)
     if (seen := " ".join(pattern.split("->")[1].split())) != axes[template]:
         raise InputError(f"the pattern of {theirs!r} makes [{seen}], and {ours} is [{axes[template]}]")
-    return Rule(ours, pattern, optional=True)
+    return Rule(ours, pattern)
 
 
 def mapping_to_fill_in(shapes: Mapping[str, tuple[int, ...]], recognized: Mapping[str, Rule]) -> str:
