@@ -82,7 +82,7 @@ def read(sources: Sequence[Source], known: Known) -> Reading:
     task_fields, model_fields = {**task_found, **known.task}, {**model_found, **known.model}
     # The words of the configuration file are for several families; what the tensors say comes first, and a contradiction is told there.
     fraction = _fraction(known.train_fraction, task_fields)
-    notes = [f"{configured} says: {shown({**task_found, **model_found})}"] if configured else []
+    notes = [f"{configured} says: {shown({**task_found, **model_found})}"] if task_found or model_found else []
     matches = _matches(last, known, model_fields)
     readings: list[tuple[Match, Fitted]] = []
     refused: list[InputError] = []
