@@ -84,5 +84,5 @@ def _square(p: int = 17) -> Weights:
 def test_more_pairs_than_the_machine_holds_are_not_begun():
     """A small file with a large p."""
     torch.save(initial_weights(ModelConfig(d_model=2, n_heads=1, d_mlp=2), 4000), "net.pt")
-    with pytest.raises(InputError, match=r"p = 4000 and 2 neurons: the answers to all 16,000,000 pairs need more than 512.3 GB of memory"):
+    with pytest.raises(InputError, match=r"p = 4000 and 2 neurons: the answers to all 16,000,000 pairs need more than 768.3 GB of memory"):
         import_run("net.pt", "run")

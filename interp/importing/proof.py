@@ -92,7 +92,7 @@ def trials(
 def _check_memory(fitted: Fitted) -> None:
     """Raises InputError where all pairs at once are more than this machine holds: a small file can have a large p."""
     model, n_pairs = fitted.model, fitted.p**2
-    needed = n_pairs * (8 * fitted.p + 8 * model.d_mlp)  # logits and neurons, and a copy of each
+    needed = n_pairs * (12 * fitted.p + 8 * model.d_mlp)  # as measured: three times the logits, and twice the neurons, in float32
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > memory:
         raise InputError(
