@@ -146,7 +146,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def read_foreign_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The same of a file that somebody else wrote, with all its metadata."""
+    """The same of a file that somebody else wrote, with all its metadata; its tensors are mapped, not read."""
     return _read_all(path, foreign=True)
 
 
@@ -160,9 +160,9 @@ def foreign_shapes(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, An
 def _read_all(path: Path, *, foreign: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
     with open_binary(path) as file:
         head = _read_head(path, file, foreign=foreign)
-        content = os.pread(file.fileno(), head.file_size, 0)
+        content = b"" if foreign else os.pread(file.fileno(), head.file_size, 0)
     try:
-        return safetensors.torch.load(content), head.metadata
+        return safetensors.torch.load_file(path) if foreign else safetensors.torch.load(content), head.metadata
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{path} is damaged: {error}") from None
 
@@ -278,7 +278,7 @@ def _entry(path: Path, name: str, value: Any, data: int) -> _Entry:
     except (KeyError, TypeError, ValueError, AttributeError):
         sound = False
     if not sound:
-        raise InputError(f"{path} is damaged: the header's entry for tensor {name!r} makes no sense")
+        raise InputError(f"{path} is damaged: the header's entry for tensor {name!r} makes no sense (type {str(kind)[:20]!r})")
     return _Entry(kind, shape, data + begin, data + end)
 
 

@@ -91,6 +91,20 @@ def test_the_folder_for_the_hub(run: Run):
     assert (out / "figures/weight_norms.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_what_shapes_cannot_tell_comes_back_from_the_configuration(adds_without_equals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    model, weights = adds_without_equals(P, 0.3)
+    with RunWriter.create("zhong", Task(P), model) as writer:
+        writer.append(5, weights)
+    out = export_run(writer.run, "huggingface", "hub", figures=())
+    again = import_run(out / "model.safetensors", "again", split="none")
+    assert again.model == model
+    assert again.last.accuracy("all") == 1
+    (out / "config.json").write_text(json.dumps({"model_type": "interp", "model": {"attention_rate": 2}}))
+    with pytest.raises(InputError, match=r"model.attention-rate must be at most 1, got 2"):
+        import_run(out / "model.safetensors", "third")
+
+
 class Hub:
     """Stands in for the client: remembers what it is asked."""
 

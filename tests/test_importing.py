@@ -281,6 +281,8 @@ def test_a_dry_run_says_what_is_there_and_makes_a_mapping_file(transformer: Chec
     assert "'embed.table' [8," in out
     text = out[out.index("# Ours") :].replace('# "embed.table" = { to = "?", pattern = "? -> ?" }', '"embed.table" = { to = "embed.W_E" }')
     Path("mapping.toml").write_text(text)
+    assert main(["import", "net.pt", "--dry-run", "--mapping", "mapping.toml"]) == 0
+    assert f"'embed.table' [8, {transformer.model.d_model}]: embed.W_E" in capsys.readouterr().out
     assert same(import_run("net.pt", "run", mapping="mapping.toml"), transformer.weights)
     assert sorted(path.name for path in Path().iterdir()) == ["mapping.toml", "net.pt", "run"]
 

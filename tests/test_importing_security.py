@@ -114,6 +114,8 @@ TENSORS: dict[str, tuple[Callable[[], torch.Tensor], str]] = {
     "huge and aliased": (lambda: HUGE, r"claims 1,000,000,000,000 numbers, and fewer are stored|no layout"),
     "NaN": (lambda: torch.full((6, 4), torch.nan), "embed.W_E holds NaN or infinity"),
     "too large for float32": (lambda: torch.full((6, 4), 1e300, dtype=torch.float64), "embed.W_E holds NaN or infinity"),
+    "whole numbers": (lambda: torch.ones(6, 4, dtype=torch.int64), "tensor 'embed.W_E' is of type torch.int64; weights are floating"),
+    "of eight bits": (lambda: torch.ones(6, 4).to(torch.float8_e4m3fn), "holds numbers of type torch.float8_e4m3fn"),
     "no number": (lambda: torch.zeros(0, 4), "no layout .* it is empty"),
     "a scalar": (lambda: torch.tensor(1.0), "no layout"),
 }

@@ -57,6 +57,34 @@ def test_steps_that_cannot_be_told(names: list[str], expected: str):
         steps_of(*names)
 
 
+def test_a_folder_with_something_else_in_it():
+    torch.save(WEIGHTS, "1.pt")
+    torch.save({"state": {}, "param_groups": []}, "optimizer.pt")
+    with pytest.raises(InputError, match=r"optimizer.pt has no state dict .* name the files that are, and not their folder"):
+        find_sources([Path()])
+    assert [source.step for source in find_sources([Path("1.pt")])] == [1]
+
+
+def test_a_list_without_steps_names_its_entries():
+    torch.save([WEIGHTS, WEIGHTS], "list.pt")
+    with pytest.raises(InputError, match=r"no step is known for 'list.pt checkpoints\[0\]', 'list.pt checkpoints\[1\]'; give --steps"):
+        find_sources([Path("list.pt")])
+
+
+def test_updates_come_before_epochs():
+    torch.save({"state_dict": WEIGHTS, "epoch": 12, "global_step": 3000}, "net.ckpt")
+    assert find_sources([Path("net.ckpt")])[0].step == 3000
+
+
+def test_tensors_that_share_memory_many_times_over_are_refused():
+    """One megabyte under a hundred names would be a hundred megabytes of weights."""
+    large = torch.zeros(512, 512)
+    torch.save({f"blocks.{layer}.mlp.W_in": large for layer in range(100)}, "net.pt")
+    (source,) = find_sources([Path("net.pt")])
+    with pytest.raises(InputError, match=r"its tensors claim 104,857,600 bytes and share 1,048,576; is the file meant to fill the memory"):
+        source.load()
+
+
 def test_steps_that_are_given():
     for name in ("b10.pt", "b9.pt"):
         torch.save(WEIGHTS, name)

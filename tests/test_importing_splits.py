@@ -54,6 +54,9 @@ def test_splits_from_files(network: Path):
         ("torch-randperm", "--split must be torch-randperm:SEED, python-shuffle:SEED, file:PATH or none, got 'torch-randperm'"),
         ("torch-randperm:x", "--split must be"),
         ("python-shuffle:1", "also needs the share of pairs trained on: --train-fraction"),
+        ("torch-randperm:1 0", "--train-fraction must be greater than 0, got 0"),
+        ("torch-randperm:1 nan", "--train-fraction must be finite, got nan"),
+        ("none 2", "--train-fraction must be at most 1, got 2"),
         ("file:none.json", "there is no file none.json"),
         ("file:bad.json", "bad.json holds no list of indices or pairs"),
         ("file:large.json", "large.json holds 0 to 49, expected indices a·p \\+ b below 49"),
@@ -74,8 +77,9 @@ def test_splits_that_cannot_be(split: str, expected: str, network: Path):
     }
     for name, text in files.items():
         Path(name).write_text(text)
+    way, _, fraction = split.partition(" ")
     with pytest.raises(InputError, match=expected):
-        import_run(network, "run", split=split)
+        import_run(network, "run", split=way, train_fraction=float(fraction) if fraction else None)
 
 
 def test_pairs_stored_beside_the_weights_are_taken(network: Path):
@@ -86,3 +90,16 @@ def test_pairs_stored_beside_the_weights_are_taken(network: Path):
     torch.save({"model": weights, "train_indices": [5, 5]}, network)
     with pytest.raises(InputError, match=r"cannot be used \(train_indices names a pair twice\); give --split, or --split none"):
         import_run(network, "third")
+
+
+def test_the_pairs_of_published_code_lie_beside_the_first_weights(network: Path):
+    """Nanda et al.'s code saves (a, b, p) with init.pth, and no split with the others."""
+    weights = torch.load(network, weights_only=True)
+    Path("theirs").mkdir()
+    torch.save({"model": weights, "train_data": [(0, 5, P), (0, 2, P), (6, 6, P)], "test_data": []}, "theirs/init.pth")
+    torch.save({"model": weights, "epoch": 100}, "theirs/100.pth")
+    run = import_run("theirs", "run")
+    assert run.task.split == (2, 5, 48)
+    assert run.info["imported"]["split"] == "train_data beside the weights"
+    torch.save({"model": weights, "train_data": [(0, 5, P + 1)]}, "theirs/init.pth")
+    assert import_run("theirs", "other").task.split == "unknown"

@@ -168,6 +168,8 @@ W_E = initial_weights(MODEL, P)["embed.W_E"]
         ("old", torch.zeros(4), "zero"),
         ("seen", torch.arange(4), "int64, so no weight"),
         ("dft", torch.cos(2 * torch.pi * torch.outer(torch.arange(4), torch.arange(7)) / 7), "an orthogonal basis"),
+        ("attn.causal_mask", torch.tensor([[True, False], [False, True]]), None),  # hides a from the last position
+        ("attn.mask", torch.full((1, 1, 3, 3), -torch.inf).triu(1), "an attention mask"),
         ("ln.w", torch.ones(8), None),
         ("other", torch.randn(7, 7, generator=torch.Generator().manual_seed(0)), None),
         ("y_embed", W_E[1:].clone(), None),

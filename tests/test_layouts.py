@@ -1,6 +1,7 @@
 """Every layout there and back, bit for bit; recognition by names and shapes; mapping files."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from interp.errors import InputError
 from interp.experiment import ModelConfig
 from interp.layouts.mapping import mapping_to_fill_in, read_mapping
 from interp.layouts.matching import Match, Mismatch, converted, match, recognize, split_axes, unify, written
-from interp.layouts.tables import LAYOUTS, Layout, check_pattern
+from interp.layouts.tables import LAYOUTS, Layout, Rule, check_pattern
 from interp.weights import Weights, initial_weights
 
 TRANSFORMERS = [layout for layout in LAYOUTS.values() if layout.family == "transformer"]
@@ -203,8 +204,6 @@ def test_a_mapping_file_is_a_layout(tmp_path: Path):
     ours = initial_weights(model, 7)
     classic = match(LAYOUTS["transformer-lens"], shapes_of(ours))
     assert isinstance(classic, Match)
-    from interp.layouts.tables import Rule
-
     text = mapping_to_fill_in(shapes_of(ours), {entry.theirs: Rule(name, entry.rule.pattern) for name, entry in classic.tensors.items()})
     path = tmp_path / "mapping.toml"
     path.write_text(text.replace('"d_model d_mlp -> d_model d_mlp"', '"d_mlp d_model -> d_model d_mlp"'))
@@ -216,10 +215,64 @@ def test_a_mapping_file_is_a_layout(tmp_path: Path):
         assert torch.equal(weight, ours[name])
 
 
+def test_an_axis_of_one_is_left_out(tmp_path: Path):
+    """A positional embedding is often kept as [1, n_ctx, d_model]."""
+    weights = initial_weights(ModelConfig(d_model=6, n_heads=2, d_head=4, d_mlp=5), 7)
+    text = mapping_to_fill_in(shapes_of(weights), {name: Rule(name, f"{axes} -> {axes}") for name, axes in our_axes_of(weights).items()})
+    (tmp_path / "mapping.toml").write_text(text.replace('"n_ctx d_model ->', '"1 n_ctx d_model ->'))
+    mapped = read_mapping(tmp_path / "mapping.toml")
+    foreign = weights | {"pos_embed.W_pos": weights["pos_embed.W_pos"][None]}
+    found = match(mapped.layout, shapes_of(foreign))
+    assert isinstance(found, Match), found
+    assert torch.equal(converted(found, foreign)["pos_embed.W_pos"], weights["pos_embed.W_pos"])
+    outcome = match(mapped.layout, shapes_of(weights | {"pos_embed.W_pos": weights["pos_embed.W_pos"][None].repeat(2, 1, 1)}))
+    assert isinstance(outcome, Mismatch)
+    assert outcome.reason == "pos_embed.W_pos has an axis of 2, expected 1, and 1 is no factor that fits"
+
+
+def our_axes_of(weights: Weights) -> dict[str, str]:
+    classic = match(LAYOUTS["transformer-lens"], shapes_of(weights))
+    assert isinstance(classic, Match)
+    return {name: entry.rule.pattern.split(" ->")[0] for name, entry in classic.tensors.items()}
+
+
+def test_a_mapping_file_to_fill_in_is_of_the_family_that_it_looks_like():
+    one_layer = mapping_to_fill_in({"first.weight": (16, 7), "second.weight": (7, 16)}, {})
+    assert tomllib.loads(one_layer)["family"] == "mlp"
+    assert "mlp.W_out              d_mlp features" in one_layer
+    recognized = mapping_to_fill_in({"fc1.weight": (16, 7)}, {"fc1.weight": Rule("blocks.0.mlp.W_in", "a b -> b a")})
+    assert tomllib.loads(recognized)["family"] == "transformer"
+    assert tomllib.loads(mapping_to_fill_in({f"{number}.weight": (8, 8) for number in range(9)}, {}))["family"] == "transformer"
+
+
+def test_any_name_can_stand_in_a_mapping_file():
+    names = ["\u00e9\U0001f600", 'quote " and \\', "line\nbreak\x7f\u202e"]
+    text = mapping_to_fill_in(dict.fromkeys(names, (2, 2)), {name: Rule("mlp.W_in", "a b -> a b") for name in names})
+    assert list(tomllib.loads(text)["tensors"]) == names
+
+
+def test_a_position_embedding_may_be_a_bare_parameter():
+    model = ModelConfig(d_model=6, n_heads=2, d_head=4, d_mlp=5)
+    foreign = written(LAYOUTS["pytorch-linear"], initial_weights(model, 7), sizes_of(model))
+    foreign["pos_embed"] = foreign.pop("pos_embed.weight")
+    found, *_ = recognize(shapes_of(foreign), known={"n_heads": 2})
+    assert (found.layout.name, found.left_over) == ("pytorch-linear", ())
+
+
+def test_what_was_found_of_a_layout_keeps_its_prefix():
+    weights = initial_weights(ModelConfig(d_model=6, n_heads=2, d_head=4, d_mlp=5), 7)
+    shapes = {f"net.{name}": shape for name, shape in shapes_of(weights).items() if name != "unembed.W_U"}
+    outcome = match(LAYOUTS["transformer-lens"], shapes)
+    assert isinstance(outcome, Mismatch)
+    assert outcome.tensors["embed.W_E"].theirs == "net.embed.W_E"
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("[tensors", "is not valid TOML"),
+        ('[tensors]\na = { to = "embed.W_E" }', r"\[tensors\] has no entry that maps to 'pos_embed.W_pos'"),
+        ('family = "mlp"\n[tensors]\na = { to = "mlp.W_in" }', r"\[tensors\] has no entry that maps to 'mlp.W_out'"),
         ("", r"\[tensors\] must have one entry per tensor"),
         ("tensor = 1", "unknown key of a mapping 'tensor'; did you mean 'tensors'?"),
         ('family = "transformr"', "unknown family 'transformr'; did you mean 'transformer'?"),

@@ -74,7 +74,7 @@ class Import:
         from interp.listing import describe
 
         if self.dry_run:
-            print(describe_sources(self.sources, self.steps, self.layout))
+            print(describe_sources(self.sources, self.steps, self.layout, self.mapping))
             return 0
         if self.out is None:
             raise InputError("interp import needs --out RUN (or --dry-run); see interp import --help")

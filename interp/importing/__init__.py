@@ -13,7 +13,7 @@ from interp.files import lock_folder, move_into_place, reason, remove_leftovers,
 from interp.importing.reading import Known, Reading, read, unverified
 from interp.importing.sources import Source, find_sources, unique_names
 from interp.layouts.mapping import mapping_to_fill_in, read_mapping
-from interp.layouts.matching import Match, nearest, our_name, recognize
+from interp.layouts.matching import Match, nearest, recognize
 from interp.layouts.tables import LAYOUTS, Rule, layout_named
 from interp.store import Run, open_run
 from interp.writer import RunWriter, is_run_to_replace
@@ -57,8 +57,8 @@ def import_run(
         Path(configuration) if configuration is not None else None,
     )
     reading = read(found, known)
-    if not reading.proof.verified and not accept_unverified:
-        raise unverified(reading.proof)
+    if not reading.facts["verified"] and not accept_unverified:
+        raise unverified(reading.facts)
     return _write(Path(out), found, reading, overwrite=overwrite)
 
 
@@ -80,8 +80,7 @@ def _write(out: Path, sources: Sequence[Source], reading: Reading, *, overwrite:
             remove_leftovers(target.parent, of=target.name, of_the_dead_only=True)
             stack.callback(shutil.rmtree, fresh, ignore_errors=True)
             shutil.rmtree(fresh, ignore_errors=True)
-            proved = reading.proof.trial
-            with RunWriter.create(fresh, proved.checkpoint.task, proved.fitted.model) as writer:
+            with RunWriter.create(fresh, reading.task, reading.model) as writer:
                 for source in sources:
                     writer.append(source.step if source.step is not None else -1, reading.weights_of(source))
                 info = {**writer.run.info, "imported": _provenance(sources, reading)}
@@ -103,15 +102,19 @@ def _provenance(sources: Sequence[Source], reading: Reading) -> dict[str, Any]:
         "layout": reading.layout.name,
         "split": reading.split_from,
         "notes": list(reading.notes),
-        "proof": dict(reading.proof.facts),
+        "proof": dict(reading.facts),
     }
 
 
-def describe_sources(sources: str | Path | Sequence[str | Path], steps: Sequence[int] = (), layout: str | None = None) -> str:
+def describe_sources(
+    sources: str | Path | Sequence[str | Path], steps: Sequence[int] = (), layout: str | None = None, mapping: str | Path | None = None
+) -> str:
     """What would be imported: every tensor of the last checkpoint, what it is recognized as, and a mapping file to fill in."""
     found = find_sources(_paths(sources), steps)
     last = found[-1]
     layouts = [layout_named(layout)] if layout else list(LAYOUTS.values())
+    if mapping is not None:
+        layouts = [read_mapping(Path(mapping)).layout]
     fits, miss = recognize(last.shapes, layouts), nearest(layouts, last.shapes)
     if miss and fits and fits[0].left_over and miss.found > len(fits[0].tensors):
         fits = []  # a part of a network fits a small layout, and nearly all of it another
@@ -119,12 +122,12 @@ def describe_sources(sources: str | Path | Sequence[str | Path], steps: Sequence
     if fits:
         by_name = {entry.theirs: Rule(ours, entry.rule.pattern) for ours, entry in fits[0].tensors.items()}
     elif miss is not None:
-        for name in last.shapes:
-            if (rule := miss.layout.find(name)) is not None:
-                by_name[name] = Rule(our_name(*rule), rule[0].pattern)
+        by_name = {entry.theirs: Rule(ours, entry.rule.pattern) for ours, entry in miss.tensors.items()}
     steps_found = [source.step for source in found]
     lines = [f"{len(found)} checkpoints, steps {steps_found[0]} to {steps_found[-1]}; the last: {last.where}"]
     lines += [f"layout {outcome.layout.name!r} ({outcome.layout.title}) fits: {_sizes(outcome)}" for outcome in fits]
+    if len(fits) > 1:
+        lines.append(f"what follows is as in {fits[0].layout.name!r}; an import runs the network in each, and takes the one that answers")
     if not fits and miss is not None:
         lines.append(f"no layout fits; the nearest is {miss.layout.name!r}: {miss.reason}")
     lines += [

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from interp.errors import InputError
-from interp.experiment import experiment_from_toml
+from interp.experiment import experiment_from_toml, section_from_dict
 from interp.files import read_json
 from interp.importing.sources import Source
 
@@ -97,7 +97,15 @@ def configuration_of(source: Source, given: Path | None = None) -> tuple[Fields,
     content = read_json(path)
     if not isinstance(content, dict):
         raise InputError(f"{path} is no configuration: it holds a {type(content).__name__}, expected an object")
-    return *from_keys(content), path.name
+    return *(_ours(content) if content.get("model_type") == "interp" else from_keys(content)), path.name
+
+
+def _ours(content: Mapping[str, Any]) -> tuple[Fields, Fields]:
+    """What the config.json of an exported run says; what weights were drawn from it does not."""
+    task, model = (content[name] if isinstance(content.get(name), dict) else {} for name in ("task", "model"))
+    section_from_dict("model", model)  # its values are checked here
+    told, _ = from_keys({name: task.get(name) for name in ("p", "operation", "train_fraction")})
+    return told, {name: value for name, value in model.items() if name not in ("family", "seed")}
 
 
 def _beside(weights: Path) -> list[Path]:

@@ -145,6 +145,8 @@ def _check_name(path: Path, name: str) -> None:
     last = name.rpartition(".")[2]
     if last in _UNUSABLE and name.startswith("torch."):
         raise InputError(f"{path} holds {_UNUSABLE[last]} ({name}), and weights are plain tensors")
+    if re.fullmatch(r"torch\.float(8|4)_\w+", name):
+        raise InputError(f"{path} holds numbers of type {name}; weights are float64, float32, float16 or bfloat16")
     raise InputError(
         f"{path} would run {name!r}, which is not among plain tensors and containers; nothing of it was executed. "
         "Where you trust it, load it there and save its state dict alone"

@@ -2,23 +2,23 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from interp.errors import InputError
-from interp.experiment import flag
+from interp.errors import InputError, check_number
+from interp.experiment import ModelConfig, flag
 from interp.importing.configuration import Fields, configuration_of, shown
 from interp.importing.proof import (
-    CAUSES,
-    Proof,
     activations_to_try,
     check_numbers,
     operations_to_try,
     prove,
     task_with,
     trials,
+    with_likelier_operation,
 )
 from interp.importing.sources import Source
 from interp.importing.splits import split_of
@@ -26,6 +26,7 @@ from interp.layouts.fitting import Fitted, fit, of_no_use
 from interp.layouts.mapping import Mapped
 from interp.layouts.matching import Match, Mismatch, converted, match, nearest, recognize, split_axes
 from interp.layouts.tables import LAYOUTS, Layout, layout_named
+from interp.task import Task
 from interp.weights import Weights
 
 _SIZES = ("n_heads", "d_head", "d_model", "d_mlp")
@@ -49,7 +50,9 @@ class Reading:
     """How every checkpoint of the sources is read, and the proof of it."""
 
     layout: Layout
-    proof: Proof
+    task: Task
+    model: ModelConfig
+    facts: Mapping[str, Any]  # of the proof, in JSON values
     given: Fields
     drop: tuple[str, ...]
     notes: tuple[str, ...]
@@ -57,15 +60,14 @@ class Reading:
 
     def weights_of(self, source: Source) -> Weights:
         """The weights of one of the sources. Raises InputError for one that is not like the one that was proved."""
-        proved = self.proof.trial
         tensors = source.load()
         found = match(self.layout, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, _known_sizes(self.given))
         if isinstance(found, Mismatch):
             raise InputError(f"{source.where} is not in the layout {self.layout.name!r} like the others: {found.reason}")
         _why_left_over(found, tensors, self.drop, source.where)
-        fitted = fit(converted(found, tensors), found.sizes, {**self.given, "activation": proved.fitted.model.activation}, proved.fitted.p)
-        if fitted.model != proved.fitted.model:
-            raise InputError(f"{source.where} has other sizes than the others: {fitted.model}, expected {proved.fitted.model}")
+        fitted = fit(converted(found, tensors), found.sizes, {**self.given, "activation": self.model.activation}, self.task.p)
+        if fitted.model != self.model:
+            raise InputError(f"{source.where} has other sizes than the others: {fitted.model}, expected {self.model}")
         check_numbers(source.where, fitted.weights)
         return fitted.weights
 
@@ -79,8 +81,8 @@ def read(sources: Sequence[Source], known: Known) -> Reading:
     task_found, model_found, configured = configuration_of(last, known.configuration)
     task_fields, model_fields = {**task_found, **known.task}, {**model_found, **known.model}
     # The words of the configuration file are for several families; what the tensors say comes first, and a contradiction is told there.
-    fraction = known.train_fraction if known.train_fraction is not None else task_fields.pop("train_fraction", None)
-    notes = [f"{configured} says: {shown({**task_found, **model_found})}"] if configured else []
+    fraction = _fraction(known.train_fraction, task_fields)
+    notes = [f"{configured} says: {shown({**task_found, **model_found})}"] if task_found or model_found else []
     matches = _matches(last, known, model_fields)
     readings: list[tuple[Match, Fitted]] = []
     refused: list[InputError] = []
@@ -99,25 +101,28 @@ def read(sources: Sequence[Source], known: Known) -> Reading:
             refused.append(error)
     if not readings:
         raise _better_explained(refused[0], matches[0], last, known, model_fields)
-    readings, splits = _with_splits(readings, known.split, fraction, last)
+    with_split = (source.beside for source in (last, *sources) if {"train_indices", "train_data"} & source.beside.keys())
+    readings, splits = _with_splits(readings, known.split, fraction, next(with_split, {}))
     operation = task_fields.get("operation")
     proof = None
     for source in _to_prove(sources):
         again = (
             [(found.layout.name, fitted) for found, fitted in readings] if source is last else _fitted_again(source, readings, model_fields)
         )
-        ranked = trials(
+        tried = partial(
+            trials,
             again,
-            source.claims,
-            lambda p, operation: task_with(p, operation, splits[p][0], fraction),
-            operations_to_try(operation),
-            activations_to_try(model_fields.get("activation")),
+            task_of=lambda p, operation: task_with(p, operation, splits[p][0], fraction),
+            activations=activations_to_try(model_fields.get("activation")),
         )
         try:
-            outcome = prove(ranked, operation_given=operation is not None)
+            outcome = prove(tried(source.claims, operations=operations_to_try(operation)), operation_given=operation is not None)
         except InputError as error:
             refused.append(error)
             continue
+        if not outcome.verified and operation is not None:
+            activation = outcome.trial.fitted.model.activation
+            outcome = with_likelier_operation(outcome, tried((), operations=operations_to_try(None), activations=(activation,)))
         outcome = replace(outcome, facts=outcome.facts | {"step": source.step})
         proof = proof or outcome
         if outcome.verified:
@@ -129,17 +134,26 @@ def read(sources: Sequence[Source], known: Known) -> Reading:
         raise refused[-1]
     chosen = next(found for found, _ in readings if found.layout.name == proof.trial.layout)
     notes += [*dropped[chosen.layout.name], *proof.trial.fitted.notes]
-    return Reading(chosen.layout, proof, dict(model_fields), drop, tuple(notes), splits[proof.trial.fitted.p][1])
+    task, model = proof.trial.checkpoint.task, proof.trial.fitted.model
+    return Reading(chosen.layout, task, model, proof.facts, dict(model_fields), drop, tuple(notes), splits[task.p][1])
+
+
+def _fraction(given: float | None, task: Fields) -> float | None:
+    """The share of pairs trained on, as given or configured, if it is known."""
+    fraction = given if given is not None else task.get("train_fraction")
+    if fraction is not None:
+        check_number("--train-fraction", fraction, 0, 1, above=True)
+    return fraction
 
 
 def _with_splits(
-    readings: list[tuple[Match, Fitted]], way: str | None, fraction: float | None, source: Source
+    readings: list[tuple[Match, Fitted]], way: str | None, fraction: float | None, stored: Mapping[str, Any]
 ) -> tuple[list[tuple[Match, Fitted]], dict[int, tuple[tuple[int, ...] | None, str]]]:
     """The readings whose p the split can be of, and that split. Where W_in and W_out leave open which axis is p, a split may tell."""
     splits, refused = {}, []
     for p in dict.fromkeys(fitted.p for _, fitted in readings):
         try:
-            splits[p] = split_of(way, p, fraction, source.beside)
+            splits[p] = split_of(way, p, fraction, stored)
         except InputError as error:
             refused.append(error)
     if not splits:
@@ -147,10 +161,10 @@ def _with_splits(
     return [entry for entry in readings if entry[1].p in splits], splits
 
 
-def unverified(proof: Proof) -> InputError:
+def unverified(facts: Mapping[str, Any]) -> InputError:
     """The refusal of a reading that could not be proved."""
-    doubts = "; ".join(proof.facts["doubts"])
-    return InputError(f"the import cannot be verified: {doubts}; {CAUSES}; --accept-unverified imports it all the same")
+    doubts, causes = "; ".join(facts["doubts"]), facts["likely_causes"]
+    return InputError(f"the import cannot be verified: {doubts}; {causes}; --accept-unverified imports it all the same")
 
 
 def _to_prove(sources: Sequence[Source]) -> list[Source]:
@@ -229,6 +243,9 @@ def _check_told(found: Match, model: Mapping[str, Any]) -> None:
 def _why_left_over(found: Match, tensors: Mapping[str, Tensor], drop: Sequence[str], where: str) -> dict[str, str]:
     """Why each tensor that the layout does not know may be left out. Raises InputError for one that may matter."""
     recognized = {entry.theirs: tensors[entry.theirs] for entry in found.tensors.values()}
+    for name, tensor in recognized.items():
+        if not tensor.is_floating_point():
+            raise InputError(f"{where}: tensor {name!r} is of type {tensor.dtype}; weights are floating-point numbers")
     reasons = {}
     for name in found.left_over:
         why = "as the mapping file says" if name in drop else of_no_use(name, tensors[name], recognized)

@@ -14,16 +14,16 @@ from torch import Tensor
 from interp.errors import InputError, check_integer
 from interp.files import foreign_shapes, reason
 from interp.importing.pickles import is_pickled, load_pickled
+from interp.importing.steps import UNKNOWN_STEP, is_final, step_in_name
 from interp.store import FIRST_STEP, LAST_STEP
 
-UNKNOWN_STEP = -1
 ENDINGS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
-MOST_TENSORS = 10_000
+MOST_TENSORS = 1_000
+SHARED_BYTES = 1_000_000  # that many tensors may share beyond each other once, as tied weights do
 _STATE_DICTS = ("model_state_dict", "state_dict", "model", "net", "network", "weights", "params")
 _LISTS = ("state_dicts", "checkpoints", "model_checkpoints", "models", "model_state_dicts")
-_STEPS = ("step", "steps", "epoch", "epochs", "global_step", "iteration")
+_STEPS = ("step", "steps", "global_step", "iteration", "epoch", "epochs")
 _LISTS_OF_STEPS = ("checkpoint_steps", "checkpoint_epochs", "steps", "epochs", "epoch", "step")
-_NUMBER = re.compile(r"(?:^|[_\-. ])(?:epoch|step|iteration|iter|checkpoint|ckpt|ep|e|s)?[_\-=]?(\d{1,9})$")
 # Names of what a source says of itself → the split and the kind it speaks of; a loss of no split is that of training.
 _CLAIMS = {
     f"{prefix}{kind}": (split, measure)
@@ -65,6 +65,13 @@ class Source:
         tensors = dict(self.tensors) if self.tensors is not None else read_foreign_tensors(self.path)[0]
         for name, tensor in tensors.items():
             check_tensor(self.where, name, tensor)
+        claimed = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+        memories = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors.values()}
+        stored = sum(memories.values())
+        if claimed > 2 * stored + SHARED_BYTES:
+            raise InputError(
+                f"{self.where}: its tensors claim {claimed:,} bytes and share {stored:,}; is the file meant to fill the memory?"
+            )
         return tensors
 
     @property
@@ -90,8 +97,7 @@ def find_sources(paths: Sequence[Path], steps: Sequence[int] = ()) -> list[Sourc
 
     Raises InputError for what cannot be read, and where steps are missing, twice, or do not fit.
     """
-    files = [file for path in paths for file in _files(Path(path))]
-    found = [source for file in files for source in read_file(file)]
+    found = [source for path in paths for source in _read(Path(path))]
     if not found:
         raise InputError(f"{', '.join(map(str, paths))}: there are no files of weights ({', '.join(ENDINGS)})")
     if steps:
@@ -115,15 +121,25 @@ def _finals_last(found: list[Source]) -> list[Source]:
     """A checkpoint called `final` comes one step after the last one with a number."""
     numbers = [source.step for source in found if source.step is not None]
     without = [source for source in found if source.step is None]
-    finals = [source for source in without if re.search(r"(^|[_\-.])(final|last)([_\-.]|$)", source.path.stem.lower())]
+    finals = [source for source in without if is_final(source.path)]
     if len(without) > 1 or without != finals:
         raise InputError(f"no step is known for {_listed([source for source in without if source not in finals] or finals)}; give --steps")
     return [replace(source, step=max(numbers) + 1) if source.step is None else source for source in found]
 
 
 def _listed(found: Sequence[Source]) -> str:
-    names = [source.path.name for source in found]
+    names = [f"{source.path.name} {source.taken}" if source.taken.endswith("]") else source.path.name for source in found]
     return ", ".join(map(repr, names[:5])) + (", …" if len(names) > 5 else "")
+
+
+def _read(path: Path) -> list[Source]:
+    files = _files(path)
+    if files == [path]:
+        return read_file(path)
+    try:
+        return [source for file in files for source in read_file(file)]
+    except InputError as error:
+        raise InputError(f"{error}. Where it is no checkpoint, name the files that are, and not their folder") from None
 
 
 def _files(path: Path) -> list[Path]:
@@ -145,7 +161,7 @@ def _files(path: Path) -> list[Path]:
 
 def read_file(path: Path) -> list[Source]:
     """The checkpoints in a file, with the steps that its name or its content tells."""
-    step = _step_in_name(path)
+    step = step_in_name(path)
     if not is_pickled(path):
         shapes, metadata = foreign_shapes(path)
         _check_names(path, shapes)
@@ -244,14 +260,6 @@ def _number(value: Any) -> float | None:
     if type(value) not in (int, float):
         return None
     return float(value) if abs(value) < 1e300 and math.isfinite(value) else None
-
-
-def _step_in_name(path: Path) -> int | None:
-    stem = path.stem.lower()
-    if re.fullmatch(r"(.*[_\-.])?init(ial)?", stem):
-        return 0
-    match = _NUMBER.search(stem)
-    return int(match[1]) if match else None
 
 
 def unique_names(sources: Iterable[Source]) -> list[str]:

@@ -25,12 +25,14 @@ def split_of(
 
     `torch-randperm:SEED` and `python-shuffle:SEED` take the first ⌊fraction·p²⌋ of `torch.randperm(p²)` after `torch.manual_seed(SEED)`,
     and of the row-major list of pairs after `random.seed(SEED)` and `random.shuffle`. Without a way, `train_indices` stored with the
-    weights are taken. Raises InputError for a way that does not exist, a fraction that is missing, and a list that cannot be.
+    weights are taken, or `train_data`, the triples (a, b, p) that Nanda et al.'s code stores with the first of them. Raises InputError for
+    a way that does not exist, a fraction that is missing, and a list that cannot be.
     """
     if way is None:
         indices = (stored or {}).get("train_indices")
         if indices is None:
-            return None, "unknown"
+            pairs = _stored_pairs((stored or {}).get("train_data"), p)
+            return (None, "unknown") if pairs is None else (_checked(pairs, p, "train_data"), "train_data beside the weights")
         try:
             return _checked(np.asarray(indices), p, "train_indices"), "train_indices beside the weights"
         except (TypeError, ValueError, RuntimeError, InputError) as error:
@@ -57,6 +59,14 @@ def split_of(
     if not indices:
         raise InputError(f"--train-fraction {train_fraction:g} of {n} pairs leaves none to train on")
     return tuple(sorted(indices)), f"{match[1]}, seed {seed}, {train_fraction:g} of all pairs"
+
+
+def _stored_pairs(values: Any, p: int) -> np.ndarray | None:
+    """The pairs of a list of triples (a, b, p), or None for anything else, as many things are called `train_data`."""
+    triples = isinstance(values, list) and all(isinstance(entry, tuple) and len(entry) == 3 and entry[2] == p for entry in values)
+    if not triples or not all(type(number) is int for entry in values for number in entry):
+        return None
+    return np.array([entry[:2] for entry in values]) if values else None
 
 
 def _read_list(path: Path) -> np.ndarray:

@@ -180,9 +180,12 @@ def _fit_mlp(weights: Weights, given: Mapping[str, Any], p: int | None, notes: l
 def of_no_use(name: str, tensor: Tensor, recognized: Mapping[str, Tensor]) -> str | None:
     """Why a tensor that the layout does not know can be left out, or None when it may matter."""
     last = name.rpartition(".")[2]
+    is_mask = last in ("mask", "causal_mask", "attn_mask") and tensor.ndim >= 2
+    if is_mask and _hides(tensor):
+        return None
     copied = next((other for other, weight in recognized.items() if _is_copy(tensor, weight)), None)
     reasons = {
-        "an attention mask": last in ("mask", "causal_mask", "attn_mask") and tensor.ndim >= 2,
+        "an attention mask": is_mask,
         "the value of a masked score": last == "IGNORE" and tensor.numel() == 1,
         f"{str(tensor.dtype).removeprefix('torch.')}, so no weight": not tensor.is_floating_point(),
         "zero": not tensor.any(),
@@ -190,6 +193,11 @@ def of_no_use(name: str, tensor: Tensor, recognized: Mapping[str, Tensor]) -> st
         "an orthogonal basis": tensor.ndim == 2 and _is_basis(tensor),
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
+
+
+def _hides(mask: Tensor) -> bool:
+    """Whether a mask treats what the last position, which alone is read, sees differently; `causal` says what earlier ones see."""
+    return mask.shape[-1] == mask.shape[-2] > 0 and bool((mask[..., -1, :] != mask[..., -1, -1:]).any())
 
 
 def _is_copy(tensor: Tensor, weight: Tensor) -> bool:

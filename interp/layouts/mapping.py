@@ -9,8 +9,9 @@
 `to` is one of our names (`interp.layouts.tables`), or of TransformerLens' biases. The right side of a pattern is the shape of ours.
 """
 
+import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,7 +63,18 @@ def mapping_from_dict(content: Mapping[str, Any], name: str) -> Mapped:
     if not isinstance(tensors, dict) or not tensors:
         raise InputError("[tensors] must have one entry per tensor: name = { to = our name, pattern = theirs -> ours }")
     rules = {theirs: _rule(theirs, entry, family) for theirs, entry in tensors.items()}
+    for ours in _needed(family, {rule.ours for rule in rules.values()}):
+        raise InputError(f"[tensors] has no entry that maps to {ours!r}")
     return Mapped(_Literal(f"mapping {name}", "a mapping file", family, rules), tuple(drop))
+
+
+def _needed(family: str, mapped: set[str]) -> Iterator[str]:
+    """Our names that a network of the family cannot do without, and that nothing is mapped to."""
+    layers = sorted({int(name.split(".")[1]) for name in mapped if name.startswith("blocks.")})
+    for rule in LAYOUTS[_OWN[family]].rules.values():
+        for layer in layers or [0] if "{L}" in rule.ours else [0]:
+            if not rule.optional and (ours := rule.ours.replace("{L}", f"blocks.{layer}")) not in mapped:
+                yield ours
 
 
 class _Literal(Layout):
@@ -93,13 +105,18 @@ def _rule(theirs: str, entry: Any, family: str) -> Rule:
     check_pattern(pattern)
     if (seen := " ".join(pattern.split("->")[1].split())) != axes[template]:
         raise InputError(f"the pattern of {theirs!r} makes [{seen}], and {ours} is [{axes[template]}]")
-    return Rule(ours, pattern, optional=True)
+    return Rule(ours, pattern)
 
 
 def mapping_to_fill_in(shapes: Mapping[str, tuple[int, ...]], recognized: Mapping[str, Rule]) -> str:
     """A mapping file for these tensors; those that are not recognized are left open, as comments."""
-    lines = ["# Ours -> axes:", *(f"#   {name.replace('{L}', '0'):<22} {axes}" for name, axes in our_axes("transformer").items())]
-    lines += ['family = "transformer"', "drop = []", "", "[tensors]"]
+    ours = {rule.ours for rule in recognized.values()}
+    # Where nothing tells: a transformer has nine matrices, a network with one hidden layer at most four.
+    few = sum(len(shape) > 1 for shape in shapes.values()) <= 4
+    family = "mlp" if any(name.startswith("mlp.") for name in ours) or (not ours and few) else "transformer"
+    axes = {name.replace("{L}", "0"): axes for name, axes in our_axes(family).items()}
+    lines = ["# Ours -> axes:", *(f"#   {name:<22} {sides}" for name, sides in axes.items())]
+    lines += [f'family = "{family}"', "drop = []", "", "[tensors]"]
     for name, shape in shapes.items():
         rule = recognized.get(name)
         entry = f'{_quoted(name)} = {{ to = "{rule.ours if rule else "?"}", pattern = "{rule.pattern if rule else "? -> ?"}" }}'
@@ -108,7 +125,6 @@ def mapping_to_fill_in(shapes: Mapping[str, tuple[int, ...]], recognized: Mappin
 
 
 def _quoted(name: str) -> str:
-    """A TOML key: a basic string, which is JSON's."""
-    import json
-
-    return json.dumps(name)
+    """A TOML key: a basic string, which is JSON's, with whatever cannot be printed escaped."""
+    text = json.dumps(name, ensure_ascii=False)
+    return "".join(letter if letter.isprintable() else f"\\U{ord(letter):08X}" for letter in text)

@@ -35,11 +35,15 @@ class Match:
 
 
 class Mismatch(NamedTuple):
-    """Why a layout does not fit, and how many of its tensors were found."""
+    """Why a layout does not fit, and what was found of it: for each of our names what it would be made of."""
 
     layout: Layout
     reason: str
-    found: int
+    tensors: Mapping[str, Recognized]
+
+    @property
+    def found(self) -> int:
+        return len(self.tensors)
 
 
 def match(layout: Layout, shapes: Mapping[str, Shape], known: Mapping[str, int] | None = None) -> Match | Mismatch:
@@ -48,13 +52,13 @@ def match(layout: Layout, shapes: Mapping[str, Shape], known: Mapping[str, int] 
     for prefix in _prefixes(shapes):
         inside = {name.removeprefix(prefix): name for name in shapes if name.startswith(prefix)}
         outcome = _match_inside(layout, {short: shapes[name] for short, name in inside.items()}, dict(known or {}))
+        tensors = {ours: Recognized(inside[theirs], rule) for ours, (theirs, rule) in outcome.tensors.items()}
         if isinstance(outcome, Match):
-            tensors = {ours: Recognized(inside[theirs], rule) for ours, (theirs, rule) in outcome.tensors.items()}
             used = {entry.theirs for entry in tensors.values()}
             return Match(layout, tensors, outcome.sizes, tuple(name for name in shapes if name not in used))
         if not isinstance(best, Mismatch) or outcome.found > best.found:
-            best = outcome
-    return best or Mismatch(layout, "there are no tensors", 0)
+            best = outcome._replace(tensors=tensors)
+    return best or Mismatch(layout, "there are no tensors", {})
 
 
 def recognize(
@@ -91,21 +95,21 @@ def _match_inside(layout: Layout, shapes: Mapping[str, Shape], known: dict[str, 
         rule, layer = found
         ours = our_name(rule, layer)
         if ours in tensors:
-            return Mismatch(layout, f"{tensors[ours].theirs!r} and {name!r} would both be {ours}", len(tensors))
+            return Mismatch(layout, f"{tensors[ours].theirs!r} and {name!r} would both be {ours}", tensors)
         tensors[ours] = Recognized(name, rule)
         layers |= {layer} if layer is not None else set()
     if layers and layers != set(range(len(layers))):
-        return Mismatch(layout, f"it has layers {', '.join(map(str, sorted(layers)))}", len(tensors))
+        return Mismatch(layout, f"it has layers {', '.join(map(str, sorted(layers)))}", tensors)
     for theirs, rule in layout.rules.items():
         for layer in sorted(layers) or [0] if "{L}" in rule.ours else [None]:
             if not rule.optional and our_name(rule, layer) not in tensors:
                 missing = layout.spelled(theirs, layer)
-                return Mismatch(layout, f"{missing} is missing", len(tensors))
+                return Mismatch(layout, f"{missing} is missing", tensors)
     known = known | ({"n_layers": len(layers)} if layers else {})
     try:
         sizes = unify({entry.theirs: (entry.rule.pattern.split("->")[0], shapes[entry.theirs]) for entry in tensors.values()}, known)
     except InputError as error:
-        return Mismatch(layout, str(error), len(tensors))
+        return Mismatch(layout, str(error), tensors)
     return Match(layout, tensors, sizes, ())
 
 
@@ -128,7 +132,7 @@ def unify(tensors: Mapping[str, tuple[str, Shape]], known: Mapping[str, int]) ->
         if 0 in shape:
             raise InputError(f"{name} has shape {list(shape)}: it is empty")
         for group, size in zip(axes, shape, strict=True):
-            if len(group) > 1:
+            if len(group) != 1:
                 products.append((name, group, size))
             elif sizes.setdefault(group[0], size) != size:
                 other = said_by[group[0]]
@@ -141,23 +145,23 @@ def unify(tensors: Mapping[str, tuple[str, Shape]], known: Mapping[str, int]) ->
         if len(unknown) > 1:
             continue
         if rest < 1 or size % rest or (not unknown and rest != size):
-            raise InputError(f"{name} has an axis of {size}, expected {'·'.join(group)}, and {rest} is no factor that fits")
+            raise InputError(f"{name} has an axis of {size}, expected {'·'.join(group) or 1}, and {rest} is no factor that fits")
         if unknown:
             sizes[unknown[0]] = size // rest
     return sizes
 
 
 def split_axes(side: str) -> list[list[str]]:
-    """The axes of one side of a pattern, those in brackets together: `a (b c)` → [[a], [b, c]]."""
-    return [re.findall(r"\w+", group) for group in re.findall(r"\([^)]*\)|\w+", side)]
+    """The axes of one side of a pattern, those in brackets together, none for a 1: `1 a (b c)` → [[], [a], [b, c]]."""
+    return [re.findall(r"(?!1\b)\w+", group) for group in re.findall(r"\([^)]*\)|\w+", side)]
 
 
 def converted(found: Match, tensors: Mapping[str, Tensor]) -> Weights:
     """The tensors under our names, in our orientation, float32, each with memory of its own."""
     weights = {}
     for ours, (theirs, rule) in found.tensors.items():
-        tensor = tensors[theirs].to(torch.float32)
-        weights[ours] = rearrange(tensor, rule.pattern, **_used(rule.pattern, found.sizes)).contiguous().clone()
+        turned = rearrange(tensors[theirs], rule.pattern, **_used(rule.pattern, found.sizes))
+        weights[ours] = turned.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
     return weights
 
 

@@ -2,7 +2,7 @@
 
 A name is literal but for `{L}`, the number of a layer, and `(x|y)`, spellings of which the first is written on export. The axes of a
 pattern are sizes of the model, and one name is one size throughout; a bracketed axis such as `(n_heads d_head)` is their product.
-Biases that our models do not have go by TransformerLens' names and are folded in, dropped or refused (`interp.layouts.folding`).
+Biases that our models do not have go by TransformerLens' names and are folded in, dropped or refused (`interp.layouts.fitting`).
 """
 
 import re
@@ -138,9 +138,10 @@ _SPELLINGS = {
     "W_in": "(W_in|w_in|fc1|fc_in|linear1|up|in|0)",
     "W_out": "(W_out|w_out|fc2|fc_out|linear2|down|out|2)",
 }
+_POSITIONS = ("pos_embed", "position_embed", "pos_embedding", "position_embedding", "positional_embedding", "pos_emb", "wpe")
 _HAND_OUTER = {
     "embed.W_E": ("(token_embed|tok_embed|token_embedding|tok_emb|embedding|embed|wte).weight", "d_vocab d_model"),
-    "pos_embed.W_pos": ("(pos_embed|position_embed|pos_embedding|position_embedding|pos_emb|wpe).weight", "n_ctx d_model"),
+    "pos_embed.W_pos": (f"({'.weight|'.join(_POSITIONS)}.weight|{'|'.join(_POSITIONS)})", "n_ctx d_model"),  # also a bare nn.Parameter
     "unembed.W_U": ("(unembed|unembedding|lm_head|head|output).weight", "d_out d_model"),
     "unembed.b_U": ("(unembed|unembedding|lm_head|head|output).bias", "d_out"),
 }
@@ -228,8 +229,8 @@ def layout_named(name: str) -> Layout:
 
 
 def check_pattern(pattern: str) -> None:
-    """Raises InputError unless the two sides of a pattern have the same axes, each once."""
-    sides = [sorted(re.findall(r"\w+", side)) for side in pattern.split("->")]
+    """Raises InputError unless the two sides of a pattern have the same axes, each once; an axis of size 1 is written 1, as in einops."""
+    sides = [sorted(re.findall(r"(?!1\b)\w+", side)) for side in pattern.split("->")]
     if len(sides) != 2 or sides[0] != sides[1] or len(set(sides[0])) != len(sides[0]) or re.search(r"[^\w\s()>-]", pattern):
         raise InputError(
             f"pattern {pattern!r} must have the same axes on both sides of ->, each once, as in 'd_mlp d_model -> d_model d_mlp'"
