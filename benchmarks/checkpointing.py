@@ -7,6 +7,7 @@ before they return nor check what they read. A peer's trajectory is read from 10
 """
 
 import argparse
+import re
 import resource
 import statistics
 import subprocess
@@ -27,7 +28,7 @@ from interp.memory import keep_freed_memory
 from interp.optimizers import WeightUpdater
 from interp.running import run_experiment
 from interp.store import Run, open_run
-from interp.training import METRICS, Batch, loss_and_gradient, worker_threads
+from interp.training import METRICS, Batch, loss_and_gradient, threads_of_torch, worker_threads
 from interp.weights import Weights, initial_weights
 from interp.writer import RunWriter
 
@@ -42,7 +43,8 @@ def bare_steps(experiment: Experiment) -> float:
     updater = WeightUpdater(weights, experiment.training)
 
     def step(number: int) -> None:
-        updater.update(number, loss_and_gradient(weights, experiment.model, batch, each)[2])
+        with threads_of_torch(experiment.model):
+            updater.update(number, loss_and_gradient(weights, experiment.model, batch, each)[2])
 
     with worker_threads() as each:
         step(0)  # loads code
@@ -106,8 +108,15 @@ def peak_memory(command: Sequence[str]) -> tuple[float, float]:
 
 def report_peak(began: float) -> None:
     """What a process has to say at its end."""
-    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
-    print(time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
+    print(time.perf_counter() - began, own_peak_memory())
+
+
+def own_peak_memory() -> int:
+    """The highest memory of this process in bytes. On Linux `ru_maxrss` would count what its parent had when it was started."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return 1024 * int(re.findall(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="utf-8"))[0])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def rows(options: argparse.Namespace) -> Iterator[Row]:

@@ -17,7 +17,6 @@ from torch import Tensor
 from interp.background import computed_ahead
 from interp.errors import InputError
 from interp.experiment import Experiment
-from interp.processes import one_thread
 from interp.store import Run, open_run, weights_digest
 from interp.training import DivergedError, Snapshot, check_device, train_stepwise
 from interp.weights import check_weights, weight_shapes
@@ -99,7 +98,7 @@ def _drive(writer: RunWriter, experiment: Experiment, steps: Generator[Snapshot 
     written, saved_step, saved_at = resume, resume.step if resume else -1, time.monotonic()
     try:
         # Training goes on while a snapshot is written: a disk can take as long to answer as ten steps.
-        with signals_interrupt(), computed_ahead(steps) as snapshots, one_thread():
+        with signals_interrupt(), computed_ahead(steps) as snapshots:
             for snapshot in snapshots:
                 writer.write(snapshot)
                 written = snapshot

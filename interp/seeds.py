@@ -24,7 +24,6 @@ from interp.experiment import Experiment, ModelConfig
 from interp.memory import keep_freed_memory
 from interp.model import embed, is_factored, transform
 from interp.optimizers import WeightUpdater
-from interp.processes import one_thread
 from interp.running import STATE_INTERVAL_SECONDS, InterruptedTrainingError, check_room, signals_interrupt
 from interp.store import Run
 from interp.training import (
@@ -96,7 +95,7 @@ def _drive(
             writers[index].save_state(snapshot)
 
     try:
-        with signals_interrupt(), computed_ahead(moments) as ready, one_thread():
+        with signals_interrupt(), computed_ahead(moments) as ready:
             for moment in ready:
                 for index, snapshot in moment.items():
                     if isinstance(snapshot, DivergedError):

@@ -8,8 +8,10 @@ import sys
 import sysconfig
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +21,7 @@ from interp.cli import main
 from interp.errors import InputError
 from interp.experiment import Experiment, ModelConfig, TrainingConfig
 from interp.running import InterruptedTrainingError, megabytes, resume_run, run_experiment
+from interp.seeds import run_seeds
 from interp.store import open_run
 from interp.task import Task
 from interp.training import Snapshot, train
@@ -68,6 +71,24 @@ def test_a_run_holds_what_training_yields(tmp_path: Path):
         assert float(run.metrics[name].sel(step=24)) == value
     assert run.is_complete
     assert list(differences(run)) == []
+
+
+def test_a_run_is_trained_by_as_many_threads_as_torch_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """It is trained in a thread of its own, and how many are torch's is another number in every thread."""
+    pools = []
+
+    def pool(n_threads: int, **options: Any) -> ThreadPoolExecutor:
+        pools.append(n_threads)
+        return ThreadPoolExecutor(n_threads, **options)
+
+    monkeypatch.setattr("interp.training.ThreadPoolExecutor", pool)
+    torch.set_num_threads(3)
+    try:
+        run_experiment(EXPERIMENT, tmp_path / "run")
+        run_seeds(EXPERIMENT, 2, tmp_path / "runs")
+    finally:
+        torch.set_num_threads(1)
+    assert pools == [3, 3]
 
 
 @pytest.mark.parametrize("step", [0, 6, 10, 24])
