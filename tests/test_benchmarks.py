@@ -2,6 +2,7 @@
 change may lose, never times."""
 
 import importlib
+import math
 import re
 import subprocess
 import sys
@@ -60,6 +61,27 @@ def test_the_rest_in_one_table(tmp_path: Path, output_of: Benchmark):
     assert all(line.count(" | ") == 3 for line in lines)
     assert "one tensor of 4 checkpoints" in middle
     assert list(tmp_path.iterdir()) == [page]
+
+
+def test_a_seed_that_is_never_there_is_the_slowest(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(ROOT)
+    row_of = importlib.import_module("benchmarks.time_to_grok").row_of
+    lost = (math.nan, math.nan)
+    one = row_of("fastest", [(120, 8.0), lost, (140, 9.0)], 900)
+    assert (one.ours, one.beside) == (
+        "9.0 s",
+        "2 of 3 seeds, at steps 120–140, slowest 9.0 s; published recipe through the bridge 900 s (100×)",
+    )
+    most = row_of("fastest", [lost, lost, (140, 9.0)], 900)
+    assert (most.ours, most.beside) == ("not reached", "1 of 3 seeds, at steps 140–140, slowest 9.0 s")
+
+
+def test_the_highest_memory_is_that_of_the_process_itself():
+    """Linux counts in `ru_maxrss` what the parent had when the child was started."""
+    filled = bytearray(b"1") * 900_000_000
+    command = [sys.executable, "-c", "from benchmarks.checkpointing import own_peak_memory; print(own_peak_memory())"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert 50_000_000 < int(done.stdout) < len(filled)
 
 
 def test_time_to_grok(output_of: Benchmark):
