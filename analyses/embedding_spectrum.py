@@ -96,9 +96,9 @@ def plot(result: xr.Dataset):
             trace.update(legendgroup=str(k), showlegend=is_key and row == 3, opacity=1 if is_key else 0.5)
             trace.hovertemplate = f"k = {k}<br>step %{{x}}: %{{y:.4g}}<extra></extra>"
             figure.add_trace(trace, row=row, col=column)
-    for name, label, color in (("gini_embedding", "Gini of W_E", PALETTE[6]), ("gini_output", "Gini of W_L", PALETTE[7])):
+    for name, label, color in (("gini_embedding", "Gini of W_E", PALETTE[6]), ("gini_output", "Gini of W_L", PALETTE[5])):
         figure.add_trace(go.Scatter(x=result.step.values, y=result[name].values, name=label, line_color=color), row=3, col=2)
-    threshold_line(figure, 0.02, 3, 1)
+    threshold_line(figure, 0.02, 3, 1, label="2 %: key from here on")
     figure.update_xaxes(title_text="frequency k", row=1)
     for row in (2, 3):
         figure.update_xaxes(title_text="step (updates)", row=row)

@@ -18,7 +18,7 @@ never met. For × and ÷ only the rows and pairs of units are cut and counted; t
 """
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from torch import Tensor
 from interp import fourier
 from interp.axes import axes
 from interp.checkpoint import Checkpoint
-from interp.figures import PALETTE, new_panels, percent_axis, power_of_ten_axis, threshold_line
+from interp.figures import PALETTE, new_panels, percent_axis, power_of_ten_axis
 from interp.key_frequencies import in_phase
 from interp.loss import PAIRS_AT_ONCE, judge_, leads_and_totals_, losses_from
 from interp.model import logits_with_vectors, residual_post, token_vectors
@@ -173,7 +173,10 @@ def plot(result: xr.Dataset):
     polynomial = everywhere.network_loss.sel(network="polynomial")
     add(polynomial, "periodic neurons replaced", {"color": PALETTE[6], "width": 2, "dash": "dot"}, (3, 2), showlegend=True)
     if key and (level := float(original[-1])) > 0:
-        threshold_line(figure, level, row=1, column=1)
+        line: dict[str, Any] = {"line": gray, "row": 1, "col": 1}
+        losses = [level, *(loss for loss in last.loss_without.sel(split="all").values.flat if loss > 0)]
+        # As plotly would have it the axis begins at the line, which could then not be told from it.
+        figure.add_hline(y=level, **line).update_yaxes(range=[np.log10(min(losses)) - 0.4, np.log10(max(losses)) + 0.4], row=1, col=1)
     figure.update_layout(margin_r=210, legend={"x": 1.01, "xanchor": "left", "y": 1, "yanchor": "top"}, bargap=0.25)
     figure.update_xaxes(title_text="step (updates)", title_standoff=4).update_xaxes(title_text="frequency removed", row=1)
     for row, column in ((1, 1), (2, 1), (2, 2), (3, 2)):

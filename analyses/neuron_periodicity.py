@@ -95,7 +95,7 @@ def plot(result: xr.Dataset):
     figure = make_subplots(
         rows=3,
         cols=12,
-        specs=[[{"colspan": 12}, *[None] * 11], middle, [{"colspan": 6}, *[None] * 5, {"colspan": 6}, *[None] * 5]],
+        specs=[[{"colspan": 12}, *[None] * 11], middle, [{"colspan": 5}, *[None] * 6, {"colspan": 5}, *[None] * 4]],
         subplot_titles=titles,
         vertical_spacing=0.1,
         horizontal_spacing=0.03,
@@ -132,16 +132,16 @@ def plot(result: xr.Dataset):
     for values, name, dash in zip(quartiles, ("lower quartile", "median", "upper quartile"), ("dot", "solid", "dot"), strict=True):
         line = {"color": NEUTRAL if dash == "dot" else "#222", "dash": dash, "width": 1.8}
         figure.add_trace(go.Scatter(x=steps, y=values, name=name, line=line, legend="legend"), row=3, col=1)
-    threshold_line(figure, float(result.attrs["threshold"]), 3, 1)
+    threshold_line(figure, float(result.attrs["threshold"]), 3, 1, label=f"{float(result.attrs['threshold']):g}")
     percent_axis(figure, row=3, col=1, title_text="fraction explained")
     colored = [k for k in groups if k in key]
     for k in colored:
         counts = result.periodic_neurons.sel(frequency=k).values
         line = {"color": color_of_frequency(k, key), "width": 1}
-        figure.add_trace(go.Scatter(x=steps, y=counts, name=f"k = {k}", stackgroup="count", line=line), row=3, col=7)
+        figure.add_trace(go.Scatter(x=steps, y=counts, name=f"k = {k}", stackgroup="count", line=line), row=3, col=8)
     others = result.periodic_neurons.sum("frequency").values - result.periodic_neurons.sel(frequency=colored).sum("frequency").values
-    figure.add_trace(go.Scatter(x=steps, y=others, name="other k", stackgroup="count", line={"color": NEUTRAL, "width": 1}), row=3, col=7)
-    figure.update_yaxes(title_text="neurons", range=[0, result.sizes["neuron"]], row=3, col=7)
+    figure.add_trace(go.Scatter(x=steps, y=others, name="other k", stackgroup="count", line={"color": NEUTRAL, "width": 1}), row=3, col=8)
+    figure.update_yaxes(title_text="neurons", range=[0, result.sizes["neuron"]], row=3, col=8)
     figure.update_xaxes(title_text="step (updates)", row=3)
     figure.update_layout(legend={"y": 0.24, "yanchor": "top"})
     return figure

@@ -116,9 +116,11 @@ def band(figure: "go.Figure", x: Iterable[Any], limits: Iterable[Iterable[float]
         figure.add_scatter(**outline, fill="toself", fillcolor=color, opacity=0.18, hoverinfo="skip", showlegend=False, **where)
 
 
-def threshold_line(figure: "go.Figure", y: float, row: int, column: int) -> None:
-    """A dashed horizontal line across one panel."""
+def threshold_line(figure: "go.Figure", y: float, row: int, column: int, label: str = "") -> None:
+    """A dashed horizontal line across one panel, with a few words on it at its right end."""
     panel: dict[str, Any] = {"row": row, "col": column}
+    if label:
+        panel |= {"annotation_text": label, "annotation_position": "top right", "annotation_font": {"size": 11, "color": NEUTRAL}}
     figure.add_hline(y=y, line={"color": NEUTRAL, "width": 1, "dash": "dash"}, **panel)
 
 
