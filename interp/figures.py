@@ -165,9 +165,9 @@ def plain_log_axis(values: Iterable[SupportsFloat]) -> dict[str, Any]:
     return {"type": "log", "tickmode": "array", "tickvals": ticks, "ticktext": [f"{tick:,.15g}" for tick in ticks]}
 
 
-def shade_phases(figure: "go.Figure", phases: Sequence[Mapping[str, Any]], *, named_in: str = "") -> None:
-    """Tint the phases (each with `name`, `start` and `end`, in updates) behind every panel over steps; name them at the foot of
-    the panel whose vertical axis is `named_in` ("y", "y2", …)."""
+def shade_phases(figure: "go.Figure", phases: Sequence[Mapping[str, Any]], *, named: bool = False) -> None:
+    """Tint the phases (each with `name`, `start` and `end`, in updates) behind every panel over steps; `named` tells beside the title
+    which is which."""
     titles = {axis.plotly_name.replace("axis", ""): axis.title.text for axis in figure.select_xaxes()}
     shared = {axis.plotly_name.replace("axis", ""): (axis.matches or "") for axis in figure.select_xaxes()}
     of_steps = [x for x in titles if titles[x] == STEP_AXIS or titles.get(shared[x]) == STEP_AXIS]
@@ -181,10 +181,7 @@ def shade_phases(figure: "go.Figure", phases: Sequence[Mapping[str, Any]], *, na
         for phase in phases
     ]
     figure.layout.shapes = (*figure.layout.shapes, *tints)  # all at once, as above
-    for index, phase in enumerate(phases if named_in and of_steps else ()):
-        words: dict[str, Any] = {"text": phase["name"], "name": "phase", "showarrow": False, "font_size": 12}
-        # Names of short phases are longer than these: neighbors stand at two heights, the first at the left end of its own.
-        height, first = 0.02 + 0.17 * (index % 2), index == 0
-        place = {"x": phase["start"] if first else (phase["start"] + phase["end"]) / 2, "xanchor": "left" if first else "center"}
-        where = {"xref": named_in.replace("y", "x"), "y": height, "yref": f"{named_in} domain", "yanchor": "bottom"}
-        figure.add_annotation(**words, **place, **where)
+    if named and tints:
+        names = "  ".join(f"<span style='color:{PHASE_COLORS[name]}'>■</span> {name}" for name in (phase["name"] for phase in phases))
+        words = f"</b><span style='font-size:12px;color:#6b6b6b'>    tinted: {names}</span>"
+        figure.layout.title.text = figure.layout.title.text.replace("</b>", words, 1)

@@ -10,6 +10,7 @@ from interp.figures import (
     FREQUENCY_PALETTE,
     NEUTRAL,
     PALETTE,
+    PHASE_COLORS,
     across_panels,
     band,
     color_of_frequency,
@@ -100,11 +101,13 @@ def test_phases_are_shaded_behind_every_panel_over_steps():
     figure.update_xaxes(title_text="step (updates)", row=1)
     figure.update_xaxes(title_text="frequency k", row=2, col=1)
     phases = [{"name": "memorization", "start": 0, "end": 10}, {"name": "cleanup", "start": 10, "end": 30}]
-    shade_phases(figure, phases, named_in="y2")
+    shade_phases(figure, phases, named=True)
     where = [(shape.xref, shape.yref, shape.x0, shape.x1) for shape in figure.layout.shapes]
     assert where == [(x, f"{y} domain", start, end) for x, y in (("x", "y"), ("x2", "y2")) for start, end in ((0, 10), (10, 30))]
-    names = [annotation for annotation in figure.layout.annotations if annotation.name == "phase"]
-    assert [(name.text, name.x) for name in names] == [("memorization", 0), ("cleanup", 20)]
+    assert re.findall("color:(#.{6})'>■</span> ([a-z]+)", figure.layout.title.text) == [
+        (PHASE_COLORS["memorization"], "memorization"),
+        (PHASE_COLORS["cleanup"], "cleanup"),
+    ]
 
 
 def test_a_shared_axis_is_one_over_steps_too():
@@ -112,7 +115,9 @@ def test_a_shared_axis_is_one_over_steps_too():
     figure.update_xaxes(title_text="step (updates)", row=2)
     shade_phases(figure, [{"name": "stable", "start": 0, "end": 1}])
     assert [shape.xref for shape in figure.layout.shapes] == ["x", "x2"]
-    shade_phases(new_figure("Loss", x="phase", y="1"), [{"name": "stable", "start": 0, "end": 1}], named_in="y")
+    without_steps = new_figure("Loss", x="phase", y="1")
+    shade_phases(without_steps, [{"name": "stable", "start": 0, "end": 1}], named=True)
+    assert without_steps.layout.title.text == new_figure("Loss", x="phase", y="1").layout.title.text
 
 
 def test_a_line_goes_across_every_panel_that_has_something_in_it():

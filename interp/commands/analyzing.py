@@ -89,7 +89,7 @@ class Plot:
         check_ending(output)
         results = analyze(open_run(self.path), [self.name, "transitions"], progress=walk, parallel=True)
         figure = analysis.module.plot(results[self.name])
-        shade_phases(figure, phases(results))
+        shade_phases(figure, phases(results), named=True)
         write_figure(figure, output)
         print(output)
         return 0
