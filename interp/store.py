@@ -249,7 +249,7 @@ class Run:
         if self.training is None:
             return True
         rows = self.rows  # a checkpoint is followed by its line: a kill between the two leaves work to do
-        return bool(rows) and rows[-1]["step"] == self.training.steps
+        return bool(rows) and rows[-1]["step"] == self.training.steps and rows[-1].get("train_loss", 0.0) is not None
 
     @property
     def last(self) -> Checkpoint:
