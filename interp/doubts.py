@@ -38,7 +38,7 @@ def against(checkpoint: Mapping[str, Any], summaries: Summaries, found: Competit
     if ratio is not None and ratio < 1 and found.leads_from is not None and transitions["generalized_at_sustained"] is not None:
         yield (
             f"When what is common took the lead, at step {found.leads_from:,}, it had {ratio:.2f} times the efficiency of memorization: "
-            "that weight decay favors the cheaper circuit does not explain this run."
+            "by this one number weight decay did not favor it."
         )
     fixed = transitions["fixed_gap_verdict"]
     if fixed not in (transitions["verdict"], "unknown"):

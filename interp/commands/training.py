@@ -63,11 +63,12 @@ class Train:
         out = self.out or _fresh_folder(experiment)
         check_room(out, experiment, n_runs)  # before the steps to keep are listed, which can be too many
         n_kept, size = len(experiment.training.kept_steps()), megabytes(n_runs * size_on_disk(experiment))
-        several = f"{self.seeds} seeds, " if self.seeds is not None else ""
-        headline = f"training {out}: {several}{experiment.training.steps:,} steps, {n_kept:,} checkpoints, about {size}"
+        several = f"{counted(self.seeds, 'seed')}, " if self.seeds is not None else ""
+        work = f"{counted(experiment.training.steps, 'step')}, {counted(n_kept, 'checkpoint')}"
+        headline = f"training {out}: {several}{work}, about {size}"
         with contextlib.ExitStack() as stack:
             reports = [stack.enter_context(wandb_log(experiment, out))] if self.log == "wandb" else []
-            reports.append(stack.enter_context(training_progress(experiment, headline)))
+            reports.append(stack.enter_context(training_progress(experiment, headline, self.seeds)))
 
             def report(snapshot: "Snapshot") -> None:
                 for each in reports:
