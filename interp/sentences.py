@@ -95,7 +95,9 @@ def what_happened(kind: str, summaries: Summaries, setting: Setting) -> str:
 def the_circuit(checkpoint: Mapping[str, Any], summaries: Summaries, setting: Setting) -> str:
     """The circuit, as found at the checkpoint."""
     here = f"At step {checkpoint['step']:,}" if checkpoint["step"] >= 0 else "In this checkpoint"
-    state = f"the state is {checkpoint['state']}" + (", for no pair was held out" if setting.trains_on_all else "")
+    state = f"the state is {checkpoint['state']}"
+    if setting.trains_on_all and checkpoint["state"] == "unknown":
+        state += ", for no pair was held out"
     key, periodic = checkpoint["key_frequencies"], checkpoint["periodic_neurons"]
     if not key:
         return f"{here} no frequency is key: no sparse generalizing circuit is found, and {state}."
