@@ -193,8 +193,9 @@ def _mean(values: Float[Tensor, "*parts pairs"], masks: Bool[Tensor, "splits pai
 
 
 def _shares(parts: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """0 where all logits are equal."""
-    return np.divide(parts, whole, out=np.where(np.isnan(parts), np.nan, 0), where=whole != 0)
+    """0 where all logits are equal; NaN where they are so large that their squares are not finite."""
+    finite = np.isfinite(parts) & np.isfinite(whole)
+    return np.divide(parts, whole, out=np.where(finite, 0.0, np.nan), where=finite & (whole != 0))
 
 
 def _standard_errors(label_logits: Float[Tensor, " pairs"], pairs: PhasePairs) -> Float[np.ndarray, " circuits"]:

@@ -28,6 +28,8 @@ def compute(run, *, overfitting_gap: float = 0.05) -> xr.Dataset:
     `overfitting_gap` is the difference of accuracies from which on the network counts as overfitting.
     """
     logged = run.metrics.drop_duplicates("step", keep="last")
+    if logged.data_vars:
+        logged = logged.dropna("step", how="all")  # such as the step at which training diverged
     steps = np.union1d(logged.step.values, run.steps).astype(np.int32)
     logged = logged.reindex(step=steps)
     curves = {}

@@ -6,10 +6,9 @@ from itertools import groupby
 from textwrap import fill
 
 from interp.comparison import Comparison, Row
-from interp.explain import VERDICTS
 from interp.listing import readable
 from interp.quantities import Scale
-from interp.sentences import as_percent
+from interp.sentences import VERDICTS, as_percent
 
 MOST_DIFFERENT = 12
 HOW = (

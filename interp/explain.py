@@ -10,20 +10,24 @@ import xarray as xr
 
 from interp import notebook
 from interp.analysis import analyze
+from interp.competition import competition, the_competition
 from interp.discovery import find
+from interp.doubts import against, unsaid
 from interp.errors import InputError
 from interp.sentences import (
     Summaries,
-    against,
+    as_norm,
     as_number,
     as_step,
+    headline,
+    how_it_ended,
     the_circuit,
-    the_competition,
     the_norms,
     the_phases,
-    unsaid,
+    the_task,
     what_happened,
 )
+from interp.setting import Setting, setting_of
 from interp.store import Run
 
 # What an explanation is made of.
@@ -42,15 +46,6 @@ EVIDENCE = (
     "weight_norms",
 )
 SPLITS = ("all", "train", "test")
-
-VERDICTS = {
-    "grokking": "It grokked",
-    "comprehension": "It generalized while it learned",
-    "memorization": "It memorized and did not generalize",
-    "confusion": "It learned neither the training pairs nor the rule",
-    "collapse": "It generalized and lost it again",
-    "unknown": "What happened cannot be told",
-}
 
 
 @dataclass(frozen=True)
@@ -91,11 +86,11 @@ def explain(
     """The explanation of a run at one checkpoint (default: the last). Raises InputError, naming the nearest, for a step not saved."""
     if step is not None and step not in run.steps:
         run[step]  # raises, naming the nearest
-    return explanation_of(analyze(run, EVIDENCE, progress=progress, parallel=parallel), step)
+    return explanation_of(run, analyze(run, EVIDENCE, progress=progress, parallel=parallel), step)
 
 
-def explanation_of(results: Mapping[str, xr.Dataset], step: int | None = None) -> Explanation:
-    """The explanation that the results of the analyses in EVIDENCE give."""
+def explanation_of(run: Run, results: Mapping[str, xr.Dataset], step: int | None = None) -> Explanation:
+    """The explanation that the results of the analyses in EVIDENCE give of a run."""
     missing = [name for name in EVIDENCE if name not in results]
     if missing:
         raise InputError(f"an explanation needs the results of {', '.join(missing)}")
@@ -103,23 +98,23 @@ def explanation_of(results: Mapping[str, xr.Dataset], step: int | None = None) -
     at = {name: results[name] if step is None or name in whole else results[name].sel(step=[step]) for name in EVIDENCE}
     summaries = {name: find(name).module.summary(result) for name, result in at.items()}
     # Who was ahead, and since when, is a matter of the whole run, whichever checkpoint is looked at.
-    of_run = {name: find(name).module.summary(results[name]) for name in ("circuit_split", "circuit_efficiency")}
+    found, setting = competition(results["circuit_split"], results["circuit_efficiency"]), setting_of(run, results)
     accuracy = at["frequency_ablation"].isel(step=-1).network_accuracy.sel(network="original")
     numbers = _numbers(summaries, {split: _known(accuracy.sel(split=split).item()) for split in SPLITS})
-    state, kind = numbers["checkpoint"]["state"], numbers["run"]["verdict"]
+    kind, checkpoint = numbers["run"]["verdict"], numbers["checkpoint"]
     return Explanation(
         numbers,
-        VERDICTS[kind],
-        _facts(numbers, summaries),
+        headline(kind, setting),
+        _facts(numbers, summaries, setting),
         (
-            what_happened(kind, summaries),
-            the_circuit(numbers["checkpoint"], summaries),
+            " ".join((*how_it_ended(setting), *the_task(setting), what_happened(kind, summaries, setting))),
+            the_circuit(checkpoint, summaries, setting),
             *the_phases(numbers["run"]),
-            the_norms(summaries),
-            the_competition(numbers["checkpoint"], summaries["circuit_split"]["strength"], of_run),
+            the_norms(summaries, setting),
+            the_competition(checkpoint["step"], summaries["circuit_split"]["strength"], found, setting),
         ),
-        tuple(against(state, numbers["checkpoint"], summaries)),
-        tuple(unsaid(numbers, summaries)),
+        tuple(against(checkpoint, summaries, found, setting)),
+        tuple(unsaid(numbers, setting)),
     )
 
 
@@ -153,33 +148,37 @@ def state_of(checkpoint: Mapping[str, Any], chance_loss: float | None) -> str:
 
     generalizing: test accuracy 99 % or more (without a known split: all pairs, and a key frequency); in transition: less, and there is a
     key frequency; untrained: no key frequency, less than half of the training pairs known, at a loss of at least 90 % of chance;
-    memorizing: no key frequency otherwise; unknown: no split, and neither of the first two.
+    memorizing: no key frequency otherwise; unknown: no split, and neither of the first two; or no test pair, and not untrained.
     """
     has_circuit = bool(checkpoint["key_frequencies"])
     accuracy, loss = checkpoint["accuracy"], checkpoint["loss"]
-    if accuracy["test"] is None or accuracy["train"] is None:
+    if accuracy["train"] is None:
         if not has_circuit:
             return "unknown"
         return "generalizing" if (accuracy["all"] or 0) >= 0.99 else "in transition"
+    at_chance = chance_loss is None or loss["train"] is None or loss["train"] >= 0.9 * chance_loss
+    is_untrained = not has_circuit and accuracy["train"] < 0.5 and at_chance
+    if accuracy["test"] is None:
+        return "untrained" if is_untrained else "unknown"
     if accuracy["test"] >= 0.99:
         return "generalizing"
     if has_circuit:
         return "in transition"
-    at_chance = chance_loss is None or loss["train"] is None or loss["train"] >= 0.9 * chance_loss
-    return "untrained" if accuracy["train"] < 0.5 and at_chance else "memorizing"
+    return "untrained" if is_untrained else "memorizing"
 
 
-def _facts(numbers: Mapping[str, Any], summaries: Summaries) -> tuple[Fact, ...]:
+def _facts(numbers: Mapping[str, Any], summaries: Summaries, setting: Setting) -> tuple[Fact, ...]:
     run, checkpoint, norms = numbers["run"], numbers["checkpoint"], summaries["weight_norms"]
     key = [str(entry["frequency"]) for entry in checkpoint["key_frequencies"]]
-    span = {norms["first_l2"]: None, norms["highest_l2"]: None, norms["last_l2"]: None}
+    span = {as_norm(norms[name]): None for name in ("first_l2", "highest_l2", "last_l2")}
+    no_test = "no test pairs" if setting.trains_on_all else None
     return (
-        Fact("memorized at step", as_step(run["memorized_at"]), "transitions"),
-        Fact("generalized at step", as_step(run["generalized_at_sustained"]), "transitions"),
+        Fact("training pairs known at step" if no_test else "memorized at step", as_step(run["memorized_at"]), "transitions"),
+        Fact("generalized at step", no_test or as_step(run["generalized_at_sustained"]), "transitions"),
         Fact("key frequencies", ", ".join(key) or "none", "embedding_spectrum"),
         Fact("periodic neurons", f"{checkpoint['periodic_neurons']} of {checkpoint['neurons']}", "neuron_periodicity"),
-        Fact("loss on test pairs", as_number(checkpoint["loss"]["test"]), "progress_measures"),
-        Fact("weight norm", " → ".join(f"{value:.1f}" for value in span), "weight_norms"),
+        Fact("loss on test pairs", no_test or as_number(checkpoint["loss"]["test"]), "progress_measures"),
+        Fact("weight norm", " → ".join(span), "weight_norms"),
     )
 
 

@@ -81,6 +81,8 @@ def _one_line(complaint: str, prog: str) -> str:
     message = re.sub(r"^Error parsing (--)?", "", message)
     message = re.sub(r"^(task|model|training): ", "", message)
     message = re.sub(r": no type matching (.*) could be instantiated from \[(.*)\]", r" must be \1, got \2", message)
+    message = re.sub(r"^step must be \{None\}\|INT", "step must be a step number", message)
+    message = message.replace(" must be {None}|INT", " must be an integer").replace(" must be {None}|FLOAT", " must be a number")
     message = re.sub(r": invalid literal for int\(\) with base 10: ", " must be an integer, got ", message)
     message = re.sub(r": could not convert string to float: ", " must be a number, got ", message)
     message = re.sub(r"^Missing value for argument '-*(.*?)'\. Expected 1 values", r"\1 needs a value", message)

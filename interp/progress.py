@@ -1,5 +1,6 @@
 """Progress of long work: a bar on a terminal, plain lines otherwise."""
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -13,8 +14,8 @@ LINE_INTERVAL_SECONDS = 5.0
 
 
 @contextmanager
-def training_progress(experiment: Experiment, headline: str) -> Iterator[Callable[[Snapshot], None]]:
-    """Something to call with every snapshot of training; the first one prints the headline."""
+def training_progress(experiment: Experiment, headline: str, n_seeds: int | None = None) -> Iterator[Callable[[Snapshot], None]]:
+    """Something to call with every snapshot of training, or with the mean over so many seeds; the first one prints the headline."""
     n_steps, began = experiment.training.steps, time.monotonic()
     if not sys.stdout.isatty():
         last_line = [0.0]
@@ -25,7 +26,7 @@ def training_progress(experiment: Experiment, headline: str) -> Iterator[Callabl
                 print(headline)
             if snapshot.step in (0, n_steps) or now - last_line[0] > LINE_INTERVAL_SECONDS:
                 last_line[0] = now
-                print(f"step {snapshot.step:>{len(str(n_steps))}}/{n_steps}  {_state(snapshot)}  {now - began:5.0f} s", flush=True)
+                print(f"step {snapshot.step:>{len(str(n_steps))}}/{n_steps}  {_state(snapshot, n_seeds)}  {now - began:5.0f} s", flush=True)
 
         yield line
         return
@@ -40,7 +41,7 @@ def training_progress(experiment: Experiment, headline: str) -> Iterator[Callabl
             if not announced[0]:
                 announced[0] = True
                 bar.console.print(headline, highlight=False, markup=False)
-            bar.update(task, completed=snapshot.step, description=_state(snapshot))
+            bar.update(task, completed=snapshot.step, description=_state(snapshot, n_seeds))
 
         yield update
 
@@ -73,9 +74,11 @@ def grid_progress(headline: str) -> Iterator[Callable[[GridProgress], None]]:
         yield update
 
 
-def _state(snapshot: Snapshot) -> str:
-    m = snapshot.metrics
-    return f"loss train {m['train_loss']:.1e} test {m['test_loss']:.1e}  test accuracy {m['test_accuracy']:6.1%}"
+def _state(snapshot: Snapshot, n_seeds: int | None = None) -> str:
+    m, of = snapshot.metrics, f"mean over {n_seeds} seeds: " if n_seeds is not None and n_seeds > 1 else ""
+    if math.isnan(m["test_accuracy"]):
+        return f"{of}loss {m['train_loss']:.1e}  accuracy {m['train_accuracy']:6.1%}  no test pairs"
+    return f"{of}loss train {m['train_loss']:.1e} test {m['test_loss']:.1e}  test accuracy {m['test_accuracy']:6.1%}"
 
 
 def walk(steps: Sequence[int]) -> Iterator[int]:

@@ -114,6 +114,7 @@ def _drive(writer: RunWriter, experiment: Experiment, steps: Generator[Snapshot 
         at = f"at step {written.step}" if written is not None else "before its first checkpoint"
         raise InterruptedTrainingError(f"interrupted {at}; go on with: interp resume {writer.run.path}") from None
     except DivergedError as error:
+        writer.log_divergence(error.step)
         raise InputError(f"{error}; the checkpoints before it are in {writer.run.path}") from None
     return writer.run
 

@@ -100,6 +100,7 @@ def _drive(
                 for index, snapshot in moment.items():
                     if isinstance(snapshot, DivergedError):
                         diverged.append(f"seed{index}: {snapshot}")
+                        writers[index].log_divergence(snapshot.step)
                         continue
                     writers[index].write(snapshot)
                     last[index] = snapshot

@@ -1,18 +1,72 @@
-"""The sentences of an explanation: each follows from stored numbers, and what speaks against the story is said, not dropped."""
+"""The sentences of an explanation: each follows from stored numbers."""
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+from interp.setting import Setting
 
 Summaries = Mapping[str, Mapping[str, Any]]
 
 
-def what_happened(kind: str, summaries: Summaries) -> str:
+VERDICTS = {
+    "grokking": "It grokked",
+    "comprehension": "It generalized while it learned",
+    "memorization": "It memorized and did not generalize",
+    "confusion": "It learned neither the training pairs nor the rule",
+    "collapse": "It generalized and lost it again",
+    "unknown": "What happened cannot be told",
+}
+_COUNTED = ("memorization", "confusion")  # what more steps can still overturn
+
+
+def headline(kind: str, setting: Setting) -> str:
+    """The verdict of the run; one that more steps could overturn with the number of steps, and where training diverged."""
+    text = VERDICTS[kind]
+    if kind == "confusion" and setting.last_step == 0 and setting.planned_steps is not None:
+        return "No training is logged" if setting.diverged_at is None else f"Training diverged by step {setting.diverged_at:,}"
+    if kind in _COUNTED and setting.last_step > 0:
+        planned = setting.planned_steps or 0
+        of_planned = f" (of {planned:,})" if setting.last_step < planned else ""
+        text += f" within its {as_count(setting.last_step, 'step')}{of_planned}"
+    return text + (f"; training diverged by step {setting.diverged_at:,}" if setting.diverged_at is not None else "")
+
+
+def how_it_ended(setting: Setting) -> Iterator[str]:
+    """What a reader must know of the training before its curves: that it diverged, or that it did not reach its end."""
+    if setting.diverged_at is not None:
+        step = f"{setting.diverged_at:,}"
+        yield f"Training diverged by step {step}: there weights or loss are not finite, or the loss is far above guessing."
+    elif not setting.is_complete and setting.planned_steps is not None:
+        steps = as_count(setting.planned_steps, "step")
+        yield f"Of {steps} only those up to step {setting.last_step:,} are logged: it was stopped, diverged after that, or still goes on."
+
+
+def the_task(setting: Setting) -> Iterator[str]:
+    """What the task makes of the words that follow."""
+    task = setting.task
+    if task.operation == "random":
+        yield "The labels are random: there is no rule to learn, and test pairs can only be guessed."
+    if task.label_noise and task.split_known:
+        wrong = as_percent(task.label_noise, 0)
+        yield f"Training pairs means the labels trained on, {wrong} of which are wrong on purpose; those of test pairs are right."
+
+
+def what_happened(kind: str, summaries: Summaries, setting: Setting) -> str:
     """What the curves say, for a verdict of the run."""
-    curves, transitions = summaries["learning_curves"], summaries["transitions"]
+    transitions = summaries["transitions"]
     memorized, generalized = transitions["memorized_at"], transitions["generalized_at_sustained"]
     resolution = _known_to(transitions["generalized_sustained_interval"])
-    last = f"At step {curves['last_step']:,} its accuracy is {as_percent(curves['final_train_accuracy'])} on the training pairs and "
-    last += f"{as_percent(curves['final_test_accuracy'])} on the test pairs."
+    last = f"At step {setting.accuracy_at:,} its accuracy is {as_percent(setting.accuracy['train'])} on the training pairs and "
+    last += f"{as_percent(setting.accuracy['test'])} on the test pairs."
+    if setting.trains_on_all:
+        n_pairs = len(setting.task.train_indices)
+        text = (
+            f"There are no test pairs: all {n_pairs:,} were trained on, so memorizing and generalizing cannot be told apart by accuracy. "
+        )
+        if memorized is not None:
+            text += f"It first knew 99 % of the training pairs at step {memorized:,}. "
+        return text + f"At step {setting.accuracy_at:,} its accuracy is {as_percent(setting.accuracy['train'])} on the training pairs."
     if kind == "grokking":
         text = (
             f"The network knew 99 % of its training pairs at step {as_step(memorized)}, and 99 % of the test pairs for good only from step "
@@ -28,7 +82,7 @@ def what_happened(kind: str, summaries: Summaries) -> str:
     elif kind == "collapse":
         text = f"Test accuracy first reached 99 % at step {as_step(transitions['generalized_at'])}, and was lost again. {last}"
     elif kind == "memorization":
-        text = f"It knew 99 % of its training pairs at step {as_step(memorized)} and never 99 % of the test pairs. {last}"
+        text = f"It knew 99 % of its training pairs at step {as_step(memorized)} and at no logged step 99 % of the test pairs. {last}"
     elif kind == "confusion":
         text = last
     else:
@@ -38,29 +92,47 @@ def what_happened(kind: str, summaries: Summaries) -> str:
     return text
 
 
-def the_circuit(checkpoint: Mapping[str, Any], summaries: Summaries) -> str:
+def the_circuit(checkpoint: Mapping[str, Any], summaries: Summaries, setting: Setting) -> str:
     """The circuit, as found at the checkpoint."""
     here = f"At step {checkpoint['step']:,}" if checkpoint["step"] >= 0 else "In this checkpoint"
-    if not checkpoint["key_frequencies"]:
-        return f"{here} no frequency is key: no sparse generalizing circuit is found. The state is: {checkpoint['state']}."
-    key = checkpoint["key_frequencies"]
+    state = f"the state is {checkpoint['state']}"
+    if setting.trains_on_all and checkpoint["state"] == "unknown":
+        state += ", for no pair was held out"
+    key, periodic = checkpoint["key_frequencies"], checkpoint["periodic_neurons"]
+    if not key:
+        return f"{here} no frequency is key: no sparse generalizing circuit is found, and {state}."
     shares = ", ".join(f"{entry['frequency']} ({as_percent(entry['share'], 0)})" for entry in key)
-    counts = summaries["neuron_periodicity"]["periodic_neurons_per_frequency"]
-    neurons = ", ".join(f"{counts.get(str(entry['frequency']), 0)} at {entry['frequency']}" for entry in key)
-    clock = summaries["clock_pizza"]
     verb = "frequency carries" if len(key) == 1 else "frequencies carry"
-    text = (
-        f"{here} the state is {checkpoint['state']}. {len(key)} key {verb} the logits, k = {shares} by share of their power; "
-        f"{checkpoint['periodic_neurons']} of {checkpoint['neurons']} neurons follow one frequency each ({neurons}). "
-    )
+    text = f"{here} {state}. {len(key)} key {verb} the logits, k = {shares} by share of their power{_of_what(setting)}; "
+    if periodic:
+        counts = summaries["neuron_periodicity"]["periodic_neurons_per_frequency"]
+        neurons = ", ".join(f"{counts.get(str(entry['frequency']), 0)} at {entry['frequency']}" for entry in key)
+        text += f"{periodic} of {checkpoint['neurons']} neurons follow one frequency each ({neurons}). "
+    else:
+        text += f"none of {checkpoint['neurons']} neurons follows one frequency alone. "
     restricted, excluded = checkpoint["restricted_loss"], checkpoint["excluded_loss"]
     text += (
         f"With these frequencies alone the loss over all pairs is {as_number(restricted['all'])}; without them it is "
         f"{as_number(excluded['all'])} (as the network stands: {as_number(checkpoint['loss']['all'])}). "
     )
-    text += f"By distance irrelevance ({as_number(clock['distance_irrelevance'])}) and gradient symmetricity "
-    text += f"({as_number(clock['gradient_symmetricity'])}) it is {_article(clock['verdict'])}."
-    return text
+    return text + _the_algorithm(summaries["clock_pizza"], setting)
+
+
+def _of_what(setting: Setting) -> str:
+    """What the frequencies are frequencies of, where it is not the residues."""
+    operation, p = setting.task.operation, setting.task.p
+    if operation in ("multiply", "divide") and setting.task.coordinates.order < p:
+        return " (frequencies of the discrete logarithm of the residues)"
+    return ""
+
+
+def _the_algorithm(clock: Mapping[str, Any], setting: Setting) -> str:
+    """Clock or pizza, and by which witnesses: gradient symmetricity is none where it could not have been otherwise."""
+    text = f"By the better fitting formula, distance irrelevance ({as_number(clock['distance_irrelevance'])}) "
+    if setting.gradients_are_equal:
+        alone = "gradient symmetricity is no witness here: a and b enter alike, which makes it 1 whatever was learned"
+        return text.replace("formula, ", "formula and ") + f"it is {_article(clock['verdict'])}; {alone}."
+    return text + f"and gradient symmetricity ({as_number(clock['gradient_symmetricity'])}) it is {_article(clock['verdict'])}."
 
 
 def the_phases(run: Mapping[str, Any]) -> list[str]:
@@ -72,72 +144,19 @@ def the_phases(run: Mapping[str, Any]) -> list[str]:
     return [f"The bends of the curves place {'; '.join(parts)}. The intervals are the spread over signals, no confidence intervals."]
 
 
-def the_norms(summaries: Summaries) -> str:
+def the_norms(summaries: Summaries, setting: Setting) -> str:
     """How the norm of all weights went."""
     norms = summaries["weight_norms"]
-    share = norms["key_share_of_embedding"]
-    held = f" {as_percent(share, 0)} of the embedding's squared norm lies in key frequencies." if share is not None else ""
+    share, last, highest_at = norms["key_share_of_embedding"], as_norm(norms["last_l2"]), norms["highest_l2_at"]
+    held = f" {as_percent(share, 0)} of the squared norm of the {setting.what_is_embedded} lies in key frequencies." if share else ""
     if norms["first_step"] == norms["last_step"]:
-        return f"The norm of all weights is {norms['last_l2']:.1f}.{held}"
-    return (
-        f"The norm of all weights began at {norms['first_l2']:.1f}, was highest, {norms['highest_l2']:.1f}, at step "
-        f"{norms['highest_l2_at']:,} and is {norms['last_l2']:.1f} at step {norms['last_step']:,}.{held}"
-    )
-
-
-def against(state: str, checkpoint: Mapping[str, Any], summaries: Summaries) -> Iterable[str]:
-    """What contradicts the story."""
-    spectrum, has_circuit = summaries["embedding_spectrum"], bool(checkpoint["key_frequencies"])
-    restricted, excluded, loss = (checkpoint[name]["all"] for name in ("restricted_loss", "excluded_loss", "loss"))
-    if state == "generalizing" and not has_circuit:
-        yield "It generalizes, yet no frequency is key: it uses many frequencies, or something else."
-    if state == "generalizing" and has_circuit and restricted > max(10 * loss, 0.01):
-        yield f"The key frequencies alone do worse (loss {as_number(restricted)}) than the network ({as_number(loss)}): more is at work."
-    n_key, n_frequencies = len(checkpoint["key_frequencies"]), spectrum["n_frequencies"]
-    if n_key > 4 and 2 * n_key > n_frequencies:
-        yield f"{n_key} of {n_frequencies} frequencies are key: no sparse circuit. Modulo a small p, a lookup table looks like this too."
-    if has_circuit and excluded is not None and excluded < 10 * loss:
-        yield f"Without the key frequencies the loss barely rises (to {as_number(excluded)}): they may not be what it uses."
-    if spectrum["only_by_neurons"] and has_circuit:
-        named = ", ".join(map(str, spectrum["only_by_neurons"][:8])) + (" …" if len(spectrum["only_by_neurons"]) > 8 else "")
-        yield f"Some neurons' strongest frequency is one that the logits do not carry: {named}."
-    if spectrum["only_by_weights_and_logits"]:
-        named = ", ".join(map(str, spectrum["only_by_weights_and_logits"]))
-        yield f"No neuron's strongest frequency is {named}, though the logits carry it."
-    fixed = summaries["transitions"]["fixed_gap_verdict"]
-    if fixed not in (summaries["transitions"]["verdict"], "unknown"):
-        yield f"By the fixed gap of 1,000 steps (Liu et al.) the verdict would be {fixed}."
-
-
-def unsaid(numbers: Mapping[str, Any], summaries: Summaries) -> Iterable[str]:
-    """What cannot be said."""
-    if numbers["checkpoint"]["accuracy"]["test"] is None:
-        yield "The split is unknown: nothing can be said of training and test pairs apart, nor of when it memorized or generalized."
-    if numbers["checkpoint"]["circuit"] == "neither":
-        yield "Neither the clock's nor the pizza's marks are clear enough for a name."
-    yield "Fourier measures find Fourier circuits: a rule computed in another way would show only as power outside the key frequencies."
-    yield "One run shows what happened in it, not how often it happens: repeat it over seeds."
-
-
-def the_competition(checkpoint: Mapping[str, Any], strength: Mapping[str, float | None], of_run: Summaries) -> str:
-    """Why the generalizing circuit won: the two circuits' strengths, at the checkpoint and over the whole run, and what they cost."""
-    split, efficiency = of_run["circuit_split"], of_run["circuit_efficiency"]
-    if split["highest_memorizing_strength"] is None:
-        return "Without a known split the memorizing circuit cannot be told from the generalizing one."
-    text = (
-        f"Memorization gave the right answer of a training pair at most {as_number(split['highest_memorizing_strength'])} logits (step "
-        f"{as_step(split['highest_memorizing_strength_at'])}); at step {as_step(checkpoint['step'])} it gives it "
-        f"{as_number(strength['memorizing'])}, and what is common to all pairs, told from test pairs alone, gives it "
-        f"{as_number(strength['generalizing'])}."
-    )
-    lead, ratio = efficiency["generalizing_leads_from"], efficiency["efficiency_ratio_at_lead"]
-    if lead is not None:
-        text += f" What is common is the stronger part from step {as_step(lead)} on."
-    if ratio is not None and lead:
-        cheaper = f"{as_number(ratio)} times the logit-giving power per weight norm"
-        text += f" When it took the lead it had {cheaper} (scale-free) of the memorizing circuit. "
-        text += "Weight decay favors it." if ratio > 1 else "By this measure weight decay did not favor it."
-    return text
+        return f"The norm of all weights is {last}.{held}"
+    text, at = f"The norm of all weights began at {as_norm(norms['first_l2'])}", f"at step {norms['last_step']:,}"
+    if as_norm(norms["highest_l2"]) == last:
+        return f"{text} and is {last} {at}, as high as ever.{held}"
+    if highest_at == norms["first_step"]:
+        return f"{text}, was never higher, and is {last} {at}.{held}"
+    return f"{text}, was highest, {as_norm(norms['highest_l2'])}, at step {highest_at:,} and is {last} {at}.{held}"
 
 
 def _known_to(interval: int | None) -> str:
@@ -155,9 +174,21 @@ def as_step(step: int | None) -> str:
 
 def as_number(value: float | None) -> str:
     """A number of two digits for a reader."""
-    return f"{value:.2g}" if value is not None else "unknown"
+    if value is None:
+        return "unknown"
+    return f"{value:,.0f}" if 99.5 <= abs(value) < 1e5 else f"{value:.2g}"
+
+
+def as_norm(value: float) -> str:
+    """A norm for a reader."""
+    return f"{value:.1f}" if value < 1e4 else f"{value:.2g}"
+
+
+def as_count(number: int, of: str) -> str:
+    """So many of something."""
+    return f"{number:,} {of}" + ("" if number == 1 else "s")
 
 
 def as_percent(value: float | None, digits: int = 1) -> str:
     """A share for a reader."""
-    return f"{100 * value:.{digits}f} %" if value is not None else "unknown"
+    return f"{100 * value:.{digits}f} %" if value is not None and math.isfinite(value) else "unknown"

@@ -85,7 +85,8 @@ class Run:
             if not path.is_dir():
                 raise InputError(f"there is no run at {path}; `interp list` shows those under a folder")
             if not (path / "run.json").is_file():
-                raise InputError(f"{path} is not a run: it has no run.json")
+                hint = "".join(f"; it holds runs, such as {run.parent}" for run in sorted(path.glob("*/run.json"))[:1])
+                raise InputError(f"{path} is not a run: it has no run.json{hint}")
         except OSError as error:
             raise InputError(f"cannot read {path}: {reason(error)}") from None
         self.info = read_json(path / "run.json")
@@ -96,9 +97,8 @@ class Run:
             values = self.info["experiment"]
             self.task: Task = section_from_dict("task", values["task"])
             self.model: ModelConfig = section_from_dict("model", values["model"])
-            self.training: TrainingConfig | None = None
-            if values["training"] is not None:
-                self.training = section_from_dict("training", values["training"])
+            given = values["training"]
+            self.training: TrainingConfig | None = None if given is None else section_from_dict("training", given)
             if type(threads := self.info["host"]["threads"]) is not int or threads < 1:
                 raise InputError(f"host.threads must be an integer from 1, got {threads!r}")
         except (KeyError, TypeError, AttributeError):
@@ -249,7 +249,7 @@ class Run:
         if self.training is None:
             return True
         rows = self.rows  # a checkpoint is followed by its line: a kill between the two leaves work to do
-        return bool(rows) and rows[-1]["step"] == self.training.steps
+        return bool(rows) and rows[-1]["step"] == self.training.steps and rows[-1].get("train_loss", 0.0) is not None
 
     @property
     def last(self) -> Checkpoint:

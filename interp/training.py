@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp import engine
-from interp.errors import InputError, unknown_name
+from interp.errors import InputError
 from interp.experiment import Experiment, ModelConfig
 from interp.loss import cross_entropy_and_correctness, cross_entropy_and_gradient_
 from interp.memory import keep_freed_memory
@@ -244,7 +244,7 @@ def _begin_thread() -> None:
 def check_device(device: str) -> None:
     """Raises InputError for a device that this machine, or this build of torch, does not have."""
     if device not in ("cpu", "cuda"):
-        raise unknown_name("device", device, ("cpu", "cuda"))
+        raise InputError(f"unknown device {device!r}; known: cpu, cuda")  # nothing is near to "gpu" but what is not meant
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("there is no CUDA device here that torch can use; leave the device at cpu")
 

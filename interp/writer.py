@@ -141,6 +141,10 @@ class RunWriter:
         """Metrics of a step that keeps no checkpoint."""
         self._write_row({"step": self._next(step)} | _finite(metrics))
 
+    def log_divergence(self, step: int) -> None:
+        """That training could not go on at `step`, because its loss there is not finite: a line whose training loss is null."""
+        self.log(step, {"train_loss": math.nan})
+
     def write(self, snapshot: Snapshot) -> None:
         """A snapshot of training: a checkpoint where it is to be kept, its metrics in any case."""
         if snapshot.kept:

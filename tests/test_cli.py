@@ -84,6 +84,13 @@ def test_every_command_explains_its_options(name: str, capsys: pytest.CaptureFix
     assert set(re.findall(r"(?<=[ ,])--[a-z][a-z0-9.-]*", text)) == set(option_names(commands._COMMANDS[name]))
 
 
+@pytest.mark.parametrize("name", ["experiment", "compare", "import"])
+def test_what_a_command_needs_is_shown_as_required(name: str, capsys: pytest.CaptureFixture[str]):
+    needed = said(capsys, name, "--help").split("positional arguments")[1].split("-h, --help")[0]
+    assert "(required)" in needed
+    assert "(default:" not in needed
+
+
 def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]):
     from importlib.metadata import version
 
@@ -91,6 +98,21 @@ def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]):
 
 
 # ---- train, resume, list, info, thin -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "announced", "progress"),
+    [
+        (["--task.train-fraction", "1.0"], "20 steps, 5 checkpoints", "no test pairs"),
+        (["--training.steps", "0"], "0 steps, 1 checkpoint, about", "test accuracy"),
+        (["--seeds", "2"], "2 seeds, 20 steps, 5 checkpoints", "mean over 2 seeds: loss train"),
+    ],
+)
+def test_progress_says_what_its_numbers_are(options: list[str], announced: str, progress: str, capsys: pytest.CaptureFixture[str]):
+    headline, *lines = said(capsys, "train", *TINY, *options, "--out", "run").splitlines()
+    assert announced in headline
+    assert progress in lines[0]
+    assert "nan" not in "".join(lines)
 
 
 def test_a_run_is_announced_with_its_size(capsys: pytest.CaptureFixture[str]):

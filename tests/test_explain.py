@@ -9,8 +9,10 @@ from interp.analyses import circuit_split
 
 import interp
 from interp.analysis import analyze
-from interp.explain import EVIDENCE, VERDICTS, Explanation, explain, explanation_of, state_of
-from interp.sentences import the_competition
+from interp.competition import Competition, the_competition
+from interp.explain import EVIDENCE, Explanation, explain, explanation_of, state_of
+from interp.sentences import VERDICTS
+from interp.setting import setting_of
 from interp.testing import circuit_model, circuit_neurons, circuit_weights
 from interp.weights import initial_weights
 
@@ -87,7 +89,7 @@ def test_a_step_that_was_not_saved_is_named_with_the_nearest(reference):
 
 def test_evidence_that_is_missing_is_named(reference):
     with pytest.raises(interp.InputError, match="calibration, circuit_efficiency"):
-        explanation_of(analyze(reference, EVIDENCE[2:]))
+        explanation_of(reference, analyze(reference, EVIDENCE[2:]))
 
 
 @pytest.mark.parametrize("step", [3000, 400])
@@ -100,18 +102,16 @@ def test_the_competition_of_the_circuits_is_told(reference, step):
     assert f"at step {step:,} it gives it {at_step['strength']['memorizing']:.2g}" in text
     assert f"alone, gives it {at_step['strength']['generalizing']:.2g}" in text
     assert "the stronger part from step 300 on" in text
-    assert "it had 1.3 times" in text
-    assert "Weight decay favors it" in text
+    assert "At that step it had 1.34 times" in text
+    assert "one number at one step, without an error, and no proof of what weight decay did" in text
 
 
 def test_a_memorizer_has_no_lead_to_tell_of(reference):
-    split = circuit_split.summary(reference.result("circuit_split"))
-    efficiency = {"generalizing_leads_from": None, "efficiency_ratio_at_lead": None}
-    of_run = {"circuit_split": split, "circuit_efficiency": efficiency}
-    text = the_competition({"step": 3000}, {"generalizing": 0.0, "memorizing": 12.0}, of_run)
+    found = Competition(14.0, 100, 3.0, None, None)
+    text = the_competition(3000, {"generalizing": 0.0, "memorizing": 12.0}, found, setting_of(reference, analyze(reference, EVIDENCE)))
     assert "it gives it 12" in text
     assert "the stronger part" not in text
-    assert "Weight decay" not in text
+    assert "weight decay" not in text
 
 
 def test_without_a_split_and_without_a_history(reference, tmp_path):

@@ -19,7 +19,7 @@ class Experiment:
     NAME is circuit-efficiency, ungrokking, semi-grokking, data-fraction or weight-decay. Stopped, the same command goes on. The grid
     options change the design of the experiment; without any it is the one in docs/why-does-it-grok.md."""
 
-    name: Annotated[Positional[str], tyro.conf.arg(metavar="NAME")] = ""
+    name: Annotated[Positional[str], tyro.conf.arg(metavar="NAME", help_behavior_hint="(required)")] = ""
     """Which experiment."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """The folder for its runs, result and figure; by default experiments/NAME."""

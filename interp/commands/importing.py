@@ -43,7 +43,7 @@ class Import:
 
     safetensors and .pt files (loaded without running any code in them), one, several, or a folder of steps."""
 
-    sources: Annotated[Positional[tuple[Path, ...]], tyro.conf.arg(metavar="SOURCE ...")]
+    sources: Annotated[Positional[tuple[Path, ...]], tyro.conf.arg(metavar="SOURCE ...", help_behavior_hint="(required)")]
     """Files of weights, or folders of them."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
     """The folder of the run; only a dry run needs none."""

@@ -55,6 +55,7 @@ class Train:
         from interp.progress import training_progress
         from interp.running import check_room, megabytes, run_experiment, size_on_disk
         from interp.seeds import run_seeds
+        from interp.sentences import as_count
         from interp.wandb_log import wandb_log
 
         if self.seeds is not None and self.log is not None:
@@ -63,11 +64,12 @@ class Train:
         out = self.out or _fresh_folder(experiment)
         check_room(out, experiment, n_runs)  # before the steps to keep are listed, which can be too many
         n_kept, size = len(experiment.training.kept_steps()), megabytes(n_runs * size_on_disk(experiment))
-        several = f"{self.seeds} seeds, " if self.seeds is not None else ""
-        headline = f"training {out}: {several}{experiment.training.steps:,} steps, {n_kept:,} checkpoints, about {size}"
+        several = f"{as_count(self.seeds, 'seed')}, " if self.seeds is not None else ""
+        work = f"{as_count(experiment.training.steps, 'step')}, {as_count(n_kept, 'checkpoint')}"
+        headline = f"training {out}: {several}{work}, about {size}"
         with contextlib.ExitStack() as stack:
             reports = [stack.enter_context(wandb_log(experiment, out))] if self.log == "wandb" else []
-            reports.append(stack.enter_context(training_progress(experiment, headline)))
+            reports.append(stack.enter_context(training_progress(experiment, headline, self.seeds)))
 
             def report(snapshot: "Snapshot") -> None:
                 for each in reports:

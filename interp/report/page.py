@@ -23,7 +23,7 @@ from interp.store import Run
 def render(run: Run, results: Mapping[str, xr.Dataset], *, progress: Progress = lambda steps: steps) -> str:
     """The page, from the run and the results of its analyses. What comes from the run is escaped, wherever it appears. `progress`
     wraps the steps whose checkpoints are walked over."""
-    story = explanation_of(results)
+    story = explanation_of(run, results)
     of_run = phases(results)
     sections = [_section(name, result, of_run) for name, result in _in_reading_order(results)]
     data = explorer_data(run, results, progress)
