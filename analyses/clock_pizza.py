@@ -109,13 +109,8 @@ def plot(result: xr.Dataset):
     import plotly.graph_objects as go
 
     last, steps = result.isel(step=-1), result.step.values
-    measures, explained = "The three measures over training", "Logit power explained by either formula"
-    panels = (
-        "Path of the two criteria, dark to light over training",
-        measures,
-        explained,
-        f"Fit by key frequency, step {int(last.step):,}",
-    )
+    path, measures = "Path of the two criteria, dark to light over training", "The three measures over training"
+    panels = (path, measures, "Logit power explained by either formula", f"Fit by key frequency, step {int(last.step):,}")
     figure = new_panels(f"Clock or pizza: {_verdict(last)}", panels, reference=REFERENCE, vertical_spacing=0.16, horizontal_spacing=0.2)
     figure.add_shape(type="rect", x0=0, x1=IRRELEVANT, y0=SYMMETRIC, y1=1.05, line_width=0, fillcolor=PALETTE[4], opacity=0.3, row=1, col=1)
     path = go.Scatter(x=result.distance_irrelevance.values, y=result.gradient_symmetricity.values, mode="lines+markers", showlegend=False)

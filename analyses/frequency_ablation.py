@@ -18,7 +18,7 @@ never met. For × and ÷ only the rows and pairs of units are cut and counted; t
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -158,8 +158,7 @@ def plot(result: xr.Dataset):
             bars = go.Bar(x=[f"k = {k}" for k in key] or ["none"], y=values, name=f"cut in the {target}", marker_color=colors[target])
             bars.update(legendgroup=target, showlegend=column == 1, hovertemplate=f"{target}, %{{x}}: %{{y:{form}}}<extra></extra>")
             figure.add_trace(bars, row=1, col=column)
-    original = everywhere.network_loss.sel(network="original")
-    gray = {"color": "#222", "width": 1.4}
+    (original, polynomial), gray = (everywhere.network_loss.sel(network=name) for name in NETWORKS), {"color": "#222", "width": 1.4}
     for column, cut in enumerate(MODES, start=1):
         for target in TARGETS:
             line, values = {"color": colors[target], "width": 2}, everywhere.loss.sel(target=target, mode=cut)
@@ -170,13 +169,11 @@ def plot(result: xr.Dataset):
             line, values = {"color": colors[target], "width": 1.8, "dash": dash}, everywhere.accuracy.sel(target=target, mode=cut)
             add(values, f"{target}, {cut}", line, (3, 1), legendgroup=target, showlegend=False)
     add(original, "nothing cut", gray, (3, 2), legendgroup="original", showlegend=False)
-    polynomial = everywhere.network_loss.sel(network="polynomial")
     add(polynomial, "periodic neurons replaced", {"color": PALETTE[6], "width": 2, "dash": "dot"}, (3, 2), showlegend=True)
     if key and (level := float(original[-1])) > 0:
-        line: dict[str, Any] = {"line": gray, "row": 1, "col": 1}
-        losses = [level, *(loss for loss in last.loss_without.sel(split="all").values.flat if loss > 0)]
-        # As plotly would have it the axis begins at the line, which could then not be told from it.
-        figure.add_hline(y=level, **line).update_yaxes(range=[np.log10(min(losses)) - 0.4, np.log10(max(losses)) + 0.4], row=1, col=1)
+        figure.add_shape(type="line", xref="x domain", x0=0, x1=1, y0=level, y1=level, line=gray, row=1, col=1)
+        lowest, highest = max(min(level, float(last.loss_without.min())), 1e-12), max(level, float(last.loss_without.max()))
+        figure.update_yaxes(range=[np.log10(lowest) - 0.4, np.log10(highest) + 0.4], row=1, col=1)  # else it begins at the line
     figure.update_layout(margin_r=210, legend={"x": 1.01, "xanchor": "left", "y": 1, "yanchor": "top"}, bargap=0.25)
     figure.update_xaxes(title_text="step (updates)", title_standoff=4).update_xaxes(title_text="frequency removed", row=1)
     for row, column in ((1, 1), (2, 1), (2, 2), (3, 2)):
