@@ -48,6 +48,7 @@ def test_the_page_says_what_the_files_say(folder, open_page):
         assert prediction["because"] in said.inner_text()
         assert "start accuracy lowest" in said.locator("table").text_content()
     page.locator("#runs summary").click()
+    page.locator("#runs tr").last.wait_for()  # what is still folded up has no text, and a busy page opens it later
     rows = page.locator("#runs tbody tr, #runs table > tr").all_inner_texts()
     assert len(rows) == summary["runs"] == 10
     last = open_run(folder / "runs" / "D8-wd1-seed0").metrics.isel(step=-1)
