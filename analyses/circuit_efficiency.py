@@ -106,16 +106,15 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None,
 
 
 def summary(result: xr.Dataset) -> dict:
-    """Of the last step: norms of the three parts and their shares of the squared norm, neurons by part, strengths in logits,
-    both efficiencies, and the accuracy on each split with either part alone; the first step from which on the generalizing strength stays
-    above the memorizing one, and the generalizing circuit's scale-free efficiency there, as a multiple of the memorizing one's: near equal
-    strengths that is how much less norm it needs. Null where unknown."""
+    """Of the last step: norms of the three parts and their shares of the squared norm, neurons by part, strengths in logits, both
+    efficiencies, and the accuracy on each split with either part alone; the first step from which on the generalizing strength stays above
+    the memorizing one and 0.1 logits, and the generalizing circuit's scale-free efficiency there, as a multiple of the memorizing one's:
+    near equal strengths that is how much less norm it needs. Null where unknown."""
     last = result.isel(step=-1)
     square = np.square(last.norm.values)
     strength, efficiency = result.strength.sel(network="whole"), result.scale_free_efficiency
-    behind = np.flatnonzero(~(strength.sel(circuit="generalizing").values > strength.sel(circuit="memorizing").values))
-    lead = behind[-1] + 1 if len(behind) else 0
-    at_lead = efficiency.isel(step=[lead] if lead < len(efficiency) else [])
+    lead = circuits.leads_from(strength.sel(circuit="generalizing").values, strength.sel(circuit="memorizing").values)
+    at_lead = efficiency.isel(step=[] if lead is None else [lead])
     ratio = at_lead.sel(circuit="generalizing").values / at_lead.sel(circuit="memorizing").values
 
     def by_circuit(values: xr.DataArray) -> dict[str, float | None]:

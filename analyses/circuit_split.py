@@ -77,13 +77,13 @@ def measure(checkpoint: Checkpoint, *, degree_pairs: int = 2048, scale_step: flo
 
 def summary(result: xr.Dataset) -> dict:
     """Of the last step, held out: strength (with standard error) and margin of both circuits on training pairs, in logits, the loss of
-    each part alone on test pairs in nats, and the degrees; the published strengths; the highest memorizing strength and its step; and
-    the first step from which on the generalizing strength stays above the memorizing one. Null where unknown."""
+    each part alone on test pairs in nats, and the degrees; the published strengths; the highest strengths, and the memorizing one's step;
+    and the first step from which on the generalizing strength stays above the memorizing one and 0.1 logits. Null where unknown."""
     last = result.isel(step=-1)
     held_out, published = last.sel(estimator="held_out"), last.sel(estimator="published")
     strengths = result.strength.sel(estimator="held_out", split="train")
-    memorizing = strengths.sel(circuit="memorizing").values
-    known = np.isfinite(memorizing).any()
+    generalizing, memorizing = (strengths.sel(circuit=circuit).values for circuit in CIRCUITS)
+    known, lead = np.isfinite(memorizing).any(), circuits.leads_from(generalizing, memorizing)
 
     def by_circuit(values: xr.DataArray) -> dict[str, float | None]:
         return {circuit: _known(values.sel(circuit=circuit)) for circuit in CIRCUITS}
@@ -99,7 +99,8 @@ def summary(result: xr.Dataset) -> dict:
         "published_power_share": by_circuit(published.power_share.sel(split="all")),
         "highest_memorizing_strength": float(np.nanmax(memorizing)) if known else None,
         "highest_memorizing_strength_at": int(result.step.values[np.nanargmax(memorizing)]) if known else None,
-        "generalizing_leads_from": _leads_from(result) if known else None,
+        "highest_generalizing_strength": float(np.nanmax(generalizing)) if known else None,
+        "generalizing_leads_from": int(result.step.values[lead]) if lead is not None else None,
     }
 
 
@@ -245,14 +246,6 @@ def _clear_log(strength: Tensor, sample: Float[Tensor, " pairs"]) -> Tensor:
 
 def _network_loss(checkpoint: Checkpoint, pairs: PhasePairs, masks: Tensor) -> Float[np.ndarray, " splits"]:
     return _mean(torch.from_numpy(checkpoint.losses)[pairs.row_major].nan_to_num(), masks)
-
-
-def _leads_from(result: xr.Dataset) -> int | None:
-    """The first step from which on the generalizing strength on training pairs stays above the memorizing one."""
-    strength = result.strength.sel(estimator="held_out", split="train")
-    behind = ~(strength.sel(circuit="generalizing").values > strength.sel(circuit="memorizing").values)
-    first = int(np.flatnonzero(behind)[-1]) + 1 if behind.any() else 0
-    return int(result.step.values[first]) if first < len(behind) else None
 
 
 def _positive(values: np.ndarray) -> np.ndarray:

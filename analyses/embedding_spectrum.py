@@ -21,6 +21,7 @@ from interp import fourier
 from interp.axes import axes
 from interp.checkpoint import Checkpoint
 from interp.figures import PALETTE, color_of_frequency, new_panels, threshold_line
+from interp.key_frequencies import share_threshold
 
 REFERENCE = "Nanda et al. 2023, arXiv:2301.05217, §4.1, §5.2 and App. C.2"
 
@@ -48,6 +49,7 @@ def measure(checkpoint: Checkpoint) -> xr.Dataset:
             "gini_output": ((), _gini(output), {"long_name": "Gini coefficient of W_L"} | one),
         },
         coords=axes({"frequency": ("frequency", frequencies, {"long_name": "frequency k"} | one)}),
+        attrs={"share_threshold": share_threshold(phase.order)},
     )
 
 
@@ -98,7 +100,8 @@ def plot(result: xr.Dataset):
             figure.add_trace(trace, row=row, col=column)
     for name, label, color in (("gini_embedding", "Gini of W_E", PALETTE[6]), ("gini_output", "Gini of W_L", PALETTE[5])):
         figure.add_trace(go.Scatter(x=result.step.values, y=result[name].values, name=label, line_color=color), row=3, col=2)
-    threshold_line(figure, 0.02, 3, 1, label="2 %: key from here on")
+    least = float(result.attrs["share_threshold"])
+    threshold_line(figure, least, 3, 1, label=f"least share of a key frequency, {least:.2g}")
     figure.update_xaxes(title_text="frequency k", row=1)
     for row in (2, 3):
         figure.update_xaxes(title_text="step (updates)", row=row)

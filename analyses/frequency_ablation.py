@@ -57,7 +57,6 @@ def measure(
     is_key = np.isin(frequencies, checkpoint.frequencies_to_use(key_frequencies))
     key = [int(k) for k in frequencies[is_key]]
     pairs, labels, splits = _pairs(task)
-    unknown = np.full((2, len(SPLITS)), np.nan)
     logits = in_phase(checkpoint.logits, task.coordinates).flatten(0, 1).T.contiguous()
     periodic = checkpoint.neuron_shares.nan_to_num(nan=-1).amax(0) >= threshold
 
@@ -71,7 +70,7 @@ def measure(
     judged["network", "original"] = _mean(loss_of, splits), _mean(correct_of, splits)
 
     def table(of: Iterable[str], what: Iterable[int | str]) -> Float[np.ndarray, "2 targets cuts splits"]:
-        return np.stack([[judged.get((target, cut), unknown) for cut in what] for target in of]).transpose(2, 0, 1, 3)
+        return np.stack([[judged.get((target, cut), np.full((2, 3), np.nan)) for cut in what] for target in of]).transpose(2, 0, 1, 3)
 
     loss, accuracy = table(TARGETS, MODES)
     loss_without, accuracy_without = table(TARGETS, frequencies.tolist())
@@ -158,7 +157,8 @@ def plot(result: xr.Dataset):
             bars = go.Bar(x=[f"k = {k}" for k in key] or ["none"], y=values, name=f"cut in the {target}", marker_color=colors[target])
             bars.update(legendgroup=target, showlegend=column == 1, hovertemplate=f"{target}, %{{x}}: %{{y:{form}}}<extra></extra>")
             figure.add_trace(bars, row=1, col=column)
-    (original, polynomial), gray = (everywhere.network_loss.sel(network=name) for name in NETWORKS), {"color": "#222", "width": 1.4}
+    original, polynomial = (everywhere.network_loss.sel(network=name) for name in NETWORKS)
+    gray = {"color": "#222", "width": 1.4}
     for column, cut in enumerate(MODES, start=1):
         for target in TARGETS:
             line, values = {"color": colors[target], "width": 2}, everywhere.loss.sel(target=target, mode=cut)

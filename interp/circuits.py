@@ -30,6 +30,8 @@ from interp.checkpoint import Checkpoint
 from interp.task import Task
 
 FOLDS = 5
+# In logits. Untrained networks have strengths of some hundredths, of either sign: below this there is nothing to compare.
+LEAST_STRENGTH = 0.1
 
 
 class PhasePairs(NamedTuple):
@@ -126,6 +128,14 @@ def strengths(centred: Float[Tensor, "pairs n"], pairs: PhasePairs) -> tuple[flo
     generalizing = profile[pairs.label_difference[of_train] % len(profile)].mean()
     of_label = centred.gather(1, pairs.label[:, None])[of_train, 0]
     return generalizing.item(), (of_label.double().mean() - generalizing).item()
+
+
+def leads_from(generalizing: Float[np.ndarray, " step"], memorizing: Float[np.ndarray, " step"]) -> int | None:
+    """The first index from which on the generalizing strength stays above the memorizing one and LEAST_STRENGTH, where both are known."""
+    known = np.flatnonzero(np.isfinite(generalizing) & np.isfinite(memorizing))
+    leads = ((generalizing > memorizing) & (generalizing >= LEAST_STRENGTH))[known]
+    for_good = np.logical_and.accumulate(leads[::-1])[::-1]
+    return int(known[for_good.argmax()]) if for_good.any() else None
 
 
 def part_rows(profile: Float[Tensor, "rows n"]) -> Float[Tensor, "rows_times_n n"]:

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from interp.competition import Competition
 from interp.sentences import Summaries, as_number
 from interp.setting import Setting
 
@@ -11,7 +10,7 @@ from interp.setting import Setting
 LEAST_RISE = 0.25
 
 
-def against(checkpoint: Mapping[str, Any], summaries: Summaries, found: Competition, setting: Setting) -> Iterable[str]:
+def against(checkpoint: Mapping[str, Any], summaries: Summaries, of_run: Summaries, setting: Setting) -> Iterable[str]:
     """What contradicts the story."""
     spectrum, has_circuit = summaries["embedding_spectrum"], bool(checkpoint["key_frequencies"])
     generalizes = checkpoint["state"] == "generalizing"
@@ -34,10 +33,11 @@ def against(checkpoint: Mapping[str, Any], summaries: Summaries, found: Competit
     if spectrum["only_by_weights_and_logits"]:
         named = ", ".join(map(str, spectrum["only_by_weights_and_logits"]))
         yield f"No neuron's strongest frequency is {named}, though the logits carry it."
-    transitions, ratio = summaries["transitions"], found.efficiency_ratio
-    if ratio is not None and ratio < 1 and found.leads_from is not None and transitions["generalized_at_sustained"] is not None:
+    transitions, efficiency = summaries["transitions"], of_run["circuit_efficiency"]
+    ratio, leads_from = efficiency["efficiency_ratio_at_lead"], efficiency["generalizing_leads_from"]
+    if ratio is not None and ratio < 1 and transitions["generalized_at_sustained"] is not None:
         yield (
-            f"When what is common took the lead, at step {found.leads_from:,}, it had {ratio:.2f} times the efficiency of memorization: "
+            f"When what is common took the lead, at step {leads_from:,}, it had {ratio:.2f} times the efficiency of memorization: "
             "by this one number weight decay did not favor it."
         )
     fixed = transitions["fixed_gap_verdict"]

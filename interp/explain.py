@@ -10,7 +10,7 @@ import xarray as xr
 
 from interp import notebook
 from interp.analysis import analyze
-from interp.competition import competition, the_competition
+from interp.competition import the_competition
 from interp.discovery import find
 from interp.doubts import against, unsaid
 from interp.errors import InputError
@@ -98,7 +98,8 @@ def explanation_of(run: Run, results: Mapping[str, xr.Dataset], step: int | None
     at = {name: results[name] if step is None or name in whole else results[name].sel(step=[step]) for name in EVIDENCE}
     summaries = {name: find(name).module.summary(result) for name, result in at.items()}
     # Who was ahead, and since when, is a matter of the whole run, whichever checkpoint is looked at.
-    found, setting = competition(results["circuit_split"], results["circuit_efficiency"]), setting_of(run, results)
+    of_run = {name: find(name).module.summary(results[name]) for name in ("circuit_split", "circuit_efficiency")}
+    setting = setting_of(run, results)
     accuracy = at["frequency_ablation"].isel(step=-1).network_accuracy.sel(network="original")
     numbers = _numbers(summaries, {split: _known(accuracy.sel(split=split).item()) for split in SPLITS})
     kind, checkpoint = numbers["run"]["verdict"], numbers["checkpoint"]
@@ -111,9 +112,9 @@ def explanation_of(run: Run, results: Mapping[str, xr.Dataset], step: int | None
             the_circuit(checkpoint, summaries, setting),
             *the_phases(numbers["run"]),
             the_norms(summaries, setting),
-            the_competition(checkpoint["step"], summaries["circuit_split"]["strength"], found, setting),
+            the_competition(checkpoint["step"], summaries["circuit_split"]["strength"], of_run, setting),
         ),
-        tuple(against(checkpoint, summaries, found, setting)),
+        tuple(against(checkpoint, summaries, of_run, setting)),
         tuple(unsaid(numbers, setting)),
     )
 

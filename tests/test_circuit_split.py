@@ -271,6 +271,17 @@ def test_what_is_not_known_is_null() -> None:
     assert np.isfinite(everything.strength.sel(estimator="published", split="train")).all()
 
 
+def test_a_lead_begins_where_there_is_something_to_compare() -> None:
+    """The noise of an untrained network is no lead; neither is a lead that is lost again, and what is unknown takes none away."""
+    nan, behind = np.nan, np.zeros(4)
+    assert circuits.leads_from(np.array([0.05, 0.2, 0.3, 0.4]), behind) == 1
+    assert circuits.leads_from(np.array([0.2, nan, 0.05, 0.4]), behind) == 3
+    assert circuits.leads_from(np.array([nan, 0.2, 0.3, nan]), behind) == 1
+    assert circuits.leads_from(np.array([0.2, 0.2, 0.2, 0.2]), np.array([0.0, 0.0, 0.0, 0.3])) is None
+    assert circuits.leads_from(np.full(4, nan), behind) is None
+    assert circuits.leads_from(np.array([0.01]), np.array([-0.01])) is None
+
+
 def test_the_summary_of_a_story() -> None:
     """Memorization rises and falls while the clock grows: the lead changes at the third of four checkpoints."""
     task = Task(11, train_fraction=0.5)
@@ -282,6 +293,7 @@ def test_the_summary_of_a_story() -> None:
         rows.append(measure_checkpoint(checkpoint, "circuit_split"))
     facts = circuit_split.summary(xr.concat(rows, "step", combine_attrs="override", data_vars="minimal"))
     assert facts["generalizing_leads_from"] == 20
+    assert_allclose(facts["highest_generalizing_strength"], 9, rtol=1e-9)
     assert facts["highest_memorizing_strength_at"] == 10
     assert_allclose(facts["highest_memorizing_strength"], 8 * 10 / 11, rtol=1e-9)
     assert_allclose(facts["strength"]["generalizing"], 9, rtol=1e-9)

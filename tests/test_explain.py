@@ -9,7 +9,7 @@ from interp.analyses import circuit_split
 
 import interp
 from interp.analysis import analyze
-from interp.competition import Competition, the_competition
+from interp.competition import the_competition
 from interp.explain import EVIDENCE, Explanation, explain, explanation_of, state_of
 from interp.sentences import VERDICTS
 from interp.setting import setting_of
@@ -107,7 +107,15 @@ def test_the_competition_of_the_circuits_is_told(reference, step):
 
 
 def test_a_memorizer_has_no_lead_to_tell_of(reference):
-    found = Competition(14.0, 100, 3.0, None, None)
+    found = {
+        "circuit_split": {
+            "highest_memorizing_strength": 14.0,
+            "highest_memorizing_strength_at": 100,
+            "highest_generalizing_strength": 3.0,
+            "generalizing_leads_from": None,
+        },
+        "circuit_efficiency": {"generalizing_leads_from": None, "efficiency_ratio_at_lead": None},
+    }
     text = the_competition(3000, {"generalizing": 0.0, "memorizing": 12.0}, found, setting_of(reference, analyze(reference, EVIDENCE)))
     assert "it gives it 12" in text
     assert "the stronger part" not in text
