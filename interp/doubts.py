@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from interp.sentences import Summaries, as_number
+from interp.sentences import Summaries, as_number, as_percent
 from interp.setting import Setting
 
 # Without the key frequencies the loss must rise by this share of what guessing costs, ln p, for them to be what the network uses.
@@ -33,6 +33,9 @@ def against(checkpoint: Mapping[str, Any], summaries: Summaries, of_run: Summari
     if spectrum["only_by_weights_and_logits"]:
         named = ", ".join(map(str, spectrum["only_by_weights_and_logits"]))
         yield f"No neuron's strongest frequency is {named}, though the logits carry it."
+    if setting.fall is not None:
+        step, lowest = setting.fall
+        yield f"After it had known its training pairs it knew {as_percent(lowest, 0)} of them at step {step:,}: no smooth transition."
     transitions, efficiency = summaries["transitions"], of_run["circuit_efficiency"]
     ratio, leads_from = efficiency["efficiency_ratio_at_lead"], efficiency["generalizing_leads_from"]
     if ratio is not None and ratio < 1 and transitions["generalized_at_sustained"] is not None:

@@ -7,19 +7,23 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
+from interp import verdict
 from interp.experiment import ModelConfig
 from interp.store import Run
 from interp.task import Task
 
 # A training loss that stays so many times above that of a uniform guess is none that training could have wanted.
 DIVERGED = 10
+# Below this a network that had known its training pairs has lost what it knew, as in a slingshot, for however few steps.
+FALLEN = 0.9
 LATE_SHARE, CHANGE_OF_ACCURACY, CHANGE_OF_LOSS = 0.1, 0.01, 0.1
 
 
 @dataclass(frozen=True)
 class Setting:
     """The task and the model; the steps that training was to take (None: not trained here); the last step that was logged or saved;
-    where training is known to have diverged; and the last known accuracies, with their step."""
+    where training is known to have diverged; the last known accuracies, with their step; what changed on test pairs late in training; and
+    the step and training accuracy of the deepest fall below FALLEN after 99 % had been reached, if there was one."""
 
     task: Task
     model: ModelConfig
@@ -30,6 +34,7 @@ class Setting:
     accuracy_at: int
     accuracy: Mapping[str, float]
     late_changes: tuple[str, ...]
+    fall: tuple[int, float] | None = None
 
     @property
     def has_test_pairs(self) -> bool:
@@ -76,7 +81,15 @@ def setting_of(run: Run, results: Mapping[str, xr.Dataset]) -> Setting:
         int(steps[last]),
         {split: float(accuracy.sel(split=split).values[last]) for split in ("train", "test")},
         tuple(_late_changes(curves.isel(step=slice(last + 1)))),
+        _fall(steps, accuracy.sel(split="train").values),
     )
+
+
+def _fall(steps: np.ndarray, accuracy: np.ndarray) -> tuple[int, float] | None:
+    knew = np.logical_or.accumulate(accuracy >= verdict.LEVEL) & np.isfinite(accuracy)
+    if not knew.any() or (lowest := float(accuracy[knew].min())) >= FALLEN:
+        return None
+    return int(steps[knew][accuracy[knew].argmin()]), lowest
 
 
 def _diverged_at(run: Run, results: Mapping[str, xr.Dataset]) -> int | None:

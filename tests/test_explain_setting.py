@@ -213,6 +213,20 @@ def test_a_cheaper_memory_in_a_run_that_grokked_speaks_against_it(reference, res
         assert "favors it" not in told(explanation_of(reference, of))
 
 
+def test_a_fall_after_it_knew_its_training_pairs_speaks_against_it(tmp_path):
+    """A slingshot: what was known is lost for a while, and that is no part of the usual story."""
+    task = interp.Task(23)
+    for name, low, expected in (("smooth", 0.95, False), ("fallen", 0.46, True)):
+        with interp.RunWriter.create(tmp_path / name, task, SMALL, interp.TrainingConfig(steps=40)) as writer:
+            writer.append(0, initial_weights(SMALL, 23))
+            for step, train in ((10, 0.2), (20, 1.0), (30, low), (35, low + 0.02)):
+                writer.log(step, {"train_accuracy": train, "test_accuracy": 0.1, "train_loss": 1.0, "test_loss": 5.0})
+            end = {"train_accuracy": 1.0, "test_accuracy": 0.1, "train_loss": 1.0, "test_loss": 5.0}
+            writer.append(40, initial_weights(SMALL, 23), end)
+        said = "After it had known its training pairs it knew 46 % of them at step 30: no smooth transition."
+        assert (said in explain(interp.open_run(tmp_path / name)).against) == expected
+
+
 def test_a_highest_value_is_told_once():
     norms = {"first_step": 0, "first_l2": 10.0, "highest_l2": 48.6, "highest_l2_at": 600, "last_step": 600, "last_l2": 48.6}
     text = the_norms({"weight_norms": norms | {"key_share_of_embedding": 0.0}}, setting())
