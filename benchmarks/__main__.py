@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks import analyses, checkpointing, reporting, starting, time_to_grok, training_step
+from benchmarks import analyses, busy_machine, checkpointing, reporting, starting, time_to_grok, training_step
 from benchmarks.sizes import add_sizes
 from benchmarks.table import Row, check_place, gemm_peak, machine, markdown, put_between_markers
 from interp.memory import keep_freed_memory
@@ -23,6 +23,7 @@ BENCHMARKS = {
     "analyses": analyses,
     "time_to_grok": time_to_grok,
     "reporting": reporting,
+    "busy_machine": busy_machine,
     "starting": starting,
 }
 

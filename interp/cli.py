@@ -60,6 +60,9 @@ def _run(arguments: list[str]) -> int:
         from interp.errors import unknown_name
 
         raise unknown_name("command", name, COMMANDS)
+    from interp.processes import wait_without_spinning
+
+    wait_without_spinning()
     from interp.commands import run_command
 
     return run_command(name, rest)

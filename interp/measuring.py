@@ -1,8 +1,8 @@
 """Measuring many checkpoints, in this process alone or with others beside it.
 
 Most of what an analysis does runs on one core whatever the number of threads, so that two processes with a thread each take little
-more than half the time of one with two. A row depends on its checkpoint alone, never on who measured it: with any number of processes
-above one the results are the same to the last bit; those of one process may differ by the rounding of its number of threads.
+more than half the time of one with two. Each row is measured with one thread of torch, so that it depends on its checkpoint alone, never
+on who measured it: with any number of processes the results are the same to the last bit.
 """
 
 from collections import deque
@@ -50,7 +50,7 @@ def measured(run: Run, orders: Sequence[Order], steps: Sequence[int], processes:
         yield from ((step, _rows(run, orders, step)) for step in steps)
         return
     waiting = deque(steps)
-    with one_thread(), _others(run, orders, processes - 1) as others:
+    with _others(run, orders, processes - 1) as others:
         while waiting or any(given for given in others.values()):
             for other, given in list(others.items()):
                 try:
@@ -78,7 +78,8 @@ def _rows(run: Run, orders: Sequence[Order], step: int) -> Rows:
     checkpoint = run[step]
     if not are_finite(checkpoint.weights):
         return {}  # training diverged
-    return {order.analysis.name: order.analysis.function(checkpoint, **order.parameters) for order in orders if step in order.steps}
+    with one_thread():  # around each row, not the walk: whoever holds the generator keeps the threads it has
+        return {order.analysis.name: order.analysis.function(checkpoint, **order.parameters) for order in orders if step in order.steps}
 
 
 # ---- the other processes ---------------------------------------------------------------------------------------------------

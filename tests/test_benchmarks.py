@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from interp import ModelConfig, RunWriter, Task
+from interp.weights import initial_weights
+
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
 TINY = ("--p", "11", "--d-model", "8", "--n-heads", "2", "--d-mlp", "16")
@@ -106,3 +109,14 @@ def test_analyses(output_of: Benchmark):
     assert {"forward pass", "clock_pizza", "frequency_ablation", "all analyses"} <= times.keys()
     ratios = dict(re.findall(r"^(.*?)  +\d+\.\d +\d+\.\d +(\d+\.\d)×$", text, re.MULTILINE))
     assert list(ratios) == ["neuron Fourier spectra", "key frequencies", "restricted and excluded loss", "clock or pizza", "all four"]
+
+
+def test_busy_machine(tmp_path: Path, output_of: Benchmark):
+    """Of a run with nothing to analyze, so that it is the start of Python that is measured."""
+    run = RunWriter.create(tmp_path / "run", Task(7), ModelConfig(d_model=8, n_heads=2, d_mlp=6))
+    with run as writer:
+        writer.append(0, initial_weights(ModelConfig(d_model=8, n_heads=2, d_mlp=6), 7))
+    text = output_of("benchmarks.busy_machine", "--run", str(tmp_path / "run"))
+    found = re.search(r"beside a busy process  (\d+\.\d)×  alone (\d+\.\d) s; beside three (\d+\.\d)×", text)
+    assert found
+    assert all(float(ratio) > 0 for ratio in found.groups())

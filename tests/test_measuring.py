@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from interp.analyses import neuron_periodicity
 
 import interp.analysis
 from interp import measuring
@@ -45,15 +46,29 @@ def test_two_processes_give_the_rows_of_one_and_each_step_once(tmp_path, monkeyp
     together = analyze(written(tmp_path / "two"), NAMES, parallel=True)
     assert 0 < len(here) <= len(STEPS) - 2  # the other process had its part: two steps are given to it beforehand
     assert len(here) == len(set(here))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        alone = analyze(written(tmp_path / "one"), NAMES)
-    finally:
-        torch.set_num_threads(threads)
+    alone = analyze(written(tmp_path / "one"), NAMES)
     for name in NAMES:
         assert together[name].drop_attrs(deep=False).identical(alone[name].drop_attrs(deep=False))
         assert together[name].step.values.tolist() == list(STEPS)
+
+
+def test_a_row_is_measured_with_one_thread_of_torch(tmp_path, monkeypatch):
+    threads = []
+    measure = neuron_periodicity.measure
+    monkeypatch.setattr(neuron_periodicity, "measure", lambda checkpoint: threads.append(torch.get_num_threads()) or measure(checkpoint))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        analyze(written(tmp_path / "run"), ["neuron_periodicity"], progress=lambda steps: asked(steps, threads))
+    finally:
+        torch.set_num_threads(before)
+    assert threads == [2, 1] * len(STEPS)  # between rows whoever walks has the threads it had
+
+
+def asked(steps, threads):
+    for step in steps:
+        threads.append(torch.get_num_threads())
+        yield step
 
 
 def test_little_work_stays_in_one_process(tmp_path):

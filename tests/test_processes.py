@@ -1,7 +1,10 @@
 """Processes that share work hear their parent alone."""
 
+import os
 import subprocess
 import sys
+
+import pytest
 
 SPAWNING = """
 import signal
@@ -28,3 +31,22 @@ def test_the_first_process_of_an_interpreter_is_deaf_to_ctrl_c_too_and_its_paren
     script.write_text(SPAWNING)
     said = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300, check=True)
     assert said.stdout.split() == ["True", "True", "False"]
+
+
+@pytest.mark.parametrize(("given", "policy"), [(None, "passive"), ("active", "active")])
+def test_torch_is_told_to_wait_without_spinning_unless_the_environment_says_otherwise(given, policy):
+    """By the command line, before torch is there to be told."""
+    program = """
+import os, sys
+from interp import cli
+from interp import commands
+commands.run_command = lambda name, rest: print(os.environ["OMP_WAIT_POLICY"], "torch" in told) or 0
+from interp import processes
+told, wait = [], processes.wait_without_spinning
+processes.wait_without_spinning = lambda: told.extend(sys.modules) or wait()
+cli.main(["presets"])
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_WAIT_POLICY": given} if given else {}
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True)
+    assert said.stdout.split() == [policy, "False"]
