@@ -22,15 +22,15 @@ from torch import Tensor
 
 from benchmarks.sizes import add_sizes, arguments, sized
 from benchmarks.table import Row, seconds
-from interp.analysis import analyze
-from interp.experiment import Experiment
-from interp.memory import keep_freed_memory
-from interp.optimizers import WeightUpdater
-from interp.running import run_experiment
-from interp.store import Run, open_run
-from interp.training import METRICS, Batch, loss_and_gradient, threads_of_torch, worker_threads
-from interp.weights import Weights, initial_weights
-from interp.writer import RunWriter
+from interp.analysis.walk import analyze
+from interp.experiment.experiment import Experiment
+from interp.machine.memory import keep_freed_memory
+from interp.models.weights import Weights, initial_weights
+from interp.runs.run import Run, open_run
+from interp.runs.writer import RunWriter
+from interp.sweeps.driver import run_experiment
+from interp.training.loop import METRICS, Batch, loss_and_gradient, threads_of_torch, worker_threads
+from interp.training.optimizers import WeightUpdater
 
 EVERY = 10  # steps, between one checkpoint, with all its metrics, and the next
 # The fastest ones, and among them the one with by far the largest result: memory is what is asked here, not time.

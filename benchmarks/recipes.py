@@ -24,15 +24,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from interp.analyses import neuron_periodicity
 
-from interp import verdict
-from interp.checkpoint import Checkpoint
-from interp.experiment import PRESETS, Experiment, ModelConfig, TrainingConfig, hash_of
-from interp.processes import one_thread
-from interp.task import Task
-from interp.training import DivergedError, Snapshot, train
-from interp.weights import initial_weights
+from interp.analyses import neuron_periodicity
+from interp.experiment.experiment import PRESETS, Experiment, ModelConfig, TrainingConfig, hash_of
+from interp.experiment.task import Task
+from interp.machine.processes import one_thread
+from interp.mathematics import grokking
+from interp.models.weights import initial_weights
+from interp.runs.checkpoint import Checkpoint
+from interp.training.loop import DivergedError, Snapshot, train
 
 CLEAN_LOSS, CLEAN_SHARE = 1e-6, 0.9
 # Neurons take as long to judge as tens of steps: not at every logged step.
@@ -116,12 +116,12 @@ def outcome(experiment: Experiment, scale: float = 1.0, after: int | None = None
         for snapshot in train(experiment, weights):
             seen.append(replace(snapshot, weights={}, state={}))
             now, due = snapshot.metrics, snapshot.step - judged_at >= STEPS_BETWEEN_JUDGMENTS
-            if now["test_accuracy"] >= verdict.LEVEL and now["test_loss"] < CLEAN_LOSS and due:
+            if now["test_accuracy"] >= grokking.LEVEL and now["test_loss"] < CLEAN_LOSS and due:
                 judged_at = snapshot.step
                 if periodic_share(snapshot, experiment) >= CLEAN_SHARE:
                     clean = snapshot.step
                     break
-            below = snapshot.step if now["test_accuracy"] < verdict.LEVEL else below
+            below = snapshot.step if now["test_accuracy"] < grokking.LEVEL else below
             if after is not None and snapshot.step > below + after:
                 break
         share = periodic_share(snapshot, experiment)
@@ -138,29 +138,29 @@ def outcome(experiment: Experiment, scale: float = 1.0, after: int | None = None
 
 
 def periodic_share(snapshot: Snapshot, experiment: Experiment) -> float:
-    """The share of periodic neurons (`interp.analyses.neuron_periodicity`, 0.85)."""
+    """The share of periodic neurons (`interp.analyses.circuit.neuron_periodicity`, 0.85)."""
     checkpoint = Checkpoint(snapshot.step, snapshot.weights, experiment.task, experiment.model)
     return int(neuron_periodicity.measure(checkpoint).periodic_neurons.sum()) / experiment.model.d_mlp
 
 
 def told(seen: Sequence[Snapshot]) -> Line:
-    """What the learning curves tell, by the definitions of `interp.verdict`."""
+    """What the learning curves tell, by the definitions of `interp.mathematics.grokking`."""
     steps = np.array([snapshot.step for snapshot in seen])
     train_state, test_state = (
-        np.array([snapshot.metrics[f"{split}_accuracy"] >= verdict.LEVEL for snapshot in seen], float) for split in ("train", "test")
+        np.array([snapshot.metrics[f"{split}_accuracy"] >= grokking.LEVEL for snapshot in seen], float) for split in ("train", "test")
     )
-    memorized, generalized = verdict.first(steps, train_state)[0], verdict.first(steps, test_state)[0]
+    memorized, generalized = grokking.first(steps, train_state)[0], grokking.first(steps, test_state)[0]
     accuracy = [snapshot.metrics["test_accuracy"] for snapshot in seen if snapshot.step >= generalized]
     return {
         "steps": int(steps[-1]),
         "memorized": whole(memorized),
         "generalized": whole(generalized),
-        "sustained": whole(verdict.first(steps, test_state, for_good=True)[0]),
+        "sustained": whole(grokking.first(steps, test_state, for_good=True)[0]),
         "lowest_after": round(min(accuracy), 4) if accuracy else None,
         "test_accuracy": round(seen[-1].metrics["test_accuracy"], 4),
         "test_loss": seen[-1].metrics["test_loss"],
         "lowest_test_loss": min(snapshot.metrics["test_loss"] for snapshot in seen),
-        "verdict": verdict.verdict(steps, train_state, test_state),
+        "verdict": grokking.verdict(steps, train_state, test_state),
     }
 
 

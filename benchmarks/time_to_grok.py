@@ -23,13 +23,13 @@ from torch import nn
 
 from benchmarks.table import Row, machine
 from benchmarks.training_step import compare, module_step
-from interp import verdict
-from interp.experiment import PRESETS, Experiment, TrainingConfig, preset
-from interp.memory import keep_freed_memory
-from interp.model import bridge
-from interp.store import Run, open_run
-from interp.training import Batch
-from interp.weights import initial_weights
+from interp.experiment.experiment import PRESETS, Experiment, TrainingConfig, preset
+from interp.machine.memory import keep_freed_memory
+from interp.mathematics import grokking
+from interp.models.forward import bridge
+from interp.models.weights import initial_weights
+from interp.runs.run import Run, open_run
+from interp.training.loop import Batch
 
 GOALS = {"quick": "≤ 12 s", "fastest": "≤ 6 s, every seed"}
 STEPS_OF_THE_PUBLISHED_RECIPE = 7410  # to 99 % for good: the preset `nanda`
@@ -38,8 +38,8 @@ COMMAND = [sys.executable, "-c", "from interp.cli import main; raise SystemExit(
 
 def sustained_step(run: Run) -> float:
     """The step from which on test accuracy stays at 99 %; NaN where it does not."""
-    reached = (run.metrics.test_accuracy.values >= verdict.LEVEL).astype(np.float64)
-    return verdict.first(run.metrics.step.values, reached, for_good=True)[0]
+    reached = (run.metrics.test_accuracy.values >= grokking.LEVEL).astype(np.float64)
+    return grokking.first(run.metrics.step.values, reached, for_good=True)[0]
 
 
 def timed(name: str, seed: int, folder: Path, options: list[str]) -> tuple[float, float, float]:

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from benchmarks.sizes import add_sizes, sized
 from benchmarks.table import Row, gemm_peak, machine, seconds
-from interp.engine import Each
-from interp.experiment import Experiment, ModelConfig, TrainingConfig
-from interp.memory import keep_freed_memory
-from interp.model import bridge
-from interp.optimizers import WeightUpdater
-from interp.training import Batch, loss_and_gradient, threads_of_torch, worker_threads
-from interp.weights import Weights, initial_weights
+from interp.experiment.experiment import Experiment, ModelConfig, TrainingConfig
+from interp.machine.memory import keep_freed_memory
+from interp.models.factored_gradient import Each
+from interp.models.forward import bridge
+from interp.models.weights import Weights, initial_weights
+from interp.training.loop import Batch, loss_and_gradient, threads_of_torch, worker_threads
+from interp.training.optimizers import WeightUpdater
 
 Step = Callable[[], float]  # one update; returns the loss before it
 
@@ -48,7 +48,7 @@ class Textbook(nn.Module):
 
 
 def our_step(weights: Weights, model: ModelConfig, config: TrainingConfig, batch: Batch, each: Each) -> Step:
-    """`interp.training`, without metrics and snapshots."""
+    """`interp.training.loop`, without metrics and snapshots."""
     weights = {name: weight.clone() for name, weight in weights.items()}
     updater, steps_done = WeightUpdater(weights, config), [0]
 

@@ -35,37 +35,41 @@ __all__ = [
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from interp.analysis import analyze
-    from interp.checkpoint import Checkpoint
-    from interp.comparison import compare
+    from interp.analysis.walk import analyze
     from interp.errors import InputError
-    from interp.experiment import Experiment, ModelConfig, TrainingConfig, preset
-    from interp.importing import import_run
-    from interp.store import Run, open_run
-    from interp.task import Task
-    from interp.training import Snapshot, train
-    from interp.writer import RunWriter
+    from interp.experiment.experiment import Experiment, ModelConfig, TrainingConfig, preset
+    from interp.experiment.task import Task
+    from interp.explanation.comparison import compare
+    from interp.interchange.importing import import_run
+    from interp.runs.checkpoint import Checkpoint
+    from interp.runs.run import Run, open_run
+    from interp.runs.writer import RunWriter
+    from interp.training.loop import Snapshot, train
 else:  # a type checker that saw `__getattr__` would believe in every name
     _HOME = {
-        "Checkpoint": "checkpoint",
-        "Experiment": "experiment",
+        "Checkpoint": "runs.checkpoint",
+        "Experiment": "experiment.experiment",
         "InputError": "errors",
-        "ModelConfig": "experiment",
-        "Run": "store",
-        "RunWriter": "writer",
-        "Snapshot": "training",
-        "Task": "task",
-        "TrainingConfig": "experiment",
-        "analyze": "analysis",
-        "compare": "comparison",
-        "import_run": "importing",
-        "open_run": "store",
-        "preset": "experiment",
-        "train": "training",
+        "ModelConfig": "experiment.experiment",
+        "Run": "runs.run",
+        "RunWriter": "runs.writer",
+        "Snapshot": "training.loop",
+        "Task": "experiment.task",
+        "TrainingConfig": "experiment.experiment",
+        "analyze": "analysis.walk",
+        "compare": "explanation.comparison",
+        "import_run": "interchange.importing",
+        "open_run": "runs.run",
+        "preset": "experiment.experiment",
+        "train": "training.loop",
     }
 
     def __getattr__(name: str) -> object:
         """A public name, from the module it lives in."""
+        if name == "fourier":
+            from interp.mathematics import fourier
+
+            return fourier
         if name not in _HOME:
             raise AttributeError(f"module 'interp' has no attribute {name!r}; it has {', '.join(__all__)}")
         from importlib import import_module

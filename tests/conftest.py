@@ -18,7 +18,7 @@ jaxtyping.install_import_hook("interp", "beartype.beartype(conf=beartype.Beartyp
 # Not at the top, as ruff would have it (E402): the hook must be there before interp is first imported.
 import interp  # noqa: E402
 from interp import ModelConfig, Task, TrainingConfig  # noqa: E402
-from interp.weights import Weights, initial_weights  # noqa: E402
+from interp.models.weights import Weights, initial_weights  # noqa: E402
 
 # These check what they are given themselves, with errors for a person, which a type checker in front of them would hide.
 for configuration in (Task, ModelConfig, TrainingConfig):
@@ -33,7 +33,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def run(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the sound run that a file of tests has as its `original`, called `run` in the folder we stand in."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("interp.progress.LINE_INTERVAL_SECONDS", 1000)  # a busy machine has more to say
+    monkeypatch.setattr("interp.cli.progress.LINE_INTERVAL_SECONDS", 1000)  # a busy machine has more to say
     return Path(shutil.copytree(original, "run"))
 
 
@@ -104,8 +104,8 @@ class ReferenceReport(NamedTuple):
 
 @pytest.fixture(scope="session")
 def reference_report(tmp_path_factory) -> ReferenceReport:
-    from interp.analysis import analyze
-    from interp.report.page import render
+    from interp.analysis.walk import analyze
+    from interp.pages.page import render
 
     run = interp.open_run(interp.reference_path())
     results = analyze(run)

@@ -26,9 +26,9 @@ from typing import NamedTuple
 
 import torch
 
-from interp import running
 from interp.cli import main as interp
-from interp.store import open_run
+from interp.runs.run import open_run
+from interp.sweeps import driver
 
 SMALL = (
     *("--task.p", "7", "--task.train-fraction", "0.5"),
@@ -68,7 +68,7 @@ def forked(arguments: tuple[str, ...], log: Path, before: Before = lambda operat
         os.dup2(output, 1)
         os.dup2(output, 2)
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background switches it off
-        running.STATE_INTERVAL_SECONDS = state_every
+        driver.STATE_INTERVAL_SECONDS = state_every
         for name in FILE_OPERATIONS:
             setattr(os, name, told(before, name, getattr(os, name)))
         code = interp(arguments)

@@ -19,10 +19,10 @@ import safetensors.torch
 import torch
 
 from interp.errors import InputError
-from interp.experiment import ModelConfig
-from interp.importing import import_run
-from interp.store import open_run
-from interp.weights import initial_weights
+from interp.experiment.experiment import ModelConfig
+from interp.interchange.importing import import_run
+from interp.models.weights import initial_weights
+from interp.runs.run import open_run
 
 SECONDS, MEGABYTES = 10, 200
 

@@ -7,10 +7,10 @@ import sys
 import tomllib
 from pathlib import Path
 
-import interp.analyses
 import pytest
 
-from interp.discovery import ENTRY_POINTS, discover, find
+import interp.analyses
+from interp.analysis.contract import ENTRY_POINTS, discover, find
 from interp.testing import check_analysis
 
 ROOT = Path(__file__).parent.parent
@@ -66,9 +66,9 @@ def test_the_template_is_an_analysis(package):
 
 def test_the_template_stands_where_it_says():
     first_lines = [block.splitlines()[0] for block in (ANALYSIS, TEST)]
-    assert first_lines == [f"# analyses/{NAME}.py", f"# tests/test_{NAME}.py"]
+    assert first_lines == [f"# analyses/circuit/{NAME}.py", f"# tests/analyses/circuit/test_{NAME}.py"]
     # It is a template: an analysis of that name in the tree would make it one of two.
-    assert not (ROOT / "analyses" / f"{NAME}.py").exists()
+    assert not list((ROOT / "analyses").rglob(f"{NAME}.py"))
 
 
 def test_the_tests_of_the_template_pass_and_can_fail(package, monkeypatch):
@@ -100,6 +100,6 @@ def test_every_command_exists():
 
 def test_every_file_that_is_named_exists():
     named = set(re.findall(r"`((?:tests|docs|interp|analyses)/[\w./-]+)`", TEXT))
-    assert {"tests/test_layers.py", "tests/test_every_analysis.py", "docs/log.md"} <= named
+    assert {"tests/test_layers.py", "tests/analysis/test_every_analysis.py", "docs/log.md"} <= named
     for name in named:
         assert (ROOT / name).is_file()

@@ -22,10 +22,10 @@ HEAVY = frozenset(
 LIGHT = {
     "interp": set(),
     "interp.errors": set(),
-    "interp.figures": set(),
+    "interp.figures.style": set(),
     "interp.cli": set(),
-    "interp.task": {"numpy"},
-    "interp.experiment": {"numpy"},
+    "interp.experiment.task": {"numpy"},
+    "interp.experiment.experiment": {"numpy"},
 }
 
 # Computing never waits for drawing, nor for other people's models.
@@ -47,9 +47,11 @@ def test_a_light_module_loads_nothing_heavy(module: str):
 
 
 def test_numbers_are_computed_without_plotly_and_transformer_lens():
-    modules = [f"interp.{path.stem}" for path in (ROOT / "interp").glob("*.py") if path.stem != "__init__"]
-    modules += [f"interp.analyses.{path.stem}" for path in (ROOT / "analyses").glob("*.py") if path.stem != "__init__"]
-    assert {"interp.model", "interp.analyses.weight_norms"} <= set(modules)
+    below = {"mathematics", "experiment", "machine", "models", "figures", "training", "runs", "analysis", "sweeps"}
+    files = [path.relative_to(ROOT) for package in below for path in (ROOT / "interp" / package).glob("*.py")]
+    modules = [".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in files]
+    modules += [f"interp.analyses.{path.parent.name}.{path.stem}" for path in (ROOT / "analyses").glob("*/*.py") if path.stem != "__init__"]
+    assert {"interp.models.forward", "interp.analyses.norms.weight_norms"} <= set(modules)
     loaded = loaded_after("\n".join(f"import {module}" for module in sorted(modules)))
     assert "torch" in loaded
     assert loaded & ONLY_WHEN_ASKED == set()
@@ -58,9 +60,9 @@ def test_numbers_are_computed_without_plotly_and_transformer_lens():
 TRAINING = """
 from dataclasses import replace
 import sys
-import interp.running
-from interp.experiment import TrainingConfig, preset
-from interp.training import train
+import interp.sweeps.driver
+from interp.experiment.experiment import TrainingConfig, preset
+from interp.training.loop import train
 list(train(replace(preset("reference"), training=TrainingConfig(steps=2))))
 assert "torch._dynamo" not in sys.modules
 """
@@ -72,8 +74,8 @@ def test_training_waits_for_nothing_that_it_does_not_use():
 
 
 def test_the_question_can_be_answered_with_no():
-    assert loaded_after("import interp.task") & HEAVY == {"numpy"}
-    assert "plotly" in loaded_after("import interp.figures\ninterp.figures.new_figure('title', x='step', y='loss')")
+    assert loaded_after("import interp.experiment.task") & HEAVY == {"numpy"}
+    assert "plotly" in loaded_after("import interp.figures.style\ninterp.figures.style.new_figure('title', x='step', y='loss')")
 
 
 def test_every_public_name_is_the_one_of_its_module():
@@ -104,6 +106,6 @@ def test_a_name_that_does_not_exist_is_refused_with_those_that_do():
 
 
 def test_modules_are_imported_by_their_own_names():
-    from interp import fourier
+    from interp.mathematics import fourier
 
-    assert fourier.__name__ == "interp.fourier"
+    assert fourier.__name__ == "interp.mathematics.fourier"

@@ -79,7 +79,7 @@ def test_the_wheel_has_every_file_of_the_tree(wheel: Path):
         for pattern in ["*.py", *DATA.get(package, [])]:
             folder = folder_of(package)
             expected |= {f"{package.replace('.', '/')}/{path.relative_to(folder)}" for path in folder.glob(pattern)}
-    assert {"interp/py.typed", "interp/task.py", "interp/analyses/weight_norms.py"} <= expected
+    assert {"interp/py.typed", "interp/experiment/task.py", "interp/analyses/norms/weight_norms.py"} <= expected
     assert packed == expected
 
 
@@ -95,6 +95,7 @@ def test_the_listed_packages_are_those_of_the_tree():
     found = {"interp": ROOT / "interp", "interp.analyses": ROOT / "analyses", "interp.reference": ROOT / "checkpoints" / "reference"}
     for path in (ROOT / "interp").rglob("*.py"):
         found[".".join(path.parent.relative_to(ROOT).parts)] = path.parent
+    found |= {f"interp.analyses.{path.parent.name}": path.parent for path in (ROOT / "analyses").glob("*/*.py")}
     assert {package: folder_of(package) for package in PACKAGES} == found
     assert len(PACKAGES) == len(set(PACKAGES))
     for folder in found.values():
@@ -119,10 +120,10 @@ def test_no_file_beside_the_code_is_forgotten():
 def test_another_analyses_folder_shadows_no_installed_analysis(installed: Path, tmp_path: Path):
     (tmp_path / "analyses").mkdir()
     (tmp_path / "analyses" / "__init__.py").write_text("raise SystemExit('this is not ours')")
-    code = (
-        f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(installed)!r}]; import interp.analyses.weight_norms as a; print(a.__file__)"
-    )
-    assert run_python("-c", code, folder=tmp_path).strip() == str(installed / "interp" / "analyses" / "weight_norms.py")
+    code = f"import sys; sys.path[:0] = [{str(tmp_path)!r}, {str(installed)!r}]\n"
+    code += "from interp.analyses import weight_norms; print(weight_norms.__file__)"
+    shown = run_python("-c", code, folder=tmp_path).strip()
+    assert shown == str(installed / "interp" / "analyses" / "norms" / "weight_norms.py")
 
 
 def test_the_installed_reference_run_is_found_and_opens(installed: Path, tmp_path: Path):
@@ -135,11 +136,11 @@ def test_an_editable_install_sees_a_new_analysis_at_once(sources: Path, tmp_path
     run_python("-c", build, folder=tmp_path)
     site = tmp_path / "site"
     zipfile.ZipFile(next(tmp_path.glob("*.whl"))).extractall(site)
-    new = sources / "analyses" / "written_after_installing.py"
+    new = sources / "analyses" / "dynamics" / "written_after_installing.py"
     new.write_text("QUESTION = 'seen?'\n")
     try:
         # -S: without the site-packages, and so the editable install, of the environment the tests run in.
-        code = f"import site; site.addsitedir({str(site)!r}); import interp.analyses.written_after_installing as a; print(a.__file__)"
+        code = f"import site; site.addsitedir({str(site)!r}); from interp.analyses import written_after_installing as a; print(a.__file__)"
         assert run_python("-S", "-c", code, folder=tmp_path).strip() == str(new)
     finally:
         new.unlink()

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from interp.experiment import Experiment, ModelConfig, TrainingConfig
-from interp.task import Task
+from interp.experiment.experiment import Experiment, ModelConfig, TrainingConfig
+from interp.experiment.task import Task
+from interp.models.weights import initial_weights
 from interp.testing import circuit_checkpoint, circuit_neurons
-from interp.training import METRICS, Snapshot
-from interp.weights import initial_weights
+from interp.training.loop import METRICS, Snapshot
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 TINY = ModelConfig(d_model=8, n_heads=2, d_mlp=16)

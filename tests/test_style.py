@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("interp", "analyses", "tests", "benchmarks", "docs")
 
-LONGEST = 300
+LONGEST = 400  # 300 is a question: is it one idea?
 # Longer files, each with the reason why it is one file all the same.
 LONGER: dict[str, str] = {}
 

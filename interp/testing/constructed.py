@@ -23,11 +23,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.checkpoint import Checkpoint
 from interp.errors import InputError
-from interp.experiment import Activation, Embedding, Family, Inputs, ModelConfig
-from interp.task import Phase, Task
-from interp.weights import Weights, initial_weights, weight_shapes
+from interp.experiment.experiment import Activation, Embedding, Family, Inputs, ModelConfig
+from interp.experiment.task import Phase, Task
+from interp.models.weights import Weights, initial_weights, weight_shapes
+from interp.runs.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)

@@ -13,15 +13,15 @@ import numpy as np
 import torch
 import xarray as xr
 
-from interp.analysis import analyze
-from interp.checkpoint import Checkpoint
-from interp.discovery import Analysis, find
-from interp.results import result_path
-from interp.store import Run, open_run
-from interp.task import Task
+from interp.analysis.contract import Analysis, find
+from interp.analysis.results import result_path
+from interp.analysis.walk import analyze
+from interp.experiment.task import Task
+from interp.models.weights import initial_weights
+from interp.runs.checkpoint import Checkpoint
+from interp.runs.run import Run, open_run
+from interp.runs.writer import RunWriter
 from interp.testing.constructed import Neuron, circuit_model, circuit_neurons, circuit_weights
-from interp.weights import initial_weights
-from interp.writer import RunWriter
 
 
 def check_analysis(analysis: str | ModuleType) -> None:

@@ -1,0 +1,1 @@
+"""The circuit that adds: what asks for the phases of a task."""

@@ -1,0 +1,301 @@
+"""Clock or pizza. By which of the two known algorithms does the network add?
+
+With the phases s, t of the inputs, u of the class and w_k = 2πk/n, the logits of the two ideal networks are
+
+    clock  Σ_k cos w_k(s+t−u),        pizza  Σ_k |cos(w_k(s−t)/2)| cos w_k(s+t−u).
+
+Distance irrelevance q, of the correct logits C[s, t] = logits[s, t, s+t]:  q = mean_d std_s C[s, s−d] / std C. It is near 0 for a pizza,
+whose correct logit depends on the distance s − t alone, and 0.4 to 1 for a clock. The ideal clock's correct logit is constant, which
+makes 0/0; it is given the value 1, the limit for any small noise on it. Where all logits are equal, q is NaN.
+
+Gradient symmetricity s_g, the mean over triples (s, t, u) of cos(∂logit_u/∂x₀, ∂logit_u/∂x₁), x₀ and x₁ the residual stream at the
+two inputs before the first layer: 1 for a pizza. Over all n³ triples, or `triples` random ones, with the standard error of the mean.
+
+Circularity, over the first four principal components v of W_E (unit length, rows in phase order):  mean of max_k ‖F_k v‖².
+
+Fit. y_k, the part of the logits with frequency k over the classes, against one formula's term of that frequency: 1 − mean (y_k − ŷ_k)²
+over all n³ entries, both sides standardized, which is 2·correlation − 1. All key frequencies together: the share of the centred logit
+power that Σ_k α_k·(term of k) explains, by least squares with α_k ≥ 0.
+
+The verdict needs two independent witnesses to agree: the better fitting formula, explaining at least half of the logit power, and the
+authors' line, on whose pizza side s_g > 0.98 and q < 0.6. Else it is `neither`. The margin is the clock's explained share less the
+pizza's: even an ideal network's is at most 0.19.
+
+It cannot tell how the neurons do it. s_g alone says nothing: an untrained network has 0.98 too. Circles of equal size mix in the
+principal components, which lowers the circularity.
+"""
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from interp.analysis.axes import axes
+from interp.figures.style import NEUTRAL, PALETTE, SEQUENTIAL, new_panels, percent_axis
+from interp.mathematics import fourier
+from interp.mathematics.key_frequencies import logits_in_phase
+from interp.models import activations
+from interp.models.forward import embed, transform
+from interp.runs.checkpoint import Checkpoint
+
+REFERENCE = "Zhong et al. 2023, arXiv:2306.17844, §3 and §4"
+FORMULAS = ("clock", "pizza")
+AT_ONCE = 500  # so many pairs at once stay in the processor's cache
+LEAST_EXPLAINED, SYMMETRIC, IRRELEVANT = 0.5, 0.98, 0.6
+
+
+def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None, triples: int = 20_000, seed: int = 0) -> xr.Dataset:
+    """`distance_irrelevance`, `gradient_symmetricity` and its standard error, `circularity`, `fit` [formula, frequency] (NaN but for
+    key frequencies), `explained` [formula].
+
+    `key_frequencies` are those of the run's last checkpoint; of a checkpoint alone, its own. `triples` are drawn from `seed`.
+    """
+    key = checkpoint.frequencies_to_use(key_frequencies)
+    symmetricity, error = _gradient_symmetricity(checkpoint, triples, seed)
+    logits = logits_in_phase(checkpoint.logits, checkpoint.task.coordinates)
+    lowest, highest = (float(bound) for bound in logits.aminmax())
+    rounding = 16 * torch.finfo(logits.dtype).eps * max(-lowest, highest)
+    irrelevance = _distance_irrelevance(logits, rounding) if highest - lowest > rounding else np.nan
+    fit, explained = _fits(checkpoint, key, rounding)
+    one, frequencies = {"units": "1"}, np.arange(1, len(fit[0]) + 1, dtype=np.int32)
+    return xr.Dataset(
+        {
+            "distance_irrelevance": ((), irrelevance, {"long_name": "distance irrelevance q"} | one),
+            "gradient_symmetricity": ((), symmetricity, {"long_name": "gradient symmetricity"} | one),
+            "gradient_symmetricity_error": ((), error, {"long_name": "standard error of the gradient symmetricity"} | one),
+            "circularity": ((), _circularity(checkpoint), {"long_name": "circularity of the embedding"} | one),
+            "fit": (("formula", "frequency"), fit, {"long_name": "fraction of variance explained, both sides standardized"} | one),
+            "explained": ("formula", explained, {"long_name": "share of centred logit power explained"} | one),
+        },
+        coords=axes(
+            {
+                "formula": ("formula", np.array(FORMULAS), {"long_name": "formula of the logits", "units": "name"}),
+                "frequency": ("frequency", frequencies, {"long_name": "frequency k"} | one),
+            }
+        ),
+    )
+
+
+def summary(result: xr.Dataset) -> dict:
+    """Of the last step: the three measures, the verdict ("clock", "pizza" or "neither") with its margin (positive: clock), and the
+    fit of both formulas, for the logits as a whole and by key frequency (JSON keys are strings)."""
+    last = result.isel(step=-1)
+
+    def known(value: xr.DataArray) -> float | None:
+        return float(value) if np.isfinite(value) else None
+
+    clock, pizza = (known(last.explained.sel(formula=formula)) for formula in FORMULAS)
+    return {
+        "step": int(last.step),
+        "distance_irrelevance": known(last.distance_irrelevance),
+        "gradient_symmetricity": known(last.gradient_symmetricity),
+        "gradient_symmetricity_error": known(last.gradient_symmetricity_error),
+        "circularity": known(last.circularity),
+        "verdict": _verdict(last),
+        "margin": clock - pizza if clock is not None and pizza is not None else None,
+        "explained_by_clock": clock,
+        "explained_by_pizza": pizza,
+        "fit_per_frequency": {
+            str(k): {formula: known(last.fit.sel(formula=formula, frequency=k)) for formula in FORMULAS} for k in _fitted(result)
+        },
+    }
+
+
+def plot(result: xr.Dataset):
+    """The authors' plane of q and s_g with the network's path, the three measures and both fits over training, and by frequency."""
+    import plotly.graph_objects as go
+
+    last, steps = result.isel(step=-1), result.step.values
+    path, measures = "Path of the two criteria, dark to light over training", "The three measures over training"
+    panels = (path, measures, "Logit power explained by either formula", f"Fit by key frequency, step {int(last.step):,}")
+    figure = new_panels(f"Clock or pizza: {_verdict(last)}", panels, reference=REFERENCE, vertical_spacing=0.16, horizontal_spacing=0.2)
+    figure.add_shape(type="rect", x0=0, x1=IRRELEVANT, y0=SYMMETRIC, y1=1.05, line_width=0, fillcolor=PALETTE[4], opacity=0.3, row=1, col=1)
+    path = go.Scatter(x=result.distance_irrelevance.values, y=result.gradient_symmetricity.values, mode="lines+markers", showlegend=False)
+    path.update(customdata=steps, hovertemplate="step %{customdata}<br>q %{x:.3f}, s_g %{y:.3f}<extra></extra>")
+    path.update(line={"color": NEUTRAL, "width": 1}, marker={"size": 5, "color": np.arange(len(steps)), "colorscale": SEQUENTIAL})
+    figure.add_trace(path, row=1, col=1)
+    end = go.Scatter(x=[float(last.distance_irrelevance)], y=[float(last.gradient_symmetricity)], mode="markers", showlegend=False)
+    end.update(marker={"size": 13, "symbol": "circle-open", "color": "#222", "line": {"width": 2}}, hoverinfo="skip")
+    figure.add_trace(end, row=1, col=1)
+    figure.add_annotation(x=0.02, y=0.97, text="pizza", showarrow=False, font_color=PALETTE[4], xanchor="left", yanchor="top", row=1, col=1)
+    figure.update_xaxes(title_text="distance irrelevance q", range=[-0.03, 1.08], row=1, col=1)
+    lowest = min(0.0, float(result.gradient_symmetricity.fillna(0).min()))
+    figure.update_yaxes(title_text="gradient symmetricity", range=[lowest - 0.05, 1.08], row=1, col=1)
+
+    def add(values: np.ndarray, name: str, color: str, row: int, column: int) -> None:
+        line = go.Scatter(x=steps, y=values, name=name, mode="lines", line={"color": color, "width": 2})
+        figure.add_trace(line.update(legend="legend" if row == 1 else "legend2"), row=row, col=column)
+
+    for name, color in zip(("distance_irrelevance", "gradient_symmetricity", "circularity"), (*PALETTE[2:4], PALETTE[7]), strict=True):
+        add(result[name].values, name.replace("_", " "), color, 1, 2)
+    figure.update_yaxes(title_text="measure", range=[lowest - 0.05, 1.08], row=1, col=2)
+    fitted = _fitted(result)
+    for formula, color in zip(FORMULAS, (PALETTE[5], PALETTE[4]), strict=True):
+        add(result.explained.sel(formula=formula).values, formula, color, 2, 1)
+        values = last.fit.sel(formula=formula, frequency=fitted).values
+        bars = go.Bar(x=[f"k = {k}" for k in fitted], y=values, name=formula, showlegend=False)
+        bars.update(marker_color=color, hovertemplate=f"%{{x}}<br>{formula} %{{y:.2%}}<extra></extra>")
+        figure.add_trace(bars, row=2, col=2)
+    percent_axis(figure, row=2, col=1, title_text="share of centred logit power")
+    figure.update_yaxes(title_text="fit, both sides standardized", tickformat=".0%", row=2, col=2)
+    figure.update_xaxes(title_text="step (updates)", row=1, col=2).update_xaxes(title_text="step (updates)", row=2, col=1)
+    figure.update_layout(legend={"y": 1, "yanchor": "top"}, legend2={"y": 0.36, "yanchor": "top"})
+    return figure
+
+
+def _fitted(result: xr.Dataset) -> list[int]:
+    """The frequencies that were fitted at the last step."""
+    return [int(k) for k in result.frequency.values[result.fit.isel(step=-1).notnull().any("formula").values]]
+
+
+def _verdict(last: xr.Dataset) -> str:
+    explained = last.explained.values
+    better = FORMULAS[explained.argmax()]
+    is_pizza = last.gradient_symmetricity > SYMMETRIC and last.distance_irrelevance < IRRELEVANT
+    return better if explained.max() >= LEAST_EXPLAINED and is_pizza == (better == "pizza") else "neither"
+
+
+def _distance_irrelevance(logits: Float[Tensor, "n n n"], rounding: float) -> float:
+    s = torch.arange(len(logits))
+    correct = logits[s[:, None], s, (s[:, None] + s) % len(s)].double()
+    spread = correct.std(correction=0)
+    by_distance = correct[s[:, None], (s[:, None] - s) % len(s)].std(0, correction=0)  # over s, for every d = s − t
+    return float(by_distance.mean() / spread) if spread > rounding else 1.0
+
+
+def _circularity(checkpoint: Checkpoint) -> float:
+    embedding = checkpoint.W_E.double()[torch.from_numpy(checkpoint.task.coordinates.rows)]
+    embedding -= embedding.mean(0)
+    squares, components = torch.linalg.eigh(embedding @ embedding.T)  # ascending; half the time of a singular value decomposition
+    real = components[:, -4:][:, squares[-4:] > 1e-12 * squares[-1]]
+    return float(fourier.power(real).amax(0).mean()) if real.numel() else float("nan")
+
+
+def _fits(checkpoint: Checkpoint, key: list[int], rounding: float) -> tuple[Float[np.ndarray, "2 K"], Float[np.ndarray, " 2"]]:
+    """`fit` and `explained`. A frequency's part of the logits and either formula's term are vectors over (cosine or sine, s, t)."""
+    logits, total = logits_in_phase(checkpoint.logits, checkpoint.task.coordinates), float(checkpoint.centred_logits.power)
+    n = len(logits)
+    fit, explained = np.full((2, n // 2), np.nan), np.zeros(2)
+    if not key or total <= rounding**2 * logits.numel():
+        return fit, explained
+    parts = (fourier.pairs(n, logits.dtype)[torch.tensor(key) - 1].flatten(0, 1) @ logits.flatten(0, 1).T).view(len(key), -1).double()
+    power = parts.square().sum(1)
+    correlations = torch.einsum("fkx,kx->fk", _ideal_parts(n, tuple(key)), parts) / power.sqrt()
+    fit[:, np.array(key) - 1] = (2 * correlations - 1).numpy()
+    explained[:] = (correlations.clamp(min=0).square() * power).nan_to_num().sum(1) / total
+    return fit, explained
+
+
+@functools.lru_cache(maxsize=1)
+def _ideal_parts(n: int, key: tuple[int, ...]) -> Float[Tensor, "2 keys coefficients"]:
+    """The clock's and the pizza's term of each frequency as a vector of unit length, over (cosine or sine over the classes, s, t)."""
+    s, index = torch.arange(n), torch.tensor(key)
+    clock = fourier.pairs(n)[index - 1][..., (s[:, None] + s) % n]  # [keys, 2, n, n]
+    half = torch.pi * torch.remainder(index[:, None] * s, 2 * n).double() / n
+    pizza = clock * half.cos().abs()[:, None, (s[:, None] - s) % n]
+    return torch.nn.functional.normalize(torch.stack([clock, pizza]).flatten(2), dim=-1)
+
+
+def _gradient_symmetricity(checkpoint: Checkpoint, triples: int, seed: int) -> tuple[float, float]:
+    """The mean over all pairs of the mean over a pair's random classes, and its standard error from the variance within the pairs,
+    error² = σ² Σ_i (1 − m_i/n)/m_i / pairs²,   m_i classes of pair i,   σ² = Σ_i Σ_classes (cosine − mean_i)² / Σ_i (m_i − 1).
+    """
+    phase, p = checkpoint.task.coordinates, checkpoint.task.p
+    drawn = _random_classes(p, phase.order, triples, seed)
+    one_layer = checkpoint.model.family == "transformer" and checkpoint.model.n_layers == 1
+    gradients = _one_layer_gradients(checkpoint) if one_layer else functools.partial(_gradients, checkpoint)
+    rows, columns, residues = (torch.from_numpy(index) for index in (phase.rows, phase.columns, phase.classes))
+    cosines = torch.full((len(drawn), phase.order, p), torch.nan, dtype=torch.float64)
+    for cosine, (s, classes) in zip(cosines, drawn, strict=True):
+        chunks = zip(*(table.split(max(1, AT_ONCE // p)) for table in (rows[s], residues[classes])), strict=True)
+        gram = torch.cat([torch.bmm(both, both.transpose(1, 2)) for both in (gradients(*chunk) for chunk in chunks)])
+        cosine[s] = (gram[:, 0, 1] / (gram[:, 0, 0] * gram[:, 1, 1]).sqrt()).view(classes.shape).double()
+    cosines = cosines[..., columns]
+    draws = cosines.isfinite().sum(0)  # of each pair; a gradient of zero has no direction
+    means = cosines.nansum(0) / draws
+    within = (cosines - means).square().nansum() / (draws - 1).clamp(min=0).sum()
+    variance = within * ((1 - draws / phase.order) / draws)[draws > 0].sum() / (draws > 0).sum() ** 2
+    return float(means.nanmean()), float(variance.sqrt())
+
+
+@functools.lru_cache(maxsize=4)
+def _random_classes(p: int, n: int, triples: int, seed: int) -> list[tuple[Int[Tensor, " rows"], Int[Tensor, "rows p"]]]:
+    """At least `triples` different random triples, or all, the same at every step: several draws of a class for each pair of a row s
+    and one of the p columns. Every pair is drawn, so that the differences between pairs add nothing to the error. Only the last draw
+    is over some random rows alone: as many as it takes, and enough to tell the variance within the pairs.
+    """
+    generator = np.random.RandomState(seed)
+    everywhere = min(max(1, triples // n**2), n)
+    missing = max(triples - everywhere * n**2, n * -(-n // 4) if everywhere == 1 else 0)
+    sizes = [n] * everywhere + ([min(-(-missing // n), n)] if missing > 0 and everywhere < n else [])
+    first, offsets, order = generator.randint(n, size=(n, p)), generator.permutation(n), generator.permutation(n)
+    rows = [np.sort(order[:size]) for size in sizes]
+    return [(torch.from_numpy(s), torch.from_numpy((first[s] + offset) % n)) for s, offset in zip(rows, offsets, strict=False)]
+
+
+def _gradients(checkpoint: Checkpoint, rows: Int[Tensor, " rows"], classes: Int[Tensor, "rows p"]) -> Float[Tensor, "pairs 2 features"]:
+    """∂logit_c/∂x₀ and ∂logit_c/∂x₁ for the pairs (a, b) with a in `rows` and a class c for each, by autograd, for any network."""
+    residues = torch.arange(checkpoint.task.p)
+    with torch.enable_grad():
+        x = embed(checkpoint.weights, checkpoint.model, torch.cartesian_prod(residues[rows], residues)).requires_grad_()
+        chosen = transform(checkpoint.weights, checkpoint.model, x).logits.gather(1, classes.reshape(-1, 1))
+        (gradient,) = torch.autograd.grad(chosen.sum(), x)
+    return gradient[:, :2]
+
+
+def _one_layer_gradients(checkpoint: Checkpoint) -> Callable[[Tensor, Tensor], Float[Tensor, "pairs 2 features"]]:
+    """The same written out for one layer: several times faster, because it reads what the forward pass over all pairs left behind,
+    and what is the same for all rows is computed here, once. With x₂ the residual stream between attention and MLP, z the heads,
+        ∂x₂ = W_U[:, c] + W_in ∂h,   ∂z = W_O ∂x₂,   at `=`, where no input needs ∂x₂ itself,   ∂z = (W_O W_U)[:, c] + (W_O W_in) ∂h.
+    """
+    weights, activation, rate, p = checkpoint.weights, checkpoint.model.activation, checkpoint.model.attention_rate, checkpoint.task.p
+    W_E, W_pos, b_in = (weights[name] for name in ("embed.W_E", "pos_embed.W_pos", "blocks.0.mlp.b_in"))
+    W_Q, W_K, W_V, W_O = (weights[f"blocks.0.attn.{name}"] for name in ("W_Q", "W_K", "W_V", "W_O"))
+    W_Q, W_O, heads, W_in = W_Q / W_Q.shape[-1] ** 0.5, W_O.flatten(0, 1), W_O.shape[:2], checkpoint.W_in
+    outer_Q, outer_K, outer_V = (W.transpose(0, 1).flatten(1) for W in (W_Q, W_K, W_V))  # [d_model, heads·d_head]
+    is_equals, b = len(W_pos) == 3, checkpoint.model.first_token_of_b(p)  # the last position is `=`, and no input
+    by_class, by_neurons = (W_O @ checkpoint.W_U, W_O @ W_in) if is_equals else (checkpoint.W_U, W_in)
+    W_L = (checkpoint.W_out @ checkpoint.W_U).T.contiguous()  # [p, d_mlp]
+
+    def along(position: int, outer: Float[Tensor, "d_model heads_times_d_head"]) -> Float[Tensor, "heads d_head #p #p"]:
+        table = (outer.T @ ((W_E[:p], W_E[b : b + p], W_E[-1:])[position] + W_pos[position]).T).view(*heads, -1)
+        return table[..., None] if position == 0 else table[:, :, None]
+
+    # A vector added to the values of all positions moves no score's gradient: less the value at `=`, only two positions remain.
+    values = [along(position, outer_V) - (along(2, outer_V) if is_equals else 0) for position in range(2)]
+    query = along(len(W_pos) - 1, outer_Q)
+    keys = [] if is_equals else [along(position, outer_K) for position in range(2)]
+    asked = torch.einsum("hde,he->dh", W_K, query[:, :, 0, 0])  # `=` asks the same of every pair
+    neurons, mid = checkpoint.neurons, None if activation == "relu" else checkpoint.activations.residual_mid
+    attention_table = checkpoint.attention[..., :2].permute(2, 3, 0, 1).contiguous()  # [heads, 2, p, p]
+    workspace = W_L.new_empty(max(AT_ONCE, p), W_L.shape[1])  # fresh memory for every few rows costs more than what is done in it
+
+    def gradients(rows: Int[Tensor, " rows"], classes: Int[Tensor, "rows p"]) -> Float[Tensor, "pairs 2 d_model"]:
+        flat = classes.flatten()
+        some = slice(int(rows[0]), int(rows[-1]) + 1) if (rows.diff() == 1).all() else rows  # rows that adjoin need no copy
+        y, d_neurons = neurons[some].flatten(0, 1), torch.index_select(W_L, 0, flat, out=workspace[: len(flat)])
+        preactivation = y if mid is None else mid[some].flatten(0, 1) @ W_in + b_in  # relu's derivative shows in its value
+        activations.backward(activation, preactivation, y, d_neurons, out=d_neurons)
+        # From here on examples are the last axis: sums over heads then run along contiguous memory.
+        d_mid = by_class.index_select(1, flat).addmm_(by_neurons, d_neurons.T)
+        d_heads = (d_mid if is_equals else W_O @ d_mid).view(*heads, *classes.shape)
+        attention = attention_table.index_select(2, rows)  # [heads, 2, rows, p]
+        d_attention = torch.stack([(d_heads * value).sum(1) for value in (values[0].index_select(2, rows), values[1])], dim=1)
+        softmax_times_rate = attention - (1 - rate)
+        d_scores = softmax_times_rate * d_attention
+        d_scores.addcmul_(softmax_times_rate, d_scores.sum(1, keepdim=True) / (rate or 1), value=-1)
+        gradient = (d_heads[:, :, None] * attention[:, None]).flatten(0, 1).flatten(1).T @ outer_V.T  # [2·pairs, d_model]
+        if is_equals:
+            gradient.addmm_(d_scores.flatten(2).flatten(1).T, asked.T)
+        else:
+            gradient.addmm_((query[:, :, None] * d_scores[:, None]).flatten(0, 1).flatten(1).T, outer_K.T)
+            # The last position is an input itself: it also asks, and passes straight on.
+            d_query = d_scores[:, None, 0] * keys[0].index_select(2, rows) + d_scores[:, None, 1] * keys[1]
+            gradient[len(flat) :].add_(d_mid.T).addmm_(d_query.flatten(2).flatten(0, 1).T, outer_Q.T)
+        return gradient.view(2, len(flat), -1).transpose(0, 1)
+
+    return gradients

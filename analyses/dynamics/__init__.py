@@ -1,0 +1,1 @@
+"""Training over time: curves and transitions."""

@@ -1,0 +1,151 @@
+"""What an analysis is, and which ones there are: the files of `interp.analyses` and what other packages add.
+
+An analysis is a module (see CONTRIBUTING) with `REFERENCE`, optionally `NEEDS` and `FAMILIES`, and
+
+    measure(checkpoint, *, …) → xr.Dataset     one checkpoint, the same shapes at every step, or
+    compute(run, *, …) → xr.Dataset            a whole run, with a dimension `step` where it has one
+    summary(result) → dict                     JSON values
+    plot(result) → plotly figure
+"""
+
+import hashlib
+import inspect
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points, version
+from pathlib import Path
+from pkgutil import walk_packages
+from types import ModuleType
+from typing import Any, get_args
+
+import xarray as xr
+
+from interp.errors import InputError, unknown_name
+from interp.experiment.experiment import Family, ModelConfig, hash_of
+
+ENTRY_POINTS = "interp.analyses"
+
+# What every analysis stands on: a change in one of these makes every stored result stale.
+_FOUNDATIONS = (
+    "mathematics.kinks",
+    "mathematics.grokking",
+    "mathematics.fourier",
+    "experiment.task",
+    "mathematics.key_frequencies",
+    "mathematics.cross_entropy",
+    "models.activations",
+    "models.factored",
+    "models.mlp",
+    "models.forward",
+    "runs.checkpoint",
+)
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """One analysis, by name."""
+
+    name: str
+    module: ModuleType
+
+    @property
+    def title(self) -> str:
+        """The first line of its docstring."""
+        return (self.module.__doc__ or self.name).strip().splitlines()[0].rstrip(".")
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The analyses whose results its `compute` reads."""
+        return tuple(getattr(self.module, "NEEDS", ()))
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """The families of models that it can be asked about."""
+        return tuple(getattr(self.module, "FAMILIES", get_args(Family)))
+
+    def check_family(self, model: ModelConfig) -> None:
+        """Raises InputError unless the analysis can be asked about this model."""
+        if model.family not in self.families:
+            raise InputError(
+                f"{self.name} is about a model.family of {' or '.join(map(repr, self.families))}, and this is {model.family!r}"
+            )
+
+    @property
+    def of_run(self) -> bool:
+        """Whether it sees a whole run (`compute`) and not one checkpoint at a time (`measure`)."""
+        return hasattr(self.module, "compute")
+
+    @property
+    def function(self) -> Callable[..., xr.Dataset]:
+        """Its `compute` or `measure`."""
+        return self.module.compute if self.of_run else self.module.measure
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Its keyword parameters and their defaults."""
+        signature = inspect.signature(self.function)
+        return {name: p.default for name, p in signature.parameters.items() if p.kind is p.KEYWORD_ONLY}
+
+    def resolve(self, given: dict[str, Any]) -> dict[str, Any]:
+        """All parameters, `given` before defaults. Raises InputError, with the nearest name, for one that does not exist."""
+        for name in given:
+            if name not in self.parameters:
+                raise unknown_name(f"parameter of {self.name}", name, self.parameters)
+        return self.parameters | given
+
+    @property
+    def version(self) -> str:
+        """A hash of its source, of the analyses it needs and of the modules all stand on."""
+        foundations = [_source_digest(import_module(f"interp.{name}")) for name in _FOUNDATIONS]
+        return hash_of([_source_digest(self.module), *(find(name).version for name in self.needs), *foundations])
+
+
+@cache
+def discover() -> dict[str, Analysis]:
+    """Every analysis, by name, in alphabetical order: the files of the package and the entry points of the group `interp.analyses`.
+
+    Raises InputError when two have one name, naming both. One that cannot be imported is left out with a warning: what somebody else
+    installed must not take the others away.
+    """
+    try:
+        package = import_module("interp.analyses")
+    except ModuleNotFoundError:
+        raise InputError("interp.analyses is not installed; in the folder of the source: pip install -c constraints.txt -e .") from None
+    modules = {}
+    for info in walk_packages(package.__path__, "interp.analyses."):
+        name = info.name.rpartition(".")[2]
+        if name in modules:
+            raise InputError(f"two analyses are called {name!r}: {modules[name]} and {info.name}")
+        if not info.ispkg:
+            modules[name] = info.name
+    own = set(modules.values())
+    for point in entry_points(group=ENTRY_POINTS):
+        if modules.get(point.name, point.value) != point.value:
+            raise InputError(f"two analyses are called {point.name!r}: {modules[point.name]} and {point.value}")
+        modules[point.name] = point.value
+    found = {}
+    for name in sorted(modules):
+        try:
+            found[name] = Analysis(name, import_module(modules[name]))
+        except Exception as error:
+            if modules[name] in own:
+                raise
+            warnings.warn(f"the analysis {name!r} is left out: {modules[name]} cannot be imported ({error})", stacklevel=2)
+    return found
+
+
+def find(name: str) -> Analysis:
+    """An analysis by name; InputError with the nearest name for one that does not exist."""
+    known = discover()
+    if name not in known:
+        raise unknown_name("analysis", name, known)
+    return known[name]
+
+
+@cache
+def _source_digest(module: ModuleType) -> str:
+    path = inspect.getsourcefile(module)
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else version("interp")

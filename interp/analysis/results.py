@@ -1,0 +1,61 @@
+"""Results on disk: one NetCDF file for each analysis of a run, with the hash of what it was computed from and a checksum."""
+
+import contextlib
+import json
+import os
+import zlib
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from interp.errors import InputError
+from interp.machine.files import write_atomically
+from interp.runs.run import Run
+
+
+def result_path(run: Run, name: str) -> Path:
+    """Where a result is kept: with the run, or in the user's cache directory for a run that cannot be written to."""
+    if os.access(run.path, os.W_OK):
+        return run.path / "results" / f"{name}.nc"
+    from platformdirs import user_cache_path
+
+    return user_cache_path("interp") / run.hash / f"{name}.nc"
+
+
+def load_result(path: Path, identity: str | None) -> xr.Dataset | None:
+    """The stored result, unless it is absent, unreadable or computed from something else (None: what that was is not recorded)."""
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, IndexError), open(path, "rb") as file:
+        stored = xr.load_dataset(file, engine="scipy")
+        if stored.attrs.get("identity") == identity:
+            # NetCDF gives strings back as objects; what is read shall be what was written.
+            stored = stored.assign({name: stored[name].astype(str) for name in stored.variables if stored[name].dtype == object})
+            if stored.attrs.pop("checksum", None) == _checksum(stored):
+                return stored
+    return None
+
+
+def _checksum(result: xr.Dataset) -> str:
+    """A sum over the values of all variables: NetCDF-3 has none, and a byte changed on disk is a wrong number otherwise."""
+    total = 0
+    for name in sorted(map(str, result.variables)):
+        values = result[name].values
+        total = zlib.crc32(f"{name} {values.shape}".encode(), total)
+        if values.dtype.kind == "U":
+            total = zlib.crc32(json.dumps(values.tolist()).encode(), total)
+        else:
+            # NetCDF-3 keeps integers in 32 bits, and may give back another size or byte order than it was given.
+            plain = values.astype(np.int64) if values.dtype.kind in "iu" else values.astype(values.dtype.newbyteorder("="), copy=False)
+            total = zlib.crc32(np.ascontiguousarray(plain).view(np.uint8).data, total)
+    return f"{total:08x}"
+
+
+def save_result(path: Path, result: xr.Dataset) -> None:
+    """Write a result, whole or not at all. Raises InputError where that is not possible."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write {path.parent}: {error.strerror}") from None
+    # Straight to the file: through a buffer in memory it would be there three times.
+    summed = result.assign_attrs(checksum=_checksum(result))
+    write_atomically(path, lambda temporary: summed.to_netcdf(temporary, engine="scipy"))

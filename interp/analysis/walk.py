@@ -1,0 +1,281 @@
+"""Running analyses over a run, with results kept on disk.
+
+Results are kept with a hash of what they were computed from; asking again computes only the steps that are missing or stale. A keyword
+parameter called `key_frequencies` whose default is None is given those of the run's last checkpoint.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from interp.analysis.contract import Analysis, discover, find
+from interp.analysis.results import load_result, result_path, save_result
+from interp.analysis.workers import Order, measured, processes_for
+from interp.errors import InputError, unknown_name
+from interp.experiment.experiment import hash_of
+from interp.machine.memory import give_back_freed_memory, keep_freed_memory
+from interp.models.weights import are_finite
+from interp.runs.checkpoint import Checkpoint
+from interp.runs.run import Run, weights_digest
+
+Progress = Callable[[Sequence[int]], Iterable[int]]  # wraps the steps that are walked over
+
+_STEP = {"long_name": "step", "units": "updates"}
+
+
+def analyze(
+    run: Run,
+    names: Iterable[str | Analysis] | None = None,
+    *,
+    parameters: Mapping[str, Mapping[str, Any]] | None = None,
+    progress: Progress = lambda steps: steps,
+    parallel: bool = False,
+) -> dict[str, xr.Dataset]:
+    """The results of the named analyses (default: all that can be asked about its model) over a run, from disk where they are fresh.
+
+    `parameters` maps the name of an analysis to keyword parameters other than its defaults. The checkpoints are walked once, each
+    with one shared forward pass, and let go; memory stays flat. Interrupted, what was computed is kept. Checkpoints whose weights are
+    not finite, because training diverged, have no row; InputError when there are no others. With `parallel`, other processes share
+    long work (`interp.analysis.workers`); a script that asks for it needs the guard `if __name__ == "__main__":`.
+    """
+    every = [analysis for analysis in discover().values() if run.model.family in analysis.families]
+    asked = [name if isinstance(name, Analysis) else find(name) for name in names] if names is not None else every
+    chosen = _with_needs(asked)
+    for analysis in chosen:
+        analysis.check_family(run.model)
+    if not run.steps:
+        raise InputError(f"{run.path} has no checkpoints to analyze")
+    keep_freed_memory()
+    parameters = dict(parameters or {})
+    resolved = {analysis.name: _resolved(run, analysis, parameters.pop(analysis.name, {})) for analysis in chosen}
+    for name in parameters:
+        raise unknown_name("analysis", name, resolved)
+    digests = _digests(run)
+    tables = [_Table(run, analysis, resolved[analysis.name]) for analysis in chosen if not analysis.of_run]
+    missing = {table.analysis.name: table.missing(digests) for table in tables}
+    steps = sorted(set().union(*missing.values())) if missing else []
+    orders = [Order(table.analysis, table.parameters, frozenset(missing[table.analysis.name])) for table in tables]
+    rows = measured(run, orders, steps, processes_for(run, steps) if parallel else 1)
+    try:
+        for _ in progress(steps) if steps else ():
+            step, found = next(rows)
+            for table in tables:
+                if table.analysis.name in found:
+                    table.add(step, found[table.analysis.name], digests[step])
+    except KeyboardInterrupt:
+        _save_all(tables, missing)
+        raise
+    finally:
+        rows.close()
+    give_back_freed_memory()  # what the walk needed: writing doubles the largest result for a moment
+    # After any other error, a damaged checkpoint say, nothing is written.
+    _save_all(tables, missing)
+    results = {table.analysis.name: table.result() for table in tables}
+    for analysis in (a for a in chosen if a.of_run):
+        results[analysis.name] = _computed(run, analysis, resolved[analysis.name], digests)
+    return {name: results[name] for name in sorted({analysis.name for analysis in asked})}
+
+
+def measure_checkpoint(checkpoint: Checkpoint, name: str, **parameters: Any) -> xr.Dataset:
+    """One analysis of one checkpoint, in memory, with its provenance."""
+    analysis = find(name)
+    if analysis.of_run:
+        raise InputError(f"{name} is an analysis of a whole run; this is one checkpoint")
+    analysis.check_family(checkpoint.model)
+    resolved = analysis.resolve(parameters)
+    step = xr.Variable("step", np.array([checkpoint.step], dtype=np.int32), _STEP)
+    result = analysis.function(checkpoint, **resolved).expand_dims("step").assign_coords(step=step)
+    return result.assign_attrs(_provenance(analysis, resolved, "in memory"))
+
+
+def results_at(run: Run, checkpoint: Checkpoint, names: Iterable[str]) -> dict[str, xr.Dataset]:
+    """The results of analyses at one checkpoint of a run, with a dimension `step` of length 1: the rows that `analyze` kept, where they
+    are fresh, and otherwise measured now. The rest of the run is not walked, and nothing is written.
+
+    Raises InputError for an analysis of a whole run, and for one that cannot be asked about this model.
+    """
+    results = {}
+    digest = run.digests.get(checkpoint.step) or weights_digest(checkpoint.weights)
+    for name in names:
+        analysis = find(name)
+        parameters = _resolved(run, analysis, {})
+        table = None if analysis.of_run else _Table(run, analysis, parameters)
+        if table is not None and table.stored is not None and table.known.get(checkpoint.step) == digest:
+            results[name] = table.stored.sel(step=[checkpoint.step])
+        else:
+            results[name] = measure_checkpoint(checkpoint, name, **parameters)
+    return results
+
+
+def stored_result(run: Run, name: str) -> xr.Dataset | None:
+    """The result of an analysis of a whole run, if it was computed before and is fresh."""
+    analysis = find(name)
+    return load_result(result_path(run, name), _identity(run, analysis, _resolved(run, analysis, {}), _digests(run)))
+
+
+def _save_all(tables: Sequence["_Table"], missing: Mapping[str, set[int]]) -> None:
+    for table in tables:
+        if missing[table.analysis.name]:
+            table.save()
+
+
+class _Table:
+    """The result of one `measure` over a run: arrays allocated once along step, filled row by row."""
+
+    def __init__(self, run: Run, analysis: Analysis, parameters: dict[str, Any]) -> None:
+        self.analysis, self.parameters, self.run = analysis, parameters, run
+        self.path = result_path(run, analysis.name)
+        self.identity = hash_of([analysis.name, analysis.version, parameters, run.hash])
+        stored = load_result(self.path, self.identity)
+        self.stored = stored
+        self.known: dict[int, str] = {}
+        if stored is not None:
+            self.known = dict(zip((int(s) for s in stored.step.values), json.loads(stored.attrs["digests"]), strict=True))
+        self.arrays: dict[str, np.ndarray] = {}
+        self.steps: list[int] = []
+        self.template: xr.Dataset | None = None
+        self.row: dict[int, int] = {}
+
+    def missing(self, digests: Mapping[int, str]) -> set[int]:
+        """The steps whose row is absent or was computed from other weights."""
+        self.steps = list(digests)
+        missing = {step for step in digests if self.known.get(step) != digests[step]}
+        if self.stored is not None and (missing or len(self.known) != len(digests)):
+            fresh = [step for step in digests if step not in missing]
+            self.stored, kept = None, self.stored.sel(step=fresh)
+            self.known = {step: self.known[step] for step in fresh}
+            if fresh:
+                self._allocate(kept.isel(step=0, drop=True))
+                self._fill(fresh, kept)
+                if not missing:
+                    self.stored = self._dataset(fresh)
+        return missing
+
+    def add(self, step: int, row: xr.Dataset, digest: str) -> None:
+        """Keep what was measured at one step, with the digest of its weights."""
+        if self.template is None:
+            self._allocate(row)
+        for name, array in self.arrays.items():
+            values = row.variables[name].values  # row[name] would gather the coordinates of every variable
+            if values.dtype != array.dtype or values.shape != array.shape[1:]:
+                seen, expected = (f"{a.dtype} {list(a.shape)}" for a in (values, array[0]))
+                raise InputError(
+                    f"{self.analysis.name}: {name} is {seen} at step {step}, {expected} at others; "
+                    "an analysis must give the same types and shapes at every step"
+                )
+            array[self.row[step]] = values
+        self.known[step] = digest
+
+    def _allocate(self, template: xr.Dataset) -> None:
+        self.template = template
+        self.row = {step: index for index, step in enumerate(self.steps)}
+        self.arrays = {str(name): np.empty((len(self.steps), *v.shape), dtype=v.dtype) for name, v in template.data_vars.items()}
+
+    def _fill(self, steps: Sequence[int], rows: xr.Dataset) -> None:
+        index = [self.row[step] for step in steps]
+        for name, array in self.arrays.items():
+            array[index] = rows[name].values
+
+    def _dataset(self, steps: Sequence[int]) -> xr.Dataset:
+        assert self.template is not None
+        whole = len(steps) == len(self.steps)
+        index = slice(None) if whole else [self.row[step] for step in steps]
+        data = {name: (("step", *self.template[name].dims), array[index], self.template[name].attrs) for name, array in self.arrays.items()}
+        coordinates = {name: value.variable for name, value in self.template.coords.items()}
+        coordinates["step"] = xr.Variable("step", np.array(steps, dtype=np.int32), _STEP)
+        attrs = self.template.attrs | _of_run(self.run, self.analysis, self.parameters)
+        attrs |= {"identity": self.identity, "digests": json.dumps([self.known[step] for step in steps])}
+        return xr.Dataset(data, coordinates, attrs)
+
+    def save(self) -> None:
+        """Keep on disk what is known so far."""
+        done = [step for step in self.steps if step in self.known]
+        if self.template is not None and done:
+            self.stored = self._dataset(done)
+            save_result(self.path, self.stored)
+
+    def result(self) -> xr.Dataset:
+        if self.stored is None:
+            _last_finite(self.run)  # says that there is none
+        assert self.stored is not None
+        return self.stored
+
+
+def _identity(run: Run, analysis: Analysis, parameters: Mapping[str, Any], digests: Mapping[int, str]) -> str:
+    """What the result of an analysis of a whole run was computed from."""
+    return hash_of([analysis.name, analysis.version, dict(parameters), run.hash, list(digests.items()), run.rows])
+
+
+def _computed(run: Run, analysis: Analysis, parameters: dict[str, Any], digests: Mapping[int, str]) -> xr.Dataset:
+    identity = _identity(run, analysis, parameters, digests)
+    path = result_path(run, analysis.name)
+    stored = load_result(path, identity)
+    if stored is None:
+        stored = analysis.function(run, **parameters)
+        stored = stored.assign_attrs(stored.attrs | _of_run(run, analysis, parameters) | {"identity": identity})
+        save_result(path, stored)
+    return stored
+
+
+def _with_needs(asked: Iterable[Analysis]) -> list[Analysis]:
+    """These analyses with all that they need, each after what it needs."""
+    ordered: dict[str, Analysis] = {}
+
+    def add(analysis: Analysis, around: tuple[str, ...] = ()) -> None:
+        if analysis.name in around:
+            raise InputError(f"these analyses need each other: {' → '.join((*around, analysis.name))}")
+        if analysis.name not in ordered:
+            for needed in analysis.needs:
+                add(find(needed), (*around, analysis.name))
+            ordered[analysis.name] = analysis
+
+    for analysis in asked:
+        add(analysis)
+    return list(ordered.values())
+
+
+def _resolved(run: Run, analysis: Analysis, given: Mapping[str, Any]) -> dict[str, Any]:
+    resolved = analysis.resolve(dict(given))
+    if resolved.get("key_frequencies", ()) is None:
+        resolved["key_frequencies"] = _last_finite(run).key_frequencies
+    return resolved
+
+
+def _last_finite(run: Run) -> Checkpoint:
+    if are_finite(run.last.weights):
+        return run.last
+    finite = (checkpoint for checkpoint in map(run.__getitem__, reversed(run.steps)) if are_finite(checkpoint.weights))
+    checkpoint = next(finite, None)
+    if checkpoint is None:
+        raise InputError(
+            f"every checkpoint of {run.path} holds NaN or infinity: training diverged at once; train again with a smaller --training.lr"
+        )
+    return checkpoint
+
+
+def _digests(run: Run) -> dict[int, str]:
+    """The digest of the weights of every step, from metrics.jsonl where it stands there."""
+    logged = {row["step"]: row["weights"] for row in run.rows if "weights" in row}
+    # A recorded checkpoint that is not there stays in the list: reading it will say that it is missing.
+    steps = sorted({*run.steps, *(logged.keys() - run.thinned)})
+    return {step: logged[step] if step in logged else weights_digest(run[step].weights) for step in steps}
+
+
+def _of_run(run: Run, analysis: Analysis, parameters: Mapping[str, Any]) -> dict[str, str]:
+    return _provenance(analysis, parameters, run.hash) | {"key_frequencies": json.dumps(_last_finite(run).key_frequencies)}
+
+
+def _provenance(analysis: Analysis, parameters: Mapping[str, Any], run_hash: str) -> dict[str, str]:
+    return {
+        "analysis": analysis.name,
+        "title": analysis.title,
+        "reference": analysis.module.REFERENCE,
+        "version": analysis.version,
+        "interp": version("interp"),
+        "run": run_hash,
+        "parameters": json.dumps(dict(parameters), sort_keys=True),
+    }

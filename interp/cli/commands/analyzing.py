@@ -1,0 +1,135 @@
+"""The commands that analyze, explain and draw."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from interp.cli.commands.arguments import Output, Positional, RunPath
+
+
+@dataclass(frozen=True)
+class Analyze:
+    """Run analyses over all checkpoints of a run and print their summaries."""
+
+    path: RunPath
+    """The folder of the run."""
+    names: Annotated[Positional[tuple[str, ...]], tyro.conf.arg(metavar="[NAME ...]")] = ()
+    """Analyses, by name (`interp analyses`); without any, all of them."""
+    json: bool = False
+    """Print one JSON object: analysis name → its summary."""
+    csv: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Also write the results as tables into this folder."""
+
+    def run(self) -> int:
+        from interp.analysis.tables import write_tables
+        from interp.analysis.walk import analyze, find
+        from interp.cli.progress import walk
+        from interp.runs.description import readable
+        from interp.runs.run import open_run
+
+        results = analyze(open_run(self.path), self.names or None, progress=walk, parallel=True)
+        summaries = {name: find(name).module.summary(result) for name, result in results.items()}
+        if self.csv is not None:
+            write_tables(results, self.csv)
+        if self.json:
+            print(json.dumps(summaries, indent=2, allow_nan=False))
+            return 0
+        for name, summary in summaries.items():
+            print(f"{name}: {find(name).title}")
+            for key, value in summary.items():
+                print(f"  {key.replace('_', ' ')}: {readable(value)}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Explain:
+    """What happened in a run, and by which circuit, with the evidence for and against."""
+
+    path: RunPath
+    """The folder of the run."""
+    step: int | None = None
+    """The checkpoint to explain; by default the last."""
+    json: bool = False
+    """Print the numbers as one JSON object (docs/guide.md says what they are)."""
+
+    def run(self) -> int:
+        from interp.cli.progress import walk
+        from interp.explanation.explain import explain
+        from interp.runs.run import open_run
+
+        explanation = explain(open_run(self.path), self.step, progress=walk, parallel=True)
+        print(json.dumps(explanation.numbers, indent=2, allow_nan=False) if self.json else explanation)
+        return 0
+
+
+@dataclass(frozen=True)
+class Plot:
+    """The figure of one analysis, with the phases shaded behind every panel over steps."""
+
+    path: RunPath
+    """The folder of the run."""
+    name: Annotated[Positional[str], tyro.conf.arg(metavar="NAME")]
+    """The analysis (`interp analyses`)."""
+    output: Output = None
+    """The file to write; its ending says what: .html, .png, .svg, .pdf or .json. By default NAME.html."""
+
+    def run(self) -> int:
+        from interp.analysis.walk import analyze, find
+        from interp.cli.progress import walk
+        from interp.figures.images import check_ending, write_figure
+        from interp.figures.style import shade_phases
+        from interp.pages.headline import phases
+        from interp.runs.run import open_run
+
+        analysis = find(self.name)
+        output = self.output or Path(f"{self.name}.html")
+        check_ending(output)
+        results = analyze(open_run(self.path), [self.name, "transitions"], progress=walk, parallel=True)
+        figure = analysis.module.plot(results[self.name])
+        shade_phases(figure, phases(results), named=True)
+        write_figure(figure, output)
+        print(output)
+        return 0
+
+
+@dataclass(frozen=True)
+class Report:
+    """One self-contained HTML page about a run, or about an experiment; it opens without network or server."""
+
+    path: RunPath
+    """The folder of the run, or of the experiment."""
+    output: Output = None
+    """The file to write; by default report.html in that folder."""
+
+    def run(self) -> int:
+        from interp.analysis.walk import analyze
+        from interp.cli.progress import walk
+        from interp.machine.files import write_atomically
+        from interp.pages.page import render
+        from interp.pages.study import is_experiment, render_experiment
+        from interp.runs.run import open_run
+
+        output = self.output or self.path / "report.html"
+        if is_experiment(self.path):
+            page = render_experiment(self.path)
+        else:
+            run = open_run(self.path)
+            page = render(run, analyze(run, progress=walk, parallel=True), progress=walk)
+        write_atomically(output, page.encode())
+        print(output)
+        return 0
+
+
+@dataclass(frozen=True)
+class Analyses:
+    """The analyses there are."""
+
+    def run(self) -> int:
+        from interp.analysis.walk import discover
+
+        for name, analysis in discover().items():
+            print(f"{name:<22}{analysis.title}")
+        return 0

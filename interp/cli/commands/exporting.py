@@ -1,0 +1,37 @@
+"""The command that writes a run in other people's formats."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from interp.cli.commands.arguments import RunPath
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write a run for TransformerLens, for the Hugging Face Hub, or as numpy arrays, into a new folder."""
+
+    path: RunPath
+    """The folder of the run."""
+    to: Literal["transformer-lens", "huggingface", "numpy"]
+    """The format."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """The folder to write; by default RUN-FORMAT beside the run."""
+    push: Annotated[str | None, tyro.conf.arg(metavar="OWNER/NAME")] = None
+    """Also upload the folder to this repository of the Hugging Face Hub; with --to huggingface."""
+
+    def run(self) -> int:
+        from interp.errors import InputError
+        from interp.interchange.exporting import export_run, push
+        from interp.runs.run import open_run
+
+        if self.push is not None and self.to != "huggingface":
+            raise InputError("--push goes with --to huggingface")
+        run = open_run(self.path)
+        out = export_run(run, self.to, self.out or self.path.parent / f"{self.path.resolve().name}-{self.to}")
+        print(out)
+        if self.push is not None:
+            print(push(out, self.push))
+        return 0

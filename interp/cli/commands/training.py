@@ -1,0 +1,125 @@
+"""The commands that train."""
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from interp.cli.commands.arguments import RunPath
+from interp.cli.options import value_of
+from interp.errors import InputError
+from interp.experiment.experiment import PRESETS, Experiment, ModelConfig, TrainingConfig, experiment_from_toml, preset
+from interp.experiment.task import Task
+
+if TYPE_CHECKING:
+    from interp.training.loop import Snapshot
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a network and keep dense checkpoints of it.
+
+    The preset comes first, then the TOML file (tables [task], [model], [training]), then the options given here."""
+
+    preset: str = "quick"
+    """An experiment with a name: see `interp presets`."""
+    config: Annotated[Path | None, tyro.conf.arg(metavar="FILE.toml")] = None
+    """A TOML file with fields to change."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
+    """The folder of the run; by default a fresh name under checkpoints/."""
+    overwrite: bool = False
+    """Replace the run that is in the folder."""
+    log: Literal["wandb"] | None = None
+    """Also show the metrics in Weights & Biases (offline with WANDB_MODE=offline)."""
+    device: str = "cpu"
+    """Where to train: cpu, or cuda."""
+    seeds: int | None = None
+    """Train with the seeds 0 … N−1 of split, initial weights and batches, side by side, into RUN/seed0, RUN/seed1, …"""
+    task: Task = field(default_factory=Task)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    @classmethod
+    def defaults(cls, arguments: Sequence[str]) -> "Train":
+        """The values that hold for the options not given: those of the preset and the file."""
+        name, config = value_of("--preset", arguments), value_of("--config", arguments)
+        experiment = preset(name or "quick")
+        if config is not None:
+            experiment = experiment_from_toml(Path(config), experiment)
+        return cls(task=experiment.task, model=experiment.model, training=experiment.training)
+
+    def run(self) -> int:
+        from interp.cli.progress import training_progress
+        from interp.cli.wandb_log import wandb_log
+        from interp.explanation.sentences import as_count
+        from interp.sweeps.driver import check_room, megabytes, run_experiment, size_on_disk
+        from interp.sweeps.seeds import run_seeds
+
+        if self.seeds is not None and self.log is not None:
+            raise InputError("--log wandb shows one run; with --seeds there are several: leave out one of the two")
+        experiment, n_runs = Experiment(self.task, self.model, self.training), self.seeds or 1
+        out = self.out or _fresh_folder(experiment)
+        check_room(out, experiment, n_runs)  # before the steps to keep are listed, which can be too many
+        n_kept, size = len(experiment.training.kept_steps()), megabytes(n_runs * size_on_disk(experiment))
+        several = f"{as_count(self.seeds, 'seed')}, " if self.seeds is not None else ""
+        work = f"{as_count(experiment.training.steps, 'step')}, {as_count(n_kept, 'checkpoint')}"
+        headline = f"training {out}: {several}{work}, about {size}"
+        with contextlib.ExitStack() as stack:
+            reports = [stack.enter_context(wandb_log(experiment, out))] if self.log == "wandb" else []
+            reports.append(stack.enter_context(training_progress(experiment, headline, self.seeds)))
+
+            def report(snapshot: "Snapshot") -> None:
+                for each in reports:
+                    each(snapshot)
+
+            if self.seeds is None:
+                run_experiment(experiment, out, overwrite=self.overwrite, device=self.device, report=report)
+            else:
+                run_seeds(experiment, self.seeds, out, overwrite=self.overwrite, device=self.device, report=report)
+        print(f"done: interp report {out}" if self.seeds is None else f"done: interp list {out}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Go on with an interrupted run; the result is the same, to the last bit, as without the interruption."""
+
+    path: RunPath
+    """The folder of the run."""
+    device: str = "cpu"
+    """Where to train: cpu, or cuda."""
+
+    def run(self) -> int:
+        from interp.cli.progress import training_progress
+        from interp.runs.run import open_run
+        from interp.sweeps.driver import resume_run
+
+        experiment = open_run(self.path).experiment
+        with training_progress(experiment or Experiment(), f"resuming {self.path}") as report:
+            resume_run(self.path, device=self.device, report=report)
+        print(f"done: interp report {self.path}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Presets:
+    """The experiments with a name."""
+
+    def run(self) -> int:
+        for name, (summary, _) in PRESETS.items():
+            print(f"{name:<12}{summary}")
+        return 0
+
+
+def _fresh_folder(experiment: Experiment) -> Path:
+    """A folder under checkpoints/ that does not exist yet, named after the task."""
+    name = f"{experiment.task.operation}-p{experiment.task.p}-{experiment.hash[:6]}"
+    folder = Path("checkpoints") / name
+    number = 2
+    while folder.exists():
+        folder = Path("checkpoints") / f"{name}-{number}"
+        number += 1
+    return folder

@@ -1,0 +1,90 @@
+"""From the words of a command line to a command: which options there are, their values, and complaints about them in one line."""
+
+import contextlib
+import difflib
+import io
+import re
+from collections.abc import Sequence
+from typing import Any, get_type_hints
+
+import tyro
+
+from interp.errors import InputError, unknown_name
+from interp.experiment.experiment import SECTIONS, flag
+
+
+def parse(kind: type, prog: str, arguments: Sequence[str], default: Any = None) -> Any:
+    """The command of type `kind` that the arguments describe, or None after its help was asked for and printed.
+
+    Options that are not given are those of `default`. Raises InputError, in one line, for arguments that describe none.
+    """
+    _check_names(kind, prog, arguments)
+    with contextlib.redirect_stderr(io.StringIO()) as complaint:
+        try:
+            return tyro.cli(kind, prog=prog, args=list(arguments), default=default)
+        except SystemExit as stop:
+            if not stop.code:
+                return None
+            raise InputError(_one_line(complaint.getvalue(), prog)) from None
+
+
+def value_of(option: str, arguments: Sequence[str]) -> str | None:
+    """The value of an option before the rest is parsed, the last one if it is given twice: `--preset nanda` or `--preset=nanda`."""
+    value = None
+    for index, argument in enumerate(arguments):
+        if argument == option and index + 1 < len(arguments):
+            value = arguments[index + 1]
+        elif argument.startswith(f"{option}="):
+            value = argument.split("=", 1)[1]
+    return value
+
+
+def option_names(kind: type, prefix: str = "--") -> list[str]:
+    """Every long option of a command, in the order of its help."""
+    names = ["--help"] if prefix == "--" else []
+    for name, annotation in get_type_hints(kind, include_extras=True).items():
+        if prefix == "--" and name in SECTIONS:
+            names += option_names(annotation, f"--{name}.")
+        elif tyro.conf.Positional not in getattr(annotation, "__metadata__", ()):
+            names += [f"{prefix}{flag(name)}"] + [f"{prefix}no-{flag(name)}"] * (annotation is bool)
+    return names
+
+
+def _check_names(kind: type, prog: str, arguments: Sequence[str]) -> None:
+    """Misspelt options first: what they leave out, or leave over, is only their consequence."""
+    known = option_names(kind)
+    for argument in arguments:
+        name = flag(argument.split("=", 1)[0])
+        if name.startswith("--") and name not in known:
+            near = [option for option in known if option.endswith(f".{name[2:]}")] or difflib.get_close_matches(
+                name, known, n=1, cutoff=0.5
+            )
+            hint = f"did you mean {' or '.join(near)}?" if near else f"see {prog} --help"
+            raise InputError(f"unknown option {name}; {hint}")
+
+
+def _one_line(complaint: str, prog: str) -> str:
+    """tyro's boxed complaint as one line."""
+    rows = [row.strip("│╭╮╰╯─").rstrip(" ─") for row in complaint.splitlines()]
+    # Between the title and the first rule or blank row.
+    rows = rows[1 : next((index for index, row in enumerate(rows) if index and not row), None)]
+    message = " ".join(row.strip() for row in rows)
+    if message.startswith("Missing from"):
+        # Under this heading names are set in by five columns, and what they mean by nine.
+        needed = [row.strip() for row in rows if re.match(r" {5}\S", row)]
+        return f"{prog} needs {' and '.join(needed)}; see {prog} --help"
+    if choice := re.match(r"invalid choice '(.*)' for argument '-*(.*)'\. Expected one of \((.*)\)", message):
+        option = choice[2] if "." in choice[2] else f"--{choice[2]}"  # of the three configurations, errors name the field
+        return str(unknown_name(option, choice[1], sorted(set(re.findall(r"'(.*?)'", choice[3])) - {"None"})))
+    if extra := re.match(r"Unrecognized options: ([^,]+)", message):
+        return f"unexpected {extra[1]!r}; see {prog} --help"
+    message = re.sub(r"^Error parsing (--)?", "", message)
+    message = re.sub(r"^(task|model|training): ", "", message)
+    message = re.sub(r": no type matching (.*) could be instantiated from \[(.*)\]", r" must be \1, got \2", message)
+    message = re.sub(r"^step must be \{None\}\|INT", "step must be a step number", message)
+    message = message.replace(" must be {None}|INT", " must be an integer").replace(" must be {None}|FLOAT", " must be a number")
+    message = re.sub(r": invalid literal for int\(\) with base 10: ", " must be an integer, got ", message)
+    message = re.sub(r": could not convert string to float: ", " must be a number, got ", message)
+    message = re.sub(r"^Missing value for argument '-*(.*?)'\. Expected 1 values", r"\1 needs a value", message)
+    message = re.sub(r"^Missing value for argument '-*(.*?)'\. Expected (\d+) values", r"\1 needs \2 values", message)
+    return message.rstrip(".") or f"bad options; see {prog} --help"

@@ -1,0 +1,1 @@
+"""What the numbers say, in words: of one run, or of several side by side."""

@@ -1,0 +1,140 @@
+"""Other people's checkpoints become an ordinary run: read safely, recognized, proved by running, written whole or not at all."""
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from interp.errors import InputError
+from interp.interchange.importing.reading import Known, Reading, read, unverified
+from interp.interchange.importing.sources import Source, find_sources, unique_names
+from interp.interchange.layouts.mapping import mapping_to_fill_in, read_mapping
+from interp.interchange.layouts.matching import Match, nearest, recognize
+from interp.interchange.layouts.tables import LAYOUTS, Rule, layout_named
+from interp.machine.files import lock_folder, move_into_place, reason, remove_leftovers, temporary_beside, write_atomically
+from interp.runs.run import Run, open_run
+from interp.runs.writer import RunWriter, is_run_to_replace
+
+MOST_NAMES = 20  # of files, in run.json
+
+
+def import_run(
+    sources: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    task: Mapping[str, Any] | None = None,
+    model: Mapping[str, Any] | None = None,
+    split: str | None = None,
+    train_fraction: float | None = None,
+    steps: Sequence[int] = (),
+    layout: str | None = None,
+    mapping: str | Path | None = None,
+    configuration: str | Path | None = None,
+    accept_unverified: bool = False,
+    overwrite: bool = False,
+) -> Run:
+    """Turn checkpoints in files or folders into the run `out`.
+
+    `task` and `model` are fields of Task and ModelConfig that names and shapes do not tell: `{"operation": "add"}`,
+    `{"attention_rate": 0.8}`. `split` is `torch-randperm:SEED`, `python-shuffle:SEED` (with `train_fraction`), `file:PATH` or `none`.
+    A lone checkpoint whose step is not known is step −1. The last checkpoint is run over all pairs, and what was checked is in
+    `run.info["imported"]`. It cannot show that the earlier checkpoints are of the same network.
+
+    Raises InputError, having written nothing, for files that are damaged or would run code, a layout that is not known, something that
+    must be given, and a reading that cannot be proved, unless `accept_unverified`.
+    """
+    found = find_sources(_paths(sources), steps)
+    known = Known(
+        dict(task or {}),
+        dict(model or {}),
+        split,
+        train_fraction,
+        layout,
+        read_mapping(Path(mapping)) if mapping is not None else None,
+        Path(configuration) if configuration is not None else None,
+    )
+    reading = read(found, known)
+    if not reading.facts["verified"] and not accept_unverified:
+        raise unverified(reading.facts)
+    return _write(Path(out), found, reading, overwrite=overwrite)
+
+
+def _paths(sources: str | Path | Sequence[str | Path]) -> list[Path]:
+    given = [sources] if isinstance(sources, str | Path) else list(sources)
+    if not given:
+        raise InputError("there is nothing to import: name a file or a folder")
+    return [Path(path) for path in given]
+
+
+def _write(out: Path, sources: Sequence[Source], reading: Reading, *, overwrite: bool) -> Run:
+    """The run, built beside its place and moved there when it is whole."""
+    target = Path(os.path.realpath(out))
+    fresh = temporary_beside(target)
+    with contextlib.ExitStack() as stack:
+        try:
+            if is_run_to_replace(out, overwrite):
+                stack.callback(os.close, lock_folder(out))
+            remove_leftovers(target.parent, of=target.name, of_the_dead_only=True)
+            stack.callback(shutil.rmtree, fresh, ignore_errors=True)
+            shutil.rmtree(fresh, ignore_errors=True)
+            with RunWriter.create(fresh, reading.task, reading.model) as writer:
+                for source in sources:
+                    writer.append(source.step if source.step is not None else -1, reading.weights_of(source))
+                info = {**writer.run.info, "imported": _provenance(sources, reading)}
+            write_atomically(fresh / "run.json", json.dumps(info, indent=2).encode() + b"\n")
+            move_into_place(fresh, target)
+        except OSError as error:
+            raise InputError(f"cannot write {out}: {reason(error)}") from None
+        except InputError as error:
+            raise InputError(str(error).replace(str(fresh), str(out))) from None
+    return open_run(out if (out / "run.json").exists() else target)
+
+
+def _provenance(sources: Sequence[Source], reading: Reading) -> dict[str, Any]:
+    """What run.json says of an import: where it is from, how it was read, what was checked."""
+    names = unique_names(sources)
+    return {
+        "files": names[:MOST_NAMES] + ([f"and {len(names) - MOST_NAMES} more"] if len(names) > MOST_NAMES else []),
+        "taken": sources[-1].taken or "the whole file",
+        "layout": reading.layout.name,
+        "split": reading.split_from,
+        "notes": list(reading.notes),
+        "proof": dict(reading.facts),
+    }
+
+
+def describe_sources(
+    sources: str | Path | Sequence[str | Path], steps: Sequence[int] = (), layout: str | None = None, mapping: str | Path | None = None
+) -> str:
+    """What would be imported: every tensor of the last checkpoint, what it is recognized as, and a mapping file to fill in."""
+    found = find_sources(_paths(sources), steps)
+    last = found[-1]
+    layouts = [layout_named(layout)] if layout else list(LAYOUTS.values())
+    if mapping is not None:
+        layouts = [read_mapping(Path(mapping)).layout]
+    fits, miss = recognize(last.shapes, layouts), nearest(layouts, last.shapes)
+    if miss and fits and fits[0].left_over and miss.found > len(fits[0].tensors):
+        fits = []  # a part of a network fits a small layout, and nearly all of it another
+    by_name: dict[str, Rule] = {}
+    if fits:
+        by_name = {entry.theirs: Rule(ours, entry.rule.pattern) for ours, entry in fits[0].tensors.items()}
+    elif miss is not None:
+        by_name = {entry.theirs: Rule(ours, entry.rule.pattern) for ours, entry in miss.tensors.items()}
+    steps_found = [source.step for source in found]
+    lines = [f"{len(found)} checkpoints, steps {steps_found[0]} to {steps_found[-1]}; the last: {last.where}"]
+    lines += [f"layout {outcome.layout.name!r} ({outcome.layout.title}) fits: {_sizes(outcome)}" for outcome in fits]
+    if len(fits) > 1:
+        lines.append(f"what follows is as in {fits[0].layout.name!r}; an import runs the network in each, and takes the one that answers")
+    if not fits and miss is not None:
+        lines.append(f"no layout fits; the nearest is {miss.layout.name!r}: {miss.reason}")
+    lines += [
+        f"  {name!r} {list(shape)}: {by_name[name].ours if name in by_name else 'not recognized'}" for name, shape in last.shapes.items()
+    ]
+    return "\n".join([*lines, "", mapping_to_fill_in(last.shapes, by_name)])
+
+
+def _sizes(found: Match) -> str:
+    return ", ".join(f"{name} {size}" for name, size in sorted(found.sizes.items()))

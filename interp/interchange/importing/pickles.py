@@ -1,0 +1,159 @@
+"""`.pt` and `.pth` files: looked through before they are loaded, and loaded only with `weights_only=True`.
+
+Such a file is a zip archive with a pickle, which is a program, and the tensors' bytes. torch's own restricted reader runs the program
+without calling anything that is not on its list; we look first, so that what is refused is refused by name, and so that a file built to
+exhaust time or memory is not begun. Memory stays that of the tensors that are used: they are mapped, not read.
+"""
+
+import pickletools
+import re
+import zipfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from interp.errors import InputError
+from interp.machine.files import open_binary, read_bytes
+
+LARGEST_PROGRAM = 4_000_000  # bytes; a thousand checkpoints in one list take about two million
+MOST_ENTRIES = 100_000
+# Tuples that are used again are hashed again: thirty, one inside the other, would take forever.
+MOST_SHARED_TUPLES = 40
+
+_PLAIN = re.compile(
+    r"collections\.(OrderedDict|Counter)|builtins\.set|_codecs\.encode|torch\.(Size|device|nn\.parameter\.Parameter)"
+    r"|torch\._utils\._rebuild_(tensor|tensor_v2|tensor_v3|parameter|parameter_with_state)|torch\.serialization\._get_layout"
+    r"|torch\.(storage\.)?(Float|Double|Half|BFloat16|Long|Int|Short|Char|Byte|Bool|ComplexFloat|ComplexDouble|Typed|Untyped)Storage"
+    r"|torch\.(cuda\.)(Float|Double|Half|BFloat16|Long|Int|Short|Char|Byte|Bool)Storage"
+    r"|torch\.(float|double|half|bfloat16|u?int|bool|complex)\d*"
+)
+_UNUSABLE = {
+    "_rebuild_sparse_tensor": "a sparse tensor",
+    "_rebuild_qtensor": "a quantized tensor",
+    "_rebuild_nested_tensor": "a nested tensor",
+    "_rebuild_meta_tensor_no_storage": "a tensor without numbers (device meta)",
+    "_rebuild_wrapper_subclass": "a tensor of a class of its own",
+    "_rebuild_from_type_v2": "a tensor of a class of its own",
+}
+
+
+def load_pickled(path: Path) -> Any:
+    """What `torch.save` wrote. Raises InputError, naming the file and, where it would run code, the name of that code."""
+    program, sizes = _archive(path)
+    _check_program(path, program)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:
+        # Whatever a damaged program makes of torch's reader: the file is at fault, and the first line says how.
+        raise InputError(f"{path} cannot be loaded: {_first_line(error)}") from None
+    # A mapped storage that is longer than its entry would go on into the next one.
+    try:
+        longer = Counter(_storages(content, {}).values()) - sizes
+    except RecursionError:
+        raise InputError(f"{path} holds containers within containers, deeper than any state dict") from None
+    if longer:
+        raise InputError(f"{path} is damaged: its tensors are longer than what is stored of them")
+    return content
+
+
+def is_pickled(path: Path) -> bool:
+    """Whether a file begins like a zip archive or a pickle."""
+    with open_binary(path) as file:
+        start = file.read(9)
+    return start[:4] == b"PK\x03\x04" or (start[:1] == b"\x80" and start[8:] != b"{")
+
+
+def _archive(path: Path) -> tuple[bytes, Counter[int]]:
+    """The pickle inside the archive and the sizes of its other entries, after what a zip archive can hide was looked for."""
+    with open_binary(path) as file:
+        if file.read(1) == b"\x80":
+            _check_program(path, read_bytes(path)[:LARGEST_PROGRAM])
+            raise InputError(
+                f"{path} is a bare pickle, or of torch before 1.6; where you trust it, load it and save it with a current torch"
+            )
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            names = [entry.filename for entry in entries]
+            size = path.stat().st_size
+            if len(entries) > MOST_ENTRIES or len(set(names)) != len(names):
+                raise InputError(f"{path} is damaged: it has {len(entries)} entries, {len(names) - len(set(names))} of them twice")
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or sum(entry.file_size for entry in entries) > size:
+                raise InputError(f"{path} is compressed, which torch.save never does: it may be built to fill the memory")
+            programs = [entry for entry in entries if entry.filename.split("/")[-1] == "data.pkl"]
+            if len(programs) != 1:
+                raise InputError(f"{path} is a zip archive, and no file of torch.save: it has {len(programs)} entries data.pkl, expected 1")
+            if programs[0].file_size > LARGEST_PROGRAM:
+                raise InputError(
+                    f"{path} describes its tensors in {programs[0].file_size:,} bytes, more than {LARGEST_PROGRAM:,}; split it"
+                )
+            return archive.read(programs[0]), Counter(entry.file_size for entry in entries)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{path} is damaged: {_first_line(error)}") from None
+
+
+def _storages(content: Any, found: dict[int, int], seen: set[int] | None = None) -> dict[int, int]:
+    """The size of every storage of plain tensors in nested containers, each container looked into once."""
+    seen = set() if seen is None else seen
+    if isinstance(content, torch.Tensor):
+        if content.layout == torch.strided and content.device.type == "cpu" and content.untyped_storage().nbytes():
+            found[content.untyped_storage().data_ptr()] = content.untyped_storage().nbytes()
+    elif isinstance(content, dict | list | tuple) and id(content) not in seen and len(seen) < LARGEST_PROGRAM:
+        seen.add(id(content))
+        for value in content.values() if isinstance(content, dict) else content:
+            _storages(value, found, seen)
+    return found
+
+
+def _check_program(path: Path, program: bytes) -> None:
+    """Raises InputError for a program that names more than tensors and plain containers. Nothing of it is executed."""
+    words: list[str] = []
+    tuples: set[int] = set()
+    shared, memoized, before = 0, 0, ""
+    try:
+        for opcode, argument, _ in pickletools.genops(program):
+            if opcode.name in ("GLOBAL", "INST"):
+                _check_name(path, str(argument).replace(" ", "."))
+            elif opcode.name == "STACK_GLOBAL":
+                _check_name(path, ".".join(words[-2:]))
+            elif opcode.name in ("EXT1", "EXT2", "EXT4"):
+                raise InputError(f"{path} names code by a number (copyreg {argument}); nothing of it was executed")
+            elif isinstance(argument, str):
+                words = [*words[-1:], argument]
+            elif opcode.name in ("BINPUT", "LONG_BINPUT", "PUT", "MEMOIZE"):
+                place = memoized if argument is None else int(str(argument))
+                memoized += 1
+                (tuples.add if before.startswith("TUPLE") else tuples.discard)(place)
+            elif opcode.name in ("BINGET", "LONG_BINGET", "GET"):
+                shared += int(str(argument)) in tuples
+                if shared > MOST_SHARED_TUPLES:
+                    raise InputError(f"{path} holds tuples within tuples, again and again: it may be built to run forever")
+            before = opcode.name
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{path} is damaged: its pickle cannot be read: {_first_line(error)}") from None
+
+
+def _check_name(path: Path, name: str) -> None:
+    if _PLAIN.fullmatch(name):
+        return
+    last = name.rpartition(".")[2]
+    if last in _UNUSABLE and name.startswith("torch."):
+        raise InputError(f"{path} holds {_UNUSABLE[last]} ({name}), and weights are plain tensors")
+    if re.fullmatch(r"torch\.float(8|4)_\w+", name):
+        raise InputError(f"{path} holds numbers of type {name}; weights are float64, float32, float16 or bfloat16")
+    raise InputError(
+        f"{path} would run {name!r}, which is not among plain tensors and containers; nothing of it was executed. "
+        "Where you trust it, load it there and save its state dict alone"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    """The beginning of what an exception says, printable whatever the file had in it."""
+    text = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    return "".join(character if character.isprintable() else "?" for character in text)

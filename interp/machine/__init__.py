@@ -1,0 +1,1 @@
+"""This computer: its files, its memory, its threads and processes."""

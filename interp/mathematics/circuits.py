@@ -1,0 +1,152 @@
+"""The logits as the sum of a generalizing and a memorizing part.
+
+In phase coordinates, with n phases, the correct class of the pair (s, t) is s + t. Let L_c be the logits centred over the classes, and
+d = s + t − u what class u is off by. For a set S of pairs, the even part of their mean at each d,
+
+    m_S(d) = mean over (s, t) in S of L_c(s, t, s+t−d),      g_S(d) = (m_S(d) + m_S(−d)) / 2,
+
+is a sum of cosines Σ_k α_k cos w_k d, because Σ_d m_S(d) = 0. The generalizing part of the logits is G(s, t, u) = g_S(s+t−u), the same for
+every pair; the memorizing part is what is left, M = L_c − G. Two choices of S (Varma et al. 2023, arXiv:2309.02390, §3 for the first):
+
+    published   all pairs: G is the orthogonal projection of L_c on the span of the cubes cos w_k d
+    held out    the test pairs, of which nothing was memorized; a test pair itself is judged by the pairs outside its own fold
+
+What was memorized of training pairs leaks into the published G. With the fraction f of the pairs trained on, g_all = f g_train +
+(1−f) g_test; so, where every training label is s + t, with gen = g_test(0) and mem = g_train(0) − g_test(0), the strengths at it are
+
+    gen published = gen held out + f · mem held out,        mem published = (1 − f) · mem held out.
+"""
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from interp.experiment.task import Task
+from interp.mathematics import fourier
+from interp.runs.checkpoint import Checkpoint
+
+FOLDS = 5
+# In logits. Untrained networks have strengths of some hundredths, of either sign: below this there is nothing to compare.
+LEAST_STRENGTH = 0.1
+
+
+class PhasePairs(NamedTuple):
+    """The pairs of a task that have phases, in any order."""
+
+    row_major: Int[Tensor, " pairs"]  # a·p + b
+    sums: Int[Tensor, " pairs"]  # s + t
+    label: Int[Tensor, " pairs"]  # the phase of the (trained) label; 0 where it has none
+    has_label: Bool[Tensor, " pairs"]
+    is_train: Bool[Tensor, " pairs"]
+    fold: Int[Tensor, " pairs"]  # of a test pair 0 … FOLDS − 1; its mirror image (b, a) is in the same one. −1 for other pairs
+
+    @property
+    def label_difference(self) -> Int[Tensor, " pairs"]:
+        """What the label is off by, d = s + t − label: 0 but for noisy and random labels."""
+        return self.sums - self.label
+
+    def some(self, chosen: Tensor | slice) -> "PhasePairs":
+        """A selection of these pairs."""
+        return PhasePairs(*(values[chosen] for values in self))
+
+
+@functools.lru_cache(maxsize=8)
+def phase_pairs(task: Task) -> PhasePairs:
+    """All pairs of a task that have phases and an answer, with s in the outer loop. Do not write to it: it is shared."""
+    phase = task.coordinates
+    residue = np.arange(phase.order)
+    defined = _defined(task)
+    index = (phase.rows[:, None] * task.p + phase.columns).reshape(-1)[defined]
+    sums = (residue[:, None] + residue).reshape(-1)[defined] % phase.order
+    of_class = np.full(task.p, -1)
+    of_class[phase.classes] = residue
+    label = of_class[task.labels[index]]
+    # Unordered pairs are dealt out: a network that treats (a, b) and (b, a) alike must not be judged by the mirror image.
+    a, b = np.divmod(index, task.p)
+    deal = np.random.RandomState(0).permutation(task.p**2) % FOLDS
+    fold = np.where(task.mask("test")[index], deal[np.minimum(a, b) * task.p + np.maximum(a, b)], -1)
+    values = (index, sums, label.clip(min=0), label >= 0, task.mask("train")[index], fold)
+    return PhasePairs(*(torch.from_numpy(value) for value in values))
+
+
+def _defined(task: Task) -> Bool[np.ndarray, " pairs"]:
+    """Which of the pairs in phase coordinates have an answer."""
+    phase = task.coordinates
+    return task.defined[phase.rows[:, None] * task.p + phase.columns].reshape(-1)
+
+
+class Profiles(NamedTuple):
+    """The generalizing part as a function of d: one row for the published estimator; for the held-out one a row for training pairs,
+    and one for the test pairs of each fold. NaN where there are no pairs to tell it from."""
+
+    published: Float[Tensor, "1 n"]
+    held_out: Float[Tensor, "rows n"]
+
+    @staticmethod
+    def held_out_row(pairs: PhasePairs) -> Int[Tensor, " pairs"]:
+        """The row that judges each pair."""
+        return pairs.fold + 1
+
+
+def profiles(centred: Float[Tensor, "pairs n"], pairs: PhasePairs) -> Profiles:
+    """g_S(d) by both estimators, from logits of these pairs [pair, phase of the class], centred over the classes; float64."""
+    n = centred.shape[1]
+    totals, counts = torch.zeros(FOLDS + 1, n, dtype=torch.float64), torch.zeros(FOLDS + 1, dtype=torch.float64)
+    group = pairs.fold + 1  # 0: training pairs, and all pairs when the split is unknown
+    by_sum = centred.new_zeros((FOLDS + 1) * n, n).index_add_(0, group * n + pairs.sums, centred).double().view(FOLDS + 1, n, n)
+    residue = torch.arange(n)
+    class_of = (residue[:, None] - residue) % n  # [sum, d]
+    totals = by_sum.gather(2, class_of.expand(FOLDS + 1, n, n)).sum(1)
+    totals = (totals + totals[:, -residue % n]) / 2
+    counts = counts.index_add_(0, group, torch.ones(len(group), dtype=torch.float64))
+    test, n_test = totals[1:].sum(0), counts[1:].sum()
+    others = torch.cat([test[None], test - totals[1:]]) / torch.cat([n_test[None], n_test - counts[1:]])[:, None]
+    return Profiles((totals.sum(0) / counts.sum())[None], others)
+
+
+def centred_logits(checkpoint: Checkpoint, pairs: PhasePairs) -> Float[Tensor, "pairs n"]:
+    """The logits of all `phase_pairs`, over the classes that have a phase, in its order, less their mean."""
+    every = checkpoint.centred_logits.values.flatten(0, 1)
+    return every if len(every) == len(pairs.row_major) else every[_defined(checkpoint.task)]
+
+
+def centred(logits: Float[Tensor, "pairs p"], task: Task) -> Float[Tensor, "pairs n"]:
+    """Logits over the classes that have a phase, in its order, less their mean."""
+    logits = logits[:, torch.from_numpy(task.coordinates.classes)]
+    return logits - logits.mean(1, keepdim=True)
+
+
+def strengths(centred: Float[Tensor, "pairs n"], pairs: PhasePairs) -> tuple[float, float]:
+    """The held-out mean logit of the label on training pairs in the generalizing and in the memorizing part; NaN where the split is
+    unknown and where there are no test pairs."""
+    of_train = pairs.is_train & pairs.has_label
+    profile = profiles(centred, pairs).held_out[0]
+    generalizing = profile[pairs.label_difference[of_train] % len(profile)].mean()
+    of_label = centred.gather(1, pairs.label[:, None])[of_train, 0]
+    return generalizing.item(), (of_label.double().mean() - generalizing).item()
+
+
+def leads_from(generalizing: Float[np.ndarray, " step"], memorizing: Float[np.ndarray, " step"]) -> int | None:
+    """The first index from which on the generalizing strength stays above the memorizing one and LEAST_STRENGTH, where both are known."""
+    known = np.flatnonzero(np.isfinite(generalizing) & np.isfinite(memorizing))
+    leads = ((generalizing > memorizing) & (generalizing >= LEAST_STRENGTH))[known]
+    for_good = np.logical_and.accumulate(leads[::-1])[::-1]
+    return int(known[for_good.argmax()]) if for_good.any() else None
+
+
+def part_rows(profile: Float[Tensor, "rows n"]) -> Float[Tensor, "rows_times_n n"]:
+    """The generalizing part for every sum: entry [row·n + (s+t), u] is profile[row](s+t−u)."""
+    n = profile.shape[1]
+    residue = torch.arange(n)
+    return profile[:, (residue[:, None] - residue) % n].flatten(0, 1)
+
+
+def cosine_coefficients(profile: Float[Tensor, "rows n"]) -> Float[Tensor, "rows K"]:
+    """α_k of profile(d) = Σ_k α_k cos w_k d."""
+    n = profile.shape[1]
+    cosines = fourier.pairs(n)[:, 0] / fourier.pairs(n)[:, 0, :1]
+    return profile @ cosines.T / cosines.square().sum(1)

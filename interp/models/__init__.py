@@ -1,0 +1,1 @@
+"""Networks as named weights: shapes, forward passes, the closed-form gradient, the bridge to TransformerLens."""

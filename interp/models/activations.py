@@ -1,0 +1,38 @@
+"""The nonlinearities of the MLP and their derivatives."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+from interp.experiment.experiment import Activation
+
+
+def activate(activation: Activation, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """relu(x) = max(x, 0); gelu(x) = x·Φ(x) with the exact normal distribution function Φ; square(x) = x²."""
+    if activation == "relu":
+        return functional.relu(x)
+    if activation == "gelu":
+        return functional.gelu(x)
+    return x * x
+
+
+def backward(
+    activation: Activation,
+    x: Float[Tensor, "*shape"],
+    y: Float[Tensor, "*shape"],
+    d_y: Float[Tensor, "*shape"],
+    out: Float[Tensor, "*shape"] | None = None,
+) -> Float[Tensor, "*shape"]:
+    """d_y · act'(x) for y = act(x), written to `out` if given (d_y, say); the derivative of relu at 0 is 0, as in autograd, and its x is
+    not read."""
+    if activation == "relu":  # one pass over memory instead of three
+        if out is None:
+            return torch.ops.aten.threshold_backward(d_y, y, 0)
+        return torch.ops.aten.threshold_backward.grad_input(d_y, y, 0, grad_input=out)
+    if activation == "gelu":
+        normal_density = torch.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
+        return torch.mul(d_y, 0.5 * (1 + torch.erf(x / math.sqrt(2))) + x * normal_density, out=out)
+    return torch.mul(d_y, 2 * x, out=out)

@@ -1,1 +1,0 @@
-"""From results to one self-contained HTML page."""

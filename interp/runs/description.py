@@ -1,0 +1,103 @@
+"""Runs in words: the lines of `interp list` and `interp info`."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from interp.errors import InputError
+from interp.runs.run import Run, open_run
+from interp.training.loop import method
+
+
+def list_runs(folder: Path) -> Iterator[str]:
+    """One line per run under `folder`; a run that cannot be read is named with the reason."""
+    if not folder.is_dir():
+        raise InputError(f"there is no folder {folder}")
+    found = sorted(path.parent for path in folder.rglob("run.json") if ".tmp" not in path.parent.name)
+    if not found:
+        yield f"no runs under {folder}; `interp train` makes one"
+    for path in found:
+        try:
+            run = open_run(path)
+            yield f"{path!s:<36} {_task(run):<26} {_progress(run)}"
+        except InputError as error:
+            yield f"{path!s:<36} unreadable: {error}"
+
+
+def describe(run: Run) -> Iterator[str]:
+    """What a run is, line by line."""
+    steps = run.steps
+    yield f"run          {run.path}"
+    yield f"hash         {run.hash}"
+    yield f"task         {_task(run)}; {_split(run)}"
+    yield f"model        {_fields(run.info['experiment']['model'])}"
+    yield f"computed by  {method(run.model)}"
+    training = run.info["experiment"]["training"]
+    yield f"training     {_fields(training) if training else 'not trained here'}"
+    if "imported" in run.info:
+        yield from _import(run.info["imported"])
+    if "initial_weights" in run.info:
+        yield f"begins with  given weights, of digest {run.info['initial_weights']}"
+    yield f"checkpoints  {_progress(run)}" + (f", from step {steps[0]:,} to {steps[-1]:,}" if steps else "")
+    yield f"on disk      {sum(file.stat().st_size for file in run.path.rglob('*') if file.is_file()) / 1e6:,.1f} MB"
+    yield f"created      {run.info.get('created', 'unknown')}"
+    yield f"versions     {_fields(run.info.get('versions', {}))}"
+    yield f"host         {_fields(run.info.get('host', {}))}"
+
+
+def _import(imported: Any) -> Iterator[str]:
+    """How an import was read and what was checked. Its words are from other people's files: only what can be printed is."""
+    try:
+        proof = imported["proof"]
+        lines = [
+            f"imported     {', '.join(imported['files'][:3])} ({imported['taken']}), layout {imported['layout']}; split {imported['split']}"
+        ]
+        right, loss = readable(proof["accuracy"]), readable(proof["loss"])
+        lines += [f"proof        {'verified' if proof['verified'] else 'NOT VERIFIED'} at step {proof['step']}: "]
+        lines[-1] += f"accuracy {right}, loss {loss} over all pairs; {proof['operation']}; {proof['activation']}"
+        said = [f"{c['name']} {readable(c['stored'])} (found {readable(c['found'])})" for c in proof["claims"]]
+        lines += [f"stored       {', '.join(said)}"] if said else []
+        lines += [f"doubt        {line}" for line in proof["doubts"]] + [f"note         {line}" for line in imported["notes"]]
+    except (KeyError, TypeError, IndexError, AttributeError):
+        lines = ["imported     run.json does not say how"]
+    yield from ("".join(letter if letter.isprintable() else "?" for letter in line) for line in lines)
+
+
+def _task(run: Run) -> str:
+    return f"{run.task.operation} modulo {run.task.p}"
+
+
+def _split(run: Run) -> str:
+    if not run.task.split_known:
+        return "split unknown"
+    n_pairs, n_train = int(run.task.defined.sum()), len(run.task.train_indices)
+    noise = f", {run.task.label_noise:.0%} label noise" if run.task.label_noise else ""
+    return f"{n_train:,} of {n_pairs:,} pairs trained on ({n_train / n_pairs:.1%}), seed {run.task.seed}{noise}"
+
+
+def _progress(run: Run) -> str:
+    steps = run.steps
+    if not steps:
+        return "no checkpoints yet"
+    state = "complete" if run.is_complete else f"unfinished ({steps[-1]:,} of {run.training.steps if run.training else 0:,} steps)"
+    rows = [row for row in run.rows if row.get("test_accuracy") is not None]
+    accuracy = f", test accuracy {rows[-1]['test_accuracy']:.1%}" if rows else ""
+    return f"{len(steps):,} checkpoints, {state}{accuracy}"
+
+
+def _fields(values: dict[str, Any]) -> str:
+    return ", ".join(f"{name.replace('_', '-')} {value}" for name, value in values.items() if value not in (None, []))
+
+
+def readable(value: object) -> str:
+    """A value of a summary in words."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return "unknown"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {readable(entry)}" for key, entry in value.items()) or "none"
+    if isinstance(value, list):
+        return ", ".join(map(readable, value)) or "none"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

@@ -1,0 +1,300 @@
+"""Runs on disk: written step by step, readable at any moment, also while training goes on. `checkpoints/README.md` is the specification."""
+
+import hashlib
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp.errors import InputError, unknown_name
+from interp.experiment.experiment import Experiment, ModelConfig, TrainingConfig, hash_of, recorded_section, section_from_dict
+from interp.experiment.task import Task
+from interp.figures import notebook
+from interp.machine.files import read_json, read_lines, read_stacked, read_tensors, reason
+from interp.models.forward import bridge
+from interp.models.weights import weight_shapes
+from interp.runs.checkpoint import Checkpoint
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from transformer_lens.model_bridge import TransformerBridge
+
+FORMAT = 1
+FIRST_STEP, LAST_STEP = -99_999_999, 999_999_999  # what nine characters hold; −1 is an import whose step is not known
+_STEP_FILE = re.compile(r"step_([0-9]{9}|-(?!0{8})[0-9]{8})\.safetensors")
+_TYPE_NAMES = {torch.float32: "F32", torch.int64: "I64"}
+
+
+def step_name(step: int) -> str:
+    """The file name of a step's checkpoint or state."""
+    return f"step_{step:09d}.safetensors"
+
+
+def step_header(experiment_hash: str, step: int) -> dict[str, Any]:
+    """The metadata of a step file: of one width for every step, so that all headers of a run have one length."""
+    return {"experiment": experiment_hash, "format": FORMAT, "step": f"{step:09d}"}
+
+
+def steps_in(folder: Path) -> list[int]:
+    """The steps that have a file in `steps/` or `state/`, ascending."""
+    try:
+        names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
+    except OSError as error:
+        raise InputError(f"cannot read {folder}: {reason(error)}") from None
+    return sorted(int(match[1]) for match in map(_STEP_FILE.fullmatch, names) if match)
+
+
+def description(task: Task, model: ModelConfig, training: TrainingConfig | None) -> dict[str, Any]:
+    """The JSON of what a run is; `training` is null for a run that was not trained here."""
+    values = {"task": recorded_section(task), "model": recorded_section(model)}
+    return values | {"training": recorded_section(training) if training is not None else None}
+
+
+def weights_digest(weights: Mapping[str, Tensor]) -> str:
+    """16 hex digits of the SHA-256 over names, shapes and bytes, in the order of the names."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        tensor = weights[name].contiguous()
+        digest.update(f"{name} {_TYPE_NAMES.get(tensor.dtype, tensor.dtype)} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def open_run(path: str | Path) -> "Run":
+    """The run in a folder. Raises InputError when there is none, or one of a format that this version does not know."""
+    return Run(Path(path))
+
+
+class Run:
+    """A run on disk, read only.
+
+    `run[step]` and `run.at(index)` give checkpoints, `run.trajectory(name)` one tensor at every checkpoint, `run.metrics` what training
+    logged, `run.result(analysis)` what an analysis says of it. The listing of steps is read anew each time: a run may be growing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            if not path.is_dir():
+                raise InputError(f"there is no run at {path}; `interp list` shows those under a folder")
+            if not (path / "run.json").is_file():
+                hint = "".join(f"; it holds runs, such as {run.parent}" for run in sorted(path.glob("*/run.json"))[:1])
+                raise InputError(f"{path} is not a run: it has no run.json{hint}")
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {reason(error)}") from None
+        self.info = read_json(path / "run.json")
+        version = self.info.get("format") if isinstance(self.info, dict) else None
+        if type(version) is not int or version != FORMAT:
+            raise InputError(f"{path / 'run.json'} has format version {version!r}; this version of interp reads {FORMAT}")
+        try:
+            values = self.info["experiment"]
+            self.task: Task = section_from_dict("task", values["task"])
+            self.model: ModelConfig = section_from_dict("model", values["model"])
+            given = values["training"]
+            self.training: TrainingConfig | None = None if given is None else section_from_dict("training", given)
+            if type(threads := self.info["host"]["threads"]) is not int or threads < 1:
+                raise InputError(f"host.threads must be an integer from 1, got {threads!r}")
+        except (KeyError, TypeError, AttributeError):
+            raise InputError(f"{path / 'run.json'} is damaged: it does not describe a task, a model, a training and a host") from None
+        except (InputError, OverflowError) as error:
+            raise InputError(f"{path / 'run.json'} is damaged: {error}") from None
+        # Of the values as they stand there: a field that a later version adds, with its default, must not disown older runs.
+        self.hash = hash_of(values)
+        if self.info.get("hash") != self.hash:
+            raise InputError(f"{path / 'run.json'} is damaged: it says hash {self.info.get('hash')!r}, its experiment has {self.hash!r}")
+        self._digests: tuple[Any, dict[int, str]] = (None, {})
+        self._last: dict[int, Checkpoint] = {}
+        self._check_split()
+
+    def _check_split(self) -> None:
+        """The stored split and labels are the truth; a generator that would draw others must not go unnoticed."""
+        path = self.path / "split.safetensors"
+        tensors, _ = read_tensors(path)
+        expected = split_tensors(self.task)
+        if tensors.keys() != expected.keys():
+            raise InputError(f"{path} holds {', '.join(sorted(tensors))}; expected {', '.join(sorted(expected))}")
+        for name, drawn in expected.items():
+            if tensors[name].dtype != drawn.dtype or not torch.equal(tensors[name], drawn):
+                raise InputError(f"{path}: {name} differ from those of the task in run.json; one of them was altered")
+        if self.info.get("split_digest") != (digest := weights_digest(tensors)):
+            raise InputError(f"{path} has digest {digest}, run.json recorded {self.info.get('split_digest')!r}; one of them was altered")
+
+    @property
+    def experiment(self) -> Experiment | None:
+        """The experiment, for a run that was trained here."""
+        return Experiment(self.task, self.model, self.training) if self.training is not None else None
+
+    # ---- checkpoints -------------------------------------------------------------------------------------------------
+
+    @property
+    def steps(self) -> list[int]:
+        """The steps that have a checkpoint, ascending."""
+        return steps_in(self.path / "steps")
+
+    def __getitem__(self, step: int) -> Checkpoint:
+        """The checkpoint of a step. Raises InputError, naming the nearest, for a step that was not saved, and naming the file for one
+        that is damaged or no longer has the digest that metrics.jsonl recorded."""
+        path = self.path / "steps" / step_name(step)
+        if not os.path.lexists(path):
+            raise self._no_checkpoint(step)
+        weights, header = read_tensors(path)
+        check_header(path, header, self.hash, step)
+        ordered = {name: weights.pop(name) for name in weight_shapes(self.model, self.task.p) if name in weights}
+        for name, weight in ordered.items():
+            if weight.dtype != torch.float32:
+                raise InputError(f"{path}: tensor {name!r} has type {weight.dtype}, expected torch.float32")
+        checkpoint = Checkpoint(step, ordered | weights, self.task, self.model, where=str(path))
+        recorded = self.digests.get(step)
+        if recorded not in (None, digest := weights_digest(checkpoint.weights)):
+            raise InputError(f"{path} was altered: its weights have digest {digest}, metrics.jsonl recorded {recorded}")
+        return checkpoint
+
+    def _no_checkpoint(self, step: int) -> InputError:
+        if step in self.digests and step not in self.thinned:
+            return InputError(f"{self.path / 'steps' / step_name(step)} is missing, though metrics.jsonl records it")
+        steps = self.steps
+        if not steps:
+            return InputError(f"{self.path} has no checkpoints yet")
+        nearest = min(steps, key=lambda saved: abs(saved - step))
+        return InputError(f"{self.path} has no checkpoint of step {step}; the nearest is {nearest}")
+
+    def at(self, index: int = -1) -> Checkpoint:
+        """The checkpoint by its place in `steps`; −1 is the last."""
+        steps = self.steps
+        if not -len(steps) <= index < len(steps):
+            raise InputError(f"{self.path} has {len(steps)} checkpoints; there is none at index {index}")
+        return self[steps[index]]
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __iter__(self) -> Iterator[Checkpoint]:
+        return (self[step] for step in self.steps)
+
+    def trajectory(self, name: str) -> Float[Tensor, "checkpoint ..."]:
+        """One tensor at every checkpoint, in the order of `steps`."""
+        known = weight_shapes(self.model, self.task.p)
+        if name not in known:
+            raise unknown_name("tensor", name, known)
+        steps = self.steps
+        if not steps:
+            raise InputError(f"{self.path} has no checkpoints yet")
+        paths = [self.path / "steps" / step_name(step) for step in steps]
+        stacked, headers = read_stacked(paths, name, known[name])
+        for path, header, step in zip(paths, headers, steps, strict=True):
+            check_header(path, header, self.hash, step)
+        return stacked
+
+    # ---- what is known of it -----------------------------------------------------------------------------------------
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl: step, metrics, and the digest of the weights where a checkpoint was kept."""
+        path = self.path / "metrics.jsonl"
+        rows = read_lines(path) if os.path.lexists(path) else []
+        last = FIRST_STEP - 1
+        for number, row in enumerate(rows, start=1):
+            step = row.get("step")
+            if type(step) is not int or not last < step <= LAST_STEP:
+                raise InputError(f"{path} is damaged at line {number}: step {step!r}, expected an integer above that of the line before")
+            last = step
+            for name, value in row.items():
+                if not (isinstance(value, str) if name == "weights" else _is_number(value)):
+                    expected = "a digest" if name == "weights" else "a number or null"
+                    raise InputError(f"{path} is damaged at line {number}: {name} {value!r}, expected {expected}")
+        return rows
+
+    @property
+    def digests(self) -> dict[int, str]:
+        """The digest of the weights of every step, as metrics.jsonl recorded it. Do not write to it."""
+        path = self.path / "metrics.jsonl"
+        try:
+            stat = path.stat()
+            signature = stat.st_ino, stat.st_size, stat.st_mtime_ns
+        except OSError:  # none yet; any other trouble is for `rows` to tell
+            signature = None
+        if signature is None or self._digests[0] != signature:
+            self._digests = signature, {row["step"]: row["weights"] for row in self.rows if "weights" in row}
+        return self._digests[1]
+
+    @property
+    def metrics(self) -> "xr.Dataset":
+        """What training logged, one variable per metric over `step`; NaN where a step has none."""
+        import xarray as xr  # half a second, for which training need not wait
+
+        rows = self.rows
+        names = sorted({name for row in rows for name in row} - {"step", "weights"})
+        data = {name: ("step", [math.nan if row.get(name) is None else float(row[name]) for row in rows]) for name in names}
+        return xr.Dataset(data, coords={"step": ("step", np.array([row["step"] for row in rows], dtype=np.int32))})
+
+    @property
+    def thinned(self) -> set[int]:
+        """The steps whose checkpoints were removed on purpose."""
+        path = self.path / "thinned.json"
+        steps = read_json(path) if os.path.lexists(path) else []
+        if not isinstance(steps, list) or not all(type(step) is int for step in steps):
+            raise InputError(f"{path} is damaged: it is not a list of steps")
+        return set(steps)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether training reached its last step; always true of a run that was not trained here."""
+        if self.training is None:
+            return True
+        rows = self.rows  # a checkpoint is followed by its line: a kill between the two leaves work to do
+        return bool(rows) and rows[-1]["step"] == self.training.steps and rows[-1].get("train_loss", 0.0) is not None
+
+    @property
+    def last(self) -> Checkpoint:
+        """The last checkpoint, kept, so that what follows from it is computed once."""
+        step = self.at(-1).step if not self.steps else self.steps[-1]
+        if step not in self._last:
+            self._last.clear()
+            self._last[step] = self[step]
+        return self._last[step]
+
+    @property
+    def key_frequencies(self) -> list[int]:
+        """The key frequencies of the last checkpoint: those that measures of earlier checkpoints refer to."""
+        return self.last.key_frequencies
+
+    def result(self, analysis: str) -> "xr.Dataset":
+        """The result of an analysis, computed if it is missing or stale."""
+        # The one door upward: a notebook asks the run, and the run asks `interp.analysis.walk`.
+        from interp.analysis.walk import analyze
+
+        return analyze(self, [analysis])[analysis]
+
+    def bridge(self, step: int | None = None) -> "TransformerBridge":
+        """The network at a step (default: the last) as a TransformerLens `TransformerBridge`, ready for `run_with_cache` and hooks."""
+        return bridge((self[step] if step is not None else self.last).weights, self.model)
+
+    _repr_html_ = notebook.of_run
+
+    def __repr__(self) -> str:
+        steps = self.steps
+        span = f"{len(steps)} checkpoints, steps {steps[0]} to {steps[-1]}" if steps else "no checkpoints yet"
+        return f"Run({str(self.path)!r}: {self.task.operation} mod {self.task.p}, {span})"
+
+
+def check_header(path: Path, header: dict[str, Any], experiment_hash: str, step: int) -> None:
+    """Raises InputError unless a step file's metadata is that of this step of this experiment."""
+    if header != step_header(experiment_hash, step):
+        seen = f"step {header.get('step')} of experiment {header.get('experiment')} in format {header.get('format')}"
+        raise InputError(f"{path} holds {seen}, expected step {step:09d} of {experiment_hash} in format {FORMAT}; is it of another run?")
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or type(value) is float or (type(value) is int and abs(value) < 2**63)
+
+
+def split_tensors(task: Task) -> dict[str, Tensor]:
+    """What split.safetensors holds."""
+    return {"train_indices": torch.from_numpy(task.train_indices), "labels": torch.from_numpy(task.labels)}

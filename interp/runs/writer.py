@@ -1,0 +1,294 @@
+"""Writing a run: one writer at a time, every file whole, and after a kill at any moment a run that opens, verifies and resumes."""
+
+import contextlib
+import errno
+import json
+import math
+import operator
+import os
+import platform
+import shutil
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from interp.errors import InputError, check_integer
+from interp.experiment.experiment import ModelConfig, TrainingConfig, hash_of
+from interp.experiment.task import Task
+from interp.machine.files import (
+    lock_folder,
+    move_into_place,
+    read_bytes,
+    read_tensors,
+    reason,
+    remove_leftovers,
+    temporary_beside,
+    tensor_bytes,
+    write_atomically,
+)
+from interp.models.weights import check_weights
+from interp.runs.run import (
+    FIRST_STEP,
+    FORMAT,
+    LAST_STEP,
+    Run,
+    check_header,
+    description,
+    open_run,
+    split_tensors,
+    step_header,
+    step_name,
+    steps_in,
+    weights_digest,
+)
+from interp.training.loop import Snapshot
+
+_CLOSED = -1
+
+
+class RunWriter:
+    """Appends checkpoints and metrics to a run; also for your own training loop:
+
+        with RunWriter.create("checkpoints/mine", task, model) as writer:
+            writer.append(step, weights, {"train_loss": loss})
+
+    Steps ascend. The folder is locked while the writer is open; `create` and `reopen` raise InputError when another process has it.
+    """
+
+    def __init__(self, run: Run, lock: int) -> None:
+        self.run, self._lock, self._metrics = run, lock, _CLOSED
+        try:
+            self._open_metrics()
+        except BaseException:
+            self._close_files()
+            raise
+
+    @classmethod
+    def create(
+        cls,
+        path: str | Path,
+        task: Task,
+        model: ModelConfig,
+        training: TrainingConfig | None = None,
+        *,
+        initial: Mapping[str, Tensor] | None = None,
+        overwrite: bool = False,
+    ) -> "RunWriter":
+        """A new run in the folder `path`, which must not exist, or be empty, or be a run that may be overwritten.
+
+        The run appears at once and locked; until then, and when anything goes wrong, what was there is untouched. Of `initial`, the
+        weights that training starts from where they are not drawn from model.seed, run.json notes the digest.
+        """
+        path = Path(path)
+        target = Path(os.path.realpath(path))  # a symbolic link stays one
+        with contextlib.ExitStack() as stack:
+            try:
+                if is_run_to_replace(path, overwrite):
+                    stack.callback(os.close, lock_folder(path))  # held to the end: nobody is writing there, and none can begin to
+                fresh = temporary_beside(target)
+                stack.callback(shutil.rmtree, fresh, ignore_errors=True)
+                remove_leftovers(target.parent, of=target.name, of_the_dead_only=True)
+                shutil.rmtree(fresh, ignore_errors=True)
+                (fresh / "steps").mkdir(parents=True)
+                (fresh / "state").mkdir()
+                (fresh / "metrics.jsonl").touch()
+                write_atomically(fresh / "split.safetensors", tensor_bytes(split_tensors(task), {"format": FORMAT}))
+                write_atomically(fresh / "run.json", json.dumps(_info(task, model, training, initial), indent=2).encode() + b"\n")
+                with contextlib.ExitStack() as on_failure:
+                    lock = lock_folder(fresh)
+                    on_failure.callback(os.close, lock)
+                    move_into_place(fresh, target)
+                    # `path` is no longer the way to it when it is the folder that we stand in, `.`.
+                    run = open_run(path if (path / "run.json").exists() else target)
+                    on_failure.pop_all()
+            except OSError as error:
+                raise InputError(f"cannot write {path}: {reason(error)}") from None
+            except InputError as error:
+                raise InputError(str(error).replace(str(temporary_beside(target)), str(path))) from None
+        return cls(run, lock)
+
+    @classmethod
+    def reopen(cls, path: str | Path) -> "RunWriter":
+        """Go on with a run. What a kill left half-done is put away."""
+        run = open_run(path)
+        lock = lock_folder(run.path)
+        try:
+            for folder in (run.path, run.path / "steps", run.path / "state"):
+                folder.mkdir(exist_ok=True)
+                remove_leftovers(folder)
+            # An analysis needs no lock, and may be saving its result at this moment.
+            remove_leftovers(run.path / "results", of_the_dead_only=True)
+        except OSError as error:
+            os.close(lock)
+            raise InputError(f"cannot write to {run.path}: {reason(error)}") from None
+        return cls(run, lock)
+
+    def append(self, step: int, weights: Mapping[str, Tensor], metrics: Mapping[str, float | Tensor] | None = None) -> None:
+        """Save the weights after exactly `step` updates and, in metrics.jsonl, the metrics of those same weights."""
+        step = self._next(step)
+        check_weights(weights, self.run.model, self.run.task.p)
+        stored = {name: weight.detach().to("cpu", torch.float32) for name, weight in weights.items()}
+        row = {"step": step, "weights": weights_digest(stored)} | _finite(metrics or {})
+        write_atomically(self.run.path / "steps" / step_name(step), tensor_bytes(stored, step_header(self.run.hash, step)))
+        self._write_row(row)
+
+    def log(self, step: int, metrics: Mapping[str, float | Tensor]) -> None:
+        """Metrics of a step that keeps no checkpoint."""
+        self._write_row({"step": self._next(step)} | _finite(metrics))
+
+    def log_divergence(self, step: int) -> None:
+        """That training could not go on at `step`, because its loss there is not finite: a line whose training loss is null."""
+        self.log(step, {"train_loss": math.nan})
+
+    def write(self, snapshot: Snapshot) -> None:
+        """A snapshot of training: a checkpoint where it is to be kept, its metrics in any case."""
+        if snapshot.kept:
+            self.append(snapshot.step, snapshot.weights, snapshot.metrics)
+        else:
+            self.log(snapshot.step, snapshot.metrics)
+
+    def _write_row(self, row: dict[str, Any]) -> None:
+        content = (json.dumps(row) + "\n").encode()
+        try:
+            end = os.fstat(self._metrics).st_size
+            try:
+                if os.write(self._metrics, content) != len(content):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError:
+                os.ftruncate(self._metrics, end)
+                raise
+        except OSError as error:
+            raise InputError(f"cannot write {self.run.path / 'metrics.jsonl'}: {reason(error)}") from None
+        self._last_step = row["step"]
+
+    def _next(self, step: int) -> int:
+        """The step, if it can be written now."""
+        step = operator.index(step)
+        if self._metrics == _CLOSED:
+            raise InputError(f"this writer of {self.run.path} is closed; RunWriter.reopen gives another")
+        check_integer("step", step, FIRST_STEP, LAST_STEP)
+        if self._last_step is not None and step <= self._last_step:
+            raise InputError(f"{self.run.path} is at step {self._last_step}, so step {step} cannot follow; steps ascend")
+        return step
+
+    def _open_metrics(self) -> None:
+        path = self.run.path / "metrics.jsonl"
+        try:
+            opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            if self._metrics != _CLOSED:
+                os.close(self._metrics)
+            self._metrics = opened
+            # A line that a kill left unfinished would swallow the next one.
+            os.ftruncate(opened, read_bytes(path).rfind(b"\n") + 1)
+        except OSError as error:
+            raise InputError(f"cannot write {path}: {reason(error)}") from None
+        rows = self.run.rows
+        self._last_step: int | None = rows[-1]["step"] if rows else None
+
+    # ---- exact resume ------------------------------------------------------------------------------------------------
+
+    def save_state(self, snapshot: Snapshot) -> None:
+        """Everything needed to go on from a snapshot to the last bit; replaces the state saved before."""
+        tensors = {f"weights|{name}": weight for name, weight in snapshot.weights.items()}
+        tensors |= {f"optimizer|{name}": value for name, value in snapshot.state.items()}
+        folder = self.run.path / "state"
+        try:
+            os.fsync(self._metrics)  # first: a state must not outlive the lines that lead up to it
+            write_atomically(folder / step_name(snapshot.step), tensor_bytes(tensors, step_header(self.run.hash, snapshot.step)))
+            for older in steps_in(folder):
+                if older != snapshot.step:
+                    (folder / step_name(older)).unlink()
+        except OSError as error:
+            raise InputError(f"cannot write to {folder}: {reason(error)}") from None
+
+    def load_state(self) -> Snapshot | None:
+        """The newest saved state, with metrics.jsonl cut back to its step: what came later will be written again, bit for bit.
+
+        None, with all of metrics.jsonl gone, when no state was saved: training starts over."""
+        steps = steps_in(self.run.path / "state")
+        snapshot = self._read_state(steps[-1]) if steps else None
+        kept_rows = [json.dumps(row) + "\n" for row in self.run.rows if snapshot and row["step"] <= snapshot.step]
+        write_atomically(self.run.path / "metrics.jsonl", "".join(kept_rows).encode())
+        self._open_metrics()
+        return snapshot
+
+    def _read_state(self, step: int) -> Snapshot:
+        path = self.run.path / "state" / step_name(step)
+        tensors, header = read_tensors(path)
+        check_header(path, header, self.run.hash, step)
+        parts: dict[str, dict[str, Tensor]] = {"weights": {}, "optimizer": {}}
+        for full_name, tensor in tensors.items():
+            part, _, name = full_name.partition("|")
+            if part not in parts:
+                raise InputError(f"{path}: unexpected tensor {full_name!r}; names begin with weights| or optimizer|")
+            parts[part][name] = tensor
+        check_weights(parts["weights"], self.run.model, self.run.task.p, where=str(path))
+        return Snapshot(step, parts["weights"], {}, parts["optimizer"], kept=False)
+
+    def close(self) -> None:
+        """Give the lock back. Closing twice is fine."""
+        if self._metrics == _CLOSED:
+            return
+        try:
+            os.fsync(self._metrics)
+        except OSError as error:
+            raise InputError(f"cannot write {self.run.path / 'metrics.jsonl'}: {reason(error)}") from None
+        finally:
+            self._close_files()
+
+    def _close_files(self) -> None:
+        if self._metrics != _CLOSED:
+            os.close(self._metrics)
+        os.close(self._lock)
+        self._metrics = self._lock = _CLOSED
+
+    def __enter__(self) -> "RunWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def is_run_to_replace(path: Path, overwrite: bool) -> bool:
+    """Whether there is a run at `path` that is to be replaced; raises InputError when there is something that must not be."""
+    if not os.path.lexists(path) or (path.is_dir() and not any(path.iterdir())):
+        return False
+    if not overwrite:
+        raise InputError(f"{path} already exists; choose another --out, or give --overwrite to replace it")
+    if not (path / "run.json").is_file():
+        raise InputError(f"{path} is not a run, so it is not overwritten")
+    return True
+
+
+def _info(task: Task, model: ModelConfig, training: TrainingConfig | None, initial: Mapping[str, Tensor] | None) -> dict[str, Any]:
+    """What run.json holds."""
+    content = description(task, model, training)
+    given = {"initial_weights": weights_digest(initial)} if initial is not None else {}
+    return given | {
+        "format": FORMAT,
+        "hash": hash_of(content),
+        "experiment": content,
+        "split_digest": weights_digest(split_tensors(task)),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {name: version(name) for name in ("interp", "torch", "numpy", "safetensors")},
+        "host": {
+            "python": platform.python_version(),
+            "system": platform.platform(terse=True),
+            "machine": platform.machine(),
+            "threads": torch.get_num_threads(),
+        },
+    }
+
+
+def _finite(metrics: Mapping[str, float | Tensor]) -> dict[str, float | None]:
+    """JSON has no NaN and no infinity: they become null."""
+    for name in ("step", "weights"):
+        if name in metrics:
+            raise InputError(f"a metric cannot be named {name!r}: metrics.jsonl has its own")
+    values = {name: float(value.detach() if isinstance(value, Tensor) else value) for name, value in metrics.items()}
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}

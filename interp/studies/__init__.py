@@ -1,0 +1,1 @@
+"""Questions put to many runs: a design, a prediction, a verdict."""

@@ -1,0 +1,104 @@
+"""What an experiment varies, and what a prediction came to."""
+
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, get_args
+
+from interp.errors import InputError, check_integer, check_number
+from interp.experiment.experiment import Experiment, ModelConfig, TrainingConfig
+from interp.experiment.task import Task
+
+Verdict = Literal["confirmed", "not confirmed", "not shown"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """What an experiment varies, and how long it trains.
+
+    The pace of AdamW's weight decay is lr·wd per step, so 1/(lr·wd) steps, in which decay alone shrinks weights by e, are the unit of
+    time here. With `rescale_lr` the learning rate is lr/wd: every weight decay has one pace, and a run one cost. Where training comes
+    to rest does not depend on it: there the gradient is far below AdamW's eps, the update is lr·(g/eps + wd·w), and g = −eps·wd·w holds
+    for every lr; but with too large an lr (0.03 is) it does not come to rest.
+    """
+
+    p: int = 113
+    sizes: tuple[int, ...] = ()
+    weight_decays: tuple[float, ...] = (1.0,)
+    seeds: int = 3
+    duration: float = 8.0
+    lr: float = 1e-2
+    rescale_lr: bool = True
+    eps: float = 1e-8
+    d_model: int = 128
+    d_mlp: int = 512
+
+    def __post_init__(self) -> None:
+        check_integer("p", self.p, 2, 4096)
+        for name in ("sizes", "weight_decays"):
+            values = getattr(self, name)
+            flag = name.replace("_", "-")
+            if not values:
+                raise InputError(f"{flag} is empty; give at least one")
+            if len(set(values)) != len(values):
+                raise InputError(f"{flag} names a value twice: {' '.join(map(str, values))}")
+        for size in self.sizes:
+            check_integer("sizes", size, 1, self.p**2)
+        for weight_decay in self.weight_decays:
+            check_number("weight-decays", weight_decay, 0, above=True)
+        check_integer("seeds", self.seeds, 1, 1000)
+        check_number("duration", self.duration, 0, above=True)
+        check_number("lr", self.lr, 0, above=True)
+        check_number("eps", self.eps, 0, above=True)
+
+    def steps(self, weight_decay: float) -> int:
+        """The steps of a run: `duration` in units of 1/(lr·wd)."""
+        return max(1, round(self.duration / (self.rate(weight_decay) * weight_decay)))
+
+    def rate(self, weight_decay: float) -> float:
+        """The learning rate of a run."""
+        return self.lr / weight_decay if self.rescale_lr else self.lr
+
+    def experiment(self, task: Task, weight_decay: float, seed: int, **training: Any) -> Experiment:
+        """A run of the design: metrics at 40 steps evenly spaced and at the last, weights at the first and the last step alone."""
+        steps = self.steps(weight_decay)
+        config = TrainingConfig(
+            steps=steps,
+            lr=self.rate(weight_decay),
+            weight_decay=weight_decay,
+            eps=self.eps,
+            checkpoint_every=None,
+            log_every=max(1, math.ceil(steps / 40)),
+        )
+        # The last step is logged because it is kept.
+        return Experiment(task, ModelConfig(d_model=self.d_model, d_mlp=self.d_mlp, seed=seed), replace(config, **training))
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What was predicted, what it came to, and by which numbers. "not shown": the data cannot decide."""
+
+    name: str
+    statement: str
+    verdict: Verdict
+    because: str
+    numbers: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values; what is not finite is null."""
+        numbers = {name: _json(value) for name, value in self.numbers.items()}
+        return {"prediction": self.statement, "verdict": self.verdict, "because": self.because, "numbers": numbers}
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, list | tuple):
+        return [_json(one) for one in value]
+    if isinstance(value, dict):
+        return {str(name): _json(one) for name, one in value.items()}
+    return value

@@ -1,0 +1,1 @@
+"""From experiments to runs on disk: one, its seeds, a grid."""

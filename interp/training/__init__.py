@@ -1,0 +1,1 @@
+"""Training: an experiment in, snapshots out. It touches no file."""

@@ -1,0 +1,80 @@
+"""The optimizers, by name. To add one: a rule in RULES, its name in `experiment.Optimizer`, and what it needs in TrainingConfig.
+
+The rules are the functions behind torch's optimizer classes, in their fused form: each update is one pass over memory. An object of the
+classes themselves would import torch._dynamo, which takes nearly as long as torch.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.adam import adam
+from torch.optim.adamw import adamw
+from torch.optim.sgd import sgd
+
+from interp.errors import InputError
+from interp.experiment.experiment import TrainingConfig
+from interp.models.weights import Weights
+
+Memory = dict[str, list[Tensor]]  # what an optimizer remembers, by the name of the buffer: one for every weight, in their order
+Rule = Callable[[list[Tensor], list[Tensor], Memory, float, TrainingConfig], None]
+
+
+def _adaptive(function: Callable[..., None]) -> Rule:
+    def update(weights: list[Tensor], gradients: list[Tensor], memory: Memory, lr: float, config: TrainingConfig) -> None:
+        if not memory:
+            memory |= {name: [torch.zeros_like(weight) for weight in weights] for name in ("exp_avg", "exp_avg_sq")}
+            memory["step"] = [torch.zeros((), device=weight.device) for weight in weights]
+        (beta1, beta2), decay = config.betas, config.weight_decay
+        options = {"lr": lr, "beta1": beta1, "beta2": beta2, "weight_decay": decay, "eps": config.eps, "amsgrad": False, "maximize": False}
+        function(weights, gradients, memory["exp_avg"], memory["exp_avg_sq"], [], memory["step"], fused=True, **options)
+
+    return update
+
+
+def _sgd(weights: list[Tensor], gradients: list[Tensor], memory: Memory, lr: float, config: TrainingConfig) -> None:
+    buffers: list[Tensor | None] = [*memory.get("momentum_buffer", [None] * len(weights))]
+    rest: dict[str, Any] = {"weight_decay": config.weight_decay, "momentum": config.momentum, "dampening": 0.0, "nesterov": False}
+    sgd(weights, gradients, buffers, fused=True, lr=lr, maximize=False, **rest)
+    if config.momentum:
+        memory["momentum_buffer"] = [buffer for buffer in buffers if buffer is not None]
+
+
+RULES: dict[str, Rule] = {"adamw": _adaptive(adamw), "adam": _adaptive(adam), "sgd": _sgd}
+BUFFERS = {"adamw": ("exp_avg", "exp_avg_sq", "step"), "adam": ("exp_avg", "exp_avg_sq", "step"), "sgd": ("momentum_buffer",)}
+
+
+class WeightUpdater:
+    """Applies one optimizer to a set of named weights, in place, and gives and takes its state as named tensors."""
+
+    def __init__(self, weights: Weights, config: TrainingConfig) -> None:
+        self._weights, self._config, self._memory = weights, config, Memory()
+
+    def update(self, step: int, gradient: Weights) -> None:
+        """Update number `step` (from 0), with learning rate lr·min((step+1)/warmup, 1)."""
+        warmup = self._config.warmup
+        lr = self._config.lr * min((step + 1) / warmup, 1) if warmup else self._config.lr
+        # Fused updates read memory in order, whatever the strides say.
+        gradients = [gradient[name].contiguous() for name in self._weights]
+        RULES[self._config.optimizer](list(self._weights.values()), gradients, self._memory, lr, self._config)
+
+    def state(self) -> dict[str, Tensor]:
+        """A copy of everything the optimizer remembers, as "<weight>|<buffer>" → tensor; empty before the first update."""
+        return {
+            f"{name}|{key}": buffers[index].to("cpu", copy=True)
+            for index, name in enumerate(self._weights)
+            for key, buffers in self._memory.items()
+        }
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Continue from what `state` gave. Raises InputError for a state of other weights, or of a part of them."""
+        expected = {f"{name}|{key}": (name, key) for key in BUFFERS[self._config.optimizer] for name in self._weights}
+        for full_name, value in state.items():
+            name, _ = expected.get(full_name, (None, None))
+            if name is None or (value.ndim > 0 and value.shape != self._weights[name].shape):
+                raise InputError(f"the optimizer state {full_name!r} {list(value.shape)} does not belong to these weights")
+        if missing := sorted(expected.keys() - state.keys()) if state else []:
+            raise InputError(f"the optimizer state has no {missing[0]!r}")
+        for full_name, (name, key) in expected.items() if state else ():
+            self._memory.setdefault(key, []).append(state[full_name].to(self._weights[name].device, copy=True))

@@ -1,0 +1,211 @@
+"""Learning curves against hand-made curves, closed forms, and losses computed pair by pair."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+
+from interp.analyses import learning_curves
+from interp.analysis.walk import analyze
+from interp.experiment.experiment import ModelConfig
+from interp.experiment.task import Task
+from interp.models.weights import initial_weights, weight_shapes
+from interp.runs.checkpoint import Checkpoint
+from interp.runs.run import Run, open_run
+from interp.runs.writer import RunWriter
+from interp.testing import circuit_model, circuit_neurons, circuit_weights
+
+MODEL = ModelConfig(d_model=8, n_heads=2, d_mlp=12)
+TASK = Task(7, train_fraction=0.5)
+
+
+def run_of(path, checkpoints=(), logged=(), *, task: Task = TASK, model: ModelConfig = MODEL) -> Run:
+    """A run with these {step: weights} and {step: metrics}, in the order of the steps."""
+    checkpoints, logged = dict(checkpoints), dict(logged)
+    with RunWriter.create(path, task, model) as writer:
+        for step in sorted(checkpoints.keys() | logged.keys()):
+            if step in checkpoints:
+                writer.append(step, checkpoints[step], logged.get(step))
+            else:
+                writer.log(step, logged[step])
+    return open_run(path)
+
+
+def curves(path, train, test, *, steps=None, task: Task = TASK) -> Run:
+    """A run without weights, whose logged accuracies these are; its losses are 1 − accuracy."""
+    rows = {}
+    for step, one, other in zip(steps or range(0, 10 * len(train), 10), train, test, strict=True):
+        rows[step] = {"train_accuracy": one, "test_accuracy": other, "unmirrored_test_accuracy": other - 0.01}
+        rows[step] |= {"train_loss": 1 - one, "test_loss": 1 - other}
+    return run_of(path, logged=rows, task=task)
+
+
+def pair_by_pair(checkpoint: Checkpoint, split: str) -> tuple[float, float]:
+    """Loss and accuracy over a split, one pair after the other."""
+    p, losses, correct = checkpoint.task.p, [], []
+    trained = {divmod(int(index), p) for index in checkpoint.task.train_indices}
+    for a in range(p):
+        for b in range(p):
+            in_split = {
+                "train": (a, b) in trained,
+                "test": (a, b) not in trained,
+                "unmirrored": (a, b) not in trained and (b, a) not in trained,
+            }
+            if in_split[split]:
+                logits = [float(value) for value in checkpoint.logits[a, b]]
+                label = (a + b) % p
+                losses.append(math.log(sum(math.exp(value) for value in logits)) - logits[label])
+                correct.append(max(range(p), key=logits.__getitem__) == label)
+    return float(np.mean(losses)), float(np.mean(correct))
+
+
+# ---- the curves ------------------------------------------------------------------------------------------------------
+
+
+def test_checkpoints_without_metrics_are_run(tmp_path):
+    start = initial_weights(MODEL, 7)
+    run = run_of(tmp_path / "run", {0: start, 3: {name: 2 * weight for name, weight in start.items()}})
+    result = learning_curves.compute(run)
+    assert_array_equal(result.step, [0, 3])
+    for step in run.steps:
+        for split in ("train", "test", "unmirrored"):
+            here = result.sel(step=step, split=split)
+            assert_allclose([here.loss, here.accuracy], pair_by_pair(run[step], split), rtol=1e-6)
+    assert_allclose(result.generalization_gap, result.loss.sel(split="test") - result.loss.sel(split="train"))
+
+
+def test_weights_of_zero_have_the_loss_of_a_guess(tmp_path):
+    zero = {name: torch.zeros(shape) for name, shape in weight_shapes(MODEL, 7).items()}
+    result = learning_curves.compute(run_of(tmp_path / "run", {0: zero}))
+    assert_allclose(result.loss, np.full((1, 3), math.log(7)), rtol=1e-12)
+    assert_allclose(result.generalization_gap, [0], atol=1e-12)
+
+
+def test_a_planted_circuit_is_right_everywhere(tmp_path):
+    model = circuit_model(circuit_neurons([1, 2, 3]))
+    weights = circuit_weights(TASK, model, circuit_neurons([1, 2, 3]))
+    result = learning_curves.compute(run_of(tmp_path / "run", {0: initial_weights(model, 7), 1: weights}, model=model))
+    assert_array_equal(result.accuracy[1], [1, 1, 1])
+    assert result.overfits[1] == 0
+    assert (result.loss[1] < 1e-3).all()
+
+
+@pytest.mark.parametrize("logged", [{"train_loss": 0.5}, {"train_loss": 0.5, "train_accuracy": 1.0}, {"gradient_norm": 2.0}])
+def test_what_a_loop_did_not_log_is_computed(tmp_path, logged):
+    start = initial_weights(MODEL, 7)
+    bare = learning_curves.compute(run_of(tmp_path / "bare", {0: start}))
+    partly = learning_curves.compute(run_of(tmp_path / "partly", {0: start}, {0: logged}))
+    assert partly.identical(bare)
+
+
+def test_logged_steps_are_taken_as_they_are_and_need_no_weights(tmp_path):
+    metrics = dict.fromkeys(("train_loss", "test_loss", "train_accuracy", "test_accuracy", "unmirrored_test_accuracy"), 0.25)
+    run = run_of(tmp_path / "run", {10: initial_weights(MODEL, 7)}, {0: metrics, 10: metrics | {"test_loss": 0.75}, 20: metrics})
+    result = learning_curves.compute(run)
+    assert_array_equal(result.step, [0, 10, 20])
+    assert_array_equal(result.loss.sel(split="test"), [0.25, 0.75, 0.25])
+    assert_array_equal(result.generalization_gap, [0, 0.5, 0])
+
+
+def test_louder_logits_keep_every_accuracy(tmp_path):
+    start = initial_weights(MODEL, 7)
+    result = learning_curves.compute(run_of(tmp_path / "run", {0: start, 1: start | {"unembed.W_U": 8 * start["unembed.W_U"]}}))
+    assert_array_equal(result.accuracy[1], result.accuracy[0])
+    assert (result.loss[1] != result.loss[0]).all()
+
+
+def test_all_pairs_in_training_leave_no_test_loss(tmp_path):
+    task = Task(7, train_fraction=1.0)
+    result = analyze(run_of(tmp_path / "run", {0: initial_weights(MODEL, 7)}, task=task), ["learning_curves"])["learning_curves"]
+    assert np.isfinite(result.sel(split="train").loss).all()
+    assert np.isnan(result.sel(split=["test", "unmirrored"]).accuracy).all()
+    assert np.isnan(result.overfits).all()
+
+
+def test_an_unknown_split_is_nan_and_null(tmp_path):
+    run = run_of(tmp_path / "run", {0: initial_weights(MODEL, 7)}, task=Task(7, split="unknown"))
+    result = analyze(run, ["learning_curves"])["learning_curves"]
+    for name in result.data_vars:
+        assert np.isnan(result[name]).all()
+    facts = learning_curves.summary(result)
+    assert {name for name, value in facts.items() if value is not None} == {"last_step"}
+    assert json.loads(json.dumps(facts, allow_nan=False)) == facts
+
+
+# ---- the diagnosis ---------------------------------------------------------------------------------------------------
+
+
+def test_overfitting_is_more_than_five_points(tmp_path):
+    run = curves(tmp_path / "run", [1.0, 1.0, 1.0, 0.5, 0.2], [0.94, 0.95, 0.96, 0.4, 0.9])
+    assert_array_equal(learning_curves.compute(run).overfits, [1, 0, 0, 1, 0])
+    assert_array_equal(learning_curves.compute(run, overfitting_gap=0.045).overfits, [1, 1, 0, 1, 0])
+    assert learning_curves.summary(learning_curves.compute(run))["overfits_at_the_end"] is False
+
+
+def test_the_times_of_a_run_that_crosses_falls_back_and_stays(tmp_path):
+    train = [0.1, 0.5, 0.99, 1.0, 1.0, 1.0, 1.0]
+    test = [0.1, 0.1, 0.2, 0.99, 0.6, 0.995, 1.0]
+    facts = learning_curves.summary(learning_curves.compute(curves(tmp_path / "run", train, test, steps=[0, 10, 20, 50, 60, 80, 90])))
+    assert facts == pytest.approx(
+        {
+            "memorized_at": 20,
+            "generalized_at": 50,
+            "generalized_at_sustained": 80,
+            "unmirrored_generalized_at": 90,
+            "logging_interval": 30,
+            "lowest_test_accuracy_since": 0.995,
+            "last_step": 90,
+            "final_train_loss": 0.0,
+            "final_test_loss": 0.0,
+            "final_train_accuracy": 1.0,
+            "final_test_accuracy": 1.0,
+            "highest_test_loss": 0.9,
+            "highest_test_loss_at": 0,
+            "overfits_at_the_end": False,
+        }
+    )
+
+
+def test_a_run_that_only_memorizes_never_generalized(tmp_path):
+    facts = learning_curves.summary(learning_curves.compute(curves(tmp_path / "run", [0.2, 1.0, 1.0], [0.1, 0.1, 0.05])))
+    assert facts["memorized_at"] == 10
+    for name in (
+        "generalized_at",
+        "generalized_at_sustained",
+        "unmirrored_generalized_at",
+        "logging_interval",
+        "lowest_test_accuracy_since",
+    ):
+        assert facts[name] is None
+    assert facts["highest_test_loss_at"] == 20
+    assert facts["overfits_at_the_end"] is True
+
+
+def test_a_run_that_falls_back_at_the_end_has_not_generalized_for_good(tmp_path):
+    facts = learning_curves.summary(learning_curves.compute(curves(tmp_path / "run", [1.0, 1.0, 1.0], [0.1, 1.0, 0.9])))
+    assert (facts["generalized_at"], facts["generalized_at_sustained"], facts["lowest_test_accuracy_since"]) == (10, None, None)
+
+
+def test_a_run_that_began_generalized_has_no_interval_before(tmp_path):
+    facts = learning_curves.summary(learning_curves.compute(curves(tmp_path / "run", [1.0, 1.0], [1.0, 1.0])))
+    assert (facts["generalized_at"], facts["logging_interval"]) == (0, None)
+
+
+# ---- the figure ------------------------------------------------------------------------------------------------------
+
+
+def test_the_figure_shows_each_known_split_once_per_panel(tmp_path):
+    result = learning_curves.compute(curves(tmp_path / "run", [0.1, 1.0, 1.0], [0.1, 0.2, 1.0]))
+    figure = learning_curves.plot(result)
+    seen = [(trace.name, trace.yaxis) for trace in figure.data]
+    # The unmirrored loss was not logged.
+    unmirrored = "test, mirror (b, a) not trained on"
+    assert seen == [("train", "y"), ("test", "y"), ("train", "y2"), ("test", "y2"), (unmirrored, "y2")]
+    assert_array_equal(figure.data[3].y, [0.1, 0.2, 1.0])
+    assert figure.layout.yaxis.type == "log"
+    marks = [annotation.text for annotation in figure.layout.annotations]
+    assert {"memorized 10", "generalized 20"} <= set(marks)
+    assert sorted({shape.x0 for shape in figure.layout.shapes}) == [10, 20]

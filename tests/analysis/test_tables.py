@@ -1,0 +1,117 @@
+"""CSV tables hold exactly the numbers of the result, and no table takes the place of another."""
+
+import csv
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from interp.analysis.tables import write_tables
+from interp.analysis.walk import analyze
+from interp.errors import InputError
+from interp.experiment.experiment import ModelConfig
+from interp.experiment.task import Task
+from interp.models.weights import initial_weights
+from interp.runs.run import open_run
+from interp.runs.writer import RunWriter
+
+NAMES = ["embedding_spectrum", "learning_curves", "neuron_periodicity", "weight_norms"]
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def holds(cell: str, value) -> bool:
+    """Whether a cell says the value exactly, in the value's own type; an empty cell says NaN."""
+    if value.dtype.kind in "Ub":
+        return cell == str(value)
+    number = value.dtype.type(cell or "nan")
+    return bool(number == value or (np.isnan(number) and np.isnan(value)))
+
+
+def check(table: list[dict[str, str]], result: xr.Dataset, variable: str) -> None:
+    """Every value of a variable is in the row of its coordinates."""
+    values = result[variable]
+    dimensions = list(values.dims)
+    labels = [[str(label) for label in result[dimension].values] for dimension in dimensions]
+    by_label = {tuple(row[dimension] for dimension in dimensions): row for row in table}
+    assert len(by_label) == len(table) == values.size
+    for index in np.ndindex(values.shape):
+        row = by_label[tuple(names[i] for names, i in zip(labels, index, strict=True))]
+        assert holds(row[variable], values.values[index])
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory) -> dict[str, xr.Dataset]:
+    task, model = Task(5, train_fraction=1.0), ModelConfig(d_model=8, n_heads=2, d_mlp=6)
+    path = tmp_path_factory.mktemp("runs") / "run"
+    with RunWriter.create(path, task, model) as writer:
+        for step in (0, 7):
+            writer.append(step, {name: weight * (1 + step) for name, weight in initial_weights(model, 5).items()})
+    return analyze(open_run(path), NAMES)
+
+
+def test_the_tables_hold_the_results(results, tmp_path):
+    written = write_tables(results, tmp_path / "new" / "tables")
+    assert sorted(path.name for path in written) == [
+        "embedding_spectrum.csv",
+        "embedding_spectrum.frequency.csv",
+        "learning_curves.csv",
+        "learning_curves.split.csv",
+        "neuron_periodicity.frequency.csv",
+        "neuron_periodicity.mean_over_b.csv",
+        "neuron_periodicity.neuron.csv",
+        "neuron_periodicity.share.csv",
+        "weight_norms.csv",
+        "weight_norms.part.csv",
+        "weight_norms.tensor.csv",
+    ]
+    for name, result in results.items():
+        for variable, values in result.data_vars.items():
+            if len(values.dims) < 3:
+                path = tmp_path / "new" / "tables" / ".".join([name, *map(str, values.dims[1:]), "csv"])
+                check(rows(path), result, str(variable))
+
+
+def test_three_dimensions_run_along_rows_and_columns(results, tmp_path):
+    write_tables(results, tmp_path)
+    shares = results["neuron_periodicity"].share
+    table = rows(tmp_path / "neuron_periodicity.share.csv")
+    assert list(table[0]) == ["step", "neuron", "1", "2"]
+    assert len(table) == 2 * 6
+    for row, (step, neuron) in zip(table, itertools.product((0, 7), range(6)), strict=True):
+        assert (row["step"], row["neuron"]) == (str(step), str(neuron))
+        for frequency in (1, 2):
+            assert holds(row[str(frequency)], shares.sel(step=step, neuron=neuron, frequency=frequency).values)
+
+
+def test_what_does_not_depend_on_the_step_has_tables_of_its_own(tmp_path):
+    result = xr.Dataset(
+        {
+            "scalar": ((), 0.1),
+            "verdict": ((), "grokking"),
+            "over_training": ("step", np.array([0.1, np.nan], dtype=np.float32)),
+            "spectrum": ("frequency", [1.0, 2.0, 3.0]),
+            "is_key": (("step", "frequency"), np.array([[True, False, False], [False, True, True]])),
+            "map": (("frequency", "head", "neuron"), np.arange(12.0).reshape(3, 2, 2)),
+        },
+        coords={"step": [0, 5], "frequency": [1, 2, 3], "head": ["a", "b"], "neuron": [0, 1]},
+    )
+    written = {path.name: rows(path) for path in write_tables({"all": result}, tmp_path)}
+    assert set(written) == {"all.run.csv", "all.csv", "all.run.frequency.csv", "all.frequency.csv", "all.map.csv"}
+    assert written["all.run.csv"] == [{"scalar": "0.1", "verdict": "grokking"}]
+    assert written["all.csv"] == [{"step": "0", "over_training": "0.1"}, {"step": "5", "over_training": ""}]
+    check(written["all.run.frequency.csv"], result, "spectrum")
+    check(written["all.frequency.csv"], result, "is_key")
+    assert [row["head"] for row in written["all.map.csv"]] == ["a", "b"] * 3
+    assert [float(row["1"]) for row in written["all.map.csv"]] == [1, 3, 5, 7, 9, 11]
+
+
+def test_a_folder_that_cannot_be_made_is_named(results, tmp_path):
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(InputError, match=r"cannot write to .*taken/tables: Not a directory"):
+        write_tables(results, tmp_path / "taken" / "tables")

@@ -1,0 +1,247 @@
+"""Results on disk: what is computed again and what is not, what is kept, and where."""
+
+import functools
+import json
+import os
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+import interp.analysis.contract
+from interp.analyses import neuron_periodicity, weight_norms
+from interp.analysis.results import result_path
+from interp.analysis.walk import analyze
+from interp.errors import InputError
+from interp.experiment.experiment import ModelConfig
+from interp.experiment.task import Task
+from interp.models.weights import Weights, initial_weights
+from interp.runs.run import Run, open_run
+from interp.runs.thinning import thin
+from interp.runs.writer import RunWriter
+from interp.testing import circuit_model, circuit_neurons, circuit_weights
+
+TASK = Task(7, train_fraction=0.5)
+MODEL = ModelConfig(d_model=8, n_heads=2, d_mlp=6)
+NAME = "neuron_periodicity"
+
+
+def weights_at(step: int) -> Weights:
+    return {name: weight * (1 + step / 10) for name, weight in initial_weights(MODEL, TASK.p).items()}
+
+
+@pytest.fixture
+def run(tmp_path) -> Run:
+    return written(tmp_path / "run", {step: weights_at(step) for step in (0, 10, 20, 30)})
+
+
+def written(path, steps: dict[int, Weights], task: Task = TASK, model: ModelConfig = MODEL, **options) -> Run:
+    with RunWriter.create(path, task, model, **options) as writer:
+        for step, weights in steps.items():
+            writer.append(step, weights)
+    return open_run(path)
+
+
+@pytest.fixture
+def measured(monkeypatch) -> list[int]:
+    """The steps at which neuron periodicity was really measured, in order."""
+    steps, measure = [], neuron_periodicity.measure
+
+    @functools.wraps(measure)
+    def counting(checkpoint, **parameters):
+        steps.append(checkpoint.step)
+        return measure(checkpoint, **parameters)
+
+    monkeypatch.setattr(neuron_periodicity, "measure", counting)
+    return steps
+
+
+def taken(measured: list[int]) -> list[int]:
+    """What was measured since the last time this was asked."""
+    steps = measured.copy()
+    measured.clear()
+    return steps
+
+
+# ---- what is fresh and what is stale ---------------------------------------------------------------------------------
+
+
+def test_asking_again_computes_nothing(run, measured):
+    first = analyze(run, [NAME])[NAME]
+    assert taken(measured) == [0, 10, 20, 30]
+    assert_array_equal(first.step, [0, 10, 20, 30])
+    again = analyze(open_run(run.path), [NAME])[NAME]
+    assert taken(measured) == []
+    assert again.identical(first)
+    assert run.result(NAME).identical(first)
+
+
+def test_a_fresh_result_is_left_alone_while_another_is_computed(run, measured):
+    analyze(run, [NAME])
+    taken(measured)
+    analyze(run, [NAME, "weight_norms"])
+    assert taken(measured) == []
+
+
+def test_while_training_goes_on_only_new_steps_are_computed(tmp_path, measured):
+    steps = {step: weights_at(step) for step in (0, 10, 20)}
+    whole = analyze(written(tmp_path / "whole", steps), [NAME])[NAME]
+    taken(measured)
+    with RunWriter.create(tmp_path / "run", TASK, MODEL) as writer:
+        for step, weights in steps.items():
+            writer.append(step, weights)
+            growing = analyze(open_run(tmp_path / "run"), [NAME])[NAME]
+            assert taken(measured) == [step]
+            assert growing.step.values[-1] == step
+    assert growing.identical(whole)
+
+
+def test_only_the_step_whose_weights_changed_is_computed_again(tmp_path, run, measured):
+    analyze(run, [NAME])
+    taken(measured)
+    kept = (run.path / "results" / f"{NAME}.nc").read_bytes()
+    steps = {step: weights_at(step) for step in (0, 10, 20, 30)} | {20: weights_at(77)}
+    changed = written(run.path, steps, overwrite=True)
+    (run.path / "results").mkdir()
+    (run.path / "results" / f"{NAME}.nc").write_bytes(kept)
+    result = analyze(changed, [NAME])[NAME]
+    assert taken(measured) == [20]
+    assert result.identical(analyze(written(tmp_path / "anew", steps), [NAME])[NAME])
+
+
+def test_a_stored_number_that_changed_on_disk_is_computed_again(run, measured):
+    whole = analyze(run, [NAME])[NAME]
+    taken(measured)
+    path = run.path / "results" / f"{NAME}.nc"
+    content, value = path.read_bytes(), whole.share.values[1].astype(">f8" if whole.share.dtype == np.float64 else ">f4").tobytes()
+    assert content.count(value) == 1
+    path.write_bytes(content.replace(value, value[:-1] + bytes([value[-1] ^ 1])))
+    assert analyze(run, [NAME])[NAME].identical(whole)
+    assert taken(measured) == [0, 10, 20, 30]
+
+
+def test_steps_that_were_thinned_out_leave_the_result(run, measured):
+    whole = analyze(run, [NAME])[NAME]
+    taken(measured)
+    thin(run, 20)
+    result = analyze(run, [NAME])[NAME]
+    assert taken(measured) == []
+    assert_array_equal(result.step, [0, 20, 30])
+    assert_array_equal(result.share, whole.share.sel(step=[0, 20, 30]))
+
+
+def test_another_parameter_is_another_result(run, measured):
+    default = analyze(run, [NAME])[NAME]
+    other = analyze(run, [NAME], parameters={NAME: {"threshold": 0.3}})[NAME]
+    assert taken(measured) == [0, 10, 20, 30] * 2
+    assert json.loads(other.attrs["parameters"]) == {"threshold": 0.3}
+    assert (other.periodic_neurons.sum("frequency") > default.periodic_neurons.sum("frequency")).all()
+    analyze(run, [NAME], parameters={NAME: {"threshold": 0.3}})
+    assert taken(measured) == []
+    assert analyze(run, [NAME])[NAME].identical(default)
+
+
+@pytest.mark.parametrize("changed", ["interp.analyses.circuit.neuron_periodicity", "interp.mathematics.fourier", "interp.runs.checkpoint"])
+def test_other_code_is_another_result(run, measured, monkeypatch, changed):
+    analyze(run, [NAME])
+    taken(measured)
+    digest = interp.analysis.contract._source_digest
+    monkeypatch.setattr(interp.analysis.contract, "_source_digest", lambda module: digest(module) + "'" * (module.__name__ == changed))
+    analyze(run, [NAME])
+    assert taken(measured) == [0, 10, 20, 30]
+
+
+def test_code_that_does_not_matter_leaves_the_result(run, measured, monkeypatch):
+    analyze(run, [NAME])
+    taken(measured)
+    digest = interp.analysis.contract._source_digest
+    others = {"interp.analyses.norms.weight_norms", "interp.figures.style"}
+    monkeypatch.setattr(interp.analysis.contract, "_source_digest", lambda module: digest(module) + "'" * (module.__name__ in others))
+    analyze(run, [NAME])
+    assert taken(measured) == []
+
+
+def test_other_key_frequencies_at_the_end_make_earlier_norms_stale(tmp_path):
+    neurons = circuit_neurons([1, 2])
+    model = circuit_model(neurons)
+    with RunWriter.create(tmp_path / "run", TASK, model) as writer:
+        writer.append(0, initial_weights(model, TASK.p))
+        before = analyze(open_run(writer.run.path), ["weight_norms"])["weight_norms"]
+        writer.append(1, circuit_weights(TASK, model, neurons))
+        run = open_run(writer.run.path)
+    after = analyze(run, ["weight_norms"])["weight_norms"]
+    assert json.loads(after.attrs["parameters"]) == {"key_frequencies": [1, 2]}
+    expected = weight_norms.measure(run[0], key_frequencies=[1, 2])
+    assert_array_equal(after.embedding_l2[0], expected.embedding_l2)
+    assert not np.array_equal(after.embedding_l2[0], before.embedding_l2[0])
+
+
+def test_an_analysis_of_the_whole_run_follows_its_metrics(tmp_path):
+    with RunWriter.create(tmp_path / "run", TASK, MODEL) as writer:
+        writer.append(0, weights_at(0))
+        run = open_run(tmp_path / "run")
+        assert_array_equal(analyze(run, ["learning_curves"])["learning_curves"].step, [0])
+        writer.log(5, {"train_accuracy": 0.5})
+        assert_array_equal(analyze(run, ["learning_curves"])["learning_curves"].step, [0, 5])
+
+
+# ---- damage and interruption -----------------------------------------------------------------------------------------
+
+
+def test_what_was_computed_before_an_interruption_is_kept(tmp_path, run, measured):
+    def interrupted(steps):
+        yield from steps[:2]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        analyze(run, [NAME], progress=interrupted)
+    assert taken(measured) == [0, 10]
+    result = analyze(run, [NAME])[NAME]
+    assert taken(measured) == [20, 30]
+    whole = written(tmp_path / "whole", {step: weights_at(step) for step in (0, 10, 20, 30)})
+    assert result.identical(analyze(whole, [NAME])[NAME])
+
+
+def test_a_damaged_checkpoint_is_named_and_nothing_is_written(run, measured):
+    path = run.path / "steps" / "step_000000020.safetensors"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1])
+    with pytest.raises(InputError, match=r"step_000000020\.safetensors is damaged"):
+        analyze(run, [NAME])
+    assert not result_path(run, NAME).exists()
+    path.write_bytes(content)
+    taken(measured)
+    analyze(run, [NAME])
+    assert taken(measured) == [0, 10, 20, 30]
+
+
+def test_a_damaged_result_is_computed_again(run, measured):
+    whole = analyze(run, [NAME, "weight_norms"])[NAME]
+    path = result_path(run, NAME)
+    content = path.read_bytes()
+    damaged = [content[: len(content) * part // 16] for part in range(16)]
+    damaged += [b"CDF\x01" + b"\xff" * 100, b"\x89HDF\r\n\x1a\n" + bytes(100), b"not a result", bytes(len(content))]
+    damaged += [result_path(run, "weight_norms").read_bytes(), content.replace(whole.attrs["identity"].encode(), bytes(16))]
+    for number, bad in enumerate(damaged):
+        path.write_bytes(bad)
+        taken(measured)
+        assert analyze(run, [NAME])[NAME].identical(whole), number
+        assert taken(measured) == [0, 10, 20, 30], number
+        assert path.read_bytes() == content
+
+
+def test_a_run_that_cannot_be_written_to_is_cached_elsewhere(tmp_path, run, measured, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    first = analyze(run, [NAME])[NAME]
+    taken(measured)
+    assert not (run.path / "results").exists()
+    assert [path.name for path in (tmp_path / "cache").rglob("*.nc")] == [f"{NAME}.nc"]
+    assert analyze(run, [NAME])[NAME].identical(first)
+    assert taken(measured) == []
+
+
+def test_a_folder_for_results_that_cannot_be_made_is_named(run):
+    (run.path / "results").write_text("a file")
+    with pytest.raises(InputError, match=r"cannot write .*results"):
+        analyze(run, [NAME])

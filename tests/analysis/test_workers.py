@@ -1,0 +1,135 @@
+"""Several processes: the same rows, Ctrl-C, a process that is lost, and an error in one of them."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import interp.analysis.walk
+from interp.analyses import neuron_periodicity
+from interp.analysis.walk import analyze, workers
+from interp.errors import InputError
+from interp.experiment.experiment import ModelConfig
+from interp.experiment.task import Task
+from interp.models.weights import initial_weights
+from interp.runs.run import Run, open_run
+from interp.runs.writer import RunWriter
+
+TASK = Task(7, train_fraction=0.5)
+MODEL = ModelConfig(d_model=8, n_heads=2, d_mlp=6)
+STEPS = range(0, 120, 10)
+NAMES = ["clock_pizza", "neuron_periodicity", "progress_measures"]
+
+
+def written(folder: Path) -> Run:
+    with RunWriter.create(folder, TASK, MODEL) as writer:
+        for step in STEPS:
+            writer.append(step, {name: weight * (1 + step / 10) for name, weight in initial_weights(MODEL, TASK.p).items()})
+    return open_run(folder)
+
+
+@pytest.fixture
+def two(monkeypatch):
+    monkeypatch.setattr(interp.analysis.walk, "processes_for", lambda run, steps: 2)
+
+
+@pytest.mark.usefixtures("two")
+def test_two_processes_give_the_rows_of_one_and_each_step_once(tmp_path, monkeypatch):
+    here = []
+    rows = workers._rows
+    monkeypatch.setattr(workers, "_rows", lambda run, orders, step: here.append(step) or rows(run, orders, step))
+    together = analyze(written(tmp_path / "two"), NAMES, parallel=True)
+    assert 0 < len(here) <= len(STEPS) - 2  # the other process had its part: two steps are given to it beforehand
+    assert len(here) == len(set(here))
+    alone = analyze(written(tmp_path / "one"), NAMES)
+    for name in NAMES:
+        assert together[name].drop_attrs(deep=False).identical(alone[name].drop_attrs(deep=False))
+        assert together[name].step.values.tolist() == list(STEPS)
+
+
+def test_a_row_is_measured_with_one_thread_of_torch(tmp_path, monkeypatch):
+    threads = []
+    measure = neuron_periodicity.measure
+    monkeypatch.setattr(neuron_periodicity, "measure", lambda checkpoint: threads.append(torch.get_num_threads()) or measure(checkpoint))
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        analyze(written(tmp_path / "run"), ["neuron_periodicity"], progress=lambda steps: asked(steps, threads))
+    finally:
+        torch.set_num_threads(before)
+    assert threads == [2, 1] * len(STEPS)  # between rows whoever walks has the threads it had
+
+
+def asked(steps, threads):
+    for step in steps:
+        threads.append(torch.get_num_threads())
+        yield step
+
+
+def test_little_work_stays_in_one_process(tmp_path):
+    assert workers.processes_for(written(tmp_path / "run"), STEPS) == 1
+
+
+@pytest.mark.usefixtures("two")
+def test_a_process_that_is_lost_is_replaced_by_this_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "_answer", os._exit)  # as if the system had taken it at once
+    result = analyze(written(tmp_path / "run"), ["neuron_periodicity"], parallel=True)["neuron_periodicity"]
+    assert result.step.values.tolist() == list(STEPS)
+
+
+@pytest.mark.usefixtures("two")
+def test_a_damaged_checkpoint_is_named_whoever_reads_it(tmp_path):
+    run = written(tmp_path / "run")
+    for path in sorted((tmp_path / "run" / "steps").iterdir())[1:]:
+        path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(InputError, match=r"step_0000"):
+        analyze(run, ["neuron_periodicity"], parallel=True)
+    assert not (tmp_path / "run" / "results" / "neuron_periodicity.nc").exists()
+
+
+INTERRUPTED = """
+import sys, time
+import interp.analysis.walk
+from interp.analysis import workers
+from interp.runs.run import open_run
+
+if __name__ == "__main__":
+    interp.analysis.walk.processes_for = lambda run, steps: 2
+    rows = workers._rows
+    workers._rows = lambda run, orders, step: time.sleep(0.3) or rows(run, orders, step)
+
+    def progress(steps):
+        for step in steps:
+            print("step", flush=True)
+            yield step
+
+    try:
+        interp.analysis.walk.analyze(open_run(sys.argv[1]), ["neuron_periodicity"], progress=progress, parallel=True)
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+"""
+
+
+def test_ctrl_c_keeps_what_was_computed_and_says_nothing_more(tmp_path):
+    run = written(tmp_path / "run")
+    script = tmp_path / "script.py"
+    script.write_text(INTERRUPTED)
+    # A terminal sends Ctrl-C to the whole group.
+    process = subprocess.Popen(
+        [sys.executable, script, run.path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    for _ in range(3):
+        assert process.stdout.readline() == "step\n"
+    os.killpg(process.pid, signal.SIGINT)
+    said, complaints = process.communicate(timeout=300)
+    assert said.endswith("interrupted\n")
+    assert complaints == ""
+    assert process.returncode == 0
+    kept = open_run(run.path)
+    walked = []
+    analyze(kept, ["neuron_periodicity"], progress=lambda steps: walked.extend(steps) or steps)
+    assert 0 < len(walked) < len(STEPS)

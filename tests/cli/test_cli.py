@@ -1,0 +1,263 @@
+"""The commands, run for real on tiny runs: what they print, what they write, and the code they end with."""
+
+import csv
+import json
+import math
+import re
+import subprocess
+import sys
+import sysconfig
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from interp.analysis.walk import discover
+from interp.cli import COMMANDS, commands, main, progress
+from interp.cli.options import option_names
+from interp.experiment.experiment import PRESETS, preset
+from interp.runs.run import open_run
+from interp.runs.writer import RunWriter
+
+INTERP = Path(sysconfig.get_path("scripts")) / "interp"
+
+TINY = (
+    *("--task.p", "7", "--task.train-fraction", "0.5"),
+    *("--model.d-model", "8", "--model.n-heads", "2", "--model.d-mlp", "8"),
+    *("--training.steps", "20", "--training.checkpoint-every", "5", "--training.log-every", "2"),
+)
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(progress, "LINE_INTERVAL_SECONDS", 1000)  # a busy machine has more to say
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Path:
+    assert main(["train", *TINY, "--out", "run"]) == 0
+    capsys.readouterr()
+    return Path("run")
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """What a command that succeeds prints; without a terminal it has nothing to say on stderr."""
+    assert main(arguments) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    return captured.out
+
+
+def refuse(constant: str):
+    raise AssertionError(f"{constant} is not JSON")
+
+
+# ---- help ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_commands_that_are_listed_are_those_that_there_are():
+    assert list(COMMANDS) == list(commands._COMMANDS)
+
+
+def test_help_comes_at_once():
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        done = subprocess.run([INTERP, "--help"], capture_output=True, text=True, check=True)
+        seconds.append(time.perf_counter() - began)
+    assert all(f"  {name} " in done.stdout for name in COMMANDS)
+    assert min(seconds) < 0.4
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"], ["help"]])
+def test_every_way_to_ask_for_help(arguments: list[str], capsys: pytest.CaptureFixture[str]):
+    assert said(capsys, *arguments).startswith("usage: interp COMMAND")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_its_options(name: str, capsys: pytest.CaptureFixture[str]):
+    text = said(capsys, name, "--help")
+    assert text.startswith(f"usage: interp {name} ")
+    assert set(re.findall(r"(?<=[ ,])--[a-z][a-z0-9.-]*", text)) == set(option_names(commands._COMMANDS[name]))
+
+
+@pytest.mark.parametrize("name", ["experiment", "compare", "import"])
+def test_what_a_command_needs_is_shown_as_required(name: str, capsys: pytest.CaptureFixture[str]):
+    needed = said(capsys, name, "--help").split("positional arguments")[1].split("-h, --help")[0]
+    assert "(required)" in needed
+    assert "(default:" not in needed
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]):
+    from importlib.metadata import version
+
+    assert said(capsys, "--version") == f"interp {version('interp')}\n"
+
+
+# ---- train, resume, list, info, thin -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "announced", "progress"),
+    [
+        (["--task.train-fraction", "1.0"], "20 steps, 5 checkpoints", "no test pairs"),
+        (["--training.steps", "0"], "0 steps, 1 checkpoint, about", "test accuracy"),
+        (["--seeds", "2"], "2 seeds, 20 steps, 5 checkpoints", "mean over 2 seeds: loss train"),
+    ],
+)
+def test_progress_says_what_its_numbers_are(options: list[str], announced: str, progress: str, capsys: pytest.CaptureFixture[str]):
+    headline, *lines = said(capsys, "train", *TINY, *options, "--out", "run").splitlines()
+    assert announced in headline
+    assert progress in lines[0]
+    assert "nan" not in "".join(lines)
+
+
+def test_a_run_is_announced_with_its_size(capsys: pytest.CaptureFixture[str]):
+    out = said(capsys, "train", *TINY, "--out", "deep/run").splitlines()
+    assert out[0] == "training deep/run: 20 steps, 5 checkpoints, about 1 MB"
+    assert out[1].startswith("step  0/20  loss train ")
+    assert out[-2].startswith("step 20/20  loss train ")
+    assert out[-1] == "done: interp report deep/run"
+
+
+def test_without_a_name_every_run_gets_a_fresh_one(capsys: pytest.CaptureFixture[str]):
+    for _ in range(3):
+        said(capsys, "train", *TINY)
+    first, second, third = sorted(Path("checkpoints").iterdir())
+    assert first.name == f"add-p7-{open_run(first).hash[:6]}"
+    assert (second.name, third.name) == (f"{first.name}-2", f"{first.name}-3")
+
+
+def test_overwriting_replaces_the_run(run: Path, capsys: pytest.CaptureFixture[str]):
+    said(capsys, "train", *TINY, "--training.steps", "10", "--out", str(run), "--overwrite")
+    assert open_run(run).steps == [0, 5, 10]
+
+
+def test_runs_are_listed_at_any_depth(run: Path, capsys: pytest.CaptureFixture[str]):
+    said(capsys, "train", *TINY, "--out", "deep/er/second", "--task.operation", "subtract")
+    Path("broken").mkdir()
+    Path("broken/run.json").write_text("{")
+    broken, second, first = said(capsys, "list", ".").splitlines()
+    assert broken.split()[:2] == ["broken", "unreadable:"]
+    assert second.startswith("deep/er/second ")
+    assert "subtract modulo 7" in second
+    assert f"5 checkpoints, complete, test accuracy {open_run(run).metrics.test_accuracy.values[-1]:.1%}" in first
+    Path("empty").mkdir()
+    assert said(capsys, "list", "empty") == "no runs under empty; `interp train` makes one\n"
+
+
+def test_info_says_what_a_run_is(run: Path, capsys: pytest.CaptureFixture[str]):
+    lines = dict(line.split(maxsplit=1) for line in said(capsys, "info", str(run)).splitlines())
+    assert lines["hash"] == open_run(run).hash
+    assert lines["task"] == "add modulo 7; 24 of 49 pairs trained on (49.0%), seed 0"
+    assert "d-model 8, n-heads 2" in lines["model"]
+    assert "steps 20, optimizer adamw" in lines["training"]
+    assert lines["checkpoints"].endswith("from step 0 to 20")
+
+
+def test_info_and_list_of_a_run_without_training_and_of_one_without_checkpoints(capsys: pytest.CaptureFixture[str]):
+    experiment = preset("reference")
+    RunWriter.create("bare", experiment.task, experiment.model).close()
+    assert "not trained here" in said(capsys, "info", "bare")
+    assert "no checkpoints yet" in said(capsys, "list", ".")
+
+
+def test_thinning_keeps_the_ends_and_the_metrics(run: Path, capsys: pytest.CaptureFixture[str]):
+    before = (run / "metrics.jsonl").read_bytes()
+    assert said(capsys, "thin", str(run), "--keep-every", "10") == "run: removed 2 checkpoints, kept 3\n"
+    assert open_run(run).steps == [0, 10, 20]
+    assert (run / "metrics.jsonl").read_bytes() == before
+    said(capsys, "thin", str(run), "--keep-every", "1000")
+    assert open_run(run).steps == [0, 20]
+    said(capsys, "verify", str(run))
+
+
+# ---- analyses and figures --------------------------------------------------------------------------------------------
+
+
+def test_the_json_of_all_analyses_is_strict(run: Path, capsys: pytest.CaptureFixture[str]):
+    summaries = json.loads(said(capsys, "analyze", str(run), "--json"), parse_constant=refuse)
+    assert list(summaries) == list(discover())
+    last = open_run(run).metrics.sel(step=20)
+    assert math.isclose(summaries["learning_curves"]["final_test_loss"], float(last.test_loss), rel_tol=1e-12)
+
+
+def test_one_analysis_in_words(run: Path, capsys: pytest.CaptureFixture[str]):
+    text = said(capsys, "analyze", str(run), "weight_norms")
+    assert text.startswith(f"weight_norms: {discover()['weight_norms'].title}\n  first step: 0\n")
+    assert "learning_curves" not in text
+
+
+def test_an_explanation_in_words_and_in_strict_json(run: Path, capsys: pytest.CaptureFixture[str]):
+    assert said(capsys, "explain", str(run)).strip()
+    numbers = json.loads(said(capsys, "explain", str(run), "--step", "10", "--json"), parse_constant=refuse)
+    assert numbers != json.loads(said(capsys, "explain", str(run), "--json"), parse_constant=refuse)
+    assert main(["explain", str(run), "--step", "11"]) == 2
+    assert capsys.readouterr().err == "interp: run has no checkpoint of step 11; the nearest is 10\n"
+
+
+def test_tables_hold_the_numbers_of_the_results(run: Path, capsys: pytest.CaptureFixture[str]):
+    said(capsys, "analyze", str(run), "--csv", "new/tables")
+    names = {path.name.split(".")[0] for path in Path("new/tables").iterdir()}
+    assert names == set(discover())
+    result = open_run(run).result("weight_norms")
+    for name, variables in {"weight_norms.csv": "step", "weight_norms.tensor.csv": "tensor"}.items():
+        with open(f"new/tables/{name}", newline="") as file:
+            rows = list(csv.DictReader(file))
+        wanted = [v for v in result.data_vars if result[v].dims[-1] == variables and result[v].ndim <= 2]
+        assert wanted
+        for variable in wanted:
+            values = np.array([float(row[variable]) for row in rows])
+            np.testing.assert_allclose(values, result[variable].values.ravel(), rtol=1e-6)
+
+
+def test_a_figure_is_a_page_or_json(run: Path, capsys: pytest.CaptureFixture[str]):
+    assert said(capsys, "plot", str(run), "learning_curves") == "learning_curves.html\n"
+    assert said(capsys, "plot", str(run), "learning_curves", "-o", "figure.json") == "figure.json\n"
+    page, figure = Path("learning_curves.html").read_text(), json.loads(Path("figure.json").read_text(), parse_constant=refuse)
+    assert page.lower().startswith("<!doctype html>")
+    assert "<script src=" not in page
+    title = figure["layout"]["title"]["text"]
+    assert title.startswith("<b>Learning curves")
+    assert title.split("<br>")[0].removeprefix("<b>").removesuffix("</b>") in page
+    assert figure["data"]
+
+
+def test_the_report_is_one_page(run: Path, capsys: pytest.CaptureFixture[str]):
+    assert said(capsys, "report", str(run)) == "run/report.html\n"
+    assert said(capsys, "report", str(run), "-o", "elsewhere.html") == "elsewhere.html\n"
+    assert Path("elsewhere.html").read_text().lower().startswith("<!doctype html>")
+
+
+def test_long_work_says_how_far_it_is(run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(progress, "LINE_INTERVAL_SECONDS", -1)
+    assert main(["verify", str(run)]) == 0
+    captured = capsys.readouterr()
+    assert captured.err.splitlines() == [f"{done} of 5 checkpoints" for done in range(5)]
+    assert captured.out == "run: 5 checkpoints agree with their digests, shapes and recorded losses\n"
+
+
+def test_analyses_and_presets_are_listed_with_what_they_are(capsys: pytest.CaptureFixture[str]):
+    lines = said(capsys, "analyses").splitlines()
+    assert [line.split()[0] for line in lines] == list(discover())
+    assert all(line.endswith(analysis.title) for line, analysis in zip(lines, discover().values(), strict=True))
+    assert [line.split()[0] for line in said(capsys, "presets").splitlines()] == list(PRESETS)
+
+
+# ---- the output itself -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("sink", "code"), [("exec >/dev/full", 2), ("exec > >(exit)", 141), ("exec >&-", 0)])
+def test_an_output_that_takes_nothing_is_no_traceback(sink: str, code: int):
+    # The little sleep lets the reader of the pipe go away first.
+    done = subprocess.run(["bash", "-c", f"{sink}; sleep 0.3; exec {INTERP} --help"], capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert done.stderr == ("interp: No space left on device\n" if code == 2 else "")
+
+
+def test_the_module_is_what_the_command_runs():
+    code = "import sys; from interp.cli import main; sys.exit(main())"
+    done = subprocess.run([sys.executable, "-c", code, "presets"], capture_output=True, text=True, check=True)
+    assert done.stdout == subprocess.run([INTERP, "presets"], capture_output=True, text=True, check=True).stdout

@@ -1,0 +1,132 @@
+"""Every field is an option and a key of a file, and preset < file < options."""
+
+import json
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from interp.cli import commands, main
+from interp.cli.options import value_of
+from interp.experiment.experiment import SECTIONS, Experiment, flag, preset
+from interp.runs.run import open_run
+
+# Every field there is, with a value that is not its default.
+EVERY_FIELD = {
+    "task": {
+        "p": 11,
+        "operation": "random",
+        "train-fraction": 0.45,
+        "train-pairs": 40,
+        "split": [0, 5, 7, 60, 100],
+        "label-noise": 0.2,
+        "symmetric": True,
+        "seed": 3,
+    },
+    "model": {
+        "family": "transformer",
+        "n-layers": 2,
+        "d-model": 12,
+        "n-heads": 3,
+        "d-head": 5,
+        "d-mlp": 9,
+        "activation": "gelu",
+        "prompt": "ab",
+        "causal": False,
+        "attention-rate": 0.25,
+        "vocabularies": "two",
+        "inputs": "sum",
+        "embedding": "none",
+        "seed": 4,
+    },
+    "training": {
+        "steps": 8,
+        "optimizer": "adam",
+        "lr": 0.003,
+        "weight-decay": 0.5,
+        "betas": [0.8, 0.95],
+        "eps": 1e-7,
+        "momentum": 0.6,
+        "warmup": 2,
+        "batch-size": 4,
+        "checkpoint-every": 4,
+        "checkpoint-log": 3,
+        "checkpoint-steps": [3, 7],
+        "log-every": 1,
+        "seed": 6,
+    },
+}
+
+
+def as_flags(values: dict[str, dict]) -> list[str]:
+    """The spelling of fields on the command line."""
+    flags = []
+    for section, content in values.items():
+        for name, value in content.items():
+            if isinstance(value, bool):
+                flags.append(f"--{section}.{'' if value else 'no-'}{name}")
+            else:
+                flags += [f"--{section}.{name}", *map(str, value if isinstance(value, list) else [value])]
+    return flags
+
+
+def as_toml(values: dict[str, dict]) -> str:
+    """The same fields in a TOML file; JSON's scalars and lists are TOML's."""
+    lines = []
+    for section, content in values.items():
+        lines += [f"[{section}]", *(f"{name} = {json.dumps(value)}" for name, value in content.items())]
+    return "\n".join(lines)
+
+
+def test_the_list_of_fields_is_complete_and_changes_every_default():
+    defaults = Experiment()
+    for section, kind in SECTIONS.items():
+        assert [flag(field.name) for field in fields(kind)] == list(EVERY_FIELD[section])
+        for field in fields(kind):
+            of_mlp = section == "model" and field.name in ("family", "inputs", "embedding")
+            assert of_mlp or EVERY_FIELD[section][flag(field.name)] != getattr(getattr(defaults, section), field.name)
+
+
+def test_every_field_is_an_option_and_a_key_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    Path("every.toml").write_text(as_toml(EVERY_FIELD))
+    assert tomllib.loads(Path("every.toml").read_text()) == EVERY_FIELD
+    assert main(["train", *as_flags(EVERY_FIELD), "--out", "flags"]) == 0
+    assert main(["train", "--config", "every.toml", "--out", "file"]) == 0
+    for folder in ("flags", "file"):
+        stored = json.loads(Path(folder, "run.json").read_text())["experiment"]
+        assert {s: {flag(name): value for name, value in content.items()} for s, content in stored.items()} == EVERY_FIELD
+    assert open_run("flags").steps == [0, 1, 3, 4, 7, 8]
+
+
+def test_the_fields_of_an_mlp_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    fields_of_mlp = {"model": {"family": "mlp", "inputs": "concatenated", "embedding": "tied", "d-model": 8, "d-mlp": 9}}
+    Path("mlp.toml").write_text(as_toml(fields_of_mlp | {"training": {"steps": 2}}))
+    assert main(["train", *as_flags(fields_of_mlp), "--task.p", "5", "--training.steps", "2", "--out", "flags"]) == 0
+    assert main(["train", "--config", "mlp.toml", "--task.p", "5", "--out", "file"]) == 0
+    assert open_run("flags").model == open_run("file").model
+    assert main(["verify", "flags"]) == 0
+    assert main(["train", "--model.family", "mlp", "--model.prompt", "ab", "--out", "wrong"]) == 2
+
+
+def test_preset_then_file_then_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.toml").write_text(as_toml({"model": {"d-model": 8, "d-mlp": 8}, "training": {"steps": 20, "lr": 0.02, "warmup": 3}}))
+    flags = ["--task.p=7", "--training.lr", "0.03", "--model.n-heads", "2"]
+    assert main(["train", "--preset", "nanda", "--config=mine.toml", *flags, "--out", "run"]) == 0
+    run = open_run("run")
+    assert run.training.checkpoint_every == preset("nanda").training.checkpoint_every != preset("quick").training.checkpoint_every
+    assert (run.training.warmup, run.training.steps, run.model.d_mlp) == (3, 20, 8)
+    assert (run.training.lr, run.task.p, run.model.n_heads) == (0.03, 7, 2)
+
+
+def test_no_preset_means_quick():
+    assert commands.Train.defaults([]).training == preset("quick").training
+    assert commands.Train.defaults(["--preset=nanda"]).training == preset("nanda").training
+
+
+def test_the_last_of_two_values_of_an_option_counts():
+    assert value_of("--preset", ["--preset", "quick", "--preset=nanda"]) == "nanda"
+    assert value_of("--preset", ["--config", "x", "--preset"]) is None

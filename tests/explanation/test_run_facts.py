@@ -1,0 +1,288 @@
+"""The explanation of runs that are not the usual one: no test pairs, stopped early, diverged, never trained, other tasks and models."""
+
+import warnings
+from dataclasses import replace
+
+import pytest
+
+import interp
+from interp.analysis.walk import analyze, measure_checkpoint
+from interp.explanation.competition import the_competition
+from interp.explanation.doubts import against, unsaid
+from interp.explanation.explain import EVIDENCE, Explanation, explain, explanation_of, state_of
+from interp.explanation.run_facts import Setting, setting_of
+from interp.explanation.sentences import as_norm, as_number, the_norms
+from interp.models.weights import initial_weights
+from interp.runs.checkpoint import Checkpoint
+from interp.sweeps.driver import run_experiment
+from interp.testing import circuit_model, circuit_neurons, circuit_weights
+
+SMALL = interp.ModelConfig(d_model=8, n_heads=2, d_mlp=12)
+
+
+def written(folder, task, model, weights, *, metrics=None, training=None) -> interp.Run:
+    """A run whose checkpoints have these weights, by step."""
+    with interp.RunWriter.create(folder, task, model, training) as writer:
+        for step, tensors in weights.items():
+            writer.append(step, tensors, (metrics or {}).get(step))
+    return interp.open_run(folder)
+
+
+def of_accuracies(train, test, step, loss=1.0) -> dict[str, float]:
+    return {"train_loss": loss, "test_loss": loss, "train_accuracy": train, "test_accuracy": test}
+
+
+def told(explanation: Explanation) -> str:
+    return " ".join(str(explanation).split())
+
+
+def setting(task=None, model=None, **changes) -> Setting:
+    usual = Setting(task or interp.Task(23), model or SMALL, 300, True, 300, None, 300, {"train": 1.0, "test": 0.5}, ())
+    return replace(usual, **changes)
+
+
+def no_lead(highest_memorizing, at, highest_generalizing):
+    """The summaries of both analyses of circuits of a run in which the generalizing one never takes the lead."""
+    strengths = {"highest_memorizing_strength": highest_memorizing, "highest_memorizing_strength_at": at}
+    split = strengths | {"highest_generalizing_strength": highest_generalizing, "generalizing_leads_from": None}
+    return {"circuit_split": split, "circuit_efficiency": {"generalizing_leads_from": None, "efficiency_ratio_at_lead": None}}
+
+
+@pytest.fixture(scope="module")
+def reference() -> interp.Run:
+    return interp.open_run(interp.reference_path())
+
+
+@pytest.fixture(scope="module")
+def results(reference):
+    return analyze(reference, EVIDENCE)
+
+
+# ---- excluded loss -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("loss", "excluded", "rises"),
+    [(3.9, 9.7, True), (0.55, 3.7, True), (6.5, 16.0, True), (1.9, 7.3, True), (1e-7, 12.0, True), (3.9, 4.0, False), (1e-7, 0.5, False)],
+)
+def test_whether_the_loss_rises_without_the_key_frequencies(reference, results, loss, excluded, rises):
+    """By its share of what guessing costs, ln 43 = 3.8: a loss that is large already cannot become ten times as large."""
+    checkpoint = explanation_of(reference, results).numbers["checkpoint"]
+    checkpoint |= {"loss": {"all": loss}, "excluded_loss": {"all": excluded}, "restricted_loss": {"all": loss}}
+    summaries = {"embedding_spectrum": {"n_frequencies": 21, "only_by_neurons": [], "only_by_weights_and_logits": []}}
+    summaries["transitions"] = {"generalized_at_sustained": None, "fixed_gap_verdict": "unknown", "verdict": "unknown"}
+    said = list(against(checkpoint, summaries, no_lead(None, None, None), setting(interp.Task(43))))
+    assert said == [] if rises else any(f"goes from {as_number(loss)} to {as_number(excluded)} only" in line for line in said)
+
+
+# ---- no test pairs -------------------------------------------------------------------------------------------------------
+
+
+def test_without_test_pairs_nothing_is_said_of_them(tmp_path):
+    task, neurons = interp.Task(13, train_fraction=1.0), circuit_neurons([1, 3], per_frequency=10)
+    model = circuit_model(neurons)
+    run = written(tmp_path / "run", task, model, {0: initial_weights(model, 13), 100: circuit_weights(task, model, neurons)})
+    found = explain(run)
+    text = told(found)
+    assert "There are no test pairs: all 169 were trained on" in text
+    assert "It first knew 99 % of the training pairs at step 100" in text
+    assert "split is unknown" not in text
+    assert "curves cannot decide" not in text
+    assert "Without test pairs the memorizing circuit cannot be told" in text
+    assert found.numbers["checkpoint"]["key_frequencies"]
+    assert found.numbers["checkpoint"]["state"] == "unknown"
+    assert explain(run, 0).numbers["checkpoint"]["state"] == "untrained"
+    assert {fact.label: fact.value for fact in found.facts}["loss on test pairs"] == "no test pairs"
+
+
+@pytest.mark.parametrize(
+    ("train", "keys", "expected"), [(1.0, 2, "unknown"), (0.2, 2, "unknown"), (1.0, 0, "unknown"), (0.02, 0, "untrained")]
+)
+def test_state_without_test_pairs(train, keys, expected):
+    frequencies = [{"frequency": k, "share": 0.3} for k in range(1, keys + 1)]
+    accuracy, loss = {"all": train, "train": train, "test": None}, {"all": 3.1, "train": 3.1, "test": None}
+    assert state_of({"accuracy": accuracy, "loss": loss, "key_frequencies": frequencies}, 3.13) == expected
+
+
+# ---- runs that ended early ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory) -> interp.Run:
+    """It memorized, and its test accuracy was rising to the end."""
+    weights = initial_weights(SMALL, 13)
+    metrics = {s: of_accuracies(min(s / 50, 1.0), max(0, s - 60) / 50, s, 1.0) for s in range(0, 101, 10)}
+    training = interp.TrainingConfig(steps=100)
+    return written(
+        tmp_path_factory.mktemp("stopped") / "run",
+        interp.Task(13),
+        SMALL,
+        dict.fromkeys(metrics, weights),
+        metrics=metrics,
+        training=training,
+    )
+
+
+def test_a_verdict_that_more_steps_could_overturn_names_them(stopped):
+    found = explain(stopped)
+    assert found.headline == "It memorized and did not generalize within its 100 steps"
+    assert any("was still changing" in line and "test accuracy from 60 to 80 %" in line for line in found.unsaid)
+
+
+def test_a_plateau_is_no_proof_either(stopped):
+    numbers = explain(stopped).numbers
+    assert any("plateaus can end" in line for line in unsaid(numbers, setting(last_step=100)))
+    moving = setting(last_step=100, late_changes=("test loss from 2 to 1 nats",))
+    assert any("test loss from 2 to 1 nats" in line for line in unsaid(numbers, moving))
+    assert not any("What more steps" in line for line in unsaid(numbers | {"run": {"verdict": "grokking"}}, moving))
+
+
+def test_a_run_that_did_not_reach_its_end_says_so(tmp_path):
+    weights = initial_weights(SMALL, 13)
+    metrics = {step: of_accuracies(0.1, 0.1, step) for step in (0, 10)}
+    run = written(
+        tmp_path / "run",
+        interp.Task(13),
+        SMALL,
+        dict.fromkeys(metrics, weights),
+        metrics=metrics,
+        training=interp.TrainingConfig(steps=300),
+    )
+    assert explain(run).headline.endswith("within its 10 steps (of 300)")
+    assert "Of 300 steps only those up to step 10 are logged" in told(explain(run))
+
+
+# ---- divergence -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_step_at_which_training_diverged_is_told(tmp_path):
+    experiment = interp.Experiment(
+        interp.Task(13), SMALL, interp.TrainingConfig(steps=24, lr=1e30, warmup=0, optimizer="sgd", weight_decay=0.0)
+    )
+    with pytest.raises(interp.InputError, match=r"the loss of step \d+ is not finite") as caught:
+        run_experiment(experiment, tmp_path / "run")
+    run = interp.open_run(tmp_path / "run")
+    assert f"step {run.rows[-1]['step']} is" in str(caught.value)
+    assert not run.is_complete
+    assert explain(run).headline == f"Training diverged by step {run.rows[-1]['step']}"
+
+
+def test_a_loss_that_stays_far_above_guessing_is_divergence(tmp_path):
+    weights = initial_weights(SMALL, 13)
+    losses = {0: 2.6, 10: 90.0, 20: 2.0, 30: 70.0, 40: 4000.0}
+    metrics = {step: of_accuracies(0.1, 0.1, step, loss) for step, loss in losses.items()}
+    run = written(tmp_path / "run", interp.Task(13), SMALL, dict.fromkeys(losses, weights), metrics=metrics)
+    assert setting_of(run, analyze(run, EVIDENCE)).diverged_at == 30
+    assert "Training diverged by step 30" in told(explain(run))
+
+
+def test_weights_too_large_for_their_logits_are_told_without_a_warning(tmp_path):
+    grown = {name: 1e12 * weight for name, weight in initial_weights(SMALL, 13).items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run = written(tmp_path / "run", interp.Task(13), SMALL, {0: initial_weights(SMALL, 13), 10: grown})
+        text = told(explain(run))
+    assert "gives it unknown" not in text
+    assert "e+1" in text, "a norm of so many digits is told in two"
+
+
+def test_numbers_are_short():
+    assert [as_number(value) for value in (None, 0.123, 15.2, 117.2, 4321.0, 1.2e7)] == ["unknown", "0.12", "15", "117", "4,321", "1.2e+07"]
+    assert [as_norm(value) for value in (0.1, 57.04, 11749477.2)] == ["0.1", "57.0", "1.2e+07"]
+
+
+# ---- the competition of the circuits -----------------------------------------------------------------------------------------
+
+
+def test_noise_has_no_winner(tmp_path):
+    run = written(tmp_path / "run", interp.Task(23), SMALL, {0: initial_weights(SMALL, 23)}, training=interp.TrainingConfig(steps=0))
+    found = explain(run)
+    assert found.headline == "No training is logged"
+    assert "there is nothing to compare" in found.paragraphs[-1]
+    assert "stronger part" not in told(found)
+
+
+def test_a_cheaper_memory_in_a_run_that_grokked_speaks_against_it(reference, results):
+    efficiency = results["circuit_efficiency"]
+    swapped = efficiency.scale_free_efficiency.values[:, ::-1]
+    other = results | {"circuit_efficiency": efficiency.assign(scale_free_efficiency=(("step", "circuit"), swapped))}
+    line = "it had 0.74 times the efficiency of memorization"
+    assert any(line in said for said in explanation_of(reference, other).against)
+    assert not any("efficiency" in said for said in explanation_of(reference, results).against)
+    for of in (results, other):
+        assert "favors it" not in told(explanation_of(reference, of))
+
+
+def test_a_fall_after_it_knew_its_training_pairs_speaks_against_it(tmp_path):
+    """A slingshot: what was known is lost for a while, and that is no part of the usual story."""
+    task = interp.Task(23)
+    for name, low, expected in (("smooth", 0.95, False), ("fallen", 0.46, True)):
+        with interp.RunWriter.create(tmp_path / name, task, SMALL, interp.TrainingConfig(steps=40)) as writer:
+            writer.append(0, initial_weights(SMALL, 23))
+            for step, train in ((10, 0.2), (20, 1.0), (30, low), (35, low + 0.02)):
+                writer.log(step, {"train_accuracy": train, "test_accuracy": 0.1, "train_loss": 1.0, "test_loss": 5.0})
+            end = {"train_accuracy": 1.0, "test_accuracy": 0.1, "train_loss": 1.0, "test_loss": 5.0}
+            writer.append(40, initial_weights(SMALL, 23), end)
+        said = "After it had known its training pairs it knew 46 % of them at step 30: no smooth transition."
+        assert (said in explain(interp.open_run(tmp_path / name)).against) == expected
+
+
+def test_a_highest_value_is_told_once():
+    norms = {"first_step": 0, "first_l2": 10.0, "highest_l2": 48.6, "highest_l2_at": 600, "last_step": 600, "last_l2": 48.6}
+    text = the_norms({"weight_norms": norms | {"key_share_of_embedding": 0.0}}, setting())
+    assert text == "The norm of all weights began at 10.0 and is 48.6 at step 600, as high as ever."
+    text = the_competition(600, {"memorizing": 3.9, "generalizing": 0.5}, no_lead(3.9, 600, 0.5), setting())
+    assert text.count("3.9") == 1
+
+
+# ---- task and model -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("task", "expected"),
+    [
+        (interp.Task(11, "random", 0.5), "The labels are random: there is no rule to learn"),
+        (interp.Task(11, label_noise=0.2, train_fraction=0.5), "the labels trained on, 20 % of which are wrong"),
+        (interp.Task(11, "x2+y2", 0.5), "x2+y2 modulo 11 is no addition in other coordinates"),
+    ],
+)
+def test_the_task_is_told(tmp_path, task, expected):
+    run = written(tmp_path / "run", task, SMALL, {0: initial_weights(SMALL, 11)})
+    assert expected in told(explain(run))
+
+
+@pytest.mark.parametrize(("operation", "of_logarithms"), [("multiply", True), ("add", False)])
+def test_frequencies_of_products_are_those_of_the_logarithm(tmp_path, operation, of_logarithms):
+    task, neurons = interp.Task(13, operation, 0.5), circuit_neurons([1, 3], per_frequency=10)
+    model = circuit_model(neurons)
+    run = written(tmp_path / "run", task, model, {0: circuit_weights(task, model, neurons)})
+    assert ("discrete logarithm" in told(explain(run))) == of_logarithms
+
+
+def symmetricity(model: interp.ModelConfig, seed: int) -> float:
+    checkpoint = Checkpoint(0, initial_weights(replace(model, seed=seed), 11), interp.Task(11), model)
+    return measure_checkpoint(checkpoint, "clock_pizza").gradient_symmetricity.item()
+
+
+@pytest.mark.parametrize(
+    ("model", "equal"),
+    [
+        (interp.ModelConfig(family="mlp", d_mlp=12), True),
+        (interp.ModelConfig(family="mlp", d_mlp=12, inputs="concatenated"), False),
+        (replace(SMALL, attention_rate=0.0), True),
+        (replace(SMALL, attention_rate=0.0, prompt="ab"), False),
+        (replace(SMALL, attention_rate=0.0, n_layers=2), False),
+        (SMALL, False),
+    ],
+)
+def test_gradient_symmetricity_is_no_witness_where_it_is_one_by_construction(model, equal):
+    assert setting(model=model).gradients_are_equal == equal
+    assert (symmetricity(model, 1) > 1 - 1e-6) == equal
+
+
+def test_of_an_mlp_without_embedding_the_input_weights_are_named(tmp_path):
+    task, neurons = interp.Task(13, train_fraction=0.5), circuit_neurons([1, 3], per_frequency=10)
+    model = circuit_model(neurons, family="mlp")
+    text = told(explain(written(tmp_path / "run", task, model, {0: circuit_weights(task, model, neurons)})))
+    assert "squared norm of the input weights lies in key frequencies" in text
+    assert "embedding" not in text

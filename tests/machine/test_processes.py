@@ -1,0 +1,52 @@
+"""Processes that share work hear their parent alone."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+SPAWNING = """
+import signal
+from multiprocessing import get_context
+from interp.machine.processes import interrupts_held_back
+
+def mask(answer):
+    answer.send(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+if __name__ == "__main__":
+    here, there = get_context("spawn").Pipe()
+    for _ in range(2):
+        process = get_context("spawn").Process(target=mask, args=(there,))
+        with interrupts_held_back():
+            process.start()
+        print(here.recv())
+        process.join()
+    print(signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+"""
+
+
+def test_the_first_process_of_an_interpreter_is_deaf_to_ctrl_c_too_and_its_parent_is_not(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SPAWNING)
+    said = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300, check=True)
+    assert said.stdout.split() == ["True", "True", "False"]
+
+
+@pytest.mark.parametrize(("given", "policy"), [(None, "passive"), ("active", "active")])
+def test_torch_is_told_to_wait_without_spinning_unless_the_environment_says_otherwise(given, policy):
+    """By the command line, before torch is there to be told."""
+    program = """
+import os, sys
+from interp import cli
+from interp.cli import commands
+commands.run_command = lambda name, rest: print(os.environ["OMP_WAIT_POLICY"], "torch" in told) or 0
+from interp.machine import processes
+told, wait = [], processes.wait_without_spinning
+processes.wait_without_spinning = lambda: told.extend(sys.modules) or wait()
+cli.main(["presets"])
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment |= {"OMP_WAIT_POLICY": given} if given else {}
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True)
+    assert said.stdout.split() == [policy, "False"]

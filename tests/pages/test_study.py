@@ -1,0 +1,147 @@
+"""The page about an experiment: made of its files alone, it says what they say, asks for nothing, and what files say stays text."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from interp.cli import main
+from interp.errors import InputError
+from interp.mathematics.bootstrap import mean_interval
+from interp.pages.study import render_experiment
+from interp.runs.run import open_run
+from interp.studies import statistics, ungrokking
+from interp.studies.conducting import conduct
+from interp.studies.design import Design
+from interp.studies.outcomes import KEPT, RunOutcome, outcomes, phase_diagram
+
+EVIL = "</script><img src=x onerror=alert(1)><script>alert(2)</script>{{ 7 * 7 }}"
+DESIGN = Design(p=11, sizes=(8, 14), weight_decays=(1.0, 3.0), seeds=2, duration=0.1, d_model=8, d_mlp=16)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("experiments") / "ungrokking"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(statistics, "DRAWS", 100)
+        patch.setattr(ungrokking, "START_DURATION", 1)
+        conduct("ungrokking", folder, DESIGN, processes=1)
+    return folder
+
+
+@pytest.fixture
+def copied(folder, tmp_path) -> Path:
+    return Path(shutil.copytree(folder, tmp_path / "ungrokking"))
+
+
+def test_the_page_says_what_the_files_say(folder, open_page):
+    summary = json.loads((folder / "summary.json").read_text())
+    page = open_page(folder / "report.html", viewport={"width": 390, "height": 800}, color_scheme="dark")
+    assert page.inner_text("h1") == "Ungrokking"
+    assert page.locator(".prediction").count() == len(summary["predictions"])
+    for name, prediction in summary["predictions"].items():
+        said = page.locator(f"[aria-label='Prediction {name}']")
+        assert said.locator(".verdict").inner_text() == prediction["verdict"]
+        assert prediction["because"] in said.inner_text()
+        assert "start accuracy lowest" in said.locator("table").text_content()
+    page.locator("#runs summary").click()
+    page.locator("#runs tr").last.wait_for()  # what is still folded up has no text, and a busy page opens it later
+    rows = page.locator("#runs tbody tr, #runs table > tr").all_inner_texts()
+    assert len(rows) == summary["runs"] == 10
+    last = open_run(folder / "runs" / "D8-wd1-seed0").metrics.isel(step=-1)
+    (row,) = [row for row in rows if row.startswith("D8-wd1-seed0")]
+    for value in (last.train_accuracy, last.test_accuracy):
+        assert f"{100 * value.item():.1f} %" in row
+    for name in ("result", "phase-diagram"):
+        page.locator(f"#{name} .figure").scroll_into_view_if_needed()
+        page.wait_for_selector(f"#{name} .main-svg")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 391
+    assert page.trouble == []
+    assert [url for url in page.requests if not url.startswith(("file:", "data:", "blob:"))] == []
+    page.close()
+
+
+def test_report_makes_it_from_the_folder(copied, capsys, monkeypatch):
+    (copied / "report.html").unlink()
+    monkeypatch.chdir(copied.parent)
+    assert main(["report", "ungrokking"]) == 0
+    assert capsys.readouterr().out == "ungrokking/report.html\n"
+    shutil.rmtree("ungrokking/runs")
+    assert main(["report", "ungrokking", "-o", "without.html"]) == 0
+    assert "The runs are not in this folder any more." in Path("without.html").read_text()
+
+
+def test_hostile_text_stays_text(copied):
+    summary = json.loads((copied / "summary.json").read_text())
+    summary["predictions"]["P2"] |= {"prediction": EVIL, "because": EVIL, "numbers": {EVIL: {EVIL: EVIL}}}
+    summary["predictions"][EVIL] = summary["predictions"]["P2"]
+    summary["design"][EVIL] = EVIL
+    (copied / "summary.json").write_text(json.dumps(summary))
+    (copied / "runs" / "D8-wd1-seed0").rename(copied / "runs" / "<img src=x onerror=alert(3)>")
+    page = render_experiment(copied)
+    assert "<img" not in page
+    assert page.count("<script") == page.count("</script>")
+    assert "49" not in re.findall(r"alert\(2\)[^ ]* ([^<]{1,10})", page)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "expected"),
+    [
+        ("summary.json", "{}", "summary.json is no summary of an experiment ('predictions' is missing); make it anew"),
+        ("summary.json", "[]", "summary.json is no summary of an experiment (list indices must be integers"),
+        ("summary.json", "{", "summary.json is damaged"),
+        ("result.nc", "no", "result.nc is missing or damaged; make it anew: interp experiment ungrokking --out"),
+    ],
+)
+def test_what_is_damaged_is_named(copied, file, content, expected):
+    (copied / file).write_text(content)
+    with pytest.raises(InputError, match=re.escape(expected)):
+        render_experiment(copied)
+
+
+def test_an_unknown_experiment_and_an_unknown_verdict_are_refused(copied):
+    path = copied / "summary.json"
+    summary = json.loads(path.read_text())
+    path.write_text(json.dumps(summary | {"experiment": "ungroking"}))
+    with pytest.raises(InputError, match="did you mean 'ungrokking'"):
+        render_experiment(copied)
+    summary["predictions"]["P2"]["verdict"] = "confirmed' onclick="
+    path.write_text(json.dumps(summary))
+    with pytest.raises(InputError, match="a field is not what it should be"):
+        render_experiment(copied)
+
+
+def test_what_goes_on_from_other_weights_cannot_grok(folder):
+    """Its curves begin where others end: it still generalizes, or it collapsed; and the networks it begins with are no part of the grid."""
+    found = {run.name: run for run in outcomes({path.name: open_run(path) for path in sorted((folder / "runs").iterdir())})}
+    assert {name for name, run in found.items() if run.is_start} == {"start-seed0", "start-seed1"}
+    assert {run.verdict for run in found.values() if not run.is_start} <= {KEPT, "collapse"}
+    assert all(np.isnan(run.generalized_at) for run in found.values() if not run.is_start)
+
+
+def outcome(pairs: int, decay: float, seed: int, verdict: str, accuracy: float) -> RunOutcome:
+    fields = {"task.train-pairs": pairs, "training.weight-decay": decay, "task.seed": seed}
+    return RunOutcome("name", fields, verdict, np.nan, np.nan, 1.0, accuracy, 30.0, False)
+
+
+def test_the_phase_diagram_counts_and_averages_over_seeds():
+    found = [outcome(100, 1, 0, "grokking", 1.0), outcome(100, 1, 1, "grokking", 0.9), outcome(100, 1, 2, "memorization", 0.2)]
+    found += [outcome(20, 3, 0, "memorization", 0.0)]
+    diagram = phase_diagram(found)
+    assert diagram is not None
+    kinds, accuracies = diagram.data[:2]
+    assert (list(kinds.x), list(kinds.y)) == (["20", "100"], ["1", "3"])
+    assert kinds.customdata.tolist() == [["", "grokking"], ["memorization", ""]]
+    assert kinds.text.tolist() == [["", "2/3"], ["", ""]]
+    np.testing.assert_allclose(accuracies.z, [[np.nan, 0.7], [0.0, np.nan]])
+    assert phase_diagram(found[:1]) is None
+
+
+def test_the_interval_of_a_mean():
+    """Of two seeds 0 and 1 the mean of a sample is 0, ½ or 1, the extremes a quarter of the time each; of one seed nothing is known."""
+    low, high = mean_interval(np.array([[0.0, 1.0], [5.0, 5.0], [1.0, np.nan]]))
+    np.testing.assert_allclose(low, [0, 5, np.nan])
+    np.testing.assert_allclose(high, [1, 5, np.nan])

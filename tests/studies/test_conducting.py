@@ -1,0 +1,124 @@
+"""Experiments from the command line to their files, on grids that take seconds."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from interp.analysis.results import load_result
+from interp.cli import main
+from interp.errors import InputError
+from interp.studies import ungrokking
+from interp.studies.conducting import conduct
+from interp.studies.design import Design
+from interp.studies.directory import NAMES, find
+
+TINY = "--p 11 --d-model 8 --d-mlp 16 --processes 1 --duration 0.1"
+GRIDS = {
+    "circuit-efficiency": "--sizes 10 20 60 --weight-decays 1 3 --seeds 2",
+    "ungrokking": "--sizes 8 14 --weight-decays 1 3 --seeds 2",
+    "semi-grokking": "--sizes 30 50 --seeds 2",
+    "data-fraction": "--sizes 30 60 90 --seeds 2",
+    "weight-decay": "--sizes 60 --weight-decays 0.5 1 2 --seeds 2",
+}
+
+
+@pytest.fixture(autouse=True)
+def short_starts(monkeypatch: pytest.MonkeyPatch):
+    """What an experiment says and writes is tested here, not what it finds."""
+    monkeypatch.setattr(ungrokking, "START_DURATION", 0.5)
+
+
+def refuse(constant: str):
+    raise AssertionError(f"{constant} is not JSON")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_experiment_from_the_command_line(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    command = ["experiment", name, *TINY.split(), *GRIDS[name].split(), "--out", "here"]
+    assert main(command) == 0
+    first, *lines = capsys.readouterr().out.splitlines()
+    runs = sorted(path.parent.name for path in Path("here/runs").glob("*/run.json"))
+    assert first == f"{find(name).TITLE}: {len(runs)} runs in here"
+    assert lines[len(runs) - 1].startswith(f"{len(runs)}/{len(runs)} runs, 100% of the work  ")
+    files = [Path(line) for line in lines[-5:]]
+    assert [file.name for file in files] == ["result.nc", "summary.json", "figure.html", "figure.json", "report.html"]
+    summary = json.loads(files[1].read_text(), parse_constant=refuse)
+    assert (summary["experiment"], summary["runs"], summary["design"]["p"]) == (name, len(runs), 11)
+    told = lines[len(runs) : -5]
+    assert [line.split(":")[0] for line in told] == [f"{key} {one['verdict']}" for key, one in summary["predictions"].items()]
+    result = load_result(files[0], "")
+    assert result is None  # what it was computed from is not named: the runs beside it are
+    assert json.loads(files[3].read_text(), parse_constant=refuse)["data"] is not None
+    before = {path: path.stat().st_mtime_ns for path in Path("here/runs").rglob("*.safetensors")}
+    assert main(command) == 0
+    again = capsys.readouterr().out.splitlines()
+    assert again == [first, *told, *map(str, files)]
+    assert {path: path.stat().st_mtime_ns for path in Path("here/runs").rglob("*.safetensors")} == before
+    assert json.loads(files[1].read_text()) == summary
+
+
+def test_the_experiment_beside_is_read(tmp_path: Path):
+    design = Design(p=11, sizes=(10, 60), weight_decays=(1.0,), seeds=1, duration=0.1, d_model=8, d_mlp=16)
+    (tmp_path / "ungrokking").mkdir()
+    path = tmp_path / "ungrokking" / "summary.json"
+    content = {"design": {"p": 11}, "predictions": {"P3": {"numbers": {"d_crit_mean": 15.0}}}}
+    path.write_text(json.dumps(content))
+    outcome = conduct("circuit-efficiency", tmp_path / "circuit-efficiency", design, processes=1)
+    assert outcome.predictions[1].numbers["d_crit_of_ungrokking"] == 15.0
+    path.write_text(json.dumps(content | {"design": {"p": 13}}))
+    outcome = conduct("circuit-efficiency", tmp_path / "circuit-efficiency", design, processes=1)
+    assert outcome.predictions[1].numbers["d_crit_of_ungrokking"] is None
+    path.write_text("{}")
+    with pytest.raises(InputError, match=r"summary.json is no summary of ungrokking: 'predictions' is missing"):
+        conduct("circuit-efficiency", tmp_path / "circuit-efficiency", design, processes=1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("", "interp experiment needs NAME: circuit-efficiency, ungrokking, semi-grokking, data-fraction, weight-decay"),
+        ("ungroking", "unknown experiment 'ungroking'; did you mean 'ungrokking'?"),
+        ("ungrokking --sizs 10", "unknown option --sizs; did you mean --sizes?"),
+        ("ungrokking --processes 0", "processes must be at least 1, got 0"),
+        ("ungrokking --seeds 0", "seeds must be at least 1, got 0"),
+        ("ungrokking --sizes 0", "sizes must be at least 1, got 0"),
+        ("ungrokking --sizes 10 10", "sizes names a value twice: 10 10"),
+        ("ungrokking --p 11 --sizes 122", "sizes must be at most 121, got 122"),
+        ("ungrokking --weight-decays 0", "weight-decays must be greater than 0, got 0"),
+        ("ungrokking --duration 0", "duration must be greater than 0, got 0"),
+        ("ungrokking --lr -1", "lr must be greater than 0, got -1"),
+        ("ungrokking --d-model 7", "model.d-model 7 is not a multiple of model.n-heads 4; give model.d-head"),
+        ("ungrokking --out taken/below", "cannot write to taken/below: Not a directory"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(
+    arguments: str, expected: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("taken").write_text("")
+    assert main(["experiment", *arguments.split()]) == 2
+    captured = capsys.readouterr()
+    assert captured.err == f"interp: {expected}\n"
+    assert sorted(tmp_path.rglob("*")) == [tmp_path / "taken"]
+
+
+def test_another_design_in_the_same_folder_is_refused(tmp_path: Path):
+    design = Design(p=11, sizes=(60,), weight_decays=(1.0,), seeds=1, duration=0.1, d_model=8, d_mlp=16)
+    conduct("semi-grokking", tmp_path, design, processes=1)
+    with pytest.raises(InputError, match=r"D60-wd1-seed0 holds another experiment .* choose another --out"):
+        conduct("semi-grokking", tmp_path, replace(design, lr=0.02), processes=1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_designs_are_sound(name: str):
+    experiment = find(name)
+    for design, full in ((experiment.DESIGN, False), (experiment.FULL, True)):
+        names = [run.name for run in experiment.grid(design, full=full)]
+        assert len(names) == len(set(names)) > 10
+    assert experiment.FULL.p == 113
+    assert experiment.FULL.lr == 1e-3
