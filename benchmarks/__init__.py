@@ -2,4 +2,5 @@
 
 from interp.machine.processes import wait_without_spinning
 
-wait_without_spinning()  # before torch is loaded: waiting threads that spin would flatter us, whenever the machine is not idle
+# before torch is loaded: waiting threads that spin would flatter us, whenever the machine is not idle
+wait_without_spinning()

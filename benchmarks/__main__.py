@@ -2,8 +2,8 @@
 
     python -m benchmarks [--only NAME ...] [--write README.md]
 
-Some minutes at the canonical sizes; run it on an otherwise idle machine. With --write the table replaces what stands between the two
-marker comments of that file.
+Some minutes at the canonical sizes; run it on an otherwise idle machine. With --write the table replaces what stands
+between the two marker comments of that file.
 """
 
 import argparse
@@ -37,7 +37,9 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0], conflict_handler="resolve")
     parser.add_argument("--only", nargs="+", choices=BENCHMARKS, metavar="NAME", help=f"of: {', '.join(BENCHMARKS)}")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="put the table between the marker comments of this file")
+    parser.add_argument(
+        "--write", type=Path, metavar="FILE", help="put the table between the marker comments of this file"
+    )
     for benchmark in BENCHMARKS.values():
         benchmark.add_options(parser)
     add_sizes(parser)

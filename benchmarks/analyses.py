@@ -1,12 +1,13 @@
-"""What analyzing one checkpoint costs: every analysis, and, for the measures that are published as notebooks, those notebooks' way.
+"""What analyzing one checkpoint costs: every analysis, and, for the measures that are published as notebooks, those
+notebooks' way.
 
     python -m benchmarks.analyses [--analysis-rounds 5] [--weights-of RUN]
 
-First every analysis in ms per checkpoint, with one shared forward pass. Then, side by side, published measures computed from the same
-weights by our analyses and in the style of the public notebooks (a textbook forward pass, Python loops over neurons and frequencies,
-dense cubes over p/2 × p² × p, automatic differentiation one triple at a time), written here from the formulas; both must agree before
-they are timed. Rounds are interleaved, on one thread, and the lowest processor time of each counts. Without --weights-of they are the
-initial ones and the key frequencies the first five.
+First every analysis in ms per checkpoint, with one shared forward pass. Then, side by side, published measures computed
+from the same weights by our analyses and in the style of the public notebooks (a textbook forward pass, Python loops
+over neurons and frequencies, dense cubes over p/2 × p² × p, automatic differentiation one triple at a time), written
+here from the formulas; both must agree before they are timed. Rounds are interleaved, on one thread, and the lowest
+processor time of each counts. Without --weights-of they are the initial ones and the key frequencies the first five.
 """
 
 import argparse
@@ -49,7 +50,8 @@ class Notebook:
         return textbook(w, w["W_E"][self.tokens])
 
     def neuron_spectra(self) -> Tensor:
-        """The share of every 3×3 block in every neuron's variance, neuron by neuron, frequency by frequency [K, d_mlp]."""
+        """The share of every 3×3 block in every neuron's variance, neuron by neuron, frequency by frequency [K,
+        d_mlp]."""
         _, neurons = self.forward()
         grid = neurons.view(self.p, self.p, -1)
         shares = torch.zeros(self.p // 2, grid.shape[2])
@@ -69,7 +71,9 @@ class Notebook:
         found = torch.zeros(2, self.p // 2)
         for k in range(1, self.p // 2 + 1):
             found[0, k - 1] = (self.basis[2 * k - 1 : 2 * k + 1] @ W_L.T).norm()
-            found[1, k - 1] = sum((wave @ centred).square().sum() for wave in self.sum_waves(k)) / centred.square().sum()
+            found[1, k - 1] = (
+                sum((wave @ centred).square().sum() for wave in self.sum_waves(k)) / centred.square().sum()
+            )
         return found
 
     def sum_waves(self, k: int) -> tuple[Tensor, Tensor]:
@@ -137,7 +141,9 @@ def ours(checkpoint: Checkpoint, key: list[int]) -> dict[str, Callable[[], Tenso
         lambda: torch.from_numpy(values("neuron_periodicity", "share")[0]).T,
         lambda: torch.from_numpy(np.stack(values("embedding_spectrum", "output_norm", "logit_share"))),
         lambda: torch.from_numpy(np.concatenate(values("progress_measures", *progress))),
-        lambda: torch.from_numpy(np.concatenate(values("clock_pizza", "distance_irrelevance", "gradient_symmetricity"))),
+        lambda: torch.from_numpy(
+            np.concatenate(values("clock_pizza", "distance_irrelevance", "gradient_symmetricity"))
+        ),
     )
     return dict(zip(NAMES, acts, strict=True))
 
@@ -149,8 +155,8 @@ def theirs(notebook: Notebook) -> dict[str, Callable[[], Tensor]]:
 
 
 def check(name: str, one: Tensor, other: Tensor) -> None:
-    """Both ways give the same numbers, but for neurons that ours calls dead; a mean over 100 random triples has a standard error of a few
-    hundredths."""
+    """Both ways give the same numbers, but for neurons that ours calls dead; a mean over 100 random triples has a
+    standard error of a few hundredths."""
     tolerance = 0.15 if name == "clock or pizza" else 1e-3
     known = one.isfinite()
     one, other = one.double()[known], other.double()[known]
@@ -242,7 +248,12 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
         f"forward pass {found.each['forward pass']:.0f} ms",
         "≤ 160 ms",
     )
-    yield Row("four published measures of them", f"{four:.0f} ms", f"as notebooks: {notebook / 1e3:.1f} s, {notebook / four:.0f}×", "≥ 20×")
+    yield Row(
+        "four published measures of them",
+        f"{four:.0f} ms",
+        f"as notebooks: {notebook / 1e3:.1f} s, {notebook / four:.0f}×",
+        "≥ 20×",
+    )
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -259,7 +270,10 @@ def main() -> None:
     keep_freed_memory()
     found = compare(options)
     model = found.model
-    print(f"p = {found.task.p}, d_model {model.d_model}, {model.n_heads} heads, d_mlp {model.d_mlp}; {options.analysis_rounds} rounds")
+    print(
+        f"p = {found.task.p}, d_model {model.d_model}, {model.n_heads} heads, d_mlp {model.d_mlp}; "
+        f"{options.analysis_rounds} rounds"
+    )
     print(f"{machine()}\n\n{'':<32}{'ms of processor time':>12}")
     for name, time_taken in found.each.items():
         print(f"{name:<32}{time_taken:>12.1f}")

@@ -2,7 +2,8 @@
 
 python -m benchmarks.busy_machine
 
-Two cores shared by four processes give each half of one at best, so beside three neighbors 4 times is fair on a machine of two cores.
+Two cores shared by four processes give each half of one at best, so beside three neighbors 4 times is fair on a machine
+of two cores.
 """
 
 import argparse
@@ -39,7 +40,11 @@ def analyzing(run: Path, neighbors: int) -> float:
         shutil.copytree(run, fresh, ignore=shutil.ignore_patterns("results"))
         for _ in range(neighbors):
             beside.enter_context(busy_neighbor())
-        return seconds(lambda: subprocess.run([sys.executable, "-c", PROGRAM, "analyze", str(fresh)], check=True, capture_output=True))
+        return seconds(
+            lambda: subprocess.run(
+                [sys.executable, "-c", PROGRAM, "analyze", str(fresh)], check=True, capture_output=True
+            )
+        )
 
 
 def rows(options: argparse.Namespace) -> Iterator[Row]:

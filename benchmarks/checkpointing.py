@@ -1,9 +1,11 @@
-"""What dense checkpoints cost: writing them beside training, writing and reading one, a trajectory of many, and analyzing them all.
+"""What dense checkpoints cost: writing them beside training, writing and reading one, a trajectory of many, and
+analyzing them all.
 
     python -m benchmarks.checkpointing [--checkpoints 1000] [--rounds 5]
 
-At the canonical sizes one checkpoint is 0.9 MB. `torch.save` and `torch.load` stand beside ours; they neither bring a file to the disk
-before they return nor check what they read. A peer's trajectory is read from 100 files, and told for as many as ours.
+At the canonical sizes one checkpoint is 0.9 MB. `torch.save` and `torch.load` stand beside ours; they neither bring a
+file to the disk before they return nor check what they read. A peer's trajectory is read from 100 files, and told for
+as many as ours.
 """
 
 import argparse
@@ -48,7 +50,9 @@ def bare_steps(experiment: Experiment) -> float:
 
     with worker_threads() as each:
         step(0)  # loads code
-        return seconds(lambda: [step(number) for number in range(1, experiment.training.steps)]) / (experiment.training.steps - 1)
+        return seconds(lambda: [step(number) for number in range(1, experiment.training.steps)]) / (
+            experiment.training.steps - 1
+        )
 
 
 def recorded_steps(experiment: Experiment, folder: Path) -> float:
@@ -59,7 +63,8 @@ def recorded_steps(experiment: Experiment, folder: Path) -> float:
 
 
 def dense(experiment: Experiment, rounds: int, folder: Path) -> tuple[float, float]:
-    """The median seconds of a bare step, and of one of a run with metrics and a checkpoint every ten steps, in turns."""
+    """The median seconds of a bare step, and of one of a run with metrics and a checkpoint every ten steps, in
+    turns."""
     bare, recorded = [], []
     for _ in range(rounds):
         bare.append(bare_steps(experiment))
@@ -73,9 +78,13 @@ def many_checkpoints(experiment: Experiment, n_checkpoints: int, folder: Path) -
     start = initial_weights(experiment.model, experiment.task.p)
     with RunWriter.create(folder, experiment.task, experiment.model) as writer:
         for step in range(n_checkpoints):
-            weights = {name: weight + 0.01 * torch.randn(weight.shape, generator=generator) for name, weight in start.items()}
+            weights = {
+                name: weight + 0.01 * torch.randn(weight.shape, generator=generator) for name, weight in start.items()
+            }
             metrics = dict.fromkeys(METRICS, 1.0)
-            times.append(seconds(lambda step=step, weights=weights, metrics=metrics: writer.append(step, weights, metrics)))
+            times.append(
+                seconds(lambda step=step, weights=weights, metrics=metrics: writer.append(step, weights, metrics))
+            )
     return times
 
 
@@ -101,7 +110,9 @@ def torch_trajectory(folder: Path, name: str) -> Tensor:
 
 def peak_memory(command: Sequence[str]) -> tuple[float, float]:
     """The seconds and the highest memory, in bytes, that a command of this file itself reports."""
-    done = subprocess.run([sys.executable, "-m", "benchmarks.checkpointing", *command], check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.checkpointing", *command], check=True, stdout=subprocess.PIPE, text=True
+    )
     time_taken, memory = done.stdout.split()[-2:]
     return float(time_taken), float(memory)
 
@@ -112,7 +123,8 @@ def report_peak(began: float) -> None:
 
 
 def own_peak_memory() -> int:
-    """The highest memory of this process in bytes. On Linux `ru_maxrss` would count what its parent had when it was started."""
+    """The highest memory of this process in bytes. On Linux `ru_maxrss` would count what its parent had when it was
+    started."""
     status = Path("/proc/self/status")
     if status.exists():
         return 1024 * int(re.findall(r"VmHWM:\s+(\d+) kB", status.read_text(encoding="utf-8"))[0])
@@ -126,25 +138,42 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
         folder = Path(temporary)
         bare, recorded = dense(experiment, options.rounds, folder / "dense")
         what = f"a step with test loss and checkpoint every {EVERY} steps"
-        yield Row(what, f"{1e3 * recorded:.1f} ms", f"bare step {1e3 * bare:.1f} ms: {recorded / bare - 1:+.0%}", "≤ 12 % more")
+        yield Row(
+            what,
+            f"{1e3 * recorded:.1f} ms",
+            f"bare step {1e3 * bare:.1f} ms: {recorded / bare - 1:+.0%}",
+            "≤ 12 % more",
+        )
 
         n = options.checkpoints
         written = statistics.median(many_checkpoints(experiment, n, folder / "many"))
         run = open_run(folder / "many")
         sample = range(min(n, 100))
         saved = statistics.median(torch_saved(run, sample, folder / "torch"))
-        yield Row("writing a checkpoint, onto the disk", f"{1e3 * written:.1f} ms", f"torch.save, into the cache {1e3 * saved:.1f} ms", "")
+        yield Row(
+            "writing a checkpoint, onto the disk",
+            f"{1e3 * written:.1f} ms",
+            f"torch.save, into the cache {1e3 * saved:.1f} ms",
+            "",
+        )
         read = statistics.median(seconds(lambda step=step: run[step].weights) for step in sample)
         loaded = statistics.median(seconds(lambda step=step: torch_loaded(folder / "torch", step)) for step in sample)
         yield Row("reading it, warm", f"{1e3 * read:.1f} ms", f"torch.load {1e3 * loaded:.1f} ms", "")
         ours = min(seconds(lambda: run.trajectory("embed.W_E")) for _ in range(4))
         theirs = seconds(lambda: torch_trajectory(folder / "torch", "embed.W_E")) * n / len(sample)
-        yield Row(f"one tensor of {n:,} checkpoints, warm", f"{ours:.2f} s", f"torch.load {theirs:.2f} s ({theirs / ours:.0f}×)", "≤ 0.2 s")
+        yield Row(
+            f"one tensor of {n:,} checkpoints, warm",
+            f"{ours:.2f} s",
+            f"torch.load {theirs:.2f} s ({theirs / ours:.0f}×)",
+            "≤ 0.2 s",
+        )
         took, memory = peak_memory(["--analyze", str(folder / "many"), *options.analyses])
         what = f"highest memory, {len(options.analyses)} analyses of {n:,} checkpoints"
         yield Row(what, f"{memory / 1e6:.0f} MB", f"in {took:.0f} s", "≤ 1 GB of 2,000")
         took, memory = peak_memory(["--train", str(folder / "trained"), *arguments(options)])
-        yield Row("highest memory, training", f"{memory / 1e6:.0f} MB", f"{took:.0f} s with the start of Python", "≤ 600 MB")
+        yield Row(
+            "highest memory, training", f"{memory / 1e6:.0f} MB", f"{took:.0f} s with the start of Python", "≤ 600 MB"
+        )
 
 
 def main() -> None:
@@ -171,8 +200,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Those of this benchmark."""
     parser.add_argument("--rounds", type=int, default=5, help="of training, bare and recorded in turns (default: 5)")
     parser.add_argument("--checkpoints", type=int, default=1000, help="to read and to analyze (default: 1000)")
-    parser.add_argument("--analyses", nargs="*", default=ANALYSES, help=f"by name, or none for all (default: {' '.join(ANALYSES)})")
-    parser.add_argument("--folder", type=Path, help="where to write (default: the system's temporary folder); the disk decides")
+    parser.add_argument(
+        "--analyses", nargs="*", default=ANALYSES, help=f"by name, or none for all (default: {' '.join(ANALYSES)})"
+    )
+    parser.add_argument(
+        "--folder", type=Path, help="where to write (default: the system's temporary folder); the disk decides"
+    )
 
 
 if __name__ == "__main__":

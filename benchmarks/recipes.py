@@ -2,10 +2,11 @@
 
     python benchmarks/recipes.py --out recipes.jsonl [--recipes NAME …] [--p 59 97 113] [--seeds 5]
 
-Every recipe trains on 30 % of the pairs, over moduli and seeds (of split, weights and order alike), in two processes of one thread each.
-A run stops once its answer is known: 99 % test accuracy holds and the circuit is clean (test loss below 1e-6, at least 90 % of the neurons
-periodic at 0.85), or its steps are over. Each run is one line of the file, and a line that is there is not run again; the table is of all
-lines that belong to what was asked for, with `--table` of those that are there already.
+Every recipe trains on 30 % of the pairs, over moduli and seeds (of split, weights and order alike), in two processes of
+one thread each. A run stops once its answer is known: 99 % test accuracy holds and the circuit is clean (test loss
+below 1e-6, at least 90 % of the neurons periodic at 0.85), or its steps are over. Each run is one line of the file, and
+a line that is there is not run again; the table is of all lines that belong to what was asked for, with `--table` of
+those that are there already.
 """
 
 import argparse
@@ -49,12 +50,17 @@ class Recipe:
     scale: float = 1.0
 
 
-def adamw(lr: float, weight_decay: float, beta2: float = 0.98, *, scale: float = 1.0, steps: int | None = None, **others: Any) -> Recipe:
-    """AdamW with a first beta of 0.9 and 10 steps of warm-up unless told otherwise. What is slow to decay is given more steps: 16/(lr·wd),
-    four times what generalization takes."""
+def adamw(
+    lr: float, weight_decay: float, beta2: float = 0.98, *, scale: float = 1.0, steps: int | None = None, **others: Any
+) -> Recipe:
+    """AdamW with a first beta of 0.9 and 10 steps of warm-up unless told otherwise. What is slow to decay is given more
+    steps: 16/(lr·wd), four times what generalization takes."""
     steps = steps or 100 * math.ceil(min(max(0.16 / (lr * weight_decay), 3), 20))
     betas = others.pop("betas", (0.9, beta2))
-    return Recipe(TrainingConfig(steps=steps, lr=lr, weight_decay=weight_decay, betas=betas, checkpoint_every=None, **others), scale)
+    return Recipe(
+        TrainingConfig(steps=steps, lr=lr, weight_decay=weight_decay, betas=betas, checkpoint_every=None, **others),
+        scale,
+    )
 
 
 RECIPES: dict[str, Recipe] = {
@@ -90,11 +96,12 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
-# ---- one run -----------------------------------------------------------------------------------------------------------
+# ---- one run ---------------------------------------------------------------------------------------------------------
 
 
 def experiment_of(recipe: Recipe, p: int, seed: int, model: ModelConfig) -> Experiment:
-    """What is trained, apart from the factor on the initial weights; `seed` is that of split, weights and order of the mini-batches."""
+    """What is trained, apart from the factor on the initial weights; `seed` is that of split, weights and order of the
+    mini-batches."""
     training = replace(recipe.training, checkpoint_every=None, seed=seed)
     return Experiment(Task(p=p, seed=seed), replace(model, seed=seed), training)
 
@@ -106,8 +113,8 @@ def key_of(run: Run) -> str:
 
 
 def outcome(experiment: Experiment, scale: float = 1.0, after: int | None = None) -> Line:
-    """Train until the answer is known, or `after` steps after 99 % test accuracy. Steps that were not reached, and what cannot be told,
-    are None."""
+    """Train until the answer is known, or `after` steps after 99 % test accuracy. Steps that were not reached, and what
+    cannot be told, are None."""
     began = time.perf_counter()
     weights = {name: scale * weight for name, weight in initial_weights(experiment.model, experiment.task.p).items()}
     seen: list[Snapshot] = []
@@ -147,7 +154,8 @@ def told(seen: Sequence[Snapshot]) -> Line:
     """What the learning curves tell, by the definitions of `interp.mathematics.grokking`."""
     steps = np.array([snapshot.step for snapshot in seen])
     train_state, test_state = (
-        np.array([snapshot.metrics[f"{split}_accuracy"] >= grokking.LEVEL for snapshot in seen], float) for split in ("train", "test")
+        np.array([snapshot.metrics[f"{split}_accuracy"] >= grokking.LEVEL for snapshot in seen], float)
+        for split in ("train", "test")
     )
     memorized, generalized = grokking.first(steps, train_state)[0], grokking.first(steps, test_state)[0]
     accuracy = [snapshot.metrics["test_accuracy"] for snapshot in seen if snapshot.step >= generalized]
@@ -169,7 +177,7 @@ def whole(step: float) -> int | None:
     return int(step) if math.isfinite(step) else None
 
 
-# ---- all runs ----------------------------------------------------------------------------------------------------------
+# ---- all runs --------------------------------------------------------------------------------------------------------
 
 
 def lines_of(file: Path) -> dict[str, Line]:
@@ -217,7 +225,7 @@ def be_modest() -> None:
     os.nice(10)
 
 
-# ---- the table ---------------------------------------------------------------------------------------------------------
+# ---- the table -------------------------------------------------------------------------------------------------------
 
 
 def table(recipes: Iterable[str], lines: dict[tuple[str, int], list[Line]]) -> str:
@@ -271,11 +279,15 @@ def main() -> None:
     recipes = RECIPES | {name: Recipe(preset.training) for name, (_, preset) in PRESETS.items() if name != "reference"}
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="the file of lines, one per run")
-    parser.add_argument("--recipes", nargs="+", default=list(RECIPES), choices=list(recipes), metavar="NAME", help="default: all")
+    parser.add_argument(
+        "--recipes", nargs="+", default=list(RECIPES), choices=list(recipes), metavar="NAME", help="default: all"
+    )
     parser.add_argument("--p", nargs="+", type=int, default=[59, 97, 113], help="moduli (default: 59 97 113)")
     parser.add_argument("--seeds", type=int, default=5, help="seeds 0, 1, … (default: 5)")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--after", type=int, help="stop so many steps after 99 %% test accuracy, clean or not: a coarse search")
+    parser.add_argument(
+        "--after", type=int, help="stop so many steps after 99 %% test accuracy, clean or not: a coarse search"
+    )
     parser.add_argument("--steps", type=int, help="at most so many steps, whatever the recipe says")
     parser.add_argument("--table", action="store_true", help="train nothing; the table of the lines that are there")
     for name in ("d-model", "n-heads", "d-mlp"):

@@ -16,7 +16,9 @@ CLOCKED = "import time; began = time.perf_counter(); import {}; print(time.perf_
 def importing(module: str, repeats: int) -> float:
     """The least seconds of an import, without the start of Python."""
     command = [sys.executable, "-c", CLOCKED.format(module)]
-    return min(float(subprocess.run(command, check=True, capture_output=True, text=True).stdout) for _ in range(repeats))
+    return min(
+        float(subprocess.run(command, check=True, capture_output=True, text=True).stdout) for _ in range(repeats)
+    )
 
 
 def helping(repeats: int) -> float:
@@ -28,8 +30,12 @@ def helping(repeats: int) -> float:
 def rows(options: argparse.Namespace) -> Iterator[Row]:
     """For the table of all benchmarks."""
     torch = importing("torch", min(options.repeats, 3))
-    yield Row("`import interp`", f"{importing('interp', options.repeats):.3f} s", f"`import torch` {torch:.1f} s", "≤ 0.15 s")
-    python = min(seconds(lambda: subprocess.run([sys.executable, "-c", ""], check=True)) for _ in range(options.repeats))
+    yield Row(
+        "`import interp`", f"{importing('interp', options.repeats):.3f} s", f"`import torch` {torch:.1f} s", "≤ 0.15 s"
+    )
+    python = min(
+        seconds(lambda: subprocess.run([sys.executable, "-c", ""], check=True)) for _ in range(options.repeats)
+    )
     yield Row("`interp --help`", f"{helping(options.repeats):.2f} s", f"`python -c ''` {python:.2f} s", "≤ 0.35 s")
 
 

@@ -1,4 +1,5 @@
-"""What the benchmarks have in common: rows of one table, the machine they were measured on, and the place in the README for them."""
+"""What the benchmarks have in common: rows of one table, the machine they were measured on, and the place in the README
+for them."""
 
 import platform
 import time
@@ -25,7 +26,9 @@ def machine() -> str:
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        cpu = next((line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")), cpu)
+        cpu = next(
+            (line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")), cpu
+        )
     return f"{cpu}, {torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()}"
 
 

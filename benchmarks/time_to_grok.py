@@ -2,9 +2,10 @@
 
     python -m benchmarks.time_to_grok [--presets quick fastest] [--seeds 5] [--published RUN]
 
-Every run is a process of its own, started as from the command line, one after the other; the clock is stopped when the metrics of the
-step stand in the run's metrics.jsonl. With `--published RUN`, a run at lr 1e-3 (the preset `nanda`), also what the published recipe takes
-on this machine: that run's steps to 99 %, each with a loss on all test pairs, through TransformerLens' bridge.
+Every run is a process of its own, started as from the command line, one after the other; the clock is stopped when the
+metrics of the step stand in the run's metrics.jsonl. With `--published RUN`, a run at lr 1e-3 (the preset `nanda`),
+also what the published recipe takes on this machine: that run's steps to 99 %, each with a loss on all test pairs,
+through TransformerLens' bridge.
 """
 
 import argparse
@@ -50,7 +51,9 @@ def timed(name: str, seed: int, folder: Path, options: list[str]) -> tuple[float
     began = time.perf_counter()
     with (
         out.open("w") as output,
-        subprocess.Popen([*COMMAND, "--preset", name, *seeds, "--out", str(folder), *options], stdout=output) as process,
+        subprocess.Popen(
+            [*COMMAND, "--preset", name, *seeds, "--out", str(folder), *options], stdout=output
+        ) as process,
     ):
         while process.poll() is None:
             time.sleep(0.02)
@@ -66,8 +69,13 @@ def timed(name: str, seed: int, folder: Path, options: list[str]) -> tuple[float
 
 
 def bridge_step_seconds(run: Run | Experiment, rounds: int) -> float:
-    """The median update through the bridge, with the loss of all test pairs before it, as the published notebook does."""
-    weights, train_set, test_set = initial_weights(run.model, run.task.p), Batch.of(run.task, "train"), Batch.of(run.task, "test")
+    """The median update through the bridge, with the loss of all test pairs before it, as the published notebook
+    does."""
+    weights, train_set, test_set = (
+        initial_weights(run.model, run.task.p),
+        Batch.of(run.task, "train"),
+        Batch.of(run.task, "test"),
+    )
     network = bridge(weights, run.model)
     update = module_step(network, run.task.p, run.training or TrainingConfig(), train_set)
     tokens = torch.cat([test_set.pairs, torch.full((len(test_set), 1), run.task.p)], dim=1)
@@ -92,7 +100,8 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
 
 
 def row_of(name: str, found: Sequence[tuple[float, float]], published: float) -> Row:
-    """The median of a preset, seeds that were never there the slowest of all; `found` has the step and the seconds of each, or NaN."""
+    """The median of a preset, seeds that were never there the slowest of all; `found` has the step and the seconds of
+    each, or NaN."""
     held = [(step, seconds) for step, seconds in found if math.isfinite(step)]
     middle = statistics.median(seconds if math.isfinite(step) else math.inf for step, seconds in found)
     beside = f"{len(held)} of {len(found)} seeds"
@@ -109,17 +118,24 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Those of this benchmark."""
     parser.add_argument("--presets", nargs="+", default=["quick", "fastest"], choices=list(PRESETS), metavar="NAME")
     parser.add_argument("--seeds", type=int, default=5, help="seeds 0, 1, … (default: 5)")
-    parser.add_argument("--bridge-rounds", type=int, default=20, help="steps of the bridge that are timed (default: 20)")
+    parser.add_argument(
+        "--bridge-rounds", type=int, default=20, help="steps of the bridge that are timed (default: 20)"
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     add_options(parser)
-    parser.add_argument("--published", type=Path, metavar="RUN", help="a run of the published recipe, for the comparison with it")
+    parser.add_argument(
+        "--published", type=Path, metavar="RUN", help="a run of the published recipe, for the comparison with it"
+    )
     parser.add_argument("options", nargs="*", help="more options for `interp train`, after --")
     options = parser.parse_args()
     print(machine(), "\n")
-    print("| preset | seed | 99 % for good at step | seconds until then | seconds of the whole run |\n| --- | --- | --- | --- | --- |")
+    print(
+        "| preset | seed | 99 % for good at step | seconds until then | seconds of the whole run |\n| --- | --- "
+        "| --- | --- | --- |"
+    )
     seconds: dict[str, list[float]] = {}
     for seed in range(options.seeds):
         for name in options.presets:
@@ -128,12 +144,18 @@ def main() -> None:
             seconds.setdefault(name, []).append(until)
             print(f"| {name} | {seed} | {step:.0f} | {until:.1f} | {whole:.1f} |", flush=True)
     for name, values in seconds.items():
-        print(f"\n{name}: {min(values):.1f} / {statistics.median(values):.1f} / {max(values):.1f} s (lowest, median, highest)")
+        print(
+            f"\n{name}: {min(values):.1f} / {statistics.median(values):.1f} / {max(values):.1f} s (lowest, "
+            "median, highest)"
+        )
     if options.published:
         keep_freed_memory()
         run = open_run(options.published)
         steps, each = sustained_step(run), bridge_step_seconds(run, options.bridge_rounds)
-        print(f"\npublished recipe: {steps:,.0f} steps to 99 % × {1e3 * each:.0f} ms per step of the bridge = {steps * each:,.0f} s")
+        print(
+            f"\npublished recipe: {steps:,.0f} steps to 99 % × {1e3 * each:.0f} ms per step of the bridge = "
+            f"{steps * each:,.0f} s"
+        )
         for name, values in seconds.items():
             print(f"that is {steps * each / statistics.median(values):,.0f} times the median of {name}")
 

@@ -1,9 +1,10 @@
-"""One training step, three ways, side by side in one process: ours, a textbook transformer, and the TransformerLens bridge.
+"""One training step, three ways, side by side in one process: ours, a textbook transformer, and the TransformerLens
+bridge.
 
     python -m benchmarks.training_step [--step-rounds 20]
 
-All three train the same network from the same weights on the same batch, with float64 cross-entropy and AdamW. The rounds are
-interleaved, so that whatever else the machine does disturbs all three alike; the median step is reported.
+All three train the same network from the same weights on the same batch, with float64 cross-entropy and AdamW. The
+rounds are interleaved, so that whatever else the machine does disturbs all three alike; the median step is reported.
 """
 
 import argparse
@@ -32,7 +33,9 @@ class Textbook(nn.Module):
 
     def __init__(self, weights: Weights) -> None:
         super().__init__()
-        self.by_name = nn.ParameterDict({name.replace(".", "/"): nn.Parameter(weight.clone()) for name, weight in weights.items()})
+        self.by_name = nn.ParameterDict(
+            {name.replace(".", "/"): nn.Parameter(weight.clone()) for name, weight in weights.items()}
+        )
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits [n, positions, p] of tokens [n, positions]."""
@@ -102,7 +105,8 @@ def compare(contenders: dict[str, Step], rounds: int, steps_per_round: int) -> d
 
 
 def contenders(experiment: Experiment, each: Each) -> dict[str, Step]:
-    """The three, which have each taken one step from the same weights. Ends the program unless they compute the same."""
+    """The three, which have each taken one step from the same weights. Ends the program unless they compute the
+    same."""
     model, config, p = experiment.model, experiment.training, experiment.task.p
     weights, batch = initial_weights(model, p), Batch.of(experiment.task, "train")
     steps = {
@@ -116,7 +120,9 @@ def contenders(experiment: Experiment, each: Each) -> dict[str, Step]:
     return steps
 
 
-def measure(experiment: Experiment, rounds: int, steps_per_round: int) -> tuple[dict[str, list[float]], dict[str, float], float]:
+def measure(
+    experiment: Experiment, rounds: int, steps_per_round: int
+) -> tuple[dict[str, list[float]], dict[str, float], float]:
     """The seconds of every step of each, the GFLOP that it takes, and the machine's GEMM peak meanwhile."""
     n = len(experiment.task.train_indices)
     with worker_threads() as each:
@@ -139,7 +145,12 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
     others = ", ".join(f"{name} {1e3 * value:.0f} ms ({value / ours:.1f}×)" for name, value in median.items())
     yield Row("training step, full batch", f"{1e3 * ours:.1f} ms", others, "≥ 6×")
     share = gflop["interp"] / ours / peak
-    yield Row("its share of the float32 GEMM peak", f"{share:.0%}", f"{gflop['interp']:.2f} GFLOP, peak {peak:.0f} GFLOP/s", "≥ 65 %")
+    yield Row(
+        "its share of the float32 GEMM peak",
+        f"{share:.0%}",
+        f"{gflop['interp']:.2f} GFLOP, peak {peak:.0f} GFLOP/s",
+        "≥ 65 %",
+    )
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -158,7 +169,10 @@ def main() -> None:
     task, model = experiment.task, experiment.model
     times, gflop, peak = measure(experiment, options.step_rounds, options.steps_per_round)
     n = len(task.train_indices)
-    print(f"p = {task.p}, n = {n}, d_model {model.d_model}, {model.n_heads} heads, d_mlp {model.d_mlp}; {options.step_rounds} rounds")
+    print(
+        f"p = {task.p}, n = {n}, d_model {model.d_model}, {model.n_heads} heads, d_mlp {model.d_mlp}; "
+        f"{options.step_rounds} rounds"
+    )
     print(machine())
     print(f"float32 GEMM peak: {peak:.0f} GFLOP/s\n")
     ours = statistics.median(times["interp"])
@@ -166,7 +180,8 @@ def main() -> None:
     for name, values in times.items():
         median = statistics.median(values)
         share = gflop[name] / median / peak
-        print(f"{name:<24}{1e3 * median:>12.2f}{1e3 * min(values):>9.2f}{median / ours:>8.2f}×{gflop[name]:>8.2f}{share:>14.0%}")
+        times_of = f"{1e3 * median:>12.2f}{1e3 * min(values):>9.2f}{median / ours:>8.2f}×"
+        print(f"{name:<24}{times_of}{gflop[name]:>8.2f}{share:>14.0%}")
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@
     run = interp.open_run(interp.reference_path())
     run.key_frequencies
 
-Each name below is loaded when it is first asked for, so that `import interp` costs nothing; modules are imported by their own names,
-as in `from interp import fourier`.
+Each name below is loaded when it is first asked for, so that `import interp` costs nothing; modules are imported by
+their own names, as in `from interp import fourier`.
 """
 
 from typing import TYPE_CHECKING
@@ -93,5 +93,7 @@ def reference_path() -> "Path":
     except ModuleNotFoundError:
         from interp.errors import InputError
 
-        raise InputError("the reference run is not there: interp is not installed; run `pip install -e .` in its folder") from None
+        raise InputError(
+            "the reference run is not there: interp is not installed; run `pip install -e .` in its folder"
+        ) from None
     return Path(str(reference.__file__)).parent

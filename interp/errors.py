@@ -1,4 +1,5 @@
-"""What a person meets when something they gave cannot work: one sentence that says what was seen, what was expected, and what mends it."""
+"""What a person meets when something they gave cannot work: one sentence that says what was seen, what was expected,
+and what mends it."""
 
 import difflib
 import math
@@ -36,8 +37,11 @@ def check_integer(name: str, value: object, minimum: int, maximum: int | None = 
         raise InputError(f"{name} must be at most {maximum}, got {value}")
 
 
-def check_number(name: str, value: object, minimum: float, maximum: float = math.inf, *, above: bool = False, below: bool = False) -> None:
-    """Raises InputError unless `value` is finite and minimum ≤ value ≤ maximum; `above` and `below` exclude the end itself."""
+def check_number(
+    name: str, value: object, minimum: float, maximum: float = math.inf, *, above: bool = False, below: bool = False
+) -> None:
+    """Raises InputError unless `value` is finite and minimum ≤ value ≤ maximum; `above` and `below` exclude the end
+    itself."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InputError(f"{name} must be a number, got {value!r}")
     if not math.isfinite(value):

@@ -1,4 +1,5 @@
-"""Before anything imports interp: check every annotation, shapes included, while the tests run; and one thread for small models."""
+"""Before anything imports interp: check every annotation, shapes included, while the tests run; and one thread for
+small models."""
 
 import inspect
 import shutil
@@ -20,7 +21,8 @@ import interp  # noqa: E402
 from interp import ModelConfig, Task, TrainingConfig  # noqa: E402
 from interp.models.weights import Weights, initial_weights  # noqa: E402
 
-# These check what they are given themselves, with errors for a person, which a type checker in front of them would hide.
+# These check what they are given themselves, with errors for a person, which a type checker in front of them would
+# hide.
 for configuration in (Task, ModelConfig, TrainingConfig):
     configuration.__init__ = inspect.unwrap(configuration.__init__)
 
@@ -39,8 +41,8 @@ def run(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 @pytest.fixture(scope="session")
 def adds_without_equals() -> Callable[[int, float], tuple[ModelConfig, Weights]]:
-    """Zhong et al.'s kind of network, planted: the prompt is `ab`, and at any attention rate a uniform head brings E_a + E_b to the last
-    position, where 16 neurons for each of three frequencies make a pizza of it."""
+    """Zhong et al.'s kind of network, planted: the prompt is `ab`, and at any attention rate a uniform head brings E_a
+    + E_b to the last position, where 16 neurons for each of three frequencies make a pizza of it."""
 
     def plant(p: int, rate: float) -> tuple[ModelConfig, Weights]:
         model = ModelConfig(d_model=18, n_heads=1, d_head=6, d_mlp=48, prompt="ab", causal=False, attention_rate=rate)
@@ -69,22 +71,27 @@ def browser():
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     assert found, "the report is tested in a browser: apt-get install chromium"
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu", "--disable-quic"])
+        browser = playwright.chromium.launch(
+            executable_path=found, args=["--no-sandbox", "--disable-gpu", "--disable-quic"]
+        )
         yield browser
         browser.close()
 
 
 @pytest.fixture(scope="session")
 def open_page(browser):
-    """Opens a report from its file, after a `script` of the test's own, and waits until it is ready. The page remembers in `trouble`
-    everything that went wrong in it, and in `requests` every address that was asked for."""
+    """Opens a report from its file, after a `script` of the test's own, and waits until it is ready. The page remembers
+    in `trouble` everything that went wrong in it, and in `requests` every address that was asked for."""
 
     def open_page(path: Path, address: str = "", script: str = "", **options):
         page = browser.new_page(**({"viewport": {"width": 1200, "height": 900}} | options))
         page.set_default_timeout(120_000)  # plotly takes seconds to start, and a busy machine ten times as long
         page.trouble, page.requests = [], []
         page.on("pageerror", lambda error: page.trouble.append(str(error)))
-        page.on("console", lambda message: page.trouble.append(message.text) if message.type in ("error", "warning") else None)
+        page.on(
+            "console",
+            lambda message: page.trouble.append(message.text) if message.type in ("error", "warning") else None,
+        )
         page.on("request", lambda request: page.requests.append(request.url))
         page.add_init_script(script)
         page.goto(path.as_uri() + address)

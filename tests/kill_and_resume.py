@@ -1,10 +1,11 @@
-"""Kill training at random moments, again and again: every run must open, verify, and end with the same bytes as one left in peace.
+"""Kill training at random moments, again and again: every run must open, verify, and end with the same bytes as one
+left in peace.
 
     python tests/kill_and_resume.py --kills 20
 
-A training or its resumption is killed with SIGKILL, SIGTERM or SIGINT, either after a random time or just before one of its file
-operations, picked at random; after each kill the run is verified and resumed, and the resumption may be killed in its turn. Each
-process is a fork of this one, which has loaded torch already: hence many kills a second.
+A training or its resumption is killed with SIGKILL, SIGTERM or SIGINT, either after a random time or just before one of
+its file operations, picked at random; after each kill the run is verified and resumed, and the resumption may be killed
+in its turn. Each process is a fork of this one, which has loaded torch already: hence many kills a second.
 """
 
 import argparse
@@ -38,8 +39,22 @@ SMALL = (
 WAYS_TO_TRAIN = {
     "AdamW": (),
     "SGD": ("--training.optimizer", "sgd", "--training.lr", "0.02", "--training.weight-decay", "0.001"),
-    "Adam, mini-batches": ("--training.optimizer", "adam", "--training.weight-decay", "0", "--training.batch-size", "9"),
-    "AdamW, mini-batches, two layers, label noise": ("--training.batch-size", "11", "--model.n-layers", "2", "--task.label-noise", "0.1"),
+    "Adam, mini-batches": (
+        "--training.optimizer",
+        "adam",
+        "--training.weight-decay",
+        "0",
+        "--training.batch-size",
+        "9",
+    ),
+    "AdamW, mini-batches, two layers, label noise": (
+        "--training.batch-size",
+        "11",
+        "--model.n-layers",
+        "2",
+        "--task.label-noise",
+        "0.1",
+    ),
 }
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 FILE_OPERATIONS = ("open", "write", "fsync", "rename", "unlink", "mkdir", "ftruncate", "close")
@@ -57,8 +72,11 @@ class Undisturbed(NamedTuple):
 Before = Callable[[str], None]  # is told the name of each file operation before it is done
 
 
-def forked(arguments: tuple[str, ...], log: Path, before: Before = lambda operation: None, state_every: float = 0.05) -> int:
-    """The id of a new process that runs the command `interp` with these arguments and writes what it says into `log`."""
+def forked(
+    arguments: tuple[str, ...], log: Path, before: Before = lambda operation: None, state_every: float = 0.05
+) -> int:
+    """The id of a new process that runs the command `interp` with these arguments and writes what it says into
+    `log`."""
     process = os.fork()
     if process:
         return process
@@ -107,7 +125,9 @@ def kill_once(arguments: tuple[str, ...], log: Path, peace: Undisturbed, chance:
     if chance.random() < 0.5:
         place = chance.randrange(peace.operations)
         counter = count()
-        process = forked(arguments, log, lambda name: os.kill(os.getpid(), kill) if next(counter) == place else None, state_every)
+        process = forked(
+            arguments, log, lambda name: os.kill(os.getpid(), kill) if next(counter) == place else None, state_every
+        )
         how = f"{kill.name} before file operation {place}"
     else:
         moment = chance.uniform(0, peace.seconds)
@@ -118,8 +138,12 @@ def kill_once(arguments: tuple[str, ...], log: Path, peace: Undisturbed, chance:
     code = end_of(process)
     # −15: SIGTERM before training has begun, or after it has ended, does what it does to any program.
     assert code in (0, 130, -signal.SIGTERM, -signal.SIGKILL), f"{how}: exit code {code}\n{log.read_text()}"
-    complaints = [line for line in log.read_text().splitlines() if not re.match(r"(training|resuming|step|done)\b", line)]
-    assert complaints == [] or (code == 130 and len(complaints) == 1 and complaints[0].startswith("interp: interrupted")), log.read_text()
+    complaints = [
+        line for line in log.read_text().splitlines() if not re.match(r"(training|resuming|step|done)\b", line)
+    ]
+    assert complaints == [] or (
+        code == 130 and len(complaints) == 1 and complaints[0].startswith("interp: interrupted")
+    ), log.read_text()
     return how, code != 0
 
 
@@ -131,7 +155,11 @@ def ends_well(arguments: tuple[str, ...], log: Path) -> None:
 
 def contents(run: Path) -> dict[str, bytes]:
     """All of a run but the lock, and run.json without what depends on the hour."""
-    files = {str(path.relative_to(run)): path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != ".lock"}
+    files = {
+        str(path.relative_to(run)): path.read_bytes()
+        for path in run.rglob("*")
+        if path.is_file() and path.name != ".lock"
+    }
     files["run.json"] = json.dumps(json.loads(files["run.json"]) | {"created": None}).encode()
     return files
 
@@ -144,11 +172,14 @@ def check(run: Path, expected: dict[str, bytes], log: Path) -> None:
         name = f"steps/step_{step:09d}.safetensors"
         assert (run / name).read_bytes() == expected[name], f"{name} differs"
     rows = [json.dumps(row) for row in found.rows]
-    assert rows == expected["metrics.jsonl"].decode().splitlines()[: len(rows)], "metrics.jsonl is not a beginning of what it should be"
+    assert rows == expected["metrics.jsonl"].decode().splitlines()[: len(rows)], (
+        "metrics.jsonl is not a beginning of what it should be"
+    )
 
 
 def rounds(way: str, folder: Path, peace: Undisturbed, chance: random.Random) -> Iterator[str]:
-    """Train once, with a kill in the training and in every resumption, until one of them reaches the end; a line per kill."""
+    """Train once, with a kill in the training and in every resumption, until one of them reaches the end; a line per
+    kill."""
     run, log = folder / "run", folder / "log"
     shutil.rmtree(run, ignore_errors=True)
     while True:
@@ -182,7 +213,11 @@ def undisturbed_run(way: str, folder: Path) -> Undisturbed:
     run, log, counted = folder / "undisturbed", folder / "log", folder / "operations"
     with open(counted, "wb", buffering=0) as tally:
         began = time.monotonic()
-        code = end_of(forked(("train", *SMALL, *WAYS_TO_TRAIN[way], "--out", str(run)), log, lambda name: tally.write(b".") and None))
+        code = end_of(
+            forked(
+                ("train", *SMALL, *WAYS_TO_TRAIN[way], "--out", str(run)), log, lambda name: tally.write(b".") and None
+            )
+        )
     assert code == 0, log.read_text()
     return Undisturbed(contents(run), time.monotonic() - began, counted.stat().st_size)
 

@@ -1,9 +1,10 @@
-"""Thousands of damaged checkpoint files, each of which must end in sound tensors or in one clear line, soon, in little memory.
+"""Thousands of damaged checkpoint files, each of which must end in sound tensors or in one clear line, soon, in little
+memory.
 
     .venv/bin/python tests/mutate_checkpoints.py --files 5000
 
-Every file is imported for real. A file that takes more than ten seconds, a traceback, a run that is left behind half-written, or memory
-beyond what the sound files take ends the script with an assertion that names the seed.
+Every file is imported for real. A file that takes more than ten seconds, a traceback, a run that is left behind
+half-written, or memory beyond what the sound files take ends the script with an assertion that names the seed.
 """
 
 import argparse
@@ -31,7 +32,11 @@ def originals() -> list[bytes]:
     """Sound files of every kind that is read."""
     weights = initial_weights(ModelConfig(d_model=4, n_heads=2, d_mlp=3), 5)
     found = [safetensors.torch.save(weights, {"step": "3"})]
-    for content in (weights, {"model": weights, "epoch": 3, "train_loss": 0.5}, {"state_dicts": [weights, weights], "epochs": [1, 2]}):
+    for content in (
+        weights,
+        {"model": weights, "epoch": 3, "train_loss": 0.5},
+        {"state_dicts": [weights, weights], "epochs": [1, 2]},
+    ):
         file = io.BytesIO()
         torch.save(content, file)
         found.append(file.getvalue())
@@ -39,7 +44,8 @@ def originals() -> list[bytes]:
 
 
 def mutated(original: bytes, chance: random.Random) -> bytes:
-    """One to eight bytes or stretches set, cut, inserted, repeated or swapped, half of them near the file's descriptions of itself."""
+    """One to eight bytes or stretches set, cut, inserted, repeated or swapped, half of them near the file's
+    descriptions of itself."""
     content = bytearray(original)
     for _ in range(chance.randint(1, 8)):
         at = chance.randrange(min(len(content), 700) if chance.random() < 0.5 else len(content)) if content else 0

@@ -1,5 +1,5 @@
-"""The benchmarks run, on sizes at which their numbers mean nothing; what they compare is really the same; and a few ratios that no
-change may lose, never times."""
+"""The benchmarks run, on sizes at which their numbers mean nothing; what they compare is really the same; and a few
+ratios that no change may lose, never times."""
 
 import importlib
 import math
@@ -24,7 +24,8 @@ Benchmark = Callable[..., str]
 
 @pytest.fixture
 def output_of(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Benchmark:
-    """What a benchmark prints, run in this process: that one starts in a process of its own is shown once, by `test_training_step`."""
+    """What a benchmark prints, run in this process: that one starts in a process of its own is shown once, by
+    `test_training_step`."""
 
     def output_of(module: str, *arguments: str) -> str:
         monkeypatch.chdir(ROOT)
@@ -37,8 +38,19 @@ def output_of(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
 
 
 def test_training_step():
-    """At p = 59 on a machine that is not idle a step is at least twice as fast as the others; on an idle one, six times."""
-    command = [sys.executable, "-m", "benchmarks.training_step", "--p", "59", "--step-rounds", "4", "--steps-per-round", "2"]
+    """At p = 59 on a machine that is not idle a step is at least twice as fast as the others; on an idle one, six
+    times."""
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.training_step",
+        "--p",
+        "59",
+        "--step-rounds",
+        "4",
+        "--steps-per-round",
+        "2",
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     text = done.stdout
@@ -53,8 +65,29 @@ def test_training_step():
 def test_the_rest_in_one_table(tmp_path: Path, output_of: Benchmark):
     page = tmp_path / "page.md"
     page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    sizes = ("--rounds", "1", "--checkpoints", "4", "--analyses", "weight_norms", "learning_curves", "--folder", str(tmp_path))
-    text = output_of("benchmarks.__main__", "--only", "checkpointing", "starting", *TINY, *sizes, "--repeats", "1", "--write", str(page))
+    sizes = (
+        "--rounds",
+        "1",
+        "--checkpoints",
+        "4",
+        "--analyses",
+        "weight_norms",
+        "learning_curves",
+        "--folder",
+        str(tmp_path),
+    )
+    text = output_of(
+        "benchmarks.__main__",
+        "--only",
+        "checkpointing",
+        "starting",
+        *TINY,
+        *sizes,
+        "--repeats",
+        "1",
+        "--write",
+        str(page),
+    )
     before, middle, after = re.split(f"{BEGIN}\n|\n{END}", page.read_text())
     assert (before, after) == ("before\n", "\nafter\n")
     assert middle in text
@@ -108,7 +141,13 @@ def test_analyses(output_of: Benchmark):
     times = dict(re.findall(r"^([a-z_ ]+?)  +(\d+\.\d)$", text, re.MULTILINE))
     assert {"forward pass", "clock_pizza", "frequency_ablation", "all analyses"} <= times.keys()
     ratios = dict(re.findall(r"^(.*?)  +\d+\.\d +\d+\.\d +(\d+\.\d)×$", text, re.MULTILINE))
-    assert list(ratios) == ["neuron Fourier spectra", "key frequencies", "restricted and excluded loss", "clock or pizza", "all four"]
+    assert list(ratios) == [
+        "neuron Fourier spectra",
+        "key frequencies",
+        "restricted and excluded loss",
+        "clock or pizza",
+        "all four",
+    ]
 
 
 def test_busy_machine(tmp_path: Path, output_of: Benchmark):

@@ -1,4 +1,5 @@
-"""What CONTRIBUTING.md shows works as it stands: its commands, its template of an analysis, and the way into a package of one's own."""
+"""What CONTRIBUTING.md shows works as it stands: its commands, its template of an analysis, and the way into a package
+of one's own."""
 
 import importlib
 import re
@@ -75,7 +76,9 @@ def test_the_tests_of_the_template_pass_and_can_fail(package, monkeypatch):
     monkeypatch.setattr(interp.analyses, NAME, package, raising=False)
     assert run_tests(TEST) == 5
     right = package.measure
-    monkeypatch.setattr(package, "measure", lambda checkpoint, *, temperature=1.0: right(checkpoint, temperature=1.01 * temperature))
+    monkeypatch.setattr(
+        package, "measure", lambda checkpoint, *, temperature=1.0: right(checkpoint, temperature=1.01 * temperature)
+    )
     with pytest.raises(AssertionError):
         run_tests(TEST)
 

@@ -1,4 +1,5 @@
-"""Every command and every Python example of README and docs is run. Training is cut to a few steps of a small network."""
+"""Every command and every Python example of README and docs is run. Training is cut to a few steps of a small
+network."""
 
 import json
 import re
@@ -24,11 +25,15 @@ SMALL = ["--training.steps", "20", "--model.d-model", "8", "--model.d-mlp", "16"
 
 
 def blocks(page: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    return re.findall(
+        rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
+    )
 
 
 # An experiment on a few networks of a few steps.
-TINY = shlex.split("--p 11 --sizes 10 60 --weight-decays 1 --seeds 1 --duration 0.05 --d-model 8 --d-mlp 16 --processes 1")
+TINY = shlex.split(
+    "--p 11 --sizes 10 60 --weight-decays 1 --seeds 1 --duration 0.05 --d-model 8 --d-mlp 16 --processes 1"
+)
 
 
 def _cut_down(words: list[str]) -> list[str]:
@@ -39,7 +44,8 @@ def _cut_down(words: list[str]) -> list[str]:
     return SMALL[:-2] if "mlp" in words else SMALL  # an MLP has no heads
 
 
-# Commands that read the reference run alone and whose output no other one reads: shown on two pages, they are run for the first.
+# Commands that read the reference run alone and whose output no other one reads: shown on two pages, they are run for
+# the first.
 RUN_ONCE = re.compile(r"interp (explain|report) checkpoints/reference( |$)")
 
 
@@ -53,14 +59,17 @@ def workplace(tmp_path, monkeypatch, adds_without_equals):
     """A folder like a checkout: the reference run is there, and so is every file that a page shows."""
     monkeypatch.setattr(ungrokking, "START_DURATION", 0.05)
     reference = tmp_path / "checkpoints" / "reference"
-    shutil.copytree(ROOT / "checkpoints" / "reference", reference, ignore=shutil.ignore_patterns("__pycache__", "__init__.py"))
+    shutil.copytree(
+        ROOT / "checkpoints" / "reference", reference, ignore=shutil.ignore_patterns("__pycache__", "__init__.py")
+    )
     monkeypatch.chdir(tmp_path)
     write_foreign_checkpoints(tmp_path / "theirs", adds_without_equals)
     return tmp_path
 
 
 def write_foreign_checkpoints(folder, adds_without_equals):
-    """The files that docs/bring-your-own-checkpoints.md imports: the reference run, and planted networks, in every layout."""
+    """The files that docs/bring-your-own-checkpoints.md imports: the reference run, and planted networks, in every
+    layout."""
     run = open_run(ROOT / "checkpoints" / "reference")
     heads = {"n_layers": 1, "n_heads": run.model.n_heads, "d_head": run.model.head_size}
     states = {step: run[step].weights for step in (0, 1000, 2000, 3000)}
@@ -70,11 +79,24 @@ def write_foreign_checkpoints(folder, adds_without_equals):
         theirs = written(LAYOUTS["nanda"], weights, heads)
         theirs["unembed.W_U"] = torch.nn.functional.pad(theirs["unembed.W_U"], (0, 1))
         torch.save({"model": theirs, "epoch": step}, folder / "nanda" / f"{step}.pth")
-        save_file(written(LAYOUTS["transformer-lens-native"], weights, heads), folder / "steps" / f"step_{step:06d}.safetensors")
+        save_file(
+            written(LAYOUTS["transformer-lens-native"], weights, heads),
+            folder / "steps" / f"step_{step:06d}.safetensors",
+        )
     demo = {"model": states[3000], "checkpoints": list(states.values()), "checkpoint_epochs": list(states)}
-    losses = {"train_losses": [run[step].loss("train") for step in states], "test_losses": [run[step].loss("test") for step in states]}
-    torch.save({**demo, **losses, "train_indices": torch.from_numpy(run.task.train_indices)}, folder / "demo" / "grokking_demo.pth")
-    for layout, file in {"pytorch-linear": "model.pt", "pytorch-per-head": "per_head.pt", "pytorch-joint": "joint.pt"}.items():
+    losses = {
+        "train_losses": [run[step].loss("train") for step in states],
+        "test_losses": [run[step].loss("test") for step in states],
+    }
+    torch.save(
+        {**demo, **losses, "train_indices": torch.from_numpy(run.task.train_indices)},
+        folder / "demo" / "grokking_demo.pth",
+    )
+    for layout, file in {
+        "pytorch-linear": "model.pt",
+        "pytorch-per-head": "per_head.pt",
+        "pytorch-joint": "joint.pt",
+    }.items():
         torch.save(written(LAYOUTS[layout], states[3000], heads), folder / file)
     strange = {name.replace("embed.W_E", "table"): weight for name, weight in states[3000].items()}
     torch.save(strange, folder / "strange.pt")
@@ -82,10 +104,18 @@ def write_foreign_checkpoints(folder, adds_without_equals):
     _, adding = adds_without_equals(59, 0.8)
     theirs = written(LAYOUTS["nanda"], adding, {"n_layers": 1, "n_heads": 1, "d_head": 6})
     torch.save(theirs, folder / "zhong" / "model_2k4oh.pt")
-    configuration = {"funcs": "lambda x: (x[0]+x[1])%59", "C": 59, "attn_coeff": 0.8, "act_fn": "ReLU", "eqn_sign": False}
+    configuration = {
+        "funcs": "lambda x: (x[0]+x[1])%59",
+        "C": 59,
+        "attn_coeff": 0.8,
+        "act_fn": "ReLU",
+        "eqn_sign": False,
+    }
     (folder / "zhong" / "config_2k4oh.json").write_text(json.dumps(configuration))
     one_layer = circuit_checkpoint(Task(59), circuit_neurons([5, 10, 12]), family="mlp")
-    linear = written(LAYOUTS["mlp-input-last"], {name: weight.float() for name, weight in one_layer.weights.items()}, {"n_layers": 1})
+    linear = written(
+        LAYOUTS["mlp-input-last"], {name: weight.float() for name, weight in one_layer.weights.items()}, {"n_layers": 1}
+    )
     torch.save({f"mlp.{name}": weight for name, weight in linear.items()}, folder / "mlp.pt")
 
 
@@ -108,7 +138,9 @@ def test_every_command_works(page, workplace, run_before, capsys):
             assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE), line
         else:
             # Installing is what the Makefile does, and a clean clone shows it.
-            assert words[:4] == ["pip", "install", "-c", "constraints.txt"], f"{page} shows a command that no test knows: {line}"
+            assert words[:4] == ["pip", "install", "-c", "constraints.txt"], (
+                f"{page} shows a command that no test knows: {line}"
+            )
             assert (ROOT / words[3]).is_file()
 
 

@@ -11,7 +11,8 @@ EXPECTED = {"analyze_a_run", "two_circuits", "your_own_checkpoint"}
 
 
 def run_cells(path: Path) -> dict:
-    """Runs the code cells in order; returns the names they made, with what the last expressions of the cells gave as `shown`."""
+    """Runs the code cells in order; returns the names they made, with what the last expressions of the cells gave as
+    `shown`."""
     names: dict = {"__name__": "__main__"}
     shown = []
     for number, cell in enumerate(json.loads(path.read_text(encoding="utf-8"))["cells"]):
@@ -45,4 +46,7 @@ def test_a_notebook_runs(path, tmp_path, monkeypatch):
     made = run_cells(path)
     assert len(made["shown"]) >= 4
     if path.stem == "two_circuits":
-        assert {circuit: summary["verdict"] for circuit, summary in made["summaries"].items()} == {"clock": "clock", "pizza": "pizza"}
+        assert {circuit: summary["verdict"] for circuit, summary in made["summaries"].items()} == {
+            "clock": "clock",
+            "pizza": "pizza",
+        }

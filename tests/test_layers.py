@@ -1,4 +1,5 @@
-"""The floors of the house: a package imports only from lower floors. Read from the source, so that a lazy import counts too."""
+"""The floors of the house: a package imports only from lower floors. Read from the source, so that a lazy import counts
+too."""
 
 import ast
 from itertools import pairwise
@@ -22,13 +23,18 @@ FLOORS = (
 )
 FLOOR_OF = {package: floor for floor, packages in enumerate(FLOORS) for package in packages}
 
-# An analysis sees one checkpoint: it does not train, and knows neither where runs lie nor how they are walked. It may name the type Run.
+# An analysis sees one checkpoint: it does not train, and knows neither where runs lie nor how they are walked. It may
+# name the type Run.
 NOT_FOR_ANALYSES = {"training", "sweeps", "machine"}
 NAMES_FOR_ANALYSES = {"interp.runs": {"Checkpoint"}, "interp.analysis": {"axes"}}
 
 # What a package may import against the order, and why.
 EXCEPTIONS = {
-    ("interp.runs.run", "Run.result", "interp.analysis.walk"): "people ask a run for a result; the import waits until they do",
+    (
+        "interp.runs.run",
+        "Run.result",
+        "interp.analysis.walk",
+    ): "people ask a run for a result; the import waits until they do",
 }
 
 
@@ -122,7 +128,9 @@ def is_allowed(module: str, one: Import) -> bool:
         return False
     if package == "analyses" and module != "interp.analyses":
         known = NAMES_FOR_ANALYSES.get(imported, set()) | ({"Run"} if for_types else set())
-        return (FLOOR_OF[target] < FLOOR_OF["models"] + 1 and target not in NOT_FOR_ANALYSES) or (set(names) <= known and bool(names))
+        return (FLOOR_OF[target] < FLOOR_OF["models"] + 1 and target not in NOT_FOR_ANALYSES) or (
+            set(names) <= known and bool(names)
+        )
     if target == "reference" or (target == "analyses" and package == "analysis" and not names):
         return True  # the run that ships, and the folder that the analyses are found in
     return target == package or FLOOR_OF.get(target, 99) < FLOOR_OF[package] or (module, around, imported) in EXCEPTIONS
@@ -159,7 +167,8 @@ def test_the_tree_is_really_read():
     ("module", "source"),
     [
         *(  # one for every floor: the floor above, from below
-            (f"interp.{sorted(below)[0]}.one", f"from interp.{sorted(above)[0]} import anything") for below, above in pairwise(FLOORS)
+            (f"interp.{sorted(below)[0]}.one", f"from interp.{sorted(above)[0]} import anything")
+            for below, above in pairwise(FLOORS)
         ),
         ("interp.mathematics.fourier", "import interp.experiment.task as t"),
         ("interp.training.loop", "from interp.runs import Run"),  # beside it, on its own floor
@@ -200,7 +209,11 @@ def test_a_planted_violation_is_caught(module: str, source: str):
         ("interp.analysis.contract", "import_module('interp.analyses')"),
         ("interp.analyses.norms.one", "from interp.mathematics import fourier\nfrom interp.runs import Checkpoint"),
         ("interp.analyses.norms.one", "if TYPE_CHECKING:\n    from interp.runs import Run"),
-        ("interp", "if TYPE_CHECKING:\n    from interp.experiment import Task\ndef f():\n    from interp.errors import InputError"),
+        (
+            "interp",
+            "if TYPE_CHECKING:\n    from interp.experiment import Task\ndef f():\n    from interp.errors import "
+            "InputError",
+        ),
     ],
 )
 def test_what_the_design_allows_passes(module: str, source: str):

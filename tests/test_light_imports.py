@@ -15,7 +15,19 @@ ROOT = Path(__file__).parent.parent
 
 # What takes from a tenth of a second to several seconds to load.
 HEAVY = frozenset(
-    {"numpy", "torch", "xarray", "pandas", "scipy", "sklearn", "pydantic", "plotly", "transformer_lens", "transformers", "kaleido"}
+    {
+        "numpy",
+        "torch",
+        "xarray",
+        "pandas",
+        "scipy",
+        "sklearn",
+        "pydantic",
+        "plotly",
+        "transformer_lens",
+        "transformers",
+        "kaleido",
+    }
 )
 
 # Each module that must stay light, and what of HEAVY it may load all the same.
@@ -34,7 +46,9 @@ ONLY_WHEN_ASKED = frozenset({"plotly", "transformer_lens", "transformers", "kale
 
 def loaded_after(statement: str) -> set[str]:
     """The top-level packages in memory after a statement in a fresh interpreter."""
-    code = f"{statement}\nimport json, sys\nprint(json.dumps(sorted({{name.partition('.')[0] for name in sys.modules}})))"
+    code = (
+        f"{statement}\nimport json, sys\nprint(json.dumps(sorted({{name.partition('.')[0] for name in sys.modules}})))"
+    )
     # -I: neither the environment nor the folder we stand in has a say in what is imported.
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -50,7 +64,11 @@ def test_numbers_are_computed_without_plotly_and_transformer_lens():
     below = {"mathematics", "experiment", "machine", "models", "figures", "training", "runs", "analysis", "sweeps"}
     files = [path.relative_to(ROOT) for package in below for path in (ROOT / "interp" / package).glob("*.py")]
     modules = [".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in files]
-    modules += [f"interp.analyses.{path.parent.name}.{path.stem}" for path in (ROOT / "analyses").glob("*/*.py") if path.stem != "__init__"]
+    modules += [
+        f"interp.analyses.{path.parent.name}.{path.stem}"
+        for path in (ROOT / "analyses").glob("*/*.py")
+        if path.stem != "__init__"
+    ]
     assert {"interp.models.forward", "interp.analyses.norms.weight_norms"} <= set(modules)
     loaded = loaded_after("\n".join(f"import {module}" for module in sorted(modules)))
     assert "torch" in loaded
@@ -69,13 +87,16 @@ assert "torch._dynamo" not in sys.modules
 
 
 def test_training_waits_for_nothing_that_it_does_not_use():
-    """torch._dynamo, which an object of torch.optim loads, takes nearly as long as torch itself; xarray half a second."""
+    """torch._dynamo, which an object of torch.optim loads, takes nearly as long as torch itself; xarray half a
+    second."""
     assert loaded_after(TRAINING) & HEAVY == {"numpy", "torch"}
 
 
 def test_the_question_can_be_answered_with_no():
     assert loaded_after("import interp.experiment.task") & HEAVY == {"numpy"}
-    assert "plotly" in loaded_after("import interp.figures.style\ninterp.figures.style.new_figure('title', x='step', y='loss')")
+    assert "plotly" in loaded_after(
+        "import interp.figures.style\ninterp.figures.style.new_figure('title', x='step', y='loss')"
+    )
 
 
 def test_every_public_name_is_the_one_of_its_module():

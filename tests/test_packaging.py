@@ -92,7 +92,11 @@ def test_the_wheel_has_license_command_and_version(wheel: Path):
 
 
 def test_the_listed_packages_are_those_of_the_tree():
-    found = {"interp": ROOT / "interp", "interp.analyses": ROOT / "analyses", "interp.reference": ROOT / "checkpoints" / "reference"}
+    found = {
+        "interp": ROOT / "interp",
+        "interp.analyses": ROOT / "analyses",
+        "interp.reference": ROOT / "checkpoints" / "reference",
+    }
     for path in (ROOT / "interp").rglob("*.py"):
         found[".".join(path.parent.relative_to(ROOT).parts)] = path.parent
     found |= {f"interp.analyses.{path.parent.name}": path.parent for path in (ROOT / "analyses").glob("*/*.py")}
@@ -102,7 +106,9 @@ def test_the_listed_packages_are_those_of_the_tree():
         assert (folder / "__init__.py").is_file()
 
 
-@pytest.mark.parametrize(("package", "pattern"), [(package, pattern) for package, patterns in DATA.items() for pattern in patterns])
+@pytest.mark.parametrize(
+    ("package", "pattern"), [(package, pattern) for package, patterns in DATA.items() for pattern in patterns]
+)
 def test_every_pattern_of_packaged_data_finds_something(package: str, pattern: str):
     assert list(folder_of(package).glob(pattern))
 
@@ -112,7 +118,11 @@ def test_no_file_beside_the_code_is_forgotten():
         folder = folder_of(package)
         packed = {path for pattern in ["*.py", *DATA.get(package, [])] for path in folder.glob(pattern)}
         ignored = ("__pycache__", "results", ".lock")
-        others = {path for path in folder.rglob("*") if path.is_file() and not set(path.relative_to(folder).parts) & set(ignored)}
+        others = {
+            path
+            for path in folder.rglob("*")
+            if path.is_file() and not set(path.relative_to(folder).parts) & set(ignored)
+        }
         inner = {folder_of(other) for other in PACKAGES if other.startswith(f"{package}.")}
         assert {path for path in others if not set(path.parents) & inner} == packed
 
@@ -127,12 +137,18 @@ def test_another_analyses_folder_shadows_no_installed_analysis(installed: Path, 
 
 
 def test_the_installed_reference_run_is_found_and_opens(installed: Path, tmp_path: Path):
-    code = f"import sys; sys.path.insert(0, {str(installed)!r}); import interp; print(interp.open_run(interp.reference_path()).path)"
+    code = (
+        f"import sys; sys.path.insert(0, {str(installed)!r}); import interp; "
+        "print(interp.open_run(interp.reference_path()).path)"
+    )
     assert run_python("-c", code, folder=tmp_path).strip() == str(installed / "interp" / "reference")
 
 
 def test_an_editable_install_sees_a_new_analysis_at_once(sources: Path, tmp_path: Path):
-    build = f"import os; os.chdir({str(sources)!r}); from setuptools.build_meta import build_editable; build_editable({str(tmp_path)!r})"
+    build = (
+        f"import os; os.chdir({str(sources)!r}); from setuptools.build_meta import build_editable; "
+        f"build_editable({str(tmp_path)!r})"
+    )
     run_python("-c", build, folder=tmp_path)
     site = tmp_path / "site"
     zipfile.ZipFile(next(tmp_path.glob("*.whl"))).extractall(site)
@@ -140,7 +156,10 @@ def test_an_editable_install_sees_a_new_analysis_at_once(sources: Path, tmp_path
     new.write_text("QUESTION = 'seen?'\n")
     try:
         # -S: without the site-packages, and so the editable install, of the environment the tests run in.
-        code = f"import site; site.addsitedir({str(site)!r}); from interp.analyses import written_after_installing as a; print(a.__file__)"
+        code = (
+            f"import site; site.addsitedir({str(site)!r}); from interp.analyses import "
+            "written_after_installing as a; print(a.__file__)"
+        )
         assert run_python("-S", "-c", code, folder=tmp_path).strip() == str(new)
     finally:
         new.unlink()
@@ -157,9 +176,15 @@ def imported_packages(source: str) -> set[str]:
 def test_everything_imported_is_required():
     sources = [path.read_text() for folder in ("interp", "analyses") for path in (ROOT / folder).rglob("*.py")]
     imported = set().union(*map(imported_packages, sources)) - sys.stdlib_module_names - {"interp"}
-    optional = {name for extra, lines in PROJECT["project"]["optional-dependencies"].items() if extra != "dev" for name in lines}
+    optional = {
+        name for extra, lines in PROJECT["project"]["optional-dependencies"].items() if extra != "dev" for name in lines
+    }
     required = {canonicalize_name(Requirement(line).name) for line in {*PROJECT["project"]["dependencies"], *optional}}
-    distribution_of = {"sklearn": "scikit-learn", "transformer_lens": "transformer-lens", "huggingface_hub": "huggingface-hub"}
+    distribution_of = {
+        "sklearn": "scikit-learn",
+        "transformer_lens": "transformer-lens",
+        "huggingface_hub": "huggingface-hub",
+    }
     assert {"numpy", "torch", "xarray"} <= imported
     assert {distribution_of.get(name, name) for name in imported} - required == set()
 
@@ -168,7 +193,9 @@ def test_every_requirement_is_pinned_to_a_version_it_allows():
     pins = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), flags=re.MULTILINE))
     pins = {canonicalize_name(name): pin for name, pin in pins.items()}
     extras = [line for extra in PROJECT["project"]["optional-dependencies"].values() for line in extra]
-    for requirement in map(Requirement, [*PROJECT["project"]["dependencies"], *PROJECT["build-system"]["requires"], *extras]):
+    for requirement in map(
+        Requirement, [*PROJECT["project"]["dependencies"], *PROJECT["build-system"]["requires"], *extras]
+    ):
         assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
 
 

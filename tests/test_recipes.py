@@ -29,7 +29,10 @@ def snapshots(train_accuracy: dict[int, float], test_accuracy: dict[int, float])
         return accuracy[max(since for since in accuracy if since <= step)]
 
     def metrics(step: int) -> dict[str, float]:
-        return dict.fromkeys(METRICS, 1.0) | {"train_accuracy": at(step, train_accuracy), "test_accuracy": at(step, test_accuracy)}
+        return dict.fromkeys(METRICS, 1.0) | {
+            "train_accuracy": at(step, train_accuracy),
+            "test_accuracy": at(step, test_accuracy),
+        }
 
     return [Snapshot(step, {}, metrics(step), {}, False) for step in range(0, 205, 5)]
 
@@ -39,11 +42,17 @@ def test_what_the_curves_tell(recipes):
     assert (told["memorized"], told["generalized"], told["sustained"], told["lowest_after"]) == (20, 60, 100, 0.4)
     assert (told["steps"], told["verdict"]) == (200, "grokking")
     never = recipes.told(snapshots({0: 0.0, 20: 1.0}, {0: 0.1}))
-    assert (never["memorized"], never["sustained"], never["lowest_after"], never["verdict"]) == (20, None, None, "memorization")
+    assert (never["memorized"], never["sustained"], never["lowest_after"], never["verdict"]) == (
+        20,
+        None,
+        None,
+        "memorization",
+    )
 
 
 def test_a_run_ends_with_its_answer_or_with_its_steps(recipes, monkeypatch):
-    """The curves are given: 99 % at step 60, a loss below 1e-6 from step 100 on. Neurons are judged every 50 steps from there."""
+    """The curves are given: 99 % at step 60, a loss below 1e-6 from step 100 on. Neurons are judged every 50 steps from
+    there."""
     experiment = Experiment(Task(p=7), TINY)
     curves = snapshots({0: 0.0, 20: 1.0}, {0: 0.0, 60: 1.0})
     for snapshot in curves:
@@ -85,7 +94,9 @@ def test_no_run_is_done_twice(recipes, tmp_path, monkeypatch):
     file.write_text(whole + '{"key": "seed 2", "st')  # a kill cut it short
     done = []
     original = recipes.outcome
-    monkeypatch.setattr(recipes, "outcome", lambda experiment, *rest: done.append(experiment.task.seed) or original(experiment, *rest))
+    monkeypatch.setattr(
+        recipes, "outcome", lambda experiment, *rest: done.append(experiment.task.seed) or original(experiment, *rest)
+    )
     again = recipes.search(file, wanted, 1)
     assert done == [2]
     assert {key: again[key] for key in first} == first
@@ -114,7 +125,14 @@ def test_the_table(recipes):
         "verdict": "grokking",
     }
     slow = line | {"sustained": 300, "lowest_after": 1.0, "clean": 900}
-    lost = line | {"sustained": None, "lowest_after": None, "clean": None, "test_loss": 3.0, "periodic": None, "verdict": "memorization"}
+    lost = line | {
+        "sustained": None,
+        "lowest_after": None,
+        "clean": None,
+        "test_loss": 3.0,
+        "periodic": None,
+        "verdict": "memorization",
+    }
     assert recipes.table(["a"], {("a", 97): [line, slow, lost], ("a", 59): [lost]}).splitlines()[2:] == [
         "| a | 59 | 50 | – | – | 1 of 1 | 0 of 1 | – | 0 of 1 | 3e+00 | – |",
         "| a | 97 | 50 | 200 / 250 / 300 | 5.0 | 1 of 3 | 2 of 3 | 95.0 % | 700 / 800 / 900 (2 of 3) | 3e+00 | 93 % |",
@@ -124,7 +142,12 @@ def test_the_table(recipes):
 def test_every_recipe_can_be_trained(recipes):
     for recipe in recipes.RECIPES.values():
         experiment = recipes.experiment_of(recipe, 59, 3, TINY)
-        assert (experiment.task.p, experiment.task.seed, experiment.model.seed, experiment.training.seed) == (59, 3, 3, 3)
+        assert (experiment.task.p, experiment.task.seed, experiment.model.seed, experiment.training.seed) == (
+            59,
+            3,
+            3,
+            3,
+        )
         assert experiment.model.d_mlp == 16
         assert experiment.training.kept_steps() == [0, experiment.training.steps]
 

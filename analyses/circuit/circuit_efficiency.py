@@ -1,30 +1,34 @@
 """Circuit efficiency. How much logit does each circuit give for the norm of its own weights?
 
-All weights are split into three parts that add up to them and are orthogonal in every tensor, so that their squared norms add up too:
+All weights are split into three parts that add up to them and are orthogonal in every tensor, so that their squared
+norms add up too:
 
-                   generalizing                          memorizing                      shared
-    W_E, W_U       key frequencies over tokens, classes  the other frequencies           constant, `=`, residues without a phase
-    W_V            reads the space that the key          reads what is orthogonal to     of the last layer's attention, W_Q, W_K
-                   frequencies of W_E span               that space
-    W_O            reads what this W_V gives             the rest
-    W_in, b_in,    neurons that a key frequency          every other living neuron       dead neurons; b_out, W_pos, layers before
-    W_out          explains by half or more
+                 generalizing                   memorizing                   shared
+    W_E, W_U     key frequencies over tokens,   the other frequencies        constant, `=`, residues without a phase
+                 classes
+    W_V          reads the space that the key   reads what is orthogonal     of the last layer's attention, W_Q, W_K
+                 frequencies of W_E span        to that space
+    W_O          reads what this W_V gives      the rest
+    W_in, b_in,  neurons that a key frequency   every other living neuron    dead neurons; b_out, W_pos, layers before
+    W_out        explains by half or more
 
-(Without embedding an MLP's W_in and W_out are split both ways: generalizing is a key frequency in such a neuron, memorizing the rest but
-for the constant.) With the held-out strengths S of `interp.mathematics.circuits`, the mean logits of the label in the two parts of the
-logits,
+(Without embedding an MLP's W_in and W_out are split both ways: generalizing is a key frequency in such a neuron,
+memorizing the rest but for the constant.) With the held-out strengths S of `interp.mathematics.circuits`, the mean
+logits of the label in the two parts of the logits,
 
     efficiency = S / ‖own part‖        scale-free efficiency = S^(1/κ) / ‖own part‖
 
-κ is the number of weights multiplied on the way to a logit: scaling all weights by λ multiplies S by about λ^κ, so that only the second
-compares circuits of unequal norm; it is not given for a circuit with less than 5 % of both strengths together, because nothing then says
-that those logits come from the part. One norm for both circuits would only repeat the ratio of their strengths. The network is also run
-with either part and what is shared, on a fixed random sample of pairs.
+κ is the number of weights multiplied on the way to a logit: scaling all weights by λ multiplies S by about λ^κ, so that
+only the second compares circuits of unequal norm; it is not given for a circuit with less than 5 % of both strengths
+together, because nothing then says that those logits come from the part. One norm for both circuits would only repeat
+the ratio of their strengths. The network is also run with either part and what is shared, on a fixed random sample of
+pairs.
 
-Varma et al. measure efficiency on networks with one circuit only, as logit over the norm of all weights. There all but the shared part
-belongs to that circuit, and theirs is ours times ‖own part‖/‖all weights‖. Within a run the split is ours, and no more than a
-definition. It cannot show which weights a circuit needs: by chance a random matrix has a share 2·(number of key frequencies)/(dimension)
-in a key space, a weight may serve both circuits, and a part that fails alone may still be needed.
+Varma et al. measure efficiency on networks with one circuit only, as logit over the norm of all weights. There all but
+the shared part belongs to that circuit, and theirs is ours times ‖own part‖/‖all weights‖. Within a run the split is
+ours, and no more than a definition. It cannot show which weights a circuit needs: by chance a random matrix has a share
+2·(number of key frequencies)/(dimension) in a key space, a weight may serve both circuits, and a part that fails alone
+may still be needed.
 """
 
 import numpy as np
@@ -50,13 +54,15 @@ SPLITS = ("all", "train", "test")
 NEGLIGIBLE = 0.05
 
 
-def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None, threshold: float = 0.5, n_pairs: int = 2048) -> xr.Dataset:
-    """`norm` [part]; `tensor_norm` [part, tensor]; `n_neurons` [part]; `strength` [network, circuit] in the whole network and in those
-    with only a circuit's part and what is shared; `efficiency`, `scale_free_efficiency` [circuit] of the whole network, NaN without norm or
-    strength; `loss`, `accuracy` [network, split].
+def measure(
+    checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None, threshold: float = 0.5, n_pairs: int = 2048
+) -> xr.Dataset:
+    """`norm` [part]; `tensor_norm` [part, tensor]; `n_neurons` [part]; `strength` [network, circuit] in the whole
+    network and in those with only a circuit's part and what is shared; `efficiency`, `scale_free_efficiency` [circuit]
+    of the whole network, NaN without norm or strength; `loss`, `accuracy` [network, split].
 
-    `key_frequencies` are those of the run's last checkpoint; of a checkpoint alone, its own. The partial networks are judged on a fixed
-    random sample of `n_pairs` pairs. Strengths are NaN where the split is unknown.
+    `key_frequencies` are those of the run's last checkpoint; of a checkpoint alone, its own. The partial networks are
+    judged on a fixed random sample of `n_pairs` pairs. Strengths are NaN where the split is unknown.
     """
     task, model = checkpoint.task, checkpoint.model
     parts, n_neurons = split_weights(checkpoint, checkpoint.frequencies_to_use(key_frequencies), threshold)
@@ -67,7 +73,10 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None,
     masks = [torch.from_numpy(task.mask(split))[sample.row_major] for split in SPLITS]
     strength = np.empty((3, 2))
     strength[0] = circuits.strengths(circuits.centred_logits(checkpoint, pairs), pairs)
-    loss, accuracy = np.array([[checkpoint.loss(s) for s in SPLITS]] * 3), np.array([[checkpoint.accuracy(s) for s in SPLITS]] * 3)
+    loss, accuracy = (
+        np.array([[checkpoint.loss(s) for s in SPLITS]] * 3),
+        np.array([[checkpoint.accuracy(s) for s in SPLITS]] * 3),
+    )
     for index, part in enumerate(parts[:2], start=1):
         network = _without_silent_neurons({name: weight + parts[2][name] for name, weight in part.items()}, model)
         outputs = logits(network, model, torch.from_numpy(task.pairs)[sample.row_major])
@@ -84,9 +93,17 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None,
             "norm": ("part", norm, {"long_name": "L2 norm of the part"} | one),
             "tensor_norm": (("part", "tensor"), tensor_norm, {"long_name": "L2 norm by tensor"} | one),
             "n_neurons": ("part", np.array(n_neurons, dtype=np.int32), {"long_name": "neurons", "units": "neurons"}),
-            "strength": (("network", "circuit"), strength, {"long_name": "held-out strength on training pairs"} | logit),
+            "strength": (
+                ("network", "circuit"),
+                strength,
+                {"long_name": "held-out strength on training pairs"} | logit,
+            ),
             "efficiency": ("circuit", strength[0] / own, {"long_name": "strength / norm of the own part"} | logit),
-            "scale_free_efficiency": ("circuit", root / own, {"long_name": "strength^(1/κ) / norm of the own part"} | one),
+            "scale_free_efficiency": (
+                "circuit",
+                root / own,
+                {"long_name": "strength^(1/κ) / norm of the own part"} | one,
+            ),
             "loss": (("network", "split"), loss, {"long_name": "loss", "units": "nats"}),
             "accuracy": (("network", "split"), accuracy, {"long_name": "accuracy"} | one),
         },
@@ -107,10 +124,11 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None,
 
 
 def summary(result: xr.Dataset) -> dict:
-    """Of the last step: norms of the three parts and their shares of the squared norm, neurons by part, strengths in logits, both
-    efficiencies, and the accuracy on each split with either part alone; the first step from which on the generalizing strength stays above
-    the memorizing one and 0.1 logits, and the generalizing circuit's scale-free efficiency there, as a multiple of the memorizing one's:
-    near equal strengths that is how much less norm it needs. Null where unknown."""
+    """Of the last step: norms of the three parts and their shares of the squared norm, neurons by part, strengths in
+    logits, both efficiencies, and the accuracy on each split with either part alone; the first step from which on the
+    generalizing strength stays above the memorizing one and 0.1 logits, and the generalizing circuit's scale-free
+    efficiency there, as a multiple of the memorizing one's: near equal strengths that is how much less norm it needs.
+    Null where unknown."""
     last = result.isel(step=-1)
     square = np.square(last.norm.values)
     strength, efficiency = result.strength.sel(network="whole"), result.scale_free_efficiency
@@ -124,13 +142,16 @@ def summary(result: xr.Dataset) -> dict:
     return {
         "step": int(last.step),
         "norm": {part: float(last.norm.sel(part=part)) for part in PARTS},
-        "share_of_squared_norm": {part: float(s / square.sum()) if square.sum() else None for part, s in zip(PARTS, square, strict=True)},
+        "share_of_squared_norm": {
+            part: float(s / square.sum()) if square.sum() else None for part, s in zip(PARTS, square, strict=True)
+        },
         "neurons": {part: int(last.n_neurons.sel(part=part)) for part in PARTS},
         "strength": by_circuit(last.strength.sel(network="whole")),
         "efficiency": by_circuit(last.efficiency),
         "scale_free_efficiency": by_circuit(last.scale_free_efficiency),
         "accuracy_alone": {
-            circuit: {split: _known(last.accuracy.sel(network=circuit, split=split)) for split in SPLITS} for circuit in CIRCUITS
+            circuit: {split: _known(last.accuracy.sel(network=circuit, split=split)) for split in SPLITS}
+            for circuit in CIRCUITS
         },
         "generalizing_leads_from": int(at_lead.step[0]) if len(at_lead) else None,
         "efficiency_ratio_at_lead": float(ratio[0]) if len(ratio) and np.isfinite(ratio[0]) else None,
@@ -138,7 +159,8 @@ def summary(result: xr.Dataset) -> dict:
 
 
 def plot(result: xr.Dataset):
-    """Norms of the parts, strengths, both efficiencies, and what the network does with either part alone, over training."""
+    """Norms of the parts, strengths, both efficiencies, and what the network does with either part alone, over
+    training."""
     import plotly.graph_objects as go
 
     panels = (
@@ -154,8 +176,12 @@ def plot(result: xr.Dataset):
     steps = result.step.values
     mode = "lines" if len(steps) > 1 else "lines+markers"
 
-    def add(values: xr.DataArray, name: str, color: str, *, row: int, column: int, dash: str = "solid", legend: str = "") -> None:
-        trace = go.Scatter(x=steps, y=values.values, mode=mode, line={"color": color, "dash": dash, "width": 1.8}, name=legend or name)
+    def add(
+        values: xr.DataArray, name: str, color: str, *, row: int, column: int, dash: str = "solid", legend: str = ""
+    ) -> None:
+        trace = go.Scatter(
+            x=steps, y=values.values, mode=mode, line={"color": color, "dash": dash, "width": 1.8}, name=legend or name
+        )
         trace.update(showlegend=bool(legend), hovertemplate=f"{name}<br>step %{{x}}: %{{y:.4g}}<extra></extra>")
         figure.add_trace(trace, row=row, col=column)
 
@@ -170,14 +196,22 @@ def plot(result: xr.Dataset):
         add(alone, f"{circuit}, its part alone", color, row=1, column=2, dash="dot", legend=f"{circuit} part alone")
         add(result.efficiency.sel(circuit=circuit), circuit, color, row=2, column=1)
         add(result.scale_free_efficiency.sel(circuit=circuit), circuit, color, row=2, column=2)
-        add(result.accuracy.sel(network=circuit, split="train"), f"{circuit}, train", color, row=3, column=2, dash="dot")
+        add(
+            result.accuracy.sel(network=circuit, split="train"), f"{circuit}, train", color, row=3, column=2, dash="dot"
+        )
     for network in NETWORKS:
         legend = "whole network" if network == "whole" else ""
         add(result.loss.sel(network=network, split=test), network, colors[network], row=3, column=1, legend=legend)
         add(result.accuracy.sel(network=network, split=test), f"{network}, {test}", colors[network], row=3, column=2)
     figure.update_layout(margin_r=220, legend={"x": 1.01, "xanchor": "left", "y": 1, "yanchor": "top", "font_size": 11})
     figure.add_annotation(
-        text="full: test pairs<br>dotted: train", showarrow=False, font_size=11, x=0.98, y=0.5, xref="x6 domain", yref="y6 domain"
+        text="full: test pairs<br>dotted: train",
+        showarrow=False,
+        font_size=11,
+        x=0.98,
+        y=0.5,
+        xref="x6 domain",
+        yref="y6 domain",
     )
     figure.update_xaxes(title_text="step (updates)", title_standoff=4)
     figure.update_yaxes(title_text="L2 norm", rangemode="tozero", row=1, col=1)
@@ -190,13 +224,16 @@ def plot(result: xr.Dataset):
 
 
 def path_length(model: ModelConfig) -> int:
-    """κ: how many weights are multiplied on the longest way through the last layer's neurons to a logit; x² takes those before it twice."""
+    """κ: how many weights are multiplied on the longest way through the last layer's neurons to a logit; x² takes those
+    before it twice."""
     before = 4 if model.family == "transformer" else 1 if model.embedding == "none" else 2
     after = 1 if model.family == "mlp" and model.embedding == "none" else 2
     return before * (2 if model.activation == "square" else 1) + after
 
 
-def split_weights(checkpoint: Checkpoint, key: list[int], threshold: float) -> tuple[tuple[Weights, Weights, Weights], list[int]]:
+def split_weights(
+    checkpoint: Checkpoint, key: list[int], threshold: float
+) -> tuple[tuple[Weights, Weights, Weights], list[int]]:
     """The three parts of the weights, which add up to them, and the number of neurons in each."""
     weights, model, phase = checkpoint.weights, checkpoint.model, checkpoint.task.coordinates
     explained = checkpoint.neuron_shares.nan_to_num(nan=-1).amax(0)
@@ -232,7 +269,9 @@ def split_weights(checkpoint: Checkpoint, key: list[int], threshold: float) -> t
         over_tokens("mlp.W_out", phase.classes, transposed=True)
         for name, axis in (("mlp.W_in", 1), ("mlp.W_out", 0)):
             shape = (-1, 1) if axis == 0 else (1, -1)
-            memorizing[name] = (memorizing[name] + generalizing[name] * (1 - own).view(shape)) * (own + other).view(shape)
+            memorizing[name] = (memorizing[name] + generalizing[name] * (1 - own).view(shape)) * (own + other).view(
+                shape
+            )
             generalizing[name] *= own.view(shape)
     else:
         over_tokens("embed.W_E", phase.rows, transposed=False)
@@ -250,7 +289,10 @@ def _without_silent_neurons(weights: Weights, model: ModelConfig) -> Weights:
     layer = "mlp" if model.family == "mlp" else f"blocks.{model.n_layers - 1}.mlp"
     speaks = weights[f"{layer}.W_out"].any(1)
     axes = {f"{layer}.W_in": 1, f"{layer}.b_in": 0, f"{layer}.W_out": 0}
-    return {name: weight.index_select(axes[name], speaks.nonzero()[:, 0]) if name in axes else weight for name, weight in weights.items()}
+    return {
+        name: weight.index_select(axes[name], speaks.nonzero()[:, 0]) if name in axes else weight
+        for name, weight in weights.items()
+    }
 
 
 def _by_frequency(rows: Float[Tensor, "n features"], key: list[int]) -> tuple[Tensor, Tensor]:
@@ -261,7 +303,8 @@ def _by_frequency(rows: Float[Tensor, "n features"], key: list[int]) -> tuple[Te
 
 
 def _split_attention(weights: Weights, generalizing: Weights, memorizing: Weights) -> None:
-    """W_V by whether it reads the space that W_E's key frequencies span, W_O by whether it reads what that part of W_V gives."""
+    """W_V by whether it reads the space that W_E's key frequencies span, W_O by whether it reads what that part of W_V
+    gives."""
     W_V, W_O = (weights[f"blocks.0.attn.{name}"] for name in ("W_V", "W_O"))
     space = _orthonormal(generalizing["embed.W_E"].T)
     for head in range(len(W_V)):
@@ -280,7 +323,9 @@ def _orthonormal(columns: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows 
     return U[:, :rank]
 
 
-def _by_neuron(weights: Weights, generalizing: Weights, memorizing: Weights, *, name: str, axis: int, own: Tensor, other: Tensor) -> None:
+def _by_neuron(
+    weights: Weights, generalizing: Weights, memorizing: Weights, *, name: str, axis: int, own: Tensor, other: Tensor
+) -> None:
     shape = [1] * weights[name].ndim
     shape[axis] = -1
     generalizing[name], memorizing[name] = weights[name] * own.view(shape), weights[name] * other.view(shape)

@@ -1,16 +1,20 @@
 """Circuit split. How strong is the memorizing circuit, how strong the generalizing one, and which would answer alone?
 
-The logits L_c, centred over classes, are the sum of a generalizing part G = g(d), a function of d = s + t − u alone (s and t the phases of
-the inputs, u that of the class), and of a memorizing part M = L_c − G. The published g is the even part of the mean of L_c at each d over
-all pairs, which is the projection on cos w_k d; the held-out g is that over test pairs only, in five folds, so that no test pair judges
-itself (`interp.mathematics.circuits`). The published one takes the share f of what was memorized, f the fraction of pairs trained on, for
-generalization: strengths at s + t obey gen_published = gen_held_out + f·mem_held_out and mem_published = (1−f)·mem_held_out.
+The logits L_c, centred over classes, are the sum of a generalizing part G = g(d), a function of d = s + t − u alone (s
+and t the phases of the inputs, u that of the class), and of a memorizing part M = L_c − G. The published g is the even
+part of the mean of L_c at each d over all pairs, which is the projection on cos w_k d; the held-out g is that over test
+pairs only, in five folds, so that no test pair judges itself (`interp.mathematics.circuits`). The published one takes
+the share f of what was memorized, f the fraction of pairs trained on, for generalization: strengths at s + t obey
+gen_published = gen_held_out + f·mem_held_out and mem_published = (1−f)·mem_held_out.
 
-    strength   mean logit of the (trained) label in a part            margin   mean lead of the label over the best other class
-    loss       mean cross-entropy of a part as if it were all         degree   d log strength / d log λ, all weights scaled by λ, at λ = 1
+    strength   mean logit of the (trained) label in a part
+    margin     mean lead of the label over the best other class
+    loss       mean cross-entropy of a part as if it were all
+    degree     d log strength / d log λ, all weights scaled by λ, at λ = 1
 
-It cannot tell a lookup table of all pairs from a circuit, both being functions of d: only few frequencies can (`coefficient`). What a
-circuit's logits owe to s − t, as a pizza's do, is counted as memorizing; on test pairs a real memorizer can be below zero.
+It cannot tell a lookup table of all pairs from a circuit, both being functions of d: only few frequencies can
+(`coefficient`). What a circuit's logits owe to s − t, as a pizza's do, is counted as memorizing; on test pairs a real
+memorizer can be below zero.
 """
 
 import numpy as np
@@ -34,12 +38,14 @@ SPLITS = ("all", "train", "test")
 
 
 def measure(checkpoint: Checkpoint, *, degree_pairs: int = 2048, scale_step: float = 0.01) -> xr.Dataset:
-    """`strength`, `margin`, `loss`, `power_share` [estimator, circuit, split] (‖part‖²/‖L_c‖²; held out, the two need not add up to 1);
-    `standard_error` [circuit] of the held-out strengths on training pairs; `degree` [estimator, circuit], on a fixed random sample of
-    `degree_pairs` pairs between the scales 1 ± `scale_step`, NaN where a strength is below four of its standard errors; `coefficient` α_k
-    [estimator, frequency] of the generalizing part; `network_loss` [split].
+    """`strength`, `margin`, `loss`, `power_share` [estimator, circuit, split] (‖part‖²/‖L_c‖²; held out, the two need
+    not add up to 1); `standard_error` [circuit] of the held-out strengths on training pairs; `degree` [estimator,
+    circuit], on a fixed random sample of `degree_pairs` pairs between the scales 1 ± `scale_step`, NaN where a strength
+    is below four of its standard errors; `coefficient` α_k [estimator, frequency] of the generalizing part;
+    `network_loss` [split].
 
-    NaN where the split is unknown, and held out where there is no test pair. For × and ÷ pairs and classes are those of units.
+    NaN where the split is unknown, and held out where there is no test pair. For × and ÷ pairs and classes are those of
+    units.
     """
     task = checkpoint.task
     pairs = circuits.phase_pairs(task)
@@ -49,7 +55,9 @@ def measure(checkpoint: Checkpoint, *, degree_pairs: int = 2048, scale_step: flo
     masks = _masks(pairs)
     total = centred.square().sum(1).double()
     measures = [_parts(centred, pairs, profile, row) for profile, row in zip(profiles, rows, strict=True)]
-    strength, margin, loss, power = (torch.stack([part[name] for part in measures]) for name in ("strength", "margin", "loss", "power"))
+    strength, margin, loss, power = (
+        torch.stack([part[name] for part in measures]) for name in ("strength", "margin", "loss", "power")
+    )
     frequencies = np.arange(1, task.coordinates.order // 2 + 1, dtype=np.int32)
     coefficients = circuits.cosine_coefficients(torch.stack([profiles.published[0], profiles.held_out[0]]))
     kind, one, by = {"units": "logits"}, {"units": "1"}, ("estimator", "circuit", "split")
@@ -58,11 +66,31 @@ def measure(checkpoint: Checkpoint, *, degree_pairs: int = 2048, scale_step: flo
             "strength": (by, _mean(strength, masks), {"long_name": "mean logit of the label"} | kind),
             "margin": (by, _mean(margin, masks), {"long_name": "mean lead of the label"} | kind),
             "loss": (by, _mean(loss, masks), {"long_name": "loss of the part alone", "units": "nats"}),
-            "power_share": (by, _shares(_mean(power, masks), _mean(total, masks)), {"long_name": "power beside that of the logits"} | one),
-            "standard_error": ("circuit", _standard_errors(strength[1].sum(0), pairs), {"long_name": "standard error, held out"} | kind),
-            "degree": (("estimator", "circuit"), _degrees(checkpoint, degree_pairs, scale_step), {"long_name": "degree"} | one),
-            "coefficient": (("estimator", "frequency"), coefficients.numpy(), {"long_name": "coefficient of cos w_k d"} | kind),
-            "network_loss": ("split", _network_loss(checkpoint, pairs, masks), {"long_name": "loss of the network", "units": "nats"}),
+            "power_share": (
+                by,
+                _shares(_mean(power, masks), _mean(total, masks)),
+                {"long_name": "power beside that of the logits"} | one,
+            ),
+            "standard_error": (
+                "circuit",
+                _standard_errors(strength[1].sum(0), pairs),
+                {"long_name": "standard error, held out"} | kind,
+            ),
+            "degree": (
+                ("estimator", "circuit"),
+                _degrees(checkpoint, degree_pairs, scale_step),
+                {"long_name": "degree"} | one,
+            ),
+            "coefficient": (
+                ("estimator", "frequency"),
+                coefficients.numpy(),
+                {"long_name": "coefficient of cos w_k d"} | kind,
+            ),
+            "network_loss": (
+                "split",
+                _network_loss(checkpoint, pairs, masks),
+                {"long_name": "loss of the network", "units": "nats"},
+            ),
         },
         coords=axes(
             {
@@ -76,9 +104,10 @@ def measure(checkpoint: Checkpoint, *, degree_pairs: int = 2048, scale_step: flo
 
 
 def summary(result: xr.Dataset) -> dict:
-    """Of the last step, held out: strength (with standard error) and margin of both circuits on training pairs, in logits, the loss of
-    each part alone on test pairs in nats, and the degrees; the published strengths; the highest strengths, and the memorizing one's step;
-    and the first step from which on the generalizing strength stays above the memorizing one and 0.1 logits. Null where unknown."""
+    """Of the last step, held out: strength (with standard error) and margin of both circuits on training pairs, in
+    logits, the loss of each part alone on test pairs in nats, and the degrees; the published strengths; the highest
+    strengths, and the memorizing one's step; and the first step from which on the generalizing strength stays above the
+    memorizing one and 0.1 logits. Null where unknown."""
     last = result.isel(step=-1)
     held_out, published = last.sel(estimator="held_out"), last.sel(estimator="published")
     strengths = result.strength.sel(estimator="held_out", split="train")
@@ -105,7 +134,8 @@ def summary(result: xr.Dataset) -> dict:
 
 
 def plot(result: xr.Dataset):
-    """Strengths, margins, losses of the parts alone, shares of power and degrees over training; the last coefficients by frequency."""
+    """Strengths, margins, losses of the parts alone, shares of power and degrees over training; the last coefficients
+    by frequency."""
     import plotly.graph_objects as go
 
     steps, last = result.step.values, result.isel(step=-1)
@@ -118,11 +148,23 @@ def plot(result: xr.Dataset):
         f"Generalizing part, step {int(last.step):,}",
     )
     figure = new_panels("Circuit split", panels, reference=REFERENCE, vertical_spacing=0.11)
-    colors, dashes = dict(zip(CIRCUITS, (PALETTE[2], PALETTE[3]), strict=True)), dict(zip(ESTIMATORS, ("dot", "solid"), strict=True))
+    colors, dashes = (
+        dict(zip(CIRCUITS, (PALETTE[2], PALETTE[3]), strict=True)),
+        dict(zip(ESTIMATORS, ("dot", "solid"), strict=True)),
+    )
     mode = "lines" if len(steps) > 1 else "lines+markers"
 
-    def add(values: np.ndarray, name: str, color: str, dash: str, *, row: int, column: int, legend: bool = False) -> None:
-        trace = go.Scatter(x=steps, y=values, name=name, mode=mode, line={"color": color, "dash": dash, "width": 1.8}, showlegend=legend)
+    def add(
+        values: np.ndarray, name: str, color: str, dash: str, *, row: int, column: int, legend: bool = False
+    ) -> None:
+        trace = go.Scatter(
+            x=steps,
+            y=values,
+            name=name,
+            mode=mode,
+            line={"color": color, "dash": dash, "width": 1.8},
+            showlegend=legend,
+        )
         trace.update(hovertemplate=f"{name}<br>step %{{x}}: %{{y:.4g}}<extra></extra>")
         figure.add_trace(trace, row=row, col=column)
 
@@ -138,14 +180,26 @@ def plot(result: xr.Dataset):
             add(of.power_share.sel(split="all").values, name, *style, row=2, column=2)
             add(of.degree.values, name, *style, row=3, column=1)
     for split, color in (("train", TRAIN), ("test", TEST)):
-        add(_positive(result.network_loss.sel(split=split).values), f"network, {split}", color, "solid", row=2, column=1, legend=True)
+        add(
+            _positive(result.network_loss.sel(split=split).values),
+            f"network, {split}",
+            color,
+            "solid",
+            row=2,
+            column=1,
+            legend=True,
+        )
     for estimator, opacity in (("published", 0.4), ("held_out", 1.0)):
         bars = go.Bar(x=last.frequency.values, y=last.coefficient.sel(estimator=estimator).values, opacity=opacity)
         bars.update(marker_color=colors["generalizing"], showlegend=False, name=estimator.replace("_", " "))
         figure.add_trace(bars.update(hovertemplate="k = %{x}: %{y:.4g}"), row=3, col=2)
     for row in (1, 2):
         threshold_line(figure, 0, row=1, column=row)
-    figure.update_layout(barmode="overlay", margin_r=220, legend={"x": 1.01, "xanchor": "left", "y": 1, "yanchor": "top", "font_size": 11})
+    figure.update_layout(
+        barmode="overlay",
+        margin_r=220,
+        legend={"x": 1.01, "xanchor": "left", "y": 1, "yanchor": "top", "font_size": 11},
+    )
     figure.update_xaxes(title_text="step (updates)", title_standoff=4)
     figure.update_xaxes(title_text="frequency k", row=3, col=2)
     figure.update_yaxes(title_text="logits", row=1)
@@ -160,7 +214,8 @@ def plot(result: xr.Dataset):
 def _parts(
     centred: Float[Tensor, "pairs n"], pairs: PhasePairs, profile: Float[Tensor, "rows n"], row: Tensor
 ) -> dict[str, Float[Tensor, "circuits pairs"]]:
-    """Strength, margin, loss and power of both parts on every pair, where `row` of the profile is the generalizing part."""
+    """Strength, margin, loss and power of both parts on every pair, where `row` of the profile is the generalizing
+    part."""
     n, difference = profile.shape[1], pairs.label_difference % profile.shape[1]
     of_label = profile[row, difference]
     best = profile.topk(2)
@@ -188,7 +243,9 @@ def _masks(pairs: PhasePairs) -> Bool[Tensor, "splits pairs"]:
     return torch.stack([torch.ones_like(pairs.is_train), pairs.is_train, pairs.fold >= 0]) & pairs.has_label
 
 
-def _mean(values: Float[Tensor, "*parts pairs"], masks: Bool[Tensor, "splits pairs"]) -> Float[np.ndarray, "*parts splits"]:
+def _mean(
+    values: Float[Tensor, "*parts pairs"], masks: Bool[Tensor, "splits pairs"]
+) -> Float[np.ndarray, "*parts splits"]:
     """The mean over each split; NaN for one without pairs."""
     return (values.double().unsqueeze(-2).where(masks, 0).sum(-1) / masks.sum(1)).numpy()
 
@@ -200,7 +257,8 @@ def _shares(parts: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 
 def _standard_errors(label_logits: Float[Tensor, " pairs"], pairs: PhasePairs) -> Float[np.ndarray, " circuits"]:
-    """Of the held-out strengths: the generalizing one is a mean over test pairs, the memorizing one the difference of two means."""
+    """Of the held-out strengths: the generalizing one is a mean over test pairs, the memorizing one the difference of
+    two means."""
     _, train, test = _masks(pairs)
     of_test = label_logits[test].var() / test.sum() if test.sum() > 1 else torch.tensor(torch.nan)
     of_train = label_logits[train].var() / train.sum() if train.sum() > 1 else torch.tensor(torch.nan)
@@ -218,13 +276,15 @@ def _degrees(checkpoint: Checkpoint, n_pairs: int, step: float) -> Float[np.ndar
     for scale in scales:
         scaled = {name: scale * weight for name, weight in checkpoint.weights.items()}
         with torch.no_grad():
-            slopes.append(_log_strengths(circuits.centred(logits(scaled, checkpoint.model, inputs), checkpoint.task), sample))
+            slopes.append(
+                _log_strengths(circuits.centred(logits(scaled, checkpoint.model, inputs), checkpoint.task), sample)
+            )
     return ((slopes[1] - slopes[0]) / np.log(scales[1] / scales[0])).numpy()
 
 
 def _log_strengths(centred: Float[Tensor, "pairs n"], pairs: PhasePairs) -> Float[Tensor, "estimators circuits"]:
-    """Of the mean generalizing logit of the label over all pairs, and of the memorizing one over training pairs (all pairs where the split
-    is unknown); NaN where chance could have made it."""
+    """Of the mean generalizing logit of the label over all pairs, and of the memorizing one over training pairs (all
+    pairs where the split is unknown); NaN where chance could have made it."""
     profiles = circuits.profiles(centred, pairs)
     of_label = centred.gather(1, pairs.label[:, None])[:, 0].double()
     everything = torch.ones_like(pairs.is_train)
@@ -233,12 +293,16 @@ def _log_strengths(centred: Float[Tensor, "pairs n"], pairs: PhasePairs) -> Floa
     for profile, told_from in ((profiles.published[0], everything), (profiles.held_out[0], pairs.fold >= 0)):
         generalizing = profile[pairs.label_difference % len(profile)]
         memorizing = (of_label - generalizing)[memorized & pairs.has_label]
-        logs += [_clear_log(generalizing[pairs.has_label].mean(), of_label[told_from]), _clear_log(memorizing.mean(), memorizing)]
+        logs += [
+            _clear_log(generalizing[pairs.has_label].mean(), of_label[told_from]),
+            _clear_log(memorizing.mean(), memorizing),
+        ]
     return torch.stack(logs).view(2, 2)
 
 
 def _clear_log(strength: Tensor, sample: Float[Tensor, " pairs"]) -> Tensor:
-    """The logarithm of a strength; NaN where that is below four standard errors of the mean of the sample, or no more than rounding."""
+    """The logarithm of a strength; NaN where that is below four standard errors of the mean of the sample, or no more
+    than rounding."""
     error = sample.std() / len(sample) ** 0.5 if len(sample) > 1 else torch.inf
     clear = strength > 4 * error and strength > 1e-6 * sample.abs().max()
     return strength.log() if clear else torch.full_like(strength, torch.nan)

@@ -4,25 +4,28 @@ With the phases s, t of the inputs, u of the class and w_k = 2πk/n, the logits 
 
     clock  Σ_k cos w_k(s+t−u),        pizza  Σ_k |cos(w_k(s−t)/2)| cos w_k(s+t−u).
 
-Distance irrelevance q, of the correct logits C[s, t] = logits[s, t, s+t]:  q = mean_d std_s C[s, s−d] / std C. It is near 0 for a pizza,
-whose correct logit depends on the distance s − t alone, and 0.4 to 1 for a clock. The ideal clock's correct logit is constant, which
-makes 0/0; it is given the value 1, the limit for any small noise on it. Where all logits are equal, q is NaN.
+Distance irrelevance q, of the correct logits C[s, t] = logits[s, t, s+t]:  q = mean_d std_s C[s, s−d] / std C. It is
+near 0 for a pizza, whose correct logit depends on the distance s − t alone, and 0.4 to 1 for a clock. The ideal clock's
+correct logit is constant, which makes 0/0; it is given the value 1, the limit for any small noise on it. Where all
+logits are equal, q is NaN.
 
-Gradient symmetricity s_g, the mean over triples (s, t, u) of cos(∂logit_u/∂x₀, ∂logit_u/∂x₁), x₀ and x₁ the residual stream at the
-two inputs before the first layer: 1 for a pizza. Over all n³ triples, or `triples` random ones, with the standard error of the mean.
+Gradient symmetricity s_g, the mean over triples (s, t, u) of cos(∂logit_u/∂x₀, ∂logit_u/∂x₁), x₀ and x₁ the residual
+stream at the two inputs before the first layer: 1 for a pizza. Over all n³ triples, or `triples` random ones, with the
+standard error of the mean.
 
-Circularity, over the first four principal components v of W_E (unit length, rows in phase order):  mean of max_k ‖F_k v‖².
+Circularity, over the first four principal components v of W_E (unit length, rows in phase order):  mean of max_k ‖F_k
+v‖².
 
-Fit. y_k, the part of the logits with frequency k over the classes, against one formula's term of that frequency: 1 − mean (y_k − ŷ_k)²
-over all n³ entries, both sides standardized, which is 2·correlation − 1. All key frequencies together: the share of the centred logit
-power that Σ_k α_k·(term of k) explains, by least squares with α_k ≥ 0.
+Fit. y_k, the part of the logits with frequency k over the classes, against one formula's term of that frequency: 1 −
+mean (y_k − ŷ_k)² over all n³ entries, both sides standardized, which is 2·correlation − 1. All key frequencies
+together: the share of the centred logit power that Σ_k α_k·(term of k) explains, by least squares with α_k ≥ 0.
 
-The verdict needs two independent witnesses to agree: the better fitting formula, explaining at least half of the logit power, and the
-authors' line, on whose pizza side s_g > 0.98 and q < 0.6. Else it is `neither`. The margin is the clock's explained share less the
-pizza's: even an ideal network's is at most 0.19.
+The verdict needs two independent witnesses to agree: the better fitting formula, explaining at least half of the logit
+power, and the authors' line, on whose pizza side s_g > 0.98 and q < 0.6. Else it is `neither`. The margin is the
+clock's explained share less the pizza's: even an ideal network's is at most 0.19.
 
-It cannot tell how the neurons do it. s_g alone says nothing: an untrained network has 0.98 too. Circles of equal size mix in the
-principal components, which lowers the circularity.
+It cannot tell how the neurons do it. s_g alone says nothing: an untrained network has 0.98 too. Circles of equal size
+mix in the principal components, which lowers the circularity.
 """
 
 import functools
@@ -48,11 +51,14 @@ AT_ONCE = 500  # so many pairs at once stay in the processor's cache
 LEAST_EXPLAINED, SYMMETRIC, IRRELEVANT = 0.5, 0.98, 0.6
 
 
-def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None, triples: int = 20_000, seed: int = 0) -> xr.Dataset:
-    """`distance_irrelevance`, `gradient_symmetricity` and its standard error, `circularity`, `fit` [formula, frequency] (NaN but for
-    key frequencies), `explained` [formula].
+def measure(
+    checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None, triples: int = 20_000, seed: int = 0
+) -> xr.Dataset:
+    """`distance_irrelevance`, `gradient_symmetricity` and its standard error, `circularity`, `fit` [formula, frequency]
+    (NaN but for key frequencies), `explained` [formula].
 
-    `key_frequencies` are those of the run's last checkpoint; of a checkpoint alone, its own. `triples` are drawn from `seed`.
+    `key_frequencies` are those of the run's last checkpoint; of a checkpoint alone, its own. `triples` are drawn from
+    `seed`.
     """
     key = checkpoint.frequencies_to_use(key_frequencies)
     symmetricity, error = _gradient_symmetricity(checkpoint, triples, seed)
@@ -66,9 +72,17 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None,
         {
             "distance_irrelevance": ((), irrelevance, {"long_name": "distance irrelevance q"} | one),
             "gradient_symmetricity": ((), symmetricity, {"long_name": "gradient symmetricity"} | one),
-            "gradient_symmetricity_error": ((), error, {"long_name": "standard error of the gradient symmetricity"} | one),
+            "gradient_symmetricity_error": (
+                (),
+                error,
+                {"long_name": "standard error of the gradient symmetricity"} | one,
+            ),
             "circularity": ((), _circularity(checkpoint), {"long_name": "circularity of the embedding"} | one),
-            "fit": (("formula", "frequency"), fit, {"long_name": "fraction of variance explained, both sides standardized"} | one),
+            "fit": (
+                ("formula", "frequency"),
+                fit,
+                {"long_name": "fraction of variance explained, both sides standardized"} | one,
+            ),
             "explained": ("formula", explained, {"long_name": "share of centred logit power explained"} | one),
         },
         coords=axes(
@@ -81,8 +95,8 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None,
 
 
 def summary(result: xr.Dataset) -> dict:
-    """Of the last step: the three measures, the verdict ("clock", "pizza" or "neither") with its margin (positive: clock), and the
-    fit of both formulas, for the logits as a whole and by key frequency (JSON keys are strings)."""
+    """Of the last step: the three measures, the verdict ("clock", "pizza" or "neither") with its margin (positive:
+    clock), and the fit of both formulas, for the logits as a whole and by key frequency (JSON keys are strings)."""
     last = result.isel(step=-1)
 
     def known(value: xr.DataArray) -> float | None:
@@ -100,28 +114,68 @@ def summary(result: xr.Dataset) -> dict:
         "explained_by_clock": clock,
         "explained_by_pizza": pizza,
         "fit_per_frequency": {
-            str(k): {formula: known(last.fit.sel(formula=formula, frequency=k)) for formula in FORMULAS} for k in _fitted(result)
+            str(k): {formula: known(last.fit.sel(formula=formula, frequency=k)) for formula in FORMULAS}
+            for k in _fitted(result)
         },
     }
 
 
 def plot(result: xr.Dataset):
-    """The authors' plane of q and s_g with the network's path, the three measures and both fits over training, and by frequency."""
+    """The authors' plane of q and s_g with the network's path, the three measures and both fits over training, and by
+    frequency."""
     import plotly.graph_objects as go
 
     last, steps = result.isel(step=-1), result.step.values
     path, measures = "Path of the two criteria, dark to light over training", "The three measures over training"
-    panels = (path, measures, "Logit power explained by either formula", f"Fit by key frequency, step {int(last.step):,}")
-    figure = new_panels(f"Clock or pizza: {_verdict(last)}", panels, reference=REFERENCE, vertical_spacing=0.16, horizontal_spacing=0.2)
-    figure.add_shape(type="rect", x0=0, x1=IRRELEVANT, y0=SYMMETRIC, y1=1.05, line_width=0, fillcolor=PALETTE[4], opacity=0.3, row=1, col=1)
-    path = go.Scatter(x=result.distance_irrelevance.values, y=result.gradient_symmetricity.values, mode="lines+markers", showlegend=False)
+    panels = (
+        path,
+        measures,
+        "Logit power explained by either formula",
+        f"Fit by key frequency, step {int(last.step):,}",
+    )
+    figure = new_panels(
+        f"Clock or pizza: {_verdict(last)}", panels, reference=REFERENCE, vertical_spacing=0.16, horizontal_spacing=0.2
+    )
+    figure.add_shape(
+        type="rect",
+        x0=0,
+        x1=IRRELEVANT,
+        y0=SYMMETRIC,
+        y1=1.05,
+        line_width=0,
+        fillcolor=PALETTE[4],
+        opacity=0.3,
+        row=1,
+        col=1,
+    )
+    path = go.Scatter(
+        x=result.distance_irrelevance.values,
+        y=result.gradient_symmetricity.values,
+        mode="lines+markers",
+        showlegend=False,
+    )
     path.update(customdata=steps, hovertemplate="step %{customdata}<br>q %{x:.3f}, s_g %{y:.3f}<extra></extra>")
-    path.update(line={"color": NEUTRAL, "width": 1}, marker={"size": 5, "color": np.arange(len(steps)), "colorscale": SEQUENTIAL})
+    path.update(
+        line={"color": NEUTRAL, "width": 1},
+        marker={"size": 5, "color": np.arange(len(steps)), "colorscale": SEQUENTIAL},
+    )
     figure.add_trace(path, row=1, col=1)
-    end = go.Scatter(x=[float(last.distance_irrelevance)], y=[float(last.gradient_symmetricity)], mode="markers", showlegend=False)
+    end = go.Scatter(
+        x=[float(last.distance_irrelevance)], y=[float(last.gradient_symmetricity)], mode="markers", showlegend=False
+    )
     end.update(marker={"size": 13, "symbol": "circle-open", "color": "#222", "line": {"width": 2}}, hoverinfo="skip")
     figure.add_trace(end, row=1, col=1)
-    figure.add_annotation(x=0.02, y=0.97, text="pizza", showarrow=False, font_color=PALETTE[4], xanchor="left", yanchor="top", row=1, col=1)
+    figure.add_annotation(
+        x=0.02,
+        y=0.97,
+        text="pizza",
+        showarrow=False,
+        font_color=PALETTE[4],
+        xanchor="left",
+        yanchor="top",
+        row=1,
+        col=1,
+    )
     figure.update_xaxes(title_text="distance irrelevance q", range=[-0.03, 1.08], row=1, col=1)
     lowest = min(0.0, float(result.gradient_symmetricity.fillna(0).min()))
     figure.update_yaxes(title_text="gradient symmetricity", range=[lowest - 0.05, 1.08], row=1, col=1)
@@ -130,7 +184,9 @@ def plot(result: xr.Dataset):
         line = go.Scatter(x=steps, y=values, name=name, mode="lines", line={"color": color, "width": 2})
         figure.add_trace(line.update(legend="legend" if row == 1 else "legend2"), row=row, col=column)
 
-    for name, color in zip(("distance_irrelevance", "gradient_symmetricity", "circularity"), (*PALETTE[2:4], PALETTE[7]), strict=True):
+    for name, color in zip(
+        ("distance_irrelevance", "gradient_symmetricity", "circularity"), (*PALETTE[2:4], PALETTE[7]), strict=True
+    ):
         add(result[name].values, name.replace("_", " "), color, 1, 2)
     figure.update_yaxes(title_text="measure", range=[lowest - 0.05, 1.08], row=1, col=2)
     fitted = _fitted(result)
@@ -142,7 +198,9 @@ def plot(result: xr.Dataset):
         figure.add_trace(bars, row=2, col=2)
     percent_axis(figure, row=2, col=1, title_text="share of centred logit power")
     figure.update_yaxes(title_text="fit, both sides standardized", tickformat=".0%", row=2, col=2)
-    figure.update_xaxes(title_text="step (updates)", row=1, col=2).update_xaxes(title_text="step (updates)", row=2, col=1)
+    figure.update_xaxes(title_text="step (updates)", row=1, col=2).update_xaxes(
+        title_text="step (updates)", row=2, col=1
+    )
     figure.update_layout(legend={"y": 1, "yanchor": "top"}, legend2={"y": 0.36, "yanchor": "top"})
     return figure
 
@@ -170,19 +228,31 @@ def _distance_irrelevance(logits: Float[Tensor, "n n n"], rounding: float) -> fl
 def _circularity(checkpoint: Checkpoint) -> float:
     embedding = checkpoint.W_E.double()[torch.from_numpy(checkpoint.task.coordinates.rows)]
     embedding -= embedding.mean(0)
-    squares, components = torch.linalg.eigh(embedding @ embedding.T)  # ascending; half the time of a singular value decomposition
+    squares, components = torch.linalg.eigh(
+        embedding @ embedding.T
+    )  # ascending; half the time of a singular value decomposition
     real = components[:, -4:][:, squares[-4:] > 1e-12 * squares[-1]]
     return float(fourier.power(real).amax(0).mean()) if real.numel() else float("nan")
 
 
-def _fits(checkpoint: Checkpoint, key: list[int], rounding: float) -> tuple[Float[np.ndarray, "2 K"], Float[np.ndarray, " 2"]]:
-    """`fit` and `explained`. A frequency's part of the logits and either formula's term are vectors over (cosine or sine, s, t)."""
-    logits, total = logits_in_phase(checkpoint.logits, checkpoint.task.coordinates), float(checkpoint.centred_logits.power)
+def _fits(
+    checkpoint: Checkpoint, key: list[int], rounding: float
+) -> tuple[Float[np.ndarray, "2 K"], Float[np.ndarray, " 2"]]:
+    """`fit` and `explained`. A frequency's part of the logits and either formula's term are vectors over (cosine or
+    sine, s, t)."""
+    logits, total = (
+        logits_in_phase(checkpoint.logits, checkpoint.task.coordinates),
+        float(checkpoint.centred_logits.power),
+    )
     n = len(logits)
     fit, explained = np.full((2, n // 2), np.nan), np.zeros(2)
     if not key or total <= rounding**2 * logits.numel():
         return fit, explained
-    parts = (fourier.pairs(n, logits.dtype)[torch.tensor(key) - 1].flatten(0, 1) @ logits.flatten(0, 1).T).view(len(key), -1).double()
+    parts = (
+        (fourier.pairs(n, logits.dtype)[torch.tensor(key) - 1].flatten(0, 1) @ logits.flatten(0, 1).T)
+        .view(len(key), -1)
+        .double()
+    )
     power = parts.square().sum(1)
     correlations = torch.einsum("fkx,kx->fk", _ideal_parts(n, tuple(key)), parts) / power.sqrt()
     fit[:, np.array(key) - 1] = (2 * correlations - 1).numpy()
@@ -192,7 +262,8 @@ def _fits(checkpoint: Checkpoint, key: list[int], rounding: float) -> tuple[Floa
 
 @functools.lru_cache(maxsize=1)
 def _ideal_parts(n: int, key: tuple[int, ...]) -> Float[Tensor, "2 keys coefficients"]:
-    """The clock's and the pizza's term of each frequency as a vector of unit length, over (cosine or sine over the classes, s, t)."""
+    """The clock's and the pizza's term of each frequency as a vector of unit length, over (cosine or sine over the
+    classes, s, t)."""
     s, index = torch.arange(n), torch.tensor(key)
     clock = fourier.pairs(n)[index - 1][..., (s[:, None] + s) % n]  # [keys, 2, n, n]
     half = torch.pi * torch.remainder(index[:, None] * s, 2 * n).double() / n
@@ -201,8 +272,10 @@ def _ideal_parts(n: int, key: tuple[int, ...]) -> Float[Tensor, "2 keys coeffici
 
 
 def _gradient_symmetricity(checkpoint: Checkpoint, triples: int, seed: int) -> tuple[float, float]:
-    """The mean over all pairs of the mean over a pair's random classes, and its standard error from the variance within the pairs,
-    error² = σ² Σ_i (1 − m_i/n)/m_i / pairs²,   m_i classes of pair i,   σ² = Σ_i Σ_classes (cosine − mean_i)² / Σ_i (m_i − 1).
+    """The mean over all pairs of the mean over a pair's random classes, and its standard error from the variance within
+    the pairs, with m_i classes of pair i,
+
+        error² = σ² Σ_i (1 − m_i/n)/m_i / pairs²,    σ² = Σ_i Σ_classes (cosine − mean_i)² / Σ_i (m_i − 1).
     """
     phase, p = checkpoint.task.coordinates, checkpoint.task.p
     drawn = _random_classes(p, phase.order, triples, seed)
@@ -223,10 +296,13 @@ def _gradient_symmetricity(checkpoint: Checkpoint, triples: int, seed: int) -> t
 
 
 @functools.lru_cache(maxsize=4)
-def _random_classes(p: int, n: int, triples: int, seed: int) -> list[tuple[Int[Tensor, " rows"], Int[Tensor, "rows p"]]]:
-    """At least `triples` different random triples, or all, the same at every step: several draws of a class for each pair of a row s
-    and one of the p columns. Every pair is drawn, so that the differences between pairs add nothing to the error. Only the last draw
-    is over some random rows alone: as many as it takes, and enough to tell the variance within the pairs.
+def _random_classes(
+    p: int, n: int, triples: int, seed: int
+) -> list[tuple[Int[Tensor, " rows"], Int[Tensor, "rows p"]]]:
+    """At least `triples` different random triples, or all, the same at every step: several draws of a class for each
+    pair of a row s and one of the p columns. Every pair is drawn, so that the differences between pairs add nothing to
+    the error. Only the last draw is over some random rows alone: as many as it takes, and enough to tell the variance
+    within the pairs.
     """
     generator = np.random.RandomState(seed)
     everywhere = min(max(1, triples // n**2), n)
@@ -234,11 +310,17 @@ def _random_classes(p: int, n: int, triples: int, seed: int) -> list[tuple[Int[T
     sizes = [n] * everywhere + ([min(-(-missing // n), n)] if missing > 0 and everywhere < n else [])
     first, offsets, order = generator.randint(n, size=(n, p)), generator.permutation(n), generator.permutation(n)
     rows = [np.sort(order[:size]) for size in sizes]
-    return [(torch.from_numpy(s), torch.from_numpy((first[s] + offset) % n)) for s, offset in zip(rows, offsets, strict=False)]
+    return [
+        (torch.from_numpy(s), torch.from_numpy((first[s] + offset) % n))
+        for s, offset in zip(rows, offsets, strict=False)
+    ]
 
 
-def _gradients(checkpoint: Checkpoint, rows: Int[Tensor, " rows"], classes: Int[Tensor, "rows p"]) -> Float[Tensor, "pairs 2 features"]:
-    """∂logit_c/∂x₀ and ∂logit_c/∂x₁ for the pairs (a, b) with a in `rows` and a class c for each, by autograd, for any network."""
+def _gradients(
+    checkpoint: Checkpoint, rows: Int[Tensor, " rows"], classes: Int[Tensor, "rows p"]
+) -> Float[Tensor, "pairs 2 features"]:
+    """∂logit_c/∂x₀ and ∂logit_c/∂x₁ for the pairs (a, b) with a in `rows` and a class c for each, by autograd, for any
+    network."""
     residues = torch.arange(checkpoint.task.p)
     with torch.enable_grad():
         x = embed(checkpoint.weights, checkpoint.model, torch.cartesian_prod(residues[rows], residues)).requires_grad_()
@@ -248,11 +330,20 @@ def _gradients(checkpoint: Checkpoint, rows: Int[Tensor, " rows"], classes: Int[
 
 
 def _one_layer_gradients(checkpoint: Checkpoint) -> Callable[[Tensor, Tensor], Float[Tensor, "pairs 2 features"]]:
-    """The same written out for one layer: several times faster, because it reads what the forward pass over all pairs left behind,
-    and what is the same for all rows is computed here, once. With x₂ the residual stream between attention and MLP, z the heads,
-        ∂x₂ = W_U[:, c] + W_in ∂h,   ∂z = W_O ∂x₂,   at `=`, where no input needs ∂x₂ itself,   ∂z = (W_O W_U)[:, c] + (W_O W_in) ∂h.
+    """The same written out for one layer: several times faster, because it reads what the forward pass over all pairs
+    left behind, and what is the same for all rows is computed here, once. With x₂ the residual stream between attention
+    and MLP, z the heads,
+
+        ∂x₂ = W_U[:, c] + W_in ∂h,   ∂z = W_O ∂x₂,
+
+    and at `=`, where no input needs ∂x₂ itself, ∂z = (W_O W_U)[:, c] + (W_O W_in) ∂h.
     """
-    weights, activation, rate, p = checkpoint.weights, checkpoint.model.activation, checkpoint.model.attention_rate, checkpoint.task.p
+    weights, activation, rate, p = (
+        checkpoint.weights,
+        checkpoint.model.activation,
+        checkpoint.model.attention_rate,
+        checkpoint.task.p,
+    )
     W_E, W_pos, b_in = (weights[name] for name in ("embed.W_E", "pos_embed.W_pos", "blocks.0.mlp.b_in"))
     W_Q, W_K, W_V, W_O = (weights[f"blocks.0.attn.{name}"] for name in ("W_Q", "W_K", "W_V", "W_O"))
     W_Q, W_O, heads, W_in = W_Q / W_Q.shape[-1] ** 0.5, W_O.flatten(0, 1), W_O.shape[:2], checkpoint.W_in
@@ -265,30 +356,41 @@ def _one_layer_gradients(checkpoint: Checkpoint) -> Callable[[Tensor, Tensor], F
         table = (outer.T @ ((W_E[:p], W_E[b : b + p], W_E[-1:])[position] + W_pos[position]).T).view(*heads, -1)
         return table[..., None] if position == 0 else table[:, :, None]
 
-    # A vector added to the values of all positions moves no score's gradient: less the value at `=`, only two positions remain.
+    # A vector added to the values of all positions moves no score's gradient: less the value at `=`, only two positions
+    # remain.
     values = [along(position, outer_V) - (along(2, outer_V) if is_equals else 0) for position in range(2)]
     query = along(len(W_pos) - 1, outer_Q)
     keys = [] if is_equals else [along(position, outer_K) for position in range(2)]
     asked = torch.einsum("hde,he->dh", W_K, query[:, :, 0, 0])  # `=` asks the same of every pair
     neurons, mid = checkpoint.neurons, None if activation == "relu" else checkpoint.activations.residual_mid
     attention_table = checkpoint.attention[..., :2].permute(2, 3, 0, 1).contiguous()  # [heads, 2, p, p]
-    workspace = W_L.new_empty(max(AT_ONCE, p), W_L.shape[1])  # fresh memory for every few rows costs more than what is done in it
+    workspace = W_L.new_empty(
+        max(AT_ONCE, p), W_L.shape[1]
+    )  # fresh memory for every few rows costs more than what is done in it
 
     def gradients(rows: Int[Tensor, " rows"], classes: Int[Tensor, "rows p"]) -> Float[Tensor, "pairs 2 d_model"]:
         flat = classes.flatten()
-        some = slice(int(rows[0]), int(rows[-1]) + 1) if (rows.diff() == 1).all() else rows  # rows that adjoin need no copy
+        some = (
+            slice(int(rows[0]), int(rows[-1]) + 1) if (rows.diff() == 1).all() else rows
+        )  # rows that adjoin need no copy
         y, d_neurons = neurons[some].flatten(0, 1), torch.index_select(W_L, 0, flat, out=workspace[: len(flat)])
-        preactivation = y if mid is None else mid[some].flatten(0, 1) @ W_in + b_in  # relu's derivative shows in its value
+        preactivation = (
+            y if mid is None else mid[some].flatten(0, 1) @ W_in + b_in
+        )  # relu's derivative shows in its value
         activations.backward(activation, preactivation, y, d_neurons, out=d_neurons)
         # From here on examples are the last axis: sums over heads then run along contiguous memory.
         d_mid = by_class.index_select(1, flat).addmm_(by_neurons, d_neurons.T)
         d_heads = (d_mid if is_equals else W_O @ d_mid).view(*heads, *classes.shape)
         attention = attention_table.index_select(2, rows)  # [heads, 2, rows, p]
-        d_attention = torch.stack([(d_heads * value).sum(1) for value in (values[0].index_select(2, rows), values[1])], dim=1)
+        d_attention = torch.stack(
+            [(d_heads * value).sum(1) for value in (values[0].index_select(2, rows), values[1])], dim=1
+        )
         softmax_times_rate = attention - (1 - rate)
         d_scores = softmax_times_rate * d_attention
         d_scores.addcmul_(softmax_times_rate, d_scores.sum(1, keepdim=True) / (rate or 1), value=-1)
-        gradient = (d_heads[:, :, None] * attention[:, None]).flatten(0, 1).flatten(1).T @ outer_V.T  # [2·pairs, d_model]
+        gradient = (d_heads[:, :, None] * attention[:, None]).flatten(0, 1).flatten(
+            1
+        ).T @ outer_V.T  # [2·pairs, d_model]
         if is_equals:
             gradient.addmm_(d_scores.flatten(2).flatten(1).T, asked.T)
         else:

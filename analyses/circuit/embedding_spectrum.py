@@ -1,16 +1,17 @@
 """Embedding spectrum. Which frequencies do the embedding and the output map speak in, and which of them are key?
 
-The embedding W_E (rows: residues in phase order) and the neurons' map to the logits W_L = (W_out W_U)ᵀ (rows: classes) are taken apart
-by the orthonormal real Fourier basis F along their rows:
+The embedding W_E (rows: residues in phase order) and the neurons' map to the logits W_L = (W_out W_U)ᵀ (rows: classes)
+are taken apart by the orthonormal real Fourier basis F along their rows:
 
     norm_k = √(‖F_{2k−1} W‖² + ‖F_{2k} W‖²),   Gini over the n norms ‖F_f W‖, the constant included.
 
-Key frequencies by weights and logits: norm_k of W_L at least a quarter of the largest, at least 2 % of the centred logit power in cos, sin
-w_k(a+b), half of that in cos w_k(a+b−c), and not on training pairs alone (`interp.mathematics.key_frequencies`). Beside it the rule of the
-authors' code: every frequency that dominates some neuron, however weakly; where the two disagree is reported.
+Key frequencies by weights and logits: norm_k of W_L at least a quarter of the largest, at least 2 % of the centred
+logit power in cos, sin w_k(a+b), half of that in cos w_k(a+b−c), and not on training pairs alone
+(`interp.mathematics.key_frequencies`). Beside it the rule of the authors' code: every frequency that dominates some
+neuron, however weakly; where the two disagree is reported.
 
-It cannot tell that a frequency is used: that takes an ablation. The neurons' rule calls nearly every frequency key before the circuit
-has grown.
+It cannot tell that a frequency is used: that takes an ablation. The neurons' rule calls nearly every frequency key
+before the circuit has grown.
 """
 
 import numpy as np
@@ -27,8 +28,8 @@ REFERENCE = "Nanda et al. 2023, arXiv:2301.05217, §4.1, §5.2 and App. C.2"
 
 
 def measure(checkpoint: Checkpoint) -> xr.Dataset:
-    """`embedding_norm`, `output_norm`, `logit_share` [frequency], `is_key` and `is_key_by_neurons` [frequency], `gini_embedding` and
-    `gini_output`."""
+    """`embedding_norm`, `output_norm`, `logit_share` [frequency], `is_key` and `is_key_by_neurons` [frequency],
+    `gini_embedding` and `gini_output`."""
     phase = checkpoint.task.coordinates
     embedding = checkpoint.W_E.double()[torch.from_numpy(phase.rows)]
     output = checkpoint.W_L[:, torch.from_numpy(phase.classes)].T
@@ -36,9 +37,17 @@ def measure(checkpoint: Checkpoint) -> xr.Dataset:
     one = {"units": "1"}
     return xr.Dataset(
         {
-            "embedding_norm": ("frequency", fourier.power(embedding).sum(1).sqrt().numpy(), {"long_name": "norm of W_E"} | one),
+            "embedding_norm": (
+                "frequency",
+                fourier.power(embedding).sum(1).sqrt().numpy(),
+                {"long_name": "norm of W_E"} | one,
+            ),
             "output_norm": ("frequency", checkpoint.output_norms.numpy(), {"long_name": "norm of W_L"} | one),
-            "logit_share": ("frequency", checkpoint.logit_shares.numpy(), {"long_name": "share of centred logit power"} | one),
+            "logit_share": (
+                "frequency",
+                checkpoint.logit_shares.numpy(),
+                {"long_name": "share of centred logit power"} | one,
+            ),
             "is_key": ("frequency", checkpoint.key_mask.numpy(), {"long_name": "key by weights and logits"} | one),
             "is_key_by_neurons": (
                 "frequency",
@@ -54,7 +63,8 @@ def measure(checkpoint: Checkpoint) -> xr.Dataset:
 
 
 def summary(result: xr.Dataset) -> dict:
-    """Of the last step: the key frequencies with their shares of logit power, where the two rules disagree, and the Gini coefficients."""
+    """Of the last step: the key frequencies with their shares of logit power, where the two rules disagree, and the
+    Gini coefficients."""
     last = result.isel(step=-1)
     key, by_neurons = _chosen(last, last.is_key), _chosen(last, last.is_key_by_neurons)
     return {
@@ -71,7 +81,8 @@ def summary(result: xr.Dataset) -> dict:
 
 
 def plot(result: xr.Dataset):
-    """The spectra of the last step, the norm of every frequency over training (key ones in color), the logit shares and the Ginis."""
+    """The spectra of the last step, the norm of every frequency over training (key ones in color), the logit shares and
+    the Ginis."""
     import plotly.graph_objects as go
 
     last = result.isel(step=-1)
@@ -94,12 +105,19 @@ def plot(result: xr.Dataset):
         for k in sorted(map(int, last.frequency.values), key=lambda k: k in key):
             is_key = k in key
             line = {"color": color_of_frequency(k, key), "width": 2 if is_key else 0.6}
-            trace = go.Scatter(x=result.step.values, y=result[name].sel(frequency=k).values, mode="lines", line=line, name=f"k = {k}")
+            trace = go.Scatter(
+                x=result.step.values, y=result[name].sel(frequency=k).values, mode="lines", line=line, name=f"k = {k}"
+            )
             trace.update(legendgroup=str(k), showlegend=is_key and row == 3, opacity=1 if is_key else 0.5)
             trace.hovertemplate = f"k = {k}<br>step %{{x}}: %{{y:.4g}}<extra></extra>"
             figure.add_trace(trace, row=row, col=column)
-    for name, label, color in (("gini_embedding", "Gini of W_E", PALETTE[6]), ("gini_output", "Gini of W_L", PALETTE[5])):
-        figure.add_trace(go.Scatter(x=result.step.values, y=result[name].values, name=label, line_color=color), row=3, col=2)
+    for name, label, color in (
+        ("gini_embedding", "Gini of W_E", PALETTE[6]),
+        ("gini_output", "Gini of W_L", PALETTE[5]),
+    ):
+        figure.add_trace(
+            go.Scatter(x=result.step.values, y=result[name].values, name=label, line_color=color), row=3, col=2
+        )
     least = float(result.attrs["share_threshold"])
     threshold_line(figure, least, 3, 1, label=f"least share of a key frequency, {least:.2g}")
     figure.update_xaxes(title_text="frequency k", row=1)

@@ -2,19 +2,21 @@
 
 Three places are cut, in phase coordinates with n phases and w_k = 2πk/n, and the network runs on from there:
 
-    embedding   the vectors by which the tokens t enter, W_E[t] or one-hot: the part in cos w_k t and sin w_k t, before anything reads it
-                (where b has a vocabulary of its own, in either)
-    neurons     N[a, b]: the eight products of {1, cos w_k a, sin w_k a} with {1, cos w_k b, sin w_k b} other than 1·1 (3×3 block)
+    embedding   the vectors by which the tokens t enter, W_E[t] or one-hot: the part in cos w_k t and sin w_k t, before
+                anything reads it (where b has a vocabulary of its own, in either)
+    neurons     N[a, b]: the eight products of {1, cos w_k a, sin w_k a} with {1, cos w_k b, sin w_k b} other than 1·1
+                (3×3 block)
     logits      L[a, b]: the part in cos w_k(a+b) and sin w_k(a+b)
 
-Each key frequency of the run's last checkpoint is removed alone; then all of them (remove_key); then everything but them and the mean
-over t or over (a, b) (keep_key). NaN where a frequency is not key; `progress_measures` has the logits without any k. And apart from
-that, every neuron of which one 3×3 block explains the fraction 0.85 or more is replaced by its mean and that block: its polynomial of
-degree 2 in sines and cosines.
+Each key frequency of the run's last checkpoint is removed alone; then all of them (remove_key); then everything but
+them and the mean over t or over (a, b) (keep_key). NaN where a frequency is not key; `progress_measures` has the logits
+without any k. And apart from that, every neuron of which one 3×3 block explains the fraction 0.85 or more is replaced
+by its mean and that block: its polynomial of degree 2 in sines and cosines.
 
-The cuts of the embedding are judged on a fixed random sample of 1,024 pairs where there are more: accuracies over all pairs have a
-standard error of up to 1.6 points. It cannot tell that other frequencies were of no use: after a cut the rest runs on inputs that it
-never met. For × and ÷ only the rows and pairs of units are cut and counted; the `=` row and the skip past the MLP are left alone.
+The cuts of the embedding are judged on a fixed random sample of 1,024 pairs where there are more: accuracies over all
+pairs have a standard error of up to 1.6 points. It cannot tell that other frequencies were of no use: after a cut the
+rest runs on inputs that it never met. For × and ÷ only the rows and pairs of units are cut and counted; the `=` row and
+the skip past the MLP are left alone.
 """
 
 from collections.abc import Iterable, Iterator
@@ -43,14 +45,19 @@ NETWORKS = ("original", "polynomial")
 
 
 def measure(
-    checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None, threshold: float = 0.85, embedding_pairs: int = 1024
+    checkpoint: Checkpoint,
+    *,
+    key_frequencies: list[int] | None = None,
+    threshold: float = 0.85,
+    embedding_pairs: int = 1024,
 ) -> xr.Dataset:
-    """`loss`, `accuracy` [target, mode, split]; `loss_without`, `accuracy_without` [target, frequency, split], NaN but for key
-    frequencies; `network_loss`, `network_accuracy` [network, split] of the original and of the network with `replaced_neurons`
-    replaced; `is_key` [frequency].
+    """`loss`, `accuracy` [target, mode, split]; `loss_without`, `accuracy_without` [target, frequency, split], NaN but
+    for key frequencies; `network_loss`, `network_accuracy` [network, split] of the original and of the network with
+    `replaced_neurons` replaced; `is_key` [frequency].
 
-    `key_frequencies` are those of the run's last checkpoint; of a checkpoint alone, its own. Neurons are replaced from `threshold` on.
-    The network runs anew for every cut of the embedding: on `embedding_pairs` pairs, a fixed random draw, or on all if they are no more.
+    `key_frequencies` are those of the run's last checkpoint; of a checkpoint alone, its own. Neurons are replaced from
+    `threshold` on. The network runs anew for every cut of the embedding: on `embedding_pairs` pairs, a fixed random
+    draw, or on all if they are no more.
     """
     n, task = checkpoint.task.coordinates.order, checkpoint.task
     frequencies = np.arange(1, n // 2 + 1, dtype=np.int32)
@@ -61,22 +68,37 @@ def measure(
     periodic = checkpoint.neuron_shares.nan_to_num(nan=-1).amax(0) >= threshold
 
     cuts = _cut_neurons(checkpoint, logits, key, periodic) | _cut_logits(logits, n, key)
-    judged = dict(zip(cuts, zip(*(_mean(values, splits) for values in _judge(list(cuts.values()), labels)), strict=True), strict=True))
+    judged = dict(
+        zip(
+            cuts,
+            zip(*(_mean(values, splits) for values in _judge(list(cuts.values()), labels)), strict=True),
+            strict=True,
+        )
+    )
     sample = torch.from_numpy(np.sort(np.random.RandomState(0).permutation(len(pairs))[:embedding_pairs]))
     of_sample = [torch.isin(sample, split).nonzero()[:, 0] for split in splits]
     for what, remaining in _cut_embedding(checkpoint, pairs[sample], key):
-        judged["embedding", what] = tuple(_mean(values, of_sample) for values in judge_(remaining.T.contiguous(), labels[sample]))
+        judged["embedding", what] = tuple(
+            _mean(values, of_sample) for values in judge_(remaining.T.contiguous(), labels[sample])
+        )
     loss_of, correct_of = (torch.from_numpy(values)[pairs] for values in (checkpoint.losses, checkpoint.correct))
     judged["network", "original"] = _mean(loss_of, splits), _mean(correct_of, splits)
 
     def table(of: Iterable[str], what: Iterable[int | str]) -> Float[np.ndarray, "2 targets cuts splits"]:
-        return np.stack([[judged.get((target, cut), np.full((2, 3), np.nan)) for cut in what] for target in of]).transpose(2, 0, 1, 3)
+        return np.stack(
+            [[judged.get((target, cut), np.full((2, 3), np.nan)) for cut in what] for target in of]
+        ).transpose(2, 0, 1, 3)
 
     loss, accuracy = table(TARGETS, MODES)
     loss_without, accuracy_without = table(TARGETS, frequencies.tolist())
     network_loss, network_accuracy = table(("network",), NETWORKS)[:, 0]
 
-    one, nats, several, single = {"units": "1"}, {"units": "nats"}, ("target", "mode", "split"), ("target", "frequency", "split")
+    one, nats, several, single = (
+        {"units": "1"},
+        {"units": "nats"},
+        ("target", "mode", "split"),
+        ("target", "frequency", "split"),
+    )
     return xr.Dataset(
         {
             "loss": (several, loss, {"long_name": "loss after the cut"} | nats),
@@ -85,7 +107,11 @@ def measure(
             "accuracy_without": (single, accuracy_without, {"long_name": "accuracy without one frequency"} | one),
             "network_loss": (("network", "split"), network_loss, {"long_name": "loss"} | nats),
             "network_accuracy": (("network", "split"), network_accuracy, {"long_name": "accuracy"} | one),
-            "replaced_neurons": ((), np.int32(periodic.sum()), {"long_name": f"neurons replaced, from {threshold:g} on"} | one),
+            "replaced_neurons": (
+                (),
+                np.int32(periodic.sum()),
+                {"long_name": f"neurons replaced, from {threshold:g} on"} | one,
+            ),
             "is_key": ("frequency", is_key, {"long_name": "taken as key"} | one),
         },
         coords=axes(
@@ -102,8 +128,9 @@ def measure(
 
 
 def summary(result: xr.Dataset) -> dict:
-    """Of the last step, over all pairs; losses in nats, `loss_without` and `accuracy_without` by place and key frequency. Only the
-    `network_loss` of the original and of the network with its periodic neurons replaced is by split too, null where unknown."""
+    """Of the last step, over all pairs; losses in nats, `loss_without` and `accuracy_without` by place and key
+    frequency. Only the `network_loss` of the original and of the network with its periodic neurons replaced is by split
+    too, null where unknown."""
     last = result.isel(step=-1)
     everywhere, key = last.sel(split="all"), [int(k) for k in last.frequency.values[last.is_key.values.astype(bool)]]
 
@@ -127,8 +154,8 @@ def summary(result: xr.Dataset) -> dict:
 
 
 def plot(result: xr.Dataset):
-    """Loss and accuracy without each key frequency at the last step; without all of them, with nothing else, and with polynomials for
-    neurons, over training. All over all pairs."""
+    """Loss and accuracy without each key frequency at the last step; without all of them, with nothing else, and with
+    polynomials for neurons, over training. All over all pairs."""
     import plotly.graph_objects as go
 
     last, steps = result.isel(step=-1), result.step.values
@@ -154,8 +181,17 @@ def plot(result: xr.Dataset):
     for column, name, form in ((1, "loss_without", ".3g"), (2, "accuracy_without", ".1%")):
         for target in TARGETS:
             values = last[name].sel(split="all", target=target, frequency=key).values if key else [None]
-            bars = go.Bar(x=[f"k = {k}" for k in key] or ["none"], y=values, name=f"cut in the {target}", marker_color=colors[target])
-            bars.update(legendgroup=target, showlegend=column == 1, hovertemplate=f"{target}, %{{x}}: %{{y:{form}}}<extra></extra>")
+            bars = go.Bar(
+                x=[f"k = {k}" for k in key] or ["none"],
+                y=values,
+                name=f"cut in the {target}",
+                marker_color=colors[target],
+            )
+            bars.update(
+                legendgroup=target,
+                showlegend=column == 1,
+                hovertemplate=f"{target}, %{{x}}: %{{y:{form}}}<extra></extra>",
+            )
             figure.add_trace(bars, row=1, col=column)
     original, polynomial = (everywhere.network_loss.sel(network=name) for name in NETWORKS)
     gray = {"color": "#222", "width": 1.4}
@@ -166,16 +202,32 @@ def plot(result: xr.Dataset):
         add(original, "nothing cut", gray, (2, column), legendgroup="original", showlegend=column == 1)
     for cut, dash in zip(MODES, ("solid", "dot"), strict=True):
         for target in TARGETS:
-            line, values = {"color": colors[target], "width": 1.8, "dash": dash}, everywhere.accuracy.sel(target=target, mode=cut)
+            line, values = (
+                {"color": colors[target], "width": 1.8, "dash": dash},
+                everywhere.accuracy.sel(target=target, mode=cut),
+            )
             add(values, f"{target}, {cut}", line, (3, 1), legendgroup=target, showlegend=False)
     add(original, "nothing cut", gray, (3, 2), legendgroup="original", showlegend=False)
-    add(polynomial, "periodic neurons replaced", {"color": PALETTE[6], "width": 2, "dash": "dot"}, (3, 2), showlegend=True)
+    add(
+        polynomial,
+        "periodic neurons replaced",
+        {"color": PALETTE[6], "width": 2, "dash": "dot"},
+        (3, 2),
+        showlegend=True,
+    )
     if key and (level := float(original[-1])) > 0:
         figure.add_shape(type="line", xref="x domain", x0=0, x1=1, y0=level, y1=level, line=gray, row=1, col=1)
-        lowest, highest = max(min(level, float(last.loss_without.min())), 1e-12), max(level, float(last.loss_without.max()))
-        figure.update_yaxes(range=[np.log10(lowest) - 0.4, np.log10(highest) + 0.4], row=1, col=1)  # else it begins at the line
+        lowest, highest = (
+            max(min(level, float(last.loss_without.min())), 1e-12),
+            max(level, float(last.loss_without.max())),
+        )
+        figure.update_yaxes(
+            range=[np.log10(lowest) - 0.4, np.log10(highest) + 0.4], row=1, col=1
+        )  # else it begins at the line
     figure.update_layout(margin_r=210, legend={"x": 1.01, "xanchor": "left", "y": 1, "yanchor": "top"}, bargap=0.25)
-    figure.update_xaxes(title_text="step (updates)", title_standoff=4).update_xaxes(title_text="frequency removed", row=1)
+    figure.update_xaxes(title_text="step (updates)", title_standoff=4).update_xaxes(
+        title_text="frequency removed", row=1
+    )
     for row, column in ((1, 1), (2, 1), (2, 2), (3, 2)):
         power_of_ten_axis(figure, row=row, col=column, title_text="cross-entropy (nats)")
     figure.update_yaxes(dtick=None, row=3, col=2)  # often less than a power of ten
@@ -184,7 +236,7 @@ def plot(result: xr.Dataset):
     return figure
 
 
-# ---- the cuts: what is cut, and the logits that remain ---------------------------------------------------------------------
+# ---- the cuts: what is cut, and the logits that remain ---------------------------------------------------------------
 
 
 class _Cut(NamedTuple):
@@ -195,7 +247,9 @@ class _Cut(NamedTuple):
     waves: Float[Tensor, "waves pairs"]
 
 
-def _cut_embedding(checkpoint: Checkpoint, pairs: Int[Tensor, " pairs"], key: list[int]) -> Iterator[tuple[int | str, Tensor]]:
+def _cut_embedding(
+    checkpoint: Checkpoint, pairs: Int[Tensor, " pairs"], key: list[int]
+) -> Iterator[tuple[int | str, Tensor]]:
     rows, whole = checkpoint.token_rows, token_vectors(checkpoint.weights, checkpoint.model)
     embedding = torch.cat([whole[index] for index in rows], dim=1).double()
     waves = fourier.pairs(len(embedding))[[k - 1 for k in key]]
@@ -205,20 +259,31 @@ def _cut_embedding(checkpoint: Checkpoint, pairs: Int[Tensor, " pairs"], key: li
     residues = whole[: len(rows) * checkpoint.task.p].expand(len(cut), -1, -1)
     vectors = residues.index_copy(1, torch.cat(rows), torch.cat(cut.tensor_split(len(rows), 2), dim=1))
     inputs = torch.stack([pairs // checkpoint.task.p, pairs % checkpoint.task.p], dim=-1)
-    yield from zip([*key, *MODES], logits_with_vectors(checkpoint.weights, checkpoint.model, vectors, inputs), strict=True)
+    yield from zip(
+        [*key, *MODES], logits_with_vectors(checkpoint.weights, checkpoint.model, vectors, inputs), strict=True
+    )
 
 
 def _cut_neurons(
     checkpoint: Checkpoint, logits: Float[Tensor, "c pairs"], key: list[int], periodic: Bool[Tensor, " d_mlp"]
 ) -> dict[tuple[str, int | str], _Cut]:
-    """The key frequencies' blocks, and the polynomials in place of the periodic neurons: to the logits, all of it is linear."""
+    """The key frequencies' blocks, and the polynomials in place of the periodic neurons: to the logits, all of it is
+    linear."""
     neurons, frequencies = checkpoint.neurons_in_phase.flatten(0, 1).to(logits.dtype), checkpoint.neuron_frequencies
-    n, mean, of_neurons = checkpoint.task.coordinates.order, checkpoint.neuron_mean.to(logits.dtype), checkpoint.W_L.T.to(logits.dtype)
+    n, mean, of_neurons = (
+        checkpoint.task.coordinates.order,
+        checkpoint.neuron_mean.to(logits.dtype),
+        checkpoint.W_L.T.to(logits.dtype),
+    )
     constant = _with_mean_neurons(checkpoint).to(logits.dtype).expand_as(logits)
 
     periods = frequencies[periodic].unique()
     chosen = sorted({*key, *periods.tolist()})
-    products = torch.stack([fourier.block_waves(n, k, logits.dtype) for k in chosen]) if chosen else logits.new_zeros(0, 8, n * n)
+    products = (
+        torch.stack([fourier.block_waves(n, k, logits.dtype) for k in chosen])
+        if chosen
+        else logits.new_zeros(0, 8, n * n)
+    )
     coefficients = checkpoint.neuron_blocks[[k - 1 for k in chosen]].to(logits.dtype).flatten(1, 2).transpose(1, 2)
     keys, own = ([chosen.index(k) for k in some] for some in (key, periods.tolist()))
     # The smaller group of neurons is added or taken away as it is.
@@ -235,7 +300,8 @@ def _cut_neurons(
 
 
 def _with_mean_neurons(checkpoint: Checkpoint) -> Float[Tensor, "c _"]:
-    """The logits if every neuron kept to its mean: the same for all pairs, but for what the residual stream carries past the neurons."""
+    """The logits if every neuron kept to its mean: the same for all pairs, but for what the residual stream carries
+    past the neurons."""
     weights, model, mid = checkpoint.weights, checkpoint.model, checkpoint.activations.residual_mid
     said = residual_post(weights, model, torch.zeros_like(mid[0, 0]), checkpoint.neuron_mean)
     if model.family == "mlp":
@@ -248,13 +314,20 @@ def _cut_logits(logits: Float[Tensor, "c pairs"], n: int, key: list[int]) -> dic
     sums = (torch.arange(n)[:, None] + torch.arange(n)).flatten() % n
     waves = fourier.pairs(n, logits.dtype)[[k - 1 for k in key]][..., sums] / n**0.5  # orthonormal over the pairs
     coefficients = (logits @ waves.flatten(0, 1).T).unflatten(1, (len(key), 2)).transpose(0, 1)
-    return _without_and_alone("logits", logits, logits.mean(1, keepdim=True).expand_as(logits), key, (coefficients, waves))
+    return _without_and_alone(
+        "logits", logits, logits.mean(1, keepdim=True).expand_as(logits), key, (coefficients, waves)
+    )
 
 
 def _without_and_alone(
-    target: str, logits: Tensor, constant: Tensor, key: list[int], parts: tuple[Float[Tensor, "keys c w"], Float[Tensor, "keys w pairs"]]
+    target: str,
+    logits: Tensor,
+    constant: Tensor,
+    key: list[int],
+    parts: tuple[Float[Tensor, "keys c w"], Float[Tensor, "keys w pairs"]],
 ) -> dict[tuple[str, int | str], _Cut]:
-    """The cuts of a target, given the coefficients and waves of each key frequency's part and what is left without any."""
+    """The cuts of a target, given the coefficients and waves of each key frequency's part and what is left without
+    any."""
     coefficients, waves = _together(*parts)
     alone = {k: _Cut(logits, -own, wave) for k, own, wave in zip(key, *parts, strict=True)}
     together = {"remove_key": _Cut(logits, -coefficients, waves), "keep_key": _Cut(constant, coefficients, waves)}
@@ -265,7 +338,7 @@ def _together(coefficients: Float[Tensor, "keys c w"], waves: Float[Tensor, "key
     return coefficients.transpose(0, 1).flatten(1), waves.flatten(0, 1)
 
 
-# ---- judging logits --------------------------------------------------------------------------------------------------------
+# ---- judging logits --------------------------------------------------------------------------------------------------
 
 
 def _pairs(task: Task) -> tuple[Int[Tensor, " pairs"], Int[Tensor, " pairs"], list[Int[Tensor, " _"]]]:
@@ -276,7 +349,9 @@ def _pairs(task: Task) -> tuple[Int[Tensor, " pairs"], Int[Tensor, " pairs"], li
     return pairs, torch.from_numpy(task.labels)[pairs].clamp(min=0), splits
 
 
-def _judge(cuts: list[_Cut], labels: Int[Tensor, " pairs"]) -> tuple[Float[Tensor, "cuts pairs"], Bool[Tensor, "cuts pairs"]]:
+def _judge(
+    cuts: list[_Cut], labels: Int[Tensor, " pairs"]
+) -> tuple[Float[Tensor, "cuts pairs"], Bool[Tensor, "cuts pairs"]]:
     """The loss and correctness of every pair after every cut."""
     leads, totals = torch.empty(2, len(cuts), len(labels), dtype=cuts[0].base.dtype)
     for base in {cut.base for cut in cuts}:
@@ -293,7 +368,9 @@ def _judge(cuts: list[_Cut], labels: Int[Tensor, " pairs"]) -> tuple[Float[Tenso
 
 def _mean(values: Shaped[Tensor, "*cuts pairs"], splits: list[Int[Tensor, " _"]]) -> Float[np.ndarray, "*cuts splits"]:
     """The mean over each split; NaN for one without pairs."""
-    return torch.stack([values.index_select(-1, split).mean(-1, dtype=torch.float64) for split in splits], dim=-1).numpy()
+    return torch.stack(
+        [values.index_select(-1, split).mean(-1, dtype=torch.float64) for split in splits], dim=-1
+    ).numpy()
 
 
 def _known(value: xr.DataArray) -> float | None:

@@ -1,14 +1,14 @@
 """Neuron periodicity. Does each neuron respond to one frequency of its inputs?
 
-A neuron's activation N[a, b] after the nonlinearity at the last position, centred over the n² pairs in phase coordinates, is taken
-apart by H = F N Fᵀ (F: the orthonormal real Fourier basis). The share of frequency k is
+A neuron's activation N[a, b] after the nonlinearity at the last position, centred over the n² pairs in phase
+coordinates, is taken apart by H = F N Fᵀ (F: the orthonormal real Fourier basis). The share of frequency k is
 
     share_k = Σ_{f,g ∈ {0, 2k−1, 2k}, (f,g) ≠ (0,0)} H[f,g]² / Σ_{f,g} H[f,g]²
 
-(Nanda et al. 2023, §5.1 and the authors' code). The dominant frequency is the k of the largest share, the fraction explained is that
-share, and a neuron is periodic from 0.85 on. Phases are those of the neuron's means over the other input, ∝ cos(w_k t − φ), and NaN
-where these do not answer to k (the means of (cos(w_k a − α) + cos(w_k b − β))² answer to 2k alone). A neuron whose variance is below
-1e-8 of the average neuron's is dead: frequency 0, NaN elsewhere.
+(Nanda et al. 2023, §5.1 and the authors' code). The dominant frequency is the k of the largest share, the fraction
+explained is that share, and a neuron is periodic from 0.85 on. Phases are those of the neuron's means over the other
+input, ∝ cos(w_k t − φ), and NaN where these do not answer to k (the means of (cos(w_k a − α) + cos(w_k b − β))² answer
+to 2k alone). A neuron whose variance is below 1e-8 of the average neuron's is dead: frequency 0, NaN elsewhere.
 
 It cannot tell that the network uses a periodic neuron, and 0.85 is the literature's convention, no significance level.
 """
@@ -18,7 +18,15 @@ import torch
 import xarray as xr
 
 from interp.analysis.axes import axes
-from interp.figures.style import NEUTRAL, SEQUENTIAL, color_of_frequency, key_frequencies_of, percent_axis, style, threshold_line
+from interp.figures.style import (
+    NEUTRAL,
+    SEQUENTIAL,
+    color_of_frequency,
+    key_frequencies_of,
+    percent_axis,
+    style,
+    threshold_line,
+)
 from interp.mathematics import fourier
 from interp.runs.checkpoint import Checkpoint
 
@@ -26,9 +34,9 @@ REFERENCE = "Nanda et al. 2023, arXiv:2301.05217, §5.1 and App. C"
 
 
 def measure(checkpoint: Checkpoint, *, threshold: float = 0.85) -> xr.Dataset:
-    """`share` [neuron, frequency]; `dominant_frequency`, `fraction_explained`, `phase_a`, `phase_b` (radians), `variance` [neuron];
-    `mean_over_b` [neuron, input]: the neuron as a function of its first input; `periodic_neurons` [frequency], counted from
-    `threshold` on."""
+    """`share` [neuron, frequency]; `dominant_frequency`, `fraction_explained`, `phase_a`, `phase_b` (radians),
+    `variance` [neuron]; `mean_over_b` [neuron, input]: the neuron as a function of its first input; `periodic_neurons`
+    [frequency], counted from `threshold` on."""
     n, n_frequencies = checkpoint.task.coordinates.order, checkpoint.n_frequencies
     shares, dominant = checkpoint.neuron_shares, checkpoint.neuron_frequencies
     alive = dominant > 0
@@ -38,19 +46,55 @@ def measure(checkpoint: Checkpoint, *, threshold: float = 0.85) -> xr.Dataset:
     one = {"units": "1"}
     return xr.Dataset(
         {
-            "share": (("neuron", "frequency"), _float32(shares.T), {"long_name": "share of variance in the 3×3 block"} | one),
-            "dominant_frequency": ("neuron", dominant.numpy().astype(np.int32), {"long_name": "dominant frequency (0: dead)"} | one),
-            "fraction_explained": ("neuron", _float32(explained), {"long_name": "fraction explained by the dominant frequency"} | one),
-            "phase_a": ("neuron", _phase(over_a, dominant), {"long_name": "phase over the first input", "units": "rad"}),
-            "phase_b": ("neuron", _phase(over_b, dominant), {"long_name": "phase over the second input", "units": "rad"}),
-            "variance": ("neuron", _float32(checkpoint.neuron_variance), {"long_name": "variance over all pairs"} | one),
-            "mean_over_b": (("neuron", "input"), _float32(over_a.T), {"long_name": "activation, mean over the second input"} | one),
-            "periodic_neurons": ("frequency", counts.numpy().astype(np.int32), {"long_name": f"neurons from {threshold:g} on"} | one),
+            "share": (
+                ("neuron", "frequency"),
+                _float32(shares.T),
+                {"long_name": "share of variance in the 3×3 block"} | one,
+            ),
+            "dominant_frequency": (
+                "neuron",
+                dominant.numpy().astype(np.int32),
+                {"long_name": "dominant frequency (0: dead)"} | one,
+            ),
+            "fraction_explained": (
+                "neuron",
+                _float32(explained),
+                {"long_name": "fraction explained by the dominant frequency"} | one,
+            ),
+            "phase_a": (
+                "neuron",
+                _phase(over_a, dominant),
+                {"long_name": "phase over the first input", "units": "rad"},
+            ),
+            "phase_b": (
+                "neuron",
+                _phase(over_b, dominant),
+                {"long_name": "phase over the second input", "units": "rad"},
+            ),
+            "variance": (
+                "neuron",
+                _float32(checkpoint.neuron_variance),
+                {"long_name": "variance over all pairs"} | one,
+            ),
+            "mean_over_b": (
+                ("neuron", "input"),
+                _float32(over_a.T),
+                {"long_name": "activation, mean over the second input"} | one,
+            ),
+            "periodic_neurons": (
+                "frequency",
+                counts.numpy().astype(np.int32),
+                {"long_name": f"neurons from {threshold:g} on"} | one,
+            ),
         },
         coords=axes(
             {
                 "neuron": ("neuron", np.arange(len(dominant), dtype=np.int32), {"long_name": "neuron"} | one),
-                "frequency": ("frequency", np.arange(1, n_frequencies + 1, dtype=np.int32), {"long_name": "frequency k"} | one),
+                "frequency": (
+                    "frequency",
+                    np.arange(1, n_frequencies + 1, dtype=np.int32),
+                    {"long_name": "frequency k"} | one,
+                ),
                 "input": ("input", np.arange(n, dtype=np.int32), {"long_name": "phase of the first input"} | one),
             }
         ),
@@ -59,8 +103,8 @@ def measure(checkpoint: Checkpoint, *, threshold: float = 0.85) -> xr.Dataset:
 
 
 def summary(result: xr.Dataset) -> dict:
-    """Of the last step: how many neurons are periodic, in all and by frequency (JSON keys are strings), how many are dead, and the
-    median fraction explained."""
+    """Of the last step: how many neurons are periodic, in all and by frequency (JSON keys are strings), how many are
+    dead, and the median fraction explained."""
     last = result.isel(step=-1)
     counts = {int(k): int(v) for k, v in zip(last.frequency.values, last.periodic_neurons.values, strict=True) if v > 0}
     explained = last.fraction_explained.values
@@ -75,8 +119,8 @@ def summary(result: xr.Dataset) -> dict:
 
 
 def plot(result: xr.Dataset):
-    """The neuron–frequency map of the last step; its periodic neurons as lines over the angle of their input, by frequency; and how
-    fraction explained and the count of periodic neurons came about."""
+    """The neuron–frequency map of the last step; its periodic neurons as lines over the angle of their input, by
+    frequency; and how fraction explained and the count of periodic neurons came about."""
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
@@ -85,7 +129,9 @@ def plot(result: xr.Dataset):
     groups = [k for k in groups if int(last.periodic_neurons.sel(frequency=k)) > 0]
     key = key_frequencies_of(result, groups)
     width = 12 // max(len(groups), 1)
-    middle = [{"colspan": width} if column % width == 0 and column < width * len(groups) else None for column in range(12)]
+    middle = [
+        {"colspan": width} if column % width == 0 and column < width * len(groups) else None for column in range(12)
+    ]
     titles = [
         f"Neuron–frequency map, step {int(last.step):,} (neurons sorted by dominant frequency)",
         *(f"k = {k}: {int(last.periodic_neurons.sel(frequency=k))} neurons" for k in groups),
@@ -113,7 +159,13 @@ def plot(result: xr.Dataset):
             colorscale=SEQUENTIAL,
             zmin=0,
             zmax=1,
-            colorbar={"title": {"text": "share", "font": {"size": 12}}, "tickformat": ".0%", "len": 0.36, "y": 0.83, "thickness": 12},
+            colorbar={
+                "title": {"text": "share", "font": {"size": 12}},
+                "tickformat": ".0%",
+                "len": 0.36,
+                "y": 0.83,
+                "thickness": 12,
+            },
         ),
         row=1,
         col=1,
@@ -124,12 +176,18 @@ def plot(result: xr.Dataset):
         x, y = _lines(last, k, float(result.attrs["threshold"]))
         column = 1 + position * width
         line = {"color": color_of_frequency(k, key), "width": 0.7}
-        figure.add_trace(go.Scatter(x=x, y=y, mode="lines", line=line, opacity=0.45, hoverinfo="skip", showlegend=False), row=2, col=column)
+        figure.add_trace(
+            go.Scatter(x=x, y=y, mode="lines", line=line, opacity=0.45, hoverinfo="skip", showlegend=False),
+            row=2,
+            col=column,
+        )
         figure.update_xaxes(title_text="w_k a / 2π", range=[0, 1], row=2, col=column)
         figure.update_yaxes(showticklabels=position == 0, range=[-1.05, 1.05], row=2, col=column)
     steps = result.step.values
     quartiles = np.nanpercentile(np.nan_to_num(result.fraction_explained.values), [25, 50, 75], axis=1)
-    for values, name, dash in zip(quartiles, ("lower quartile", "median", "upper quartile"), ("dot", "solid", "dot"), strict=True):
+    for values, name, dash in zip(
+        quartiles, ("lower quartile", "median", "upper quartile"), ("dot", "solid", "dot"), strict=True
+    ):
         line = {"color": NEUTRAL if dash == "dot" else "#222", "dash": dash, "width": 1.8}
         figure.add_trace(go.Scatter(x=steps, y=values, name=name, line=line, legend="legend"), row=3, col=1)
     threshold_line(figure, float(result.attrs["threshold"]), 3, 1, label=f"{float(result.attrs['threshold']):g}")
@@ -139,8 +197,15 @@ def plot(result: xr.Dataset):
         counts = result.periodic_neurons.sel(frequency=k).values
         line = {"color": color_of_frequency(k, key), "width": 1}
         figure.add_trace(go.Scatter(x=steps, y=counts, name=f"k = {k}", stackgroup="count", line=line), row=3, col=8)
-    others = result.periodic_neurons.sum("frequency").values - result.periodic_neurons.sel(frequency=colored).sum("frequency").values
-    figure.add_trace(go.Scatter(x=steps, y=others, name="other k", stackgroup="count", line={"color": NEUTRAL, "width": 1}), row=3, col=8)
+    others = (
+        result.periodic_neurons.sum("frequency").values
+        - result.periodic_neurons.sel(frequency=colored).sum("frequency").values
+    )
+    figure.add_trace(
+        go.Scatter(x=steps, y=others, name="other k", stackgroup="count", line={"color": NEUTRAL, "width": 1}),
+        row=3,
+        col=8,
+    )
     figure.update_yaxes(title_text="neurons", range=[0, result.sizes["neuron"]], row=3, col=8)
     figure.update_xaxes(title_text="step (updates)", row=3)
     figure.update_layout(legend={"y": 0.24, "yanchor": "top"})
@@ -148,8 +213,8 @@ def plot(result: xr.Dataset):
 
 
 def _lines(last: xr.Dataset, k: int, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    """The periodic neurons of a frequency (at most two dozen, evenly chosen) as one broken line over the angle of their input, in turns,
-    each centred and scaled to at most 1."""
+    """The periodic neurons of a frequency (at most two dozen, evenly chosen) as one broken line over the angle of their
+    input, in turns, each centred and scaled to at most 1."""
     chosen = (last.dominant_frequency.values == k) & (last.fraction_explained.values >= threshold)
     lines = last.mean_over_b.values[chosen][:: max(1, -(-int(chosen.sum()) // 24))]
     lines = lines - lines.mean(1, keepdims=True)
@@ -168,7 +233,9 @@ def _phase(response: torch.Tensor, dominant: torch.Tensor) -> np.ndarray:
     cosine, sine = cosine_sine[index, :, torch.arange(len(dominant))].T
     # Below this is rounding, which has a phase too, but none that means anything.
     floor = 64 * torch.finfo(response.dtype).eps * response.norm(dim=0)
-    return _float32(torch.where((dominant > 0) & (torch.hypot(cosine, sine) > floor), torch.atan2(sine, cosine), torch.nan))
+    return _float32(
+        torch.where((dominant > 0) & (torch.hypot(cosine, sine) > floor), torch.atan2(sine, cosine), torch.nan)
+    )
 
 
 def _float32(values: torch.Tensor) -> np.ndarray:

@@ -1,17 +1,20 @@
-"""Progress measures. How far has the generalizing circuit grown while the loss stands still, and how much is still memorized?
+"""Progress measures. How far has the generalizing circuit grown while the loss stands still, and how much is still
+memorized?
 
-With P_k the projection of a function of the n² pairs on cos w_k(a+b) and sin w_k(a+b), w_k = 2πk/n, applied to the logits L class by
-class, and the cross-entropy CE in nats over the pairs of a split (all, train, test):
+With P_k the projection of a function of the n² pairs on cos w_k(a+b) and sin w_k(a+b), w_k = 2πk/n, applied to the
+logits L class by class, and the cross-entropy CE in nats over the pairs of a split (all, train, test):
 
     restricted loss = CE(Σ_k P_k L + mean of L over all pairs),  k over the key frequencies of the run's last checkpoint
     excluded loss   = CE(L − Σ_k P_k L),  the mean not put back;  excluded loss of frequency k = CE(L − P_k L)
 
-Restricted loss keeps nothing but the circuit; excluded loss takes the circuit away and leaves what is memorized. The largest excluded
-loss over all k needs no key frequencies. The ratio is test loss / restricted loss on all pairs. With an empty key set, restricted
-loss is that of the mean logits and excluded loss is the loss itself. Published: excluded loss on train pairs; restricted loss on all.
+Restricted loss keeps nothing but the circuit; excluded loss takes the circuit away and leaves what is memorized. The
+largest excluded loss over all k needs no key frequencies. The ratio is test loss / restricted loss on all pairs. With
+an empty key set, restricted loss is that of the mean logits and excluded loss is the loss itself. Published: excluded
+loss on train pairs; restricted loss on all.
 
-It cannot tell where in the network the circuit sits; key frequencies are chosen with hindsight, and a frequency that the network used
-for a while and gave up counts as memorized. For × and ÷ the pairs are those of units; without a phase (random labels), of residues.
+It cannot tell where in the network the circuit sits; key frequencies are chosen with hindsight, and a frequency that
+the network used for a while and gave up counts as memorized. For × and ÷ the pairs are those of units; without a phase
+(random labels), of residues.
 """
 
 import numpy as np
@@ -22,7 +25,16 @@ from torch import Tensor
 
 from interp.analysis.axes import axes
 from interp.experiment.task import Task
-from interp.figures.style import PALETTE, TEST, TRAIN, color_of_frequency, new_panels, percent_axis, power_of_ten_axis, threshold_line
+from interp.figures.style import (
+    PALETTE,
+    TEST,
+    TRAIN,
+    color_of_frequency,
+    new_panels,
+    percent_axis,
+    power_of_ten_axis,
+    threshold_line,
+)
 from interp.mathematics import fourier
 from interp.runs.checkpoint import Checkpoint
 
@@ -32,8 +44,8 @@ AT_ONCE = 8  # so many diagonals at once, in float64, stay in the processor's ca
 
 
 def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None) -> xr.Dataset:
-    """`loss`, `restricted_loss`, `excluded_loss`, `restricted_accuracy`, `largest_excluded_loss` [split]; `excluded_loss_of_frequency`
-    [split, frequency]; `test_to_restricted_ratio`; `is_key` [frequency].
+    """`loss`, `restricted_loss`, `excluded_loss`, `restricted_accuracy`, `largest_excluded_loss` [split];
+    `excluded_loss_of_frequency` [split, frequency]; `test_to_restricted_ratio`; `is_key` [frequency].
 
     `key_frequencies` are those of the run's last checkpoint; of a checkpoint alone, its own.
     """
@@ -43,7 +55,9 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None)
     is_key = np.isin(frequencies, checkpoint.frequencies_to_use(key_frequencies))
 
     pairs = _diagonals(task)
-    logits = checkpoint.logits.reshape(-1, n_classes).index_select(0, pairs.flatten()).view(n, n, n_classes)  # [s, a, c]
+    logits = (
+        checkpoint.logits.reshape(-1, n_classes).index_select(0, pairs.flatten()).view(n, n, n_classes)
+    )  # [s, a, c]
     labels = torch.from_numpy(task.labels)[pairs].clamp(min=0)
     masks = torch.stack([torch.from_numpy(task.mask(split))[pairs] for split in SPLITS])
     weights = masks / masks.sum((1, 2), keepdim=True).double()  # NaN for a split without pairs
@@ -51,18 +65,25 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None)
     sums = torch.cat([some.double().sum(1) for some in logits.split(AT_ONCE)])
     coefficients = fourier.coefficients(sums) / n
     chosen = torch.from_numpy(is_key)
-    circuit = torch.einsum("kis,kic->sc", fourier.pairs(n)[chosen], coefficients[chosen])  # Σ_k P_k L, the same all along a diagonal
+    circuit = torch.einsum(
+        "kis,kic->sc", fourier.pairs(n)[chosen], coefficients[chosen]
+    )  # Σ_k P_k L, the same all along a diagonal
     restricted = circuit + sums.mean(0) / n
     restricted_loss = -(weights * restricted.log_softmax(-1).gather(1, labels)).sum((1, 2))
     highest, answers = restricted.topk(2)
-    answers = answers[:, :1].where(highest[:, :1] > highest[:, 1:], -1)  # a tie is no answer (`interp.mathematics.cross_entropy`)
+    answers = answers[:, :1].where(
+        highest[:, :1] > highest[:, 1:], -1
+    )  # a tie is no answer (`interp.mathematics.cross_entropy`)
     restricted_accuracy = (masks & (answers == labels)).sum((1, 2)) / masks.sum((1, 2)).double()
     losses = torch.from_numpy(checkpoint.losses)[pairs].where(masks[0], 0)
     loss = (weights * losses).sum((1, 2))
     removed = sums.new_empty(len(frequencies) + 1, *sums.shape)  # every P_k L [s, c], and the circuit
     torch.matmul(fourier.pairs(n).transpose(1, 2), coefficients, out=removed[:-1])
     removed[-1] = circuit
-    diagonals = zip(*(table.split(AT_ONCE, axis) for table, axis in ((logits, 0), (labels, 0), (weights, 1), (removed, 1))), strict=True)
+    diagonals = zip(
+        *(table.split(AT_ONCE, axis) for table, axis in ((logits, 0), (labels, 0), (weights, 1), (removed, 1))),
+        strict=True,
+    )
     label_weights = weights.new_zeros(len(SPLITS), n, n_classes).scatter_add_(2, labels.expand(weights.shape), weights)
     excluded = sum(_log_sums_without(*some) for some in diagonals) + label_weights.flatten(1) @ removed.flatten(1).T
     excluded.clamp_(min=0)  # rounding of a loss far below 1e-12
@@ -72,9 +93,17 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None)
     return xr.Dataset(
         {
             "loss": ("split", loss.numpy(), {"long_name": "cross-entropy"} | nats),
-            "restricted_loss": ("split", restricted_loss.numpy(), {"long_name": "loss of the key frequencies alone"} | nats),
+            "restricted_loss": (
+                "split",
+                restricted_loss.numpy(),
+                {"long_name": "loss of the key frequencies alone"} | nats,
+            ),
             "excluded_loss": ("split", excluded_loss.numpy(), {"long_name": "loss without the key frequencies"} | nats),
-            "restricted_accuracy": ("split", restricted_accuracy.numpy(), {"long_name": "accuracy of the key frequencies alone"} | one),
+            "restricted_accuracy": (
+                "split",
+                restricted_accuracy.numpy(),
+                {"long_name": "accuracy of the key frequencies alone"} | one,
+            ),
             "largest_excluded_loss": (
                 "split",
                 by_frequency.max(1).values.numpy(),
@@ -85,7 +114,11 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None)
                 by_frequency.numpy(),
                 {"long_name": "loss without one frequency"} | nats,
             ),
-            "test_to_restricted_ratio": ((), float(loss[2] / restricted_loss[0]), {"long_name": "test loss / restricted loss"} | one),
+            "test_to_restricted_ratio": (
+                (),
+                float(loss[2] / restricted_loss[0]),
+                {"long_name": "test loss / restricted loss"} | one,
+            ),
             "is_key": ("frequency", is_key, {"long_name": "taken as key"} | one),
         },
         coords=axes(
@@ -98,8 +131,8 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None)
 
 
 def summary(result: xr.Dataset) -> dict:
-    """Of the last step; losses in nats and accuracies by split, null where the split is unknown. `largest_excluded_frequency` is the
-    frequency whose removal raises the loss on all pairs most."""
+    """Of the last step; losses in nats and accuracies by split, null where the split is unknown.
+    `largest_excluded_frequency` is the frequency whose removal raises the loss on all pairs most."""
     last = result.isel(step=-1)
     names = ("loss", "restricted_loss", "excluded_loss", "restricted_accuracy", "largest_excluded_loss")
     values = {name: {split: _known(last[name].sel(split=split)) for split in SPLITS} for name in names}
@@ -109,13 +142,16 @@ def summary(result: xr.Dataset) -> dict:
         "key_frequencies": _key(last),
         **values,
         "excluded_loss_of_frequency": {str(k): _known(without.sel(frequency=k)) for k in _key(last)},
-        "largest_excluded_frequency": int(last.frequency.values[without.values.argmax()]) if np.isfinite(without.values).all() else None,
+        "largest_excluded_frequency": int(last.frequency.values[without.values.argmax()])
+        if np.isfinite(without.values).all()
+        else None,
         "test_to_restricted_ratio": _known(last.test_to_restricted_ratio),
     }
 
 
 def plot(result: xr.Dataset):
-    """Restricted and excluded loss beside train and test loss; the excluded loss of every frequency; restricted accuracy; the ratio."""
+    """Restricted and excluded loss beside train and test loss; the excluded loss of every frequency; restricted
+    accuracy; the ratio."""
     import plotly.graph_objects as go
 
     steps, key = result.step.values, _key(result.isel(step=-1))
@@ -130,16 +166,30 @@ def plot(result: xr.Dataset):
     figure = new_panels("Progress measures", panels, reference=REFERENCE, row_height=330, vertical_spacing=0.16)
     mode = "lines" if len(steps) > 1 else "lines+markers"
 
-    def add(values: np.ndarray, name: str, line: dict, where: tuple[int, int], *, legend: str = "legend", shown: bool = True) -> None:
+    def add(
+        values: np.ndarray, name: str, line: dict, where: tuple[int, int], *, legend: str = "legend", shown: bool = True
+    ) -> None:
         if np.isfinite(values).any():
-            trace = go.Scatter(x=steps, y=np.where(values > 0, values, np.nan), name=name, line=line, mode=mode, showlegend=shown)
+            trace = go.Scatter(
+                x=steps, y=np.where(values > 0, values, np.nan), name=name, line=line, mode=mode, showlegend=shown
+            )
             trace.update(legend=legend, hovertemplate=f"{name}<br>step %{{x}}: %{{y:.4g}}<extra></extra>")
             figure.add_trace(trace, row=where[0], col=where[1])
 
     for split, color in (("train", TRAIN), ("test", TEST)) if known else (("all", TRAIN),):
         add(result.loss.sel(split=split).values, f"{split} loss", {"color": color, "width": 1.6}, (1, 1))
-    add(result.restricted_loss.sel(split="all").values, "restricted loss, all", {"color": PALETTE[3], "width": 2.4}, (1, 1))
-    add(result.excluded_loss.sel(split=seen).values, f"excluded loss, {seen}", {"color": PALETTE[2], "width": 2.4}, (1, 1))
+    add(
+        result.restricted_loss.sel(split="all").values,
+        "restricted loss, all",
+        {"color": PALETTE[3], "width": 2.4},
+        (1, 1),
+    )
+    add(
+        result.excluded_loss.sel(split=seen).values,
+        f"excluded loss, {seen}",
+        {"color": PALETTE[2], "width": 2.4},
+        (1, 1),
+    )
     for k in sorted(map(int, result.frequency.values), key=lambda k: k in key):
         line = {"color": color_of_frequency(k, key), "width": 2 if k in key else 0.5}
         values = result.excluded_loss_of_frequency.sel(split=seen, frequency=k).values
@@ -148,7 +198,9 @@ def plot(result: xr.Dataset):
     add(largest, "largest over all k", {"color": "#222", "width": 1.4, "dash": "dot"}, (1, 2), legend="legend2")
     for split, color in (("train", TRAIN), ("test", TEST)) if known else (("all", TRAIN),):
         values = result.restricted_accuracy.sel(split=split).values
-        trace = go.Scatter(x=steps, y=values, name=f"restricted accuracy, {split}", line={"color": color, "width": 1.8}, mode=mode)
+        trace = go.Scatter(
+            x=steps, y=values, name=f"restricted accuracy, {split}", line={"color": color, "width": 1.8}, mode=mode
+        )
         figure.add_trace(trace.update(legend="legend3"), row=2, col=1)
     of_all = result.loss.sel(split="all").values / result.restricted_loss.sel(split="all").values
     ratio = result.test_to_restricted_ratio.values if known else of_all
@@ -177,16 +229,21 @@ def _diagonals(task: Task) -> Int[Tensor, "n n"]:
 
 
 def _log_sums_without(
-    logits: Float[Tensor, "s a c"], labels: Int[Tensor, "s a"], weights: Float[Tensor, "splits s a"], removed: Float[Tensor, "P s c"]
+    logits: Float[Tensor, "s a c"],
+    labels: Int[Tensor, "s a"],
+    weights: Float[Tensor, "splits s a"],
+    removed: Float[Tensor, "P s c"],
 ) -> Float[Tensor, "splits P"]:
-    """What some diagonals add to the mean of log Σ_c exp(L − P L) − L_label, for every projection P L; it may write over the logits. P L is
-    one table over (s, c), so Σ_c exp(L − P L) is for all of them at once the matrix product of exp(L) [pairs of s, c] with exp(−P L)
-    [c, projection]: no exponential over pairs, classes and frequencies is taken."""
+    """What some diagonals add to the mean of log Σ_c exp(L − P L) − L_label, for every projection P L; it may write
+    over the logits. P L is one table over (s, c), so Σ_c exp(L − P L) is for all of them at once the matrix product of
+    exp(L) [pairs of s, c] with exp(−P L) [c, projection]: no exponential over pairs, classes and frequencies is
+    taken."""
     logits = logits.double()
     highest, right = logits.amax(-1, keepdim=True), logits.gather(-1, labels[..., None])
     logits -= highest
     lowest = removed.amin(-1, keepdim=True)
-    # The two factors have their largest terms at different classes, so the product may underflow, by no more than the range of P_k L.
+    # The two factors have their largest terms at different classes, so the product may underflow, by no more than the
+    # range of P_k L.
     wide = torch.nonzero((removed.amax(-1, keepdim=True) - lowest).amax((1, 2)) > 600)[:, 0].tolist()
     of_wide = {index: (logits + (lowest - removed)[index, :, None]).logsumexp(-1) for index in wide}
     log_sums = (logits.exp_() @ (lowest - removed).exp_().permute(1, 2, 0)).log_()

@@ -1,22 +1,24 @@
 """Representation. Do the residues lie on circles, and how many directions does the network use?
 
-Principal components of W_E (rows: residues in phase order, centred; without `=`): share of the variance, coordinates, and, with v the
-coordinates scaled to length 1, the frequency k and the circularity c = max_k ‖F_k v‖² (F: orthonormal Fourier basis). Two components
-of one frequency, drawn against each other, are a circle.
+Principal components of W_E (rows: residues in phase order, centred; without `=`): share of the variance, coordinates,
+and, with v the coordinates scaled to length 1, the frequency k and the circularity c = max_k ‖F_k v‖² (F: orthonormal
+Fourier basis). Two components of one frequency, drawn against each other, are a circle.
 
-Effective rank of a matrix: exp(−Σ q log q), q = σ/Σσ over its singular values. Spectral entropy of the covariance of the penultimate
-activations (the last residual stream, over all pairs in phase coordinates): H = −Σ q log q / log d_model, q = μ/Σμ its eigenvalues.
+Effective rank of a matrix: exp(−Σ q log q), q = σ/Σσ over its singular values. Spectral entropy of the covariance of
+the penultimate activations (the last residual stream, over all pairs in phase coordinates): H = −Σ q log q / log
+d_model, q = μ/Σμ its eigenvalues.
 
-Representation quality index: the share of parallelograms i+j = m+n ({i, j} ≠ {m, n}, integer phases) that the embedding closes,
-|E_i + E_j − E_m − E_n| ≤ `delta` times the root mean square distance of the E from their mean: 1 for numbers on a line. All of
-them, or `parallelograms` random ones. (In the paper δ has no scale.)
+Representation quality index: the share of parallelograms i+j = m+n ({i, j} ≠ {m, n}, integer phases) that the embedding
+closes, |E_i + E_j − E_m − E_n| ≤ `delta` times the root mean square distance of the E from their mean: 1 for numbers on
+a line. All of them, or `parallelograms` random ones. (In the paper δ has no scale.)
 
-Inverse participation ratio of a neuron: IPR = Σ_k q_k², q_k the share of frequency k in the power, the constant left out, of its mean
-responses to each input (`input`), and of its row of W_L = W_out W_U over the classes (`output`): 1 for a single frequency, 1/K for
-noise without end. In Gromov's complex transform of two inputs every frequency has four terms, and 1 becomes 1/4.
+Inverse participation ratio of a neuron: IPR = Σ_k q_k², q_k the share of frequency k in the power, the constant left
+out, of its mean responses to each input (`input`), and of its row of W_L = W_out W_U over the classes (`output`): 1 for
+a single frequency, 1/K for noise without end. In Gromov's complex transform of two inputs every frequency has four
+terms, and 1 becomes 1/4.
 
-It cannot tell what is used: a circle may lie in the embedding that nothing reads. A circle is no line, so a circuit that adds modulo p
-need not raise the RQI.
+It cannot tell what is used: a circle may lie in the embedding that nothing reads. A circle is no line, so a circuit
+that adds modulo p need not raise the RQI.
 """
 
 import functools
@@ -43,8 +45,9 @@ AT_ONCE = 500  # so many pairs at once stay in the processor's cache
 
 
 def measure(checkpoint: Checkpoint, *, delta: float = 0.1, parallelograms: int = 100_000, seed: int = 0) -> xr.Dataset:
-    """`variance_share`, `circularity`, `frequency_of_component` [component] (0, NaN for a component of no variance), `coordinate`
-    [component, phase], `effective_rank` [matrix], `spectral_entropy`, `rqi`, `ipr` [side]: the mean over neurons that have any power.
+    """`variance_share`, `circularity`, `frequency_of_component` [component] (0, NaN for a component of no variance),
+    `coordinate` [component, phase], `effective_rank` [matrix], `spectral_entropy`, `rqi`, `ipr` [side]: the mean over
+    neurons that have any power.
 
     `parallelograms` are drawn from `seed`.
     """
@@ -57,14 +60,22 @@ def measure(checkpoint: Checkpoint, *, delta: float = 0.1, parallelograms: int =
         {
             "variance_share": ("component", share, {"long_name": "share of the variance of W_E"} | one),
             "circularity": ("component", circularity, {"long_name": "circularity"} | one),
-            "frequency_of_component": ("component", frequency, {"long_name": "dominant frequency (0: no variance)"} | one),
+            "frequency_of_component": (
+                "component",
+                frequency,
+                {"long_name": "dominant frequency (0: no variance)"} | one,
+            ),
             "coordinate": (("component", "phase"), coordinate, {"long_name": "coordinate of the residues"} | one),
             "effective_rank": (
                 "matrix",
                 np.array([_effective_rank(matrices[name]) for name in MATRICES]),
                 {"long_name": "effective rank"} | one,
             ),
-            "spectral_entropy": ((), _spectral_entropy(checkpoint), {"long_name": "spectral entropy of the penultimate activations"} | one),
+            "spectral_entropy": (
+                (),
+                _spectral_entropy(checkpoint),
+                {"long_name": "spectral entropy of the penultimate activations"} | one,
+            ),
             "rqi": (
                 (),
                 _rqi(checkpoint.W_E.double()[rows], delta, parallelograms, seed),
@@ -74,7 +85,11 @@ def measure(checkpoint: Checkpoint, *, delta: float = 0.1, parallelograms: int =
         },
         coords=axes(
             {
-                "component": ("component", np.arange(1, COMPONENTS + 1, dtype=np.int32), {"long_name": "principal component of W_E"} | one),
+                "component": (
+                    "component",
+                    np.arange(1, COMPONENTS + 1, dtype=np.int32),
+                    {"long_name": "principal component of W_E"} | one,
+                ),
                 "phase": ("phase", np.arange(n, dtype=np.int32), {"long_name": "phase of the residue"} | one),
                 "matrix": ("matrix", np.array(MATRICES), {"long_name": "matrix", "units": "name"}),
                 "side": ("side", np.array(SIDES), {"long_name": "side of the neurons", "units": "name"}),
@@ -85,8 +100,8 @@ def measure(checkpoint: Checkpoint, *, delta: float = 0.1, parallelograms: int =
 
 
 def summary(result: xr.Dataset) -> dict:
-    """Of the last step: the principal components (share of variance, frequency, circularity), the pairs that form circles, the effective
-    ranks, the spectral entropy, the RQI and the mean IPR of the neurons on both sides."""
+    """Of the last step: the principal components (share of variance, frequency, circularity), the pairs that form
+    circles, the effective ranks, the spectral entropy, the RQI and the mean IPR of the neurons on both sides."""
     last = result.isel(step=-1)
 
     def known(value: xr.DataArray) -> float | None:
@@ -118,9 +133,17 @@ def plot(result: xr.Dataset):
 
     last, steps = result.isel(step=-1), result.step.values
     circles = _circles(last)
-    shown = (circles + [(0, i, j) for i, j in ((1, 2), (3, 4), (5, 6)) if not any({i, j} & set(c[1:]) for c in circles)])[:3]
+    shown = (
+        circles + [(0, i, j) for i, j in ((1, 2), (3, 4), (5, 6)) if not any({i, j} & set(c[1:]) for c in circles)]
+    )[:3]
     titles = [f"k = {k}: components {i} and {j}" if k else f"components {i} and {j}: no circle" for k, i, j in shown]
-    panels = (*titles, *[""] * (3 - len(shown)), "Principal components of W_E", "Effective rank", "Entropy, RQI and IPR")
+    panels = (
+        *titles,
+        *[""] * (3 - len(shown)),
+        "Principal components of W_E",
+        "Effective rank",
+        "Entropy, RQI and IPR",
+    )
     figure = new_panels(
         f"Representation, step {int(last.step):,}",
         panels,
@@ -133,26 +156,47 @@ def plot(result: xr.Dataset):
     key = key_frequencies_of(result, {k for k, _, _ in circles})
     for column, (k, i, j) in enumerate(shown, start=1):
         x, y = (last.coordinate.sel(component=component).values for component in (i, j))
-        order = np.arange(len(x)) if not k else np.argsort(k * np.arange(len(x)) % len(x), kind="stable")  # neighbors on the circle
-        trace = go.Scatter(x=x[order], y=y[order], mode="lines+markers+text" if len(x) <= 60 else "lines+markers", showlegend=False)
-        trace.update(text=[str(t) for t in order], textposition="top center", textfont_size=8, line={"color": "#ccc", "width": 0.6})
-        trace.update(marker={"size": 5, "color": color_of_frequency(k, key)}, hovertemplate="phase %{text}<extra></extra>")
+        order = (
+            np.arange(len(x)) if not k else np.argsort(k * np.arange(len(x)) % len(x), kind="stable")
+        )  # neighbors on the circle
+        trace = go.Scatter(
+            x=x[order], y=y[order], mode="lines+markers+text" if len(x) <= 60 else "lines+markers", showlegend=False
+        )
+        trace.update(
+            text=[str(t) for t in order],
+            textposition="top center",
+            textfont_size=8,
+            line={"color": "#ccc", "width": 0.6},
+        )
+        trace.update(
+            marker={"size": 5, "color": color_of_frequency(k, key)}, hovertemplate="phase %{text}<extra></extra>"
+        )
         figure.add_trace(trace, row=1, col=column)
         figure.update_xaxes(title_text=f"component {i}", row=1, col=column)
-        figure.update_yaxes(title_text=f"component {j}", scaleanchor="x" if column == 1 else f"x{column}", row=1, col=column)
+        figure.update_yaxes(
+            title_text=f"component {j}", scaleanchor="x" if column == 1 else f"x{column}", row=1, col=column
+        )
     bars = go.Bar(x=last.component.values, y=last.variance_share.values, showlegend=False)
     bars.update(marker_color=[color_of_frequency(int(k), key) for k in last.frequency_of_component.values])
-    bars.update(text=[f"k={int(k)}" for k in last.frequency_of_component.values], textposition="outside", textfont_size=10)
+    bars.update(
+        text=[f"k={int(k)}" for k in last.frequency_of_component.values], textposition="outside", textfont_size=10
+    )
     bars.update(textangle=0, constraintext="none", cliponaxis=False)
     bars.update(
-        customdata=last.circularity.values, hovertemplate="%{text}<br>share %{y:.1%}<br>circularity %{customdata:.1%}<extra></extra>"
+        customdata=last.circularity.values,
+        hovertemplate="%{text}<br>share %{y:.1%}<br>circularity %{customdata:.1%}<extra></extra>",
     )
     figure.add_trace(bars, row=2, col=1)
     figure.update_xaxes(title_text="component", dtick=1, row=2, col=1)
     figure.update_yaxes(title_text="share of variance", tickformat=".0%", row=2, col=1)
     for name, color in zip(MATRICES, PALETTE, strict=False):
         line = go.Scatter(
-            x=steps, y=result.effective_rank.sel(matrix=name).values, name=name, mode="lines", line_color=color, legend="legend"
+            x=steps,
+            y=result.effective_rank.sel(matrix=name).values,
+            name=name,
+            mode="lines",
+            line_color=color,
+            legend="legend",
         )
         figure.add_trace(line, row=2, col=2)
     figure.update_yaxes(title_text="effective rank", rangemode="tozero", row=2, col=2)
@@ -173,21 +217,29 @@ def plot(result: xr.Dataset):
 def _circles(last: xr.Dataset, least: float = 0.5) -> list[tuple[int, int, int]]:
     """(k, i, j): the first two components of one frequency, each with a circularity of at least one half."""
     found: dict[int, list[int]] = {}
-    for component, k, c in zip(last.component.values, last.frequency_of_component.values, last.circularity.values, strict=True):
+    for component, k, c in zip(
+        last.component.values, last.frequency_of_component.values, last.circularity.values, strict=True
+    ):
         if k and c >= least:
             found.setdefault(int(k), []).append(int(component))
     return [(k, components[0], components[1]) for k, components in found.items() if len(components) >= 2]
 
 
 def _components(embedding: Float[Tensor, "n d_model"]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Share of variance, dominant frequency, circularity and coordinates of the first components; NaN where there are fewer."""
+    """Share of variance, dominant frequency, circularity and coordinates of the first components; NaN where there are
+    fewer."""
     left, sizes, right = torch.linalg.svd(embedding - embedding.mean(0), full_matrices=False)
     real = (sizes > 1e-7 * sizes[0])[:COMPONENTS].numpy()
-    left = left * torch.sign(right.sum(1))  # a component has no sign of its own; this one changes little from step to step
+    left = left * torch.sign(
+        right.sum(1)
+    )  # a component has no sign of its own; this one changes little from step to step
     power = fourier.power(left[:, :COMPONENTS])
     n_real = len(real)
     share, circularity = np.full(COMPONENTS, np.nan), np.full(COMPONENTS, np.nan)
-    frequency, coordinate = np.zeros(COMPONENTS, dtype=np.int32), np.full((COMPONENTS, len(embedding)), np.nan, dtype=np.float32)
+    frequency, coordinate = (
+        np.zeros(COMPONENTS, dtype=np.int32),
+        np.full((COMPONENTS, len(embedding)), np.nan, dtype=np.float32),
+    )
     share[:n_real] = (sizes.square() / sizes.square().sum())[:n_real].numpy()
     circularity[:n_real] = np.where(real, power.amax(0).numpy(), np.nan)
     frequency[:n_real] = np.where(real, power.argmax(0).numpy() + 1, 0)
@@ -197,7 +249,8 @@ def _components(embedding: Float[Tensor, "n d_model"]) -> tuple[np.ndarray, np.n
 
 def _effective_rank(matrix: Float[Tensor, "rows columns"]) -> float:
     wide = (matrix if len(matrix) < matrix.shape[1] else matrix.T).double()
-    # From the squares, in half the time: singular values below 3e-7 of the largest, which rounding hides, add nothing here.
+    # From the squares, in half the time: singular values below 3e-7 of the largest, which rounding hides, add nothing
+    # here.
     squares = torch.linalg.eigvalsh(wide @ wide.T)
     singular = squares.where(squares > 1e-13 * squares[-1], 0).sqrt()
     return float(torch.special.entr(singular / singular.sum()).sum().exp())
@@ -224,7 +277,9 @@ def _rqi(embedding: Float[Tensor, "n d_model"], delta: float, parallelograms: in
     if not sums.size:
         return float("nan")
     centred = embedding - embedding.mean(0)
-    products = (centred @ centred.T).numpy().reshape(-1)  # distances of sums from products alone, without d_model-long vectors
+    products = (
+        (centred @ centred.T).numpy().reshape(-1)
+    )  # distances of sums from products alone, without d_model-long vectors
     p = len(embedding)
     square = np.diagonal(products.reshape(p, p))
     of_sum = (square[:, None] + square + 2 * products.reshape(p, p)).reshape(-1)
@@ -234,8 +289,8 @@ def _rqi(embedding: Float[Tensor, "n d_model"], delta: float, parallelograms: in
 
 @functools.lru_cache(maxsize=4)
 def _parallelograms(p: int, at_most: int, seed: int) -> tuple[Int[np.ndarray, "2 found"], Int[np.ndarray, "4 found"]]:
-    """i, j, m, n with i + j = m + n, i ≤ j, m ≤ n and i < m: all, or `at_most` random ones, the same at every step; as row-major indices
-    of the pairs (i, j), (m, n), and of (i, m), (i, n), (j, m), (j, n)."""
+    """i, j, m, n with i + j = m + n, i ≤ j, m ≤ n and i < m: all, or `at_most` random ones, the same at every step; as
+    row-major indices of the pairs (i, j), (m, n), and of (i, m), (i, n), (j, m), (j, n)."""
     corners = []
     for total in range(2 * p - 1):
         i = np.arange(max(0, total - p + 1), total // 2 + 1)

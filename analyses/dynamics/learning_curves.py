@@ -1,10 +1,10 @@
 """Learning curves. When did the network memorize, and when did it generalize?
 
-Loss is the mean cross-entropy (natural logarithm, float64 log-softmax) over the pairs of a split; accuracy the share of correct
-answers. Splits: train, test, and unmirrored: test pairs (a, b) whose mirror (b, a) was not trained on either, because for a
-commutative operation a trained mirror gives the answer away. The generalization gap is test loss − train loss. A network overfits
-where its test accuracy is more than 5 points below its train accuracy. Every step that training logged is here, and every checkpoint:
-one without logged metrics is run to obtain them.
+Loss is the mean cross-entropy (natural logarithm, float64 log-softmax) over the pairs of a split; accuracy the share of
+correct answers. Splits: train, test, and unmirrored: test pairs (a, b) whose mirror (b, a) was not trained on either,
+because for a commutative operation a trained mirror gives the answer away. The generalization gap is test loss − train
+loss. A network overfits where its test accuracy is more than 5 points below its train accuracy. Every step that
+training logged is here, and every checkpoint: one without logged metrics is run to obtain them.
 
 It cannot tell why: a circuit may long be growing while these curves stand still.
 """
@@ -23,7 +23,8 @@ _LOGGED = {
 
 
 def compute(run, *, overfitting_gap: float = 0.05) -> xr.Dataset:
-    """`loss` and `accuracy` [step, split], `generalization_gap` and `overfits` (1, 0, or NaN where it cannot be known) [step].
+    """`loss` and `accuracy` [step, split], `generalization_gap` and `overfits` (1, 0, or NaN where it cannot be known)
+    [step].
 
     `overfitting_gap` is the difference of accuracies from which on the network counts as overfitting.
     """
@@ -49,7 +50,11 @@ def compute(run, *, overfitting_gap: float = 0.05) -> xr.Dataset:
         {
             "loss": (("step", "split"), loss, {"long_name": "cross-entropy", "units": "nats"}),
             "accuracy": (("step", "split"), accuracy, {"long_name": "accuracy", "units": "1"}),
-            "generalization_gap": ("step", loss[:, 1] - loss[:, 0], {"long_name": "test loss − train loss", "units": "nats"}),
+            "generalization_gap": (
+                "step",
+                loss[:, 1] - loss[:, 0],
+                {"long_name": "test loss − train loss", "units": "nats"},
+            ),
             "overfits": (
                 "step",
                 overfits,
@@ -64,8 +69,9 @@ def compute(run, *, overfitting_gap: float = 0.05) -> xr.Dataset:
 
 
 def summary(result: xr.Dataset) -> dict:
-    """Steps are the first logged ones at which it was so (99 %); `logging_interval` is the gap before `generalized_at`, its resolution.
-    `generalized_at_sustained` is the step from which on test accuracy was 99 % or more at every logged step."""
+    """Steps are the first logged ones at which it was so (99 %); `logging_interval` is the gap before `generalized_at`,
+    its resolution. `generalized_at_sustained` is the step from which on test accuracy was 99 % or more at every logged
+    step."""
     steps = result.step.values
     train, test, unmirrored = (result.accuracy.sel(split=split).values for split in SPLITS)
     loss = {split: result.loss.sel(split=split).values for split in ("train", "test")}
@@ -105,7 +111,9 @@ def plot(result: xr.Dataset):
             values = result[variable].sel(split=split).values
             if np.isfinite(values).any():
                 line = {"color": colors[split], "width": 2, "dash": "dot" if split == "unmirrored" else "solid"}
-                trace = go.Scatter(x=result.step.values, y=values, name=names[split], line=line, mode="lines", legendgroup=split)
+                trace = go.Scatter(
+                    x=result.step.values, y=values, name=names[split], line=line, mode="lines", legendgroup=split
+                )
                 trace.showlegend = column == 2
                 figure.add_trace(trace, row=1, col=column)
     facts = summary(result)
@@ -113,7 +121,15 @@ def plot(result: xr.Dataset):
         if step is not None:
             figure.add_vline(x=step, line={"color": NEUTRAL, "width": 1, "dash": "dash"})
             figure.add_annotation(
-                x=step, y=0.5, xref="x2", yref="y2", text=f"{label} {step:,}", showarrow=False, textangle=-90, xshift=-9, font_size=11
+                x=step,
+                y=0.5,
+                xref="x2",
+                yref="y2",
+                text=f"{label} {step:,}",
+                showarrow=False,
+                textangle=-90,
+                xshift=-9,
+                font_size=11,
             )
     figure.update_xaxes(title_text="step (updates)")
     power_of_ten_axis(figure, row=1, col=1, title_text="cross-entropy (nats)")

@@ -1,18 +1,19 @@
 """Transitions. Did the network grok, and when did memorization, circuit formation and cleanup end?
 
-From learning curves alone, anybody's: the verdict and its steps by the definitions of `interp.mathematics.grokking` (99 % accuracy; losses
-against chance where accuracies are unknown; without `chance_loss` the larger of the first train and test loss stands for ln p), and the
-verdict of Liu et al. (90 %, fixed gap of 1,000 steps). With g the step from which on the network generalizes, the boundaries of its phases:
-log losses, Σw² and Gini are fitted up to g by continuous lines with two kinks, and from the start of cleanup to 3 g with one
-(`interp.mathematics.kinks`):
+From learning curves alone, anybody's: the verdict and its steps by the definitions of `interp.mathematics.grokking` (99
+% accuracy; losses against chance where accuracies are unknown; without `chance_loss` the larger of the first train and
+test loss stands for ln p), and the verdict of Liu et al. (90 %, fixed gap of 1,000 steps). With g the step from which
+on the network generalizes, the boundaries of its phases: log losses, Σw² and Gini are fitted up to g by continuous
+lines with two kinks, and from the start of cleanup to 3 g with one (`interp.mathematics.kinks`):
 
     end of memorization   test loss turns down, excluded loss (train pairs) turns up
     start of cleanup      test loss, restricted loss (all pairs) and Σw² fall faster, Gini rises faster
     end of cleanup        test loss, Σw² and Gini level out to less than half their slope
 
-A boundary is the median over the signals; its interval holds all of them and the median of their own intervals. It is unknown without
-generalization, with too few points, or where no signal bends that way. The papers drew these lines by eye: this is an approximation,
-and its interval the spread of signals and fit, no confidence interval. It cannot tell why a phase ended.
+A boundary is the median over the signals; its interval holds all of them and the median of their own intervals. It is
+unknown without generalization, with too few points, or where no signal bends that way. The papers drew these lines by
+eye: this is an approximation, and its interval the spread of signals and fit, no confidence interval. It cannot tell
+why a phase ended.
 """
 
 import json
@@ -24,14 +25,25 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from interp.errors import InputError
-from interp.figures.style import NEUTRAL, PALETTE, TEST, TRAIN, across_panels, new_panels, percent_axis, power_of_ten_axis
+from interp.figures.style import (
+    NEUTRAL,
+    PALETTE,
+    TEST,
+    TRAIN,
+    across_panels,
+    new_panels,
+    percent_axis,
+    power_of_ten_axis,
+)
 from interp.mathematics import grokking
 from interp.mathematics.kinks import Kinks, kinks
 
 if TYPE_CHECKING:
     from interp.runs.run import Run
 
-REFERENCE = "Nanda et al. 2023, arXiv:2301.05217, §5.2; Liu et al. 2022, arXiv:2205.10343, App. A; Truong et al. 2020, ruptures"
+REFERENCE = (
+    "Nanda et al. 2023, arXiv:2301.05217, §5.2; Liu et al. 2022, arXiv:2205.10343, App. A; Truong et al. 2020, ruptures"
+)
 NEEDS = ("learning_curves", "progress_measures", "embedding_spectrum", "weight_norms")
 
 LOSSES, ACCURACIES = ("train", "test", "excluded", "restricted"), ("train", "test", "unmirrored")
@@ -56,9 +68,15 @@ def from_curves(
     *,
     chance_loss: float | None = None,
 ) -> xr.Dataset:
-    """The transitions of anybody's learning curves: one-dimensional arrays over ascending steps, NaN where unknown, accuracies from 0
-    to 1, losses in nats. `chance_loss` is the loss of a uniform guess, ln p; without it the first losses stand for it."""
-    curves = {"train_loss": train_loss, "test_loss": test_loss, "train_accuracy": train_accuracy, "test_accuracy": test_accuracy}
+    """The transitions of anybody's learning curves: one-dimensional arrays over ascending steps, NaN where unknown,
+    accuracies from 0 to 1, losses in nats. `chance_loss` is the loss of a uniform guess, ln p; without it the first
+    losses stand for it."""
+    curves = {
+        "train_loss": train_loss,
+        "test_loss": test_loss,
+        "train_accuracy": train_accuracy,
+        "test_accuracy": test_accuracy,
+    }
     known_steps = _checked_steps(steps)
     checked = {name: _checked(name, values, len(known_steps)) for name, values in curves.items()}
     unknown = np.full(len(known_steps), np.nan)
@@ -70,9 +88,10 @@ def from_curves(
 
 
 def compute(run: "Run") -> xr.Dataset:
-    """`loss` [step, loss_of], `accuracy` [step, accuracy_of], `sum_of_squares`, `gini` [step]: the curves, NaN where not measured;
-    `event_at` [event, event_value]: the step, and the logging interval before it; `verdict` [rule, kind]; `boundary_at` [boundary,
-    boundary_value]: step and interval; `signal_boundary` [signal, boundary]: where each signal bends."""
+    """`loss` [step, loss_of], `accuracy` [step, accuracy_of], `sum_of_squares`, `gini` [step]: the curves, NaN where
+    not measured; `event_at` [event, event_value]: the step, and the logging interval before it; `verdict` [rule, kind];
+    `boundary_at` [boundary, boundary_value]: step and interval; `signal_boundary` [signal, boundary]: where each signal
+    bends."""
     curves, progress = run.result("learning_curves"), run.result("progress_measures")
     steps = curves.step.values
     measured = {
@@ -88,8 +107,9 @@ def compute(run: "Run") -> xr.Dataset:
 
 
 def summary(result: xr.Dataset) -> dict:
-    """Steps, each with the `_interval` of logging before it (null at the first logged step); `delay` is from memorized to generalized for
-    good, known to ± `delay_interval`; `evidence` is what decided about each split: accuracy, loss or none."""
+    """Steps, each with the `_interval` of logging before it (null at the first logged step); `delay` is from memorized
+    to generalized for good, known to ± `delay_interval`; `evidence` is what decided about each split: accuracy, loss or
+    none."""
     facts: dict = {"verdict": _verdict(result, "delay")}
     for name in EVENTS:
         key = {"generalized_sustained": "generalized_at_sustained"}.get(name, f"{name}_at")
@@ -102,24 +122,30 @@ def summary(result: xr.Dataset) -> dict:
     facts["evidence"] = json.loads(result.attrs["evidence"])
     rows = {name: [_whole(value) for value in result.boundary_at.sel(boundary=name).values] for name in BOUNDARIES}
     facts["boundaries"] = {
-        name: {"step": step, "interval": [low, high]} if step is not None else None for name, (step, low, high) in rows.items()
+        name: {"step": step, "interval": [low, high]} if step is not None else None
+        for name, (step, low, high) in rows.items()
     }
     starts = [int(result.step.values[0]), *(rows[name][0] for name in BOUNDARIES[:2])]
     facts["phases"] = [
         {"name": phase, "start": start, "end": end, "interval": [low, high] if end is not None else None}
-        for phase, start, (end, low, high) in zip(("memorization", "circuit formation", "cleanup"), starts, rows.values(), strict=True)
+        for phase, start, (end, low, high) in zip(
+            ("memorization", "circuit formation", "cleanup"), starts, rows.values(), strict=True
+        )
     ]
     return facts
 
 
 def plot(result: xr.Dataset):
-    """The curves with the steps of memorization and generalization (dashed) and the boundaries of the phases with their intervals."""
+    """The curves with the steps of memorization and generalization (dashed) and the boundaries of the phases with their
+    intervals."""
     import plotly.graph_objects as go
 
     weighed = {"sum_of_squares": "Sum of squared weights", "gini": "Gini coefficient of W_E"}
     weighed = {name: title for name, title in weighed.items() if np.isfinite(result[name].values).any()}
     rule = _verdict(result, "delay")
-    figure = new_panels(f"Transitions: {rule}", ("Loss", "Accuracy", *weighed.values()), reference=REFERENCE, vertical_spacing=0.2)
+    figure = new_panels(
+        f"Transitions: {rule}", ("Loss", "Accuracy", *weighed.values()), reference=REFERENCE, vertical_spacing=0.2
+    )
     colors = {"train": TRAIN, "test": TEST, "excluded": PALETTE[2], "restricted": PALETTE[3], "unmirrored": PALETTE[4]}
     panels = [(result.loss.sel(loss_of=name), name, 0) for name in LOSSES]
     panels += [(result.accuracy.sel(accuracy_of=name), name, 1) for name in ACCURACIES]
@@ -132,19 +158,26 @@ def plot(result: xr.Dataset):
         label = {"unmirrored": "test, mirror (b, a) not trained on"}.get(name, name)
         line = {"color": colors.get(name, "#222"), "width": 1.8, "dash": "dot" if name == "unmirrored" else "solid"}
         trace = go.Scatter(x=result.step.values[known], y=values.values[known], name=label, line=line, legendgroup=name)
-        trace.update(mode="lines+markers" if known.sum() < 3 else "lines", showlegend=name in colors and name not in shown)
+        trace.update(
+            mode="lines+markers" if known.sum() < 3 else "lines", showlegend=name in colors and name not in shown
+        )
         shown.add(name)
         figure.add_trace(trace, row=1 + panel // 2, col=1 + panel % 2)
     for name in BOUNDARIES:
         step, low, high = result.boundary_at.sel(boundary=name).values
         if np.isfinite(step):
             interval = {"type": "rect", "x0": low, "x1": high, "fillcolor": NEUTRAL, "opacity": 0.2, "line_width": 0}
-            across_panels(figure, [interval, {"type": "line", "x0": step, "x1": step, "line": {"color": "#222", "width": 1.2}}])
+            across_panels(
+                figure, [interval, {"type": "line", "x0": step, "x1": step, "line": {"color": "#222", "width": 1.2}}]
+            )
             _label(figure, step, f"{name} {step:,.0f}", axis="y", height=0.99, anchor="top")
     for name, label in (("memorized", "memorized"), ("generalized_sustained", "generalized")):
         step = result.event_at.sel(event=name, event_value="step").item()
         if np.isfinite(step):
-            across_panels(figure, [{"type": "line", "x0": step, "x1": step, "line": {"color": NEUTRAL, "width": 1, "dash": "dash"}}])
+            across_panels(
+                figure,
+                [{"type": "line", "x0": step, "x1": step, "line": {"color": NEUTRAL, "width": 1, "dash": "dash"}}],
+            )
             _label(figure, step, f"{label} {step:,.0f}", axis="y2", height=0.5, anchor="middle")
     figure.update_xaxes(title_text="step (updates)")
     figure.update_layout(legend={"orientation": "h", "x": 0, "y": -0.12, "yanchor": "top"}, margin_b=110)
@@ -156,7 +189,13 @@ def plot(result: xr.Dataset):
 
 
 def _label(figure, step: float, text: str, *, axis: str, height: float, anchor: str) -> None:
-    where = {"xref": axis.replace("y", "x"), "yref": f"{axis} domain", "yanchor": anchor, "textangle": -90, "xshift": -8}
+    where = {
+        "xref": axis.replace("y", "x"),
+        "yref": f"{axis} domain",
+        "yanchor": anchor,
+        "textangle": -90,
+        "xshift": -8,
+    }
     figure.add_annotation(x=step, y=height, text=text, showarrow=False, font_size=10.5, **where)
 
 
@@ -175,7 +214,11 @@ def _transitions(
     lower = [grokking.reached(accuracy[:, i], loss[:, i], chance, grokking.FIXED_GAP_LEVEL) for i in range(2)]
     verdicts = [[grokking.verdict(steps, train, test)], [grokking.fixed_gap_verdict(steps, *lower)]]
     signals: dict[str, np.ndarray] = dict(
-        zip(SIGNALS, (_log(loss[:, 1]), _log(loss[:, 2]), _log(loss[:, 3]), *(weighed[name] for name in SIGNALS[3:])), strict=True)
+        zip(
+            SIGNALS,
+            (_log(loss[:, 1]), _log(loss[:, 2]), _log(loss[:, 3]), *(weighed[name] for name in SIGNALS[3:])),
+            strict=True,
+        )
     )
     generalized = events[2][0] if np.isfinite(events[2][0]) else events[1][0]
     boundary, signal_boundary = _boundaries(steps, signals, generalized)
@@ -185,16 +228,40 @@ def _transitions(
         {
             "loss": (("step", "loss_of"), loss, {"long_name": "cross-entropy", "units": "nats"}),
             "accuracy": (("step", "accuracy_of"), accuracy, {"long_name": "accuracy", "units": "1"}),
-            "sum_of_squares": ("step", weighed["sum of squares"], {"long_name": "sum of squared weights", "units": "1"}),
+            "sum_of_squares": (
+                "step",
+                weighed["sum of squares"],
+                {"long_name": "sum of squared weights", "units": "1"},
+            ),
             "gini": ("step", weighed["gini"], {"long_name": "Gini coefficient of W_E", "units": "1"}),
-            "event_at": (("event", "event_value"), np.array(events), {"long_name": "step, and logging interval before it"} | count),
-            "verdict": (("rule", "kind"), np.array(verdicts) == np.array(grokking.VERDICTS), {"long_name": "verdict", "units": "1"}),
-            "boundary_at": (("boundary", "boundary_value"), boundary, {"long_name": "boundary of phases, with its interval"} | count),
-            "signal_boundary": (("signal", "boundary"), signal_boundary, {"long_name": "step at which a signal bends"} | count),
+            "event_at": (
+                ("event", "event_value"),
+                np.array(events),
+                {"long_name": "step, and logging interval before it"} | count,
+            ),
+            "verdict": (
+                ("rule", "kind"),
+                np.array(verdicts) == np.array(grokking.VERDICTS),
+                {"long_name": "verdict", "units": "1"},
+            ),
+            "boundary_at": (
+                ("boundary", "boundary_value"),
+                boundary,
+                {"long_name": "boundary of phases, with its interval"} | count,
+            ),
+            "signal_boundary": (
+                ("signal", "boundary"),
+                signal_boundary,
+                {"long_name": "step at which a signal bends"} | count,
+            ),
         },
         coords={
             "step": ("step", steps, {"long_name": "step"} | count),
-            "loss_of": ("loss_of", np.array(LOSSES), {"long_name": "train, test, excluded (train), restricted (all)"} | name),
+            "loss_of": (
+                "loss_of",
+                np.array(LOSSES),
+                {"long_name": "train, test, excluded (train), restricted (all)"} | name,
+            ),
             "accuracy_of": ("accuracy_of", np.array(ACCURACIES), {"long_name": "split"} | name),
             "event": ("event", np.array(EVENTS), {"long_name": "event"} | name),
             "event_value": ("event_value", np.array(["step", "interval"]), {"long_name": "value"} | name),
@@ -215,7 +282,8 @@ def _evidence(loss: np.ndarray, accuracy: np.ndarray) -> str:
 
 
 def _boundaries(steps: np.ndarray, signals: dict[str, np.ndarray], generalized: float) -> tuple[np.ndarray, np.ndarray]:
-    """Step and interval of each boundary, [boundary, 3], and the steps of the single signals, [signal, boundary]; NaN where unknown."""
+    """Step and interval of each boundary, [boundary, 3], and the steps of the single signals, [signal, boundary]; NaN
+    where unknown."""
     boundary = np.full((len(BOUNDARIES), 3), np.nan)
     single = np.full((len(SIGNALS), len(BOUNDARIES)), np.nan)
     if not generalized > steps[0]:
@@ -226,7 +294,11 @@ def _boundaries(steps: np.ndarray, signals: dict[str, np.ndarray], generalized: 
         for name, direction in _BENDS[index].items():
             bends = rising[name]
             if index == 2:
-                bends = kinks(steps, signals[name], 1, float(boundary[1, 0]), 3 * generalized) if np.isfinite(boundary[1, 0]) else None
+                bends = (
+                    kinks(steps, signals[name], 1, float(boundary[1, 0]), 3 * generalized)
+                    if np.isfinite(boundary[1, 0])
+                    else None
+                )
             at = find(bends, direction) if bends is not None else None
             if bends is not None and at is not None and not (index == 1 and bends.positions[at] <= boundary[0, 0]):
                 found[name] = (bends.positions[at], *bends.intervals[at])
@@ -240,7 +312,10 @@ def _boundaries(steps: np.ndarray, signals: dict[str, np.ndarray], generalized: 
 
 def _turn(bends: Kinks, direction: int) -> int | None:
     """The first kink at which a curve turns up (1) or down (−1)."""
-    return next((i for i in range(len(bends.positions)) if bends.slopes[i] * direction < 0 < bends.slopes[i + 1] * direction), None)
+    return next(
+        (i for i in range(len(bends.positions)) if bends.slopes[i] * direction < 0 < bends.slopes[i + 1] * direction),
+        None,
+    )
 
 
 def _steepening(bends: Kinks, direction: int) -> int | None:
@@ -265,7 +340,8 @@ def _checked_steps(steps: ArrayLike) -> np.ndarray:
     if len(backward):
         at = backward[0]
         raise InputError(
-            f"steps must ascend; {values[at + 1]:.0f} follows {values[at]:.0f}. Sort the curves, and keep one value for each step"
+            f"steps must ascend; {values[at + 1]:.0f} follows {values[at]:.0f}. Sort the curves, and keep one "
+            "value for each step"
         )
     return values.astype(np.int32)
 
@@ -282,7 +358,9 @@ def _checked(name: str, values: ArrayLike, length: int | None) -> np.ndarray:
     if name.endswith("loss") and (array < 0).any():
         raise InputError(f"{name} has a negative value, {np.nanmin(array):g}; a cross-entropy has none")
     if name.endswith("accuracy") and ((array < 0) | (array > 1)).any():
-        raise InputError(f"{name} must lie between 0 and 1, got {array[(array < 0) | (array > 1)][0]:g}; divide percents by 100")
+        raise InputError(
+            f"{name} must lie between 0 and 1, got {array[(array < 0) | (array > 1)][0]:g}; divide percents by 100"
+        )
     return array
 
 

@@ -2,18 +2,19 @@
 
 The squared norm of all weights, Σw², is taken apart into parts that share nothing, so that it is their sum exactly:
 
-    W_E (rows: residues), W_U (columns: classes)   by the orthonormal Fourier basis: constant, key and other frequencies (of two
-                                                    vocabularies the sum)
-    neurons of the last layer                       column of W_in, entry of b_in and row of W_out, by the neuron's frequency:
-                                                    key, other, or dead
-    every other tensor                              as a whole; rows and columns without a phase (`=`; 0 for × and ÷) on their own
+    W_E (rows: residues),      by the orthonormal Fourier basis: constant, key and other frequencies (of two
+    W_U (columns: classes)     vocabularies the sum)
+    neurons of the last layer  column of W_in, entry of b_in and row of W_out, by the neuron's frequency: key, other, or
+                               dead
+    every other tensor         as a whole; rows and columns without a phase (`=`; 0 for × and ÷) on their own
 
-The key frequencies, and the frequency of every neuron, are those of the last checkpoint, so that a part is always the same weights. The
-contribution of a part to a phase of training is its squared norm at the end minus that at the start, at the saved steps nearest to the
-boundaries of `transitions`; contributions add up to the change of the total. Without boundaries only the whole run is accounted for.
+The key frequencies, and the frequency of every neuron, are those of the last checkpoint, so that a part is always the
+same weights. The contribution of a part to a phase of training is its squared norm at the end minus that at the start,
+at the saved steps nearest to the boundaries of `transitions`; contributions add up to the change of the total. Without
+boundaries only the whole run is accounted for.
 
-It cannot tell why a part shrank: weight decay shrinks all that the gradient does not hold, and what is lost in a direction may have been
-of no use or have been made up for elsewhere.
+It cannot tell why a part shrank: weight decay shrinks all that the gradient does not hold, and what is lost in a
+direction may have been of no use or have been made up for elsewhere.
 """
 
 import numpy as np
@@ -23,7 +24,9 @@ import xarray as xr
 from interp.figures.style import NEUTRAL, PALETTE, PHASE_COLORS, color_of_frequency, new_panels
 from interp.mathematics import fourier
 
-REFERENCE = "Nanda et al. 2023, arXiv:2301.05217, §5.2; Liu et al. 2022 (Omnigrok), arXiv:2210.01117; the account is ours"
+REFERENCE = (
+    "Nanda et al. 2023, arXiv:2301.05217, §5.2; Liu et al. 2022 (Omnigrok), arXiv:2210.01117; the account is ours"
+)
 NEEDS = ("transitions",)
 
 PHASES = ("memorization", "circuit formation", "cleanup", "after cleanup", "whole run")
@@ -33,8 +36,9 @@ NEURONS = ("key", "other", "dead")
 
 
 def compute(run) -> xr.Dataset:
-    """`squared_norm` [step, part] and `total` [step]; `boundary` [phase, end]: the steps accounted for; `change` [phase, part];
-    `change_by_frequency` [phase, matrix, frequency], where a neuron counts for its frequency; `is_key` [frequency].
+    """`squared_norm` [step, part] and `total` [step]; `boundary` [phase, end]: the steps accounted for; `change`
+    [phase, part]; `change_by_frequency` [phase, matrix, frequency], where a neuron counts for its frequency; `is_key`
+    [frequency].
 
     NaN for a phase whose boundaries are unknown, and for a matrix that the model does not have.
     """
@@ -59,7 +63,11 @@ def compute(run) -> xr.Dataset:
             "total": ("step", squares.sum(1), {"long_name": "squared norm of all weights"} | one),
             "boundary": (("phase", "end"), boundary, {"long_name": "saved step nearest to the boundary"} | count),
             "change": (("phase", "part"), changes(squares), {"long_name": "change of the squared norm"} | one),
-            "change_by_frequency": (("phase", "matrix", "frequency"), changes(by_frequency), {"long_name": "change by frequency"} | one),
+            "change_by_frequency": (
+                ("phase", "matrix", "frequency"),
+                changes(by_frequency),
+                {"long_name": "change by frequency"} | one,
+            ),
             "is_key": ("frequency", np.isin(frequencies, key), {"long_name": "key at the last checkpoint"} | one),
         },
         coords={
@@ -74,8 +82,8 @@ def compute(run) -> xr.Dataset:
 
 
 def summary(result: xr.Dataset) -> dict:
-    """For every phase its steps, the change of the squared norm and the contribution of every part, the largest loss first; null for a
-    phase whose boundaries are unknown."""
+    """For every phase its steps, the change of the squared norm and the contribution of every part, the largest loss
+    first; null for a phase whose boundaries are unknown."""
     phases = {}
     for phase in PHASES:
         change = result.change.sel(phase=phase).values
@@ -83,44 +91,78 @@ def summary(result: xr.Dataset) -> dict:
         order = np.argsort(change, kind="stable")
         contributions = {str(result.part.values[index]): float(change[index]) for index in order}
         known = np.isfinite(change).all()
-        values = {"steps": [int(start), int(end)], "change": float(change.sum()), "contributions": contributions} if known else None
+        values = (
+            {"steps": [int(start), int(end)], "change": float(change.sum()), "contributions": contributions}
+            if known
+            else None
+        )
         phases[phase.replace(" ", "_")] = values
     return phases
 
 
 def plot(result: xr.Dataset):
-    """The parts over training, what each phase added and took, and, by frequency, what cleanup (or the whole run) did."""
+    """The parts over training, what each phase added and took, and, by frequency, what cleanup (or the whole run)
+    did."""
     import plotly.graph_objects as go
 
     known = [phase for phase in PHASES[:4] if np.isfinite(result.change.sel(phase=phase).values).all()] or [PHASES[4]]
     shown = "cleanup" if "cleanup" in known else PHASES[4]
-    kept = [str(part) for part in result.part.values if result.squared_norm.sel(part=part).max() > 0.01 * result.total.max()]
+    kept = [
+        str(part) for part in result.part.values if result.squared_norm.sel(part=part).max() > 0.01 * result.total.max()
+    ]
     panels = (
         "Squared norm by part",
         "Change in each phase",
         *(f"{matrix[:1].upper()}{matrix[1:]} by frequency: {shown}" for matrix in MATRICES),
         f"Contributions: {shown}",
     )
-    figure = new_panels("Norm account", panels, reference=REFERENCE, vertical_spacing=0.13, row_height=320, horizontal_spacing=0.14)
+    figure = new_panels(
+        "Norm account", panels, reference=REFERENCE, vertical_spacing=0.13, row_height=320, horizontal_spacing=0.14
+    )
     for index, part in enumerate(kept):
         color, hatched = PALETTE[index % len(PALETTE)], index >= len(PALETTE)  # there are more parts than colors
         line = {"width": 0.8, "color": color}
-        trace = go.Scatter(x=result.step.values, y=result.squared_norm.sel(part=part).values, name=part, line=line, stackgroup="norm")
+        trace = go.Scatter(
+            x=result.step.values, y=result.squared_norm.sel(part=part).values, name=part, line=line, stackgroup="norm"
+        )
         trace.update(fillpattern={"shape": "/", "size": 6, "fgcolor": color} if hatched else None)
         figure.add_trace(trace.update(hovertemplate=f"{part}<br>step %{{x}}: %{{y:.4g}}<extra></extra>"), row=1, col=1)
     of_phases = {**PHASE_COLORS, PHASES[3]: PHASE_COLORS["stable"], PHASES[4]: PALETTE[0]}
     for phase in known:
-        bars = go.Bar(x=kept, y=result.change.sel(phase=phase, part=kept).values, name=phase, marker_color=of_phases[phase])
-        figure.add_trace(bars.update(legend="legend2").update(hovertemplate=f"{phase}<br>%{{x}}: %{{y:.4g}}<extra></extra>"), row=1, col=2)
-    frequencies, key = result.frequency.values, [int(k) for k in result.frequency.values[result.is_key.values.astype(bool)]]
+        bars = go.Bar(
+            x=kept, y=result.change.sel(phase=phase, part=kept).values, name=phase, marker_color=of_phases[phase]
+        )
+        figure.add_trace(
+            bars.update(legend="legend2").update(hovertemplate=f"{phase}<br>%{{x}}: %{{y:.4g}}<extra></extra>"),
+            row=1,
+            col=2,
+        )
+    frequencies, key = (
+        result.frequency.values,
+        [int(k) for k in result.frequency.values[result.is_key.values.astype(bool)]],
+    )
     colors = [color_of_frequency(int(k), key) if int(k) in key else NEUTRAL for k in frequencies]
     for place, matrix in enumerate(MATRICES, start=2):
         values = result.change_by_frequency.sel(phase=shown, matrix=matrix).values
-        bars = go.Bar(x=frequencies, y=values, marker_color=colors, showlegend=False, hovertemplate="k = %{x}: %{y:.4g}<extra></extra>")
+        bars = go.Bar(
+            x=frequencies,
+            y=values,
+            marker_color=colors,
+            showlegend=False,
+            hovertemplate="k = %{x}: %{y:.4g}<extra></extra>",
+        )
         figure.add_trace(bars, row=1 + place // 2, col=1 + place % 2)
         figure.update_xaxes(title_text="frequency k", row=1 + place // 2, col=1 + place % 2)
-    change = result.change.sel(phase=shown, part=kept).sortby(result.change.sel(phase=shown, part=kept), ascending=False)
-    bars = go.Bar(x=change.values, y=[str(part) for part in change.part.values], orientation="h", marker_color=PALETTE[0], showlegend=False)
+    change = result.change.sel(phase=shown, part=kept).sortby(
+        result.change.sel(phase=shown, part=kept), ascending=False
+    )
+    bars = go.Bar(
+        x=change.values,
+        y=[str(part) for part in change.part.values],
+        orientation="h",
+        marker_color=PALETTE[0],
+        showlegend=False,
+    )
     figure.add_trace(bars.update(hovertemplate="%{y}: %{x:.4g}<extra></extra>"), row=3, col=2)
     figure.update_layout(
         margin_r=190,
@@ -167,7 +209,9 @@ class _Account:
                 parts |= {f"{symbol} {direction}": value for direction, value in zip(DIRECTIONS, values, strict=True)}
             elif name in self.neuron_axis:
                 squares = weight.square() if weight.ndim == 1 else weight.square().sum(1 - self.neuron_axis[name])
-                by_frequency = torch.zeros(self.n_frequencies + 1, dtype=torch.float64).index_add_(0, self.neuron_frequency, squares)
+                by_frequency = torch.zeros(self.n_frequencies + 1, dtype=torch.float64).index_add_(
+                    0, self.neuron_frequency, squares
+                )
                 powers["neurons"] = powers.get("neurons", 0) + by_frequency[1:].numpy()
                 dead, key = float(by_frequency[0]), float(by_frequency[self.is_key].sum())
                 values = (key, float(by_frequency[1:][~self.is_key[1:]].sum()), dead)
@@ -180,7 +224,9 @@ class _Account:
     def _short(self, name: str) -> str:
         """`W_K`, and `1.W_K` where there are several layers."""
         layer, _, tensor = name.removeprefix("blocks.").partition(".")
-        return f"{layer}.{tensor.rpartition('.')[2]}" if self.n_layers > 1 and layer.isdigit() else name.rpartition(".")[2]
+        return (
+            f"{layer}.{tensor.rpartition('.')[2]}" if self.n_layers > 1 and layer.isdigit() else name.rpartition(".")[2]
+        )
 
     def _directions(self, matrix: torch.Tensor, rows: tuple[torch.Tensor, ...]) -> tuple[tuple[float, ...], np.ndarray]:
         inside = torch.cat([matrix[index] for index in rows], dim=1)

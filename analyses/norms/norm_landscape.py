@@ -1,16 +1,18 @@
 """Norm landscape. Would the same weights generalize better if they were smaller, or larger?
 
-All weights and biases are multiplied by α = 2^{−1}, 2^{−3/4}, … 2, and the losses of the network so rescaled are taken on a fixed random
-sample of pairs of each split:
+All weights and biases are multiplied by α = 2^{−1}, 2^{−3/4}, … 2, and the losses of the network so rescaled are taken
+on a fixed random sample of pairs of each split:
 
     ℓ_split(α) = mean over the sample of −log softmax(logits(α w))[label],      norm α‖w‖
 
-The *generalizing shell* is the norm with the least test loss: the lowest of the grid, refined by the parabola through it and its
-neighbors in (log α, log ℓ). There is none where the lowest lies at an end of the grid, or above 90 % of chance, log p.
+The *generalizing shell* is the norm with the least test loss: the lowest of the grid, refined by the parabola through
+it and its neighbors in (log α, log ℓ). There is none where the lowest lies at an end of the grid, or above 90 % of
+chance, log p.
 
-This is no reduced landscape of Liu et al., min over ‖w‖ = r of the training loss, whose weights are trained anew at every norm: here they
-only grow and shrink together, so it cannot tell that another network of that norm would not generalize. In a network without biases and
-attention (an MLP with ReLU) logits scale as a power of α and answers stay the same: there it only tells how loud the answers are.
+This is no reduced landscape of Liu et al., min over ‖w‖ = r of the training loss, whose weights are trained anew at
+every norm: here they only grow and shrink together, so it cannot tell that another network of that norm would not
+generalize. In a network without biases and attention (an MLP with ReLU) logits scale as a power of α and answers stay
+the same: there it only tells how loud the answers are.
 """
 
 import math
@@ -30,9 +32,12 @@ SPLITS = ("train", "test")
 CHANCE_SHARE = 0.9
 
 
-def measure(checkpoint: Checkpoint, *, pairs: int = 256, octaves: float = 1.0, per_octave: int = 4, seed: int = 0) -> xr.Dataset:
-    """`loss` (nats) and `accuracy` [factor, split] on at most `pairs` pairs of a split, drawn with `seed`; `l2`, the norm of the weights as
-    they are; `shell_factor`, `shell_norm` and `shell_loss` (the lowest test loss of the grid). The factors reach `octaves` down and up.
+def measure(
+    checkpoint: Checkpoint, *, pairs: int = 256, octaves: float = 1.0, per_octave: int = 4, seed: int = 0
+) -> xr.Dataset:
+    """`loss` (nats) and `accuracy` [factor, split] on at most `pairs` pairs of a split, drawn with `seed`; `l2`, the
+    norm of the weights as they are; `shell_factor`, `shell_norm` and `shell_loss` (the lowest test loss of the grid).
+    The factors reach `octaves` down and up.
 
     NaN for a split without pairs, and for a shell that is not there.
     """
@@ -49,7 +54,10 @@ def measure(checkpoint: Checkpoint, *, pairs: int = 256, octaves: float = 1.0, p
             losses, right = judge_((logits(scaled, checkpoint.model, inputs) if known is None else known).T, labels)
         for column, part in enumerate(np.split(np.arange(len(chosen)), [len(samples[0])])):
             if len(part):
-                loss[row, column], accuracy[row, column] = losses[part].mean().item(), right[part].double().mean().item()
+                loss[row, column], accuracy[row, column] = (
+                    losses[part].mean().item(),
+                    right[part].double().mean().item(),
+                )
     l2 = math.sqrt(sum(float(weight.double().square().sum()) for weight in checkpoint.weights.values()))
     shell = _shell(factors, loss[:, 1], math.log(checkpoint.task.p))
     lowest = loss[:, 1].min() if np.isfinite(shell) else np.nan
@@ -73,8 +81,9 @@ def measure(checkpoint: Checkpoint, *, pairs: int = 256, octaves: float = 1.0, p
 
 
 def summary(result: xr.Dataset) -> dict:
-    """Of the last step: its norm, the norm of the shell, the factor between the two, the lowest test loss and the test loss at factor 1 on
-    the same pairs; the first step with a shell, and the first whose norm is no more than 5 % above its shell; null where there is none."""
+    """Of the last step: its norm, the norm of the shell, the factor between the two, the lowest test loss and the test
+    loss at factor 1 on the same pairs; the first step with a shell, and the first whose norm is no more than 5 % above
+    its shell; null where there is none."""
     last = result.isel(step=-1)
     has_shell = np.isfinite(result.shell_factor.values)
     inside = has_shell & (result.shell_factor.values >= 1 / 1.05)
@@ -98,8 +107,8 @@ def summary(result: xr.Dataset) -> dict:
 
 
 def plot(result: xr.Dataset):
-    """Train and test loss against the norm of the rescaled weights, for up to seven checkpoints; norm and shell over training; and the
-    accuracies of the last checkpoint."""
+    """Train and test loss against the norm of the rescaled weights, for up to seven checkpoints; norm and shell over
+    training; and the accuracies of the last checkpoint."""
     import plotly.graph_objects as go
 
     steps, last = result.step.values, result.isel(step=-1)
@@ -116,16 +125,28 @@ def plot(result: xr.Dataset):
             at = result.isel(step=index)
             values = at.loss.sel(split=split).values
             line = {"color": PALETTE[place % len(PALETTE)], "width": 1.8}
-            trace = go.Scatter(x=at.l2.item() * at.factor.values, y=np.where(values > 0, values, np.nan), mode="lines+markers", line=line)
+            trace = go.Scatter(
+                x=at.l2.item() * at.factor.values,
+                y=np.where(values > 0, values, np.nan),
+                mode="lines+markers",
+                line=line,
+            )
             trace.update(name=f"step {int(at.step):,}", legendgroup=str(place), showlegend=column == 1, marker_size=4)
             figure.add_trace(trace.update(hovertemplate="norm %{x:.3g}: %{y:.3g}"), row=1, col=column)
     mode = "lines" if len(steps) > 1 else "lines+markers"
-    for name, label, color, dash in (("l2", "norm", "#222", "solid"), ("shell_norm", "generalizing shell", PALETTE[2], "dash")):
+    for name, label, color, dash in (
+        ("l2", "norm", "#222", "solid"),
+        ("shell_norm", "generalizing shell", PALETTE[2], "dash"),
+    ):
         line = {"color": color, "dash": dash, "width": 2}
-        figure.add_trace(go.Scatter(x=steps, y=result[name].values, name=label, mode=mode, line=line, legend="legend2"), row=2, col=1)
+        figure.add_trace(
+            go.Scatter(x=steps, y=result[name].values, name=label, mode=mode, line=line, legend="legend2"), row=2, col=1
+        )
     for split, color in zip(SPLITS, (TRAIN, TEST), strict=True):
         values = last.accuracy.sel(split=split).values
-        figure.add_trace(go.Scatter(x=last.factor.values, y=values, name=split, line_color=color, legend="legend2"), row=2, col=2)
+        figure.add_trace(
+            go.Scatter(x=last.factor.values, y=values, name=split, line_color=color, legend="legend2"), row=2, col=2
+        )
     figure.add_vline(x=1, line={"color": NEUTRAL, "width": 1, "dash": "dash"}, row=2, col=2)  # pyright: ignore[reportArgumentType]
     figure.update_xaxes(title_text="norm α‖w‖", row=1)
     figure.update_xaxes(title_text="step (updates)", row=2, col=1)
@@ -143,7 +164,8 @@ def _sample(checkpoint: Checkpoint, split: str, pairs: int, seed: int) -> np.nda
 
 
 def _shell(factors: np.ndarray, loss: np.ndarray, chance: float) -> float:
-    """The factor with the least loss, refined by a parabola; NaN at an end of the grid and where the loss is not well below chance."""
+    """The factor with the least loss, refined by a parabola; NaN at an end of the grid and where the loss is not well
+    below chance."""
     if not np.isfinite(loss).all():
         return math.nan
     lowest = int(loss.argmin())
@@ -151,4 +173,8 @@ def _shell(factors: np.ndarray, loss: np.ndarray, chance: float) -> float:
         return math.nan
     below, at, above = np.log(np.maximum(loss[lowest - 1 : lowest + 2], 1e-300))
     step, curvature = math.log(factors[1] / factors[0]), below - 2 * at + above
-    return float(factors[lowest] * math.exp(step * (below - above) / (2 * curvature))) if curvature > 0 else float(factors[lowest])
+    return (
+        float(factors[lowest] * math.exp(step * (below - above) / (2 * curvature)))
+        if curvature > 0
+        else float(factors[lowest])
+    )

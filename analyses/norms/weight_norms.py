@@ -1,9 +1,9 @@
 """Weight norms. Which weights grow, which shrink, and do the key frequencies keep what the others lose?
 
-For every tensor W with entries w:  L1 = Σ|w|,  L2 = √Σw²,  RMS = √(mean w²); totals run over all weights, L2_total = √Σ_tensors L2².
-The embedding (rows: residues, without `=`) and the unembedding (columns: classes) are projected on the constant, on the key
-frequencies of the run's last checkpoint, and on all other frequencies of the orthonormal Fourier basis; the squares of the three parts
-add up to the square of the whole (for × and ÷, to that of the units).
+For every tensor W with entries w:  L1 = Σ|w|,  L2 = √Σw²,  RMS = √(mean w²); totals run over all weights, L2_total =
+√Σ_tensors L2². The embedding (rows: residues, without `=`) and the unembedding (columns: classes) are projected on the
+constant, on the key frequencies of the run's last checkpoint, and on all other frequencies of the orthonormal Fourier
+basis; the squares of the three parts add up to the square of the whole (for × and ÷, to that of the units).
 
 It cannot tell which circuit a weight serves: key directions carry memorization too.
 """
@@ -32,7 +32,10 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None)
     rms = l2 / np.sqrt([w.numel() for w in weights.values()])
     phase = checkpoint.task.coordinates
     key = checkpoint.frequencies_to_use(key_frequencies)
-    embedding, unembedding = checkpoint.W_E[torch.from_numpy(phase.rows)], checkpoint.W_U.T[torch.from_numpy(phase.classes)]
+    embedding, unembedding = (
+        checkpoint.W_E[torch.from_numpy(phase.rows)],
+        checkpoint.W_U.T[torch.from_numpy(phase.classes)],
+    )
     one = {"units": "1"}
     return xr.Dataset(
         {
@@ -54,8 +57,8 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None)
 
 
 def summary(result: xr.Dataset) -> dict:
-    """Total L2 norm at the first and last step and its highest, with its step; and the key frequencies' share of the squared norm of
-    embedding and unembedding at the last step."""
+    """Total L2 norm at the first and last step and its highest, with its step; and the key frequencies' share of the
+    squared norm of embedding and unembedding at the last step."""
     total = result.total_l2.values
     last = result.isel(step=-1)
 
@@ -84,16 +87,33 @@ def plot(result: xr.Dataset):
     figure = new_panels("Weight norms", panels, reference=REFERENCE, vertical_spacing=0.14)
     steps = result.step.values
 
-    def add(values: xr.DataArray, name: str, color: str, *, row: int, column: int, legend: bool = False, dash: str = "solid") -> None:
+    def add(
+        values: xr.DataArray, name: str, color: str, *, row: int, column: int, legend: bool = False, dash: str = "solid"
+    ) -> None:
         trace = go.Scatter(
-            x=steps, y=values.values, name=name, line={"color": color, "width": 1.8, "dash": dash}, showlegend=legend, mode="lines"
+            x=steps,
+            y=values.values,
+            name=name,
+            line={"color": color, "width": 1.8, "dash": dash},
+            showlegend=legend,
+            mode="lines",
         )
-        trace.update(legend="legend" if row == 1 else "legend2", hovertemplate=f"{name}<br>step %{{x}}: %{{y:.4g}}<extra></extra>")
+        trace.update(
+            legend="legend" if row == 1 else "legend2",
+            hovertemplate=f"{name}<br>step %{{x}}: %{{y:.4g}}<extra></extra>",
+        )
         figure.add_trace(trace, row=row, col=column)
 
     add(result.total_l2, "all weights", "#222", row=1, column=1)
     for index, name in enumerate(result.tensor.values):
-        short = str(name).replace("blocks.", "").replace("attn.", "").replace("mlp.", "").replace("pos_embed.", "").split("embed.")[-1]
+        short = (
+            str(name)
+            .replace("blocks.", "")
+            .replace("attn.", "")
+            .replace("mlp.", "")
+            .replace("pos_embed.", "")
+            .split("embed.")[-1]
+        )
         add(
             result.l2.sel(tensor=name),
             short,

@@ -1,4 +1,5 @@
-"""The coordinates of results, each set made once: to index them takes longer than all else that makes a result of numbers."""
+"""The coordinates of results, each set made once: to index them takes longer than all else that makes a result of
+numbers."""
 
 import functools
 from collections.abc import Mapping
@@ -12,7 +13,10 @@ Axis = tuple[str, np.ndarray, dict[str, str]]  # dimension, values, attributes
 def axes(coordinates: Mapping[str, Axis]) -> xr.Coordinates:
     """These coordinates with their indexes, for `xarray.Dataset(coords=…)`. Do not write to them: they are shared."""
     return _indexed(
-        tuple((name, *_frozen(dimension, np.asarray(values), attributes)) for name, (dimension, values, attributes) in coordinates.items())
+        tuple(
+            (name, *_frozen(dimension, np.asarray(values), attributes))
+            for name, (dimension, values, attributes) in coordinates.items()
+        )
     )
 
 
@@ -23,6 +27,7 @@ def _frozen(dimension: str, values: np.ndarray, attributes: Mapping[str, str]) -
 @functools.lru_cache(maxsize=256)
 def _indexed(frozen: tuple) -> xr.Coordinates:
     coordinates = {
-        name: (dimension, np.frombuffer(values, dtype=dtype), dict(attributes)) for name, dimension, dtype, values, attributes in frozen
+        name: (dimension, np.frombuffer(values, dtype=dtype), dict(attributes))
+        for name, dimension, dtype, values, attributes in frozen
     }
     return xr.Dataset(coords=coordinates).coords

@@ -70,7 +70,8 @@ class Analysis:
         """Raises InputError unless the analysis can be asked about this model."""
         if model.family not in self.families:
             raise InputError(
-                f"{self.name} is about a model.family of {' or '.join(map(repr, self.families))}, and this is {model.family!r}"
+                f"{self.name} is about a model.family of {' or '.join(map(repr, self.families))}, and this is "
+                f"{model.family!r}"
             )
 
     @property
@@ -90,7 +91,8 @@ class Analysis:
         return {name: p.default for name, p in signature.parameters.items() if p.kind is p.KEYWORD_ONLY}
 
     def resolve(self, given: dict[str, Any]) -> dict[str, Any]:
-        """All parameters, `given` before defaults. Raises InputError, with the nearest name, for one that does not exist."""
+        """All parameters, `given` before defaults. Raises InputError, with the nearest name, for one that does not
+        exist."""
         for name in given:
             if name not in self.parameters:
                 raise unknown_name(f"parameter of {self.name}", name, self.parameters)
@@ -105,15 +107,18 @@ class Analysis:
 
 @cache
 def discover() -> dict[str, Analysis]:
-    """Every analysis, by name, in alphabetical order: the files of the package and the entry points of the group `interp.analyses`.
+    """Every analysis, by name, in alphabetical order: the files of the package and the entry points of the group
+    `interp.analyses`.
 
-    Raises InputError when two have one name, naming both. One that cannot be imported is left out with a warning: what somebody else
-    installed must not take the others away.
+    Raises InputError when two have one name, naming both. One that cannot be imported is left out with a warning: what
+    somebody else installed must not take the others away.
     """
     try:
         package = import_module("interp.analyses")
     except ModuleNotFoundError:
-        raise InputError("interp.analyses is not installed; in the folder of the source: pip install -c constraints.txt -e .") from None
+        raise InputError(
+            "interp.analyses is not installed; in the folder of the source: pip install -c constraints.txt -e ."
+        ) from None
     modules = {}
     for info in walk_packages(package.__path__, "interp.analyses."):
         name = info.name.rpartition(".")[2]
@@ -133,7 +138,9 @@ def discover() -> dict[str, Analysis]:
         except Exception as error:
             if modules[name] in own:
                 raise
-            warnings.warn(f"the analysis {name!r} is left out: {modules[name]} cannot be imported ({error})", stacklevel=2)
+            warnings.warn(
+                f"the analysis {name!r} is left out: {modules[name]} cannot be imported ({error})", stacklevel=2
+            )
     return found
 
 

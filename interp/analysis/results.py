@@ -1,4 +1,5 @@
-"""Results on disk: one NetCDF file for each analysis of a run, with the hash of what it was computed from and a checksum."""
+"""Results on disk: one NetCDF file for each analysis of a run, with the hash of what it was computed from and a
+checksum."""
 
 import contextlib
 import json
@@ -24,19 +25,23 @@ def result_path(run: Run, name: str) -> Path:
 
 
 def load_result(path: Path, identity: str | None) -> xr.Dataset | None:
-    """The stored result, unless it is absent, unreadable or computed from something else (None: what that was is not recorded)."""
+    """The stored result, unless it is absent, unreadable or computed from something else (None: what that was is not
+    recorded)."""
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError, IndexError), open(path, "rb") as file:
         stored = xr.load_dataset(file, engine="scipy")
         if stored.attrs.get("identity") == identity:
             # NetCDF gives strings back as objects; what is read shall be what was written.
-            stored = stored.assign({name: stored[name].astype(str) for name in stored.variables if stored[name].dtype == object})
+            stored = stored.assign(
+                {name: stored[name].astype(str) for name in stored.variables if stored[name].dtype == object}
+            )
             if stored.attrs.pop("checksum", None) == _checksum(stored):
                 return stored
     return None
 
 
 def _checksum(result: xr.Dataset) -> str:
-    """A sum over the values of all variables: NetCDF-3 has none, and a byte changed on disk is a wrong number otherwise."""
+    """A sum over the values of all variables: NetCDF-3 has none, and a byte changed on disk is a wrong number
+    otherwise."""
     total = 0
     for name in sorted(map(str, result.variables)):
         values = result[name].values
@@ -45,7 +50,11 @@ def _checksum(result: xr.Dataset) -> str:
             total = zlib.crc32(json.dumps(values.tolist()).encode(), total)
         else:
             # NetCDF-3 keeps integers in 32 bits, and may give back another size or byte order than it was given.
-            plain = values.astype(np.int64) if values.dtype.kind in "iu" else values.astype(values.dtype.newbyteorder("="), copy=False)
+            plain = (
+                values.astype(np.int64)
+                if values.dtype.kind in "iu"
+                else values.astype(values.dtype.newbyteorder("="), copy=False)
+            )
             total = zlib.crc32(np.ascontiguousarray(plain).view(np.uint8).data, total)
     return f"{total:08x}"
 

@@ -14,9 +14,9 @@ from interp.machine.files import reason, write_atomically
 def write_tables(results: Mapping[str, xr.Dataset], folder: Path) -> list[Path]:
     """One table per analysis and set of dimensions, and one per variable with more than two. Returns the files.
 
-    Up to two dimensions the rows are (step, …) with a column per variable; beyond that the last dimension runs along the columns.
-    `<analysis>.csv` holds what depends on the step alone; other names carry their dimensions, with `run` in place of the step for what
-    does not depend on it.
+    Up to two dimensions the rows are (step, …) with a column per variable; beyond that the last dimension runs along
+    the columns. `<analysis>.csv` holds what depends on the step alone; other names carry their dimensions, with `run`
+    in place of the step for what does not depend on it.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -33,7 +33,11 @@ def write_tables(results: Mapping[str, xr.Dataset], folder: Path) -> list[Path]:
             else:
                 groups[dimensions].append(str(variable))
         for dimensions, variables in groups.items():
-            parts = [name, *([] if "step" in dimensions else ["run"]), *(dimension for dimension in dimensions if dimension != "step")]
+            parts = [
+                name,
+                *([] if "step" in dimensions else ["run"]),
+                *(dimension for dimension in dimensions if dimension != "step"),
+            ]
             # A row needs something to run over; what is there once gets a row of its own.
             kept = result[variables] if dimensions else result[variables].expand_dims("row")
             frame = kept.to_dataframe().reset_index(drop=not dimensions)

@@ -1,7 +1,7 @@
 """Running analyses over a run, with results kept on disk.
 
-Results are kept with a hash of what they were computed from; asking again computes only the steps that are missing or stale. A keyword
-parameter called `key_frequencies` whose default is None is given those of the run's last checkpoint.
+Results are kept with a hash of what they were computed from; asking again computes only the steps that are missing or
+stale. A keyword parameter called `key_frequencies` whose default is None is given those of the run's last checkpoint.
 """
 
 import json
@@ -35,12 +35,14 @@ def analyze(
     progress: Progress = lambda steps: steps,
     parallel: bool = False,
 ) -> dict[str, xr.Dataset]:
-    """The results of the named analyses (default: all that can be asked about its model) over a run, from disk where they are fresh.
+    """The results of the named analyses (default: all that can be asked about its model) over a run, from disk where
+    they are fresh.
 
-    `parameters` maps the name of an analysis to keyword parameters other than its defaults. The checkpoints are walked once, each
-    with one shared forward pass, and let go; memory stays flat. Interrupted, what was computed is kept. Checkpoints whose weights are
-    not finite, because training diverged, have no row; InputError when there are no others. With `parallel`, other processes share
-    long work (`interp.analysis.workers`); a script that asks for it needs the guard `if __name__ == "__main__":`.
+    `parameters` maps the name of an analysis to keyword parameters other than its defaults. The checkpoints are walked
+    once, each with one shared forward pass, and let go; memory stays flat. Interrupted, what was computed is kept.
+    Checkpoints whose weights are not finite, because training diverged, have no row; InputError when there are no
+    others. With `parallel`, other processes share long work (`interp.analysis.workers`); a script that asks for it
+    needs the guard `if __name__ == "__main__":`.
     """
     every = [analysis for analysis in discover().values() if run.model.family in analysis.families]
     asked = [name if isinstance(name, Analysis) else find(name) for name in names] if names is not None else every
@@ -93,8 +95,8 @@ def measure_checkpoint(checkpoint: Checkpoint, name: str, **parameters: Any) -> 
 
 
 def results_at(run: Run, checkpoint: Checkpoint, names: Iterable[str]) -> dict[str, xr.Dataset]:
-    """The results of analyses at one checkpoint of a run, with a dimension `step` of length 1: the rows that `analyze` kept, where they
-    are fresh, and otherwise measured now. The rest of the run is not walked, and nothing is written.
+    """The results of analyses at one checkpoint of a run, with a dimension `step` of length 1: the rows that `analyze`
+    kept, where they are fresh, and otherwise measured now. The rest of the run is not walked, and nothing is written.
 
     Raises InputError for an analysis of a whole run, and for one that cannot be asked about this model.
     """
@@ -134,7 +136,9 @@ class _Table:
         self.stored = stored
         self.known: dict[int, str] = {}
         if stored is not None:
-            self.known = dict(zip((int(s) for s in stored.step.values), json.loads(stored.attrs["digests"]), strict=True))
+            self.known = dict(
+                zip((int(s) for s in stored.step.values), json.loads(stored.attrs["digests"]), strict=True)
+            )
         self.arrays: dict[str, np.ndarray] = {}
         self.steps: list[int] = []
         self.template: xr.Dataset | None = None
@@ -173,7 +177,9 @@ class _Table:
     def _allocate(self, template: xr.Dataset) -> None:
         self.template = template
         self.row = {step: index for index, step in enumerate(self.steps)}
-        self.arrays = {str(name): np.empty((len(self.steps), *v.shape), dtype=v.dtype) for name, v in template.data_vars.items()}
+        self.arrays = {
+            str(name): np.empty((len(self.steps), *v.shape), dtype=v.dtype) for name, v in template.data_vars.items()
+        }
 
     def _fill(self, steps: Sequence[int], rows: xr.Dataset) -> None:
         index = [self.row[step] for step in steps]
@@ -184,7 +190,10 @@ class _Table:
         assert self.template is not None
         whole = len(steps) == len(self.steps)
         index = slice(None) if whole else [self.row[step] for step in steps]
-        data = {name: (("step", *self.template[name].dims), array[index], self.template[name].attrs) for name, array in self.arrays.items()}
+        data = {
+            name: (("step", *self.template[name].dims), array[index], self.template[name].attrs)
+            for name, array in self.arrays.items()
+        }
         coordinates = {name: value.variable for name, value in self.template.coords.items()}
         coordinates["step"] = xr.Variable("step", np.array(steps, dtype=np.int32), _STEP)
         attrs = self.template.attrs | _of_run(self.run, self.analysis, self.parameters)
@@ -252,7 +261,8 @@ def _last_finite(run: Run) -> Checkpoint:
     checkpoint = next(finite, None)
     if checkpoint is None:
         raise InputError(
-            f"every checkpoint of {run.path} holds NaN or infinity: training diverged at once; train again with a smaller --training.lr"
+            f"every checkpoint of {run.path} holds NaN or infinity: training diverged at once; train again with "
+            "a smaller --training.lr"
         )
     return checkpoint
 
@@ -266,7 +276,9 @@ def _digests(run: Run) -> dict[int, str]:
 
 
 def _of_run(run: Run, analysis: Analysis, parameters: Mapping[str, Any]) -> dict[str, str]:
-    return _provenance(analysis, parameters, run.hash) | {"key_frequencies": json.dumps(_last_finite(run).key_frequencies)}
+    return _provenance(analysis, parameters, run.hash) | {
+        "key_frequencies": json.dumps(_last_finite(run).key_frequencies)
+    }
 
 
 def _provenance(analysis: Analysis, parameters: Mapping[str, Any], run_hash: str) -> dict[str, str]:

@@ -1,8 +1,9 @@
 """Measuring many checkpoints, in this process alone or with others beside it.
 
-Most of what an analysis does runs on one core whatever the number of threads, so that two processes with a thread each take little
-more than half the time of one with two. Each row is measured with one thread of torch, so that it depends on its checkpoint alone, never
-on who measured it: with any number of processes the results are the same to the last bit.
+Most of what an analysis does runs on one core whatever the number of threads, so that two processes with a thread each
+take little more than half the time of one with two. Each row is measured with one thread of torch, so that it depends
+on its checkpoint alone, never on who measured it: with any number of processes the results are the same to the last
+bit.
 """
 
 from collections import deque
@@ -24,7 +25,9 @@ from interp.models.weights import are_finite
 from interp.runs.run import Run, open_run
 
 MOST_PROCESSES = 4  # each needs up to half a gigabyte
-LEAST_WORK = 20 * 113**2 * 512  # neurons over pairs and checkpoints; below that another process is hardly up before all is done
+LEAST_WORK = (
+    20 * 113**2 * 512
+)  # neurons over pairs and checkpoints; below that another process is hardly up before all is done
 _AHEAD = 2  # steps given to another process beforehand, so that it need not wait for this one
 
 
@@ -40,12 +43,16 @@ Rows = dict[str, xr.Dataset]  # by the name of the analysis
 
 
 def processes_for(run: Run, steps: Sequence[int]) -> int:
-    """How many processes are worth having for these checkpoints of a run: one per core, up to four, and one for little work."""
+    """How many processes are worth having for these checkpoints of a run: one per core, up to four, and one for little
+    work."""
     return min(n_cores(), MOST_PROCESSES) if len(steps) * run.task.p**2 * run.model.d_mlp >= LEAST_WORK else 1
 
 
-def measured(run: Run, orders: Sequence[Order], steps: Sequence[int], processes: int) -> Generator[tuple[int, Rows], None, None]:
-    """Every step with the rows that were asked for, each checkpoint read once; with several processes in no certain order."""
+def measured(
+    run: Run, orders: Sequence[Order], steps: Sequence[int], processes: int
+) -> Generator[tuple[int, Rows], None, None]:
+    """Every step with the rows that were asked for, each checkpoint read once; with several processes in no certain
+    order."""
     if processes < 2:
         yield from ((step, _rows(run, orders, step)) for step in steps)
         return
@@ -79,10 +86,14 @@ def _rows(run: Run, orders: Sequence[Order], step: int) -> Rows:
     if not are_finite(checkpoint.weights):
         return {}  # training diverged
     with one_thread():  # around each row, not the walk: whoever holds the generator keeps the threads it has
-        return {order.analysis.name: order.analysis.function(checkpoint, **order.parameters) for order in orders if step in order.steps}
+        return {
+            order.analysis.name: order.analysis.function(checkpoint, **order.parameters)
+            for order in orders
+            if step in order.steps
+        }
 
 
-# ---- the other processes ---------------------------------------------------------------------------------------------------
+# ---- the other processes ---------------------------------------------------------------------------------------------
 
 
 @contextmanager

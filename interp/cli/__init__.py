@@ -1,4 +1,5 @@
-"""The command line: `interp COMMAND …`. Thin, and quick to start: nothing heavy is imported before a command needs it."""
+"""The command line: `interp COMMAND …`. Thin, and quick to start: nothing heavy is imported before a command needs
+it."""
 
 import os
 import sys
@@ -26,8 +27,8 @@ COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0; 2 for bad input or a difference found; 130 after an interruption, 141 when the
-    reader of the output went away, as shells have it."""
+    """Run one command; returns the exit code: 0; 2 for bad input or a difference found; 130 after an interruption, 141
+    when the reader of the output went away, as shells have it."""
     from interp.errors import InputError
 
     try:
@@ -80,7 +81,8 @@ def help_text() -> str:
             "",
             *lines,
             "",
-            "`interp COMMAND --help` shows the options of a command. To begin: interp train, then interp report on the run it names.",
+            "`interp COMMAND --help` shows the options of a command. To begin: interp train, then interp report "
+            "on the run it names.",
         ]
     )
 

@@ -1,4 +1,5 @@
-"""From the words of a command line to a command: which options there are, their values, and complaints about them in one line."""
+"""From the words of a command line to a command: which options there are, their values, and complaints about them in
+one line."""
 
 import contextlib
 import difflib
@@ -29,7 +30,8 @@ def parse(kind: type, prog: str, arguments: Sequence[str], default: Any = None) 
 
 
 def value_of(option: str, arguments: Sequence[str]) -> str | None:
-    """The value of an option before the rest is parsed, the last one if it is given twice: `--preset nanda` or `--preset=nanda`."""
+    """The value of an option before the rest is parsed, the last one if it is given twice: `--preset nanda` or
+    `--preset=nanda`."""
     value = None
     for index, argument in enumerate(arguments):
         if argument == option and index + 1 < len(arguments):
@@ -74,7 +76,9 @@ def _one_line(complaint: str, prog: str) -> str:
         needed = [row.strip() for row in rows if re.match(r" {5}\S", row)]
         return f"{prog} needs {' and '.join(needed)}; see {prog} --help"
     if choice := re.match(r"invalid choice '(.*)' for argument '-*(.*)'\. Expected one of \((.*)\)", message):
-        option = choice[2] if "." in choice[2] else f"--{choice[2]}"  # of the three configurations, errors name the field
+        option = (
+            choice[2] if "." in choice[2] else f"--{choice[2]}"
+        )  # of the three configurations, errors name the field
         return str(unknown_name(option, choice[1], sorted(set(re.findall(r"'(.*?)'", choice[3])) - {"None"})))
     if extra := re.match(r"Unrecognized options: ([^,]+)", message):
         return f"unexpected {extra[1]!r}; see {prog} --help"
@@ -82,7 +86,9 @@ def _one_line(complaint: str, prog: str) -> str:
     message = re.sub(r"^(task|model|training): ", "", message)
     message = re.sub(r": no type matching (.*) could be instantiated from \[(.*)\]", r" must be \1, got \2", message)
     message = re.sub(r"^step must be \{None\}\|INT", "step must be a step number", message)
-    message = message.replace(" must be {None}|INT", " must be an integer").replace(" must be {None}|FLOAT", " must be a number")
+    message = message.replace(" must be {None}|INT", " must be an integer").replace(
+        " must be {None}|FLOAT", " must be a number"
+    )
     message = re.sub(r": invalid literal for int\(\) with base 10: ", " must be an integer, got ", message)
     message = re.sub(r": could not convert string to float: ", " must be a number, got ", message)
     message = re.sub(r"^Missing value for argument '-*(.*?)'\. Expected 1 values", r"\1 needs a value", message)

@@ -14,8 +14,11 @@ LINE_INTERVAL_SECONDS = 5.0
 
 
 @contextmanager
-def training_progress(experiment: Experiment, headline: str, n_seeds: int | None = None) -> Iterator[Callable[[Snapshot], None]]:
-    """Something to call with every snapshot of training, or with the mean over so many seeds; the first one prints the headline."""
+def training_progress(
+    experiment: Experiment, headline: str, n_seeds: int | None = None
+) -> Iterator[Callable[[Snapshot], None]]:
+    """Something to call with every snapshot of training, or with the mean over so many seeds; the first one prints the
+    headline."""
     n_steps, began = experiment.training.steps, time.monotonic()
     if not sys.stdout.isatty():
         last_line = [0.0]
@@ -26,13 +29,30 @@ def training_progress(experiment: Experiment, headline: str, n_seeds: int | None
                 print(headline)
             if snapshot.step in (0, n_steps) or now - last_line[0] > LINE_INTERVAL_SECONDS:
                 last_line[0] = now
-                print(f"step {snapshot.step:>{len(str(n_steps))}}/{n_steps}  {_state(snapshot, n_seeds)}  {now - began:5.0f} s", flush=True)
+                print(
+                    f"step {snapshot.step:>{len(str(n_steps))}}/{n_steps}  {_state(snapshot, n_seeds)}  "
+                    f"{now - began:5.0f} s",
+                    flush=True,
+                )
 
         yield line
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = (TextColumn("step"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    columns = (
+        TextColumn("step"),
+        MofNCompleteColumn(),
+        BarColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), refresh_per_second=4) as bar:
         task = bar.add_task("", total=n_steps)
         announced = [False]
@@ -56,13 +76,22 @@ def grid_progress(headline: str) -> Iterator[Callable[[GridProgress], None]]:
         def line(progress: GridProgress) -> None:
             share, width = progress.work_done / progress.work_total, len(str(progress.total))
             count = f"{progress.done:>{width}}/{progress.total}"
-            print(f"{count} runs, {share:4.0%} of the work  {progress.name}  {time.monotonic() - began:5.0f} s", flush=True)
+            print(
+                f"{count} runs, {share:4.0%} of the work  {progress.name}  {time.monotonic() - began:5.0f} s",
+                flush=True,
+            )
 
         yield line
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, refresh_per_second=4) as bar:
         bar.console.print(headline, highlight=False, markup=False)
         task = bar.add_task("training", total=None)
@@ -82,7 +111,8 @@ def _state(snapshot: Snapshot, n_seeds: int | None = None) -> str:
 
 
 def walk(steps: Sequence[int]) -> Iterator[int]:
-    """The steps, one by one, with progress on stderr: stdout belongs to the answer. Without a terminal, short work says nothing."""
+    """The steps, one by one, with progress on stderr: stdout belongs to the answer. Without a terminal, short work says
+    nothing."""
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import track

@@ -1,4 +1,5 @@
-"""Training also shown in Weights & Biases. What `metrics.jsonl` says stays the truth: nothing is read back from there."""
+"""Training also shown in Weights & Biases. What `metrics.jsonl` says stays the truth: nothing is read back from
+there."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -11,10 +12,11 @@ from interp.training.loop import Snapshot
 
 @contextlib.contextmanager
 def wandb_log(experiment: Experiment, out: Path) -> Iterator[Callable[[Snapshot], None]]:
-    """Something to call with every snapshot: its metrics go to a W&B run named after the folder `out`, at the step they are of.
+    """Something to call with every snapshot: its metrics go to a W&B run named after the folder `out`, at the step they
+    are of.
 
-    Project, account and whether anything leaves this machine (WANDB_MODE=offline) are W&B's own settings, in its environment variables.
-    Raises InputError when W&B is not installed or cannot begin.
+    Project, account and whether anything leaves this machine (WANDB_MODE=offline) are W&B's own settings, in its
+    environment variables. Raises InputError when W&B is not installed or cannot begin.
     """
     try:
         import wandb
@@ -24,7 +26,9 @@ def wandb_log(experiment: Experiment, out: Path) -> Iterator[Callable[[Snapshot]
         settings = wandb.Settings(console="off", silent=True, disable_git=True, save_code=False)
         logged = wandb.init(name=out.name, config=experiment.to_dict() | {"hash": experiment.hash}, settings=settings)
     except Exception as error:  # its own kinds and those of its transport
-        raise InputError(f"W&B cannot begin ({(str(error).splitlines() or [''])[0]}); WANDB_MODE=offline needs no account") from None
+        raise InputError(
+            f"W&B cannot begin ({(str(error).splitlines() or [''])[0]}); WANDB_MODE=offline needs no account"
+        ) from None
 
     def log(snapshot: Snapshot) -> None:
         logged.log(dict(snapshot.metrics), step=snapshot.step)

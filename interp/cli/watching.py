@@ -1,4 +1,5 @@
-"""A run in the terminal while training writes it: curves and spectrum as they come. It reads only, and ends with the run."""
+"""A run in the terminal while training writes it: curves and spectrum as they come. It reads only, and ends with the
+run."""
 
 import fcntl
 import math
@@ -24,8 +25,11 @@ LINE_INTERVAL_SECONDS = 5.0
 Curve = tuple[Sequence[float], Sequence[float], str]  # x, y (NaN where unknown), color
 
 
-def watch(run: Run, *, interval: float = 1.0, console: Console | None = None, sleep: Callable[[float], None] = time.sleep) -> str:
-    """Show a run every `interval` seconds until it is complete or nobody writes it any more; returns a last line that says which.
+def watch(
+    run: Run, *, interval: float = 1.0, console: Console | None = None, sleep: Callable[[float], None] = time.sleep
+) -> str:
+    """Show a run every `interval` seconds until it is complete or nobody writes it any more; returns a last line that
+    says which.
 
     On a terminal the display is drawn anew in its place; elsewhere there is a line from time to time.
     """
@@ -147,7 +151,9 @@ def _spectrum(run: Run, width: int) -> Iterator[Text]:
         most = max(float(values.max()), 1e-12)
         bars = "".join(BARS[round(8 * float(value) / most)] for value in values[: width - 6])
         loud = ", ".join(str(k + 1) for k in np.argsort(-values)[:6] if values[k] >= most / 2)
-        yield Text.assemble((f"{name} ", "dim"), bars, ("" if len(values) > width - 30 else f"  loudest: {loud}", "dim"))
+        yield Text.assemble(
+            (f"{name} ", "dim"), bars, ("" if len(values) > width - 30 else f"  loudest: {loud}", "dim")
+        )
 
 
 def _state(run: Run, rows: list[dict]) -> str:
@@ -160,4 +166,7 @@ def _state(run: Run, rows: list[dict]) -> str:
         return format(row[name], form) if row.get(name) is not None else "unknown"
 
     losses = f"loss train {said('train_loss', '.1e')} test {said('test_loss', '.1e')}"
-    return f"step {row['step']}{end}  {losses}  accuracy train {said('train_accuracy', '.1%')} test {said('test_accuracy', '.1%')}"
+    return (
+        f"step {row['step']}{end}  {losses}  accuracy train {said('train_accuracy', '.1%')} test "
+        f"{said('test_accuracy', '.1%')}"
+    )

@@ -22,15 +22,16 @@ Optimizer = Literal["adamw", "adam", "sgd"]
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Either a transformer without LayerNorm that reads the tokens of `prompt` and answers at the last position, or an MLP with one
-    hidden layer and no biases (`interp.models.mlp`). `seed` draws the initial weights.
+    """Either a transformer without LayerNorm that reads the tokens of `prompt` and answers at the last position, or an
+    MLP with one hidden layer and no biases (`interp.models.mlp`). `seed` draws the initial weights.
 
-    Of the transformer alone: `d_head` is d_model / n_heads when not given; `attention_rate` α mixes attention with uniform weights of
-    one: attention = α·softmax + (1 − α)·ones (Zhong et al. 2023, arXiv:2306.17844, §4). With two `vocabularies` b is token p + b (the
-    authors' code has that option), with one it is token b, as a is token a.
+    Of the transformer alone: `d_head` is d_model / n_heads when not given; `attention_rate` α mixes attention with
+    uniform weights of one: attention = α·softmax + (1 − α)·ones (Zhong et al. 2023, arXiv:2306.17844, §4). With two
+    `vocabularies` b is token p + b (the authors' code has that option), with one it is token b, as a is token a.
 
-    Of the MLP alone: what it reads, the `inputs`, is the sum of the vectors of a and b, or the two side by side. A vector is one-hot
-    without `embedding`, and otherwise a row of W_E (of `d_model` entries); the neurons then answer through W_U, or, tied, through W_Eᵀ.
+    Of the MLP alone: what it reads, the `inputs`, is the sum of the vectors of a and b, or the two side by side. A
+    vector is one-hot without `embedding`, and otherwise a row of W_E (of `d_model` entries); the neurons then answer
+    through W_U, or, tied, through W_Eᵀ.
     """
 
     family: Family = "transformer"
@@ -63,13 +64,18 @@ class ModelConfig:
             check_integer("model.d-head", self.d_head, 1, 1_000_000)
         for name in FIELDS_OF_OTHERS[self.family]:
             if (value := getattr(self, name)) != (default := type(self).__dataclass_fields__[name].default):
-                raise InputError(f"model.family {self.family!r} has no model.{flag(name)}; leave it at {default!r} (it is {value!r})")
+                raise InputError(
+                    f"model.family {self.family!r} has no model.{flag(name)}; leave it at {default!r} (it is {value!r})"
+                )
         if self.family == "mlp" and self.embedding == "none" and self.d_model != ModelConfig.d_model:
             raise InputError(
-                f"model.d-model is the size of the embedding, and there is none; give model.embedding or leave it at {ModelConfig.d_model}"
+                "model.d-model is the size of the embedding, and there is none; give model.embedding or leave "
+                f"it at {ModelConfig.d_model}"
             )
         if self.family == "transformer" and self.d_head is None and self.d_model % self.n_heads:
-            raise InputError(f"model.d-model {self.d_model} is not a multiple of model.n-heads {self.n_heads}; give model.d-head")
+            raise InputError(
+                f"model.d-model {self.d_model} is not a multiple of model.n-heads {self.n_heads}; give model.d-head"
+            )
 
     @property
     def head_size(self) -> int:
@@ -98,10 +104,11 @@ LATER_FIELDS = ("vocabularies",)
 class TrainingConfig:
     """How the weights are updated, and which steps are kept.
 
-    One step is one optimizer update; `batch_size` is the whole training set when not given. Update number s (from 0) uses the learning
-    rate lr·min((s+1)/warmup, 1). `weight_decay` is decoupled for "adamw" and an L2 term of the gradient for "adam" and "sgd"; `betas`
-    and `eps` belong to the Adams, `momentum` to "sgd". Checkpoints are kept at step 0, at the last step, every `checkpoint_every`
-    steps, at `checkpoint_log` steps spaced evenly in log(step), and at `checkpoint_steps`. `seed` orders the mini-batches.
+    One step is one optimizer update; `batch_size` is the whole training set when not given. Update number s (from 0)
+    uses the learning rate lr·min((s+1)/warmup, 1). `weight_decay` is decoupled for "adamw" and an L2 term of the
+    gradient for "adam" and "sgd"; `betas` and `eps` belong to the Adams, `momentum` to "sgd". Checkpoints are kept at
+    step 0, at the last step, every `checkpoint_every` steps, at `checkpoint_log` steps spaced evenly in log(step), and
+    at `checkpoint_steps`. `seed` orders the mini-batches.
     """
 
     steps: int = 2000
@@ -160,7 +167,9 @@ class Experiment:
 
     def __post_init__(self) -> None:
         if not self.task.split_known:
-            raise InputError("task.split is unknown: a run that is trained here needs its training pairs; give task.train-fraction")
+            raise InputError(
+                "task.split is unknown: a run that is trained here needs its training pairs; give task.train-fraction"
+            )
         n_train = len(self.task.train_indices)
         batch_size = self.training.batch_size
         if batch_size is not None and batch_size > n_train:
@@ -172,7 +181,8 @@ class Experiment:
 
     @property
     def hash(self) -> str:
-        """16 hex digits of the SHA-256 of the sorted JSON of `to_dict`: the same for equal experiments, on any machine."""
+        """16 hex digits of the SHA-256 of the sorted JSON of `to_dict`: the same for equal experiments, on any
+        machine."""
         return hash_of(self.to_dict())
 
 
@@ -190,10 +200,12 @@ SECTIONS: dict[str, type] = {"task": Task, "model": ModelConfig, "training": Tra
 
 
 def section_to_dict(config: Any) -> dict[str, Any]:
-    """The JSON values of a configuration, every field present. A number in a float field is a float, so that lr = 1 and lr = 1.0 are one
-    experiment."""
+    """The JSON values of a configuration, every field present. A number in a float field is a float, so that lr = 1 and
+    lr = 1.0 are one experiment."""
     types = get_type_hints(type(config))
-    values: dict[str, Any] = {name: float(value) if types[name] is float else value for name, value in asdict(config).items()}
+    values: dict[str, Any] = {
+        name: float(value) if types[name] is float else value for name, value in asdict(config).items()
+    }
     if "betas" in values:
         values["betas"] = [float(beta) for beta in values["betas"]]
     return json.loads(json.dumps(values))
@@ -203,11 +215,14 @@ def recorded_section(config: Any) -> dict[str, Any]:
     """The JSON values of a configuration, without those of LATER_FIELDS that are at their default."""
     defaults = type(config).__dataclass_fields__
     values = section_to_dict(config)
-    return {name: value for name, value in values.items() if name not in LATER_FIELDS or value != defaults[name].default}
+    return {
+        name: value for name, value in values.items() if name not in LATER_FIELDS or value != defaults[name].default
+    }
 
 
 def section_from_dict(section: str, values: Mapping[str, Any], base: Any = None) -> Any:
-    """One of the three configurations from a mapping; names may use - or _; what is not given is taken from `base` or the defaults.
+    """One of the three configurations from a mapping; names may use - or _; what is not given is taken from `base` or
+    the defaults.
 
     Raises InputError for a name that does not exist (with the nearest that does) and for a value of the wrong type.
     """
@@ -224,12 +239,15 @@ def section_from_dict(section: str, values: Mapping[str, Any], base: Any = None)
         try:
             given[field_name] = TypeAdapter(types[field_name]).validate_python(as_field, strict=True)
         except ValidationError as error:
-            raise InputError(f"{section}.{flag(field_name)}: {error.errors()[0]['msg'].lower()}, got {value!r}") from None
+            raise InputError(
+                f"{section}.{flag(field_name)}: {error.errors()[0]['msg'].lower()}, got {value!r}"
+            ) from None
     return replace(base, **given) if base is not None else kind(**given)
 
 
 def experiment_from_dict(values: Mapping[str, Any], base: Experiment | None = None) -> Experiment:
-    """An Experiment from nested mappings (a TOML file, run.json); what is not given is taken from `base` or the defaults."""
+    """An Experiment from nested mappings (a TOML file, run.json); what is not given is taken from `base` or the
+    defaults."""
     for section, content in values.items():
         if section not in SECTIONS:
             raise unknown_name("section", section, SECTIONS)
@@ -262,7 +280,11 @@ PRESETS: dict[str, tuple[str, Experiment]] = {
     ),
     "fastest": (
         "99 % test accuracy in the fewest seconds, in 120 to 160 steps: hardly a delay, and little to watch",
-        Experiment(training=TrainingConfig(steps=180, lr=2e-2, weight_decay=2.0, betas=(0.9, 0.95), checkpoint_every=5, log_every=5)),
+        Experiment(
+            training=TrainingConfig(
+                steps=180, lr=2e-2, weight_decay=2.0, betas=(0.9, 0.95), checkpoint_every=5, log_every=5
+            )
+        ),
     ),
     "nanda": (
         "the published setup: lr 1e-3, 40,000 steps (Nanda et al. 2023, §3)",

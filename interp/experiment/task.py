@@ -1,7 +1,8 @@
-"""The task: a table over Z_p × Z_p, which of its entries are trained on, and which labels are noise. A value; numpy only.
+"""The task: a table over Z_p × Z_p, which of its entries are trained on, and which labels are noise. A value; numpy
+only.
 
-All arrays run over the p² pairs (a, b) in row-major order, index a·p + b. Random draws use numpy's RandomState, whose streams are
-frozen forever (NEP 19), so a seed names the same split on every machine and in every year.
+All arrays run over the p² pairs (a, b) in row-major order, index a·p + b. Random draws use numpy's RandomState, whose
+streams are frozen forever (NEP 19), so a seed names the same split on every machine and in every year.
 """
 
 import math
@@ -30,9 +31,11 @@ COMMUTATIVE = frozenset({"add", "multiply", "x2+y2", "x2+xy+y2"})
 
 @dataclass(frozen=True)
 class Phase:
-    """Coordinates in which an operation is addition modulo `order`: entry t of each array is the residue whose phase is t.
+    """Coordinates in which an operation is addition modulo `order`: entry t of each array is the residue whose phase is
+    t.
 
-    A table X[a, b, c] becomes Y = X[rows][:, columns][:, :, classes], and there the correct class of (s, t) is s + t (mod order).
+    A table X[a, b, c] becomes Y = X[rows][:, columns][:, :, classes], and there the correct class of (s, t) is s + t
+    (mod order).
     """
 
     order: int
@@ -45,9 +48,10 @@ class Phase:
 class Task:
     """c = a ∘ b over Z_p, with a train/test split and, if wanted, label noise.
 
-    The split is drawn from `train_fraction` of the defined pairs (or exactly `train_pairs`, when given) with `seed`; or it is the
-    given row-major indices a·p + b; or it is "unknown" (somebody else's run). `label_noise` is the fraction of training labels that
-    are replaced, once, by a uniformly random wrong one. `symmetric` makes the table of "random" the same for (a, b) and (b, a).
+    The split is drawn from `train_fraction` of the defined pairs (or exactly `train_pairs`, when given) with `seed`; or
+    it is the given row-major indices a·p + b; or it is "unknown" (somebody else's run). `label_noise` is the fraction
+    of training labels that are replaced, once, by a uniformly random wrong one. `symmetric` makes the table of "random"
+    the same for (a, b) and (b, a).
 
     Raises InputError for sizes and values that cannot be.
     """
@@ -68,7 +72,9 @@ class Task:
         check_number("task.train-fraction", self.train_fraction, 0, 1, above=True)
         check_number("task.label-noise", self.label_noise, 0, 1)
         if self.symmetric and self.operation != "random":
-            raise InputError(f"task.symmetric describes the operation 'random'; the operation here is {self.operation!r}")
+            raise InputError(
+                f"task.symmetric describes the operation 'random'; the operation here is {self.operation!r}"
+            )
         n_defined = int(self.defined.sum())
         if self.train_pairs is not None:
             check_integer("task.train-pairs", self.train_pairs, 1, n_defined)
@@ -77,8 +83,14 @@ class Task:
             object.__setattr__(self, "split", tuple(map(int, self.split)))  # numpy's integers are no JSON
         else:
             check_choice("task.split", self.split, ("drawn", "unknown"))
-            if self.split == "drawn" and self.train_pairs is None and self._pairs_of(self.train_fraction, n_defined) < 1:
-                raise InputError(f"task.train-fraction {self.train_fraction:g} of {n_defined} pairs leaves none to train on")
+            if (
+                self.split == "drawn"
+                and self.train_pairs is None
+                and self._pairs_of(self.train_fraction, n_defined) < 1
+            ):
+                raise InputError(
+                    f"task.train-fraction {self.train_fraction:g} of {n_defined} pairs leaves none to train on"
+                )
 
     def _check_indices(self, indices: tuple[int, ...]) -> None:
         if not indices:
@@ -88,7 +100,8 @@ class Task:
             if not self.defined[index]:
                 a, b = divmod(index, self.p)
                 raise InputError(
-                    f"task.split contains the pair ({a}, {b}), for which {self.operation} is not defined: {b} is no unit modulo {self.p}"
+                    f"task.split contains the pair ({a}, {b}), for which {self.operation} is not defined: {b} is "
+                    f"no unit modulo {self.p}"
                 )
         if len(set(indices)) != len(indices):
             raise InputError("task.split names a pair twice")
@@ -123,7 +136,8 @@ class Task:
 
     @cached_property
     def labels(self) -> Int[np.ndarray, " pairs"]:
-        """The labels that training sees: the true ones, with `label_noise` of the training pairs replaced by a wrong one."""
+        """The labels that training sees: the true ones, with `label_noise` of the training pairs replaced by a wrong
+        one."""
         labels = self.true_labels.copy()
         if self.label_noise > 0 and self.split_known:
             generator = self._generator("noise")
@@ -146,7 +160,9 @@ class Task:
         if isinstance(self.split, tuple):
             return np.sort(np.array(self.split, dtype=np.int64))
         candidates = np.flatnonzero(self.defined)
-        n_train = self.train_pairs if self.train_pairs is not None else self._pairs_of(self.train_fraction, len(candidates))
+        n_train = (
+            self.train_pairs if self.train_pairs is not None else self._pairs_of(self.train_fraction, len(candidates))
+        )
         return np.sort(self._generator("split").permutation(candidates)[:n_train])
 
     @cached_property
@@ -162,8 +178,9 @@ class Task:
 
     @cached_property
     def unmirrored_test_mask(self) -> Bool[np.ndarray, " pairs"]:
-        """Test pairs (a, b) whose mirror (b, a) was not trained on either. For a commutative table a trained mirror gives the answer
-        away, and test accuracy shows a plateau that is no generalization; for other tables all test pairs are unmirrored."""
+        """Test pairs (a, b) whose mirror (b, a) was not trained on either. For a commutative table a trained mirror
+        gives the answer away, and test accuracy shows a plateau that is no generalization; for other tables all test
+        pairs are unmirrored."""
         if not self.commutative:
             return self.test_mask
         return self.test_mask & ~self.train_mask.reshape(self.p, self.p).T.reshape(-1)
@@ -182,8 +199,8 @@ class Task:
 
     @cached_property
     def phase(self) -> Phase:
-        """The coordinates in which the operation is addition: residues for + and −, discrete logarithms on the units of a prime p
-        for × and ÷. Raises InputError for an operation that has none."""
+        """The coordinates in which the operation is addition: residues for + and −, discrete logarithms on the units of
+        a prime p for × and ÷. Raises InputError for an operation that has none."""
         residue = np.arange(self.p)
         if self.operation == "add":
             return Phase(self.p, residue, residue, residue)
@@ -194,12 +211,15 @@ class Task:
             powers = np.array([pow(root, t, self.p) for t in range(self.p - 1)])
             columns = powers if self.operation == "multiply" else powers[-np.arange(self.p - 1) % (self.p - 1)]
             return Phase(self.p - 1, powers, columns, powers)
-        raise InputError(f"{self.operation} modulo {self.p} is no addition in disguise: it has no phase, so no measure of cos w_k(a+b−c)")
+        raise InputError(
+            f"{self.operation} modulo {self.p} is no addition in disguise: it has no phase, so no measure of cos "
+            "w_k(a+b−c)"
+        )
 
     @cached_property
     def coordinates(self) -> Phase:
-        """`phase`, and for an operation that has none the residues themselves: the coordinates in which a network's frequencies
-        are looked for, also where none are to be expected (random labels)."""
+        """`phase`, and for an operation that has none the residues themselves: the coordinates in which a network's
+        frequencies are looked for, also where none are to be expected (random labels)."""
         residue = np.arange(self.p)
         try:
             return self.phase

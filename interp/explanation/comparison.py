@@ -1,8 +1,10 @@
-"""Two or more checkpoints side by side, of one run or of several: configurations, verdicts, numbers, and what differs most.
+"""Two or more checkpoints side by side, of one run or of several: configurations, verdicts, numbers, and what differs
+most.
 
-Only the checkpoints that are compared are measured, and nothing is written but the learning curves. Measures that refer to key frequencies
-(restricted and excluded loss, the key parts of norms) take those of the last checkpoint of each run; a side's own key frequencies are
-those of the checkpoint itself. How far apart two numbers are, and so what differs most, is defined in `interp.explanation.quantities`.
+Only the checkpoints that are compared are measured, and nothing is written but the learning curves. Measures that refer
+to key frequencies (restricted and excluded loss, the key parts of norms) take those of the last checkpoint of each run;
+a side's own key frequencies are those of the checkpoint itself. How far apart two numbers are, and so what differs
+most, is defined in `interp.explanation.quantities`.
 """
 
 import math
@@ -31,8 +33,8 @@ CURVES = ("train_loss", "test_loss", "train_accuracy", "test_accuracy")
 
 @dataclass(frozen=True)
 class Side:
-    """One checkpoint of a comparison: what was asked of it, what it answered, and the curves of its run (None where they are not known
-    for every checkpoint)."""
+    """One checkpoint of a comparison: what was asked of it, what it answered, and the curves of its run (None where
+    they are not known for every checkpoint)."""
 
     label: str
     run: Run
@@ -53,7 +55,10 @@ class Side:
     @property
     def facts(self) -> dict[str, Any]:
         """What happened in the run, and the state of the checkpoint; None where unknown."""
-        values = {name: {s: self.quantities[f"{name}.{s}"].value for s in ("all", "train", "test")} for name in ("loss", "accuracy")}
+        values = {
+            name: {s: self.quantities[f"{name}.{s}"].value for s in ("all", "train", "test")}
+            for name in ("loss", "accuracy")
+        }
         state = state_of({"key_frequencies": self.key_frequencies} | values, math.log(self.run.task.p))
         happened: dict[str, Any] = {"verdict": "unknown", "memorized_at": None, "generalized_at_sustained": None}
         if self.curves is not None:
@@ -82,8 +87,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The sides, the fields in which their configurations differ (field → one value per side), the numbers in reading order, and what
-    cannot be compared."""
+    """The sides, the fields in which their configurations differ (field → one value per side), the numbers in reading
+    order, and what cannot be compared."""
 
     sides: tuple[Side, ...]
     configuration: dict[str, list[Any]]
@@ -99,7 +104,11 @@ class Comparison:
     def ranking(self) -> list[Row]:
         """What differs, most first; of a number that repeats another only where that other is unknown."""
         apart = {row.name: row.difference for row in self.rows}
-        rows = [row for row in self.rows if row.difference and (row.name not in REPEATS or apart.get(REPEATS[row.name]) is None)]
+        rows = [
+            row
+            for row in self.rows
+            if row.difference and (row.name not in REPEATS or apart.get(REPEATS[row.name]) is None)
+        ]
         return sorted(rows, key=lambda row: -(row.difference or 0))
 
     @property
@@ -113,7 +122,12 @@ class Comparison:
             "same_run": self.same_run,
             "configuration": [{"field": name, "values": values} for name, values in self.configuration.items()],
             "numbers": {
-                row.name: {"label": row.label, "values": list(row.values), "scale": row.scale, "difference": row.difference}
+                row.name: {
+                    "label": row.label,
+                    "values": list(row.values),
+                    "scale": row.scale,
+                    "difference": row.difference,
+                }
                 for row in self.rows
             },
             "ranking": [row.name for row in self.ranking],
@@ -127,18 +141,21 @@ def compare(
     """Lay two or more checkpoints side by side.
 
     A side is a run, for its last checkpoint; a run and a step; or the path of a run, with @STEP behind it for one step:
-    `compare("checkpoints/a@100", "checkpoints/a")`. Raises InputError for a run or a step that there is not (naming the nearest), for
-    fewer than two sides, and for a checkpoint that is given twice.
+    `compare("checkpoints/a@100", "checkpoints/a")`. Raises InputError for a run or a step that there is not (naming the
+    nearest), for fewer than two sides, and for a checkpoint that is given twice.
     """
     if not 2 <= len(sides) <= MOST_SIDES:
-        raise InputError(f"a comparison needs 2 to {MOST_SIDES} sides, as in `interp compare RUN@100 RUN@2000`; got {len(sides)}")
+        raise InputError(
+            f"a comparison needs 2 to {MOST_SIDES} sides, as in `interp compare RUN@100 RUN@2000`; got {len(sides)}"
+        )
     opened: dict[Path, Run] = {}
     found = [_run_and_step(side, opened) for side in sides]
     seen: set[tuple[Path, int]] = set()
     for run, step in found:
         if (run.path.resolve(), step) in seen:
             raise InputError(
-                f"step {step} of {run.path} is on both sides; it has steps {run.steps[0]} to {run.steps[-1]}: name one by @STEP"
+                f"step {step} of {run.path} is on both sides; it has steps {run.steps[0]} to {run.steps[-1]}: "
+                "name one by @STEP"
             )
         seen.add((run.path.resolve(), step))
     labels, checkpoints = _labels(found), [run[step] for run, step in found]
@@ -146,7 +163,9 @@ def compare(
     for index, _ in enumerate(progress([step for _, step in found])):
         measured.append(_side(labels[index], found[index][0], checkpoints[index]))
     rows = _rows(measured)
-    return Comparison(tuple(measured), configuration_differences([run for run, _ in found]), rows, tuple(_left_out(measured)))
+    return Comparison(
+        tuple(measured), configuration_differences([run for run, _ in found]), rows, tuple(_left_out(measured))
+    )
 
 
 def _run_and_step(side: str | Path | Run | tuple[Run, int], opened: dict[Path, Run]) -> tuple[Run, int]:
@@ -162,7 +181,9 @@ def _run_and_step(side: str | Path | Run | tuple[Run, int], opened: dict[Path, R
     try:
         number = int(step)
     except ValueError:
-        raise InputError(f"the step in {str(side)!r} must be an integer, got {step!r}; write RUN@STEP, as in {path}@100") from None
+        raise InputError(
+            f"the step in {str(side)!r} must be an integer, got {step!r}; write RUN@STEP, as in {path}@100"
+        ) from None
     return _opened(Path(path), opened), number
 
 
@@ -182,13 +203,17 @@ def _labels(found: Sequence[tuple[Run, int]]) -> list[str]:
     if len(set(paths)) == 1:
         return [f"step {step:,}" for _, step in found]
     unique = len({path.name for path in paths}) == len(set(paths))
-    return [f"{path.name if unique else run.path}, step {step:,}" for path, (run, step) in zip(paths, found, strict=True)]
+    return [
+        f"{path.name if unique else run.path}, step {step:,}" for path, (run, step) in zip(paths, found, strict=True)
+    ]
 
 
 def _side(label: str, run: Run, checkpoint: Checkpoint) -> Side:
     names = [*MEASURES, *(name for name in CIRCUIT_MEASURES if _can_be_asked(name, run))]
     results = results_at(run, checkpoint, names)
-    return Side(label, run, checkpoint, results, _curves(run), {each.name: each for each in quantities(checkpoint, results)})
+    return Side(
+        label, run, checkpoint, results, _curves(run), {each.name: each for each in quantities(checkpoint, results)}
+    )
 
 
 def _can_be_asked(name: str, run: Run) -> bool:
@@ -236,7 +261,8 @@ def _rows(sides: Sequence[Side]) -> tuple[Row, ...]:
         known = tuple(side.quantities[name].value if name in side.quantities else None for side in sides)
         tensor = name.removeprefix("l2.")
         unequal = name.startswith("l2.") and any(
-            (shape != shapes[0]) if tensor == "total" else shape.get(tensor) != shapes[0].get(tensor) for shape in shapes
+            (shape != shapes[0]) if tensor == "total" else shape.get(tensor) != shapes[0].get(tensor)
+            for shape in shapes
         )
         apart = None if unequal else difference(first[name].scale, known)
         rows.append(Row(name, first[name].label, first[name].group, first[name].scale, known, apart))
@@ -248,20 +274,31 @@ def _left_out(sides: Sequence[Side]) -> Iterable[str]:
     for side in {str(side.run.path): side for side in sides}.values():
         name = side.run.path.resolve().name
         if not side.run.task.split_known:
-            yield f"The split of {name} is unknown: nothing can be said of its training and test pairs apart, nor of its verdict."
+            yield (
+                f"The split of {name} is unknown: nothing can be said of its training and test pairs apart, "
+                "nor of its verdict."
+            )
         elif side.curves is None:
             mend = f"`interp analyze {side.run.path} learning_curves`"
-            yield f"The curves of {name} are not recorded at every checkpoint, so there is no verdict; {mend} gives one."
+            yield (
+                f"The curves of {name} are not recorded at every checkpoint, so there is no verdict; {mend} gives one."
+            )
     moduli, operations = {side.run.task.p for side in sides}, {side.run.task.operation for side in sides}
     if len(moduli) > 1:
-        yield f"The moduli differ ({_listed(moduli)}): a frequency of one is none of the other, and a guess costs ln p, which differs."
+        yield (
+            f"The moduli differ ({_listed(moduli)}): a frequency of one is none of the other, and a guess "
+            "costs ln p, which differs."
+        )
     if len(operations) > 1:
         yield f"The operations differ ({_listed(operations)}): their frequencies are of different coordinates."
     if len({side.run.model.family for side in sides}) > 1:
         yield "The families of models differ: of the tensors only those with the same name stand side by side."
     shapes = [weight_shapes(side.run.model, side.run.task.p) for side in sides]
     if any(shape != shapes[0] for shape in shapes):
-        yield "The networks have different shapes: norms of tensors that differ in shape, and of all weights, are shown and not ranked."
+        yield (
+            "The networks have different shapes: norms of tensors that differ in shape, and of all weights, "
+            "are shown and not ranked."
+        )
     if len({tuple(sorted(side.results)) for side in sides}) > 1:
         yield "Some analyses can be asked of some sides only; what they say is shown where it is known."
 

@@ -12,15 +12,19 @@ from interp.runs.description import readable
 
 MOST_DIFFERENT = 12
 HOW = (
-    "The difference of losses, norms and ranks is |log₁₀| of their ratio (1 beside a zero), of shares and indices |x − y|, of strengths of "
-    "circuits |x − y| / max(|x|, |y|): a factor of ten counts as much as a whole. It says how much a number differs, not whether that "
-    "matters. Restricted and excluded losses and key shares refer to the key frequencies of the last checkpoint of each run."
+    "The difference of losses, norms and ranks is |log₁₀| of their ratio (1 beside a zero), of shares and "
+    "indices |x − y|, of strengths of "
+    "circuits |x − y| / max(|x|, |y|): a factor of ten counts as much as a whole. It says how much a number "
+    "differs, not whether that "
+    "matters. Restricted and excluded losses and key shares refer to the key frequencies of the last checkpoint "
+    "of each run."
 )
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of texts: its title, the heads of its columns, its rows, and a sentence in place of rows where there are none."""
+    """A table of texts: its title, the heads of its columns, its rows, and a sentence in place of rows where there are
+    none."""
 
     title: str
     head: tuple[str, ...]
@@ -41,7 +45,10 @@ def tables(comparison: Comparison) -> list[Table]:
     ]
     configured = tuple((name, *map(_setting, values)) for name, values in comparison.configuration.items())
     same = "They are checkpoints of one run." if comparison.same_run else "Task, model and training are the same."
-    ranked = [(row.label, *_values(row), f"{row.difference:.2f}", in_words(row)) for row in comparison.ranking[:MOST_DIFFERENT]]
+    ranked = [
+        (row.label, *_values(row), f"{row.difference:.2f}", in_words(row))
+        for row in comparison.ranking[:MOST_DIFFERENT]
+    ]
     found = [
         Table("Sides", ("", *labels), tuple(story)),
         Table("Set differently", ("field", *labels), configured, same),
@@ -75,7 +82,8 @@ def in_words(row: Row) -> str:
 
 
 def value_in_words(scale: Scale, value: float | None) -> str:
-    """A number: shares in percent, indices to two decimals, others to four digits; – for what is not known or not there."""
+    """A number: shares in percent, indices to two decimals, others to four digits; – for what is not known or not
+    there."""
     if value is None:
         return "–"
     return {"share": as_percent(value), "index": f"{value:.2f}"}.get(scale, f"{value:.4g}")
@@ -101,5 +109,7 @@ def _lines(table: Table) -> Iterable[str]:
     cells = [table.head, *table.rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     for first, *others in cells:
-        line = "  ".join([f"  {first:<{widths[0]}}", *(f"{text:>{width}}" for text, width in zip(others, widths[1:], strict=True))])
+        line = "  ".join(
+            [f"  {first:<{widths[0]}}", *(f"{text:>{width}}" for text, width in zip(others, widths[1:], strict=True))]
+        )
         yield line.rstrip()

@@ -1,4 +1,5 @@
-"""From results to a verdict, a table of numbers and a short text. Every sentence follows from a stored result; what is unknown is said."""
+"""From results to a verdict, a table of numbers and a short text. Every sentence follows from a stored result; what is
+unknown is said."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -59,8 +60,9 @@ class Fact:
 
 @dataclass(frozen=True)
 class Explanation:
-    """A verdict for a run and a state for one of its checkpoints, with the numbers (documented in docs/guide.md), the facts that a
-    reader wants first, what a person would read aloud, what speaks against the story, and what cannot be said."""
+    """A verdict for a run and a state for one of its checkpoints, with the numbers (documented in docs/guide.md), the
+    facts that a reader wants first, what a person would read aloud, what speaks against the story, and what cannot be
+    said."""
 
     numbers: dict[str, Any]
     headline: str
@@ -77,13 +79,31 @@ class Explanation:
         doubts = [f"  - {sentence}" for sentence in self.against] or ["  nothing found"]
         text = [fill(paragraph, 100) for paragraph in self.paragraphs]
         unsaid = [f"  - {sentence}" for sentence in self.unsaid]
-        return "\n".join([self.headline, *table, "", *text, "", "What speaks against it:", *doubts, "", "What this cannot say:", *unsaid])
+        return "\n".join(
+            [
+                self.headline,
+                *table,
+                "",
+                *text,
+                "",
+                "What speaks against it:",
+                *doubts,
+                "",
+                "What this cannot say:",
+                *unsaid,
+            ]
+        )
 
 
 def explain(
-    run: Run, step: int | None = None, *, progress: Callable[[Sequence[int]], Iterable[int]] = lambda steps: steps, parallel: bool = False
+    run: Run,
+    step: int | None = None,
+    *,
+    progress: Callable[[Sequence[int]], Iterable[int]] = lambda steps: steps,
+    parallel: bool = False,
 ) -> Explanation:
-    """The explanation of a run at one checkpoint (default: the last). Raises InputError, naming the nearest, for a step not saved."""
+    """The explanation of a run at one checkpoint (default: the last). Raises InputError, naming the nearest, for a step
+    not saved."""
     if step is not None and step not in run.steps:
         run[step]  # raises, naming the nearest
     return explanation_of(run, analyze(run, EVIDENCE, progress=progress, parallel=parallel), step)
@@ -140,16 +160,20 @@ def _numbers(summaries: Summaries, accuracy: Mapping[str, float | None]) -> dict
         "circuit": summaries["clock_pizza"]["verdict"] if spectrum["key_frequencies"] else None,
     }
     checkpoint["state"] = state_of(checkpoint, transitions["chance_loss"])
-    run = {name: transitions[name] for name in ("verdict", "memorized_at", "generalized_at", "generalized_at_sustained", "phases")}
+    run = {
+        name: transitions[name]
+        for name in ("verdict", "memorized_at", "generalized_at", "generalized_at_sustained", "phases")
+    }
     return {"run": run, "checkpoint": checkpoint}
 
 
 def state_of(checkpoint: Mapping[str, Any], chance_loss: float | None) -> str:
     """The state of a checkpoint from its numbers.
 
-    generalizing: test accuracy 99 % or more (without a known split: all pairs, and a key frequency); in transition: less, and there is a
-    key frequency; untrained: no key frequency, less than half of the training pairs known, at a loss of at least 90 % of chance;
-    memorizing: no key frequency otherwise; unknown: no split, and neither of the first two; or no test pair, and not untrained.
+    generalizing: test accuracy 99 % or more (without a known split: all pairs, and a key frequency); in transition:
+    less, and there is a key frequency; untrained: no key frequency, less than half of the training pairs known, at a
+    loss of at least 90 % of chance; memorizing: no key frequency otherwise; unknown: no split, and neither of the first
+    two; or no test pair, and not untrained.
     """
     has_circuit = bool(checkpoint["key_frequencies"])
     accuracy, loss = checkpoint["accuracy"], checkpoint["loss"]
@@ -174,7 +198,11 @@ def _facts(numbers: Mapping[str, Any], summaries: Summaries, setting: Setting) -
     span = {as_norm(norms[name]): None for name in ("first_l2", "highest_l2", "last_l2")}
     no_test = "no test pairs" if setting.trains_on_all else None
     return (
-        Fact("training pairs known at step" if no_test else "memorized at step", as_step(run["memorized_at"]), "transitions"),
+        Fact(
+            "training pairs known at step" if no_test else "memorized at step",
+            as_step(run["memorized_at"]),
+            "transitions",
+        ),
         Fact("generalized at step", no_test or as_step(run["generalized_at_sustained"]), "transitions"),
         Fact("key frequencies", ", ".join(key) or "none", "embedding_spectrum"),
         Fact("periodic neurons", f"{checkpoint['periodic_neurons']} of {checkpoint['neurons']}", "neuron_periodicity"),

@@ -7,9 +7,9 @@ Numbers of different kinds are ranked by one measure of difference, in which a f
     index (Gini, irrelevance, symmetry)    |x − y|
     signed (strengths of circuits)         |x − y| / max(|x|, |y|), at most 2
 
-Of more than two values it is the largest over all pairs. A number that repeats another one (REPEATS) is ranked only where that is
-unknown. The measure says how much a number differs, not whether that matters: a training loss of
-1e-8 is two decades from one of 1e-6.
+Of more than two values it is the largest over all pairs. A number that repeats another one (REPEATS) is ranked only
+where that is unknown. The measure says how much a number differs, not whether that matters: a training loss of 1e-8 is
+two decades from one of 1e-6.
 """
 
 import math
@@ -50,7 +50,8 @@ SPLITS = ("train", "test", "unmirrored", "all")
 
 @dataclass(frozen=True)
 class Quantity:
-    """One number of one checkpoint; None where it cannot be known. `name` is stable (docs/guide.md), `label` is for people."""
+    """One number of one checkpoint; None where it cannot be known. `name` is stable (docs/guide.md), `label` is for
+    people."""
 
     name: str
     label: str
@@ -76,9 +77,16 @@ def _apart(scale: Scale, x: float, y: float) -> float:
 
 
 def quantities(checkpoint: Checkpoint, results: Mapping[str, xr.Dataset]) -> list[Quantity]:
-    """The numbers of a checkpoint, in reading order, from the results of the analyses in MEASURES and of those in CIRCUIT_MEASURES that
-    are there."""
-    found = [*_answers(checkpoint), *_circuit(results), *_logits(results), *_circuits(results), *_norms(results), *_ranks(results)]
+    """The numbers of a checkpoint, in reading order, from the results of the analyses in MEASURES and of those in
+    CIRCUIT_MEASURES that are there."""
+    found = [
+        *_answers(checkpoint),
+        *_circuit(results),
+        *_logits(results),
+        *_circuits(results),
+        *_norms(results),
+        *_ranks(results),
+    ]
     return [Quantity(name, label, group, scale, _known(value)) for name, label, group, scale, value in found]
 
 
@@ -99,10 +107,22 @@ def _circuit(results: Mapping[str, xr.Dataset]) -> Iterator[_Row]:
     group = "Circuit"
     for split in ("test", "all"):
         where = {"test": "test pairs", "all": "all pairs"}[split]
-        yield f"restricted_loss.{split}", f"restricted loss, {where}", group, "magnitude", progress.restricted_loss.sel(split=split)
+        yield (
+            f"restricted_loss.{split}",
+            f"restricted loss, {where}",
+            group,
+            "magnitude",
+            progress.restricted_loss.sel(split=split),
+        )
     for split in ("train", "all"):
         where = {"train": "training pairs", "all": "all pairs"}[split]
-        yield f"excluded_loss.{split}", f"excluded loss, {where}", group, "magnitude", progress.excluded_loss.sel(split=split)
+        yield (
+            f"excluded_loss.{split}",
+            f"excluded loss, {where}",
+            group,
+            "magnitude",
+            progress.excluded_loss.sel(split=split),
+        )
     periodic = int(neurons.periodic_neurons.sum()) / neurons.sizes["neuron"]
     yield "periodic_neurons", "periodic neurons", group, "share", periodic
     yield "gini.embedding", "Gini coefficient of W_E", group, "index", spectrum.gini_embedding

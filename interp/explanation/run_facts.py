@@ -1,4 +1,5 @@
-"""What an explanation has to know of a run besides the summaries of its analyses: its task and model, and how far training came."""
+"""What an explanation has to know of a run besides the summaries of its analyses: its task and model, and how far
+training came."""
 
 import math
 from collections.abc import Mapping
@@ -14,16 +15,18 @@ from interp.runs.run import Run
 
 # A training loss that stays so many times above that of a uniform guess is none that training could have wanted.
 DIVERGED = 10
-# Below this a network that had known its training pairs has lost what it knew, as in a slingshot, for however few steps.
+# Below this a network that had known its training pairs has lost what it knew, as in a slingshot, for however few
+# steps.
 FALLEN = 0.9
 LATE_SHARE, CHANGE_OF_ACCURACY, CHANGE_OF_LOSS = 0.1, 0.01, 0.1
 
 
 @dataclass(frozen=True)
 class Setting:
-    """The task and the model; the steps that training was to take (None: not trained here); the last step that was logged or saved;
-    where training is known to have diverged; the last known accuracies, with their step; what changed on test pairs late in training; and
-    the step and training accuracy of the deepest fall below FALLEN after 99 % had been reached, if there was one."""
+    """The task and the model; the steps that training was to take (None: not trained here); the last step that was
+    logged or saved; where training is known to have diverged; the last known accuracies, with their step; what changed
+    on test pairs late in training; and the step and training accuracy of the deepest fall below FALLEN after 99 % had
+    been reached, if there was one."""
 
     task: Task
     model: ModelConfig
@@ -52,8 +55,8 @@ class Setting:
 
     @property
     def gradients_are_equal(self) -> bool:
-        """Whether a and b enter by one linear map and nothing tells them apart, so that gradient symmetricity is 1 whatever was learned:
-        an MLP of their sum; one layer of uniform attention, read at `=`."""
+        """Whether a and b enter by one linear map and nothing tells them apart, so that gradient symmetricity is 1
+        whatever was learned: an MLP of their sum; one layer of uniform attention, read at `=`."""
         model = self.model
         if model.family == "mlp":
             return model.inputs == "sum"
@@ -66,7 +69,8 @@ class Setting:
 
 
 def setting_of(run: Run, results: Mapping[str, xr.Dataset]) -> Setting:
-    """From a run and the results of `learning_curves` and `weight_norms`, which has no row for weights that are not finite."""
+    """From a run and the results of `learning_curves` and `weight_norms`, which has no row for weights that are not
+    finite."""
     curves = results["learning_curves"]
     steps, accuracy = curves.step.values, curves.accuracy
     known = np.flatnonzero(np.isfinite(accuracy.sel(split="train").values))
@@ -93,7 +97,8 @@ def _fall(steps: np.ndarray, accuracy: np.ndarray) -> tuple[int, float] | None:
 
 
 def _diverged_at(run: Run, results: Mapping[str, xr.Dataset]) -> int | None:
-    """The first step whose weights or training loss are known not to be finite, or from which on that loss stays far above a guess."""
+    """The first step whose weights or training loss are known not to be finite, or from which on that loss stays far
+    above a guess."""
     curves = results["learning_curves"]
     broken = set(run.steps) - {int(step) for step in results["weight_norms"].step.values}
     broken |= {row["step"] for row in run.rows if row.get("train_loss", 0.0) is None}

@@ -21,10 +21,15 @@ _COUNTED = ("memorization", "confusion")  # what more steps can still overturn
 
 
 def headline(kind: str, setting: Setting) -> str:
-    """The verdict of the run; one that more steps could overturn with the number of steps, and where training diverged."""
+    """The verdict of the run; one that more steps could overturn with the number of steps, and where training
+    diverged."""
     text = VERDICTS[kind]
     if kind == "confusion" and setting.last_step == 0 and setting.planned_steps is not None:
-        return "No training is logged" if setting.diverged_at is None else f"Training diverged by step {setting.diverged_at:,}"
+        return (
+            "No training is logged"
+            if setting.diverged_at is None
+            else f"Training diverged by step {setting.diverged_at:,}"
+        )
     if kind in _COUNTED and setting.last_step > 0:
         planned = setting.planned_steps or 0
         of_planned = f" (of {planned:,})" if setting.last_step < planned else ""
@@ -36,10 +41,16 @@ def how_it_ended(setting: Setting) -> Iterator[str]:
     """What a reader must know of the training before its curves: that it diverged, or that it did not reach its end."""
     if setting.diverged_at is not None:
         step = f"{setting.diverged_at:,}"
-        yield f"Training diverged by step {step}: there weights or loss are not finite, or the loss is far above guessing."
+        yield (
+            f"Training diverged by step {step}: there weights or loss are not finite, or the loss is far above "
+            "guessing."
+        )
     elif not setting.is_complete and setting.planned_steps is not None:
         steps = as_count(setting.planned_steps, "step")
-        yield f"Of {steps} only those up to step {setting.last_step:,} are logged: it was stopped, diverged after that, or still goes on."
+        yield (
+            f"Of {steps} only those up to step {setting.last_step:,} are logged: it was stopped, diverged "
+            "after that, or still goes on."
+        )
 
 
 def the_task(setting: Setting) -> Iterator[str]:
@@ -49,7 +60,10 @@ def the_task(setting: Setting) -> Iterator[str]:
         yield "The labels are random: there is no rule to learn, and test pairs can only be guessed."
     if task.label_noise and task.split_known:
         wrong = as_percent(task.label_noise, 0)
-        yield f"Training pairs means the labels trained on, {wrong} of which are wrong on purpose; those of test pairs are right."
+        yield (
+            f"Training pairs means the labels trained on, {wrong} of which are wrong on purpose; those of test "
+            "pairs are right."
+        )
 
 
 def what_happened(kind: str, summaries: Summaries, setting: Setting) -> str:
@@ -57,38 +71,56 @@ def what_happened(kind: str, summaries: Summaries, setting: Setting) -> str:
     transitions = summaries["transitions"]
     memorized, generalized = transitions["memorized_at"], transitions["generalized_at_sustained"]
     resolution = _known_to(transitions["generalized_sustained_interval"])
-    last = f"At step {setting.accuracy_at:,} its accuracy is {as_percent(setting.accuracy['train'])} on the training pairs and "
+    last = (
+        f"At step {setting.accuracy_at:,} its accuracy is {as_percent(setting.accuracy['train'])} on the "
+        "training pairs and "
+    )
     last += f"{as_percent(setting.accuracy['test'])} on the test pairs."
     if setting.trains_on_all:
         n_pairs = len(setting.task.train_indices)
         text = (
-            f"There are no test pairs: all {n_pairs:,} were trained on, so memorizing and generalizing cannot be told apart by accuracy. "
+            f"There are no test pairs: all {n_pairs:,} were trained on, so memorizing and generalizing cannot "
+            "be told apart by accuracy. "
         )
         if memorized is not None:
             text += f"It first knew 99 % of the training pairs at step {memorized:,}. "
-        return text + f"At step {setting.accuracy_at:,} its accuracy is {as_percent(setting.accuracy['train'])} on the training pairs."
+        return (
+            text + f"At step {setting.accuracy_at:,} its accuracy is {as_percent(setting.accuracy['train'])} on the "
+            "training pairs."
+        )
     if kind == "grokking":
         text = (
-            f"The network knew 99 % of its training pairs at step {as_step(memorized)}, and 99 % of the test pairs for good only from step "
+            f"The network knew 99 % of its training pairs at step {as_step(memorized)}, and 99 % of the test "
+            "pairs for good only from step "
         )
         text += f"{as_step(generalized)} on{resolution}"
         text += f": {generalized / memorized:.1f} times as many steps." if memorized else "."
     elif kind == "comprehension":
         before = f"at step {as_step(memorized)}" if memorized is not None else "at no logged step"
         text = (
-            f"It reached 99 % on the training pairs {before}, and on the test pairs for good at step {as_step(generalized)}{resolution}: "
+            f"It reached 99 % on the training pairs {before}, and on the test pairs for good at step "
+            f"{as_step(generalized)}{resolution}: "
         )
         text += "too close together for grokking."
     elif kind == "collapse":
-        text = f"Test accuracy first reached 99 % at step {as_step(transitions['generalized_at'])}, and was lost again. {last}"
+        text = (
+            f"Test accuracy first reached 99 % at step {as_step(transitions['generalized_at'])}, and was lost "
+            f"again. {last}"
+        )
     elif kind == "memorization":
-        text = f"It knew 99 % of its training pairs at step {as_step(memorized)} and at no logged step 99 % of the test pairs. {last}"
+        text = (
+            f"It knew 99 % of its training pairs at step {as_step(memorized)} and at no logged step 99 % of "
+            f"the test pairs. {last}"
+        )
     elif kind == "confusion":
         text = last
     else:
         return "The curves cannot decide when, or whether, it memorized and generalized."
     if transitions["unmirrored_generalized_at"] is not None:
-        text += f" Test pairs whose mirror it was never shown reached 99 % at step {as_step(transitions['unmirrored_generalized_at'])}."
+        text += (
+            " Test pairs whose mirror it was never shown reached 99 % at step "
+            f"{as_step(transitions['unmirrored_generalized_at'])}."
+        )
     return text
 
 
@@ -103,7 +135,9 @@ def the_circuit(checkpoint: Mapping[str, Any], summaries: Summaries, setting: Se
         return f"{here} no frequency is key: no sparse generalizing circuit is found, and {state}."
     shares = ", ".join(f"{entry['frequency']} ({as_percent(entry['share'], 0)})" for entry in key)
     verb = "frequency carries" if len(key) == 1 else "frequencies carry"
-    text = f"{here} {state}. {len(key)} key {verb} the logits, k = {shares} by share of their power{_of_what(setting)}; "
+    text = (
+        f"{here} {state}. {len(key)} key {verb} the logits, k = {shares} by share of their power{_of_what(setting)}; "
+    )
     if periodic:
         counts = summaries["neuron_periodicity"]["periodic_neurons_per_frequency"]
         neurons = ", ".join(f"{counts.get(str(entry['frequency']), 0)} at {entry['frequency']}" for entry in key)
@@ -132,23 +166,39 @@ def _the_algorithm(clock: Mapping[str, Any], setting: Setting) -> str:
     if setting.gradients_are_equal:
         alone = "gradient symmetricity is no witness here: a and b enter alike, which makes it 1 whatever was learned"
         return text.replace("formula, ", "formula and ") + f"it is {_article(clock['verdict'])}; {alone}."
-    return text + f"and gradient symmetricity ({as_number(clock['gradient_symmetricity'])}) it is {_article(clock['verdict'])}."
+    return (
+        text
+        + f"and gradient symmetricity ({as_number(clock['gradient_symmetricity'])}) it is {_article(clock['verdict'])}."
+    )
 
 
 def the_phases(run: Mapping[str, Any]) -> list[str]:
     """Where the phases end, one sentence or two."""
     known = [phase for phase in run["phases"] if phase["end"] is not None]
     if not known:
-        return ["The boundaries of memorization, circuit formation and cleanup cannot be placed: not enough data, or no generalization."]
-    parts = [f"{phase['name']} until about step {phase['end']:,} ({phase['interval'][0]:,} to {phase['interval'][1]:,})" for phase in known]
-    return [f"The bends of the curves place {'; '.join(parts)}. The intervals are the spread over signals, no confidence intervals."]
+        return [
+            "The boundaries of memorization, circuit formation and cleanup cannot be placed: not enough data, or "
+            "no generalization."
+        ]
+    parts = [
+        f"{phase['name']} until about step {phase['end']:,} ({phase['interval'][0]:,} to {phase['interval'][1]:,})"
+        for phase in known
+    ]
+    return [
+        f"The bends of the curves place {'; '.join(parts)}. The intervals are the spread over signals, no "
+        "confidence intervals."
+    ]
 
 
 def the_norms(summaries: Summaries, setting: Setting) -> str:
     """How the norm of all weights went."""
     norms = summaries["weight_norms"]
     share, last, highest_at = norms["key_share_of_embedding"], as_norm(norms["last_l2"]), norms["highest_l2_at"]
-    held = f" {as_percent(share, 0)} of the squared norm of the {setting.what_is_embedded} lies in key frequencies." if share else ""
+    held = (
+        f" {as_percent(share, 0)} of the squared norm of the {setting.what_is_embedded} lies in key frequencies."
+        if share
+        else ""
+    )
     if norms["first_step"] == norms["last_step"]:
         return f"The norm of all weights is {last}.{held}"
     text, at = f"The norm of all weights began at {as_norm(norms['first_l2'])}", f"at step {norms['last_step']:,}"

@@ -16,7 +16,9 @@ STATIC = (".png", ".svg", ".pdf")
 def check_ending(path: Path) -> None:
     """Raises InputError for a file name whose ending names no kind of figure."""
     if path.suffix.lower() not in (".html", ".json", *STATIC):
-        raise InputError(f"{path} ends in {path.suffix or 'nothing'!r}; a figure is written as .html, .json, .png, .svg or .pdf")
+        raise InputError(
+            f"{path} ends in {path.suffix or 'nothing'!r}; a figure is written as .html, .json, .png, .svg or .pdf"
+        )
 
 
 def write_figure(figure: "go.Figure", path: Path, *, width: int = 1100, scale: float = 2) -> None:
@@ -27,7 +29,9 @@ def write_figure(figure: "go.Figure", path: Path, *, width: int = 1100, scale: f
     check_ending(path)
     ending = path.suffix.lower()
     if ending == ".html":
-        content = figure.to_html(include_plotlyjs=True, config=dict(CONFIG)).encode()  # plotly takes an entry out of what it is given
+        content = figure.to_html(
+            include_plotlyjs=True, config=dict(CONFIG)
+        ).encode()  # plotly takes an entry out of what it is given
     elif ending == ".json":
         content = str(figure.to_json()).encode()
     else:

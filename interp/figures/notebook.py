@@ -9,9 +9,12 @@ from markupsafe import Markup
 
 from interp.figures.style import FONT, TEST, TRAIN
 
-_CARD = Markup("<div style=\"font:14px/1.5 {}; max-width:760px\"><div style='font-weight:650; font-size:16px'>{}</div>{}</div>")
+_CARD = Markup(
+    "<div style=\"font:14px/1.5 {}; max-width:760px\"><div style='font-weight:650; font-size:16px'>{}</div>{}</div>"
+)
 _ROW = Markup(
-    "<tr><th style='text-align:left; font-weight:400; opacity:.65; padding-right:18px'>{}</th><td style='text-align:left'>{}</td></tr>"
+    "<tr><th style='text-align:left; font-weight:400; opacity:.65; padding-right:18px'>{}</th><td "
+    "style='text-align:left'>{}</td></tr>"
 )
 WIDTH, HEIGHT = 420, 70
 
@@ -42,9 +45,14 @@ def of_checkpoint(checkpoint: Any) -> str:
 def of_explanation(explanation: Any) -> str:
     """An `Explanation`: verdict, facts, text, and what speaks against it."""
     paragraphs = [Markup("<p style='margin:6px 0'>{}</p>").format(paragraph) for paragraph in explanation.paragraphs]
-    doubts = [("What speaks against it", explanation.against or ("Nothing was found.",)), ("What this cannot say", explanation.unsaid)]
+    doubts = [
+        ("What speaks against it", explanation.against or ("Nothing was found.",)),
+        ("What this cannot say", explanation.unsaid),
+    ]
     lists = [Markup("<div style='font-weight:600'>{}</div>{}").format(title, _list(items)) for title, items in doubts]
-    return _card(explanation.headline, [_table({fact.label: fact.value for fact in explanation.facts}), *paragraphs, *lists])
+    return _card(
+        explanation.headline, [_table({fact.label: fact.value for fact in explanation.facts}), *paragraphs, *lists]
+    )
 
 
 def _card(title: str, parts: Iterable[Markup]) -> str:
@@ -56,7 +64,9 @@ def _table(rows: Mapping[str, object]) -> Markup:
 
 
 def _list(items: Iterable[str]) -> Markup:
-    return Markup("<ul style='margin:0 0 6px'>{}</ul>").format(Markup("").join(Markup("<li>{}</li>").format(item) for item in items))
+    return Markup("<ul style='margin:0 0 6px'>{}</ul>").format(
+        Markup("").join(Markup("<li>{}</li>").format(item) for item in items)
+    )
 
 
 def _curves(steps: np.ndarray, curves: Sequence[tuple[np.ndarray, str]]) -> Markup:
@@ -73,5 +83,7 @@ def _curves(steps: np.ndarray, curves: Sequence[tuple[np.ndarray, str]]) -> Mark
         ]
         line = Markup("<polyline points='{}' fill='none' stroke='{}' stroke-width='1.6'/>")
         lines.append(line.format(" ".join(points), color))
-    svg = Markup("<svg width='{}' height='{}' role='img' aria-label='accuracy on train and test pairs over training'>{}</svg>")
+    svg = Markup(
+        "<svg width='{}' height='{}' role='img' aria-label='accuracy on train and test pairs over training'>{}</svg>"
+    )
     return svg.format(WIDTH, HEIGHT, Markup("").join(lines))

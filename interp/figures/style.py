@@ -1,4 +1,5 @@
-"""One palette and one template for every figure of the project. Importing this loads no plotly; making a figure does."""
+"""One palette and one template for every figure of the project. Importing this loads no plotly; making a figure
+does."""
 
 import functools
 import json
@@ -13,8 +14,8 @@ if TYPE_CHECKING:
 # Okabe & Ito (2008): distinguishable with every common form of color blindness; ordered so that neighbors differ most.
 # They mean splits, circuits, tensors …, never frequencies.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F", "#B8A800")
-# After Tol (2021, "muted"): what has one of these is a key frequency. They keep apart from each other under every common form of color
-# blindness, and from white by a contrast of at least 3.
+# After Tol (2021, "muted"): what has one of these is a key frequency. They keep apart from each other under every
+# common form of color blindness, and from white by a contrast of at least 3.
 FREQUENCY_PALETTE = ("#332288", "#999933", "#AA4499", "#117733", "#CC6677", "#2E9C8F", "#882255")
 TRAIN, TEST, NEUTRAL = PALETTE[0], PALETTE[1], "#8A8A8A"
 SEQUENTIAL = "Viridis"
@@ -27,13 +28,15 @@ CONFIG: dict[str, Any] = {"showSendToCloud": False, "plotlyServerURL": "", "disp
 
 
 def color_of_frequency(frequency: int, key_frequencies: Sequence[int]) -> str:
-    """The color of a frequency wherever it appears: key frequencies have colors of their own in ascending order, others are gray."""
+    """The color of a frequency wherever it appears: key frequencies have colors of their own in ascending order, others
+    are gray."""
     ordered = sorted({int(k) for k in key_frequencies})
     return FREQUENCY_PALETTE[ordered.index(frequency) % len(FREQUENCY_PALETTE)] if frequency in ordered else NEUTRAL
 
 
 def key_frequencies_of(result: "xr.Dataset", otherwise: Iterable[int]) -> list[int]:
-    """The key frequencies of the run that a result is about, by which every figure colors; `otherwise` for a result that stands alone."""
+    """The key frequencies of the run that a result is about, by which every figure colors; `otherwise` for a result
+    that stands alone."""
     known = result.attrs.get("key_frequencies")
     return json.loads(known) if known is not None else [int(k) for k in otherwise]
 
@@ -76,7 +79,8 @@ def style(figure: "go.Figure", title: str, reference: str, height: int) -> None:
 
 @functools.cache
 def _template() -> "go.layout.Template":
-    """What all figures have in common; plotly takes half as long to take it from here as to set it on every axis of every figure."""
+    """What all figures have in common; plotly takes half as long to take it from here as to set it on every axis of
+    every figure."""
     import plotly.graph_objects as go
     from plotly.io import templates
 
@@ -102,8 +106,8 @@ def _template() -> "go.layout.Template":
 
 
 def band(figure: "go.Figure", x: Iterable[Any], limits: Iterable[Iterable[float]], color: str, **where: Any) -> None:
-    """A tinted band between two curves (`limits`: the lower, the upper), one for each stretch of known neighbors, behind what is drawn
-    later."""
+    """A tinted band between two curves (`limits`: the lower, the upper), one for each stretch of known neighbors,
+    behind what is drawn later."""
     stretches: list[list[tuple[float, float, float]]] = [[]]
     for point in zip(x, *limits, strict=True):
         if all(map(math.isfinite, point)):
@@ -112,15 +116,26 @@ def band(figure: "go.Figure", x: Iterable[Any], limits: Iterable[Iterable[float]
             stretches.append([])
     for stretch in filter(lambda points: len(points) > 1, stretches):
         there, below, above = zip(*stretch, strict=True)
-        outline = {"x": [*there, *reversed(there)], "y": [*above, *reversed(below)], "mode": "lines", "line": {"width": 0}}
-        figure.add_scatter(**outline, fill="toself", fillcolor=color, opacity=0.18, hoverinfo="skip", showlegend=False, **where)
+        outline = {
+            "x": [*there, *reversed(there)],
+            "y": [*above, *reversed(below)],
+            "mode": "lines",
+            "line": {"width": 0},
+        }
+        figure.add_scatter(
+            **outline, fill="toself", fillcolor=color, opacity=0.18, hoverinfo="skip", showlegend=False, **where
+        )
 
 
 def threshold_line(figure: "go.Figure", y: float, row: int, column: int, label: str = "") -> None:
     """A dashed horizontal line across one panel, with a few words on it at its right end."""
     panel: dict[str, Any] = {"row": row, "col": column}
     if label:
-        panel |= {"annotation_text": label, "annotation_position": "top right", "annotation_font": {"size": 11, "color": NEUTRAL}}
+        panel |= {
+            "annotation_text": label,
+            "annotation_position": "top right",
+            "annotation_font": {"size": 11, "color": NEUTRAL},
+        }
     figure.add_hline(y=y, line={"color": NEUTRAL, "width": 1, "dash": "dash"}, **panel)
 
 
@@ -131,10 +146,15 @@ def vertical_line(figure: "go.Figure", x: float, row: int, column: int, color: s
 
 
 def across_panels(figure: "go.Figure", lines_and_bands: Iterable[Mapping[str, Any]]) -> None:
-    """Lines and bands (plotly shapes with `x0` and `x1`) over the whole height of every panel that has something in it."""
+    """Lines and bands (plotly shapes with `x0` and `x1`) over the whole height of every panel that has something in
+    it."""
     traces: Any = list(figure.select_traces())
     panels = dict.fromkeys((trace.xaxis or "x", trace.yaxis or "y") for trace in traces)
-    shapes = [{"y0": 0, "y1": 1, "xref": x, "yref": f"{y} domain"} | dict(shape) for shape in lines_and_bands for x, y in panels]
+    shapes = [
+        {"y0": 0, "y1": 1, "xref": x, "yref": f"{y} domain"} | dict(shape)
+        for shape in lines_and_bands
+        for x, y in panels
+    ]
     figure.layout.shapes = (*figure.layout.shapes, *shapes)  # all at once: add_shape makes every earlier one again
 
 
@@ -144,8 +164,11 @@ def percent_axis(figure: "go.Figure", **where: Any) -> None:
 
 
 def power_of_ten_axis(figure: "go.Figure", **where: Any) -> None:
-    """A logarithmic vertical axis with powers of ten, at most nine of them for what is drawn by now; `where` goes to update_yaxes."""
-    figure.update_yaxes(type="log", exponentformat="power", tickfont_size=10.4, **where)  # plotly writes powers a quarter larger
+    """A logarithmic vertical axis with powers of ten, at most nine of them for what is drawn by now; `where` goes to
+    update_yaxes."""
+    figure.update_yaxes(
+        type="log", exponentformat="power", tickfont_size=10.4, **where
+    )  # plotly writes powers a quarter larger
     for axis in figure.select_yaxes(row=where.get("row"), col=where.get("col")):
         own = axis.plotly_name.replace("axis", "")
         traces: Any = list(figure.select_traces())
@@ -157,7 +180,8 @@ def power_of_ten_axis(figure: "go.Figure", **where: Any) -> None:
 
 
 def plain_log_axis(values: Iterable[SupportsFloat]) -> dict[str, Any]:
-    """A logarithmic axis over a few powers of ten, with ticks at 1, 2, 5, 10, 20, … written out; closer where values span less."""
+    """A logarithmic axis over a few powers of ten, with ticks at 1, 2, 5, 10, 20, … written out; closer where values
+    span less."""
     known = [float(value) for value in values if math.isfinite(value) and float(value) > 0] or [1.0]
     digits = (1, 2, 5) if max(known) > 8 * min(known) else (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
     decades = range(math.floor(math.log10(min(known))), math.floor(math.log10(max(known))) + 1)
@@ -166,8 +190,8 @@ def plain_log_axis(values: Iterable[SupportsFloat]) -> dict[str, Any]:
 
 
 def shade_phases(figure: "go.Figure", phases: Sequence[Mapping[str, Any]], *, named: bool = False) -> None:
-    """Tint the phases (each with `name`, `start` and `end`, in updates) behind every panel over steps; `named` tells beside the title
-    which is which."""
+    """Tint the phases (each with `name`, `start` and `end`, in updates) behind every panel over steps; `named` tells
+    beside the title which is which."""
     titles = {axis.plotly_name.replace("axis", ""): axis.title.text for axis in figure.select_xaxes()}
     shared = {axis.plotly_name.replace("axis", ""): (axis.matches or "") for axis in figure.select_xaxes()}
     of_steps = [x for x in titles if titles[x] == STEP_AXIS or titles.get(shared[x]) == STEP_AXIS]
@@ -182,6 +206,8 @@ def shade_phases(figure: "go.Figure", phases: Sequence[Mapping[str, Any]], *, na
     ]
     figure.layout.shapes = (*figure.layout.shapes, *tints)  # all at once, as above
     if named and tints:
-        names = "  ".join(f"<span style='color:{PHASE_COLORS[name]}'>■</span> {name}" for name in (phase["name"] for phase in phases))
+        names = "  ".join(
+            f"<span style='color:{PHASE_COLORS[name]}'>■</span> {name}" for name in (phase["name"] for phase in phases)
+        )
         words = f"</b><span style='font-size:12px;color:#6b6b6b'>    tinted: {names}</span>"
         figure.layout.title.text = figure.layout.title.text.replace("</b>", words, 1)

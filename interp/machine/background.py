@@ -16,8 +16,9 @@ Item = TypeVar("Item")
 def computed_ahead(items: Generator[Item | None]) -> Iterator[Iterator[Item]]:
     """What `items` gives but None, in its order; one of them waits while another is used and a third is made.
 
-    An error of `items` is raised after all that came before it. When the context is left, whether by its end, by Ctrl-C or by an error,
-    the thread stops as soon as `items` next gives anything: so an iterator whose items take long gives None in between.
+    An error of `items` is raised after all that came before it. When the context is left, whether by its end, by Ctrl-C
+    or by an error, the thread stops as soon as `items` next gives anything: so an iterator whose items take long gives
+    None in between.
     """
     waiting: Queue[tuple[Item | None, BaseException | None]] = Queue(1)
     stopped, n_threads = threading.Event(), torch.get_num_threads()

@@ -1,4 +1,5 @@
-"""Files that are never seen half-written: safetensors, JSON and lines, written whole or not at all, and read with errors that name them."""
+"""Files that are never seen half-written: safetensors, JSON and lines, written whole or not at all, and read with
+errors that name them."""
 
 import contextlib
 import fcntl
@@ -25,10 +26,11 @@ _ITEM_SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16
 
 
 def write_atomically(path: Path, content: bytes | Callable[[Path], object]) -> None:
-    """Write under a temporary name, fsync, rename, fsync the folder: a reader sees the old file or the new one, never a torn one.
+    """Write under a temporary name, fsync, rename, fsync the folder: a reader sees the old file or the new one, never a
+    torn one.
 
-    `content` is the bytes, or what writes them to the path it is given. Raises InputError when the disk is full or the folder cannot
-    be written to; then no trace is left.
+    `content` is the bytes, or what writes them to the path it is given. Raises InputError when the disk is full or the
+    folder cannot be written to; then no trace is left.
     """
     temporary = temporary_beside(path)
     try:
@@ -48,13 +50,14 @@ def write_atomically(path: Path, content: bytes | Callable[[Path], object]) -> N
 
 
 def temporary_beside(path: Path) -> Path:
-    """Where something is written before it is renamed to `path`: no reader looks at it, and a kill leaves nothing else behind."""
+    """Where something is written before it is renamed to `path`: no reader looks at it, and a kill leaves nothing else
+    behind."""
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
 
 def remove_leftovers(folder: Path, *, of: str | None = None, of_the_dead_only: bool = False) -> None:
-    """Remove what killed processes left under temporary names (of the file or folder `of`); of_the_dead_only where others may be writing
-    at this moment."""
+    """Remove what killed processes left under temporary names (of the file or folder `of`); of_the_dead_only where
+    others may be writing at this moment."""
     for leftover in folder.glob(f".{glob.escape(of)}.*.tmp" if of else ".*.tmp"):
         number = leftover.name.split(".")[-2]
         if of_the_dead_only and number.isdecimal() and _is_alive(int(number)):
@@ -78,7 +81,8 @@ def _is_alive(process: int) -> bool:
 
 
 def move_into_place(fresh: Path, target: Path) -> None:
-    """Rename a folder to `target`. A folder that is there is moved aside first, put back if this fails, and removed when it is done."""
+    """Rename a folder to `target`. A folder that is there is moved aside first, put back if this fails, and removed
+    when it is done."""
     aside = temporary_beside(fresh)
     try:
         if target.exists() and any(target.iterdir()):  # an empty one can be renamed over
@@ -95,14 +99,17 @@ def move_into_place(fresh: Path, target: Path) -> None:
 
 
 def lock_folder(path: Path) -> int:
-    """An exclusive lock (close it to give it back), which the system gives back when the process ends, however it ends."""
+    """An exclusive lock (close it to give it back), which the system gives back when the process ends, however it
+    ends."""
     try:
         lock = os.open(path / ".lock", os.O_WRONLY | os.O_CREAT, 0o644)
     except OSError as error:
         raise InputError(f"cannot write to {path}: {reason(error)}") from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(lock).st_ino != os.stat(path / ".lock").st_ino:  # the folder was replaced meanwhile: this is its predecessor's
+        if (
+            os.fstat(lock).st_ino != os.stat(path / ".lock").st_ino
+        ):  # the folder was replaced meanwhile: this is its predecessor's
             raise BlockingIOError
     except BlockingIOError:
         os.close(lock)
@@ -128,7 +135,8 @@ def reason(error: OSError) -> str:
 
 
 def tensor_bytes(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> bytes:
-    """A safetensors file. All metadata is one key, `interp`, of sorted JSON: several keys would come out in random order."""
+    """A safetensors file. All metadata is one key, `interp`, of sorted JSON: several keys would come out in random
+    order."""
     separate: dict[str, Tensor] = {}
     memories = set()
     for name, tensor in tensors.items():
@@ -141,7 +149,8 @@ def tensor_bytes(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> by
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors and the `interp` metadata of a safetensors file. Raises InputError, naming the file, for anything else."""
+    """The tensors and the `interp` metadata of a safetensors file. Raises InputError, naming the file, for anything
+    else."""
     return _read_all(path, foreign=False)
 
 
@@ -168,7 +177,8 @@ def _read_all(path: Path, *, foreign: bool) -> tuple[dict[str, Tensor], dict[str
 
 
 def read_stacked(paths: Sequence[Path], name: str, shape: Sequence[int]) -> tuple[Tensor, list[dict[str, Any]]]:
-    """One float32 tensor out of one or more safetensors files, stacked, and each one's `interp` metadata. Small reads only.
+    """One float32 tensor out of one or more safetensors files, stacked, and each one's `interp` metadata. Small reads
+    only.
 
     Raises InputError, naming the file, where the tensor is missing or has another shape or type.
     """
@@ -181,7 +191,9 @@ def read_stacked(paths: Sequence[Path], name: str, shape: Sequence[int]) -> tupl
                 raise InputError(f"{path} has no tensor {name!r}; it has {', '.join(head.tensors)}")
             entry = head.tensors[name]
             if (entry.type, entry.shape) != ("F32", tuple(shape)):
-                raise InputError(f"{path}: tensor {name!r} is {entry.type} {list(entry.shape)}, expected F32 {list(shape)}")
+                raise InputError(
+                    f"{path}: tensor {name!r} is {entry.type} {list(entry.shape)}, expected F32 {list(shape)}"
+                )
             if row == 0:  # only now is it known that the file really has this many bytes
                 stacked = np.empty((len(paths), *shape), dtype=np.float32)
             if os.preadv(file.fileno(), [memoryview(stacked[row]).cast("B")], entry.begin) != stacked[row].nbytes:
@@ -226,7 +238,7 @@ def open_binary(path: Path) -> Iterator[FileIO]:
         raise InputError(f"cannot read {path}: {reason(error)}") from None
 
 
-# ---- the head of a safetensors file: trusted in nothing, so that a damaged one can neither crash nor allocate ----------------------------
+# ---- the head of a safetensors file: trusted in nothing, so that a damaged one can neither crash nor allocate --------
 
 
 class _Entry(NamedTuple):
@@ -243,14 +255,17 @@ class _Head(NamedTuple):
 
 
 def _read_head(path: Path, file: FileIO, *, foreign: bool = False) -> _Head:
-    """The header, every number of which has been compared with the size of the file; a foreign one has its own metadata, or none."""
+    """The header, every number of which has been compared with the size of the file; a foreign one has its own
+    metadata, or none."""
     size = os.fstat(file.fileno()).st_size
     start = os.pread(file.fileno(), 9, 0)
     # The first bytes are a length, and a length can look like a pickle: 128 is b"\x80". The brace after it decides.
     if start[8:] != b"{":
         if start[:4] == b"PK\x03\x04" or start[:1] == b"\x80":
             raise InputError(f"{path} is a pickle (torch.save), not safetensors; nothing is unpickled here")
-        raise InputError(f"{path} is damaged: {'neither a file of torch.save nor' if foreign else 'not'} a safetensors file")
+        raise InputError(
+            f"{path} is damaged: {'neither a file of torch.save nor' if foreign else 'not'} a safetensors file"
+        )
     data = 8 + struct.unpack("<Q", start[:8])[0]
     if data > size:
         raise InputError(f"{path} is damaged: its header should take {data} bytes, and the file has {size}")
@@ -274,11 +289,17 @@ def _entry(path: Path, name: str, value: Any, data: int) -> _Entry:
         kind, shape, (begin, end) = value["dtype"], tuple(value["shape"]), value["data_offsets"]
         sound = len(shape) <= 32 and all(type(number) is int and 0 <= number < 2**40 for number in (*shape, begin, end))
         # The second product keeps an empty tensor from having other sizes that no array can have.
-        sound = sound and math.prod(shape) * _ITEM_SIZES[kind] == end - begin and math.prod(max(n, 1) for n in shape) < 2**40
+        sound = (
+            sound
+            and math.prod(shape) * _ITEM_SIZES[kind] == end - begin
+            and math.prod(max(n, 1) for n in shape) < 2**40
+        )
     except (KeyError, TypeError, ValueError, AttributeError):
         sound = False
     if not sound:
-        raise InputError(f"{path} is damaged: the header's entry for tensor {name!r} makes no sense (type {str(kind)[:20]!r})")
+        raise InputError(
+            f"{path} is damaged: the header's entry for tensor {name!r} makes no sense (type {str(kind)[:20]!r})"
+        )
     return _Entry(kind, shape, data + begin, data + end)
 
 

@@ -12,8 +12,8 @@ def give_back_freed_memory() -> None:
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep freed arrays of up to 32 MiB for the next one of their kind, instead of returning them to the system and taking
-    a page fault per 4 KiB again. Does nothing where there is no glibc; changes no result."""
+    """Let glibc keep freed arrays of up to 32 MiB for the next one of their kind, instead of returning them to the
+    system and taking a page fault per 4 KiB again. Does nothing where there is no glibc; changes no result."""
     if not sys.platform.startswith("linux"):
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

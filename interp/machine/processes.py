@@ -13,15 +13,16 @@ def n_cores() -> int:
 
 
 def wait_without_spinning() -> None:
-    """Let torch's threads sleep while they wait for one another, here and in every process that is started from here. By default they wait
-    in a loop, and beside another busy process one of two spins on the core that the other needs: ten times as slow. Without effect once
-    torch is loaded, and where the environment says otherwise."""
+    """Let torch's threads sleep while they wait for one another, here and in every process that is started from here.
+    By default they wait in a loop, and beside another busy process one of two spins on the core that the other needs:
+    ten times as slow. Without effect once torch is loaded, and where the environment says otherwise."""
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """The order in which threads add up is part of a result: with one, it is the same in this process and in one of its own."""
+    """The order in which threads add up is part of a result: with one, it is the same in this process and in one of its
+    own."""
     import torch  # two seconds, which only some of what imports this has to spare
 
     before = torch.get_num_threads()
@@ -34,8 +35,10 @@ def one_thread() -> Iterator[None]:
 
 @contextmanager
 def interrupts_held_back() -> Iterator[None]:
-    """A process that is started meanwhile never hears of Ctrl-C, which a terminal sends to all: its parent tells it to stop."""
-    # It comes up with the first process that is spawned, and then lets Ctrl-C through again (ensure_running of Python 3.11).
+    """A process that is started meanwhile never hears of Ctrl-C, which a terminal sends to all: its parent tells it to
+    stop."""
+    # It comes up with the first process that is spawned, and then lets Ctrl-C through again (ensure_running of Python
+    # 3.11).
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

@@ -1,4 +1,5 @@
-"""Where a curve crosses a level or another curve, and how sure that is: interpolation and the bootstrap over seeds. numpy only."""
+"""Where a curve crosses a level or another curve, and how sure that is: interpolation and the bootstrap over seeds.
+numpy only."""
 
 import math
 from collections.abc import Callable
@@ -10,9 +11,12 @@ Interval = tuple[float, float]
 DRAWS = 1000
 
 
-def crossing(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"], level: float = 0.0, *, rising: bool = True) -> float:
-    """The x at which y first passes `level` upwards (or downwards) and stays beyond it to the end, between two neighbors, by a straight
-    line; NaN where y is on one side throughout or ends on the wrong one. Points that are NaN are left out."""
+def crossing(
+    x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"], level: float = 0.0, *, rising: bool = True
+) -> float:
+    """The x at which y first passes `level` upwards (or downwards) and stays beyond it to the end, between two
+    neighbors, by a straight line; NaN where y is on one side throughout or ends on the wrong one. Points that are NaN
+    are left out."""
     known = np.isfinite(x) & np.isfinite(y)
     x, y = x[known], (y[known] - level) * (1 if rising else -1)
     below = np.flatnonzero(y < 0)
@@ -25,9 +29,9 @@ def crossing(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"], level: floa
 def bootstrap(
     n: int, statistic: Callable[[list[int]], float], *, draws: int | None = None, coverage: float = 0.95, seed: int = 0
 ) -> tuple[Interval, float]:
-    """The percentile interval of a statistic over `draws` samples (DRAWS, when not given) of n seeds, drawn with replacement, and the
-    share of the samples in which it is defined. `statistic` is given the indices of the seeds. The interval is NaN for n < 2: one seed
-    says nothing of others."""
+    """The percentile interval of a statistic over `draws` samples (DRAWS, when not given) of n seeds, drawn with
+    replacement, and the share of the samples in which it is defined. `statistic` is given the indices of the seeds. The
+    interval is NaN for n < 2: one seed says nothing of others."""
     if n < 2:
         return (math.nan, math.nan), math.nan
     generator, draws = np.random.RandomState(seed), draws or DRAWS
@@ -39,9 +43,11 @@ def bootstrap(
     return (float(low), float(high)), len(known) / draws
 
 
-def mean_interval(values: Float[np.ndarray, "point seed"], *, coverage: float = 0.95, seed: int = 0) -> Float[np.ndarray, "2 point"]:
-    """The percentile interval of the mean of what is known at each point, over DRAWS samples of its seeds, drawn with replacement; NaN
-    where fewer than two seeds are known."""
+def mean_interval(
+    values: Float[np.ndarray, "point seed"], *, coverage: float = 0.95, seed: int = 0
+) -> Float[np.ndarray, "2 point"]:
+    """The percentile interval of the mean of what is known at each point, over DRAWS samples of its seeds, drawn with
+    replacement; NaN where fewer than two seeds are known."""
     generator, interval = np.random.RandomState(seed), np.full((2, len(values)), np.nan)
     for place, row in enumerate(values):
         known = row[np.isfinite(row)]

@@ -1,18 +1,21 @@
 """The logits as the sum of a generalizing and a memorizing part.
 
-In phase coordinates, with n phases, the correct class of the pair (s, t) is s + t. Let L_c be the logits centred over the classes, and
-d = s + t − u what class u is off by. For a set S of pairs, the even part of their mean at each d,
+In phase coordinates, with n phases, the correct class of the pair (s, t) is s + t. Let L_c be the logits centred over
+the classes, and d = s + t − u what class u is off by. For a set S of pairs, the even part of their mean at each d,
 
     m_S(d) = mean over (s, t) in S of L_c(s, t, s+t−d),      g_S(d) = (m_S(d) + m_S(−d)) / 2,
 
-is a sum of cosines Σ_k α_k cos w_k d, because Σ_d m_S(d) = 0. The generalizing part of the logits is G(s, t, u) = g_S(s+t−u), the same for
-every pair; the memorizing part is what is left, M = L_c − G. Two choices of S (Varma et al. 2023, arXiv:2309.02390, §3 for the first):
+is a sum of cosines Σ_k α_k cos w_k d, because Σ_d m_S(d) = 0. The generalizing part of the logits is G(s, t, u) =
+g_S(s+t−u), the same for every pair; the memorizing part is what is left, M = L_c − G. Two choices of S (Varma et al.
+2023, arXiv:2309.02390, §3 for the first):
 
     published   all pairs: G is the orthogonal projection of L_c on the span of the cubes cos w_k d
-    held out    the test pairs, of which nothing was memorized; a test pair itself is judged by the pairs outside its own fold
+    held out    the test pairs, of which nothing was memorized; a test pair itself is judged by the pairs outside its
+                own fold
 
-What was memorized of training pairs leaks into the published G. With the fraction f of the pairs trained on, g_all = f g_train +
-(1−f) g_test; so, where every training label is s + t, with gen = g_test(0) and mem = g_train(0) − g_test(0), the strengths at it are
+What was memorized of training pairs leaks into the published G. With the fraction f of the pairs trained on, g_all = f
+g_train + (1−f) g_test; so, where every training label is s + t, with gen = g_test(0) and mem = g_train(0) − g_test(0),
+the strengths at it are
 
     gen published = gen held out + f · mem held out,        mem published = (1 − f) · mem held out.
 """
@@ -30,7 +33,8 @@ from interp.mathematics import fourier
 from interp.runs.checkpoint import Checkpoint
 
 FOLDS = 5
-# In logits. Untrained networks have strengths of some hundredths, of either sign: below this there is nothing to compare.
+# In logits. Untrained networks have strengths of some hundredths, of either sign: below this there is nothing to
+# compare.
 LEAST_STRENGTH = 0.1
 
 
@@ -42,7 +46,9 @@ class PhasePairs(NamedTuple):
     label: Int[Tensor, " pairs"]  # the phase of the (trained) label; 0 where it has none
     has_label: Bool[Tensor, " pairs"]
     is_train: Bool[Tensor, " pairs"]
-    fold: Int[Tensor, " pairs"]  # of a test pair 0 … FOLDS − 1; its mirror image (b, a) is in the same one. −1 for other pairs
+    fold: Int[
+        Tensor, " pairs"
+    ]  # of a test pair 0 … FOLDS − 1; its mirror image (b, a) is in the same one. −1 for other pairs
 
     @property
     def label_difference(self) -> Int[Tensor, " pairs"]:
@@ -56,7 +62,8 @@ class PhasePairs(NamedTuple):
 
 @functools.lru_cache(maxsize=8)
 def phase_pairs(task: Task) -> PhasePairs:
-    """All pairs of a task that have phases and an answer, with s in the outer loop. Do not write to it: it is shared."""
+    """All pairs of a task that have phases and an answer, with s in the outer loop. Do not write to it: it is
+    shared."""
     phase = task.coordinates
     residue = np.arange(phase.order)
     defined = _defined(task)
@@ -65,7 +72,8 @@ def phase_pairs(task: Task) -> PhasePairs:
     of_class = np.full(task.p, -1)
     of_class[phase.classes] = residue
     label = of_class[task.labels[index]]
-    # Unordered pairs are dealt out: a network that treats (a, b) and (b, a) alike must not be judged by the mirror image.
+    # Unordered pairs are dealt out: a network that treats (a, b) and (b, a) alike must not be judged by the mirror
+    # image.
     a, b = np.divmod(index, task.p)
     deal = np.random.RandomState(0).permutation(task.p**2) % FOLDS
     fold = np.where(task.mask("test")[index], deal[np.minimum(a, b) * task.p + np.maximum(a, b)], -1)
@@ -80,8 +88,8 @@ def _defined(task: Task) -> Bool[np.ndarray, " pairs"]:
 
 
 class Profiles(NamedTuple):
-    """The generalizing part as a function of d: one row for the published estimator; for the held-out one a row for training pairs,
-    and one for the test pairs of each fold. NaN where there are no pairs to tell it from."""
+    """The generalizing part as a function of d: one row for the published estimator; for the held-out one a row for
+    training pairs, and one for the test pairs of each fold. NaN where there are no pairs to tell it from."""
 
     published: Float[Tensor, "1 n"]
     held_out: Float[Tensor, "rows n"]
@@ -93,11 +101,17 @@ class Profiles(NamedTuple):
 
 
 def profiles(centred: Float[Tensor, "pairs n"], pairs: PhasePairs) -> Profiles:
-    """g_S(d) by both estimators, from logits of these pairs [pair, phase of the class], centred over the classes; float64."""
+    """g_S(d) by both estimators, from logits of these pairs [pair, phase of the class], centred over the classes;
+    float64."""
     n = centred.shape[1]
     totals, counts = torch.zeros(FOLDS + 1, n, dtype=torch.float64), torch.zeros(FOLDS + 1, dtype=torch.float64)
     group = pairs.fold + 1  # 0: training pairs, and all pairs when the split is unknown
-    by_sum = centred.new_zeros((FOLDS + 1) * n, n).index_add_(0, group * n + pairs.sums, centred).double().view(FOLDS + 1, n, n)
+    by_sum = (
+        centred.new_zeros((FOLDS + 1) * n, n)
+        .index_add_(0, group * n + pairs.sums, centred)
+        .double()
+        .view(FOLDS + 1, n, n)
+    )
     residue = torch.arange(n)
     class_of = (residue[:, None] - residue) % n  # [sum, d]
     totals = by_sum.gather(2, class_of.expand(FOLDS + 1, n, n)).sum(1)
@@ -121,8 +135,8 @@ def centred(logits: Float[Tensor, "pairs p"], task: Task) -> Float[Tensor, "pair
 
 
 def strengths(centred: Float[Tensor, "pairs n"], pairs: PhasePairs) -> tuple[float, float]:
-    """The held-out mean logit of the label on training pairs in the generalizing and in the memorizing part; NaN where the split is
-    unknown and where there are no test pairs."""
+    """The held-out mean logit of the label on training pairs in the generalizing and in the memorizing part; NaN where
+    the split is unknown and where there are no test pairs."""
     of_train = pairs.is_train & pairs.has_label
     profile = profiles(centred, pairs).held_out[0]
     generalizing = profile[pairs.label_difference[of_train] % len(profile)].mean()
@@ -131,7 +145,8 @@ def strengths(centred: Float[Tensor, "pairs n"], pairs: PhasePairs) -> tuple[flo
 
 
 def leads_from(generalizing: Float[np.ndarray, " step"], memorizing: Float[np.ndarray, " step"]) -> int | None:
-    """The first index from which on the generalizing strength stays above the memorizing one and LEAST_STRENGTH, where both are known."""
+    """The first index from which on the generalizing strength stays above the memorizing one and LEAST_STRENGTH, where
+    both are known."""
     known = np.flatnonzero(np.isfinite(generalizing) & np.isfinite(memorizing))
     leads = ((generalizing > memorizing) & (generalizing >= LEAST_STRENGTH))[known]
     for_good = np.logical_and.accumulate(leads[::-1])[::-1]

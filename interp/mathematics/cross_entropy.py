@@ -1,7 +1,7 @@
 """The loss: cross-entropy in float64, its gradient, and which answers are right.
 
-The log-softmax is that of the logits in float64, whatever their type: float32 cannot resolve a loss below 1.2e-7 and makes spikes of
-its own. Examples are the last axis of the logits, as `interp.models.factored` gives them.
+The log-softmax is that of the logits in float64, whatever their type: float32 cannot resolve a loss below 1.2e-7 and
+makes spikes of its own. Examples are the last axis of the logits, as `interp.models.factored` gives them.
 """
 
 import torch
@@ -9,18 +9,20 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-PAIRS_AT_ONCE = 1000  # so many examples stay in the processor's cache; a power of two would put a column's values into the same few lines
+# so many examples stay in the processor's cache; a power of two would put a column's values into the same few lines
+PAIRS_AT_ONCE = 1000
 
 
 def cross_entropy_and_gradient_(
     outputs: Float[Tensor, "classes n"], labels: Int[Tensor, " n"], n_mean: int
 ) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
-    """The cross-entropy of every example in nats, −log softmax(outputs)[label], float64, and which are answered correctly: those whose
-    label has a larger logit than every other class; a tie is no answer, and neither is NaN. Over the outputs it writes the gradient
-    with respect to them of the sum of the losses divided by `n_mean`, (softmax − onehot)/n_mean.
+    """The cross-entropy of every example in nats, −log softmax(outputs)[label], float64, and which are answered
+    correctly: those whose label has a larger logit than every other class; a tie is no answer, and neither is NaN. Over
+    the outputs it writes the gradient with respect to them of the sum of the losses divided by `n_mean`, (softmax −
+    onehot)/n_mean.
 
-    Gradients below 1e-30 are set to zero: late in training most are, and on them and on what they multiply a processor falls back to
-    denormal arithmetic, which made a step up to five times slower.
+    Gradients below 1e-30 are set to zero: late in training most are, and on them and on what they multiply a processor
+    falls back to denormal arithmetic, which made a step up to five times slower.
     """
     label = labels[None]
     exponentials, wrong, gap, correct = _shifted(outputs, label)
@@ -39,7 +41,8 @@ def cross_entropy_and_correctness(
 
 
 def _shifted(outputs: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """With the highest logit M: exp(logit − M) with zeros at the labels, its sums, logit_label − M, and which are answered correctly."""
+    """With the highest logit M: exp(logit − M) with zeros at the labels, its sums, logit_label − M, and which are
+    answered correctly."""
     logits = outputs.to(torch.float64, copy=True)
     right = logits.gather(0, label)
     others = logits.scatter_(0, label, -torch.inf).amax(0, keepdim=True)
@@ -49,31 +52,38 @@ def _shifted(outputs: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor, Te
 
 
 def _losses(wrong: Tensor, gap: Tensor) -> Tensor:
-    """log(wrong + exp(gap)) − gap. A small loss has the relative precision of float64: it is never told from a sum close to 1."""
+    """log(wrong + exp(gap)) − gap. A small loss has the relative precision of float64: it is never told from a sum
+    close to 1."""
     return torch.log1p(wrong + torch.expm1(gap)).sub_(gap)[0]
 
 
-def judge_(outputs: Float[Tensor, "classes n"], labels: Int[Tensor, " n"]) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
+def judge_(
+    outputs: Float[Tensor, "classes n"], labels: Int[Tensor, " n"]
+) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
     """The same in the type of the outputs, several times as fast; it writes over them."""
     losses, leads = losses_and_leads_(outputs, labels)
     return losses, leads > 0
 
 
-def losses_and_leads_(outputs: Float[Tensor, "classes n"], labels: Int[Tensor, " n"]) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+def losses_and_leads_(
+    outputs: Float[Tensor, "classes n"], labels: Int[Tensor, " n"]
+) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
     """The cross-entropy, and by how much the logit of the label is above the highest other; it writes over the outputs.
 
         loss = log(1 + exp(x)),   x = log Σ_{c ≠ label} exp(logit_c) − logit_label
 
-    Only the last step is in float64. A small loss is exp(x), and not a sum close to 1 from which that must be told: even from float32
-    logits it has their own relative precision. Of many examples, give it `PAIRS_AT_ONCE`.
+    Only the last step is in float64. A small loss is exp(x), and not a sum close to 1 from which that must be told:
+    even from float32 logits it has their own relative precision. Of many examples, give it `PAIRS_AT_ONCE`.
     """
     leads, totals = leads_and_totals_(outputs, labels)
     return losses_from(leads, totals), leads
 
 
-def leads_and_totals_(outputs: Float[Tensor, "classes n"], labels: Int[Tensor, " n"]) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
-    """By how much the logit of the label is above the highest other, and Σ_{c ≠ label} exp(logit_c − highest other): all that the loss
-    needs of the classes."""
+def leads_and_totals_(
+    outputs: Float[Tensor, "classes n"], labels: Int[Tensor, " n"]
+) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+    """By how much the logit of the label is above the highest other, and Σ_{c ≠ label} exp(logit_c − highest other):
+    all that the loss needs of the classes."""
     right = outputs.gather(0, labels[None])[0]
     outputs.scatter_(0, labels[None], -torch.inf)
     highest = outputs.amax(0)

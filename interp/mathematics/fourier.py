@@ -38,7 +38,8 @@ def basis(n: int, dtype: torch.dtype = torch.float64) -> Float[Tensor, "n n"]:
 
 @functools.cache
 def pairs(n: int, dtype: torch.dtype = torch.float64) -> Float[Tensor, "K 2 n"]:
-    """The basis without its constant row, as (cosine, sine) of each frequency 1 … K; a missing sine (k = n/2) is a row of zeros."""
+    """The basis without its constant row, as (cosine, sine) of each frequency 1 … K; a missing sine (k = n/2) is a row
+    of zeros."""
     rows = basis(n, dtype)[1:]
     if n % 2 == 0:
         rows = torch.cat([rows, torch.zeros(1, n, dtype=dtype)])
@@ -58,12 +59,14 @@ def coefficients(values: Float[Tensor, "n ..."]) -> Float[Tensor, "K 2 ..."]:
 
 
 def power(values: Float[Tensor, "n ..."]) -> Float[Tensor, "K ..."]:
-    """Power of each frequency 1 … K along the first axis; with the constant's n·mean² they add up to Σ values² (Parseval)."""
+    """Power of each frequency 1 … K along the first axis; with the constant's n·mean² they add up to Σ values²
+    (Parseval)."""
     return coefficients(values).square().sum(1)
 
 
 class Marginals(NamedTuple):
-    """Sums of a function X of (a, b) over all pairs that agree in a, in b, in a + b or in a − b (mod n), and what is left of them."""
+    """Sums of a function X of (a, b) over all pairs that agree in a, in b, in a + b or in a − b (mod n), and what is
+    left of them."""
 
     sums: Float[Tensor, "4 n features"]
     square: Float[Tensor, " features"]  # Σ X²
@@ -94,20 +97,22 @@ def renamed_marginals(
     of_second: Float[Tensor, "n features"],
     names: Int[Tensor, " n"],
 ) -> Float[Tensor, "4 n features"]:
-    """The sums of `marginals`, where entry (a, b) is taken for that of the residues (names[a], names[b]). Those over b and over a only
-    change their order, and are given."""
+    """The sums of `marginals`, where entry (a, b) is taken for that of the residues (names[a], names[b]). Those over b
+    and over a only change their order, and are given."""
     n, residue = len(grid), torch.arange(len(grid))
     of_name = names.argsort()
-    second = torch.stack([residue[:, None] - residue, residue - residue[:, None]]) % n  # t with s + t, or s − t, the same all along a row
+    second = (
+        torch.stack([residue[:, None] - residue, residue - residue[:, None]]) % n
+    )  # t with s + t, or s − t, the same all along a row
     pairs = (of_name * n + of_name[second]).flatten(0, 1)
     diagonals = embedding_bag(pairs, grid.reshape(n * n, -1), mode="sum").view(2, n, -1)
     return torch.cat([torch.stack([of_first[of_name], of_second[of_name]]), diagonals])
 
 
 def block_coefficients(sums: Float[Tensor, "4 n features"]) -> Float[Tensor, "K 4 2 features"]:
-    """Coefficients of a function of (a, b), given its marginals, on an orthonormal basis of each frequency's 3×3 block: cosine and sine
-    of w_k a, w_k b, w_k(a+b) and w_k(a−b). The products of the waves of a with those of b span the last two; for k = n/2 these are
-    the same function, which is counted once."""
+    """Coefficients of a function of (a, b), given its marginals, on an orthonormal basis of each frequency's 3×3 block:
+    cosine and sine of w_k a, w_k b, w_k(a+b) and w_k(a−b). The products of the waves of a with those of b span the last
+    two; for k = n/2 these are the same function, which is counted once."""
     n = sums.shape[1]
     found = (pairs(n, sums.dtype).flatten(0, 1) @ sums / math.sqrt(n)).unflatten(1, (n // 2, 2)).transpose(0, 1)
     if n % 2 == 0:
@@ -117,7 +122,8 @@ def block_coefficients(sums: Float[Tensor, "4 n features"]) -> Float[Tensor, "K 
 
 @functools.lru_cache(maxsize=64)
 def block_waves(n: int, k: int, dtype: torch.dtype = torch.float64) -> Float[Tensor, "8 pairs"]:
-    """The functions of (a, b) to which the coefficients of frequency k belong. Do not write to them: they are shared."""
+    """The functions of (a, b) to which the coefficients of frequency k belong. Do not write to them: they are
+    shared."""
     residue, constant = torch.arange(n), torch.zeros(n, dtype=torch.int64)
     first, second = residue[:, None], residue
     arguments = first + constant, constant[:, None] + second, (first + second) % n, (first - second) % n
@@ -126,12 +132,13 @@ def block_waves(n: int, k: int, dtype: torch.dtype = torch.float64) -> Float[Ten
 
 
 def block_power(grid: Float[Tensor, "n n features"]) -> Float[Tensor, "K features"]:
-    """Power of a function of (a, b) in the 3×3 block of each frequency k: the products of {1, cos w_k a, sin w_k a} with
-    {1, cos w_k b, sin w_k b}, without the constant 1·1.
+    """Power of a function of (a, b) in the 3×3 block of each frequency k: the products of {1, cos w_k a, sin w_k a}
+    with {1, cos w_k b, sin w_k b}, without the constant 1·1.
 
         block_k = Σ_{f,g ∈ {0, 2k−1, 2k}, (f,g) ≠ (0,0)} H[f,g]²,   H = F X Fᵀ
 
-    (Nanda et al. 2023, §5.1 and the authors' code). Blocks of different k share no term, so Σ_k block_k ≤ Σ (X − mean)².
+    (Nanda et al. 2023, §5.1 and the authors' code). Blocks of different k share no term, so Σ_k block_k ≤ Σ (X −
+    mean)².
     """
     return block_coefficients(marginals(grid).sums).square().sum((1, 2))
 
@@ -146,14 +153,15 @@ def diagonal_sums(grid: Float[Tensor, "n n ..."]) -> Float[Tensor, "n ..."]:
 def sum_coefficients(grid: Float[Tensor, "n n ..."]) -> Float[Tensor, "K 2 ..."]:
     """Coefficients ⟨u_k, X⟩, ⟨v_k, X⟩ on the unit vectors u_k ∝ cos w_k(a+b) and v_k ∝ sin w_k(a+b) over the n² pairs.
 
-    u_k = (F_{2k−1}⊗F_{2k−1} − F_{2k}⊗F_{2k})/√2 and v_k = (F_{2k}⊗F_{2k−1} + F_{2k−1}⊗F_{2k})/√2 (Nanda et al. 2023, §4.2);
-    on the diagonals they are F_{2k−1}(a+b)/√n and F_{2k}(a+b)/√n, which also covers k = n/2.
+    u_k = (F_{2k−1}⊗F_{2k−1} − F_{2k}⊗F_{2k})/√2 and v_k = (F_{2k}⊗F_{2k−1} + F_{2k−1}⊗F_{2k})/√2 (Nanda et al. 2023,
+    §4.2); on the diagonals they are F_{2k−1}(a+b)/√n and F_{2k}(a+b)/√n, which also covers k = n/2.
     """
     return coefficients(diagonal_sums(grid)) / math.sqrt(grid.shape[0])
 
 
 def gini(values: Float[Tensor, "n ..."]) -> Float[Tensor, "..."]:
-    """Gini coefficient along the first axis: 0 for equal values, near 1 when one value holds everything, NaN when all are 0.
+    """Gini coefficient along the first axis: 0 for equal values, near 1 when one value holds everything, NaN when all
+    are 0.
 
     G = 1 − 2 Σ_i (x_(i)/‖x‖₁)·(n − i + ½)/n,   x_(1) ≤ … ≤ x_(n)   (Hurley & Rickard 2009, arXiv:0811.4706)
     """

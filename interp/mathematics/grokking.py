@@ -1,8 +1,9 @@
-"""What happened in a run, told from its learning curves: the definitions of grokking and of what is not grokking. numpy only.
+"""What happened in a run, told from its learning curves: the definitions of grokking and of what is not grokking. numpy
+only.
 
-A split is *reached* at a step where its accuracy is at least a level ℓ (99 %). Where the accuracy is unknown the loss stands for it:
-reached where it is at most 1 − ℓ nats (a wrong answer costs at least ln 2, so a loss of 0.01 proves 98.6 %), not reached where it is at
-least half of chance, ln p; in between it cannot decide.
+A split is *reached* at a step where its accuracy is at least a level ℓ (99 %). Where the accuracy is unknown the loss
+stands for it: reached where it is at most 1 − ℓ nats (a wrong answer costs at least ln 2, so a loss of 0.01 proves 98.6
+%), not reached where it is at least half of chance, ln p; in between it cannot decide.
 """
 
 import math
@@ -18,8 +19,9 @@ UNDECIDED = 0.5
 
 
 def chance(train_loss: Float[np.ndarray, " step"], test_loss: Float[np.ndarray, " step"]) -> float:
-    """A stand-in for ln p where p is unknown: the larger of the first known losses, as of an untrained network, and so rather too high
-    than too low, which leaves more undecided; NaN when it is below ln 2, as for two classes: such curves begin too late to tell."""
+    """A stand-in for ln p where p is unknown: the larger of the first known losses, as of an untrained network, and so
+    rather too high than too low, which leaves more undecided; NaN when it is below ln 2, as for two classes: such
+    curves begin too late to tell."""
     first = [losses[np.isfinite(losses)][:1] for losses in (train_loss, test_loss)]
     largest = max((float(losses[0]) for losses in first if len(losses)), default=math.nan)
     return largest if largest >= math.log(2) else math.nan
@@ -33,13 +35,17 @@ def reached(
     by_loss[loss <= round(1 - level, 9)] = 1.0
     by_loss[np.isnan(loss)] = np.nan
     if not np.isnan(accuracy).all():
-        by_loss[by_loss == UNDECIDED] = np.nan  # between accuracies that are known, a loss that decides nothing is no news
+        by_loss[by_loss == UNDECIDED] = (
+            np.nan
+        )  # between accuracies that are known, a loss that decides nothing is no news
     return np.where(np.isnan(accuracy), by_loss, accuracy >= level)
 
 
-def first(steps: Int[np.ndarray, " step"], states: Float[np.ndarray, " step"], *, for_good: bool = False) -> tuple[float, float]:
-    """The first known step that reached it (or from which on all known steps did), and the interval to the known step before it; NaN
-    where there is none."""
+def first(
+    steps: Int[np.ndarray, " step"], states: Float[np.ndarray, " step"], *, for_good: bool = False
+) -> tuple[float, float]:
+    """The first known step that reached it (or from which on all known steps did), and the interval to the known step
+    before it; NaN where there is none."""
     known = ~np.isnan(states)
     steps, yes = steps[known], states[known] == 1
     if for_good:
@@ -50,12 +56,15 @@ def first(steps: Int[np.ndarray, " step"], states: Float[np.ndarray, " step"], *
     return float(steps[index]), float(steps[index] - steps[index - 1]) if index else math.nan
 
 
-def verdict(steps: Int[np.ndarray, " step"], train: Float[np.ndarray, " step"], test: Float[np.ndarray, " step"]) -> str:
+def verdict(
+    steps: Int[np.ndarray, " step"], train: Float[np.ndarray, " step"], test: Float[np.ndarray, " step"]
+) -> str:
     """The verdict from the states of the train split and of all test pairs (`reached`).
 
-    With m the first step that reached train and g the first from which on test stays reached: grokking, when g ≥ 3 m and three logged
-    steps or more lie in (m, g]; comprehension, when sooner; collapse: test was reached, and is not at the end; memorization: train only;
-    confusion: neither; unknown: the curves cannot decide, or begin when test was already reached (which came first, they do not show).
+    With m the first step that reached train and g the first from which on test stays reached: grokking, when g ≥ 3 m
+    and three logged steps or more lie in (m, g]; comprehension, when sooner; collapse: test was reached, and is not at
+    the end; memorization: train only; confusion: neither; unknown: the curves cannot decide, or begin when test was
+    already reached (which came first, they do not show).
     """
     early = _without_generalization(train, test)
     if early is not None:
@@ -72,9 +81,12 @@ def verdict(steps: Int[np.ndarray, " step"], train: Float[np.ndarray, " step"], 
     return "grokking" if generalized >= DELAY_FACTOR * memorized and logged >= DELAY_INTERVALS else "comprehension"
 
 
-def fixed_gap_verdict(steps: Int[np.ndarray, " step"], train: Float[np.ndarray, " step"], test: Float[np.ndarray, " step"]) -> str:
-    """The verdict of Liu et al. 2022 (arXiv:2205.10343, App. A, Table 1), from the states at 90 %: grokking when test is first reached
-    1,000 steps or more after train, comprehension when sooner; memorization, confusion and unknown as in `verdict`."""
+def fixed_gap_verdict(
+    steps: Int[np.ndarray, " step"], train: Float[np.ndarray, " step"], test: Float[np.ndarray, " step"]
+) -> str:
+    """The verdict of Liu et al. 2022 (arXiv:2205.10343, App. A, Table 1), from the states at 90 %: grokking when test
+    is first reached 1,000 steps or more after train, comprehension when sooner; memorization, confusion and unknown as
+    in `verdict`."""
     early = _without_generalization(train, test)
     if early is not None:
         return early

@@ -2,19 +2,21 @@
 
 Frequency k is key when all hold (for n < 15 the second threshold is higher: `share_threshold`):
 
-    ‖F_k W_L‖ ≥ ¼ max_j ‖F_j W_L‖         (the neurons' map to the logits, W_L = W_out W_U, speaks in it)
-    ‖P_k L_c‖² / ‖L_c‖² ≥ 0.02            (the logits, centred over classes, carry it in cos, sin w_k(a+b))
-    ⟨e_k, L_c⟩² / ‖P_k L_c‖² ≥ ½          (and speak of the sum: e_k is the unit cube cos w_k(a+b−c), and ⟨e_k, L_c⟩ > 0)
-    (α_k test / α_k)² ≥ ½                 (also where nothing was trained: α_k is the mean over pairs of Σ_c cos w_k(a+b−c) L_c)
+    ‖F_k W_L‖ ≥ ¼ max_j ‖F_j W_L‖    (the neurons' map to the logits, W_L = W_out W_U, speaks in it)
+    ‖P_k L_c‖² / ‖L_c‖² ≥ 0.02       (the logits, centred over classes, carry it in cos, sin w_k(a+b))
+    ⟨e_k, L_c⟩² / ‖P_k L_c‖² ≥ ½     (and speak of the sum: e_k is the unit cube cos w_k(a+b−c), and ⟨e_k, L_c⟩ > 0)
+    (α_k test / α_k)² ≥ ½            (also where nothing was trained: α_k is the mean over pairs of
+                                     Σ_c cos w_k(a+b−c) L_c)
 
-F_k takes the cosine and sine of frequency k over the classes; P_k projects on cos w_k(a+b) and sin w_k(a+b) (Nanda et al. 2023,
-arXiv:2301.05217, App. C.2 for the first, §4.2 for P_k; the thresholds are ours, the paper states none). No condition can be spared: on
-a memorizing network a quarter of the maximum calls nearly every frequency key; and a grokked network whose neurons were shuffled
-between input and output still reads and speaks in its frequencies, with nothing to connect the two (its alignments, the third ratio,
-are rarely above ½; those of grokked networks are above 0.9). The fourth needs a known split with test pairs, and is left out elsewhere:
-a table that is right on the fraction f of the pairs, and nothing more, has the share f·2/n at every k, above 2 % where n is small and f
-large; of what circuits hold, also small growing ones, test pairs have 0.7 and more. The number of key frequencies is never capped.
-All functions take weights and logits in phase coordinates (`task.coordinates`).
+F_k takes the cosine and sine of frequency k over the classes; P_k projects on cos w_k(a+b) and sin w_k(a+b) (Nanda et
+al. 2023, arXiv:2301.05217, App. C.2 for the first, §4.2 for P_k; the thresholds are ours, the paper states none). No
+condition can be spared: on a memorizing network a quarter of the maximum calls nearly every frequency key; and a
+grokked network whose neurons were shuffled between input and output still reads and speaks in its frequencies, with
+nothing to connect the two (its alignments, the third ratio, are rarely above ½; those of grokked networks are above
+0.9). The fourth needs a known split with test pairs, and is left out elsewhere: a table that is right on the fraction f
+of the pairs, and nothing more, has the share f·2/n at every k, above 2 % where n is small and f large; of what circuits
+hold, also small growing ones, test pairs have 0.7 and more. The number of key frequencies is never capped. All
+functions take weights and logits in phase coordinates (`task.coordinates`).
 """
 
 import math
@@ -37,8 +39,9 @@ HELD_OUT_THRESHOLD = 0.5
 def share_threshold(n: int) -> float:
     """The share of logit power from which on a frequency can be key: 2 %, and for small n what chance alone reaches.
 
-    Of centred logits without structure P_k holds 2/n² on average, with a standard deviation of 1/√(n−1) of that (n − 1 independent
-    classes, two directions each); four standard deviations above lie below 2 % from n = 15 on. At n = 2 nothing can be told.
+    Of centred logits without structure P_k holds 2/n² on average, with a standard deviation of 1/√(n−1) of that (n − 1
+    independent classes, two directions each); four standard deviations above lie below 2 % from n = 15 on. At n = 2
+    nothing can be told.
     """
     return max(SHARE_THRESHOLD, 2 / n**2 * (1 + 4 / math.sqrt(n - 1))) if n > 1 else 1.0
 
@@ -52,7 +55,8 @@ def in_phase(table: Float[Tensor, "p p ..."], phase: Phase) -> Float[Tensor, "n 
 
 
 def logits_in_phase(logits: Float[Tensor, "p p p"], phase: Phase) -> Float[Tensor, "n n n"]:
-    """Logits reordered so that the correct class of (s, t) is s + t (mod n); classes outside the phases are left out."""
+    """Logits reordered so that the correct class of (s, t) is s + t (mod n); classes outside the phases are left
+    out."""
     table = in_phase(logits, phase)
     return table if table is logits else table[..., torch.from_numpy(phase.classes)]
 
@@ -74,12 +78,14 @@ def centre(logits: Float[Tensor, "n n n"]) -> CentredLogits:
     values = logits - logits.mean(-1, keepdim=True)
     power = torch.linalg.vector_norm(values, dim=-1).double().square().sum()
     largest = torch.stack(logits.aminmax()).abs().amax().double()
-    return CentredLogits(values, power.where(power > (torch.finfo(logits.dtype).eps * largest).square() * logits.numel(), 0))
+    return CentredLogits(
+        values, power.where(power > (torch.finfo(logits.dtype).eps * largest).square() * logits.numel(), 0)
+    )
 
 
 def logit_measures(centred: CentredLogits) -> tuple[Float[Tensor, " K"], Float[Tensor, " K"]]:
-    """‖P_k L_c‖²/‖L_c‖² for k = 1 … K, and the part of ‖P_k L_c‖² that lies in cos w_k(a+b−c), negative where its coefficient is. Both
-    are 0 where all logits are equal."""
+    """‖P_k L_c‖²/‖L_c‖² for k = 1 … K, and the part of ‖P_k L_c‖² that lies in cos w_k(a+b−c), negative where its
+    coefficient is. Both are 0 where all logits are equal."""
     coefficients = fourier.sum_coefficients(centred.values).double()  # [K, (cos, sin) of a + b, class]
     power = coefficients.square().sum((1, 2))
     # e_k = (u_k F_{2k−1} + v_k F_{2k})/√2, and u_k F_{2k−1} alone for k = n/2, whose sine is zero.
@@ -92,20 +98,26 @@ def logit_measures(centred: CentredLogits) -> tuple[Float[Tensor, " K"], Float[T
 
 
 def held_out(centred: CentredLogits, test: Bool[Tensor, "n n"]) -> Float[Tensor, " K"]:
-    """(α_k of the test pairs / α_k of all pairs)², negative where their signs differ; NaN where there are no test pairs and where α_k is
-    0. α_k of a set of pairs is the mean of Σ_c cos w_k(a+b−c) L_c over them."""
+    """(α_k of the test pairs / α_k of all pairs)², negative where their signs differ; NaN where there are no test pairs
+    and where α_k is 0. α_k of a set of pairs is the mean of Σ_c cos w_k(a+b−c) L_c over them."""
     n, pairs = len(centred.values), test.sum()
     sums = torch.arange(n)[:, None] + torch.arange(n)
     of_test = centred.values.new_zeros(n, n).index_add_(0, sums[test] % n, centred.values[test])
     of_all = fourier.diagonal_sums(centred.values)
     waves = fourier.pairs(n)
-    test_mean, mean = ((fourier.coefficients(by_sum.double()) * waves).sum((1, 2)) for by_sum in (of_test / pairs, of_all / n**2))
+    test_mean, mean = (
+        (fourier.coefficients(by_sum.double()) * waves).sum((1, 2)) for by_sum in (of_test / pairs, of_all / n**2)
+    )
     return (test_mean / mean).square() * (test_mean / mean).sign()
 
 
-def is_key(norms: Float[Tensor, " K"], shares: Float[Tensor, " K"], alignments: Float[Tensor, " K"], n: int) -> Bool[Tensor, " K"]:
+def is_key(
+    norms: Float[Tensor, " K"], shares: Float[Tensor, " K"], alignments: Float[Tensor, " K"], n: int
+) -> Bool[Tensor, " K"]:
     """The rule, for frequencies 1 … K (entry k − 1) of Z_n."""
-    return (norms >= NORM_THRESHOLD * norms.max()) & (shares >= share_threshold(n)) & (alignments >= ALIGNMENT_THRESHOLD)
+    return (
+        (norms >= NORM_THRESHOLD * norms.max()) & (shares >= share_threshold(n)) & (alignments >= ALIGNMENT_THRESHOLD)
+    )
 
 
 def frequencies_of(mask: Bool[Tensor, " K"]) -> list[int]:

@@ -1,7 +1,8 @@
 """Where a curve bends: the kinks of the continuous piecewise linear curve that fits it best.
 
 The curve is resampled to an even grid, because the fit (`ruptures`: Dynp with the cost "clinear", Truong et al. 2020,
-arXiv:1801.00718) knows no other; its lines run through the curve at the kinks. Step-like costs cut ramps where nothing happens.
+arXiv:1801.00718) knows no other; its lines run through the curve at the kinks. Step-like costs cut ramps where nothing
+happens.
 """
 
 from typing import NamedTuple
@@ -24,12 +25,14 @@ class Kinks(NamedTuple):
     slopes: Float[np.ndarray, " kink_and_one"]
 
 
-def kinks(steps: Num[np.ndarray, " point"], values: Num[np.ndarray, " point"], count: int, start: float, end: float) -> Kinks | None:
+def kinks(
+    steps: Num[np.ndarray, " point"], values: Num[np.ndarray, " point"], count: int, start: float, end: float
+) -> Kinks | None:
     """The `count` kinks of a curve (NaN where unknown) between two steps.
 
-    The interval of a kink is that of the positions at which, the other kinks staying, the squared error is at most 1.5 times the least,
-    and one point of the curve or of the grid more. None: fewer than 12 points, a curve without variation, or one of which the lines
-    leave more than a quarter of the variance unexplained.
+    The interval of a kink is that of the positions at which, the other kinks staying, the squared error is at most 1.5
+    times the least, and one point of the curve or of the grid more. None: fewer than 12 points, a curve without
+    variation, or one of which the lines leave more than a quarter of the variance unexplained.
     """
     from ruptures import Dynp
     from ruptures.costs import CostCLinear

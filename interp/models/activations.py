@@ -26,8 +26,8 @@ def backward(
     d_y: Float[Tensor, "*shape"],
     out: Float[Tensor, "*shape"] | None = None,
 ) -> Float[Tensor, "*shape"]:
-    """d_y · act'(x) for y = act(x), written to `out` if given (d_y, say); the derivative of relu at 0 is 0, as in autograd, and its x is
-    not read."""
+    """d_y · act'(x) for y = act(x), written to `out` if given (d_y, say); the derivative of relu at 0 is 0, as in
+    autograd, and its x is not read."""
     if activation == "relu":  # one pass over memory instead of three
         if out is None:
             return torch.ops.aten.threshold_backward(d_y, y, 0)

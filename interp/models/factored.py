@@ -1,18 +1,21 @@
-"""The one-layer network on the prompt `a b =`, computed exactly with far less work than the textbook needs; its gradient: `engine`.
+"""The one-layer network on the prompt `a b =`, computed exactly with far less work than the textbook needs; its
+gradient: `engine`.
 
-Only the last position matters, and its token is always `=`. So its query is one vector, the scores and values of positions 0 and 1 are
-tables over the p tokens that each may have, and the MLP runs once per example instead of three times. With the small products of weights
+Only the last position matters, and its token is always `=`. So its query is one vector, the scores and values of
+positions 0 and 1 are tables over the p tokens that each may have, and the MLP runs once per example instead of three
+times. With the small products of weights
 
     A = W_O W_in,   B = W_out W_U,   C = W_O W_U
 
-taken first, the residual stream need not be computed at all: for z, the mixed values of the heads, and x₂, the embedding of `=`,
+taken first, the residual stream need not be computed at all: for z, the mixed values of the heads, and x₂, the
+embedding of `=`,
 
     h = z A + x₂ W_in + b_in,   y = act(h),   logits = z C + y B + (x₂ + b_out) W_U
 
 138 k multiply-adds per example at the canonical sizes instead of about 0.6 M, in the dtype of the weights.
 
-Letters: n examples, p residues, H heads, e = d_head, d = d_model, m = d_mlp. Examples are the last axis of everything here, because
-that way round every large product and every elementwise pass runs along contiguous memory.
+Letters: n examples, p residues, H heads, e = d_head, d = d_model, m = d_mlp. Examples are the last axis of everything
+here, because that way round every large product and every elementwise pass runs along contiguous memory.
 """
 
 import math
@@ -89,7 +92,9 @@ def forward_all(weights: Weights, model: ModelConfig) -> Table:
     attention, mid = _mixed(weights, model, residue.repeat_interleave(p), residue.repeat(p))
     neurons, post, logits = (mid.new_empty(p * p, size) for size in (W_in.shape[1], mid.shape[1], p))
     # A few pairs at a time stay in the processor's cache for all that is done with them.
-    for x, y, stream, answer in zip(*(table.split(PAIRS_AT_ONCE) for table in (mid, neurons, post, logits)), strict=True):
+    for x, y, stream, answer in zip(
+        *(table.split(PAIRS_AT_ONCE) for table in (mid, neurons, post, logits)), strict=True
+    ):
         torch.mm(x, W_in, out=y).add_(b_in)
         y.relu_() if model.activation == "relu" else y.copy_(activate(model.activation, y))
         torch.addmm(x, y, W_out, out=stream).add_(b_out)
@@ -101,8 +106,8 @@ def forward_all(weights: Weights, model: ModelConfig) -> Table:
 def _mixed(
     weights: Weights, model: ModelConfig, a: Int[Tensor, " n"], b: Int[Tensor, " n"]
 ) -> tuple[Float[Tensor, "n 3 H"], Float[Tensor, "n d"]]:
-    """The attention and the residual stream at `=` after it: x₂ and, mixed, three rows for each head of the table x W_V W_O of what it
-    writes for every token."""
+    """The attention and the residual stream at `=` after it: x₂ and, mixed, three rows for each head of the table x W_V
+    W_O of what it writes for every token."""
     W_E, W_pos, W_Q, W_K, W_V, W_O, *_, W_U = (weights[name] for name in NAMES)
     n_heads, _, d_head = W_Q.shape
     p = W_U.shape[1]

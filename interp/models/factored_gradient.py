@@ -1,17 +1,18 @@
 """The loss of the factored network and its gradient, in parts of a batch that are worked on side by side.
 
-The mathematics is that of `interp.models.factored`. Since the attention weights of a head have one sum, T = 3 − 2α (1 for a plain softmax),
-the values at `=` need not be mixed: with scores s and values v at the three positions, and (w₀, w₁, w₂) = α·softmax(s) + 1 − α,
+The mathematics is that of `interp.models.factored`. Since the attention weights of a head have one sum, T = 3 − 2α (1
+for a plain softmax), the values at `=` need not be mixed: with scores s and values v at the three positions, and (w₀,
+w₁, w₂) = α·softmax(s) + 1 − α,
 
     z = w₀ (v₀ − v₂) + w₁ (v₁ − v₂) per head,   r = x₂ + T Σ_h v₂ W_O
     h = z A + r W_in + b_in,   y = act(h),   logits = z C + y B + (r + b_out) W_U
 
-The constants are rows of two products of weights, [A; r W_in + b_in] and [C; (r + b_out) W_U], which [z, 1] is multiplied by. The gradient
-is summed over examples with respect to these products, and carried to the weights once.
+The constants are rows of two products of weights, [A; r W_in + b_in] and [C; (r + b_out) W_U], which [z, 1] is
+multiplied by. The gradient is summed over examples with respect to these products, and carried to the weights once.
 
-The parts of a batch do not depend on the number of threads, and their sums are added in their order: whoever works on them, the result is
-the same to the last bit. They are small enough for a processor's cache, and each is given to one thread, because torch's own threads
-would wait for one another after every operation.
+The parts of a batch do not depend on the number of threads, and their sums are added in their order: whoever works on
+them, the result is the same to the last bit. They are small enough for a processor's cache, and each is given to one
+thread, because torch's own threads would wait for one another after every operation.
 
 Letters: n examples (the last axis of everything), p residues, H heads, e = d_head, v = H·e, m = d_mlp.
 """
@@ -143,7 +144,9 @@ def forward(products: Products, model: ModelConfig, a: Int[Tensor, " n"], b: Int
     return Forward(a, b, (v_a, v_b), softmax, attention, heads, h, y, logits)
 
 
-def write_gradient(out: Products, products: Products, model: ModelConfig, at: Forward, d_logits: Float[Tensor, "p n"]) -> None:
+def write_gradient(
+    out: Products, products: Products, model: ModelConfig, at: Forward, d_logits: Float[Tensor, "p n"]
+) -> None:
     """The gradient with respect to the products, given that with respect to the logits."""
     v = len(products.inner) - 1
     d_y = products.outer @ d_logits
@@ -154,7 +157,9 @@ def write_gradient(out: Products, products: Products, model: ModelConfig, at: Fo
     d_z = (products.direct[:v] @ d_logits).addmm_(products.inner[:v], d_h).view_as(at.values[0])
     d_attention = torch.stack([(d_z * values).sum(1) for values in at.values])
     d_scores = at.softmax * (d_attention - (at.softmax * d_attention).sum(0)) * model.attention_rate
-    for table, index, weight, d_score in zip((out.table_a, out.table_b), (at.a, at.b), at.attention, d_scores, strict=True):
+    for table, index, weight, d_score in zip(
+        (out.table_a, out.table_b), (at.a, at.b), at.attention, d_scores, strict=True
+    ):
         # Where the forward pass gathers columns by index, the gradient sums columns by index.
         table.zero_().index_add_(1, index, torch.cat([(d_z * weight[:, None]).flatten(0, 1), d_score]))
 
@@ -163,7 +168,8 @@ def write_gradient(out: Products, products: Products, model: ModelConfig, at: Fo
 def loss_and_gradient(
     weights: Weights, model: ModelConfig, examples: Examples, each: Each = map
 ) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"], Weights]:
-    """The loss of every example, whether its answer is correct, and the gradient of the mean loss. `each` works on the parts."""
+    """The loss of every example, whether its answer is correct, and the gradient of the mean loss. `each` works on the
+    parts."""
     folded, parts = fold(weights, model), _parts(examples)
     products, n = folded.products, len(examples[0])
     sizes = [product.numel() for product in products]
@@ -186,16 +192,24 @@ def loss_and_gradient(
 
 @torch.no_grad()
 def logits(
-    weights: Weights, model: ModelConfig, pairs: Int[Tensor, "n 2"], vectors: Float[Tensor, "sets residues d"] | None = None
+    weights: Weights,
+    model: ModelConfig,
+    pairs: Int[Tensor, "n 2"],
+    vectors: Float[Tensor, "sets residues d"] | None = None,
 ) -> Float[Tensor, "sets n p"]:
-    """The logits; for each of several sets of `vectors`, where the residues enter by these in place of their rows of W_E."""
+    """The logits; for each of several sets of `vectors`, where the residues enter by these in place of their rows of
+    W_E."""
     folded, p = fold(weights, model), weights["unembed.W_U"].shape[1]
     products, index = folded.products, pairs.T
     if vectors is not None:
         W_pos, at_equals = weights["pos_embed.W_pos"], (folded.read @ folded.embedded[2])[:, None]
-        of_a, of_b = ((rows + at).flatten(0, 1).T for rows, at in zip((vectors[:, :p], vectors[:, -p:]), W_pos, strict=False))
+        of_a, of_b = (
+            (rows + at).flatten(0, 1).T for rows, at in zip((vectors[:, :p], vectors[:, -p:]), W_pos, strict=False)
+        )
         products = products._replace(table_a=folded.read @ of_a - at_equals, table_b=folded.read @ of_b - at_equals)
-        index = (pairs.T[:, None] + p * torch.arange(len(vectors))[:, None]).flatten(1)  # the sets are so many more residues
+        index = (pairs.T[:, None] + p * torch.arange(len(vectors))[:, None]).flatten(
+            1
+        )  # the sets are so many more residues
     # Half a part: its neurons leave room in the cache for the tables of many sets.
     parts = zip(*(tokens.split(PART // 2) for tokens in index), strict=True)
     every = torch.cat([forward(products, model, a, b).logits.T for a, b in parts])
@@ -203,7 +217,9 @@ def logits(
 
 
 @torch.no_grad()
-def evaluate(weights: Weights, model: ModelConfig, examples: Examples, each: Each = map) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
+def evaluate(
+    weights: Weights, model: ModelConfig, examples: Examples, each: Each = map
+) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
     """The loss of every example, and whether its answer is correct."""
     products, parts = fold(weights, model).products, _parts(examples)
 

@@ -1,7 +1,7 @@
 """The forward pass of any model: the transformer's is written here, the MLP's in `interp.models.mlp`.
 
-The transformer has no LayerNorm, reads the prompt and answers at the last position. With tokens t_0 … t_{T−1}, per layer, over the
-positions that a position may see,
+The transformer has no LayerNorm, reads the prompt and answers at the last position. With tokens t_0 … t_{T−1}, per
+layer, over the positions that a position may see,
 
     x ← W_E[t] + W_pos
     attention_h = α·softmax(x W_Q^h (x W_K^h)ᵀ/√d_head) + (1 − α)·ones
@@ -9,8 +9,8 @@ positions that a position may see,
     x ← x + act(x W_in + b_in) W_out + b_out
     logits = x_{T−1} W_U
 
-(Nanda et al. 2023, arXiv:2301.05217, §3; α: Zhong et al. 2023, arXiv:2306.17844, §4). The last layer is computed at the last position
-only, and the one-layer `ab=` network by its exact factored form (`interp.models.factored`).
+(Nanda et al. 2023, arXiv:2301.05217, §3; α: Zhong et al. 2023, arXiv:2306.17844, §4). The last layer is computed at the
+last position only, and the one-layer `ab=` network by its exact factored form (`interp.models.factored`).
 """
 
 import math
@@ -35,7 +35,9 @@ class Activations(NamedTuple):
 
     logits: Float[Tensor, "*examples outputs"]
     neurons: Float[Tensor, "*examples d_mlp"]  # after the nonlinearity
-    attention: Float[Tensor, "*examples heads positions"]  # from the last position to each, with the rate applied; an MLP has 0 heads
+    attention: Float[
+        Tensor, "*examples heads positions"
+    ]  # from the last position to each, with the rate applied; an MLP has 0 heads
     residual_mid: Float[Tensor, "*examples inputs"]  # what W_in reads
     residual_post: Float[Tensor, "*examples features"]  # what the last matrix before the logits reads
 
@@ -76,7 +78,9 @@ def forward(weights: Weights, model: ModelConfig, pairs: Int[Tensor, "n 2"]) -> 
     if is_factored(model):
         at = factored.forward(weights, model, pairs[:, 0], pairs[:, 1])
         mid, neurons = factored.residual_mid(weights, at), at.neurons.T
-        return Activations(at.logits.T, neurons, at.attention.permute(2, 1, 0), mid, residual_post(weights, model, mid, neurons))
+        return Activations(
+            at.logits.T, neurons, at.attention.permute(2, 1, 0), mid, residual_post(weights, model, mid, neurons)
+        )
     return transform(weights, model, embed(weights, model, pairs))
 
 
@@ -92,8 +96,8 @@ def logits(weights: Weights, model: ModelConfig, pairs: Int[Tensor, "n 2"]) -> F
 def logits_with_vectors(
     weights: Weights, model: ModelConfig, vectors: Float[Tensor, "sets residues features"], pairs: Int[Tensor, "n 2"]
 ) -> Float[Tensor, "sets n outputs"]:
-    """The logits for each of several sets of `vectors`, by which the residues enter in place of their own; where b has a vocabulary of its
-    own, those of a come first. `=` keeps its vector, and a tied W_E its own at the end."""
+    """The logits for each of several sets of `vectors`, by which the residues enter in place of their own; where b has
+    a vocabulary of its own, those of a come first. `=` keeps its vector, and a tied W_E its own at the end."""
     if is_factored(model):
         return factored_gradient.logits(weights, model, pairs, vectors)
     if model.family == "mlp":
@@ -115,8 +119,8 @@ def forward_all(weights: Weights, model: ModelConfig) -> Activations:
 def residual_post(
     weights: Weights, model: ModelConfig, mid: Float[Tensor, "... inputs"], neurons: Float[Tensor, "... d_mlp"]
 ) -> Float[Tensor, "... features"]:
-    """What the last matrix before the logits reads, given what W_in reads and the neurons: the residual stream after the MLP; of an MLP,
-    act(h) W_out, or without embedding act(h) itself."""
+    """What the last matrix before the logits reads, given what W_in reads and the neurons: the residual stream after
+    the MLP; of an MLP, act(h) W_out, or without embedding act(h) itself."""
     if model.family == "mlp":
         return neurons if model.embedding == "none" else neurons @ weights["mlp.W_out"]
     block = f"blocks.{model.n_layers - 1}.mlp"
@@ -135,7 +139,8 @@ def embed(weights: Weights, model: ModelConfig, pairs: Int[Tensor, "n 2"]) -> Fl
 
 
 def transform(weights: Weights, model: ModelConfig, x: Float[Tensor, "n positions d_model"]) -> Activations:
-    """The layers and the unembedding, from any residual stream: the door for gradients and patching at single positions."""
+    """The layers and the unembedding, from any residual stream: the door for gradients and patching at single
+    positions."""
     if model.family == "mlp":
         outputs, neurons, read, said = mlp.transform(weights, model, x)
         return Activations(outputs, neurons, x.new_zeros(len(x), 0, x.shape[1]), read, said)
@@ -146,8 +151,11 @@ def transform(weights: Weights, model: ModelConfig, x: Float[Tensor, "n position
     return Activations(post[:, 0] @ weights["unembed.W_U"], neurons[:, 0], attention[:, :, 0], mid[:, 0], post[:, 0])
 
 
-def _layer(weights: Weights, model: ModelConfig, layer: int, x: Tensor, queries: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """One layer at the positions `queries`: the residual stream after it, its neurons, its attention, the residual stream within."""
+def _layer(
+    weights: Weights, model: ModelConfig, layer: int, x: Tensor, queries: slice
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """One layer at the positions `queries`: the residual stream after it, its neurons, its attention, the residual
+    stream within."""
     W_Q, W_K, W_V, W_O = (weights[f"blocks.{layer}.attn.{name}"] for name in ("W_Q", "W_K", "W_V", "W_O"))
     W_in, b_in, W_out, b_out = (weights[f"blocks.{layer}.mlp.{name}"] for name in ("W_in", "b_in", "W_out", "b_out"))
     visible = x.new_ones(x.shape[1], x.shape[1], dtype=torch.bool)
@@ -166,8 +174,9 @@ def _layer(weights: Weights, model: ModelConfig, layer: int, x: Tensor, queries:
 def bridge(weights: Weights, model: ModelConfig) -> "TransformerBridge":
     """The same network as a TransformerLens `TransformerBridge`, ready for `run_with_cache` and hooks.
 
-    Its input is tokens (a, b, p) or (a, b), with two vocabularies (a, p + b, 2p) or (a, p + b); its answer is `bridge(tokens)[:, -1]`.
-    Raises InputError for what TransformerLens cannot express: an MLP, an attention rate other than 1, and the square activation.
+    Its input is tokens (a, b, p) or (a, b), with two vocabularies (a, p + b, 2p) or (a, p + b); its answer is
+    `bridge(tokens)[:, -1]`. Raises InputError for what TransformerLens cannot express: an MLP, an attention rate other
+    than 1, and the square activation.
     """
     options = bridge_options(weights, model)
     from transformer_lens.config import TransformerBridgeConfig
@@ -181,7 +190,8 @@ def bridge(weights: Weights, model: ModelConfig) -> "TransformerBridge":
 
 
 def bridge_options(weights: Weights, model: ModelConfig) -> dict[str, Any]:
-    """The options of TransformerLens' `TransformerBridgeConfig` for a network. Raises InputError for what it cannot express."""
+    """The options of TransformerLens' `TransformerBridgeConfig` for a network. Raises InputError for what it cannot
+    express."""
     if model.family != "transformer":
         raise InputError(f"TransformerLens cannot express model.family {model.family!r}, only 'transformer'")
     if model.attention_rate != 1:
@@ -209,6 +219,8 @@ def classic_state(weights: Weights, model: ModelConfig) -> Weights:
     state = dict(weights) | {"unembed.b_U": torch.zeros(modulus(weights, model), dtype=dtype)}
     for layer in range(model.n_layers):
         attn = f"blocks.{layer}.attn"
-        state |= {f"{attn}.{name}": torch.zeros(model.n_heads, model.head_size, dtype=dtype) for name in ("b_Q", "b_K", "b_V")}
+        state |= {
+            f"{attn}.{name}": torch.zeros(model.n_heads, model.head_size, dtype=dtype) for name in ("b_Q", "b_K", "b_V")
+        }
         state[f"{attn}.b_O"] = torch.zeros(model.d_model, dtype=dtype)
     return state

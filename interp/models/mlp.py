@@ -2,10 +2,12 @@
 
 With the vectors v(a) and v(b) of the two residues, one-hot or rows of W_E,
 
-    h = (v(a) + v(b)) W_in   or   [v(a), v(b)] W_in,      logits = act(h) W_out   or   act(h) W_out W_U   or   act(h) W_out W_Eᵀ
+    h = (v(a) + v(b)) W_in   or   [v(a), v(b)] W_in,
+    logits = act(h) W_out   or   act(h) W_out W_U   or   act(h) W_out W_Eᵀ
 
-One-hot inputs side by side: Gromov 2023, arXiv:2301.02679, and Morwani et al. 2023, arXiv:2311.07568; a sum with a tied embedding:
-Pearce et al. 2023, "Do machine learning models memorize or generalize?" (pair.withgoogle.com/explorables/grokking).
+One-hot inputs side by side: Gromov 2023, arXiv:2301.02679, and Morwani et al. 2023, arXiv:2311.07568; a sum with a tied
+embedding: Pearce et al. 2023, "Do machine learning models memorize or generalize?"
+(pair.withgoogle.com/explorables/grokking).
 """
 
 from typing import NamedTuple

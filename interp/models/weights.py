@@ -13,8 +13,8 @@ Weights = dict[str, Tensor]
 
 
 def weight_shapes(model: ModelConfig, p: int) -> dict[str, tuple[int, ...]]:
-    """Every weight of a model on Z_p and its shape. The vocabulary is 0 … p−1 (with two, p … 2p−1 for b as well), and last the token `=`
-    where a transformer's prompt has it; there are p outputs, one for each residue."""
+    """Every weight of a model on Z_p and its shape. The vocabulary is 0 … p−1 (with two, p … 2p−1 for b as well), and
+    last the token `=` where a transformer's prompt has it; there are p outputs, one for each residue."""
     return _mlp_shapes(model, p) if model.family == "mlp" else _transformer_shapes(model, p)
 
 
@@ -43,9 +43,9 @@ def _transformer_shapes(model: ModelConfig, p: int) -> dict[str, tuple[int, ...]
 def initial_weights(model: ModelConfig, p: int) -> Weights:
     """The weights at step 0, drawn on the CPU from `model.seed`.
 
-    Of a transformer: every matrix normal with variance 1/d_model, W_U with variance 1/d_vocab, biases zero (Nanda et al. 2023,
-    arXiv:2301.05217, and the authors' code). Of an MLP: every matrix normal with variance 1/rows, the embedding 1/d_model, so that every
-    value has a variance of order one.
+    Of a transformer: every matrix normal with variance 1/d_model, W_U with variance 1/d_vocab, biases zero (Nanda et
+    al. 2023, arXiv:2301.05217, and the authors' code). Of an MLP: every matrix normal with variance 1/rows, the
+    embedding 1/d_model, so that every value has a variance of order one.
     """
     generator = torch.Generator().manual_seed(model.seed)
     weights = {}
@@ -53,7 +53,9 @@ def initial_weights(model: ModelConfig, p: int) -> Weights:
         if name.rpartition(".")[2].startswith("b_"):
             weights[name] = torch.zeros(shape)
         else:
-            weights[name] = torch.randn(shape, generator=generator) / math.sqrt(_inverse_variance(name, shape, model, weights))
+            weights[name] = torch.randn(shape, generator=generator) / math.sqrt(
+                _inverse_variance(name, shape, model, weights)
+            )
     return weights
 
 
@@ -64,7 +66,8 @@ def _inverse_variance(name: str, shape: tuple[int, ...], model: ModelConfig, wei
 
 
 def check_weights(weights: Mapping[str, Tensor], model: ModelConfig, p: int, *, where: str = "weights") -> None:
-    """Raises InputError, naming the tensor with the shape seen and the shape expected, unless `weights` are those of the model."""
+    """Raises InputError, naming the tensor with the shape seen and the shape expected, unless `weights` are those of
+    the model."""
     expected = weight_shapes(model, p)
     for name, shape in expected.items():
         if name not in weights:
@@ -74,10 +77,14 @@ def check_weights(weights: Mapping[str, Tensor], model: ModelConfig, p: int, *, 
         if not weights[name].is_floating_point():
             raise InputError(f"{where}: tensor {name!r} has type {weights[name].dtype}, expected a floating-point type")
         if weights[name].dtype != (first := weights[next(iter(expected))]).dtype:
-            raise InputError(f"{where}: tensor {name!r} has type {weights[name].dtype}, the first has {first.dtype}; use one")
+            raise InputError(
+                f"{where}: tensor {name!r} has type {weights[name].dtype}, the first has {first.dtype}; use one"
+            )
     for name in weights:
         if name not in expected:
-            raise InputError(f"{where}: unexpected tensor {name!r} {list(weights[name].shape)}; this model has {', '.join(expected)}")
+            raise InputError(
+                f"{where}: unexpected tensor {name!r} {list(weights[name].shape)}; this model has {', '.join(expected)}"
+            )
 
 
 def are_finite(weights: Mapping[str, Tensor]) -> bool:

@@ -1,1 +1,2 @@
-"""Self-contained HTML pages: of a run, of a comparison, of a study. Python here; what runs in the browser in browser/."""
+"""Self-contained HTML pages: of a run, of a comparison, of a study. Python here; what runs in the browser in
+browser/."""

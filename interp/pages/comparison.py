@@ -1,5 +1,5 @@
-"""One HTML page about a comparison: what was set differently, what differs most, sliders over the checkpoints of all sides, and figures
-side by side. It needs no network."""
+"""One HTML page about a comparison: what was set differently, what differs most, sliders over the checkpoints of all
+sides, and figures side by side. It needs no network."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +21,8 @@ MOST_EXPLORERS = 3  # beside each other; more would be too narrow to read
 CAPTIONS = {
     "curves": "Dashed: the checkpoints compared here.",
     "losses": "Restricted and excluded loss, with the key frequencies of the last checkpoint of each run.",
-    "circuits": "The mean logit of the label, split into a generalizing and a memorizing part; and the weights split likewise.",
+    "circuits": "The mean logit of the label, split into a generalizing and a memorizing part; and the weights "
+    "split likewise.",
     "spectra": "In color the key frequencies of the checkpoint itself; a frequency has one color on all sides.",
     "neurons": "Every column is a neuron: the share of its variance that each frequency explains.",
     "norms": "Key frequencies are those of the last checkpoint of each run.",
@@ -38,8 +39,9 @@ def explored(comparison: Comparison) -> tuple[Side, ...]:
 def render_comparison(
     comparison: Comparison, results: Mapping[Path, Results] | None = None, *, progress: Progress = lambda steps: steps
 ) -> str:
-    """The page. With `results`, those of all analyses by path of the run, for every run of the `explored` sides, it has sliders over all
-    checkpoints. What comes from runs is escaped, wherever it appears. `progress` wraps the steps whose checkpoints are walked over."""
+    """The page. With `results`, those of all analyses by path of the run, for every run of the `explored` sides, it has
+    sliders over all checkpoints. What comes from runs is escaped, wherever it appears. `progress` wraps the steps whose
+    checkpoints are walked over."""
     story, configured, ranked, *groups = tables(comparison)
     drawn = figures(comparison)
     headings = {name: without_title(figure) for name, figure in drawn.items()}
@@ -61,7 +63,8 @@ def render_comparison(
         how=HOW,
         left_out=comparison.left_out,
         sections=[
-            {"name": name, "heading": headings[name], "caption": CAPTIONS[name], "height": drawn[name].layout.height} for name in drawn
+            {"name": name, "heading": headings[name], "caption": CAPTIONS[name], "height": drawn[name].layout.height}
+            for name in drawn
         ],
         explorers=_explorers(explored(comparison), list(blocks)) if blocks else [],
         blocks={name: in_script(data) for name, data in blocks.items()},
@@ -69,7 +72,8 @@ def render_comparison(
 
 
 def _blocks(sides: tuple[Side, ...], results: Mapping[Path, Results], progress: Progress) -> dict[str, dict[str, Any]]:
-    """The data of every run, once, in the order of the sides; a frequency that is key anywhere has one color everywhere."""
+    """The data of every run, once, in the order of the sides; a frequency that is key anywhere has one color
+    everywhere."""
     blocks = {path: explorer_data(run, results[path], progress) for path, run in _runs(sides).items()}
     keys = {k for side in sides for k in side.key_frequencies} | {k for data in blocks.values() for k in data["key"]}
     colors = colors_of_frequencies(keys)

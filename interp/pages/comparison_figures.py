@@ -24,7 +24,8 @@ from interp.figures.style import (
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-# Blue and orange mean train and test everywhere else, green and pink the generalizing and the memorizing circuit: these come last.
+# Blue and orange mean train and test everywhere else, green and pink the generalizing and the memorizing circuit: these
+# come last.
 SIDE_COLORS = (PALETTE[4], PALETTE[5], PALETTE[7], PALETTE[6], PALETTE[3], PALETTE[2])
 
 
@@ -44,27 +45,46 @@ def figures(comparison: Comparison) -> dict[str, "go.Figure"]:
 
 def curves(sides: Sequence[Side]) -> "go.Figure | None":
     """The losses of every run over training, with the step of each side; None where no run has any."""
-    known = {str(side.run.path): side for side in sides if side.curves is not None and np.isfinite(side.curves.loss.values).any()}
+    known = {
+        str(side.run.path): side
+        for side in sides
+        if side.curves is not None and np.isfinite(side.curves.loss.values).any()
+    }
     if not known:
         return None
     names = {path: text(side.run.path.resolve().name) for path, side in known.items()}
-    figure = new_panels("Losses over training", list(names.values()), columns=len(known), shared_yaxes="all", horizontal_spacing=0.04)
+    figure = new_panels(
+        "Losses over training", list(names.values()), columns=len(known), shared_yaxes="all", horizontal_spacing=0.04
+    )
     decades: list[float] = []
     for column, (path, side) in enumerate(known.items(), start=1):
         assert side.curves is not None
         for split, color in (("train", TRAIN), ("test", TEST)):
             values = side.curves.loss.sel(split=split).values
             values = np.where(values > 0, values, np.nan)
-            trace = {"x": side.curves.step.values, "y": values, "name": split, "line_color": color, "showlegend": column == 1}
-            figure.add_scatter(**trace, mode="lines", hovertemplate=f"{split}, step %{{x}}: %{{y:.3g}}", row=1, col=column)
+            trace = {
+                "x": side.curves.step.values,
+                "y": values,
+                "name": split,
+                "line_color": color,
+                "showlegend": column == 1,
+            }
+            figure.add_scatter(
+                **trace, mode="lines", hovertemplate=f"{split}, step %{{x}}: %{{y:.3g}}", row=1, col=column
+            )
             decades += np.log10(values[np.isfinite(values)]).tolist()
         for index, other in enumerate(sides):
             if str(other.run.path) == path:
-                figure.add_vline(x=other.step, line={"color": SIDE_COLORS[index], "width": 2, "dash": "dash"}, row=1, col=column)  # pyright: ignore[reportArgumentType]
+                line = {"color": SIDE_COLORS[index], "width": 2, "dash": "dash"}
+                figure.add_vline(x=other.step, line=line, row=1, col=column)  # pyright: ignore[reportArgumentType]
     for index, side in enumerate(sides):
         if str(side.run.path) in known:  # lines of add_vline have no entry in the legend
             figure.add_scatter(
-                x=[None], y=[None], mode="lines", line={"color": SIDE_COLORS[index], "width": 2, "dash": "dash"}, name=text(side.label)
+                x=[None],
+                y=[None],
+                mode="lines",
+                line={"color": SIDE_COLORS[index], "width": 2, "dash": "dash"},
+                name=text(side.label),
             )
     power_of_ten_axis(figure, range=[min(decades) - 0.3, max(decades) + 0.3])
     figure.update_yaxes(title_text="cross-entropy (nats)", col=1)
@@ -86,7 +106,13 @@ def losses(sides: Sequence[Side]) -> "go.Figure":
         values = [side.quantities[name].value for _, name in rows]
         shown = [value if value else None for value in values]  # a logarithmic axis has no zero
         marker = {"color": SIDE_COLORS[index], "size": 15}
-        trace = {"x": [label for label, _ in rows], "y": shown, "name": text(side.label), "mode": "markers", "marker": marker}
+        trace = {
+            "x": [label for label, _ in rows],
+            "y": shown,
+            "name": text(side.label),
+            "mode": "markers",
+            "marker": marker,
+        }
         figure.add_scatter(**trace, offsetgroup=str(index), hovertemplate="%{x}: %{y:.4g}")
     figure.update_layout(scattermode="group", scattergap=0.5)
     power_of_ten_axis(figure)
@@ -96,14 +122,29 @@ def losses(sides: Sequence[Side]) -> "go.Figure":
 def circuits(sides: Sequence[Side]) -> "go.Figure | None":
     """Strength, norm and efficiency of the two circuits; None without the analyses of them."""
     measured = {title: [_numbers_under(side, name) for side in sides] for title, name in _OF_CIRCUITS.items()}
-    measured = {title: found for title, found in measured.items() if any(value is not None for side in found for value in side.values())}
+    measured = {
+        title: found
+        for title, found in measured.items()
+        if any(value is not None for side in found for value in side.values())
+    }
     if not measured:
         return None
-    figure = new_panels("The two circuits", list(measured), columns=len(measured), row_height=290, horizontal_spacing=0.08)
+    figure = new_panels(
+        "The two circuits", list(measured), columns=len(measured), row_height=290, horizontal_spacing=0.08
+    )
     for column, found in enumerate(measured.values(), start=1):
         labels = list(dict.fromkeys(label for values in found for label in values))
         for index, (side, values) in enumerate(zip(sides, found, strict=True)):
-            _bars(figure, side, index, labels, [values.get(label) for label in labels], legend=column == 1, row=1, col=column)
+            _bars(
+                figure,
+                side,
+                index,
+                labels,
+                [values.get(label) for label in labels],
+                legend=column == 1,
+                row=1,
+                col=column,
+            )
     return _with_room(figure)
 
 
@@ -115,11 +156,14 @@ _OF_CIRCUITS = {
 
 
 def _numbers_under(side: Side, name: str) -> dict[str, float | None]:
-    return {key.removeprefix(f"{name}."): each.value for key, each in side.quantities.items() if key.startswith(f"{name}.")}
+    return {
+        key.removeprefix(f"{name}."): each.value for key, each in side.quantities.items() if key.startswith(f"{name}.")
+    }
 
 
 def spectra(sides: Sequence[Side]) -> "go.Figure":
-    """Embedding, output map, logits and their cosines by frequency, a column per side; its own key frequencies have colors."""
+    """Embedding, output map, logits and their cosines by frequency, a column per side; its own key frequencies have
+    colors."""
     import plotly.graph_objects as go
 
     rows = (
@@ -172,7 +216,9 @@ def neurons(sides: Sequence[Side]) -> "go.Figure":
     for column, side in enumerate(sides, start=1):
         last: xr.Dataset = side.results["neuron_periodicity"].isel(step=0)
         order = np.lexsort((-np.nan_to_num(last.fraction_explained.values), last.dominant_frequency.values))
-        heatmap = go.Heatmap(z=np.round(last.share.values[order].T.astype(np.float64), 3), y=last.frequency.values, coloraxis="coloraxis")
+        heatmap = go.Heatmap(
+            z=np.round(last.share.values[order].T.astype(np.float64), 3), y=last.frequency.values, coloraxis="coloraxis"
+        )
         heatmap.update(hovertemplate="place %{x}<br>frequency %{y}<br>share %{z:.1%}<extra></extra>")
         figure.add_trace(heatmap, row=1, col=column)
     bar = {"title": {"text": "share of<br>variance", "font": {"size": 12}}, "tickformat": ".0%", "thickness": 12}
@@ -185,7 +231,11 @@ def neurons(sides: Sequence[Side]) -> "go.Figure":
 def norms(sides: Sequence[Side]) -> "go.Figure":
     """The norm of every tensor, and of embedding and unembedding in the constant, key and other frequencies."""
     figure = new_panels(
-        "Weight norms", ("By tensor", "W_E and W_U by frequency"), column_widths=[0.62, 0.38], row_height=330, horizontal_spacing=0.09
+        "Weight norms",
+        ("By tensor", "W_E and W_U by frequency"),
+        column_widths=[0.62, 0.38],
+        row_height=330,
+        horizontal_spacing=0.09,
     )
     every = dict.fromkeys(name for side in sides for name in side.quantities if name.startswith("l2."))
     tensors = [name for name in every if name != "l2.total"]
@@ -193,7 +243,11 @@ def norms(sides: Sequence[Side]) -> "go.Figure":
         values = [side.quantities[name].value if name in side.quantities else None for name in tensors]
         _bars(figure, side, index, [name.rpartition(".")[2] for name in tensors], values, row=1, col=1)
         measured = side.results["weight_norms"].isel(step=0)
-        parts = [(f"{symbol} {part}", measured[f"{name}_l2"].sel(part=part).item()) for name, symbol in _MATRICES for part in _PARTS]
+        parts = [
+            (f"{symbol} {part}", measured[f"{name}_l2"].sel(part=part).item())
+            for name, symbol in _MATRICES
+            for part in _PARTS
+        ]
         labels, lengths = zip(*parts, strict=True)
         _bars(figure, side, index, labels, lengths, legend=False, row=1, col=2)
     figure.update_yaxes(title_text="L2 norm", rangemode="tozero")
@@ -202,13 +256,29 @@ def norms(sides: Sequence[Side]) -> "go.Figure":
 
 def ranks(sides: Sequence[Side]) -> "go.Figure":
     """Effective ranks, and the share of variance of the embedding's principal components."""
-    figure = new_panels("Dimensions", ("Effective rank", "Principal components of W_E"), row_height=300, horizontal_spacing=0.09)
+    figure = new_panels(
+        "Dimensions", ("Effective rank", "Principal components of W_E"), row_height=300, horizontal_spacing=0.09
+    )
     for index, side in enumerate(sides):
         measured = side.results["representation"].isel(step=0)
-        _bars(figure, side, index, [str(name) for name in measured.matrix.values], measured.effective_rank.values.tolist(), row=1, col=1)
+        _bars(
+            figure,
+            side,
+            index,
+            [str(name) for name in measured.matrix.values],
+            measured.effective_rank.values.tolist(),
+            row=1,
+            col=1,
+        )
         components = measured.component.values
         line = {"color": SIDE_COLORS[index], "width": 2}
-        trace = {"x": components, "y": measured.variance_share.values, "mode": "lines+markers", "line": line, "name": text(side.label)}
+        trace = {
+            "x": components,
+            "y": measured.variance_share.values,
+            "mode": "lines+markers",
+            "line": line,
+            "name": text(side.label),
+        }
         figure.add_scatter(**trace, showlegend=False, hovertemplate="component %{x}: %{y:.1%}", row=1, col=2)
     figure.update_yaxes(title_text="effective rank", rangemode="tozero", row=1, col=1)
     figure.update_yaxes(title_text="share of variance", tickformat=".0%", rangemode="tozero", row=1, col=2)
@@ -220,10 +290,23 @@ _MATRICES, _PARTS = (("embedding", "W_E"), ("unembedding", "W_U")), ("constant",
 
 
 def _bars(
-    figure: "go.Figure", side: Side, index: int, labels: Sequence[str], values: Sequence[float | None], *, legend: bool = True, **where: Any
+    figure: "go.Figure",
+    side: Side,
+    index: int,
+    labels: Sequence[str],
+    values: Sequence[float | None],
+    *,
+    legend: bool = True,
+    **where: Any,
 ) -> None:
     """One bar per label in the color of the side, beside those of the other sides."""
-    bar = {"x": list(labels), "y": list(values), "name": text(side.label), "marker_color": SIDE_COLORS[index], "showlegend": legend}
+    bar = {
+        "x": list(labels),
+        "y": list(values),
+        "name": text(side.label),
+        "marker_color": SIDE_COLORS[index],
+        "showlegend": legend,
+    }
     figure.add_bar(**bar, hovertemplate="%{x}: %{y:.4g}", **where)
 
 
@@ -234,7 +317,9 @@ def _periodic(side: Side) -> str:
 
 def _with_room(figure: "go.Figure") -> "go.Figure":
     """The legend above the panels, where no bar stands."""
-    figure.update_layout(barmode="group", legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1.08, "yanchor": "bottom"})
+    figure.update_layout(
+        barmode="group", legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1.08, "yanchor": "bottom"}
+    )
     return figure
 
 

@@ -1,11 +1,14 @@
 """Arrays for the page: rounded to 254 or 65,534 steps of a stated scale, differences over training, deflated, base64.
 
-With low and high the least and the largest finite value (of everything, or of each index of the first `scales` axes), the level stored is
+With low and high the least and the largest finite value (of everything, or of each index of the first `scales` axes),
+the level stored is
 
-    level = round((value − low) / (high − low) · top),   top = 254 (8 bits) or 65,534 (16 bits);   NaN and infinities are top + 1,
+    level = round((value − low) / (high − low) · top),   top = 254 (8 bits) or 65,534 (16 bits);
+    NaN and infinities are top + 1,
 
-so what the page shows is off by at most half a level: 0.2 % of high − low, or 0.0008 %. Along the first axis the differences of
-the levels are stored, modulo 256 or 65,536, which deflate far better than the levels. float32 and int32 are stored as they are.
+so what the page shows is off by at most half a level: 0.2 % of high − low, or 0.0008 %. Along the first axis the
+differences of the levels are stored, modulo 256 or 65,536, which deflate far better than the levels. float32 and int32
+are stored as they are.
 """
 
 import base64
@@ -38,7 +41,9 @@ def quantized(values: Shaped[np.ndarray, "..."], *, bits: int = 8, scales: int =
     # The page computes with the limits that it is given: these, in float32.
     span = np.maximum(high.astype(np.float64) - low, np.finfo(np.float32).tiny)
     level = (values - np.expand_dims(low, axes)) / np.expand_dims(span, axes) * _TOP[bits]
-    whole = np.where(known, np.clip(np.round(np.nan_to_num(level)), 0, _TOP[bits]), _TOP[bits] + 1).astype(f"uint{bits}")
+    whole = np.where(known, np.clip(np.round(np.nan_to_num(level)), 0, _TOP[bits]), _TOP[bits] + 1).astype(
+        f"uint{bits}"
+    )
     steps = whole.copy()
     steps[1:] -= whole[:-1]  # unsigned: modulo 2^bits
     scale = {"scales": scales, "low": _packed(low), "high": _packed(high)}

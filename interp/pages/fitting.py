@@ -1,4 +1,5 @@
-"""Figures made to stand alone, fitted into a page: their titles go to its headings, and panels without a number say so."""
+"""Figures made to stand alone, fitted into a page: their titles go to its headings, and panels without a number say
+so."""
 
 import math
 import re
@@ -15,19 +16,22 @@ if TYPE_CHECKING:
 
 
 def without_title(figure: "go.Figure") -> str:
-    """Take the title off a figure, whose place on the page has one, and the room for it; what it said, without the reference. A figure that
-    was not made with `interp.figures.style` keeps its own."""
+    """Take the title off a figure, whose place on the page has one, and the room for it; what it said, without the
+    reference. A figure that was not made with `interp.figures.style` keeps its own."""
     found = re.match(r"<b>(.*?)</b>", figure.layout.title.text or "")
     if not found:
         return ""
     legends = [figure.layout[name] for name in figure.layout if name.startswith("legend")]
     room = 72 if any((legend.y or 0) > 1 for legend in legends) else 40  # for the titles of the panels
-    figure.update_layout(title_text="", margin_t=room, height=int(figure.layout.height or 450) - (figure.layout.margin.t or room) + room)
+    figure.update_layout(
+        title_text="", margin_t=room, height=int(figure.layout.height or 450) - (figure.layout.margin.t or room) + room
+    )
     return unescape(found[1])
 
 
 def say_what_is_unknown(figure: "go.Figure") -> None:
-    """Write "not known" into every panel that shows no number, as where a split would have to be known; and draw its axes all the same."""
+    """Write "not known" into every panel that shows no number, as where a split would have to be known; and draw its
+    axes all the same."""
     known = {(trace.xaxis or "x", trace.yaxis or "y") for trace in _traces(figure) if _shows_a_number(trace)}
     panels = [(axis.anchor or "x", axis.plotly_name.replace("axis", "")) for axis in figure.select_yaxes()]
     titled = {panel for panel in panels if _has_title(figure, *panel)}

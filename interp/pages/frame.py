@@ -1,5 +1,5 @@
-"""The frame of every page: one self-contained file in one style, with its figures packed, and a policy that lets no other script run.
-What is put into a template is escaped; what stands in a script element as JSON holds no `<`."""
+"""The frame of every page: one self-contained file in one style, with its figures packed, and a policy that lets no
+other script run. What is put into a template is escaped; what stands in a script element as JSON holds no `<`."""
 
 import hashlib
 import json
@@ -25,8 +25,9 @@ SCRIPTS = (
     *("panel_neurons", "panel_progress", "panel_circuits", "panel_embedding", "panel_logits", "panel_attention"),
     *("circuit", "readouts", "stacking", "figures", "explorer", "linking", "main"),
 )
-# What plotly-cartesian.min.js draws: all that our own analyses ask for. It is a third of plotly.js and starts in a quarter of its time.
-# It is the npm package plotly.js-cartesian-dist-min, unchanged, of the version of plotly.js that plotly itself ships.
+# What plotly-cartesian.min.js draws: all that our own analyses ask for. It is a third of plotly.js and starts in a
+# quarter of its time. It is the npm package plotly.js-cartesian-dist-min, unchanged, of the version of plotly.js that
+# plotly itself ships.
 CARTESIAN = frozenset(
     (
         *("bar", "box", "contour", "heatmap", "histogram", "histogram2d"),
@@ -36,12 +37,17 @@ CARTESIAN = frozenset(
 
 
 def rendered(template: str, figures: Mapping[str, "go.Figure"], *, styles: Sequence[str] = (), **values: Any) -> str:
-    """A page from a template that extends frame.html, its figures by the name of the element that shows them, and what it says."""
+    """A page from a template that extends frame.html, its figures by the name of the element that shows them, and what
+    it says."""
     traces: Any = [trace for figure in figures.values() for trace in figure.select_traces()]
     kinds = {trace.type for trace in traces}
     packed = {name: packed_text(str(figure.to_json())) for name, figure in figures.items()}
     environment = Environment(
-        loader=PackageLoader("interp.pages", "browser"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("interp.pages", "browser"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["coded"] = _coded
     return environment.get_template(template).render(

@@ -1,6 +1,8 @@
-"""What the slider moves: the state of the network at up to 200 checkpoints, from the results of the analyses and from the checkpoints.
+"""What the slider moves: the state of the network at up to 200 checkpoints, from the results of the analyses and from
+the checkpoints.
 
-Shapes: S steps shown, N neurons, K frequencies, F frequencies drawn as circles, H heads, n phases (p, or p − 1 for × and ÷).
+Shapes: S steps shown, N neurons, K frequencies, F frequencies drawn as circles, H heads, n phases (p, or p − 1 for ×
+and ÷).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,13 +24,17 @@ MOST_SHARES = 8_000_000  # S·N·K: beyond it fewer steps are shown
 MOST_LINES = 6_000_000  # S·neurons·n: beyond it the lines of some neurons only
 MOST_CIRCLES = 8
 MOST_MAPS = 4_000_000  # values of the maps of attention, and of those of single classes
-WINDOW, NARROW_WINDOW = 128, 64  # residues along the sides of a map, and along those of attention where that is too much
+WINDOW, NARROW_WINDOW = (
+    128,
+    64,
+)  # residues along the sides of a map, and along those of attention where that is too much
 SPLITS = ("train", "test", "all")
 Progress = Callable[[Sequence[int]], Iterable[int]]  # wraps the steps that are walked over
 
 
 def steps_to_show(steps: Sequence[int], marks: Sequence[float], most: int) -> list[int]:
-    """At most `most` of the steps, at even places in the list, with the first, the last, and those nearest to the marks."""
+    """At most `most` of the steps, at even places in the list, with the first, the last, and those nearest to the
+    marks."""
     if len(steps) <= most:
         return list(steps)
     array = np.asarray(steps)
@@ -48,7 +54,10 @@ def frames(run: Run, results: Mapping[str, xr.Dataset], progress: Progress = lam
     every = [int(step) for step in periodicity.step.values]
     steps = steps_to_show(every, marks, most)
     at = {name: result.sel(step=steps) for name, result in results.items() if "step" in result.dims}
-    key = [int(k) for k in results["logit_structure"].frequency.values[results["logit_structure"].is_key.values[-1].astype(bool)]]
+    key = [
+        int(k)
+        for k in results["logit_structure"].frequency.values[results["logit_structure"].is_key.values[-1].astype(bool)]
+    ]
     circles = sorted(_strongest(results["embedding_spectrum"], key))
     order = _neuron_order(periodicity)
     lines = _spread(order, MOST_LINES // (len(steps) * periodicity.sizes["input"]))
@@ -80,7 +89,8 @@ def frames(run: Run, results: Mapping[str, xr.Dataset], progress: Progress = lam
 
 
 def _strongest(spectrum: xr.Dataset, key: list[int]) -> list[int]:
-    """The frequencies drawn as circles: the key ones by their part in the logits, or else those the embedding speaks in."""
+    """The frequencies drawn as circles: the key ones by their part in the logits, or else those the embedding speaks
+    in."""
     last = spectrum.isel(step=-1)
     if key:
         return sorted(key, key=lambda k: -float(last.logit_share.sel(frequency=k)))[:MOST_CIRCLES]
@@ -131,8 +141,11 @@ def _classes(run: Run, n_steps: int) -> list[int]:
     return [index * n // 3 for index in range(max(1, min(fitting, 3, n)))]
 
 
-def _of_checkpoints(run: Run, steps: Iterable[int], n_steps: int, circles: Sequence[int], classes: Sequence[int]) -> dict[str, Block]:
-    """What no analysis keeps: circles of the embedding, maps of attention and logits. Each checkpoint is let go before the next."""
+def _of_checkpoints(
+    run: Run, steps: Iterable[int], n_steps: int, circles: Sequence[int], classes: Sequence[int]
+) -> dict[str, Block]:
+    """What no analysis keeps: circles of the embedding, maps of attention and logits. Each checkpoint is let go before
+    the next."""
     n, heads = run.task.coordinates.order, run.model.n_heads
     side = min(n, WINDOW if n_steps * heads * n**2 <= MOST_MAPS else NARROW_WINDOW)
     rows: dict[str, list[np.ndarray]] = {}
@@ -141,12 +154,16 @@ def _of_checkpoints(run: Run, steps: Iterable[int], n_steps: int, circles: Seque
             rows.setdefault(name, []).append(values)
     bits = {"circle": 16, "head_drive": 16}
     own_scale = {"logits_by_sum": 1, "logits_of_class": 1}
-    return {name: quantized(np.stack(values), bits=bits.get(name, 8), scales=own_scale.get(name, 0)) for name, values in rows.items()}
+    return {
+        name: quantized(np.stack(values), bits=bits.get(name, 8), scales=own_scale.get(name, 0))
+        for name, values in rows.items()
+    }
 
 
 def _drawn(checkpoint: Checkpoint, circles: Sequence[int], classes: Sequence[int], side: int) -> dict[str, np.ndarray]:
-    """`circle` [F, n, 2]; `logits_by_sum` [s, c], the mean over all pairs with s = a + b, and `logits_of_class` [class, a, b], centred
-    over the classes; `attention` [H, a, b] to the first input; `head_drive` [H, F]. All in phase coordinates, maps cut to a window."""
+    """`circle` [F, n, 2]; `logits_by_sum` [s, c], the mean over all pairs with s = a + b, and `logits_of_class` [class,
+    a, b], centred over the classes; `attention` [H, a, b] to the first input; `head_drive` [H, F]. All in phase
+    coordinates, maps cut to a window."""
     phase = checkpoint.task.coordinates
     logits = logits_in_phase(checkpoint.logits, phase)
     window = min(phase.order, WINDOW)
@@ -167,20 +184,23 @@ def _drawn(checkpoint: Checkpoint, circles: Sequence[int], classes: Sequence[int
 
 
 def head_drive(checkpoint: Checkpoint, frequencies: Sequence[int]) -> np.ndarray:
-    """The share of each head, [H, F], in what a one-layer transformer's neurons are given at frequency k by constant attention:
-    ‖F_k W_E W_V W_O W_in‖² of the head over the sum of the heads; of two vocabularies, the sum of both. It leaves out how attention turns
-    with the inputs."""
+    """The share of each head, [H, F], in what a one-layer transformer's neurons are given at frequency k by constant
+    attention: ‖F_k W_E W_V W_O W_in‖² of the head over the sum of the heads; of two vocabularies, the sum of both. It
+    leaves out how attention turns with the inputs."""
     weights = checkpoint.weights
     W_V, W_O, W_in = (weights[f"blocks.0.{name}"].double() for name in ("attn.W_V", "attn.W_O", "mlp.W_in"))
-    spoken = torch.cat([fourier.coefficients(weights["embed.W_E"][rows].double()) for rows in checkpoint.token_rows], dim=1)
+    spoken = torch.cat(
+        [fourier.coefficients(weights["embed.W_E"][rows].double()) for rows in checkpoint.token_rows], dim=1
+    )
     spoken = spoken[[k - 1 for k in frequencies]]  # [F, (cos, sin) of every vocabulary, d_model]
     power = torch.stack([(spoken @ v @ o @ W_in).square().sum((1, 2)) for v, o in zip(W_V, W_O, strict=True)])
     return (power / power.sum(0)).numpy()
 
 
 def circle_coordinates(checkpoint: Checkpoint, frequencies: Sequence[int]) -> np.ndarray:
-    """The residues, [F, n, 2], in the plane of the embedding space that each frequency k spans: W_E, centred, times the two
-    orthonormal directions nearest to its cosine and sine parts F_k W_E (the orthogonal factor of their polar decomposition)."""
+    """The residues, [F, n, 2], in the plane of the embedding space that each frequency k spans: W_E, centred, times the
+    two orthonormal directions nearest to its cosine and sine parts F_k W_E (the orthogonal factor of their polar
+    decomposition)."""
     phase = checkpoint.task.coordinates
     embedding = checkpoint.W_E.double()[torch.from_numpy(phase.rows)]
     embedding = embedding - embedding.mean(0)
@@ -202,15 +222,33 @@ def _scalars(at: Mapping[str, xr.Dataset]) -> dict[str, list[float | None]]:
     """One number per step each, exact; None where it is not known."""
     curves, progress, norms = at["learning_curves"], at["progress_measures"], at["weight_norms"]
     values = {f"{split}_loss": progress.loss.sel(split=split).values for split in SPLITS}
-    values |= {f"{split}_accuracy": curves.accuracy.sel(split=split).values for split in ("train", "test", "unmirrored")}
     values |= {
-        f"{name}_{split}": progress[f"{name}_loss"].sel(split=split).values for name in ("restricted", "excluded") for split in SPLITS
+        f"{split}_accuracy": curves.accuracy.sel(split=split).values for split in ("train", "test", "unmirrored")
     }
-    values |= {"l2": norms.total_l2.values, "periodic": at["neuron_periodicity"].periodic_neurons.sum("frequency").values}
+    values |= {
+        f"{name}_{split}": progress[f"{name}_loss"].sel(split=split).values
+        for name in ("restricted", "excluded")
+        for split in SPLITS
+    }
+    values |= {
+        "l2": norms.total_l2.values,
+        "periodic": at["neuron_periodicity"].periodic_neurons.sum("frequency").values,
+    }
     spectrum, logits = at["embedding_spectrum"], at["logit_structure"]
     values |= {"gini_embedding": spectrum.gini_embedding.values, "gini_output": spectrum.gini_output.values}
-    values |= {"cosine_of_key": logits.r_squared.sel(terms="key").values, "cosine_of_all": logits.r_squared.sel(terms="all").values}
+    values |= {
+        "cosine_of_key": logits.r_squared.sel(terms="key").values,
+        "cosine_of_all": logits.r_squared.sel(terms="all").values,
+    }
     strength = at["circuit_split"].strength.sel(estimator="held_out", split="train")
-    values |= {f"strength_{circuit}": strength.sel(circuit=circuit).values for circuit in ("generalizing", "memorizing")}
-    values |= {f"norm_{part}": at["circuit_efficiency"].norm.sel(part=part).values for part in ("generalizing", "memorizing", "shared")}
-    return {name: [float(x) if np.isfinite(x) else None for x in np.asarray(column, dtype=float)] for name, column in values.items()}
+    values |= {
+        f"strength_{circuit}": strength.sel(circuit=circuit).values for circuit in ("generalizing", "memorizing")
+    }
+    values |= {
+        f"norm_{part}": at["circuit_efficiency"].norm.sel(part=part).values
+        for part in ("generalizing", "memorizing", "shared")
+    }
+    return {
+        name: [float(x) if np.isfinite(x) else None for x in np.asarray(column, dtype=float)]
+        for name, column in values.items()
+    }

@@ -1,5 +1,5 @@
-"""The figure that the page begins with: what grew and what shrank, on one shared step axis, with the phases shaded. These are its
-numbers; headline.js draws them, long before plotly could."""
+"""The figure that the page begins with: what grew and what shrank, on one shared step axis, with the phases shaded.
+These are its numbers; headline.js draws them, long before plotly could."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -38,10 +38,13 @@ def phases(results: Mapping[str, xr.Dataset]) -> list[dict[str, Any]]:
 
 
 def headline(results: Mapping[str, xr.Dataset]) -> dict[str, Any]:
-    """JSON: `steps`, `phases`, and `rows` (`title`, `scale`: log, share or from zero) of `curves` (`label`, `color` and `values`, one per
-    step, None where unknown). Curves of which nothing is known are left out, and so are rows without curves."""
+    """JSON: `steps`, `phases`, and `rows` (`title`, `scale`: log, share or from zero) of `curves` (`label`, `color` and
+    `values`, one per step, None where unknown). Curves of which nothing is known are left out, and so are rows without
+    curves."""
     transitions = results["transitions"]
-    curves = [(transitions[name].sel({f"{name}_of": of}).values, label, color, row) for name, of, label, color, row in _CURVES]
+    curves = [
+        (transitions[name].sel({f"{name}_of": of}).values, label, color, row) for name, of, label, color, row in _CURVES
+    ]
     curves.append((np.sqrt(transitions.sum_of_squares.values), "weight norm", INK, 2))
     curves.append((transitions.gini.values, "Gini of W_E", PALETTE[4], 3))
     rows = [{"title": title, "scale": scale, "curves": []} for title, scale in _ROWS]

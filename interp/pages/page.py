@@ -1,5 +1,6 @@
-"""One HTML page about a run: what happened, a slider over its checkpoints, its circuit, all figures, methods and provenance. It needs
-no network and no server. Data, panels and template are apart from each other: a page can have several runs, each with data of its own."""
+"""One HTML page about a run: what happened, a slider over its checkpoints, its circuit, all figures, methods and
+provenance. It needs no network and no server. Data, panels and template are apart from each other: a page can have
+several runs, each with data of its own."""
 
 import json
 from collections.abc import Mapping
@@ -21,8 +22,8 @@ from interp.runs.run import Run
 
 
 def render(run: Run, results: Mapping[str, xr.Dataset], *, progress: Progress = lambda steps: steps) -> str:
-    """The page, from the run and the results of its analyses. What comes from the run is escaped, wherever it appears. `progress`
-    wraps the steps whose checkpoints are walked over."""
+    """The page, from the run and the results of its analyses. What comes from the run is escaped, wherever it appears.
+    `progress` wraps the steps whose checkpoints are walked over."""
     story = explanation_of(run, results)
     of_run = phases(results)
     sections = [_section(name, result, of_run) for name, result in _in_reading_order(results)]
@@ -57,7 +58,9 @@ def _diverged(run: Run, results: Mapping[str, xr.Dataset]) -> int | None:
     return min(left_out, default=None)
 
 
-def explorer_data(run: Run, results: Mapping[str, xr.Dataset], progress: Progress = lambda steps: steps) -> dict[str, Any]:
+def explorer_data(
+    run: Run, results: Mapping[str, xr.Dataset], progress: Progress = lambda steps: steps
+) -> dict[str, Any]:
     """The data block of one run: what its slider moves (`frames`), and its phases."""
     return frames(run, results, progress) | {"phases": phases(results)}
 
@@ -77,7 +80,8 @@ def _section(name: str, result: xr.Dataset, of_run: list[dict[str, Any]]) -> dic
         "question": question,
         "method": method(text),
         "reference": analysis.module.REFERENCE,
-        "parameters": ", ".join(f"{key} = {value}" for key, value in json.loads(result.attrs["parameters"]).items()) or "none",
+        "parameters": ", ".join(f"{key} = {value}" for key, value in json.loads(result.attrs["parameters"]).items())
+        or "none",
         "version": f"interp {result.attrs['interp']}, analysis {result.attrs['version']}",
         "figure": figure,
         "height": int(figure.layout.height or 450),

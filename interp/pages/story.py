@@ -1,4 +1,5 @@
-"""The words of the page: sentences whose numbers lead to what shows them, findings beside chance, and methods from docstrings."""
+"""The words of the page: sentences whose numbers lead to what shows them, findings beside chance, and methods from
+docstrings."""
 
 import math
 import re
@@ -29,10 +30,13 @@ _NUMBER = r"[+−-]?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?(?: ?%)?"
 
 
 def linked(sentence: str, names: Mapping[str, Any]) -> Markup:
-    """A paragraph of the explanation as HTML: steps lead to that checkpoint, other numbers to the figure of an analysis in `names`."""
+    """A paragraph of the explanation as HTML: steps lead to that checkpoint, other numbers to the figure of an analysis
+    in `names`."""
     result, analysis = Markup(""), None
     for clause in re.split(_BETWEEN_CLAUSES, sentence):
-        analysis = next((name for words, name in _SHOWN_BY if re.search(words, clause, re.IGNORECASE) and name in names), analysis)
+        analysis = next(
+            (name for words, name in _SHOWN_BY if re.search(words, clause, re.IGNORECASE) and name in names), analysis
+        )
         position = 0
         for match in re.finditer(f"({_STEP})|{_NUMBER}", clause):
             result += clause[position : match.start()]
@@ -123,6 +127,10 @@ def method(docstring: str) -> list[Block]:
                 runs.append((is_formula, []))
             runs[-1][1].append(line)
         for is_formula, some in runs:
-            text = "\n".join(line.removeprefix("    ") for line in some) if is_formula else " ".join(line.strip() for line in some)
+            text = (
+                "\n".join(line.removeprefix("    ") for line in some)
+                if is_formula
+                else " ".join(line.strip() for line in some)
+            )
             blocks.append(Block(text, is_formula))
     return blocks

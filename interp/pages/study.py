@@ -1,5 +1,5 @@
-"""One HTML page about an experiment: the question, the verdict on every prediction with its numbers, figures, every run, and the method.
-It is made from the files of the experiment's folder, and needs no network."""
+"""One HTML page about an experiment: the question, the verdict on every prediction with its numbers, figures, every
+run, and the method. It is made from the files of the experiment's folder, and needs no network."""
 
 import hashlib
 import json
@@ -31,7 +31,8 @@ def is_experiment(folder: Path) -> bool:
 
 
 def render_experiment(folder: Path) -> str:
-    """The page about the experiment in `folder`: its summary.json, result.nc and runs. What comes from files is escaped.
+    """The page about the experiment in `folder`: its summary.json, result.nc and runs. What comes from files is
+    escaped.
 
     Raises InputError for files that are missing or not what they should be, naming the command that makes them anew.
     """
@@ -66,7 +67,8 @@ def render_experiment(folder: Path) -> str:
         p=summary["design"].get("p"),
         predictions=[_prediction(name, values) for name, values in summary["predictions"].items()],
         sections=[
-            {"name": name, "heading": headings[name], "caption": CAPTIONS[name], "height": figures[name].layout.height} for name in figures
+            {"name": name, "heading": headings[name], "caption": CAPTIONS[name], "height": figures[name].layout.height}
+            for name in figures
         ],
         head=_head(columns),
         rows=[_row(run, columns) for run in found],
@@ -78,7 +80,8 @@ def render_experiment(folder: Path) -> str:
 
 CAPTIONS = {
     "result": "Lines: means over seeds. Bands: 95 % of bootstrap samples of the seeds. Dots: every run.",
-    "phase-diagram": "A cell is one setting: what became of most of its seeds, and of how many; their mean accuracy. Empty: not trained.",
+    "phase-diagram": "A cell is one setting: what became of most of its seeds, and of how many; their mean "
+    "accuracy. Empty: not trained.",
 }
 
 
@@ -91,7 +94,12 @@ def _summary(path: Path) -> dict[str, Any]:
             and isinstance(values["numbers"], dict)
             for values in summary["predictions"].values()
         )
-        if sound and isinstance(summary["experiment"], str) and isinstance(summary["design"], dict) and isinstance(summary["runs"], int):
+        if (
+            sound
+            and isinstance(summary["experiment"], str)
+            and isinstance(summary["design"], dict)
+            and isinstance(summary["runs"], int)
+        ):
             return summary
         missing = "a field is not what it should be"
     except (AttributeError, KeyError, TypeError) as error:
@@ -100,7 +108,11 @@ def _summary(path: Path) -> dict[str, Any]:
 
 
 def _prediction(name: str, values: dict[str, Any]) -> dict[str, Any]:
-    return values | {"name": name, "class": values["verdict"].replace(" ", "-"), "numbers": list(_flat(values["numbers"]))}
+    return values | {
+        "name": name,
+        "class": values["verdict"].replace(" ", "-"),
+        "numbers": list(_flat(values["numbers"])),
+    }
 
 
 def _flat(numbers: dict[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
@@ -116,7 +128,16 @@ def _flat(numbers: dict[str, Any], before: str = "") -> Iterator[tuple[str, str]
 
 
 def _head(columns: Sequence[tuple[str, ...]]) -> list[str]:
-    return ["run", *(", ".join(names) for names in columns), "what happened", "memorized at", "generalized at", "train", "test", "norm"]
+    return [
+        "run",
+        *(", ".join(names) for names in columns),
+        "what happened",
+        "memorized at",
+        "generalized at",
+        "train",
+        "test",
+        "norm",
+    ]
 
 
 def _columns(found: Sequence[RunOutcome]) -> list[tuple[str, ...]]:
@@ -128,9 +149,20 @@ def _columns(found: Sequence[RunOutcome]) -> list[tuple[str, ...]]:
 
 
 def _row(run: RunOutcome, columns: Sequence[tuple[str, ...]]) -> list[str]:
-    numbers = [f"{run.memorized_at:,.0f}", f"{run.generalized_at:,.0f}", as_percent(run.train_accuracy), as_percent(run.test_accuracy)]
+    numbers = [
+        f"{run.memorized_at:,.0f}",
+        f"{run.generalized_at:,.0f}",
+        as_percent(run.train_accuracy),
+        as_percent(run.test_accuracy),
+    ]
     fields = [readable(run.fields[names[0]]) for names in columns]
-    return [run.name, *fields, run.verdict, *(number if "nan" not in number else "–" for number in numbers), f"{run.weight_norm:.1f}"]
+    return [
+        run.name,
+        *fields,
+        run.verdict,
+        *(number if "nan" not in number else "–" for number in numbers),
+        f"{run.weight_norm:.1f}",
+    ]
 
 
 def _provenance(folder: Path, summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -144,5 +176,7 @@ def _provenance(folder: Path, summary: dict[str, Any]) -> Iterator[tuple[str, st
 def _natural(name: str) -> list[Any]:
     """For sorting: D200 before D1000."""
     return [
-        (float(part), "") if part.replace(".", "", 1).isdigit() else (math.inf, part) for part in re.split(r"(\d+\.?\d*)", name) if part
+        (float(part), "") if part.replace(".", "", 1).isdigit() else (math.inf, part)
+        for part in re.split(r"(\d+\.?\d*)", name)
+        if part
     ]

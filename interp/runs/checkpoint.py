@@ -20,7 +20,8 @@ from interp.models.weights import Weights, check_weights
 
 
 class Checkpoint:
-    """The weights after `step` updates, and everything that follows from them. Do not write to what it gives: it is shared.
+    """The weights after `step` updates, and everything that follows from them. Do not write to what it gives: it is
+    shared.
 
     Tables over all pairs have the leading axes [p, p] for (a, b); a split without pairs has loss and accuracy NaN.
     """
@@ -30,7 +31,9 @@ class Checkpoint:
         self.step, self.weights, self.task, self.model = step, weights, task, model
 
     @classmethod
-    def from_weights(cls, weights: Mapping[str, Tensor], task: Task, model: ModelConfig, step: int = -1) -> "Checkpoint":
+    def from_weights(
+        cls, weights: Mapping[str, Tensor], task: Task, model: ModelConfig, step: int = -1
+    ) -> "Checkpoint":
         """A checkpoint in memory, from anybody's training loop or notebook; step −1 means unknown.
 
         Raises InputError, naming the tensor, for weights that are not those of the model.
@@ -64,8 +67,8 @@ class Checkpoint:
 
     @cached_property
     def W_E(self) -> Float[Tensor, "p features"]:
-        """The embedding of the residues, without that of `=`; where a and b have vocabularies of their own, that for a and that for b side
-        by side; without embedding, their rows of W_in, so too."""
+        """The embedding of the residues, without that of `=`; where a and b have vocabularies of their own, that for a
+        and that for b side by side; without embedding, their rows of W_in, so too."""
         if self.model.embedding == "none" and self.model.family == "mlp":
             return torch.cat(self.weights["mlp.W_in"].split(self.task.p), dim=1)
         b = self.model.first_token_of_b(self.task.p)
@@ -74,7 +77,8 @@ class Checkpoint:
 
     @property
     def token_rows(self) -> tuple[Int[Tensor, " n"], ...]:
-        """The rows of `embed.W_E` that are residues, in phase order: those that a and b share, or those of a and those of b."""
+        """The rows of `embed.W_E` that are residues, in phase order: those that a and b share, or those of a and those
+        of b."""
         phase, b = self.task.coordinates, self.model.first_token_of_b(self.task.p)
         return tuple(torch.from_numpy(rows) for rows in ((phase.rows, b + phase.columns) if b else (phase.rows,)))
 
@@ -86,7 +90,9 @@ class Checkpoint:
     @property
     def W_out(self) -> Float[Tensor, "d_mlp features"]:
         """The last layer's output matrix."""
-        return self.weights["mlp.W_out" if self.model.family == "mlp" else f"blocks.{self.model.n_layers - 1}.mlp.W_out"]
+        return self.weights[
+            "mlp.W_out" if self.model.family == "mlp" else f"blocks.{self.model.n_layers - 1}.mlp.W_out"
+        ]
 
     @property
     def W_U(self) -> Float[Tensor, "features p"]:
@@ -102,7 +108,9 @@ class Checkpoint:
     def _judged(self) -> tuple[Float[Tensor, " pairs"], Bool[Tensor, " pairs"]]:
         labels = torch.from_numpy(self.task.labels).clamp(min=0)
         some = zip(self.logits.reshape(-1, self.task.p).split(PAIRS_AT_ONCE), labels.split(PAIRS_AT_ONCE), strict=True)
-        losses, correct = zip(*(judge_(logits.T.to(torch.float64, copy=True), right) for logits, right in some), strict=True)
+        losses, correct = zip(
+            *(judge_(logits.T.to(torch.float64, copy=True), right) for logits, right in some), strict=True
+        )
         return torch.cat(losses), torch.cat(correct)
 
     @cached_property
@@ -121,7 +129,8 @@ class Checkpoint:
         return float(self.losses[mask].mean()) if mask.any() else math.nan
 
     def accuracy(self, split: str) -> float:
-        """The share of correct answers over the pairs of "train", "test", "unmirrored" or "all"; NaN where there are none."""
+        """The share of correct answers over the pairs of "train", "test", "unmirrored" or "all"; NaN where there are
+        none."""
         mask = self.task.mask(split)
         return float(self.correct[mask].mean()) if mask.any() else math.nan
 
@@ -133,7 +142,8 @@ class Checkpoint:
     @cached_property
     def _neuron_sums(self) -> tuple[Float[Tensor, " d_mlp"], fourier.Marginals]:
         neurons, n = self.neurons_in_phase, self.task.coordinates.order
-        # Near the mean is near enough: what it is off by is found with the sums, without a pass over the neurons of its own.
+        # Near the mean is near enough: what it is off by is found with the sums, without a pass over the neurons of its
+        # own.
         near = neurons[::8, ::8].mean((0, 1))
         sums, square = fourier.marginals(neurons, near)
         off = (sums[0].sum(0, dtype=torch.float64) / n**2).to(near.dtype)
@@ -146,18 +156,22 @@ class Checkpoint:
 
     @property
     def neuron_marginals(self) -> fourier.Marginals:
-        """The sums of every neuron, less its mean, along rows, columns and diagonals of the pairs in phase coordinates."""
+        """The sums of every neuron, less its mean, along rows, columns and diagonals of the pairs in phase
+        coordinates."""
         return self._neuron_sums[1]
 
     @cached_property
     def neuron_means(self) -> tuple[Float[Tensor, "n d_mlp"], Float[Tensor, "n d_mlp"]]:
         """The mean of every neuron over the second input, and over the first, in phase coordinates."""
-        over_b, over_a = (self.neuron_mean + sums / self.task.coordinates.order for sums in self.neuron_marginals.sums[:2])
+        over_b, over_a = (
+            self.neuron_mean + sums / self.task.coordinates.order for sums in self.neuron_marginals.sums[:2]
+        )
         return over_b, over_a
 
     @cached_property
     def neuron_variance(self) -> Float[Tensor, " d_mlp"]:
-        """The variance of every neuron over all pairs in phase coordinates; 0 where it is no more than the rounding of its mean."""
+        """The variance of every neuron over all pairs in phase coordinates; 0 where it is no more than the rounding of
+        its mean."""
         variance = self.neuron_marginals.square / self.task.coordinates.order**2
         rounding = (8 * torch.finfo(variance.dtype).eps * self.neuron_mean).square()
         return torch.where(variance <= rounding, 0, variance)
@@ -169,8 +183,8 @@ class Checkpoint:
 
     @cached_property
     def neuron_shares(self) -> Float[Tensor, "K d_mlp"]:
-        """The share of every neuron's variance that each frequency's 3×3 block carries (`fourier.block_power`); NaN for a dead neuron,
-        one whose variance is below 1e-8 of the average neuron's."""
+        """The share of every neuron's variance that each frequency's 3×3 block carries (`fourier.block_power`); NaN for
+        a dead neuron, one whose variance is below 1e-8 of the average neuron's."""
         shares = self.neuron_blocks.square().sum((1, 2)) / (self.task.coordinates.order**2 * self.neuron_variance)
         dead = self.neuron_variance <= 1e-8 * self.neuron_variance.mean()
         return shares.masked_fill(dead, torch.nan)
@@ -197,18 +211,22 @@ class Checkpoint:
 
     @property
     def logit_shares(self) -> Float[Tensor, " K"]:
-        """The share of centred logit power in cos, sin w_k(a+b) for every frequency (`interp.mathematics.key_frequencies`)."""
+        """The share of centred logit power in cos, sin w_k(a+b) for every frequency
+        (`interp.mathematics.key_frequencies`)."""
         return self._logit_measures[0]
 
     @property
     def logit_alignments(self) -> Float[Tensor, " K"]:
-        """The part of that share that lies in cos w_k(a+b−c), negative where its sign is (`interp.mathematics.key_frequencies`)."""
+        """The part of that share that lies in cos w_k(a+b−c), negative where its sign is
+        (`interp.mathematics.key_frequencies`)."""
         return self._logit_measures[1]
 
     @cached_property
     def key_mask(self) -> Bool[Tensor, " K"]:
         """Which of the frequencies 1 … K are key, by the rule of `interp.mathematics.key_frequencies`."""
-        mask = key_frequencies.is_key(self.output_norms, self.logit_shares, self.logit_alignments, self.task.coordinates.order)
+        mask = key_frequencies.is_key(
+            self.output_norms, self.logit_shares, self.logit_alignments, self.task.coordinates.order
+        )
         phase = self.task.coordinates
         test = torch.from_numpy(self.task.mask("test")[phase.rows[:, None] * self.task.p + phase.columns])
         if mask.any() and test.any():
@@ -221,7 +239,8 @@ class Checkpoint:
         return key_frequencies.frequencies_of(self.key_mask)
 
     def frequencies_to_use(self, given: list[int] | None) -> list[int]:
-        """The given frequencies, or, where none are given, the checkpoint's own key frequencies. InputError for one outside 1 … K."""
+        """The given frequencies, or, where none are given, the checkpoint's own key frequencies. InputError for one
+        outside 1 … K."""
         for frequency in given or ():
             check_integer("key_frequencies", frequency, 1, self.n_frequencies)
         return self.key_frequencies if given is None else given
@@ -234,4 +253,7 @@ class Checkpoint:
     _repr_html_ = notebook.of_checkpoint
 
     def __repr__(self) -> str:
-        return f"Checkpoint(step={self.step}, {self.task.operation} mod {self.task.p}, key frequencies {self.key_frequencies})"
+        return (
+            f"Checkpoint(step={self.step}, {self.task.operation} mod {self.task.p}, key frequencies "
+            f"{self.key_frequencies})"
+        )

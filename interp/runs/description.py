@@ -47,18 +47,22 @@ def describe(run: Run) -> Iterator[str]:
 
 
 def _import(imported: Any) -> Iterator[str]:
-    """How an import was read and what was checked. Its words are from other people's files: only what can be printed is."""
+    """How an import was read and what was checked. Its words are from other people's files: only what can be printed
+    is."""
     try:
         proof = imported["proof"]
         lines = [
-            f"imported     {', '.join(imported['files'][:3])} ({imported['taken']}), layout {imported['layout']}; split {imported['split']}"
+            f"imported     {', '.join(imported['files'][:3])} ({imported['taken']}), layout "
+            f"{imported['layout']}; split {imported['split']}"
         ]
         right, loss = readable(proof["accuracy"]), readable(proof["loss"])
         lines += [f"proof        {'verified' if proof['verified'] else 'NOT VERIFIED'} at step {proof['step']}: "]
         lines[-1] += f"accuracy {right}, loss {loss} over all pairs; {proof['operation']}; {proof['activation']}"
         said = [f"{c['name']} {readable(c['stored'])} (found {readable(c['found'])})" for c in proof["claims"]]
         lines += [f"stored       {', '.join(said)}"] if said else []
-        lines += [f"doubt        {line}" for line in proof["doubts"]] + [f"note         {line}" for line in imported["notes"]]
+        lines += [f"doubt        {line}" for line in proof["doubts"]] + [
+            f"note         {line}" for line in imported["notes"]
+        ]
     except (KeyError, TypeError, IndexError, AttributeError):
         lines = ["imported     run.json does not say how"]
     yield from ("".join(letter if letter.isprintable() else "?" for letter in line) for line in lines)
@@ -80,7 +84,11 @@ def _progress(run: Run) -> str:
     steps = run.steps
     if not steps:
         return "no checkpoints yet"
-    state = "complete" if run.is_complete else f"unfinished ({steps[-1]:,} of {run.training.steps if run.training else 0:,} steps)"
+    state = (
+        "complete"
+        if run.is_complete
+        else f"unfinished ({steps[-1]:,} of {run.training.steps if run.training else 0:,} steps)"
+    )
     rows = [row for row in run.rows if row.get("test_accuracy") is not None]
     accuracy = f", test accuracy {rows[-1]['test_accuracy']:.1%}" if rows else ""
     return f"{len(steps):,} checkpoints, {state}{accuracy}"

@@ -1,4 +1,5 @@
-"""Runs on disk: written step by step, readable at any moment, also while training goes on. `checkpoints/README.md` is the specification."""
+"""Runs on disk: written step by step, readable at any moment, also while training goes on. `checkpoints/README.md` is
+the specification."""
 
 import hashlib
 import math
@@ -14,7 +15,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.errors import InputError, unknown_name
-from interp.experiment.experiment import Experiment, ModelConfig, TrainingConfig, hash_of, recorded_section, section_from_dict
+from interp.experiment.experiment import (
+    Experiment,
+    ModelConfig,
+    TrainingConfig,
+    hash_of,
+    recorded_section,
+    section_from_dict,
+)
 from interp.experiment.task import Task
 from interp.figures import notebook
 from interp.machine.files import read_json, read_lines, read_stacked, read_tensors, reason
@@ -75,8 +83,9 @@ def open_run(path: str | Path) -> "Run":
 class Run:
     """A run on disk, read only.
 
-    `run[step]` and `run.at(index)` give checkpoints, `run.trajectory(name)` one tensor at every checkpoint, `run.metrics` what training
-    logged, `run.result(analysis)` what an analysis says of it. The listing of steps is read anew each time: a run may be growing.
+    `run[step]` and `run.at(index)` give checkpoints, `run.trajectory(name)` one tensor at every checkpoint,
+    `run.metrics` what training logged, `run.result(analysis)` what an analysis says of it. The listing of steps is read
+    anew each time: a run may be growing.
     """
 
     def __init__(self, path: Path) -> None:
@@ -92,7 +101,9 @@ class Run:
         self.info = read_json(path / "run.json")
         version = self.info.get("format") if isinstance(self.info, dict) else None
         if type(version) is not int or version != FORMAT:
-            raise InputError(f"{path / 'run.json'} has format version {version!r}; this version of interp reads {FORMAT}")
+            raise InputError(
+                f"{path / 'run.json'} has format version {version!r}; this version of interp reads {FORMAT}"
+            )
         try:
             values = self.info["experiment"]
             self.task: Task = section_from_dict("task", values["task"])
@@ -102,13 +113,19 @@ class Run:
             if type(threads := self.info["host"]["threads"]) is not int or threads < 1:
                 raise InputError(f"host.threads must be an integer from 1, got {threads!r}")
         except (KeyError, TypeError, AttributeError):
-            raise InputError(f"{path / 'run.json'} is damaged: it does not describe a task, a model, a training and a host") from None
+            raise InputError(
+                f"{path / 'run.json'} is damaged: it does not describe a task, a model, a training and a host"
+            ) from None
         except (InputError, OverflowError) as error:
             raise InputError(f"{path / 'run.json'} is damaged: {error}") from None
-        # Of the values as they stand there: a field that a later version adds, with its default, must not disown older runs.
+        # Of the values as they stand there: a field that a later version adds, with its default, must not disown older
+        # runs.
         self.hash = hash_of(values)
         if self.info.get("hash") != self.hash:
-            raise InputError(f"{path / 'run.json'} is damaged: it says hash {self.info.get('hash')!r}, its experiment has {self.hash!r}")
+            raise InputError(
+                f"{path / 'run.json'} is damaged: it says hash {self.info.get('hash')!r}, its experiment has "
+                f"{self.hash!r}"
+            )
         self._digests: tuple[Any, dict[int, str]] = (None, {})
         self._last: dict[int, Checkpoint] = {}
         self._check_split()
@@ -124,7 +141,10 @@ class Run:
             if tensors[name].dtype != drawn.dtype or not torch.equal(tensors[name], drawn):
                 raise InputError(f"{path}: {name} differ from those of the task in run.json; one of them was altered")
         if self.info.get("split_digest") != (digest := weights_digest(tensors)):
-            raise InputError(f"{path} has digest {digest}, run.json recorded {self.info.get('split_digest')!r}; one of them was altered")
+            raise InputError(
+                f"{path} has digest {digest}, run.json recorded {self.info.get('split_digest')!r}; one of them "
+                "was altered"
+            )
 
     @property
     def experiment(self) -> Experiment | None:
@@ -139,8 +159,8 @@ class Run:
         return steps_in(self.path / "steps")
 
     def __getitem__(self, step: int) -> Checkpoint:
-        """The checkpoint of a step. Raises InputError, naming the nearest, for a step that was not saved, and naming the file for one
-        that is damaged or no longer has the digest that metrics.jsonl recorded."""
+        """The checkpoint of a step. Raises InputError, naming the nearest, for a step that was not saved, and naming
+        the file for one that is damaged or no longer has the digest that metrics.jsonl recorded."""
         path = self.path / "steps" / step_name(step)
         if not os.path.lexists(path):
             raise self._no_checkpoint(step)
@@ -203,7 +223,10 @@ class Run:
         for number, row in enumerate(rows, start=1):
             step = row.get("step")
             if type(step) is not int or not last < step <= LAST_STEP:
-                raise InputError(f"{path} is damaged at line {number}: step {step!r}, expected an integer above that of the line before")
+                raise InputError(
+                    f"{path} is damaged at line {number}: step {step!r}, expected an integer above that of the "
+                    "line before"
+                )
             last = step
             for name, value in row.items():
                 if not (isinstance(value, str) if name == "weights" else _is_number(value)):
@@ -231,7 +254,9 @@ class Run:
 
         rows = self.rows
         names = sorted({name for row in rows for name in row} - {"step", "weights"})
-        data = {name: ("step", [math.nan if row.get(name) is None else float(row[name]) for row in rows]) for name in names}
+        data = {
+            name: ("step", [math.nan if row.get(name) is None else float(row[name]) for row in rows]) for name in names
+        }
         return xr.Dataset(data, coords={"step": ("step", np.array([row["step"] for row in rows], dtype=np.int32))})
 
     @property
@@ -273,7 +298,8 @@ class Run:
         return analyze(self, [analysis])[analysis]
 
     def bridge(self, step: int | None = None) -> "TransformerBridge":
-        """The network at a step (default: the last) as a TransformerLens `TransformerBridge`, ready for `run_with_cache` and hooks."""
+        """The network at a step (default: the last) as a TransformerLens `TransformerBridge`, ready for
+        `run_with_cache` and hooks."""
         return bridge((self[step] if step is not None else self.last).weights, self.model)
 
     _repr_html_ = notebook.of_run
@@ -288,7 +314,10 @@ def check_header(path: Path, header: dict[str, Any], experiment_hash: str, step:
     """Raises InputError unless a step file's metadata is that of this step of this experiment."""
     if header != step_header(experiment_hash, step):
         seen = f"step {header.get('step')} of experiment {header.get('experiment')} in format {header.get('format')}"
-        raise InputError(f"{path} holds {seen}, expected step {step:09d} of {experiment_hash} in format {FORMAT}; is it of another run?")
+        raise InputError(
+            f"{path} holds {seen}, expected step {step:09d} of {experiment_hash} in format {FORMAT}; is it of "
+            "another run?"
+        )
 
 
 def _is_number(value: Any) -> bool:

@@ -9,7 +9,8 @@ from interp.runs.run import Run, step_name
 
 
 def thin(run: Run, keep_every: int) -> int:
-    """Remove the checkpoints whose step is not a multiple of `keep_every`; the first and the last stay. Returns how many went."""
+    """Remove the checkpoints whose step is not a multiple of `keep_every`; the first and the last stay. Returns how
+    many went."""
     if keep_every < 1:
         raise InputError(f"--keep-every must be at least 1, got {keep_every}")
     lock = lock_folder(run.path)

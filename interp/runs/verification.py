@@ -36,7 +36,9 @@ def _contradictions(checkpoint: Checkpoint, row: dict) -> Iterator[str]:
         prefix = "unmirrored_test" if split == "unmirrored" else split
         stored_loss, stored_accuracy = row.get(f"{prefix}_loss"), row.get(f"{prefix}_accuracy")
         loss, accuracy = checkpoint.loss(split), checkpoint.accuracy(split)
-        if stored_loss is not None and not math.isclose(loss, stored_loss, rel_tol=RELATIVE_TOLERANCE, abs_tol=ABSOLUTE_TOLERANCE):
+        if stored_loss is not None and not math.isclose(
+            loss, stored_loss, rel_tol=RELATIVE_TOLERANCE, abs_tol=ABSOLUTE_TOLERANCE
+        ):
             yield f"the {prefix} loss is {loss:.6g}, recorded was {stored_loss:.6g}"
         # A pair whose two largest logits agree to rounding may fall to either side.
         pairs = int(checkpoint.task.mask(split).sum())

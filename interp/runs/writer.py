@@ -1,4 +1,5 @@
-"""Writing a run: one writer at a time, every file whole, and after a kill at any moment a run that opens, verifies and resumes."""
+"""Writing a run: one writer at a time, every file whole, and after a kill at any moment a run that opens, verifies and
+resumes."""
 
 import contextlib
 import errno
@@ -57,7 +58,8 @@ class RunWriter:
         with RunWriter.create("checkpoints/mine", task, model) as writer:
             writer.append(step, weights, {"train_loss": loss})
 
-    Steps ascend. The folder is locked while the writer is open; `create` and `reopen` raise InputError when another process has it.
+    Steps ascend. The folder is locked while the writer is open; `create` and `reopen` raise InputError when another
+    process has it.
     """
 
     def __init__(self, run: Run, lock: int) -> None:
@@ -81,15 +83,18 @@ class RunWriter:
     ) -> "RunWriter":
         """A new run in the folder `path`, which must not exist, or be empty, or be a run that may be overwritten.
 
-        The run appears at once and locked; until then, and when anything goes wrong, what was there is untouched. Of `initial`, the
-        weights that training starts from where they are not drawn from model.seed, run.json notes the digest.
+        The run appears at once and locked; until then, and when anything goes wrong, what was there is untouched. Of
+        `initial`, the weights that training starts from where they are not drawn from model.seed, run.json notes the
+        digest.
         """
         path = Path(path)
         target = Path(os.path.realpath(path))  # a symbolic link stays one
         with contextlib.ExitStack() as stack:
             try:
                 if is_run_to_replace(path, overwrite):
-                    stack.callback(os.close, lock_folder(path))  # held to the end: nobody is writing there, and none can begin to
+                    stack.callback(
+                        os.close, lock_folder(path)
+                    )  # held to the end: nobody is writing there, and none can begin to
                 fresh = temporary_beside(target)
                 stack.callback(shutil.rmtree, fresh, ignore_errors=True)
                 remove_leftovers(target.parent, of=target.name, of_the_dead_only=True)
@@ -98,7 +103,9 @@ class RunWriter:
                 (fresh / "state").mkdir()
                 (fresh / "metrics.jsonl").touch()
                 write_atomically(fresh / "split.safetensors", tensor_bytes(split_tensors(task), {"format": FORMAT}))
-                write_atomically(fresh / "run.json", json.dumps(_info(task, model, training, initial), indent=2).encode() + b"\n")
+                write_atomically(
+                    fresh / "run.json", json.dumps(_info(task, model, training, initial), indent=2).encode() + b"\n"
+                )
                 with contextlib.ExitStack() as on_failure:
                     lock = lock_folder(fresh)
                     on_failure.callback(os.close, lock)
@@ -128,13 +135,17 @@ class RunWriter:
             raise InputError(f"cannot write to {run.path}: {reason(error)}") from None
         return cls(run, lock)
 
-    def append(self, step: int, weights: Mapping[str, Tensor], metrics: Mapping[str, float | Tensor] | None = None) -> None:
+    def append(
+        self, step: int, weights: Mapping[str, Tensor], metrics: Mapping[str, float | Tensor] | None = None
+    ) -> None:
         """Save the weights after exactly `step` updates and, in metrics.jsonl, the metrics of those same weights."""
         step = self._next(step)
         check_weights(weights, self.run.model, self.run.task.p)
         stored = {name: weight.detach().to("cpu", torch.float32) for name, weight in weights.items()}
         row = {"step": step, "weights": weights_digest(stored)} | _finite(metrics or {})
-        write_atomically(self.run.path / "steps" / step_name(step), tensor_bytes(stored, step_header(self.run.hash, step)))
+        write_atomically(
+            self.run.path / "steps" / step_name(step), tensor_bytes(stored, step_header(self.run.hash, step))
+        )
         self._write_row(row)
 
     def log(self, step: int, metrics: Mapping[str, float | Tensor]) -> None:
@@ -142,7 +153,8 @@ class RunWriter:
         self._write_row({"step": self._next(step)} | _finite(metrics))
 
     def log_divergence(self, step: int) -> None:
-        """That training could not go on at `step`, because its loss there is not finite: a line whose training loss is null."""
+        """That training could not go on at `step`, because its loss there is not finite: a line whose training loss is
+        null."""
         self.log(step, {"train_loss": math.nan})
 
     def write(self, snapshot: Snapshot) -> None:
@@ -173,7 +185,9 @@ class RunWriter:
             raise InputError(f"this writer of {self.run.path} is closed; RunWriter.reopen gives another")
         check_integer("step", step, FIRST_STEP, LAST_STEP)
         if self._last_step is not None and step <= self._last_step:
-            raise InputError(f"{self.run.path} is at step {self._last_step}, so step {step} cannot follow; steps ascend")
+            raise InputError(
+                f"{self.run.path} is at step {self._last_step}, so step {step} cannot follow; steps ascend"
+            )
         return step
 
     def _open_metrics(self) -> None:
@@ -199,7 +213,9 @@ class RunWriter:
         folder = self.run.path / "state"
         try:
             os.fsync(self._metrics)  # first: a state must not outlive the lines that lead up to it
-            write_atomically(folder / step_name(snapshot.step), tensor_bytes(tensors, step_header(self.run.hash, snapshot.step)))
+            write_atomically(
+                folder / step_name(snapshot.step), tensor_bytes(tensors, step_header(self.run.hash, snapshot.step))
+            )
             for older in steps_in(folder):
                 if older != snapshot.step:
                     (folder / step_name(older)).unlink()
@@ -207,7 +223,8 @@ class RunWriter:
             raise InputError(f"cannot write to {folder}: {reason(error)}") from None
 
     def load_state(self) -> Snapshot | None:
-        """The newest saved state, with metrics.jsonl cut back to its step: what came later will be written again, bit for bit.
+        """The newest saved state, with metrics.jsonl cut back to its step: what came later will be written again, bit
+        for bit.
 
         None, with all of metrics.jsonl gone, when no state was saved: training starts over."""
         steps = steps_in(self.run.path / "state")
@@ -255,7 +272,8 @@ class RunWriter:
 
 
 def is_run_to_replace(path: Path, overwrite: bool) -> bool:
-    """Whether there is a run at `path` that is to be replaced; raises InputError when there is something that must not be."""
+    """Whether there is a run at `path` that is to be replaced; raises InputError when there is something that must not
+    be."""
     if not os.path.lexists(path) or (path.is_dir() and not any(path.iterdir())):
         return False
     if not overwrite:
@@ -265,7 +283,9 @@ def is_run_to_replace(path: Path, overwrite: bool) -> bool:
     return True
 
 
-def _info(task: Task, model: ModelConfig, training: TrainingConfig | None, initial: Mapping[str, Tensor] | None) -> dict[str, Any]:
+def _info(
+    task: Task, model: ModelConfig, training: TrainingConfig | None, initial: Mapping[str, Tensor] | None
+) -> dict[str, Any]:
     """What run.json holds."""
     content = description(task, model, training)
     given = {"initial_weights": weights_digest(initial)} if initial is not None else {}

@@ -1,26 +1,29 @@
-"""Circuit efficiency. How much weight norm does a logit cost a memorizing circuit, how much a generalizing one, and where are they equal?
+"""Circuit efficiency. How much weight norm does a logit cost a memorizing circuit, how much a generalizing one, and
+where are they equal?
 
-Circuits are measured in networks that have nothing else. C_mem: random labels, the same for (a, b) and (b, a), on D pairs. C_gen: true
-labels on many pairs, kept when more than 95 % of the norm of the centred logits lies in the trigonometric subspace, span{cos w_k(a+b−c)}.
-Of each network, at the end of its training,
+Circuits are measured in networks that have nothing else. C_mem: random labels, the same for (a, b) and (b, a), on D
+pairs. C_gen: true labels on many pairs, kept when more than 95 % of the norm of the centred logits lies in the
+trigonometric subspace, span{cos w_k(a+b−c)}. Of each network, at the end of its training,
 
     f = mean over training pairs of the centred logit of the label,   w = L2 norm of all weights.
 
-A circuit is more efficient the less norm a given logit takes. Over weight decays, log w is interpolated as a function of log f; every
-kind and D is compared at one logit, in the middle of the logits that all of them reach. (Curves cross where they cross, read along
-either axis. Along the other, log f at one norm, norms seldom overlap, as f goes with a high power of w; it stands beside, where they do.)
+A circuit is more efficient the less norm a given logit takes. Over weight decays, log w is interpolated as a function
+of log f; every kind and D is compared at one logit, in the middle of the logits that all of them reach. (Curves cross
+where they cross, read along either axis. Along the other, log f at one norm, norms seldom overlap, as f goes with a
+high power of w; it stands beside, where they do.)
 
-P1: w at that logit rises with D for C_mem, and not for C_gen (slope of log w against log D, 95 % interval over bootstrap samples of
-seeds; not rising: the interval has 0 or less in it, or the slope is less than a tenth of C_mem's). D_crit: where w of C_mem at D is that
-of C_gen, its mean over D; between neighbors in log D, by a straight line.
+P1: w at that logit rises with D for C_mem, and not for C_gen (slope of log w against log D, 95 % interval over
+bootstrap samples of seeds; not rising: the interval has 0 or less in it, or the slope is less than a tenth of C_mem's).
+D_crit: where w of C_mem at D is that of C_gen, its mean over D; between neighbors in log D, by a straight line.
 
-At rest AdamW has g = −eps·wd·w (see `Design`), the minimum of loss + ½ eps·wd·‖w‖²: there eps and weight decay λ matter only as a product.
-With `rescale_lr` networks therefore have weight decay 1, one learning rate, and eps·λ in place of eps, so that all come to rest equally
-soon. eps is larger than usual: with 1e-8 slingshots throw memorizing networks about before they come to rest. A network whose norm
-still changes by more than 1 % in the last tenth is marked as not converged and left out.
+At rest AdamW has g = −eps·wd·w (see `Design`), the minimum of loss + ½ eps·wd·‖w‖²: there eps and weight decay λ matter
+only as a product. With `rescale_lr` networks therefore have weight decay 1, one learning rate, and eps·λ in place of
+eps, so that all come to rest equally soon. eps is larger than usual: with 1e-8 slingshots throw memorizing networks
+about before they come to rest. A network whose norm still changes by more than 1 % in the last tenth is marked as not
+converged and left out.
 
-It cannot tell what a circuit costs in a network that has both: they may share weights. And labels at random are memorized without the
-help that true labels may give.
+It cannot tell what a circuit costs in a network that has both: they may share weights. And labels at random are
+memorized without the help that true labels may give.
 """
 
 import math
@@ -41,7 +44,9 @@ from interp.sweeps.grid import GridRun
 
 TITLE = "Circuit efficiency: what a logit costs in weight norm"
 REFERENCE = "Varma et al. 2023, arXiv:2309.02390, §3–4 (prediction P1)"
-DESIGN = Design(p=59, sizes=(100, 200, 400, 800, 1600, 3000), weight_decays=(1.0, 3.0, 10.0), seeds=5, duration=10, eps=1e-5)
+DESIGN = Design(
+    p=59, sizes=(100, 200, 400, 800, 1600, 3000), weight_decays=(1.0, 3.0, 10.0), seeds=5, duration=10, eps=1e-5
+)
 FULL = Design(
     sizes=(390, 763, 1494, 2900, 5000, 8000, 12000),
     weight_decays=(0.3, 1.0, 3.0),
@@ -51,15 +56,18 @@ FULL = Design(
     rescale_lr=False,
 )
 KINDS = ("memorizing", "generalizing")
-# Of all pairs: from here on networks generalize within the time given, so true labels give C_gen; random ones are memorized below.
+# Of all pairs: from here on networks generalize within the time given, so true labels give C_gen; random ones are
+# memorized below.
 GENERALIZING_FROM = 0.3
 LARGEST_CHANGE, SMALLEST_FRACTION = 0.01, 0.95
-# C_gen counts as flat when it rises less than this part of what C_mem does; a crossing counts when it is in this part of the samples.
+# C_gen counts as flat when it rises less than this part of what C_mem does; a crossing counts when it is in this part
+# of the samples.
 FLAT, CROSSING_SAMPLES = 0.1, 0.95
 
 
 def grid(design: Design, *, full: bool = False) -> list[GridRun]:
-    """For every weight decay and seed: random labels for the sizes below 30 % of all pairs, true labels for those above."""
+    """For every weight decay and seed: random labels for the sizes below 30 % of all pairs, true labels for those
+    above."""
     runs = []
     for kind in KINDS:
         for size in sizes_of(design, kind):
@@ -90,8 +98,8 @@ def name(kind: str, size: int, weight_decay: float, seed: int) -> str:
 
 
 def measure(runs: Mapping[str, Run], design: Design) -> xr.Dataset:
-    """`correct_logit` f, `weight_norm` w, `norm_change` over the last tenth, `trigonometric_fraction`, `train_accuracy` and `kept`
-    [kind, size, weight_decay, seed]; NaN (and not kept) where there is no run."""
+    """`correct_logit` f, `weight_norm` w, `norm_change` over the last tenth, `trigonometric_fraction`, `train_accuracy`
+    and `kept` [kind, size, weight_decay, seed]; NaN (and not kept) where there is no run."""
     sizes, decays = sorted(design.sizes), sorted(design.weight_decays)
     shape = (len(KINDS), len(sizes), len(decays), design.seeds)
     long_names = {
@@ -136,7 +144,8 @@ def correct_logit(checkpoint: Checkpoint) -> float:
 
 
 def trigonometric_fraction(checkpoint: Checkpoint) -> float:
-    """‖Σ_k α_k cos w_k(a+b−c)‖ / ‖L_c‖ over all frequencies, of the logits centred over classes: a fraction of norm, not of power."""
+    """‖Σ_k α_k cos w_k(a+b−c)‖ / ‖L_c‖ over all frequencies, of the logits centred over classes: a fraction of norm,
+    not of power."""
     return math.sqrt(float((checkpoint.logit_shares * checkpoint.logit_alignments.abs()).sum()))
 
 
@@ -150,7 +159,9 @@ def predictions(result: xr.Dataset, *, ungrokking: float | None = None) -> list[
         "networks_kept": int(result.kept.sum()),
         "compared_at_logit": math.exp(curves.at),
         "logits_all_curves_reach": (math.exp(curves.low), math.exp(curves.high)),
-        "norms_all_curves_reach": (math.exp(transposed.low), math.exp(transposed.high)) if math.isfinite(transposed.at) else None,
+        "norms_all_curves_reach": (math.exp(transposed.low), math.exp(transposed.high))
+        if math.isfinite(transposed.at)
+        else None,
         "seeds": n_seeds,
     }
     return [_slopes(curves, n_seeds, shared), _crossing(curves, transposed, n_seeds, shared, ungrokking)]
@@ -159,7 +170,9 @@ def predictions(result: xr.Dataset, *, ungrokking: float | None = None) -> list[
 def _slopes(curves: EfficiencyCurves, n_seeds: int, shared: dict) -> Prediction:
     statement = "C_mem becomes less efficient with D, C_gen does not"
     slopes = {kind: curves.slope(index) for index, kind in enumerate(KINDS)}
-    intervals = {kind: bootstrap(n_seeds, lambda seeds, i=index: curves.slope(i, seeds))[0] for index, kind in enumerate(KINDS)}
+    intervals = {
+        kind: bootstrap(n_seeds, lambda seeds, i=index: curves.slope(i, seeds))[0] for index, kind in enumerate(KINDS)
+    }
     numbers = {"slope_of_log_norm_against_log_D": slopes, "slope_intervals_95": intervals} | shared
     (memorizing, generalizing), ((low, _), (_, high)) = slopes.values(), intervals.values()
     if not all(map(math.isfinite, (memorizing, generalizing, low, high))):
@@ -170,10 +183,14 @@ def _slopes(curves: EfficiencyCurves, n_seeds: int, shared: dict) -> Prediction:
     flat = intervals["generalizing"][0] <= 0 or generalizing < FLAT * memorizing
     if low > 0 and flat:
         return Prediction("P1", statement, "confirmed", because, numbers)
-    return Prediction("P1", statement, "not confirmed" if low > 0 or intervals["memorizing"][1] < 0 else "not shown", because, numbers)
+    return Prediction(
+        "P1", statement, "not confirmed" if low > 0 or intervals["memorizing"][1] < 0 else "not shown", because, numbers
+    )
 
 
-def _crossing(curves: EfficiencyCurves, transposed: EfficiencyCurves, n_seeds: int, shared: dict, ungrokking: float | None) -> Prediction:
+def _crossing(
+    curves: EfficiencyCurves, transposed: EfficiencyCurves, n_seeds: int, shared: dict, ungrokking: float | None
+) -> Prediction:
     statement = "the two are equally efficient at some D, D_crit"
     d_crit = curves.critical_size()
     interval, defined = bootstrap(n_seeds, curves.critical_size)
@@ -203,18 +220,30 @@ def plot(result: xr.Dataset):
     for row, kind in enumerate(KINDS):
         symbol, dash = ("circle", "solid") if kind == "memorizing" else ("diamond", "dot")
         for column, size in enumerate(result["size"].values):
-            norm, logit, good = (values[row, column] for values in (result.weight_norm.values, result.correct_logit.values, kept))
+            norm, logit, good = (
+                values[row, column] for values in (result.weight_norm.values, result.correct_logit.values, kept)
+            )
             color = PALETTE[column % len(PALETTE)]
             if good.any():
                 means = [(norm[i][good[i]].mean(), logit[i][good[i]].mean()) for i in range(len(good)) if good[i].any()]
                 x, y = zip(*means, strict=True)
-                line = go.Scatter(x=x, y=y, mode="lines", line={"color": color, "dash": dash, "width": 2}, name=f"{kind}, D = {size:,}")
+                line = go.Scatter(
+                    x=x,
+                    y=y,
+                    mode="lines",
+                    line={"color": color, "dash": dash, "width": 2},
+                    name=f"{kind}, D = {size:,}",
+                )
                 figure.add_trace(line, row=1, col=1)
             for mask, opacity in ((good, 0.8), (~good & np.isfinite(norm), 0.15)):
                 if mask.any():
                     marker = {"color": color, "symbol": symbol, "size": 6, "opacity": opacity}
                     points = go.Scatter(x=norm[mask], y=logit[mask], mode="markers", marker=marker, showlegend=False)
-                    figure.add_trace(points.update(hovertemplate=f"{kind}, D = {size}<br>norm %{{x:.2f}}, logit %{{y:.2f}}<extra></extra>"))
+                    figure.add_trace(
+                        points.update(
+                            hovertemplate=f"{kind}, D = {size}<br>norm %{{x:.2f}}, logit %{{y:.2f}}<extra></extra>"
+                        )
+                    )
         norms = np.exp(curves.read(row))
         known = np.isfinite(norms)
         spread = np.array([np.exp(curves.read(row, [seed])) for seed in range(result.sizes["seed"])])
@@ -222,14 +251,18 @@ def plot(result: xr.Dataset):
         line = {"color": color, "width": 2.5, "dash": dash}
         x = result["size"].values
         band(figure, x, np.exp(mean_interval(np.log(spread).T)), color, row=1, col=2)
-        figure.add_trace(go.Scatter(x=x[known], y=norms[known], mode="lines+markers", line=line, name=f"C_{kind[:3]}"), row=1, col=2)
+        figure.add_trace(
+            go.Scatter(x=x[known], y=norms[known], mode="lines+markers", line=line, name=f"C_{kind[:3]}"), row=1, col=2
+        )
         each = go.Scatter(x=np.tile(x, len(spread)), y=spread.reshape(-1), mode="markers", showlegend=False)
         figure.add_trace(each.update(marker={"color": color, "size": 5, "opacity": 0.4}), row=1, col=2)
     if math.isfinite(d_crit := curves.critical_size()):
         vertical_line(figure, d_crit, row=1, column=2)
     norms = plain_log_axis(result.weight_norm.values.reshape(-1))
     figure.update_xaxes(title_text="L2 norm of all weights", **norms, row=1, col=1)
-    figure.update_yaxes(title_text="centred logit of the label", **plain_log_axis(result.correct_logit.values.reshape(-1)), row=1, col=1)
+    figure.update_yaxes(
+        title_text="centred logit of the label", **plain_log_axis(result.correct_logit.values.reshape(-1)), row=1, col=1
+    )
     figure.update_xaxes(title_text="training pairs D", **plain_log_axis(result["size"].values), row=1, col=2)
     figure.update_yaxes(title_text="L2 norm of all weights", **norms, row=1, col=2)
     return figure

@@ -35,8 +35,8 @@ def conduct(
     processes: int | None = None,
     report: Report = lambda progress: None,
 ) -> Outcome:
-    """Train the grid under `out`/runs, as far as it is not there, and write result.nc, summary.json, figure.html and .json,
-    and report.html.
+    """Train the grid under `out`/runs, as far as it is not there, and write result.nc, summary.json, figure.html and
+    .json, and report.html.
 
     `full` follows the published setup (days on a laptop); `design` is that of the experiment when it is not given.
     Raises InputError for a design that cannot be, and what `interp.sweeps.grid.run_grid` raises.
@@ -50,7 +50,9 @@ def conduct(
         raise InputError(f"cannot write to {out}: {reason(error)}") from None
     runs = run_grid(out / "runs", grid, processes=processes, report=report)
     result = experiment.measure(runs, chosen)
-    result = result.assign_attrs(experiment=name, reference=experiment.REFERENCE, design=json.dumps(chosen.to_dict()), runs=len(runs))
+    result = result.assign_attrs(
+        experiment=name, reference=experiment.REFERENCE, design=json.dumps(chosen.to_dict()), runs=len(runs)
+    )
     predictions = experiment.predictions(result, **_beside(name, out, chosen))
     files = {key: out / key for key in ("result.nc", "summary.json", "figure.html", "figure.json", "report.html")}
     save_result(files["result.nc"], result)
@@ -70,8 +72,12 @@ def conduct(
 
 
 def _beside(name: str, out: Path, design: Design) -> dict[str, float]:
-    """The D_crit of ungrokking for circuit-efficiency, and the other way about, where that experiment lies in the folder beside."""
-    keys = {"circuit-efficiency": ("ungrokking", "P3", "d_crit_mean"), "ungrokking": ("circuit-efficiency", "D_crit", "d_crit")}
+    """The D_crit of ungrokking for circuit-efficiency, and the other way about, where that experiment lies in the
+    folder beside."""
+    keys = {
+        "circuit-efficiency": ("ungrokking", "P3", "d_crit_mean"),
+        "ungrokking": ("circuit-efficiency", "D_crit", "d_crit"),
+    }
     if name not in keys:
         return {}
     other, prediction, number = keys[name]
@@ -83,5 +89,7 @@ def _beside(name: str, out: Path, design: Design) -> dict[str, float]:
         value = summary["predictions"][prediction]["numbers"][number]
         same = summary["design"]["p"] == design.p
     except (KeyError, TypeError) as error:
-        raise InputError(f"{path} is no summary of {other}: {error!s} is missing; remove it or run: interp experiment {other}") from None
+        raise InputError(
+            f"{path} is no summary of {other}: {error!s} is missing; remove it or run: interp experiment {other}"
+        ) from None
     return {other.replace("-", "_"): float(value)} if same and value is not None else {}

@@ -16,10 +16,11 @@ VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 class Design:
     """What an experiment varies, and how long it trains.
 
-    The pace of AdamW's weight decay is lr·wd per step, so 1/(lr·wd) steps, in which decay alone shrinks weights by e, are the unit of
-    time here. With `rescale_lr` the learning rate is lr/wd: every weight decay has one pace, and a run one cost. Where training comes
-    to rest does not depend on it: there the gradient is far below AdamW's eps, the update is lr·(g/eps + wd·w), and g = −eps·wd·w holds
-    for every lr; but with too large an lr (0.03 is) it does not come to rest.
+    The pace of AdamW's weight decay is lr·wd per step, so 1/(lr·wd) steps, in which decay alone shrinks weights by e,
+    are the unit of time here. With `rescale_lr` the learning rate is lr/wd: every weight decay has one pace, and a run
+    one cost. Where training comes to rest does not depend on it: there the gradient is far below AdamW's eps, the
+    update is lr·(g/eps + wd·w), and g = −eps·wd·w holds for every lr; but with too large an lr (0.03 is) it does not
+    come to rest.
     """
 
     p: int = 113
@@ -60,7 +61,8 @@ class Design:
         return self.lr / weight_decay if self.rescale_lr else self.lr
 
     def experiment(self, task: Task, weight_decay: float, seed: int, **training: Any) -> Experiment:
-        """A run of the design: metrics at 40 steps evenly spaced and at the last, weights at the first and the last step alone."""
+        """A run of the design: metrics at 40 steps evenly spaced and at the last, weights at the first and the last
+        step alone."""
         steps = self.steps(weight_decay)
         config = TrainingConfig(
             steps=steps,
@@ -71,7 +73,9 @@ class Design:
             log_every=max(1, math.ceil(steps / 40)),
         )
         # The last step is logged because it is kept.
-        return Experiment(task, ModelConfig(d_model=self.d_model, d_mlp=self.d_mlp, seed=seed), replace(config, **training))
+        return Experiment(
+            task, ModelConfig(d_model=self.d_model, d_mlp=self.d_mlp, seed=seed), replace(config, **training)
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values."""

@@ -8,15 +8,18 @@ import xarray as xr
 
 from interp.mathematics.bootstrap import crossing, slope
 
-# Logits go with a high power of the norm: extended over half of this, a norm is off by far less than its spread over seeds.
+# Logits go with a high power of the norm: extended over half of this, a norm is off by far less than its spread over
+# seeds.
 WIDEST_GAP = math.log(1.05)
 
 
 class EfficiencyCurves:
-    """log w as a function of log f for every kind and D, over weight decays (or, `transposed`, log f of log w), read at one point.
+    """log w as a function of log f for every kind and D, over weight decays (or, `transposed`, log f of log w), read at
+    one point.
 
-    The point is the middle of what is reached by all of the curves whose mean is known. Where they miss one another by less than 5 %, it
-    is the middle of the gap, and the curves are extended to it by straight lines; where by more, everything is NaN.
+    The point is the middle of what is reached by all of the curves whose mean is known. Where they miss one another by
+    less than 5 %, it is the middle of the gap, and the curves are extended to it by straight lines; where by more,
+    everything is NaN.
     """
 
     def __init__(self, result: xr.Dataset, *, transposed: bool = False) -> None:
@@ -26,7 +29,9 @@ class EfficiencyCurves:
             self.x, self.y = (np.where(kept, np.log(result[column].values), np.nan) for column in names)
         self.sizes = result["size"].values
         reach = [self._span(row) for kind in self.x for row in kind if np.isfinite(row).any()]
-        self.low, self.high = (max(low for low, _ in reach), min(high for _, high in reach)) if reach else (math.nan, math.nan)
+        self.low, self.high = (
+            (max(low for low, _ in reach), min(high for _, high in reach)) if reach else (math.nan, math.nan)
+        )
         self.at = (self.low + self.high) / 2 if self.low - self.high <= WIDEST_GAP else math.nan
 
     @staticmethod
@@ -35,7 +40,8 @@ class EfficiencyCurves:
         return float(np.nanmin(means)), float(np.nanmax(means))
 
     def read(self, kind: int, seeds: Sequence[int] | None = None) -> np.ndarray:
-        """y at the point for every D, of the means over seeds (all, when none are given); NaN where the curve does not reach it."""
+        """y at the point for every D, of the means over seeds (all, when none are given); NaN where the curve does not
+        reach it."""
         columns = list(range(self.x.shape[-1])) if seeds is None else list(seeds)
         xs, ys = _means(self.x[kind][..., columns]), _means(self.y[kind][..., columns])  # [size, weight decay]
         return np.array([self._read(x, y) for x, y in zip(xs, ys, strict=True)])
@@ -58,7 +64,9 @@ class EfficiencyCurves:
         generalizing = self.read(1, seeds)
         if not np.isfinite(generalizing).any():
             return math.nan
-        return math.exp(crossing(np.log(self.sizes), self.read(0, seeds), float(np.nanmean(generalizing)), rising=rising))
+        return math.exp(
+            crossing(np.log(self.sizes), self.read(0, seeds), float(np.nanmean(generalizing)), rising=rising)
+        )
 
     def slope(self, kind: int, seeds: Sequence[int] | None = None) -> float:
         """The slope of y at the point against log D."""

@@ -1,4 +1,5 @@
-"""When did a run memorize, when generalize? By accuracy that lasts and by both thresholds of loss that published curves are read at."""
+"""When did a run memorize, when generalize? By accuracy that lasts and by both thresholds of loss that published curves
+are read at."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -7,7 +8,8 @@ import xarray as xr
 
 from interp.runs.run import Run
 
-# Each event: the metric, whether it must exceed (accuracy) or fall below (loss) the level, and whether for good or for the first time.
+# Each event: the metric, whether it must exceed (accuracy) or fall below (loss) the level, and whether for good or for
+# the first time.
 EVENTS = {
     "memorized": "99 % train accuracy, first",
     "train_loss_1e-2": "train loss below 0.01, first",
@@ -31,17 +33,33 @@ def event_steps(run: Run) -> dict[str, float]:
 
 
 def measure_times(
-    runs: Mapping[str, Run], name: Callable[[float, int], str], *, axis: str, long_name: str, values: Sequence[float], seeds: int
+    runs: Mapping[str, Run],
+    name: Callable[[float, int], str],
+    *,
+    axis: str,
+    long_name: str,
+    values: Sequence[float],
+    seeds: int,
 ) -> xr.Dataset:
-    """`time` [axis, seed, event] in steps; `logging_interval`, `learning_rate` and `decay` [axis]: of the runs name(value, seed)."""
+    """`time` [axis, seed, event] in steps; `logging_interval`, `learning_rate` and `decay` [axis]: of the runs
+    name(value, seed)."""
     shape = (len(values), seeds, len(EVENTS))
-    times, interval, rate, decay = np.full(shape, np.nan), np.zeros(len(values)), np.zeros(len(values)), np.zeros(len(values))
+    times, interval, rate, decay = (
+        np.full(shape, np.nan),
+        np.zeros(len(values)),
+        np.zeros(len(values)),
+        np.zeros(len(values)),
+    )
     for row, value in enumerate(values):
         for seed in range(seeds):
             run = runs[name(value, seed)]
             times[row, seed] = list(event_steps(run).values())
             if run.training is not None:
-                interval[row], rate[row], decay[row] = run.training.log_every, run.training.lr, run.training.weight_decay
+                interval[row], rate[row], decay[row] = (
+                    run.training.log_every,
+                    run.training.lr,
+                    run.training.weight_decay,
+                )
     return xr.Dataset(
         {
             "time": ((axis, "seed", "event"), times, {"long_name": "step of the event", "units": "updates"}),
@@ -58,9 +76,15 @@ def measure_times(
 
 
 def mean_log_time(result: xr.Dataset, event: str, seeds: Sequence[int] | None = None) -> np.ndarray:
-    """The mean over seeds of log time for every value of the axis; NaN where no seed came that far, and where fewer than half did."""
+    """The mean over seeds of log time for every value of the axis; NaN where no seed came that far, and where fewer
+    than half did."""
     times = result.time.sel(event=event).values
     times = times if seeds is None else times[:, list(seeds)]
     known = np.isfinite(times)
     enough = known.sum(1) * 2 >= times.shape[1]
-    return np.array([np.log(row[ok]).mean() if good and ok.any() else np.nan for row, ok, good in zip(times, known, enough, strict=True)])
+    return np.array(
+        [
+            np.log(row[ok]).mean() if good and ok.any() else np.nan
+            for row, ok, good in zip(times, known, enough, strict=True)
+        ]
+    )

@@ -1,4 +1,5 @@
-"""The runs of an experiment one by one: how each was configured differently, what came of it, and a map of that over the grid."""
+"""The runs of an experiment one by one: how each was configured differently, what came of it, and a map of that over
+the grid."""
 
 import math
 from collections import Counter
@@ -25,16 +26,18 @@ AXIS_NAMES = {
     "training.eps": "AdamW’s ε",
     "task.seed": "seed",
 }
-KEPT = "still generalizes"  # what becomes of a run that begins with the weights of one that generalized: this, or collapse
-COLORS = dict(zip(grokking.VERDICTS, (PALETTE[2], PALETTE[5], PALETTE[1], PALETTE[6], PALETTE[3], "#D0D0D0"), strict=True)) | {
-    KEPT: PALETTE[2]
-}
+KEPT = (
+    "still generalizes"  # what becomes of a run that begins with the weights of one that generalized: this, or collapse
+)
+COLORS = dict(
+    zip(grokking.VERDICTS, (PALETTE[2], PALETTE[5], PALETTE[1], PALETTE[6], PALETTE[3], "#D0D0D0"), strict=True)
+) | {KEPT: PALETTE[2]}
 
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """One run: its name, the values of the fields in which runs of the experiment differ, what happened, and its last metrics (NaN where
-    unknown). `is_start`: others go on from its weights."""
+    """One run: its name, the values of the fields in which runs of the experiment differ, what happened, and its last
+    metrics (NaN where unknown). `is_start`: others go on from its weights."""
 
     name: str
     fields: dict[str, Any]
@@ -48,8 +51,8 @@ class RunOutcome:
 
 
 def outcomes(runs: Mapping[str, Run]) -> list[RunOutcome]:
-    """The outcome of every run, in the order given; the verdicts are those of `interp.mathematics.grokking`, from the logged
-    metrics; a run that goes on from the weights of another still generalizes at its end, or collapsed."""
+    """The outcome of every run, in the order given; the verdicts are those of `interp.mathematics.grokking`, from the
+    logged metrics; a run that goes on from the weights of another still generalizes at its end, or collapsed."""
     differing = configuration_differences(list(runs.values()))
     continued = [run.info.get("initial_weights") is not None for run in runs.values()]
     found = []
@@ -64,7 +67,10 @@ def outcomes(runs: Mapping[str, Run]) -> list[RunOutcome]:
             happened, memorized_at, generalized_at = KEPT if test[-1] == 1 else "collapse", math.nan, math.nan
         else:
             happened = grokking.verdict(steps, train, test)
-            memorized_at, generalized_at = grokking.first(steps, train)[0], grokking.first(steps, test, for_good=True)[0]
+            memorized_at, generalized_at = (
+                grokking.first(steps, train)[0],
+                grokking.first(steps, test, for_good=True)[0],
+            )
         found.append(
             RunOutcome(
                 name=name,
@@ -82,8 +88,8 @@ def outcomes(runs: Mapping[str, Run]) -> list[RunOutcome]:
 
 
 def phase_diagram(found: Sequence[RunOutcome]) -> "go.Figure | None":
-    """What happened, and the final test accuracy, over the two axes of the grid: the verdict that most seeds have and how many have it,
-    and the mean over seeds. None where fewer than two axes vary."""
+    """What happened, and the final test accuracy, over the two axes of the grid: the verdict that most seeds have and
+    how many have it, and the mean over seeds. None where fewer than two axes vary."""
     import plotly.graph_objects as go
 
     found = [run for run in found if not run.is_start]
@@ -118,10 +124,20 @@ def phase_diagram(found: Sequence[RunOutcome]) -> "go.Figure | None":
     scale = [list(pair) for pair in zip(steps, colors, strict=True)]
     look = {"xgap": 2, "ygap": 2, "hoverongaps": False}
     drawn = go.Heatmap(
-        z=kinds, text=words, texttemplate="%{text}", zmin=-0.5, zmax=len(COLORS) - 0.5, colorscale=scale, showscale=False, **labels, **look
+        z=kinds,
+        text=words,
+        texttemplate="%{text}",
+        zmin=-0.5,
+        zmax=len(COLORS) - 0.5,
+        colorscale=scale,
+        showscale=False,
+        **labels,
+        **look,
     )
     names = np.array([[list(COLORS)[int(kind)] if math.isfinite(kind) else "" for kind in row] for row in kinds])
-    figure.add_trace(drawn.update(customdata=names, hovertemplate="%{x}, %{y}: %{customdata} %{text}<extra></extra>"), row=1, col=1)
+    figure.add_trace(
+        drawn.update(customdata=names, hovertemplate="%{x}, %{y}: %{customdata} %{text}<extra></extra>"), row=1, col=1
+    )
     bar = {"tickformat": ".0%", "thickness": 12, "title": ""}
     drawn = go.Heatmap(z=accuracy, zmin=0, zmax=1, colorscale=SEQUENTIAL, colorbar=bar, **labels, **look)
     figure.add_trace(drawn.update(hovertemplate="%{x}, %{y}: %{z:.1%}<extra></extra>"), row=1, col=2)
@@ -129,8 +145,12 @@ def phase_diagram(found: Sequence[RunOutcome]) -> "go.Figure | None":
         marker = {"color": COLORS[kind], "symbol": "square", "size": 12}
         figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker, name=kind, row=1, col=1)
     above = 1 + 44 / (figure.layout.height - figure.layout.margin.t - figure.layout.margin.b)
-    figure.update_layout(showlegend=True, legend={"orientation": "h", "x": 1, "xanchor": "right", "y": above, "yanchor": "bottom"})
-    figure.update_xaxes(type="category", title_text=escape(AXIS_NAMES[across]), showgrid=False, tickangle=-45 if len(columns) > 7 else 0)
+    figure.update_layout(
+        showlegend=True, legend={"orientation": "h", "x": 1, "xanchor": "right", "y": above, "yanchor": "bottom"}
+    )
+    figure.update_xaxes(
+        type="category", title_text=escape(AXIS_NAMES[across]), showgrid=False, tickangle=-45 if len(columns) > 7 else 0
+    )
     figure.update_yaxes(type="category", showgrid=False)
     figure.update_yaxes(title_text=escape(AXIS_NAMES[up]), col=1)
     return figure

@@ -1,12 +1,13 @@
 """Semi-grokking. Near D_crit, does a network from scratch come to rest between memorizing and generalizing?
 
-Where both circuits are about equally efficient, weight decay gains little by exchanging one for the other, and a network may settle with
-a test accuracy that is neither low nor high (P4). Networks are trained from scratch on D pairs around D_crit. A run is *semi-grokked* when
-its test accuracy on unmirrored pairs (no trained mirror gives them away) lies between 10 % and 90 % at the end and has changed by less
-than 2 points over the last quarter of training, at a training accuracy of 100 %.
+Where both circuits are about equally efficient, weight decay gains little by exchanging one for the other, and a
+network may settle with a test accuracy that is neither low nor high (P4). Networks are trained from scratch on D pairs
+around D_crit. A run is *semi-grokked* when its test accuracy on unmirrored pairs (no trained mirror gives them away)
+lies between 10 % and 90 % at the end and has changed by less than 2 points over the last quarter of training, at a
+training accuracy of 100 %.
 
-It can confirm P4, never refute it: the published example waited 10⁷ steps on a plateau and then generalized. What stands still here may
-go on later, and what has not begun may begin.
+It can confirm P4, never refute it: the published example waited 10⁷ steps on a plateau and then generalized. What
+stands still here may go on later, and what has not begun may begin.
 """
 
 from collections.abc import Mapping
@@ -45,8 +46,8 @@ def name(size: int, weight_decay: float, seed: int) -> str:
 
 
 def measure(runs: Mapping[str, Run], design: Design) -> xr.Dataset:
-    """Final `test_accuracy`, `unmirrored_test_accuracy`, `train_accuracy`, `change` of the unmirrored one over the last quarter, and
-    `semi_grokked` [size, weight_decay, seed]."""
+    """Final `test_accuracy`, `unmirrored_test_accuracy`, `train_accuracy`, `change` of the unmirrored one over the last
+    quarter, and `semi_grokked` [size, weight_decay, seed]."""
     sizes, decays = sorted(design.sizes), sorted(design.weight_decays)
     shape = (len(sizes), len(decays), design.seeds)
     long_names = {
@@ -63,7 +64,9 @@ def measure(runs: Mapping[str, Run], design: Design) -> xr.Dataset:
         last = metrics.unmirrored_test_accuracy.values[metrics.step.values >= 0.75 * metrics.step.values[-1]]
         table["change"][index] = last.max() - last.min()
     accuracy = table["unmirrored_test_accuracy"]
-    semi = (accuracy > LOWEST) & (accuracy < HIGHEST) & (table["change"] < LARGEST_CHANGE) & (table["train_accuracy"] == 1)
+    semi = (
+        (accuracy > LOWEST) & (accuracy < HIGHEST) & (table["change"] < LARGEST_CHANGE) & (table["train_accuracy"] == 1)
+    )
     axes = ("size", "weight_decay", "seed")
     data = {column: (axes, values, {"long_name": long_names[column], "units": "1"}) for column, values in table.items()}
     steps = np.array([design.steps(decay) for decay in decays], dtype=np.int32)
@@ -96,9 +99,16 @@ def predictions(result: xr.Dataset) -> list[Prediction]:
         "semi_grokked_sizes": sorted({int(result["size"].values[i]) for i, _, _ in np.argwhere(semi)}),
         "longest_training_steps": longest,
     }
-    because = f"{semi.sum()} of {semi.size} runs rest between 10 % and 90 %, {between.sum() - semi.sum()} more are between and still moving"
+    because = (
+        f"{semi.sum()} of {semi.size} runs rest between 10 % and 90 %, {between.sum() - semi.sum()} more "
+        "are between and still moving"
+    )
     because += f", after {longest:,} steps (the paper: 10,000,000)"
-    return [Prediction("P4", "near D_crit networks settle in between", "confirmed" if semi.any() else "not shown", because, numbers)]
+    return [
+        Prediction(
+            "P4", "near D_crit networks settle in between", "confirmed" if semi.any() else "not shown", because, numbers
+        )
+    ]
 
 
 def plot(result: xr.Dataset):
@@ -113,11 +123,15 @@ def plot(result: xr.Dataset):
         for column, variable in enumerate(("unmirrored_test_accuracy", "change"), start=1):
             values, semi = of_decay[variable].values, of_decay.semi_grokked.values.astype(bool)
             band(figure, sizes, mean_interval(values), color, row=1, col=column)
-            line = go.Scatter(x=sizes, y=values.mean(1), mode="lines", line={"color": color}, name=f"weight decay {decay:g}")
+            line = go.Scatter(
+                x=sizes, y=values.mean(1), mode="lines", line={"color": color}, name=f"weight decay {decay:g}"
+            )
             figure.add_trace(line.update(showlegend=column == 1), row=1, col=column)
             for mask, symbol, label in ((semi, "circle", "semi-grokked"), (~semi, "circle-open", "not semi-grokked")):
                 x, y = np.broadcast_to(sizes[:, None], mask.shape)[mask], values[mask]
-                points = go.Scatter(x=x, y=y, mode="markers", marker={"color": color, "symbol": symbol, "size": 8}, name=label)
+                points = go.Scatter(
+                    x=x, y=y, mode="markers", marker={"color": color, "symbol": symbol, "size": 8}, name=label
+                )
                 figure.add_trace(points.update(showlegend=column == 1 and index == 0), row=1, col=column)
     for level in (LOWEST, HIGHEST):
         threshold_line(figure, level, row=1, column=1)

@@ -1,15 +1,17 @@
 """Ungrokking. What becomes of a grokked network that goes on training on few pairs?
 
-A network that generalizes is trained on, with the same weight decay, on D′ of the pairs alone. If memorizing few pairs costs less weight
-norm than the circuit does, weight decay takes the circuit away: test accuracy falls though training accuracy stays at 100 %. D_crit is
-the D′ at which final test accuracy, over all pairs not among the D′, passes ½ (between neighbors in log D′, by a straight line).
+A network that generalizes is trained on, with the same weight decay, on D′ of the pairs alone. If memorizing few pairs
+costs less weight norm than the circuit does, weight decay takes the circuit away: test accuracy falls though training
+accuracy stays at 100 %. D_crit is the D′ at which final test accuracy, over all pairs not among the D′, passes ½
+(between neighbors in log D′, by a straight line).
 
-P2: the transition is sharp: accuracy goes from 10 % to 90 % within a factor of 3 in D′ (the factor is ours; the paper's grid, on which it
-calls the transition sharp, spans 3.8). P3: D_crit is the same for all weight decays: of the two that differ most, the ratio lies between
-1/1.1 and 1.1 in 95 % of the bootstrap samples of seeds; it is not the same when the ratio is above 1.1 and the samples exclude 1.
+P2: the transition is sharp: accuracy goes from 10 % to 90 % within a factor of 3 in D′ (the factor is ours; the paper's
+grid, on which it calls the transition sharp, spans 3.8). P3: D_crit is the same for all weight decays: of the two that
+differ most, the ratio lies between 1/1.1 and 1.1 in 95 % of the bootstrap samples of seeds; it is not the same when the
+ratio is above 1.1 and the samples exclude 1.
 
-It cannot tell a network at rest from one that still forgets slowly: the change of test accuracy over the last tenth stands beside the
-result. The test pairs include those that the first training saw.
+It cannot tell a network at rest from one that still forgets slowly: the change of test accuracy over the last tenth
+stands beside the result. The test pairs include those that the first training saw.
 """
 
 import math
@@ -31,7 +33,14 @@ TITLE = "Ungrokking: a grokked network goes on with fewer pairs"
 REFERENCE = "Varma et al. 2023, arXiv:2309.02390, §5 (predictions P2 and P3)"
 SIZES = (280, 390, 488, 610, 763, 955, 1194, 1494, 2000)
 DESIGN = Design(sizes=SIZES, weight_decays=(0.3, 1.0, 3.0), seeds=3, duration=8, rescale_lr=False)
-FULL = Design(sizes=(390, 488, 610, 763, 955, 1194, 1494), weight_decays=(0.3, 1.0, 3.0), seeds=10, duration=50, lr=1e-3, rescale_lr=False)
+FULL = Design(
+    sizes=(390, 488, 610, 763, 955, 1194, 1494),
+    weight_decays=(0.3, 1.0, 3.0),
+    seeds=10,
+    duration=50,
+    lr=1e-3,
+    rescale_lr=False,
+)
 # In units of 1/(lr·wd) steps, at weight decay 1: five seeds of 30 % of the pairs modulo 113 generalized within 5.
 START_DURATION = 7
 # Modulo 113 nothing happens with more pairs than this, and steps are dear: one seed and one weight decay show it.
@@ -41,7 +50,8 @@ SHARP_FACTOR, SAME_FACTOR = 3.0, 1.1
 
 
 def grid(design: Design, *, full: bool = False) -> list[GridRun]:
-    """For every seed a network grokked on 30 % of the pairs (`full`: trained on all of them), then one run per D′ and weight decay.
+    """For every seed a network grokked on 30 % of the pairs (`full`: trained on all of them), then one run per D′ and
+    weight decay.
 
     The D′ pairs of a seed are nested, and are among those of its first training."""
     middle = sorted(design.weight_decays)[(len(design.weight_decays) - 1) // 2]
@@ -51,7 +61,9 @@ def grid(design: Design, *, full: bool = False) -> list[GridRun]:
         pairs = design.p**2 if full else max(int(0.3 * design.p**2), *design.sizes)
         steps = round(START_DURATION / design.lr)
         first = TrainingConfig(steps=steps, lr=design.lr, checkpoint_every=None, log_every=math.ceil(steps / LOGGED))
-        starts.append(GridRun(f"start-seed{seed}", Experiment(Task(design.p, train_pairs=pairs, seed=seed), model, first)))
+        starts.append(
+            GridRun(f"start-seed{seed}", Experiment(Task(design.p, train_pairs=pairs, seed=seed), model, first))
+        )
         for size in design.sizes:
             for weight_decay in design.weight_decays:
                 if full or size <= REPEATED_UP_TO or (seed == 0 and weight_decay == middle):
@@ -69,9 +81,10 @@ def name(size: int, weight_decay: float, seed: int) -> str:
 
 
 def measure(runs: Mapping[str, Run], design: Design) -> xr.Dataset:
-    """Final `test_accuracy`, `unmirrored_test_accuracy`, `train_accuracy`, `weight_norm`, and `settling`, the change of test accuracy
-    over the last tenth of training [size, weight_decay, seed]; NaN where there is no run. `start_accuracy` [seed]: of the networks that
-    were begun with, over the pairs that their training did not see (all pairs when it saw all)."""
+    """Final `test_accuracy`, `unmirrored_test_accuracy`, `train_accuracy`, `weight_norm`, and `settling`, the change of
+    test accuracy over the last tenth of training [size, weight_decay, seed]; NaN where there is no run.
+    `start_accuracy` [seed]: of the networks that were begun with, over the pairs that their training did not see (all
+    pairs when it saw all)."""
     sizes, decays, seeds = sorted(design.sizes), sorted(design.weight_decays), range(design.seeds)
     columns = ("test_accuracy", "unmirrored_test_accuracy", "train_accuracy", "weight_norm")
     table = {column: np.full((len(sizes), len(decays), len(seeds)), np.nan) for column in (*columns, "settling")}
@@ -83,7 +96,9 @@ def measure(runs: Mapping[str, Run], design: Design) -> xr.Dataset:
                     for column in columns:
                         table[column][i, j, seed] = metrics[column].values[-1]
                     earlier = int(np.searchsorted(metrics.step.values, 0.9 * metrics.step.values[-1]))
-                    table["settling"][i, j, seed] = metrics.test_accuracy.values[-1] - metrics.test_accuracy.values[earlier]
+                    table["settling"][i, j, seed] = (
+                        metrics.test_accuracy.values[-1] - metrics.test_accuracy.values[earlier]
+                    )
     last = [runs[f"start-seed{seed}"].last for seed in seeds]
     split = ["test" if checkpoint.task.test_mask.any() else "all" for checkpoint in last]
     long_names = {
@@ -94,7 +109,9 @@ def measure(runs: Mapping[str, Run], design: Design) -> xr.Dataset:
         "settling": "change of test accuracy over the last tenth",
     }
     grid_axes = ("size", "weight_decay", "seed")
-    data = {column: (grid_axes, values, {"long_name": long_names[column], "units": "1"}) for column, values in table.items()}
+    data = {
+        column: (grid_axes, values, {"long_name": long_names[column], "units": "1"}) for column, values in table.items()
+    }
     start = np.array([checkpoint.accuracy(which) for checkpoint, which in zip(last, split, strict=True)])
     return xr.Dataset(
         data | {"start_accuracy": ("seed", start, {"long_name": "test accuracy before", "units": "1"})},
@@ -106,8 +123,11 @@ def measure(runs: Mapping[str, Run], design: Design) -> xr.Dataset:
     )
 
 
-def critical_size(result: xr.Dataset, weight_decay: float, seeds: Sequence[int] | None = None, level: float = 0.5) -> float:
-    """The D′ at which the mean over seeds (all, when none are given) of the final test accuracy passes `level`; NaN where it does not."""
+def critical_size(
+    result: xr.Dataset, weight_decay: float, seeds: Sequence[int] | None = None, level: float = 0.5
+) -> float:
+    """The D′ at which the mean over seeds (all, when none are given) of the final test accuracy passes `level`; NaN
+    where it does not."""
     accuracy = result.test_accuracy.sel(weight_decay=weight_decay)
     accuracy = accuracy if seeds is None else accuracy.isel(seed=list(seeds))
     known = np.isfinite(accuracy.values)
@@ -117,10 +137,13 @@ def critical_size(result: xr.Dataset, weight_decay: float, seeds: Sequence[int] 
 
 
 def predictions(result: xr.Dataset, *, circuit_efficiency: float | None = None) -> list[Prediction]:
-    """P2 and P3, and D_crit with its interval over seeds. `circuit_efficiency`: the D_crit of that experiment, to stand beside it."""
+    """P2 and P3, and D_crit with its interval over seeds. `circuit_efficiency`: the D_crit of that experiment, to stand
+    beside it."""
     decays, n_seeds = [float(decay) for decay in result.weight_decay.values], result.sizes["seed"]
     d_crit = {f"{decay:g}": critical_size(result, decay) for decay in decays}
-    intervals = {f"{decay:g}": bootstrap(n_seeds, lambda seeds, d=decay: critical_size(result, d, seeds))[0] for decay in decays}
+    intervals = {
+        f"{decay:g}": bootstrap(n_seeds, lambda seeds, d=decay: critical_size(result, d, seeds))[0] for decay in decays
+    }
     shared = {
         "d_crit_by_weight_decay": d_crit,
         "d_crit_intervals_95": intervals,
@@ -132,7 +155,10 @@ def predictions(result: xr.Dataset, *, circuit_efficiency: float | None = None) 
         "settling_largest": float(abs(result.settling).max()),
     }
     if shared["start_accuracy_lowest"] < 0.99:
-        because = f"a network to begin with has a test accuracy of {as_percent(shared['start_accuracy_lowest'])}: it had not grokked"
+        because = (
+            "a network to begin with has a test accuracy of "
+            f"{as_percent(shared['start_accuracy_lowest'])}: it had not grokked"
+        )
         return [Prediction(key, text, "not shown", because, shared) for key, text in _STATEMENTS.items()]
     return [_sharp(result, decays, shared), _same(result, decays, d_crit, shared)]
 
@@ -149,18 +175,29 @@ def _sharp(result: xr.Dataset, decays: list[float], shared: dict) -> Prediction:
     known = [factor for factor in factors.values() if math.isfinite(factor)]
     if len(known) < len(decays):
         return Prediction(
-            "P2", _STATEMENTS["P2"], "not shown", "accuracy does not go from below 10 % to above 90 % within the sizes", numbers
+            "P2",
+            _STATEMENTS["P2"],
+            "not shown",
+            "accuracy does not go from below 10 % to above 90 % within the sizes",
+            numbers,
         )
     because = (
-        f"from 10 % to 90 % test accuracy takes a factor of {min(known):.2f} to {max(known):.2f} in D′ (sharp: at most {SHARP_FACTOR:g})"
+        f"from 10 % to 90 % test accuracy takes a factor of {min(known):.2f} to {max(known):.2f} in D′ "
+        f"(sharp: at most {SHARP_FACTOR:g})"
     )
-    return Prediction("P2", _STATEMENTS["P2"], "confirmed" if max(known) <= SHARP_FACTOR else "not confirmed", because, numbers)
+    return Prediction(
+        "P2", _STATEMENTS["P2"], "confirmed" if max(known) <= SHARP_FACTOR else "not confirmed", because, numbers
+    )
 
 
 def _same(result: xr.Dataset, decays: list[float], d_crit: dict[str, float], shared: dict) -> Prediction:
     known = [decay for decay in decays if math.isfinite(d_crit[f"{decay:g}"])]
     if len(known) < max(2, len(decays)):
-        because = "not every weight decay has a D_crit within the sizes" if len(decays) > 1 else "there is only one weight decay"
+        because = (
+            "not every weight decay has a D_crit within the sizes"
+            if len(decays) > 1
+            else "there is only one weight decay"
+        )
         return Prediction("P3", _STATEMENTS["P3"], "not shown", because, shared)
     lowest, *_, highest = sorted(known, key=lambda decay: d_crit[f"{decay:g}"])
 
@@ -175,8 +212,13 @@ def _same(result: xr.Dataset, decays: list[float], d_crit: dict[str, float], sha
     (_, high), _ = bootstrap(result.sizes["seed"], largest_ratio)
     (low, _), _ = bootstrap(result.sizes["seed"], ratio)
     numbers = {"largest_ratio": ratio(), "largest_ratio_at_most_95": high, "same_two_at_least_95": low} | shared
-    sizes, at = (" / ".join(texts) for texts in ([f"{d_crit[f'{d:g}']:.0f}" for d in decays], [f"{d:g}" for d in decays]))
-    because = f"D_crit is {sizes} at weight decay {at}: at most a factor of {ratio():.3f} (over seeds {low:.3f} to {high:.3f}, 95 %)"
+    sizes, at = (
+        " / ".join(texts) for texts in ([f"{d_crit[f'{d:g}']:.0f}" for d in decays], [f"{d:g}" for d in decays])
+    )
+    because = (
+        f"D_crit is {sizes} at weight decay {at}: at most a factor of {ratio():.3f} (over seeds {low:.3f} "
+        f"to {high:.3f}, 95 %)"
+    )
     if high <= SAME_FACTOR:
         return Prediction("P3", _STATEMENTS["P3"], "confirmed", because, numbers)
     if low > 1 and ratio() > SAME_FACTOR:
@@ -185,8 +227,8 @@ def _same(result: xr.Dataset, decays: list[float], d_crit: dict[str, float], sha
 
 
 def plot(result: xr.Dataset):
-    """Final test accuracy against D′, a line per weight decay (mean over seeds, with its bootstrap interval), every run as a point; and
-    how far it had settled."""
+    """Final test accuracy against D′, a line per weight decay (mean over seeds, with its bootstrap interval), every run
+    as a point; and how far it had settled."""
     import plotly.graph_objects as go
 
     panels = ("Final test accuracy", "Change of test accuracy over the last tenth")
@@ -199,10 +241,21 @@ def plot(result: xr.Dataset):
             known = np.isfinite(values).any(1)
             means = [np.nanmean(row) for row in values[known]]
             band(figure, sizes, mean_interval(values), color, row=1, col=column)
-            style = {"line": {"color": color, "width": 2}, "mode": "lines", "legendgroup": f"{decay}", "showlegend": column == 1}
-            figure.add_trace(go.Scatter(x=sizes[known], y=means, name=f"weight decay {decay:g}", **style), row=1, col=column)
+            style = {
+                "line": {"color": color, "width": 2},
+                "mode": "lines",
+                "legendgroup": f"{decay}",
+                "showlegend": column == 1,
+            }
+            figure.add_trace(
+                go.Scatter(x=sizes[known], y=means, name=f"weight decay {decay:g}", **style), row=1, col=column
+            )
             x, y = np.repeat(sizes, values.shape[1]), values.reshape(-1)
-            marks = {"mode": "markers", "marker": {"color": color, "size": 6, "opacity": 0.6}, "legendgroup": f"{decay}"}
+            marks = {
+                "mode": "markers",
+                "marker": {"color": color, "size": 6, "opacity": 0.6},
+                "legendgroup": f"{decay}",
+            }
             points = go.Scatter(x=x[np.isfinite(y)], y=y[np.isfinite(y)], showlegend=False, **marks)
             figure.add_trace(points.update(hovertemplate="D′ = %{x}: %{y:.3f}<extra></extra>"), row=1, col=column)
         if math.isfinite(d_crit := critical_size(result, float(decay))):

@@ -1,8 +1,8 @@
 """Weight decay. Does time to generalize go as 1/(lr·wd)?
 
-If memorization must be worn down to the norm w_c of the generalizing solution at the pace of decay alone, w(t) = w₀ exp(−lr·wd·t), then
-t = ln(w₀/w_c)/(lr·wd): time falls as 1/wd, and t·lr·wd is one number. Grids vary wd at one lr. The exponent is the slope of log t against
-log wd, its interval a bootstrap over seeds; prediction: −1, within 0.2.
+If memorization must be worn down to the norm w_c of the generalizing solution at the pace of decay alone, w(t) = w₀
+exp(−lr·wd·t), then t = ln(w₀/w_c)/(lr·wd): time falls as 1/wd, and t·lr·wd is one number. Grids vary wd at one lr. The
+exponent is the slope of log t against log wd, its interval a bootstrap over seeds; prediction: −1, within 0.2.
 
 It cannot tell whether the norm is the cause: wd also sets how large the logits come to be.
 """
@@ -34,7 +34,9 @@ def grid(design: Design, *, full: bool = False) -> list[GridRun]:
     for decay in design.weight_decays:
         for seed in range(design.seeds):
             task = Task(design.p, train_pairs=design.sizes[0], seed=seed)
-            runs.append(GridRun(name(decay, seed), design.experiment(task, decay, seed, log_every=_interval(design, decay))))
+            runs.append(
+                GridRun(name(decay, seed), design.experiment(task, decay, seed, log_every=_interval(design, decay)))
+            )
     return runs
 
 
@@ -54,7 +56,8 @@ def measure(runs: Mapping[str, Run], design: Design) -> xr.Dataset:
 
 
 def predictions(result: xr.Dataset) -> list[Prediction]:
-    """The exponent of time against weight decay, by 99 % test accuracy for good; those of the other events stand beside it."""
+    """The exponent of time against weight decay, by 99 % test accuracy for good; those of the other events stand beside
+    it."""
     statement = "time to generalize goes as 1/(lr·wd)"
     log_decay = np.log(result.weight_decay.values)
 
@@ -80,7 +83,8 @@ def predictions(result: xr.Dataset) -> list[Prediction]:
     }
     if len(known) < 3 or not math.isfinite(low):
         because = (
-            f"{len(known)} of {len(log_decay)} weight decays generalized in at least half of the runs; three are needed, and two seeds"
+            f"{len(known)} of {len(log_decay)} weight decays generalized in at least half of the runs; "
+            "three are needed, and two seeds"
         )
         return [Prediction("time", statement, "not shown", because, numbers)]
     shown = " / ".join(f"{value:.2f}" for value in known)
@@ -98,7 +102,8 @@ def plot(result: xr.Dataset):
 
 
 def plot_times(result: xr.Dataset, axis: str, title: str, reference: str):
-    """Times of every event against an axis, in steps and in units of 1/(lr·wd): a line through the mean of log time, and every run."""
+    """Times of every event against an axis, in steps and in units of 1/(lr·wd): a line through the mean of log time,
+    and every run."""
     import plotly.graph_objects as go
 
     panels = ("Steps until it happened", "The same in units of 1/(lr·wd)")
@@ -113,7 +118,9 @@ def plot_times(result: xr.Dataset, axis: str, title: str, reference: str):
             band(figure, x, limits, color, row=1, col=column)
             line = go.Scatter(x=x[np.isfinite(y)], y=y[np.isfinite(y)], mode="lines", name=label, legendgroup=event)
             figure.add_trace(line.update(line={"color": color, "width": 2}, showlegend=column == 1), row=1, col=column)
-            points = go.Scatter(x=np.repeat(x, each.shape[1]), y=each.reshape(-1), mode="markers", legendgroup=event, showlegend=False)
+            points = go.Scatter(
+                x=np.repeat(x, each.shape[1]), y=each.reshape(-1), mode="markers", legendgroup=event, showlegend=False
+            )
             figure.add_trace(points.update(marker={"color": color, "size": 5, "opacity": 0.5}), row=1, col=column)
         title = "steps (updates)" if column == 1 else "t·lr·wd"
         times = (result.time.values * scale[:, None, None]).reshape(-1)

@@ -1,4 +1,5 @@
-"""Running an experiment: training on one side, a run on disk on the other, with progress, interruption and exact resume."""
+"""Running an experiment: training on one side, a run on disk on the other, with progress, interruption and exact
+resume."""
 
 import math
 import os
@@ -22,7 +23,8 @@ from interp.runs.run import Run, open_run, weights_digest
 from interp.runs.writer import RunWriter
 from interp.training.loop import DivergedError, Snapshot, check_device, train_stepwise
 
-# The optimizer's state is saved this often, so a kill costs at most this much training, and saving it costs nothing that shows.
+# The optimizer's state is saved this often, so a kill costs at most this much training, and saving it costs nothing
+# that shows.
 STATE_INTERVAL_SECONDS = 5.0
 
 Report = Callable[[Snapshot], None]
@@ -33,7 +35,8 @@ class InterruptedTrainingError(KeyboardInterrupt):
 
 
 def size_on_disk(experiment: Experiment) -> int:
-    """About how many bytes the run's checkpoints will take; counted, not listed: a slip of the finger can ask for a thousand million."""
+    """About how many bytes the run's checkpoints will take; counted, not listed: a slip of the finger can ask for a
+    thousand million."""
     training = experiment.training
     n_kept = 2 + training.steps // (training.checkpoint_every or training.steps + 1)
     n_kept += min(training.checkpoint_log or 0, training.steps) + len(training.checkpoint_steps)
@@ -52,23 +55,27 @@ def run_experiment(
 ) -> Run:
     """Train into a new run in the folder `out`, on `device`; `report` sees every snapshot after it was written.
 
-    Training starts from the weights drawn from model.seed, or from `initial`, whose digest run.json then notes. Raises InputError when
-    the folder is taken, the disk too small or the loss no longer finite, and InterruptedTrainingError after Ctrl-C or SIGTERM; in the
-    last two cases everything up to then is kept.
+    Training starts from the weights drawn from model.seed, or from `initial`, whose digest run.json then notes. Raises
+    InputError when the folder is taken, the disk too small or the loss no longer finite, and InterruptedTrainingError
+    after Ctrl-C or SIGTERM; in the last two cases everything up to then is kept.
     """
     out = Path(out)
     check_device(device)
     check_room(out, experiment)
     if initial is not None:
         check_weights(initial, experiment.model, experiment.task.p, where="initial weights")
-        initial = {name: weight.detach().to("cpu", torch.float32) for name, weight in initial.items()}  # as they are trained and stored
-    with RunWriter.create(out, experiment.task, experiment.model, experiment.training, initial=initial, overwrite=overwrite) as writer:
+        initial = {
+            name: weight.detach().to("cpu", torch.float32) for name, weight in initial.items()
+        }  # as they are trained and stored
+    with RunWriter.create(
+        out, experiment.task, experiment.model, experiment.training, initial=initial, overwrite=overwrite
+    ) as writer:
         return _drive(writer, experiment, train_stepwise(experiment, initial, device=device), None, report)
 
 
 def resume_run(path: str | Path, *, device: str = "cpu", report: Report = lambda snapshot: None) -> Run:
-    """Go on with an interrupted run to its end; the result is the same, to the last bit, as without the interruption, where all of it
-    is trained on the CPU."""
+    """Go on with an interrupted run to its end; the result is the same, to the last bit, as without the interruption,
+    where all of it is trained on the CPU."""
     check_device(device)
     with RunWriter.reopen(path) as writer:
         run = writer.run
@@ -81,20 +88,34 @@ def resume_run(path: str | Path, *, device: str = "cpu", report: Report = lambda
         torch.set_num_threads(int(run.info["host"]["threads"]))
         state = writer.load_state()
         initial = _initial_weights(run) if state is None and "initial_weights" in run.info else None
-        return _drive(writer, experiment, train_stepwise(experiment, initial, resume=state, device=device), state, report)
+        return _drive(
+            writer, experiment, train_stepwise(experiment, initial, resume=state, device=device), state, report
+        )
 
 
 def _initial_weights(run: Run) -> Mapping[str, Tensor]:
     """The weights that a run was given to start from: those of its first checkpoint."""
     if 0 not in run.steps:
-        raise InputError(f"{run.path} was stopped before the weights it was to start from were saved; train it anew, with --overwrite")
+        raise InputError(
+            f"{run.path} was stopped before the weights it was to start from were saved; train it anew, with "
+            "--overwrite"
+        )
     initial = open_run(run.path)[0].weights
     if (digest := weights_digest(initial)) != (noted := run.info["initial_weights"]):
-        raise InputError(f"{run.path} began with weights of digest {noted}, and its checkpoint of step 0 has {digest}; it was altered")
+        raise InputError(
+            f"{run.path} began with weights of digest {noted}, and its checkpoint of step 0 has {digest}; it was "
+            "altered"
+        )
     return initial
 
 
-def _drive(writer: RunWriter, experiment: Experiment, steps: Generator[Snapshot | None], resume: Snapshot | None, report: Report) -> Run:
+def _drive(
+    writer: RunWriter,
+    experiment: Experiment,
+    steps: Generator[Snapshot | None],
+    resume: Snapshot | None,
+    report: Report,
+) -> Run:
     written, saved_step, saved_at = resume, resume.step if resume else -1, time.monotonic()
     try:
         # Training goes on while a snapshot is written: a disk can take as long to answer as ten steps.
@@ -150,7 +171,8 @@ def check_room(out: Path, experiment: Experiment, n_runs: int = 1) -> None:
     needed, memory = n_runs * _least_memory(experiment), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > memory:
         raise InputError(
-            f"training needs more than {megabytes(needed)} of memory and this machine has {megabytes(memory)}; use a smaller model"
+            f"training needs more than {megabytes(needed)} of memory and this machine has {megabytes(memory)}; "
+            "use a smaller model"
         )
     if not os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
         raise InputError(f"cannot write to {folder}: Permission denied")

@@ -25,7 +25,8 @@ _SECONDS_TO_SAVE = 10.0
 
 @dataclass(frozen=True)
 class GridRun:
-    """One run of a grid: the folder's name, what is trained, and the run of the grid whose last weights it starts from, if any."""
+    """One run of a grid: the folder's name, what is trained, and the run of the grid whose last weights it starts from,
+    if any."""
 
     name: str
     experiment: Experiment
@@ -33,7 +34,8 @@ class GridRun:
 
     @property
     def work(self) -> int:
-        """About proportional to the time it takes: a step has a fixed part, worth some 200 pairs at the canonical size."""
+        """About proportional to the time it takes: a step has a fixed part, worth some 200 pairs at the canonical
+        size."""
         return self.experiment.training.steps * (200 + len(self.experiment.task.train_indices))
 
 
@@ -54,13 +56,14 @@ Report = Callable[[GridProgress], None]
 def run_grid(
     folder: Path, grid: Sequence[GridRun], *, processes: int | None = None, report: Report = lambda progress: None
 ) -> dict[str, Run]:
-    """Train what is missing of a grid into `folder`/NAME, with one thread in each of `processes` (default: one per core).
+    """Train what is missing of a grid into `folder`/NAME, with one thread in each of `processes` (default: one per
+    core).
 
-    Complete runs are left alone and interrupted ones resumed, so after Ctrl-C, SIGTERM or a kill the same call goes on, to the same
-    last bit; at most what a run had done since it last saved its state is lost. Returns the runs by name.
+    Complete runs are left alone and interrupted ones resumed, so after Ctrl-C, SIGTERM or a kill the same call goes on,
+    to the same last bit; at most what a run had done since it last saved its state is lost. Returns the runs by name.
 
-    Raises InputError where a folder holds another experiment, and for what stops a run (a full disk, a loss that is not finite);
-    InterruptedTrainingError after Ctrl-C or SIGTERM.
+    Raises InputError where a folder holds another experiment, and for what stops a run (a full disk, a loss that is not
+    finite); InterruptedTrainingError after Ctrl-C or SIGTERM.
     """
     by_name = {run.name: run for run in grid}
     done = {name for name, run in by_name.items() if _is_done(folder / name, run)}
@@ -98,7 +101,10 @@ def _is_done(path: Path, run: GridRun) -> bool:
         return False
     there = open_run(path)
     if there.hash != run.experiment.hash:
-        raise InputError(f"{path} holds another experiment ({there.hash}) than this one ({run.experiment.hash}); choose another --out")
+        raise InputError(
+            f"{path} holds another experiment ({there.hash}) than this one ({run.experiment.hash}); choose "
+            "another --out"
+        )
     return there.is_complete
 
 
@@ -112,10 +118,12 @@ def _train(folder: Path, run: GridRun) -> str:
     return run.name
 
 
-# ---- processes -----------------------------------------------------------------------------------------------------------
+# ---- processes -------------------------------------------------------------------------------------------------------
 
 
-def _train_in_processes(folder: Path, missing: list[GridRun], done: set[str], n_workers: int, finished: Callable[[str], None]) -> None:
+def _train_in_processes(
+    folder: Path, missing: list[GridRun], done: set[str], n_workers: int, finished: Callable[[str], None]
+) -> None:
     context = get_context("spawn")
     ends, held = context.Pipe(duplex=False)
     waiting, running = list(missing), dict[Future[str], GridRun]()
@@ -123,7 +131,9 @@ def _train_in_processes(folder: Path, missing: list[GridRun], done: set[str], n_
     try:
         with signals_interrupt():
             while waiting or running:
-                for run in [run for run in waiting if run.start is None or run.start in done][: n_workers - len(running)]:
+                for run in [run for run in waiting if run.start is None or run.start in done][
+                    : n_workers - len(running)
+                ]:
                     waiting.remove(run)
                     with interrupts_held_back():
                         running[pool.submit(_train, folder, run)] = run
@@ -145,7 +155,8 @@ def _begin_worker(ends: Connection) -> None:
 
 
 def _stop_with_parent(ends: Connection) -> None:
-    """The other end of the pipe is closed when the parent says stop, and also when it is killed: then the run is saved and left."""
+    """The other end of the pipe is closed when the parent says stop, and also when it is killed: then the run is saved
+    and left."""
     while not ends.poll(None):
         pass
     os.kill(os.getpid(), signal.SIGTERM)

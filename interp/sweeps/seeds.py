@@ -1,9 +1,9 @@
 """Several seeds at once: one experiment, trained side by side into a run for each seed.
 
-On a CPU every seed has a core to itself, with the factored network and its closed-form gradient (`interp.models.factored_gradient`), and
-each is the same to the last bit as trained alone. On a GPU, which one small network does not fill, and for every other model, the weights
-of all seeds are one batch: the general model (`interp.models.forward`), vectorized and differentiated by torch.func; each seed is the same
-up to rounding.
+On a CPU every seed has a core to itself, with the factored network and its closed-form gradient
+(`interp.models.factored_gradient`), and each is the same to the last bit as trained alone. On a GPU, which one small
+network does not fill, and for every other model, the weights of all seeds are one batch: the general model
+(`interp.models.forward`), vectorized and differentiated by torch.func; each seed is the same up to rounding.
 """
 
 import contextlib
@@ -41,7 +41,9 @@ from interp.training.loop import (
 )
 from interp.training.optimizers import WeightUpdater
 
-Moment = dict[int, Snapshot | DivergedError]  # by the seed's place in the batch; one that diverged is told once, and then no more
+Moment = dict[
+    int, Snapshot | DivergedError
+]  # by the seed's place in the batch; one that diverged is told once, and then no more
 Judged = tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]  # the losses of examples, and which are answered correctly
 
 
@@ -60,10 +62,11 @@ def run_seeds(
     device: str = "cpu",
     report: Callable[[Snapshot], None] = lambda snapshot: None,
 ) -> list[Run]:
-    """Train with the seeds 0 … n_seeds − 1 into the runs out/seed0, out/seed1, …; `report` sees the mean of their metrics.
+    """Train with the seeds 0 … n_seeds − 1 into the runs out/seed0, out/seed1, …; `report` sees the mean of their
+    metrics.
 
-    Raises InputError as `interp.sweeps.driver.run_experiment` does; when a loss is no longer finite, after the others have come to their
-    end. Interrupted, every run can be resumed by itself.
+    Raises InputError as `interp.sweeps.driver.run_experiment` does; when a loss is no longer finite, after the others
+    have come to their end. Interrupted, every run can be resumed by itself.
     """
     check_integer("seeds", n_seeds, 1, 1000)
     check_device(device)
@@ -85,7 +88,11 @@ def run_seeds(
 
 
 def _drive(
-    out: Path, writers: list[RunWriter], n_steps: int, moments: Generator[Moment | None], report: Callable[[Snapshot], None]
+    out: Path,
+    writers: list[RunWriter],
+    n_steps: int,
+    moments: Generator[Moment | None],
+    report: Callable[[Snapshot], None],
 ) -> None:
     last: dict[int, Snapshot] = {}
     diverged: list[str] = []
@@ -117,26 +124,33 @@ def _drive(
         if steps and min(steps) == n_steps:
             raise InterruptedTrainingError(f"interrupted after the last step; the runs in {out} are complete") from None
         step = max(steps, default=0)
-        raise InterruptedTrainingError(f"interrupted at step {step}; each run in {out} goes on with: interp resume RUN") from None
+        raise InterruptedTrainingError(
+            f"interrupted at step {step}; each run in {out} goes on with: interp resume RUN"
+        ) from None
     if diverged:
         raise InputError(f"{'; '.join(diverged)}; the checkpoints before that, and the other seeds, are in {out}")
 
 
 def _mean(snapshots: Sequence[Snapshot]) -> Snapshot:
     """The mean of every metric, for a person to watch."""
-    metrics = {name: math.fsum(one.metrics[name] for one in snapshots) / len(snapshots) for name in snapshots[0].metrics}
+    metrics = {
+        name: math.fsum(one.metrics[name] for one in snapshots) / len(snapshots) for name in snapshots[0].metrics
+    }
     return Snapshot(snapshots[0].step, {}, metrics, {}, kept=False)
 
 
 def train_seeds(experiments: Sequence[Experiment], *, device: str = "cpu") -> Generator[Moment | None]:
-    """What `interp.training.loop.train_stepwise` gives for each of several experiments that differ in seeds alone, at once: the snapshots
-    of one step, or None after an update. One whose loss is no longer finite leaves with its DivergedError."""
+    """What `interp.training.loop.train_stepwise` gives for each of several experiments that differ in seeds alone, at
+    once: the snapshots of one step, or None after an update. One whose loss is no longer finite leaves with its
+    DivergedError."""
     keep_freed_memory()
     model, config = experiments[0].model, experiments[0].training
     starts = [initial_weights(one.model, one.task.p) for one in experiments]
     stacked = {name: torch.stack([start[name] for start in starts]).to(device, torch.float32) for name in starts[0]}
     weights = [{name: values[index] for name, values in stacked.items()} for index in range(len(experiments))]
-    updater = WeightUpdater({f"{index}/{name}": values for index, own in enumerate(weights) for name, values in own.items()}, config)
+    updater = WeightUpdater(
+        {f"{index}/{name}": values for index, own in enumerate(weights) for name, values in own.items()}, config
+    )
     train_sets, test_sets = ([Batch.of(one.task, split, device) for one in experiments] for split in ("train", "test"))
     unmirrored = [unmirrored_of_test(one.task).to(device) for one in experiments]
     kept, living, last = set(config.kept_steps()), set(range(len(experiments))), dict[int, Snapshot]()
@@ -149,7 +163,9 @@ def train_seeds(experiments: Sequence[Experiment], *, device: str = "cpu") -> Ge
                     batches = [one.minibatch(config.batch_size, step, of.training.seed) for one, of in pairs]
                 is_shown = step in kept or step % config.log_every == 0
                 judged, gradients = _losses_and_gradients(stacked, model, batches, each)
-                of_train = judged if batches is train_sets or not is_shown else _evaluate(stacked, model, train_sets, each)
+                of_train = (
+                    judged if batches is train_sets or not is_shown else _evaluate(stacked, model, train_sets, each)
+                )
                 losses = [mean(torch.cat([judged[index][0], of_train[index][0]])) for index in range(len(experiments))]
             lost = {index for index in living if not math.isfinite(losses[index])}
             if lost:
@@ -163,14 +179,22 @@ def train_seeds(experiments: Sequence[Experiment], *, device: str = "cpu") -> Ge
                     state = updater.state()
                     for index in living:
                         train = mean(of_train[index][0]), of_train[index][1]
-                        metrics = measured(train, (*of_test[index], unmirrored[index]), gradients[index], weights[index])
+                        metrics = measured(
+                            train, (*of_test[index], unmirrored[index]), gradients[index], weights[index]
+                        )
                         copies = {name: weight.to("cpu", copy=True) for name, weight in weights[index].items()}
-                        own = {name.removeprefix(f"{index}/"): value for name, value in state.items() if name.startswith(f"{index}/")}
+                        own = {
+                            name.removeprefix(f"{index}/"): value
+                            for name, value in state.items()
+                            if name.startswith(f"{index}/")
+                        }
                         last[index] = Snapshot(step, copies, metrics, own, step in kept)
                 yield {index: last[index] for index in sorted(living)}
             if step < config.steps:
                 with threads_of_torch(model):
-                    updater.update(step, {f"{index}/{name}": d for index, own in enumerate(gradients) for name, d in own.items()})
+                    updater.update(
+                        step, {f"{index}/{name}": d for index, own in enumerate(gradients) for name, d in own.items()}
+                    )
                 yield None
 
 
@@ -179,19 +203,35 @@ def _losses_and_gradients(
 ) -> tuple[list[Judged], list[Weights]]:
     """What is judged of every seed's batch, and the gradients of their mean losses."""
     if _has_cores(stacked, model):
-        found = list(each(lambda one, batch: factored_gradient.loss_and_gradient(one, model, batch.examples), _unstacked(stacked), batches))
+        found = list(
+            each(
+                lambda one, batch: factored_gradient.loss_and_gradient(one, model, batch.examples),
+                _unstacked(stacked),
+                batches,
+            )
+        )
         return [(losses, correct) for losses, correct, _ in found], [gradient for *_, gradient in found]
     gradients, judged = torch.func.vmap(torch.func.grad(_loss(model), has_aux=True))(stacked, *_of_all(batches))
     return list(zip(*judged, strict=True)), _unstacked(gradients)
 
 
 @torch.no_grad()
-def _evaluate(stacked: Weights, model: ModelConfig, batches: Sequence[Batch], each: factored_gradient.Each) -> list[Judged]:
+def _evaluate(
+    stacked: Weights, model: ModelConfig, batches: Sequence[Batch], each: factored_gradient.Each
+) -> list[Judged]:
     if _has_cores(stacked, model):
-        return list(each(lambda one, batch: factored_gradient.evaluate(one, model, batch.examples), _unstacked(stacked), batches))
+        return list(
+            each(
+                lambda one, batch: factored_gradient.evaluate(one, model, batch.examples), _unstacked(stacked), batches
+            )
+        )
     if not len(batches[0]):
         return [
-            (next(iter(stacked.values())).new_empty(0), torch.empty(0, dtype=torch.bool, device=batches[0].labels.device)) for _ in batches
+            (
+                next(iter(stacked.values())).new_empty(0),
+                torch.empty(0, dtype=torch.bool, device=batches[0].labels.device),
+            )
+            for _ in batches
         ]
     _, judged = torch.func.vmap(_loss(model))(stacked, *_of_all(batches))
     return list(zip(*judged, strict=True))
@@ -203,8 +243,9 @@ def _has_cores(stacked: Weights, model: ModelConfig) -> bool:
 
 
 def _loss(model: ModelConfig) -> Callable[[Weights, Tensor, Tensor], tuple[Tensor, Judged]]:
-    """The mean loss of one seed, with what it is the mean of, as a function that torch.func can take the gradient of: that of
-    `interp.mathematics.cross_entropy`, log(1 + exp x) in float64 with x = log Σ_{c ≠ label} exp(logit_c) − logit_label."""
+    """The mean loss of one seed, with what it is the mean of, as a function that torch.func can take the gradient of:
+    that of `interp.mathematics.cross_entropy`, log(1 + exp x) in float64 with x = log Σ_{c ≠ label} exp(logit_c) −
+    logit_label."""
 
     def loss(weights: Weights, pairs: Int[Tensor, "n 2"], labels: Int[Tensor, " n"]) -> tuple[Tensor, Judged]:
         logits = transform(weights, model, embed(weights, model, pairs)).logits.double()
@@ -221,4 +262,7 @@ def _of_all(batches: Sequence[Batch]) -> tuple[Int[Tensor, "seeds n 2"], Int[Ten
 
 
 def _unstacked(stacked: Weights) -> list[Weights]:
-    return [dict(zip(stacked, own, strict=True)) for own in zip(*(values.unbind() for values in stacked.values()), strict=True)]
+    return [
+        dict(zip(stacked, own, strict=True))
+        for own in zip(*(values.unbind() for values in stacked.values()), strict=True)
+    ]

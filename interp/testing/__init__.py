@@ -1,5 +1,5 @@
-"""For tests, here and in plug-ins: networks and logits with a planted circuit, and `check_analysis`, which holds an analysis to its
-contract."""
+"""For tests, here and in plug-ins: networks and logits with a planted circuit, and `check_analysis`, which holds an
+analysis to its contract."""
 
 from interp.testing.constructed import (
     LookupTable,

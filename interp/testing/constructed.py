@@ -4,13 +4,14 @@ A planted neuron j of frequency k answers to the phases s, t of its two inputs a
 
     y_j = act(cos(w_k s − α_j) + cos(w_k t − β_j)),      logit(u) = strength · Σ_j y_j cos(w_k u − α_j − β_j)
 
-With α = β at equal distances this is a pizza (Zhong et al. 2023, arXiv:2306.17844; for y = x² and N neurons per frequency exactly
-N cos²(w_k(s−t)/2) cos w_k(s+t−u)); with β = 2α, and each input read on its own, a clock, which can also tell the classes of an even p
-apart; with random α and β, x² and all frequencies, Gromov's solution (2023, arXiv:2301.02679). One frequency and a tied embedding of
-two dimensions are the "five neurons" of Pearce et al. 2023 (pair.withgoogle.com/explorables/grokking).
+With α = β at equal distances this is a pizza (Zhong et al. 2023, arXiv:2306.17844; for y = x² and N neurons per
+frequency exactly N cos²(w_k(s−t)/2) cos w_k(s+t−u)); with β = 2α, and each input read on its own, a clock, which can
+also tell the classes of an even p apart; with random α and β, x² and all frequencies, Gromov's solution (2023,
+arXiv:2301.02679). One frequency and a tied embedding of two dimensions are the "five neurons" of Pearce et al. 2023
+(pair.withgoogle.com/explorables/grokking).
 
-A lookup table has a ReLU neuron for every pair that it knows, relu(±1 ± 1) with + for "this is my residue", which is 2 for that pair
-and 0 for every other, and speaks to the pair's label alone.
+A lookup table has a ReLU neuron for every pair that it knows, relu(±1 ± 1) with + for "this is my residue", which is 2
+for that pair and 0 for every other, and speaks to the pair's label alone.
 """
 
 import math
@@ -41,7 +42,8 @@ class Neuron:
 
 @dataclass(frozen=True)
 class LookupTable:
-    """Planted memorization: adds `strength` to the logit of the label on every training pair, and `leakage` times that on test pairs."""
+    """Planted memorization: adds `strength` to the logit of the label on every training pair, and `leakage` times that
+    on test pairs."""
 
     strength: float
     leakage: float = 0.0
@@ -53,19 +55,21 @@ class LookupTable:
         return self.strength * (task.mask("train") + self.leakage * task.mask("test"))[index]
 
 
-def circuit_neurons(frequencies: Iterable[int], *, per_frequency: int = 9, circuit: Literal["pizza", "clock"] = "pizza") -> list[Neuron]:
+def circuit_neurons(
+    frequencies: Iterable[int], *, per_frequency: int = 9, circuit: Literal["pizza", "clock"] = "pizza"
+) -> list[Neuron]:
     """The neurons of a circuit that adds: right on all pairs when the frequencies and p have no common divisor.
 
-    A pizza needs an odd p and, per frequency, 3 neurons or from 5 on with `square`, an odd number from 5 on or any from 9 on with
-    `relu`; a clock 8 or more with `square` and 16 or more with `relu`.
+    A pizza needs an odd p and, per frequency, 3 neurons or from 5 on with `square`, an odd number from 5 on or any from
+    9 on with `relu`; a clock 8 or more with `square` and 16 or more with `relu`.
     """
     angles = [2 * math.pi * j / per_frequency for j in range(per_frequency)]
     return [Neuron(k, angle, angle if circuit == "pizza" else 2 * angle) for k in frequencies for angle in angles]
 
 
 def gromov_neurons(p: int, width: int, seed: int = 0) -> list[Neuron]:
-    """Gromov's solution, for the `square` activation: the frequencies 1 … (p−1)/2 in turn, both phases random. The wider, the more
-    accurate: from 4 per frequency on nearly every pair is right."""
+    """Gromov's solution, for the `square` activation: the frequencies 1 … (p−1)/2 in turn, both phases random. The
+    wider, the more accurate: from 4 per frequency on nearly every pair is right."""
     phases = np.random.RandomState(seed).uniform(0, 2 * math.pi, size=(width, 2))
     return [Neuron(1 + j % ((p - 1) // 2), float(alpha), float(beta)) for j, (alpha, beta) in enumerate(phases)]
 
@@ -79,8 +83,13 @@ def circuit_model(
     task: Task | None = None,
     lookup: LookupTable | None = None,
 ) -> ModelConfig:
-    """The smallest model that has room for these neurons, and for the lookup table of a task. `embedding` is that of an MLP."""
-    width, d_mlp, shared = 2 * len({neuron.frequency for neuron in neurons}), len(neurons), lookup is None and _same_phases(neurons)
+    """The smallest model that has room for these neurons, and for the lookup table of a task. `embedding` is that of an
+    MLP."""
+    width, d_mlp, shared = (
+        2 * len({neuron.frequency for neuron in neurons}),
+        len(neurons),
+        lookup is None and _same_phases(neurons),
+    )
     if lookup is not None:
         if task is None:
             raise InputError("how much room a lookup table needs depends on the task; give task=")
@@ -88,20 +97,31 @@ def circuit_model(
     if family == "mlp":
         d_model = ModelConfig.d_model if embedding == "none" else width
         inputs: Inputs = "sum" if shared else "concatenated"
-        return ModelConfig(family=family, inputs=inputs, embedding=embedding, d_model=d_model, d_mlp=d_mlp, activation=activation)
+        return ModelConfig(
+            family=family, inputs=inputs, embedding=embedding, d_model=d_model, d_mlp=d_mlp, activation=activation
+        )
     d_model = 2 * width if shared else 3 * width + 2
     return ModelConfig(d_model=d_model, n_heads=1 if shared else 2, d_head=width, d_mlp=d_mlp, activation=activation)
 
 
 def circuit_weights(
-    task: Task, model: ModelConfig, neurons: Sequence[Neuron], *, strength: float = 10.0, lookup: LookupTable | None = None
+    task: Task,
+    model: ModelConfig,
+    neurons: Sequence[Neuron],
+    *,
+    strength: float = 10.0,
+    lookup: LookupTable | None = None,
 ) -> Weights:
-    """float64 weights of an MLP or of a one-layer `ab=` transformer with these neurons. What is left over is zero: such neurons are dead.
+    """float64 weights of an MLP or of a one-layer `ab=` transformer with these neurons. What is left over is zero: such
+    neurons are dead.
 
-    In a transformer, neurons with α = β stand behind one head of uniform attention (W_Q = W_K = 0), others behind two, each of which
-    reads one input. Raises InputError for a model without room and for an operation that is no addition in disguise.
+    In a transformer, neurons with α = β stand behind one head of uniform attention (W_Q = W_K = 0), others behind two,
+    each of which reads one input. Raises InputError for a model without room and for an operation that is no addition
+    in disguise.
     """
-    needed = circuit_model(neurons, model.activation, family=model.family, embedding=model.embedding, task=task, lookup=lookup)
+    needed = circuit_model(
+        neurons, model.activation, family=model.family, embedding=model.embedding, task=task, lookup=lookup
+    )
     for name in ("d_model", "n_heads", "head_size", "d_mlp") if model.family == "transformer" else ("d_model", "d_mlp"):
         if getattr(model, name) < getattr(needed, name):
             raise InputError(f"this circuit needs {name} {getattr(needed, name)}, the model has {getattr(model, name)}")
@@ -119,7 +139,9 @@ def circuit_weights(
         _write_mlp(weights, model, phase, parts)
     else:
         if (model.n_layers, model.prompt) != (1, "ab=") or not (shared or model.attention_rate == 1):
-            raise InputError("a circuit is planted in one layer that reads ab=; where each input has a head, with attention-rate 1")
+            raise InputError(
+                "a circuit is planted in one layer that reads ab=; where each input has a head, with attention-rate 1"
+            )
         _write_transformer(weights, model, phase, parts, shared=shared)
     return weights
 
@@ -158,11 +180,12 @@ def with_logits(task: Task, logits: Float[Tensor, "p p p"] | Float[np.ndarray, "
     return checkpoint
 
 
-# ---- what is planted, and where it is written ----------------------------------------------------------------------------------------
+# ---- what is planted, and where it is written ------------------------------------------------------------------------
 
 
 class _Parts(NamedTuple):
-    """Functions of a residue's phase, and for every neuron how much of each it reads from a and from b and says to the classes."""
+    """Functions of a residue's phase, and for every neuron how much of each it reads from a and from b and says to the
+    classes."""
 
     functions: Float[Tensor, "f n"]
     from_a: Float[Tensor, "f m"]
@@ -202,8 +225,12 @@ def _write_mlp(weights: Weights, model: ModelConfig, phase: Phase, parts: _Parts
             weights["mlp.W_in"][p + columns, :n_neurons] = parts.functions.T @ parts.from_b
         weights["mlp.W_out"][:n_neurons, classes] = parts.to_classes.T @ parts.functions
         return
-    if not np.array_equal(phase.rows, phase.columns) or not (model.embedding == "untied" or np.array_equal(phase.rows, phase.classes)):
-        raise InputError("one embedding serves both inputs, and the classes where it is tied; this operation needs more than one")
+    if not np.array_equal(phase.rows, phase.columns) or not (
+        model.embedding == "untied" or np.array_equal(phase.rows, phase.classes)
+    ):
+        raise InputError(
+            "one embedding serves both inputs, and the classes where it is tied; this operation needs more than one"
+        )
     weights["embed.W_E"][rows, :width] = parts.functions.T
     weights["mlp.W_in"][:width, :n_neurons] = parts.from_a
     if both:
@@ -228,7 +255,8 @@ def _write_transformer(weights: Weights, model: ModelConfig, phase: Phase, parts
     else:
         place = 3 * width
         W_pos[0, place], W_pos[1, place + 1], W_E[-1, place] = 1, 1, -1
-        # Where the inputs do not play the same part (−, ÷), what an embedding of both says of the second one is turned into what it means.
+        # Where the inputs do not play the same part (−, ÷), what an embedding of both says of the second one is turned
+        # into what it means.
         turn = torch.eye(width).double()
         if not b:
             meant = torch.zeros_like(W_E[:-1, :width]).index_copy_(0, columns, parts.functions.T)

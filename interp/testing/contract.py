@@ -25,8 +25,9 @@ from interp.testing.constructed import Neuron, circuit_model, circuit_neurons, c
 
 
 def check_analysis(analysis: str | ModuleType) -> None:
-    """Run an analysis, by name or as an imported module, over small untrained and constructed networks, for an odd p and for an even
-    one whose split is unknown. Raises AssertionError, saying what to mend, unless it keeps the contract of CONTRIBUTING."""
+    """Run an analysis, by name or as an imported module, over small untrained and constructed networks, for an odd p
+    and for an even one whose split is unknown. Raises AssertionError, saying what to mend, unless it keeps the contract
+    of CONTRIBUTING."""
     subject = find(analysis) if isinstance(analysis, str) else Analysis(analysis.__name__.rpartition(".")[2], analysis)
     _check_module(subject)
     fresh = _imported_again(subject.module)
@@ -44,7 +45,11 @@ def check_analysis(analysis: str | ModuleType) -> None:
             _require(subject, _same(stored, result), "its result does not come back from NetCDF as it was")
             result_path(run, subject.name).unlink()
             again = analyze(open_run(run.path), [subject])[subject.name]
-            _require(subject, _same(again, result), "a second time its result is another; draw random numbers from a fixed seed")
+            _require(
+                subject,
+                _same(again, result),
+                "a second time its result is another; draw random numbers from a fixed seed",
+            )
         # The run is gone now: what summary and plot say, they say of the result.
         _check_telling(subject, fresh, result, stored, drawn=task.split_known)
 
@@ -57,16 +62,26 @@ def _require(analysis: Analysis, condition: Any, complaint: str) -> None:
 def _check_module(analysis: Analysis) -> None:
     module = analysis.module
     title = (module.__doc__ or "").partition("\n")[0]
-    _require(analysis, title.strip() and len(title) <= 140, "the module needs a docstring whose first line is its title")
+    _require(
+        analysis, title.strip() and len(title) <= 140, "the module needs a docstring whose first line is its title"
+    )
     reference = getattr(module, "REFERENCE", None)
     _require(analysis, isinstance(reference, str) and reference, "REFERENCE must say where the measure comes from")
-    _require(analysis, hasattr(module, "measure") != hasattr(module, "compute"), "it needs measure(checkpoint) or compute(run), not both")
+    _require(
+        analysis,
+        hasattr(module, "measure") != hasattr(module, "compute"),
+        "it needs measure(checkpoint) or compute(run), not both",
+    )
     for name in ("summary", "plot"):
         taken = inspect.signature(getattr(module, name)).parameters if hasattr(module, name) else ()
         _require(analysis, len(taken) == 1, f"it needs {name}(result), which sees nothing but the result")
     first, *others = inspect.signature(analysis.function).parameters.values()
     sound = all(other.kind is other.KEYWORD_ONLY and other.default is not other.empty for other in others)
-    _require(analysis, sound and first.default is first.empty, "all parameters after the first must be keyword-only and have defaults")
+    _require(
+        analysis,
+        sound and first.default is first.empty,
+        "all parameters after the first must be keyword-only and have defaults",
+    )
     _require(analysis, _strict_json(analysis.parameters), "the defaults of its parameters must be JSON values")
 
 
@@ -76,35 +91,63 @@ def _check_measure(analysis: Analysis, checkpoints: Sequence[Checkpoint]) -> Non
         before = [tensor.clone() for tensor in (*checkpoint.weights.values(), *checkpoint.activations)]
         row = analysis.function(checkpoint)
         after = (*checkpoint.weights.values(), *checkpoint.activations)
-        _require(analysis, all(map(torch.equal, before, after)), "it changes the weights or activations that it is given")
+        _require(
+            analysis, all(map(torch.equal, before, after)), "it changes the weights or activations that it is given"
+        )
         _check_result(analysis, row)
-        _require(analysis, "step" not in row.dims, "measure sees one checkpoint; the dimension step is added to what it gives")
+        _require(
+            analysis,
+            "step" not in row.dims,
+            "measure sees one checkpoint; the dimension step is added to what it gives",
+        )
         shapes.append({name: (value.dims, value.shape, value.dtype) for name, value in row.variables.items()})
-    _require(analysis, all(shape == shapes[0] for shape in shapes), f"its shapes or types differ between checkpoints: {shapes}")
+    _require(
+        analysis,
+        all(shape == shapes[0] for shape in shapes),
+        f"its shapes or types differ between checkpoints: {shapes}",
+    )
 
 
 def _check_result(analysis: Analysis, result: Any) -> None:
     _require(analysis, isinstance(result, xr.Dataset), f"it must give an xarray.Dataset, not {type(result).__name__}")
-    _require(analysis, 1 <= len(result.data_vars) <= 8, f"it gives {len(result.data_vars)} variables; 1 to 8 is what a person can read")
+    _require(
+        analysis,
+        1 <= len(result.data_vars) <= 8,
+        f"it gives {len(result.data_vars)} variables; 1 to 8 is what a person can read",
+    )
     for dimension, size in result.sizes.items():
         _require(analysis, dimension in result.coords, f"the dimension {dimension!r} has no coordinate")
         _require(analysis, size > 0, f"the dimension {dimension!r} is empty")
     for name, variable in result.variables.items():
         for attribute in ("units", "long_name"):
-            _require(analysis, isinstance(variable.attrs.get(attribute), str), f"the variable {name!r} has no {attribute}")
+            _require(
+                analysis, isinstance(variable.attrs.get(attribute), str), f"the variable {name!r} has no {attribute}"
+            )
         sound = variable.dtype in (np.float32, np.float64, np.int32, np.bool_) or variable.dtype.kind == "U"
-        _require(analysis, sound, f"{name!r} has type {variable.dtype}; results are float32, float64, int32, bool or strings")
+        _require(
+            analysis, sound, f"{name!r} has type {variable.dtype}; results are float32, float64, int32, bool or strings"
+        )
     sound = all(isinstance(value, str | int | float | np.number) for value in result.attrs.values())
     _require(analysis, sound, "attributes must be numbers and strings; put what is nested into one JSON string")
 
 
-def _check_telling(analysis: Analysis, fresh: ModuleType, result: xr.Dataset, stored: xr.Dataset, *, drawn: bool) -> None:
+def _check_telling(
+    analysis: Analysis, fresh: ModuleType, result: xr.Dataset, stored: xr.Dataset, *, drawn: bool
+) -> None:
     import plotly.graph_objects as go
 
     before = result.copy(deep=True)
     headline, figure = analysis.module.summary(result), analysis.module.plot(result)
-    _require(analysis, isinstance(headline, dict) and _strict_json(headline), f"summary must give JSON values, None for NaN: {headline}")
-    _require(analysis, isinstance(figure, go.Figure) and (figure.data or not drawn), "plot must give a plotly figure with something in it")
+    _require(
+        analysis,
+        isinstance(headline, dict) and _strict_json(headline),
+        f"summary must give JSON values, None for NaN: {headline}",
+    )
+    _require(
+        analysis,
+        isinstance(figure, go.Figure) and (figure.data or not drawn),
+        "plot must give a plotly figure with something in it",
+    )
     _require(analysis, _same(result, before), "summary or plot changes the result")
     _require(analysis, fresh.summary(stored) == headline, "its summary depends on more than the result")
     _require(analysis, fresh.plot(stored).to_json() == figure.to_json(), "its figure depends on more than the result")
@@ -132,7 +175,8 @@ def _imported_again(module: ModuleType) -> ModuleType:
 
 
 def _small_run(path: Path, task: Task, neurons: Sequence[Neuron]) -> Run:
-    """An untrained network at step 0, the same with half its weights at step 1, and a planted circuit at step 2; no metrics."""
+    """An untrained network at step 0, the same with half its weights at step 1, and a planted circuit at step 2; no
+    metrics."""
     model = circuit_model(neurons)
     start = initial_weights(model, task.p)
     with RunWriter.create(path, task, model) as writer:

@@ -1,7 +1,7 @@
 """Training: an experiment in, an iterator of snapshots out. It touches no file.
 
-The snapshot of step s holds the weights after exactly s updates, and its metrics are computed from those same weights. The loss is
-the mean of `interp.mathematics.cross_entropy` over a batch.
+The snapshot of step s holds the weights after exactly s updates, and its metrics are computed from those same weights.
+The loss is the mean of `interp.mathematics.cross_entropy` over a batch.
 """
 
 import math
@@ -41,8 +41,9 @@ METRICS = (
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One moment of training. `kept` says whether the schedule wants a checkpoint of it; the others are there for their metrics.
-    `state` and `weights` together are what exact resume needs. A metric that cannot be (the test loss without test pairs) is NaN."""
+    """One moment of training. `kept` says whether the schedule wants a checkpoint of it; the others are there for their
+    metrics. `state` and `weights` together are what exact resume needs. A metric that cannot be (the test loss without
+    test pairs) is NaN."""
 
     step: int
     weights: Weights
@@ -65,16 +66,21 @@ def method(model: ModelConfig) -> str:
 
 
 def train(
-    experiment: Experiment, initial: Mapping[str, Tensor] | None = None, *, resume: Snapshot | None = None, device: str = "cpu"
+    experiment: Experiment,
+    initial: Mapping[str, Tensor] | None = None,
+    *,
+    resume: Snapshot | None = None,
+    device: str = "cpu",
 ) -> Iterator[Snapshot]:
-    """Train, yielding a snapshot of every kept and every logged step; what a snapshot holds is always in the CPU's memory.
+    """Train, yielding a snapshot of every kept and every logged step; what a snapshot holds is always in the CPU's
+    memory.
 
-    Starts from the weights drawn from model.seed, or from `initial`; or continues after `resume`, whose own step is not yielded again.
-    With one seed, one thread count and one machine the result is the same to the last bit, resumed or not; by the factored form
-    (`method`) with any thread count. On a GPU sums are in no fixed order.
+    Starts from the weights drawn from model.seed, or from `initial`; or continues after `resume`, whose own step is not
+    yielded again. With one seed, one thread count and one machine the result is the same to the last bit, resumed or
+    not; by the factored form (`method`) with any thread count. On a GPU sums are in no fixed order.
 
-    Raises DivergedError when the loss stops being finite, and InputError for initial weights of another shape or a device that is not
-    there.
+    Raises DivergedError when the loss stops being finite, and InputError for initial weights of another shape or a
+    device that is not there.
     """
     for snapshot in train_stepwise(experiment, initial, resume=resume, device=device):
         if snapshot is not None:
@@ -82,7 +88,11 @@ def train(
 
 
 def train_stepwise(
-    experiment: Experiment, initial: Mapping[str, Tensor] | None = None, *, resume: Snapshot | None = None, device: str = "cpu"
+    experiment: Experiment,
+    initial: Mapping[str, Tensor] | None = None,
+    *,
+    resume: Snapshot | None = None,
+    device: str = "cpu",
 ) -> Generator[Snapshot | None]:
     """`train`, giving None after every update too, so that whoever drives it can stop there."""
     check_device(device)
@@ -105,7 +115,11 @@ def train_stepwise(
 
 
 def _snapshots(
-    experiment: Experiment, weights: Weights, updater: WeightUpdater, resume: Snapshot | None, each: factored_gradient.Each
+    experiment: Experiment,
+    weights: Weights,
+    updater: WeightUpdater,
+    resume: Snapshot | None,
+    each: factored_gradient.Each,
 ) -> Iterator[Snapshot | None]:
     model, config = experiment.model, experiment.training
     kept, device = set(config.kept_steps()), next(iter(weights.values())).device
@@ -115,7 +129,9 @@ def _snapshots(
     for step in range(resume.step if resume else 0, config.steps + 1):
         shown = None
         with threads_of_torch(model):
-            batch = train_set if config.batch_size is None else train_set.minibatch(config.batch_size, step, config.seed)
+            batch = (
+                train_set if config.batch_size is None else train_set.minibatch(config.batch_size, step, config.seed)
+            )
             loss, correct, gradient = loss_and_gradient(weights, model, batch, each)
             if not math.isfinite(loss):
                 raise DivergedError(step, last)
@@ -149,7 +165,8 @@ def measured(
     gradient: Weights,
     weights: Weights,
 ) -> dict[str, float]:
-    """METRICS of one step, from the training loss and answers, and the test losses, answers, and which of them are unmirrored."""
+    """METRICS of one step, from the training loss and answers, and the test losses, answers, and which of them are
+    unmirrored."""
     (loss, correct), (test_losses, test_correct, unmirrored) = train, test
     values = (
         loss,
@@ -178,8 +195,8 @@ class Batch:
         return cls(torch.from_numpy(task.pairs[index]).to(device), torch.from_numpy(task.labels[index]).to(device))
 
     def minibatch(self, size: int, step: int, seed: int) -> "Batch":
-        """The batch of update number `step`. Each epoch is a permutation of its own, a function of the seed and the epoch alone, so
-        resuming needs no generator state; what is left over at the end of an epoch is dropped."""
+        """The batch of update number `step`. Each epoch is a permutation of its own, a function of the seed and the
+        epoch alone, so resuming needs no generator state; what is left over at the end of an epoch is dropped."""
         epoch, position = divmod(step, len(self) // size)
         order = np.random.RandomState([seed, epoch]).permutation(len(self))
         chosen = torch.from_numpy(order[position * size : (position + 1) * size]).to(self.labels.device)
@@ -233,8 +250,9 @@ def worker_threads() -> Iterator[factored_gradient.Each]:
 
 
 def threads_of_torch(model: ModelConfig) -> AbstractContextManager[None]:
-    """One, where the parts of a batch have threads of their own (`worker_threads`): after whatever torch does with several, those that
-    are done wait for more in a loop, for milliseconds, and keep a core from the parts of the next batch."""
+    """One, where the parts of a batch have threads of their own (`worker_threads`): after whatever torch does with
+    several, those that are done wait for more in a loop, for milliseconds, and keep a core from the parts of the next
+    batch."""
     return one_thread() if is_factored(model) else nullcontext()
 
 
@@ -246,7 +264,9 @@ def _begin_thread() -> None:
 def check_device(device: str) -> None:
     """Raises InputError for a device that this machine, or this build of torch, does not have."""
     if device not in ("cpu", "cuda"):
-        raise InputError(f"unknown device {device!r}; known: cpu, cuda")  # nothing is near to "gpu" but what is not meant
+        raise InputError(
+            f"unknown device {device!r}; known: cpu, cuda"
+        )  # nothing is near to "gpu" but what is not meant
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("there is no CUDA device here that torch can use; leave the device at cpu")
 

@@ -1,7 +1,8 @@
-"""The optimizers, by name. To add one: a rule in RULES, its name in `experiment.Optimizer`, and what it needs in TrainingConfig.
+"""The optimizers, by name. To add one: a rule in RULES, its name in `experiment.Optimizer`, and what it needs in
+TrainingConfig.
 
-The rules are the functions behind torch's optimizer classes, in their fused form: each update is one pass over memory. An object of the
-classes themselves would import torch._dynamo, which takes nearly as long as torch.
+The rules are the functions behind torch's optimizer classes, in their fused form: each update is one pass over memory.
+An object of the classes themselves would import torch._dynamo, which takes nearly as long as torch.
 """
 
 from collections.abc import Callable
@@ -17,17 +18,29 @@ from interp.errors import InputError
 from interp.experiment.experiment import TrainingConfig
 from interp.models.weights import Weights
 
-Memory = dict[str, list[Tensor]]  # what an optimizer remembers, by the name of the buffer: one for every weight, in their order
+Memory = dict[
+    str, list[Tensor]
+]  # what an optimizer remembers, by the name of the buffer: one for every weight, in their order
 Rule = Callable[[list[Tensor], list[Tensor], Memory, float, TrainingConfig], None]
 
 
 def _adaptive(function: Callable[..., None]) -> Rule:
-    def update(weights: list[Tensor], gradients: list[Tensor], memory: Memory, lr: float, config: TrainingConfig) -> None:
+    def update(
+        weights: list[Tensor], gradients: list[Tensor], memory: Memory, lr: float, config: TrainingConfig
+    ) -> None:
         if not memory:
             memory |= {name: [torch.zeros_like(weight) for weight in weights] for name in ("exp_avg", "exp_avg_sq")}
             memory["step"] = [torch.zeros((), device=weight.device) for weight in weights]
         (beta1, beta2), decay = config.betas, config.weight_decay
-        options = {"lr": lr, "beta1": beta1, "beta2": beta2, "weight_decay": decay, "eps": config.eps, "amsgrad": False, "maximize": False}
+        options = {
+            "lr": lr,
+            "beta1": beta1,
+            "beta2": beta2,
+            "weight_decay": decay,
+            "eps": config.eps,
+            "amsgrad": False,
+            "maximize": False,
+        }
         function(weights, gradients, memory["exp_avg"], memory["exp_avg_sq"], [], memory["step"], fused=True, **options)
 
     return update
@@ -35,14 +48,23 @@ def _adaptive(function: Callable[..., None]) -> Rule:
 
 def _sgd(weights: list[Tensor], gradients: list[Tensor], memory: Memory, lr: float, config: TrainingConfig) -> None:
     buffers: list[Tensor | None] = [*memory.get("momentum_buffer", [None] * len(weights))]
-    rest: dict[str, Any] = {"weight_decay": config.weight_decay, "momentum": config.momentum, "dampening": 0.0, "nesterov": False}
+    rest: dict[str, Any] = {
+        "weight_decay": config.weight_decay,
+        "momentum": config.momentum,
+        "dampening": 0.0,
+        "nesterov": False,
+    }
     sgd(weights, gradients, buffers, fused=True, lr=lr, maximize=False, **rest)
     if config.momentum:
         memory["momentum_buffer"] = [buffer for buffer in buffers if buffer is not None]
 
 
 RULES: dict[str, Rule] = {"adamw": _adaptive(adamw), "adam": _adaptive(adam), "sgd": _sgd}
-BUFFERS = {"adamw": ("exp_avg", "exp_avg_sq", "step"), "adam": ("exp_avg", "exp_avg_sq", "step"), "sgd": ("momentum_buffer",)}
+BUFFERS = {
+    "adamw": ("exp_avg", "exp_avg_sq", "step"),
+    "adam": ("exp_avg", "exp_avg_sq", "step"),
+    "sgd": ("momentum_buffer",),
+}
 
 
 class WeightUpdater:
@@ -60,7 +82,8 @@ class WeightUpdater:
         RULES[self._config.optimizer](list(self._weights.values()), gradients, self._memory, lr, self._config)
 
     def state(self) -> dict[str, Tensor]:
-        """A copy of everything the optimizer remembers, as "<weight>|<buffer>" → tensor; empty before the first update."""
+        """A copy of everything the optimizer remembers, as "<weight>|<buffer>" → tensor; empty before the first
+        update."""
         return {
             f"{name}|{key}": buffers[index].to("cpu", copy=True)
             for index, name in enumerate(self._weights)
@@ -73,7 +96,9 @@ class WeightUpdater:
         for full_name, value in state.items():
             name, _ = expected.get(full_name, (None, None))
             if name is None or (value.ndim > 0 and value.shape != self._weights[name].shape):
-                raise InputError(f"the optimizer state {full_name!r} {list(value.shape)} does not belong to these weights")
+                raise InputError(
+                    f"the optimizer state {full_name!r} {list(value.shape)} does not belong to these weights"
+                )
         if missing := sorted(expected.keys() - state.keys()) if state else []:
             raise InputError(f"the optimizer state has no {missing[0]!r}")
         for full_name, (name, key) in expected.items() if state else ():

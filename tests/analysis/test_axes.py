@@ -20,7 +20,11 @@ def test_they_are_those_of_xarray_and_made_once() -> None:
 
 def test_other_values_types_and_attributes_are_other_coordinates() -> None:
     dimension, values, attributes = FREQUENCY
-    for other in ((dimension, values + 1, attributes), (dimension, values.astype(np.int64), attributes), (dimension, values, {})):
+    for other in (
+        (dimension, values + 1, attributes),
+        (dimension, values.astype(np.int64), attributes),
+        (dimension, values, {}),
+    ):
         found = axes({"frequency": other})["frequency"]
         assert found.dtype == other[1].dtype
         assert found.attrs == other[2]

@@ -101,7 +101,9 @@ def test_an_installed_package_adds_its_analysis(packages, run):
 
 def test_one_name_for_two_analyses_is_an_error_that_names_both(packages):
     packages.install("somebody", MEASURE, weight_norms="somebody")
-    with pytest.raises(InputError, match=r"two analyses are called 'weight_norms': interp\.analyses\.norms\.weight_norms and somebody"):
+    with pytest.raises(
+        InputError, match=r"two analyses are called 'weight_norms': interp\.analyses\.norms\.weight_norms and somebody"
+    ):
         discover()
 
 
@@ -141,7 +143,11 @@ def test_other_code_in_what_is_needed_makes_a_result_stale(packages, monkeypatch
     packages.install("other", COMPUTE % ("size", "size"), growth="other")
     before = find("growth").version
     digest = interp.analysis.contract._source_digest
-    monkeypatch.setattr(interp.analysis.contract, "_source_digest", lambda module: digest(module) + "'" * (module.__name__ == "somebody"))
+    monkeypatch.setattr(
+        interp.analysis.contract,
+        "_source_digest",
+        lambda module: digest(module) + "'" * (module.__name__ == "somebody"),
+    )
     assert find("growth").version != before
 
 

@@ -66,7 +66,11 @@ BROKEN = {
         "gives 9 variables",
     ),
     "no coordinate": (AT_HAND, "coords={} and {", "'class' has no coordinate"),
-    "an empty dimension": (AT_HAND, 'coords={"x": ("x", np.empty(0), {"units": "1", "long_name": "x"})} | {', "'x' is empty"),
+    "an empty dimension": (
+        AT_HAND,
+        'coords={"x": ("x", np.empty(0), {"units": "1", "long_name": "x"})} | {',
+        "'x' is empty",
+    ),
     "no units": ('{"units": "1", "long_name": "loudness"}', '{"long_name": "loudness"}', "'loudness' has no units"),
     "no name of a coordinate": ('"long_name": "class c"', '"name": "class c"', "'class' has no long_name"),
     "64-bit integers": ("dtype=np.int32", "dtype=np.int64", "'class' has type int64"),
@@ -85,27 +89,51 @@ BROKEN = {
         "    values = values[: checkpoint.step + 2]\n    classes = ",
         "shapes or types differ",
     ),
-    "other types at other steps": ("values, {", "values.astype([np.float32, np.float64][checkpoint.step % 2]), {", "types differ"),
+    "other types at other steps": (
+        "values, {",
+        "values.astype([np.float32, np.float64][checkpoint.step % 2]), {",
+        "types differ",
+    ),
     "changed weights": (VALUES, "    checkpoint.W_U.mul_(2)\n    values = ", "changes the weights or activations"),
-    "changed activations": (VALUES, "    checkpoint.neurons.zero_()\n    values = ", "changes the weights or activations"),
+    "changed activations": (
+        VALUES,
+        "    checkpoint.neurons.zero_()\n    values = ",
+        "changes the weights or activations",
+    ),
     "chance": (VALUES, "    values = np.random.default_rng().uniform() * ", "a second time its result is another"),
     "a summary with NaN": ('{"loudest": ', '{"quietest": float("nan"), "loudest": ', "summary must give JSON values"),
-    "a summary with arrays": ("float(result.loudness.values[-1].max())", "result.loudness.values[-1]", "summary must give JSON values"),
+    "a summary with arrays": (
+        "float(result.loudness.values[-1].max())",
+        "result.loudness.values[-1]",
+        "summary must give JSON values",
+    ),
     "a summary with numbers as names": ('{"loudest"', '{1: 2, "loudest"', "summary must give JSON values"),
-    "a summary that is no mapping": ('{"loudest": float(result.loudness.values[-1].max())}', "[1]", "summary must give JSON values"),
+    "a summary that is no mapping": (
+        '{"loudest": float(result.loudness.values[-1].max())}',
+        "[1]",
+        "summary must give JSON values",
+    ),
     "no figure": ("return go.Figure(", "return (", "plot must give a plotly figure"),
     "an empty figure": (
         "go.Figure(go.Scatter(x=result.step.values, y=result.loudness.values.max(1)))",
         "go.Figure()",
         "with something in it",
     ),
-    "a changed result": ("def plot(result):", "def plot(result):\n    result.loudness.values[:] = 0", "changes the result"),
+    "a changed result": (
+        "def plot(result):",
+        "def plot(result):\n    result.loudness.values[:] = 0",
+        "changes the result",
+    ),
     "a figure of what the module remembers": (
         "def plot(result):",
         "def plot(result):\n    result = result + len(SEEN)",
         "its figure depends on more than the result",
     ),
-    "a summary of what the module remembers": ('{"loudest": ', '{"seen": len(SEEN), "loudest": ', "its summary depends on more"),
+    "a summary of what the module remembers": (
+        '{"loudest": ',
+        '{"seen": len(SEEN), "loudest": ',
+        "its summary depends on more",
+    ),
 }
 REMEMBERS = ("REFERENCE =", "SEEN = []\nREFERENCE =", VALUES, "    SEEN.append(1)\n    values = ")
 

@@ -113,7 +113,10 @@ def test_a_stored_number_that_changed_on_disk_is_computed_again(run, measured):
     whole = analyze(run, [NAME])[NAME]
     taken(measured)
     path = run.path / "results" / f"{NAME}.nc"
-    content, value = path.read_bytes(), whole.share.values[1].astype(">f8" if whole.share.dtype == np.float64 else ">f4").tobytes()
+    content, value = (
+        path.read_bytes(),
+        whole.share.values[1].astype(">f8" if whole.share.dtype == np.float64 else ">f4").tobytes(),
+    )
     assert content.count(value) == 1
     path.write_bytes(content.replace(value, value[:-1] + bytes([value[-1] ^ 1])))
     assert analyze(run, [NAME])[NAME].identical(whole)
@@ -141,12 +144,16 @@ def test_another_parameter_is_another_result(run, measured):
     assert analyze(run, [NAME])[NAME].identical(default)
 
 
-@pytest.mark.parametrize("changed", ["interp.analyses.circuit.neuron_periodicity", "interp.mathematics.fourier", "interp.runs.checkpoint"])
+@pytest.mark.parametrize(
+    "changed", ["interp.analyses.circuit.neuron_periodicity", "interp.mathematics.fourier", "interp.runs.checkpoint"]
+)
 def test_other_code_is_another_result(run, measured, monkeypatch, changed):
     analyze(run, [NAME])
     taken(measured)
     digest = interp.analysis.contract._source_digest
-    monkeypatch.setattr(interp.analysis.contract, "_source_digest", lambda module: digest(module) + "'" * (module.__name__ == changed))
+    monkeypatch.setattr(
+        interp.analysis.contract, "_source_digest", lambda module: digest(module) + "'" * (module.__name__ == changed)
+    )
     analyze(run, [NAME])
     assert taken(measured) == [0, 10, 20, 30]
 
@@ -156,7 +163,9 @@ def test_code_that_does_not_matter_leaves_the_result(run, measured, monkeypatch)
     taken(measured)
     digest = interp.analysis.contract._source_digest
     others = {"interp.analyses.norms.weight_norms", "interp.figures.style"}
-    monkeypatch.setattr(interp.analysis.contract, "_source_digest", lambda module: digest(module) + "'" * (module.__name__ in others))
+    monkeypatch.setattr(
+        interp.analysis.contract, "_source_digest", lambda module: digest(module) + "'" * (module.__name__ in others)
+    )
     analyze(run, [NAME])
     assert taken(measured) == []
 
@@ -221,7 +230,10 @@ def test_a_damaged_result_is_computed_again(run, measured):
     content = path.read_bytes()
     damaged = [content[: len(content) * part // 16] for part in range(16)]
     damaged += [b"CDF\x01" + b"\xff" * 100, b"\x89HDF\r\n\x1a\n" + bytes(100), b"not a result", bytes(len(content))]
-    damaged += [result_path(run, "weight_norms").read_bytes(), content.replace(whole.attrs["identity"].encode(), bytes(16))]
+    damaged += [
+        result_path(run, "weight_norms").read_bytes(),
+        content.replace(whole.attrs["identity"].encode(), bytes(16)),
+    ]
     for number, bad in enumerate(damaged):
         path.write_bytes(bad)
         taken(measured)

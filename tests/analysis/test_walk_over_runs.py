@@ -28,7 +28,9 @@ NAME = "neuron_periodicity"
 def run(tmp_path) -> Run:
     with RunWriter.create(tmp_path / "run", TASK, MODEL) as writer:
         for step in (0, 10, 20, 30):
-            writer.append(step, {name: weight * (1 + step / 10) for name, weight in initial_weights(MODEL, TASK.p).items()})
+            writer.append(
+                step, {name: weight * (1 + step / 10) for name, weight in initial_weights(MODEL, TASK.p).items()}
+            )
     return open_run(tmp_path / "run")
 
 
@@ -79,7 +81,9 @@ def test_a_checkpoint_in_memory_gives_the_row_of_its_step(run, name):
         one = measure_checkpoint(run[step], name, **given)
         row = result.sel(step=[step])
         assert one.assign_attrs(row.attrs).identical(row)
-        assert {key: one.attrs[key] for key in ("analysis", "reference", "version", "parameters")}.items() <= row.attrs.items()
+        assert {
+            key: one.attrs[key] for key in ("analysis", "reference", "version", "parameters")
+        }.items() <= row.attrs.items()
 
 
 def test_a_checkpoint_of_unknown_step_says_so():
@@ -116,8 +120,16 @@ def test_a_result_carries_its_provenance(run):
     ("names", "parameters", "complaint"),
     [
         (["neuron_periodicty"], {}, r"unknown analysis 'neuron_periodicty'; did you mean 'neuron_periodicity'\?"),
-        ([NAME], {NAME: {"treshold": 0.5}}, r"unknown parameter of neuron_periodicity 'treshold'; did you mean 'threshold'\?"),
-        ([NAME], {"neuron_periodicty": {"threshold": 0.5}}, r"unknown analysis 'neuron_periodicty'; did you mean 'neuron_periodicity'\?"),
+        (
+            [NAME],
+            {NAME: {"treshold": 0.5}},
+            r"unknown parameter of neuron_periodicity 'treshold'; did you mean 'threshold'\?",
+        ),
+        (
+            [NAME],
+            {"neuron_periodicty": {"threshold": 0.5}},
+            r"unknown analysis 'neuron_periodicty'; did you mean 'neuron_periodicity'\?",
+        ),
     ],
 )
 def test_a_misspelt_name_is_refused_with_the_nearest(run, names, parameters, complaint):
@@ -159,7 +171,9 @@ def test_checkpoints_that_diverged_have_no_row(tmp_path):
         assert results["progress_measures"].step.values.tolist() == [0, 10]
         assert results["transitions"].step.values.tolist() == [0, 10, 20, 30]
     sound = diverging(tmp_path / "sound", (0, 10), ())
-    assert_array_equal(results["progress_measures"].loss, analyze(sound, ["progress_measures"])["progress_measures"].loss)
+    assert_array_equal(
+        results["progress_measures"].loss, analyze(sound, ["progress_measures"])["progress_measures"].loss
+    )
 
 
 @pytest.mark.parametrize("name", [NAME, "progress_measures"])

@@ -28,7 +28,9 @@ NAMES = ["clock_pizza", "neuron_periodicity", "progress_measures"]
 def written(folder: Path) -> Run:
     with RunWriter.create(folder, TASK, MODEL) as writer:
         for step in STEPS:
-            writer.append(step, {name: weight * (1 + step / 10) for name, weight in initial_weights(MODEL, TASK.p).items()})
+            writer.append(
+                step, {name: weight * (1 + step / 10) for name, weight in initial_weights(MODEL, TASK.p).items()}
+            )
     return open_run(folder)
 
 
@@ -54,7 +56,9 @@ def test_two_processes_give_the_rows_of_one_and_each_step_once(tmp_path, monkeyp
 def test_a_row_is_measured_with_one_thread_of_torch(tmp_path, monkeypatch):
     threads = []
     measure = neuron_periodicity.measure
-    monkeypatch.setattr(neuron_periodicity, "measure", lambda checkpoint: threads.append(torch.get_num_threads()) or measure(checkpoint))
+    monkeypatch.setattr(
+        neuron_periodicity, "measure", lambda checkpoint: threads.append(torch.get_num_threads()) or measure(checkpoint)
+    )
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
@@ -120,7 +124,11 @@ def test_ctrl_c_keeps_what_was_computed_and_says_nothing_more(tmp_path):
     script.write_text(INTERRUPTED)
     # A terminal sends Ctrl-C to the whole group.
     process = subprocess.Popen(
-        [sys.executable, script, run.path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, script, run.path],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     for _ in range(3):
         assert process.stdout.readline() == "step\n"

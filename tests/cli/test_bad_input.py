@@ -51,7 +51,7 @@ def contents() -> dict[str, bytes | None]:
     return {str(path): path.read_bytes() if path.is_file() else None for path in sorted(Path().rglob("*"))}
 
 
-# ---- options and files of options --------------------------------------------------------------------------------------
+# ---- options and files of options ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,10 @@ def contents() -> dict[str, bytes | None]:
         ("--task.train-fraction 0.00001", "task.train-fraction 1e-05 of 12769 pairs leaves none to train on"),
         ("--task.label-noise 1.1", "task.label-noise must be at most 1, got 1.1"),
         ("--task.split 3 99999", "task.split: each index a·p + b must be at most 12768, got 99999"),
-        ("--task.split unknown", "task.split is unknown: a run that is trained here needs its training pairs; give task.train-fraction"),
+        (
+            "--task.split unknown",
+            "task.split is unknown: a run that is trained here needs its training pairs; give task.train-fraction",
+        ),
         ("--task.symmetric", "task.symmetric describes the operation 'random'; the operation here is 'add'"),
         ("--model.d-model 130", "model.d-model 130 is not a multiple of model.n-heads 4; give model.d-head"),
         ("--model.d-mlp 0", "model.d-mlp must be at least 1, got 0"),
@@ -111,10 +114,13 @@ def test_a_training_that_cannot_be(flags: str, expected: str, refused: Refused):
     assert refused("train", *flags.split()).replace(str(Path.cwd() / "run"), "/…") == expected
 
 
-@pytest.mark.parametrize("size", ["--model.d-model=1000000", "--model.d-mlp=1000000 --model.n-layers=1000", "--training.steps=999999999"])
+@pytest.mark.parametrize(
+    "size", ["--model.d-model=1000000", "--model.d-mlp=1000000 --model.n-layers=1000", "--training.steps=999999999"]
+)
 def test_a_model_that_no_disk_holds(size: str, refused: Refused):
     assert re.fullmatch(
-        r"the checkpoints need about [\d,]{8,} MB and \S+ has [\d,]+ MB left; raise training.checkpoint-every, or choose another --out",
+        r"the checkpoints need about [\d,]{8,} MB and \S+ has [\d,]+ MB left; raise training.checkpoint-every, "
+        r"or choose another --out",
         refused("train", *size.split()),
     )
 
@@ -154,8 +160,14 @@ def test_a_file_of_fields_that_cannot_be(text: str, expected: str, refused: Refu
         ("resume", "interp resume needs RUN; see interp resume --help"),
         ("plot", "interp plot needs RUN and NAME; see interp plot --help"),
         ("plot run learning_curve", "unknown analysis 'learning_curve'; did you mean 'learning_curves'?"),
-        ("plot run learning_curves -o figure.gif", "figure.gif ends in '.gif'; a figure is written as .html, .json, .png, .svg or .pdf"),
-        ("plot run learning_curves -o figure", "figure ends in 'nothing'; a figure is written as .html, .json, .png, .svg or .pdf"),
+        (
+            "plot run learning_curves -o figure.gif",
+            "figure.gif ends in '.gif'; a figure is written as .html, .json, .png, .svg or .pdf",
+        ),
+        (
+            "plot run learning_curves -o figure",
+            "figure ends in 'nothing'; a figure is written as .html, .json, .png, .svg or .pdf",
+        ),
         ("analyze run weigth_norms", "unknown analysis 'weigth_norms'; did you mean 'weight_norms'?"),
         ("analyze run --jsn", "unknown option --jsn; did you mean --json?"),
         ("thin run", "interp thin needs --keep-every INT; see interp thin --help"),
@@ -174,9 +186,18 @@ def test_a_command_that_cannot_be(arguments: str, expected: str, refused: Refuse
     assert refused(*arguments.split()) == expected
 
 
-# ---- runs that are none, or damaged ------------------------------------------------------------------------------------
+# ---- runs that are none, or damaged ----------------------------------------------------------------------------------
 
-READING = (["info"], ["verify"], ["analyze"], ["plot", "weight_norms"], ["report"], ["explain"], ["resume"], ["thin", "--keep-every=10"])
+READING = (
+    ["info"],
+    ["verify"],
+    ["analyze"],
+    ["plot", "weight_norms"],
+    ["report"],
+    ["explain"],
+    ["resume"],
+    ["thin", "--keep-every=10"],
+)
 COMPUTING = (["verify"], ["analyze", "weight_norms"], ["plot", "weight_norms"])
 
 
@@ -187,14 +208,19 @@ def test_a_folder_that_is_no_run(command: list[str], refused: Refused):
     name, *rest = command
     assert refused(name, "nowhere", *rest) == "there is no run at nowhere; `interp list` shows those under a folder"
     assert refused(name, "foreign", *rest) == "foreign is not a run: it has no run.json"
-    assert refused(name, "foreign/model.pt", *rest) == "there is no run at foreign/model.pt; `interp list` shows those under a folder"
+    assert (
+        refused(name, "foreign/model.pt", *rest)
+        == "there is no run at foreign/model.pt; `interp list` shows those under a folder"
+    )
 
 
 @pytest.mark.parametrize("command", READING, ids=lambda command: command[0])
 def test_a_format_of_the_future(command: list[str], refused: Refused):
     info = json.loads(Path("run/run.json").read_text())
     Path("run/run.json").write_text(json.dumps(info | {"format": 2}))
-    assert refused(command[0], "run", *command[1:]) == "run/run.json has format version 2; this version of interp reads 1"
+    assert (
+        refused(command[0], "run", *command[1:]) == "run/run.json has format version 2; this version of interp reads 1"
+    )
 
 
 def flipped(content: bytes, place: float) -> bytes:
@@ -226,7 +252,10 @@ DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "pickle": (pickled, r"is a pickle \(torch.save\), not safetensors; nothing is unpickled here"),
     "another step": (of_the_step_before, "holds step 000000005 .*, expected step 000000010"),
     "another shape": (flattened, r"has shape \[64\], expected \[8, 8\]"),
-    **{f"altered at {place:.0%}": (partial(flipped, place=place), "was altered: its weights have digest") for place in (0, 0.33, 0.9999)},
+    **{
+        f"altered at {place:.0%}": (partial(flipped, place=place), "was altered: its weights have digest")
+        for place in (0, 0.33, 0.9999)
+    },
 }
 
 
@@ -244,7 +273,9 @@ def test_a_damaged_checkpoint(command: list[str], kind: str, refused: Refused):
 def test_a_missing_checkpoint(command: list[str], refused: Refused):
     Path(STEP).unlink()
     complaint = refused(command[0], "run", *command[1:])
-    assert re.fullmatch(rf"(run: the checkpoint of step 10|{STEP}) is missing, though metrics.jsonl records it", complaint)
+    assert re.fullmatch(
+        rf"(run: the checkpoint of step 10|{STEP}) is missing, though metrics.jsonl records it", complaint
+    )
 
 
 def test_no_report_is_made_of_a_damaged_run(refused: Refused):

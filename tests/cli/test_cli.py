@@ -96,7 +96,7 @@ def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]):
     assert said(capsys, "--version") == f"interp {version('interp')}\n"
 
 
-# ---- train, resume, list, info, thin -----------------------------------------------------------------------------------
+# ---- train, resume, list, info, thin ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,9 @@ def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]):
         (["--seeds", "2"], "2 seeds, 20 steps, 5 checkpoints", "mean over 2 seeds: loss train"),
     ],
 )
-def test_progress_says_what_its_numbers_are(options: list[str], announced: str, progress: str, capsys: pytest.CaptureFixture[str]):
+def test_progress_says_what_its_numbers_are(
+    options: list[str], announced: str, progress: str, capsys: pytest.CaptureFixture[str]
+):
     headline, *lines = said(capsys, "train", *TINY, *options, "--out", "run").splitlines()
     assert announced in headline
     assert progress in lines[0]
@@ -216,7 +218,10 @@ def test_tables_hold_the_numbers_of_the_results(run: Path, capsys: pytest.Captur
 def test_a_figure_is_a_page_or_json(run: Path, capsys: pytest.CaptureFixture[str]):
     assert said(capsys, "plot", str(run), "learning_curves") == "learning_curves.html\n"
     assert said(capsys, "plot", str(run), "learning_curves", "-o", "figure.json") == "figure.json\n"
-    page, figure = Path("learning_curves.html").read_text(), json.loads(Path("figure.json").read_text(), parse_constant=refuse)
+    page, figure = (
+        Path("learning_curves.html").read_text(),
+        json.loads(Path("figure.json").read_text(), parse_constant=refuse),
+    )
     assert page.lower().startswith("<!doctype html>")
     assert "<script src=" not in page
     title = figure["layout"]["title"]["text"]
@@ -252,7 +257,9 @@ def test_analyses_and_presets_are_listed_with_what_they_are(capsys: pytest.Captu
 @pytest.mark.parametrize(("sink", "code"), [("exec >/dev/full", 2), ("exec > >(exit)", 141), ("exec >&-", 0)])
 def test_an_output_that_takes_nothing_is_no_traceback(sink: str, code: int):
     # The little sleep lets the reader of the pipe go away first.
-    done = subprocess.run(["bash", "-c", f"{sink}; sleep 0.3; exec {INTERP} --help"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["bash", "-c", f"{sink}; sleep 0.3; exec {INTERP} --help"], capture_output=True, text=True, check=False
+    )
     assert done.returncode == code
     assert done.stderr == ("interp: No space left on device\n" if code == 2 else "")
 

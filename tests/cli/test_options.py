@@ -96,13 +96,17 @@ def test_every_field_is_an_option_and_a_key_of_the_file(tmp_path: Path, monkeypa
     assert main(["train", "--config", "every.toml", "--out", "file"]) == 0
     for folder in ("flags", "file"):
         stored = json.loads(Path(folder, "run.json").read_text())["experiment"]
-        assert {s: {flag(name): value for name, value in content.items()} for s, content in stored.items()} == EVERY_FIELD
+        assert {
+            s: {flag(name): value for name, value in content.items()} for s, content in stored.items()
+        } == EVERY_FIELD
     assert open_run("flags").steps == [0, 1, 3, 4, 7, 8]
 
 
 def test_the_fields_of_an_mlp_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    fields_of_mlp = {"model": {"family": "mlp", "inputs": "concatenated", "embedding": "tied", "d-model": 8, "d-mlp": 9}}
+    fields_of_mlp = {
+        "model": {"family": "mlp", "inputs": "concatenated", "embedding": "tied", "d-model": 8, "d-mlp": 9}
+    }
     Path("mlp.toml").write_text(as_toml(fields_of_mlp | {"training": {"steps": 2}}))
     assert main(["train", *as_flags(fields_of_mlp), "--task.p", "5", "--training.steps", "2", "--out", "flags"]) == 0
     assert main(["train", "--config", "mlp.toml", "--task.p", "5", "--out", "file"]) == 0
@@ -113,11 +117,17 @@ def test_the_fields_of_an_mlp_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_preset_then_file_then_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    Path("mine.toml").write_text(as_toml({"model": {"d-model": 8, "d-mlp": 8}, "training": {"steps": 20, "lr": 0.02, "warmup": 3}}))
+    Path("mine.toml").write_text(
+        as_toml({"model": {"d-model": 8, "d-mlp": 8}, "training": {"steps": 20, "lr": 0.02, "warmup": 3}})
+    )
     flags = ["--task.p=7", "--training.lr", "0.03", "--model.n-heads", "2"]
     assert main(["train", "--preset", "nanda", "--config=mine.toml", *flags, "--out", "run"]) == 0
     run = open_run("run")
-    assert run.training.checkpoint_every == preset("nanda").training.checkpoint_every != preset("quick").training.checkpoint_every
+    assert (
+        run.training.checkpoint_every
+        == preset("nanda").training.checkpoint_every
+        != preset("quick").training.checkpoint_every
+    )
     assert (run.training.warmup, run.training.steps, run.model.d_mlp) == (3, 20, 8)
     assert (run.training.lr, run.task.p, run.model.n_heads) == (0.03, 7, 2)
 

@@ -38,7 +38,9 @@ class Client:
 
     def init(self, **options: Any) -> SimpleNamespace:
         self.begun = options
-        return SimpleNamespace(log=lambda metrics, step: self.told.append((step, metrics)), finish=lambda: setattr(self, "finished", True))
+        return SimpleNamespace(
+            log=lambda metrics, step: self.told.append((step, metrics)), finish=lambda: setattr(self, "finished", True)
+        )
 
 
 def test_what_is_told_is_what_the_run_says(monkeypatch: pytest.MonkeyPatch):

@@ -16,7 +16,9 @@ from interp.figures.style import TEST, TRAIN
 from interp.training.loop import train
 
 TINY = Experiment(
-    Task(7, train_fraction=0.5), ModelConfig(d_model=8, n_heads=2, d_mlp=8), TrainingConfig(steps=6, checkpoint_every=2, log_every=1)
+    Task(7, train_fraction=0.5),
+    ModelConfig(d_model=8, n_heads=2, d_mlp=8),
+    TrainingConfig(steps=6, checkpoint_every=2, log_every=1),
 )
 
 

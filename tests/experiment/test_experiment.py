@@ -99,7 +99,9 @@ def test_every_field_changes_the_hash_and_equal_experiments_share_it() -> None:
 
 
 def test_an_integer_in_a_float_field_is_the_same_experiment() -> None:
-    integers = Experiment(Task(train_fraction=1, label_noise=0), ModelConfig(attention_rate=1), TrainingConfig(lr=1, betas=(0, 0)))
+    integers = Experiment(
+        Task(train_fraction=1, label_noise=0), ModelConfig(attention_rate=1), TrainingConfig(lr=1, betas=(0, 0))
+    )
     floats = Experiment(Task(train_fraction=1.0), ModelConfig(), TrainingConfig(lr=1.0, betas=(0.0, 0.0)))
     assert integers == floats
     assert integers.hash == floats.hash
@@ -168,9 +170,13 @@ def toml(folder: Path, text: str) -> Path:
 
 def test_a_file_changes_what_it_names_and_nothing_else(tmp_path: Path) -> None:
     path = toml(
-        tmp_path, "[task]\np = 97\n[model]\nd-model = 64\nd_mlp = 100\n[training]\nlr = 1\nbetas = [0, 0.9]\ncheckpoint-steps = [3]"
+        tmp_path,
+        "[task]\np = 97\n[model]\nd-model = 64\nd_mlp = 100\n[training]\nlr = 1\nbetas = [0, "
+        "0.9]\ncheckpoint-steps = [3]",
     )
-    expected = Experiment(Task(p=97), ModelConfig(d_model=64, d_mlp=100), TrainingConfig(lr=1.0, betas=(0.0, 0.9), checkpoint_steps=(3,)))
+    expected = Experiment(
+        Task(p=97), ModelConfig(d_model=64, d_mlp=100), TrainingConfig(lr=1.0, betas=(0.0, 0.9), checkpoint_steps=(3,))
+    )
     assert experiment_from_toml(path) == expected
     on_nanda = experiment_from_toml(path, preset("nanda"))
     assert (on_nanda.training.steps, on_nanda.training.lr, on_nanda.task.p) == (40_000, 1.0, 97)

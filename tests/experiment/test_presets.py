@@ -15,10 +15,17 @@ ROOT = Path(__file__).parents[2]
 def test_presets_are_what_they_say() -> None:
     quick, fastest, nanda, reference = (preset(name) for name in PRESETS)
     assert nanda == Experiment(training=TrainingConfig(steps=40_000, lr=1e-3, checkpoint_every=100))
-    assert {(one.task, len(one.task.train_indices), one.model.d_mlp) for one in (quick, fastest, nanda)} == {(Task(), 3830, 512)}
+    assert {(one.task, len(one.task.train_indices), one.model.d_mlp) for one in (quick, fastest, nanda)} == {
+        (Task(), 3830, 512)
+    }
     assert (quick.training.lr, quick.training.weight_decay, quick.training.betas) == (2e-2, 1.0, (0.9, 0.95))
     assert (fastest.training.lr, fastest.training.weight_decay, fastest.training.betas) == (2e-2, 2.0, (0.9, 0.95))
-    assert (reference.task.p, reference.model.head_size, reference.training.lr, reference.training.steps) == (43, 8, 5e-3, 3000)
+    assert (reference.task.p, reference.model.head_size, reference.training.lr, reference.training.steps) == (
+        43,
+        8,
+        5e-3,
+        3000,
+    )
     assert 45 <= len(reference.training.kept_steps()) <= 55
 
 
@@ -33,7 +40,9 @@ def test_quick_and_fastest_keep_enough_to_watch_and_no_more() -> None:
 def test_the_demo_is_the_preset_and_the_readme_counts_its_checkpoints() -> None:
     (demo,) = re.findall(r"interp train (.*) --out \$\(DEMO\)", (ROOT / "Makefile").read_text(encoding="utf-8"))
     assert demo == "--preset quick"
-    assert f"analyzes its {len(preset('quick').training.kept_steps())} checkpoints" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"analyzes its {len(preset('quick').training.kept_steps())} checkpoints" in (ROOT / "README.md").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_a_summary_tells_the_learning_rate_and_the_steps_that_are_set() -> None:
@@ -45,7 +54,9 @@ def test_a_summary_tells_the_learning_rate_and_the_steps_that_are_set() -> None:
 
 def test_runs_without_a_preset_keep_the_values_they_always_had() -> None:
     """What a field of run.json that is not there means must not change: only a preset may."""
-    assert TrainingConfig() == TrainingConfig(steps=2000, lr=1e-2, weight_decay=1.0, betas=(0.9, 0.98), checkpoint_every=10, log_every=10)
+    assert TrainingConfig() == TrainingConfig(
+        steps=2000, lr=1e-2, weight_decay=1.0, betas=(0.9, 0.98), checkpoint_every=10, log_every=10
+    )
     assert Experiment().hash == "909d76fd9682baa3"
 
 

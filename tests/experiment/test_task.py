@@ -1,4 +1,5 @@
-"""The task against brute force over all pairs: tables, phases, noise and split, and every way to ask for what cannot be."""
+"""The task against brute force over all pairs: tables, phases, noise and split, and every way to ask for what cannot
+be."""
 
 import numpy as np
 import pytest
@@ -102,7 +103,12 @@ def test_products_and_quotients_are_additions_of_discrete_logarithms(operation: 
 
 @pytest.mark.parametrize(
     ("operation", "p"),
-    [("multiply", 2), ("multiply", 9), ("divide", 6), *((name, 7) for name in ("x2+y2", "x2+xy+y2", "x3+xy", "random"))],
+    [
+        ("multiply", 2),
+        ("multiply", 9),
+        ("divide", 6),
+        *((name, 7) for name in ("x2+y2", "x2+xy+y2", "x3+xy", "random")),
+    ],
 )
 def test_an_operation_without_phase_says_so_and_falls_back_on_residues(operation: str, p: int) -> None:
     task = Task(p=p, operation=operation, train_fraction=0.5)
@@ -218,7 +224,8 @@ def test_noise_is_drawn_once_and_leaves_the_split_alone() -> None:
 
 
 def test_every_wrong_label_is_equally_likely() -> None:
-    """χ² of the 3,830 offsets over 112 wrong values: 111 degrees of freedom, within five standard deviations of its mean."""
+    """χ² of the 3,830 offsets over 112 wrong values: 111 degrees of freedom, within five standard deviations of its
+    mean."""
     task = Task(label_noise=1.0)
     counts = np.bincount((task.labels - task.true_labels)[task.train_mask] % 113, minlength=113)
     assert counts[0] == 0
@@ -259,7 +266,10 @@ def test_every_wrong_label_is_equally_likely() -> None:
         ({"split": (49,), "p": 7}, r"task.split: each index a·p \+ b must be at most 48, got 49"),
         ({"split": (-1,)}, "must be at least 0, got -1"),
         ({"split": (True,)}, "must be an integer, got True"),
-        ({"split": (8,), "p": 6, "operation": "divide"}, r"the pair \(1, 2\), for which divide is not defined: 2 is no unit modulo 6"),
+        (
+            {"split": (8,), "p": 6, "operation": "divide"},
+            r"the pair \(1, 2\), for which divide is not defined: 2 is no unit modulo 6",
+        ),
     ],
 )
 def test_bad_input_is_refused_in_one_line(fields: dict[str, object], message: str) -> None:

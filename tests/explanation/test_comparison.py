@@ -1,4 +1,5 @@
-"""Comparisons: what two checkpoints say side by side is what each says alone, and differences are what they are defined to be."""
+"""Comparisons: what two checkpoints say side by side is what each says alone, and differences are what they are defined
+to be."""
 
 import json
 import math
@@ -23,7 +24,17 @@ from interp.models.weights import initial_weights
 from interp.pages.comparison import render_comparison
 from interp.testing import circuit_model, circuit_neurons, circuit_weights
 
-SIDE = {"label", "run", "hash", "step", "verdict", "memorized_at", "generalized_at_sustained", "state", "key_frequencies"}
+SIDE = {
+    "label",
+    "run",
+    "hash",
+    "step",
+    "verdict",
+    "memorized_at",
+    "generalized_at_sustained",
+    "state",
+    "key_frequencies",
+}
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +93,9 @@ def test_every_side_says_what_it_says_alone(reference, grokking):
         norm = torch.cat([weight.flatten() for weight in checkpoint.weights.values()]).double().norm()
         assert numbers["l2.total"] == pytest.approx(norm.item(), rel=1e-9)
         progress = measure_checkpoint(checkpoint, "progress_measures", key_frequencies=[3, 11, 12])
-        assert numbers["excluded_loss.train"] == pytest.approx(progress.excluded_loss.sel(split="train").item(), rel=1e-9)
+        assert numbers["excluded_loss.train"] == pytest.approx(
+            progress.excluded_loss.sel(split="train").item(), rel=1e-9
+        )
         for split in ("train", "test", "unmirrored", "all"):
             assert numbers[f"loss.{split}"] == pytest.approx(checkpoint.loss(split), rel=1e-9)
             assert numbers[f"accuracy.{split}"] == checkpoint.accuracy(split)
@@ -106,7 +119,9 @@ def test_exchanging_the_sides_exchanges_the_values_and_keeps_the_differences(ref
 
 
 def test_a_copy_of_a_run_does_not_differ_from_it(reference, tmp_path):
-    shutil.copytree(reference.path, tmp_path / "copy", ignore=shutil.ignore_patterns("__pycache__", "__init__.py", "results"))
+    shutil.copytree(
+        reference.path, tmp_path / "copy", ignore=shutil.ignore_patterns("__pycache__", "__init__.py", "results")
+    )
     found = compare((reference, 400), f"{tmp_path / 'copy'}@400")
     assert (found.numbers["ranking"], found.configuration, found.same_run) == ([], {}, False)
     assert "Nothing differs." in plain(found)
@@ -174,7 +189,9 @@ def test_an_unknown_split_leaves_out_what_needs_it(folder):
     assert any("split of imported is unknown" in line for line in found.left_out)
     assert found.numbers["sides"][1]["verdict"] == "unknown"
     rows = found.numbers["numbers"]
-    assert [rows[name]["values"][1] for name in ("loss.train", "loss.test", "accuracy.test", "restricted_loss.test")] == 4 * [None]
+    assert [
+        rows[name]["values"][1] for name in ("loss.train", "loss.test", "accuracy.test", "restricted_loss.test")
+    ] == 4 * [None]
     assert rows["accuracy.all"]["values"] == [1.0, 1.0]
     assert rows["loss.test"]["difference"] is None
     rendered = render_comparison(compare(f"{folder / 'imported'}@0", folder / "imported"))

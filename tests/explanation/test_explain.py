@@ -94,7 +94,8 @@ def test_evidence_that_is_missing_is_named(reference):
 
 @pytest.mark.parametrize("step", [3000, 400])
 def test_the_competition_of_the_circuits_is_told(reference, step):
-    """Who was stronger, since when, and at what price, in the whole run; and both strengths at the checkpoint that is looked at."""
+    """Who was stronger, since when, and at what price, in the whole run; and both strengths at the checkpoint that is
+    looked at."""
     result = reference.result("circuit_split")
     split, at_step = circuit_split.summary(result), circuit_split.summary(result.sel(step=[step]))
     text = " ".join(explain(reference, step).paragraphs[-1].split())
@@ -116,7 +117,9 @@ def test_a_memorizer_has_no_lead_to_tell_of(reference):
         },
         "circuit_efficiency": {"generalizing_leads_from": None, "efficiency_ratio_at_lead": None},
     }
-    text = the_competition(3000, {"generalizing": 0.0, "memorizing": 12.0}, found, setting_of(reference, analyze(reference, EVIDENCE)))
+    text = the_competition(
+        3000, {"generalizing": 0.0, "memorizing": 12.0}, found, setting_of(reference, analyze(reference, EVIDENCE))
+    )
     assert "it gives it 12" in text
     assert "the stronger part" not in text
     assert "weight decay" not in text

@@ -1,4 +1,5 @@
-"""The explanation of runs that are not the usual one: no test pairs, stopped early, diverged, never trained, other tasks and models."""
+"""The explanation of runs that are not the usual one: no test pairs, stopped early, diverged, never trained, other
+tasks and models."""
 
 import warnings
 from dataclasses import replace
@@ -45,7 +46,10 @@ def no_lead(highest_memorizing, at, highest_generalizing):
     """The summaries of both analyses of circuits of a run in which the generalizing one never takes the lead."""
     strengths = {"highest_memorizing_strength": highest_memorizing, "highest_memorizing_strength_at": at}
     split = strengths | {"highest_generalizing_strength": highest_generalizing, "generalizing_leads_from": None}
-    return {"circuit_split": split, "circuit_efficiency": {"generalizing_leads_from": None, "efficiency_ratio_at_lead": None}}
+    return {
+        "circuit_split": split,
+        "circuit_efficiency": {"generalizing_leads_from": None, "efficiency_ratio_at_lead": None},
+    }
 
 
 @pytest.fixture(scope="module")
@@ -58,30 +62,45 @@ def results(reference):
     return analyze(reference, EVIDENCE)
 
 
-# ---- excluded loss -------------------------------------------------------------------------------------------------------
+# ---- excluded loss ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("loss", "excluded", "rises"),
-    [(3.9, 9.7, True), (0.55, 3.7, True), (6.5, 16.0, True), (1.9, 7.3, True), (1e-7, 12.0, True), (3.9, 4.0, False), (1e-7, 0.5, False)],
+    [
+        (3.9, 9.7, True),
+        (0.55, 3.7, True),
+        (6.5, 16.0, True),
+        (1.9, 7.3, True),
+        (1e-7, 12.0, True),
+        (3.9, 4.0, False),
+        (1e-7, 0.5, False),
+    ],
 )
 def test_whether_the_loss_rises_without_the_key_frequencies(reference, results, loss, excluded, rises):
-    """By its share of what guessing costs, ln 43 = 3.8: a loss that is large already cannot become ten times as large."""
+    """By its share of what guessing costs, ln 43 = 3.8: a loss that is large already cannot become ten times as
+    large."""
     checkpoint = explanation_of(reference, results).numbers["checkpoint"]
     checkpoint |= {"loss": {"all": loss}, "excluded_loss": {"all": excluded}, "restricted_loss": {"all": loss}}
     summaries = {"embedding_spectrum": {"n_frequencies": 21, "only_by_neurons": [], "only_by_weights_and_logits": []}}
     summaries["transitions"] = {"generalized_at_sustained": None, "fixed_gap_verdict": "unknown", "verdict": "unknown"}
     said = list(against(checkpoint, summaries, no_lead(None, None, None), setting(interp.Task(43))))
-    assert said == [] if rises else any(f"goes from {as_number(loss)} to {as_number(excluded)} only" in line for line in said)
+    assert (
+        said == []
+        if rises
+        else any(f"goes from {as_number(loss)} to {as_number(excluded)} only" in line for line in said)
+    )
 
 
-# ---- no test pairs -------------------------------------------------------------------------------------------------------
+# ---- no test pairs ---------------------------------------------------------------------------------------------------
 
 
 def test_without_test_pairs_nothing_is_said_of_them(tmp_path):
     task, neurons = interp.Task(13, train_fraction=1.0), circuit_neurons([1, 3], per_frequency=10)
     model = circuit_model(neurons)
-    run = written(tmp_path / "run", task, model, {0: initial_weights(model, 13), 100: circuit_weights(task, model, neurons)})
+    run = written(
+        tmp_path / "run", task, model, {0: initial_weights(model, 13), 100: circuit_weights(task, model, neurons)}
+    )
     found = explain(run)
     text = told(found)
     assert "There are no test pairs: all 169 were trained on" in text
@@ -96,7 +115,8 @@ def test_without_test_pairs_nothing_is_said_of_them(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("train", "keys", "expected"), [(1.0, 2, "unknown"), (0.2, 2, "unknown"), (1.0, 0, "unknown"), (0.02, 0, "untrained")]
+    ("train", "keys", "expected"),
+    [(1.0, 2, "unknown"), (0.2, 2, "unknown"), (1.0, 0, "unknown"), (0.02, 0, "untrained")],
 )
 def test_state_without_test_pairs(train, keys, expected):
     frequencies = [{"frequency": k, "share": 0.3} for k in range(1, keys + 1)]
@@ -104,7 +124,7 @@ def test_state_without_test_pairs(train, keys, expected):
     assert state_of({"accuracy": accuracy, "loss": loss, "key_frequencies": frequencies}, 3.13) == expected
 
 
-# ---- runs that ended early ------------------------------------------------------------------------------------------------
+# ---- runs that ended early -------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +172,7 @@ def test_a_run_that_did_not_reach_its_end_says_so(tmp_path):
     assert "Of 300 steps only those up to step 10 are logged" in told(explain(run))
 
 
-# ---- divergence -----------------------------------------------------------------------------------------------------------
+# ---- divergence ------------------------------------------------------------------------------------------------------
 
 
 def test_the_step_at_which_training_diverged_is_told(tmp_path):
@@ -187,15 +207,28 @@ def test_weights_too_large_for_their_logits_are_told_without_a_warning(tmp_path)
 
 
 def test_numbers_are_short():
-    assert [as_number(value) for value in (None, 0.123, 15.2, 117.2, 4321.0, 1.2e7)] == ["unknown", "0.12", "15", "117", "4,321", "1.2e+07"]
+    assert [as_number(value) for value in (None, 0.123, 15.2, 117.2, 4321.0, 1.2e7)] == [
+        "unknown",
+        "0.12",
+        "15",
+        "117",
+        "4,321",
+        "1.2e+07",
+    ]
     assert [as_norm(value) for value in (0.1, 57.04, 11749477.2)] == ["0.1", "57.0", "1.2e+07"]
 
 
-# ---- the competition of the circuits -----------------------------------------------------------------------------------------
+# ---- the competition of the circuits ---------------------------------------------------------------------------------
 
 
 def test_noise_has_no_winner(tmp_path):
-    run = written(tmp_path / "run", interp.Task(23), SMALL, {0: initial_weights(SMALL, 23)}, training=interp.TrainingConfig(steps=0))
+    run = written(
+        tmp_path / "run",
+        interp.Task(23),
+        SMALL,
+        {0: initial_weights(SMALL, 23)},
+        training=interp.TrainingConfig(steps=0),
+    )
     found = explain(run)
     assert found.headline == "No training is logged"
     assert "there is nothing to compare" in found.paragraphs[-1]
@@ -228,14 +261,21 @@ def test_a_fall_after_it_knew_its_training_pairs_speaks_against_it(tmp_path):
 
 
 def test_a_highest_value_is_told_once():
-    norms = {"first_step": 0, "first_l2": 10.0, "highest_l2": 48.6, "highest_l2_at": 600, "last_step": 600, "last_l2": 48.6}
+    norms = {
+        "first_step": 0,
+        "first_l2": 10.0,
+        "highest_l2": 48.6,
+        "highest_l2_at": 600,
+        "last_step": 600,
+        "last_l2": 48.6,
+    }
     text = the_norms({"weight_norms": norms | {"key_share_of_embedding": 0.0}}, setting())
     assert text == "The norm of all weights began at 10.0 and is 48.6 at step 600, as high as ever."
     text = the_competition(600, {"memorizing": 3.9, "generalizing": 0.5}, no_lead(3.9, 600, 0.5), setting())
     assert text.count("3.9") == 1
 
 
-# ---- task and model -----------------------------------------------------------------------------------------------------------
+# ---- task and model --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,9 @@ from interp.figures.style import (
 def test_the_colors_of_the_palette_are_colors_and_differ():
     assert all(re.fullmatch("#[0-9A-F]{6}", color) for color in (*PALETTE, *FREQUENCY_PALETTE, NEUTRAL))
     assert len({*PALETTE, NEUTRAL}) == len(PALETTE) + 1
-    assert len({*PALETTE, NEUTRAL, *FREQUENCY_PALETTE}) == len(PALETTE) + 1 + len(FREQUENCY_PALETTE), "a frequency looks like nothing else"
+    assert len({*PALETTE, NEUTRAL, *FREQUENCY_PALETTE}) == len(PALETTE) + 1 + len(FREQUENCY_PALETTE), (
+        "a frequency looks like nothing else"
+    )
 
 
 def test_key_frequencies_have_colors_and_the_others_none():
@@ -45,7 +47,11 @@ def test_a_figure_says_what_it_shows_and_where_it_comes_from():
     figure = new_figure("Loss", x="step", y="nats", reference="Power et al. 2022", height=333)
     assert figure.layout.title.text.startswith("<b>Loss</b><br>")
     assert "Power et al. 2022" in figure.layout.title.text
-    assert (figure.layout.xaxis.title.text, figure.layout.yaxis.title.text, figure.layout.height) == ("step", "nats", 333)
+    assert (figure.layout.xaxis.title.text, figure.layout.yaxis.title.text, figure.layout.height) == (
+        "step",
+        "nats",
+        333,
+    )
     assert figure.layout.colorway == PALETTE
     assert new_figure("Loss", x="step", y="nats").layout.title.text == "<b>Loss</b>"
 
@@ -55,7 +61,9 @@ def test_panels_are_filled_row_by_row(count, columns, rows):
     titles = [f"panel {number}" for number in range(count)]
     figure = new_panels("All", titles, columns=columns, row_height=100)
     assert [annotation.text for annotation in figure.layout.annotations] == titles
-    assert figure.layout.height - new_panels("All", ["one"], columns=columns, row_height=100).layout.height == 100 * (rows - 1)
+    assert figure.layout.height - new_panels("All", ["one"], columns=columns, row_height=100).layout.height == 100 * (
+        rows - 1
+    )
     across = [annotation.x for annotation in figure.layout.annotations]
     down = [-annotation.y for annotation in figure.layout.annotations]
     assert sorted(zip(down, across, strict=True)) == list(zip(down, across, strict=True))
@@ -103,7 +111,9 @@ def test_phases_are_shaded_behind_every_panel_over_steps():
     phases = [{"name": "memorization", "start": 0, "end": 10}, {"name": "cleanup", "start": 10, "end": 30}]
     shade_phases(figure, phases, named=True)
     where = [(shape.xref, shape.yref, shape.x0, shape.x1) for shape in figure.layout.shapes]
-    assert where == [(x, f"{y} domain", start, end) for x, y in (("x", "y"), ("x2", "y2")) for start, end in ((0, 10), (10, 30))]
+    assert where == [
+        (x, f"{y} domain", start, end) for x, y in (("x", "y"), ("x2", "y2")) for start, end in ((0, 10), (10, 30))
+    ]
     assert re.findall("color:(#.{6})'>■</span> ([a-z]+)", figure.layout.title.text) == [
         (PHASE_COLORS["memorization"], "memorization"),
         (PHASE_COLORS["cleanup"], "cleanup"),
@@ -135,7 +145,10 @@ def test_a_line_goes_across_every_panel_that_has_something_in_it():
 def test_a_band_has_a_piece_for_every_stretch_that_is_known():
     figure = new_figure("Band", x="x", y="y")
     band(figure, [1, 2, 3, 4, 5], [[0, 1, math.nan, 2, 3], [2, 3, 4, 4, 5]], "#0072B2")
-    assert [(list(piece.x), list(piece.y)) for piece in figure.data] == [([1, 2, 2, 1], [2, 3, 1, 0]), ([4, 5, 5, 4], [4, 5, 3, 2])]
+    assert [(list(piece.x), list(piece.y)) for piece in figure.data] == [
+        ([1, 2, 2, 1], [2, 3, 1, 0]),
+        ([4, 5, 5, 4], [4, 5, 3, 2]),
+    ]
     band(figure, [1], [[0], [1]], "#0072B2")
     assert len(figure.data) == 2
 

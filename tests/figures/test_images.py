@@ -70,7 +70,8 @@ def test_without_kaleido_one_line_says_how_to_get_it(figure, tmp_path, monkeypat
 def test_without_a_browser_one_line_says_how_to_get_it(figure, tmp_path, monkeypatch):
     monkeypatch.setenv("BROWSER_PATH", str(tmp_path / "none"))
     with pytest.raises(
-        InputError, match=r"^kaleido could not draw the figure \(.*\); it needs Chromium or Chrome: .*apt-get install chromium.*$"
+        InputError,
+        match=r"^kaleido could not draw the figure \(.*\); it needs Chromium or Chrome: .*apt-get install chromium.*$",
     ):
         write_figure(figure, tmp_path / "figure.png")
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,5 @@
-"""Exports: TransformerLens loads what is written for it, arrays are the run's, and the Hub is given the folder that it expects."""
+"""Exports: TransformerLens loads what is written for it, arrays are the run's, and the Hub is given the folder that it
+expects."""
 
 import importlib.util
 import json
@@ -51,9 +52,15 @@ def test_transformer_lens_loads_what_is_written_for_it(run: Run):
     assert theirs.checkpoint_labels() == ([0, 10, 20], "step")
     pairs = torch.cartesian_prod(torch.arange(P), torch.arange(P))
     tokens = torch.cat([pairs, torch.full((len(pairs), 1), P)], 1)
-    for bridge, step in ((theirs.load(), 20), (theirs.load(checkpoint_index=-2), 10), (theirs.load(checkpoint_value=0), 0)):
+    for bridge, step in (
+        (theirs.load(), 20),
+        (theirs.load(checkpoint_index=-2), 10),
+        (theirs.load(checkpoint_value=0), 0),
+    ):
         with torch.no_grad():
-            assert_close(bridge(tokens)[:, -1], forward(run[step].weights, run.model, pairs).logits, rtol=1e-5, atol=1e-5)
+            assert_close(
+                bridge(tokens)[:, -1], forward(run[step].weights, run.model, pairs).logits, rtol=1e-5, atol=1e-5
+            )
     with pytest.raises(ValueError, match=r"there is no checkpoint of step 11; there are \[0, 10, 20\]"):
         theirs.load(checkpoint_value=11)
 
@@ -81,17 +88,28 @@ def test_the_folder_for_the_hub(run: Run):
     out = export_run(run, "huggingface", "out", figures=("weight_norms",))
     names = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
     steps = [f"checkpoints/step_{step:09d}.safetensors" for step in (0, 10, 20)]
-    assert names == ["README.md", *steps, "config.json", "figures/weight_norms.png", "metrics.jsonl", "model.safetensors"]
+    assert names == [
+        "README.md",
+        *steps,
+        "config.json",
+        "figures/weight_norms.png",
+        "metrics.jsonl",
+        "model.safetensors",
+    ]
     card = (out / "README.md").read_text()
     assert card.startswith("---\nlibrary_name: interp\ntags:\n- grokking\n")
     assert "![weight norms](figures/weight_norms.png)" in card
     assert str(Path.cwd()) not in card
-    assert all(torch.equal(weight, run.last.weights[name]) for name, weight in load_file(out / "model.safetensors").items())
+    assert all(
+        torch.equal(weight, run.last.weights[name]) for name, weight in load_file(out / "model.safetensors").items()
+    )
     assert json.loads((out / "config.json").read_text())["checkpoint_labels"] == [[0, 10, 20], "step"]
     assert (out / "figures/weight_norms.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_what_shapes_cannot_tell_comes_back_from_the_configuration(adds_without_equals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_what_shapes_cannot_tell_comes_back_from_the_configuration(
+    adds_without_equals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.chdir(tmp_path)
     model, weights = adds_without_equals(P, 0.3)
     with RunWriter.create("zhong", Task(P), model) as writer:
@@ -120,7 +138,9 @@ class Hub:
         Hub.asked.append(("upload", repo_id, sorted(path.name for path in Path(folder_path).iterdir())))
 
 
-def test_pushing_makes_the_repository_and_uploads_the_folder(run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def test_pushing_makes_the_repository_and_uploads_the_folder(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     monkeypatch.setattr("huggingface_hub.HfApi", Hub)
     monkeypatch.setattr("interp.interchange.exporting.CARD_FIGURES", ())
     Hub.asked.clear()

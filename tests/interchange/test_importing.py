@@ -1,4 +1,5 @@
-"""Whole imports: every layout into a run, the proof and its refusals, steps, splits, and a run written whole or not at all."""
+"""Whole imports: every layout into a run, the proof and its refusals, steps, splits, and a run written whole or not at
+all."""
 
 import json
 import time
@@ -29,7 +30,9 @@ def planted(family: str = "transformer", p: int = P, operation: str = "add", **o
     """A network that answers every pair."""
     neurons = circuit_neurons([1, 2, 3], per_frequency=16, circuit="clock")
     planted = circuit_checkpoint(Task(p, operation), neurons, family=family, strength=0.2, **options)
-    return Checkpoint(0, {name: weight.float() for name, weight in planted.weights.items()}, planted.task, planted.model)
+    return Checkpoint(
+        0, {name: weight.float() for name, weight in planted.weights.items()}, planted.task, planted.model
+    )
 
 
 def foreign(layout: str, checkpoint: Checkpoint) -> dict[str, torch.Tensor]:
@@ -91,7 +94,10 @@ def _mlp(inputs: str) -> Weights:
     turns = 2 * torch.pi * torch.arange(P, dtype=torch.float64)[:, None] / P
     into = torch.cat([torch.cos(k * turns - angle) for k in (1, 2, 3)], 1)
     out = torch.cat([torch.cos(k * turns - 2 * angle) for k in (1, 2, 3)], 1).T
-    return {"mlp.W_in": (into if inputs == "sum" else torch.cat([into, into])).float(), "mlp.W_out": (10 * out).float().contiguous()}
+    return {
+        "mlp.W_in": (into if inputs == "sum" else torch.cat([into, into])).float(),
+        "mlp.W_out": (10 * out).float().contiguous(),
+    }
 
 
 def test_a_fourier_basis_stored_beside_is_named_and_dropped():
@@ -151,7 +157,15 @@ def test_the_operation_is_inferred(operation: str):
         assert checkpoint.accuracy("all") > 0.7  # 0 is no unit, and has no place in the circuit
     run = import_run("net.pt", "run")
     assert run.task.operation == operation
-    assert set(run.info["imported"]["proof"]["tried"]) == {"add", "subtract", "multiply", "divide", "x2+y2", "x2+xy+y2", "x3+xy"}
+    assert set(run.info["imported"]["proof"]["tried"]) == {
+        "add",
+        "subtract",
+        "multiply",
+        "divide",
+        "x2+y2",
+        "x2+xy+y2",
+        "x3+xy",
+    }
 
 
 # ---- proof -----------------------------------------------------------------------------------------------------------
@@ -161,7 +175,9 @@ def test_a_network_that_answers_nothing_is_refused(transformer: Checkpoint):
     torch.save(initial_weights(transformer.model, P), "net.pt")
     with pytest.raises(InputError, match=r"cannot be told from its answers \(.*\); give --task.operation"):
         import_run("net.pt", "run")
-    with pytest.raises(InputError, match=r"cannot be verified: it answers .* and chance is 14.3%; the likely causes: orientation"):
+    with pytest.raises(
+        InputError, match=r"cannot be verified: it answers .* and chance is 14.3%; the likely causes: orientation"
+    ):
         import_run("net.pt", "run", task={"operation": "add"})
     assert not Path("run").exists()
     run = import_run("net.pt", "run", task={"operation": "add"}, accept_unverified=True)
@@ -174,7 +190,12 @@ def test_the_stored_loss_is_compared(factor: float, agrees: bool, transformer: C
     task = Task(P, split=tuple(range(0, 49, 2)))
     loss = Checkpoint(0, weights, task, transformer.model).loss("test")
     assert loss > 1e-3
-    stored = {"model_state_dict": weights, "epoch": 10, "test_loss": factor * loss, "train_indices": list(range(0, 49, 2))}
+    stored = {
+        "model_state_dict": weights,
+        "epoch": 10,
+        "test_loss": factor * loss,
+        "train_indices": list(range(0, 49, 2)),
+    }
     torch.save(stored, "net.pt")
     if agrees:
         run = import_run("net.pt", "run")
@@ -198,7 +219,9 @@ def test_a_transposed_matrix_is_noticed(transformer: Checkpoint):
 
 def test_what_is_given_must_agree_with_the_tensors(transformer: Checkpoint):
     torch.save(transformer.weights, "net.pt")
-    with pytest.raises(InputError, match=r"W_E has 8 tokens, expected 12 for p = 11 and the prompt 'ab='; is --task.p right"):
+    with pytest.raises(
+        InputError, match=r"W_E has 8 tokens, expected 12 for p = 11 and the prompt 'ab='; is --task.p right"
+    ):
         import_run("net.pt", "run", task={"p": 11})
     with pytest.raises(InputError, match="W_pos has 3 positions"):
         import_run("net.pt", "run", model={"prompt": "ab"})
@@ -271,15 +294,21 @@ def test_every_command_reads_an_imported_run(transformer: Checkpoint, capsys: py
     assert open_run("run").experiment is None
 
 
-def test_a_dry_run_says_what_is_there_and_makes_a_mapping_file(transformer: Checkpoint, capsys: pytest.CaptureFixture[str]):
+def test_a_dry_run_says_what_is_there_and_makes_a_mapping_file(
+    transformer: Checkpoint, capsys: pytest.CaptureFixture[str]
+):
     strange = {name.replace("W_E", "table"): weight for name, weight in transformer.weights.items()}
     torch.save(strange, "net.pt")
-    with pytest.raises(InputError, match=r"in no layout that is known; the nearest is 'transformer-lens', but embed.W_E is missing"):
+    with pytest.raises(
+        InputError, match=r"in no layout that is known; the nearest is 'transformer-lens', but embed.W_E is missing"
+    ):
         import_run("net.pt", "run")
     assert main(["import", "net.pt", "--dry-run"]) == 0
     out = capsys.readouterr().out
     assert "'embed.table' [8," in out
-    text = out[out.index("# Ours") :].replace('# "embed.table" = { to = "?", pattern = "? -> ?" }', '"embed.table" = { to = "embed.W_E" }')
+    text = out[out.index("# Ours") :].replace(
+        '# "embed.table" = { to = "?", pattern = "? -> ?" }', '"embed.table" = { to = "embed.W_E" }'
+    )
     Path("mapping.toml").write_text(text)
     assert main(["import", "net.pt", "--dry-run", "--mapping", "mapping.toml"]) == 0
     assert f"'embed.table' [8, {transformer.model.d_model}]: embed.W_E" in capsys.readouterr().out

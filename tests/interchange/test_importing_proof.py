@@ -45,7 +45,10 @@ def test_without_a_split_what_no_split_has_is_refused(network: Checkpoint):
         with pytest.raises(InputError, match=rf"its source says {next(iter(impossible))} .* whatever the split"):
             import_with(network, **impossible)
     # Both above the mean over all pairs, or both below: no two splits have that together.
-    for impossible in ({"train_loss": 1.3 * mean, "test_loss": float(most)}, {"train_loss": mean / 1.3, "test_loss": float(least)}):
+    for impossible in (
+        {"train_loss": 1.3 * mean, "test_loss": float(most)},
+        {"train_loss": mean / 1.3, "test_loss": float(least)},
+    ):
         with pytest.raises(InputError, match=r"its source says train_loss .* whatever the split"):
             import_with(network, **impossible)
     for possible in ({"test_acc": 100.0}, {"loss": mean}, {"train_loss": float(least), "test_loss": float(most)}):
@@ -55,7 +58,9 @@ def test_without_a_split_what_no_split_has_is_refused(network: Checkpoint):
 
 def test_the_likely_cause_is_named(network: Checkpoint):
     torch.save(network.weights, "net.pt")
-    with pytest.raises(InputError, match=r"the likely cause is --task.operation, as 100.0% of the answers are right for add;"):
+    with pytest.raises(
+        InputError, match=r"the likely cause is --task.operation, as 100.0% of the answers are right for add;"
+    ):
         import_run("net.pt", "run", task={"operation": "subtract"})
     with pytest.raises(InputError, match=r"a misread network would not answer so well: the likely cause is --split"):
         import_with(network, train_loss=1e3)
@@ -84,5 +89,8 @@ def _square(p: int = 17) -> Weights:
 def test_more_pairs_than_the_machine_holds_are_not_begun():
     """A small file with a large p."""
     torch.save(initial_weights(ModelConfig(d_model=2, n_heads=1, d_mlp=2), 4000), "net.pt")
-    with pytest.raises(InputError, match=r"p = 4000 and 2 neurons: the answers to all 16,000,000 pairs need more than 768.3 GB of memory"):
+    with pytest.raises(
+        InputError,
+        match=r"p = 4000 and 2 neurons: the answers to all 16,000,000 pairs need more than 768.3 GB of memory",
+    ):
         import_run("net.pt", "run")

@@ -1,4 +1,5 @@
-"""Hostile and damaged files: nothing in them is ever executed, and each ends in one clear line, soon, with nothing written."""
+"""Hostile and damaged files: nothing in them is ever executed, and each ends in one clear line, soon, with nothing
+written."""
 
 import io
 import os
@@ -40,7 +41,9 @@ def saved(content: Any) -> bytes:
     return file.getvalue()
 
 
-def rezipped(content: bytes, change: Callable[[str, bytes], bytes], compression: int = zipfile.ZIP_STORED, extra: str = "") -> bytes:
+def rezipped(
+    content: bytes, change: Callable[[str, bytes], bytes], compression: int = zipfile.ZIP_STORED, extra: str = ""
+) -> bytes:
     """The archive again, every entry changed."""
     out = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(out, "w", compression) as new:
@@ -61,7 +64,10 @@ class Malicious:
 def refused(match: str) -> None:
     """Importing hostile.pt is refused, and nothing is executed or written."""
     before = sorted(HERE.iterdir())
-    for attempt in (lambda: import_run("hostile.pt", "run", accept_unverified=True), lambda: describe_sources("hostile.pt")):
+    for attempt in (
+        lambda: import_run("hostile.pt", "run", accept_unverified=True),
+        lambda: describe_sources("hostile.pt"),
+    ):
         with pytest.raises(InputError, match=match) as caught:
             attempt()
         assert "\n" not in str(caught.value)
@@ -85,13 +91,18 @@ def refused(match: str) -> None:
 @pytest.mark.parametrize("bare", [False, True], ids=["torch.save", "pickle"])
 def test_code_in_a_pickle_is_named_and_never_executed(content: Any, bare: bool):
     Path("hostile.pt").write_bytes(pickle.dumps(content) if bare else saved(content))
-    refused(r"would run '(posix.mkdir|.*Malicious|torch.storage._load_from_bytes)', which is not .*; nothing of it was executed")
+    refused(
+        r"would run '(posix.mkdir|.*Malicious|torch.storage._load_from_bytes)', which is not .*; nothing of it "
+        r"was executed"
+    )
 
 
 @pytest.mark.parametrize("protocol", range(6))
 def test_every_protocol_names_the_code(protocol: int):
     program = pickle.dumps({"model": Malicious()}, protocol=protocol)
-    Path("hostile.pt").write_bytes(rezipped(saved(sound()), lambda name, old: program if name.endswith("data.pkl") else old))
+    Path("hostile.pt").write_bytes(
+        rezipped(saved(sound()), lambda name, old: program if name.endswith("data.pkl") else old)
+    )
     refused("would run 'posix.mkdir'")
 
 
@@ -107,14 +118,26 @@ def quietly(make: Callable[[], Any]) -> Any:
 HUGE = torch.zeros(1).expand(10**6, 10**6)
 TENSORS: dict[str, tuple[Callable[[], torch.Tensor], str]] = {
     "sparse": (lambda: torch.eye(4).to_sparse(), "holds a sparse tensor"),
-    "quantized": (lambda: torch.quantize_per_tensor(torch.eye(4), 0.1, 0, torch.qint8), "holds a quantized tensor|would run"),
-    "nested": (lambda: torch.nested.nested_tensor([torch.eye(2), torch.eye(3)]), "holds a nested tensor|would run|cannot be loaded"),
+    "quantized": (
+        lambda: torch.quantize_per_tensor(torch.eye(4), 0.1, 0, torch.qint8),
+        "holds a quantized tensor|would run",
+    ),
+    "nested": (
+        lambda: torch.nested.nested_tensor([torch.eye(2), torch.eye(3)]),
+        "holds a nested tensor|would run|cannot be loaded",
+    ),
     "meta": (lambda: torch.empty(4, 4, device="meta"), "holds a tensor without numbers"),
     "complex": (lambda: torch.eye(6, 4, dtype=torch.complex64), "tensor 'embed.W_E' is complex"),
     "huge and aliased": (lambda: HUGE, r"claims 1,000,000,000,000 numbers, and fewer are stored|no layout"),
     "NaN": (lambda: torch.full((6, 4), torch.nan), "embed.W_E holds NaN or infinity"),
-    "too large for float32": (lambda: torch.full((6, 4), 1e300, dtype=torch.float64), "embed.W_E holds NaN or infinity"),
-    "whole numbers": (lambda: torch.ones(6, 4, dtype=torch.int64), "tensor 'embed.W_E' is of type torch.int64; weights are floating"),
+    "too large for float32": (
+        lambda: torch.full((6, 4), 1e300, dtype=torch.float64),
+        "embed.W_E holds NaN or infinity",
+    ),
+    "whole numbers": (
+        lambda: torch.ones(6, 4, dtype=torch.int64),
+        "tensor 'embed.W_E' is of type torch.int64; weights are floating",
+    ),
     "of eight bits": (lambda: torch.ones(6, 4).to(torch.float8_e4m3fn), "holds numbers of type torch.float8_e4m3fn"),
     "no number": (lambda: torch.zeros(0, 4), "no layout .* it is empty"),
     "a scalar": (lambda: torch.tensor(1.0), "no layout"),
@@ -150,7 +173,9 @@ def test_aliased_weights_are_separated():
 
 
 def test_a_zip_bomb_is_refused_before_it_is_opened():
-    bomb = rezipped(saved(sound()), lambda name, old: bytes(50_000_000) if name.endswith("data/0") else old, zipfile.ZIP_DEFLATED)
+    bomb = rezipped(
+        saved(sound()), lambda name, old: bytes(50_000_000) if name.endswith("data/0") else old, zipfile.ZIP_DEFLATED
+    )
     assert len(bomb) < 1_000_000
     Path("hostile.pt").write_bytes(bomb)
     refused("is compressed, which torch.save never does: it may be built to fill the memory")
@@ -170,7 +195,9 @@ def test_names_of_tensors_are_no_paths():
 
 
 def test_numbers_that_are_not_in_the_archive():
-    Path("hostile.pt").write_bytes(rezipped(saved(sound()), lambda name, old: old[:4] if name.endswith("data/0") else old))
+    Path("hostile.pt").write_bytes(
+        rezipped(saved(sound()), lambda name, old: old[:4] if name.endswith("data/0") else old)
+    )
     with pytest.raises(InputError, match=r"hostile.pt"):
         import_run("hostile.pt", "run", task={"operation": "add"}, accept_unverified=True)
     assert not Path("run").exists()
@@ -180,12 +207,15 @@ def test_tuples_within_tuples_do_not_run_forever():
     nested: tuple = ()
     for _ in range(60):
         nested = (nested, nested)
-    Path("hostile.pt").write_bytes(rezipped(saved(sound()), lambda name, old: bomb_program() if name.endswith("data.pkl") else old))
+    Path("hostile.pt").write_bytes(
+        rezipped(saved(sound()), lambda name, old: bomb_program() if name.endswith("data.pkl") else old)
+    )
     refused("holds tuples within tuples, again and again: it may be built to run forever")
 
 
 def bomb_program() -> bytes:
-    """A dictionary whose key is a tuple of itself, sixty deep: written by hand, as writing it from the tuple would take forever."""
+    """A dictionary whose key is a tuple of itself, sixty deep: written by hand, as writing it from the tuple would take
+    forever."""
     program = b"\x80\x02})q\x00"
     for place in range(60):
         program += b"h" + bytes([place]) + b"h" + bytes([place]) + b"\x86q" + bytes([place + 1])
@@ -200,16 +230,24 @@ def bomb_program() -> bytes:
         (b"\x80\x02", "is damaged: its pickle cannot be read"),
         (b"\x80\x02N.", "is a bare pickle, or of torch before 1.6"),
         (b"plain text", "is damaged: neither a file of torch.save nor a safetensors file"),
-        (rezipped(saved([]), lambda name, old: b"" if name.endswith("data.pkl") else old), "is damaged: its pickle cannot be read"),
+        (
+            rezipped(saved([]), lambda name, old: b"" if name.endswith("data.pkl") else old),
+            "is damaged: its pickle cannot be read",
+        ),
         (saved("text"), "holds a str, expected a state dict"),
         (saved({}), "has no state dict where one is looked for .* it has nothing"),
         (saved({"optimizer": {"lr": 1}}), "has no state dict .* it has 'optimizer'"),
         (saved(torch.eye(2)), "holds a Tensor, expected a state dict"),
-        (saved({"state_dicts": [sound(), sound()], "epochs": [1, 2, 3]}), "has 2 state dicts, and 'epochs' beside it 3 entries"),
+        (
+            saved({"state_dicts": [sound(), sound()], "epochs": [1, 2, 3]}),
+            "has 2 state dicts, and 'epochs' beside it 3 entries",
+        ),
         (saved({"state_dicts": [sound(), sound()], "epochs": [1, 1]}), "would both be step 1"),
         (saved({"model": sound(), "epoch": 10**9 - 1} | {"state_dicts": []}), "cannot be verified|which operation"),
     ],
-    ids=lambda value: value if isinstance(value, str) else "",  # contents hold the second they were made in: no name for a test
+    ids=lambda value: (
+        value if isinstance(value, str) else ""
+    ),  # contents hold the second they were made in: no name for a test
 )
 def test_files_that_are_something_else(content: bytes, expected: str):
     Path("hostile.pt").write_bytes(content)
@@ -231,7 +269,11 @@ def test_no_device_or_pipe_is_opened():
 
 def formats() -> list[bytes]:
     weights = sound()
-    return [saved(weights), saved({"model": weights, "epoch": 3, "train_loss": 0.5}), safetensors.torch.save(weights, {"step": "3"})]
+    return [
+        saved(weights),
+        saved({"model": weights, "epoch": 3, "train_loss": 0.5}),
+        safetensors.torch.save(weights, {"step": "3"}),
+    ]
 
 
 ORIGINALS = formats()
@@ -269,7 +311,9 @@ def clear_end(content: bytes, path: Path) -> None:
 
 @settings(max_examples=300, deadline=60_000)
 @given(original=st.sampled_from(range(3)), changes=CHANGES)
-def test_mutated_files_end_in_one_clear_line(tmp_path_factory: pytest.TempPathFactory, original: int, changes: list[tuple[int, int, str]]):
+def test_mutated_files_end_in_one_clear_line(
+    tmp_path_factory: pytest.TempPathFactory, original: int, changes: list[tuple[int, int, str]]
+):
     clear_end(mutated(ORIGINALS[original], changes), tmp_path_factory.getbasetemp() / "mutated.pt")
 
 

@@ -60,14 +60,18 @@ def test_steps_that_cannot_be_told(names: list[str], expected: str):
 def test_a_folder_with_something_else_in_it():
     torch.save(WEIGHTS, "1.pt")
     torch.save({"state": {}, "param_groups": []}, "optimizer.pt")
-    with pytest.raises(InputError, match=r"optimizer.pt has no state dict .* name the files that are, and not their folder"):
+    with pytest.raises(
+        InputError, match=r"optimizer.pt has no state dict .* name the files that are, and not their folder"
+    ):
         find_sources([Path()])
     assert [source.step for source in find_sources([Path("1.pt")])] == [1]
 
 
 def test_a_list_without_steps_names_its_entries():
     torch.save([WEIGHTS, WEIGHTS], "list.pt")
-    with pytest.raises(InputError, match=r"no step is known for 'list.pt checkpoints\[0\]', 'list.pt checkpoints\[1\]'; give --steps"):
+    with pytest.raises(
+        InputError, match=r"no step is known for 'list.pt checkpoints\[0\]', 'list.pt checkpoints\[1\]'; give --steps"
+    ):
         find_sources([Path("list.pt")])
 
 
@@ -81,32 +85,51 @@ def test_tensors_that_share_memory_many_times_over_are_refused():
     large = torch.zeros(512, 512)
     torch.save({f"blocks.{layer}.mlp.W_in": large for layer in range(100)}, "net.pt")
     (source,) = find_sources([Path("net.pt")])
-    with pytest.raises(InputError, match=r"its tensors claim 104,857,600 bytes and share 1,048,576; is the file meant to fill the memory"):
+    with pytest.raises(
+        InputError,
+        match=r"its tensors claim 104,857,600 bytes and share 1,048,576; is the file meant to fill the memory",
+    ):
         source.load()
 
 
 def test_steps_that_are_given():
     for name in ("b10.pt", "b9.pt"):
         torch.save(WEIGHTS, name)
-    assert [(source.path.name, source.step) for source in find_sources([Path()], [3, 7])] == [("b9.pt", 3), ("b10.pt", 7)]
+    assert [(source.path.name, source.step) for source in find_sources([Path()], [3, 7])] == [
+        ("b9.pt", 3),
+        ("b10.pt", 7),
+    ]
     with pytest.raises(InputError, match=r"--steps gives 1 steps for 2 checkpoints, in this order: 'b9.pt', 'b10.pt'"):
         find_sources([Path()], [3])
 
 
 @pytest.mark.parametrize("key", ["model", "state_dict", "model_state_dict", "net"])
 def test_a_state_dict_in_a_dictionary(key: str):
-    torch.save({key: WEIGHTS, "epoch": 7, "optimizer": {"state": {}}, "train_loss": torch.tensor(0.5), "test_acc": 99.0}, "net.pt")
+    torch.save(
+        {key: WEIGHTS, "epoch": 7, "optimizer": {"state": {}}, "train_loss": torch.tensor(0.5), "test_acc": 99.0},
+        "net.pt",
+    )
     (source,) = find_sources([Path("net.pt")])
     assert (source.taken, source.step) == (key, 7)
-    assert set(source.claims) == {Claim("train_loss", "train", "loss", 0.5), Claim("test_acc", "test", "accuracy", 99.0)}
+    assert set(source.claims) == {
+        Claim("train_loss", "train", "loss", 0.5),
+        Claim("test_acc", "test", "accuracy", 99.0),
+    }
     assert all(torch.equal(tensor, WEIGHTS[name]) for name, tensor in source.load().items())
 
 
 def test_lists_of_state_dicts():
     losses = [1.0 / (epoch + 1) for epoch in range(201)]
-    torch.save({"checkpoints": [WEIGHTS] * 3, "checkpoint_epochs": [0, 100, 200], "train_losses": losses, "model": WEIGHTS}, "demo.pt")
+    torch.save(
+        {"checkpoints": [WEIGHTS] * 3, "checkpoint_epochs": [0, 100, 200], "train_losses": losses, "model": WEIGHTS},
+        "demo.pt",
+    )
     found = find_sources([Path("demo.pt")])
-    assert [(source.taken, source.step) for source in found] == [("checkpoints[0]", 0), ("checkpoints[1]", 100), ("checkpoints[2]", 200)]
+    assert [(source.taken, source.step) for source in found] == [
+        ("checkpoints[0]", 0),
+        ("checkpoints[1]", 100),
+        ("checkpoints[2]", 200),
+    ]
     assert found[1].claims == (Claim("train_losses", "train", "loss", losses[100]),)
     torch.save({20: WEIGHTS, 10: WEIGHTS}, "by_step.pt")
     assert [source.step for source in find_sources([Path("by_step.pt")])] == [10, 20]
@@ -131,7 +154,11 @@ def test_the_step_in_the_metadata_of_safetensors():
         ({"func": "lambda x, y: x*y % p"}, {"operation": "multiply"}, {}),
         ({"funcs": "__import__('os').mkdir('executed')"}, {}, {}),
         ({"p": 0.5, "frac": 7, "n_heads": "four"}, {}, {}),
-        ({"attn_coeff": 0.5, "attention_dir": "casual", "eqn_sign": True}, {}, {"attention_rate": 0.5, "causal": False, "prompt": "ab="}),
+        (
+            {"attn_coeff": 0.5, "attention_dir": "casual", "eqn_sign": True},
+            {},
+            {"attention_rate": 0.5, "causal": False, "prompt": "ab="},
+        ),
         ({"eqn_sign": False, "diff_vocab": True}, {}, {"prompt": "ab", "vocabularies": "two"}),
         ({"diff_vocab": False}, {}, {"vocabularies": "one"}),
         ({"attention_dir": "bidirectional", "frac_train": 0.3}, {"train_fraction": 0.3}, {"causal": False}),

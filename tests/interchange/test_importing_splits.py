@@ -1,4 +1,5 @@
-"""The training pairs of an import: drawn as published code draws them, read from files, stored beside the weights, or unknown."""
+"""The training pairs of an import: drawn as published code draws them, read from files, stored beside the weights, or
+unknown."""
 
 import json
 import random
@@ -21,7 +22,9 @@ P = 7
 def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file with a network that adds, in the folder we stand in."""
     monkeypatch.chdir(tmp_path)
-    weights = circuit_checkpoint(Task(P), circuit_neurons([1, 2, 3], per_frequency=16, circuit="clock"), strength=0.2).weights
+    weights = circuit_checkpoint(
+        Task(P), circuit_neurons([1, 2, 3], per_frequency=16, circuit="clock"), strength=0.2
+    ).weights
     torch.save({name: weight.float() for name, weight in weights.items()}, "net.pt")
     return Path("net.pt")
 
@@ -51,7 +54,10 @@ def test_splits_from_files(network: Path):
 @pytest.mark.parametrize(
     ("split", "expected"),
     [
-        ("torch-randperm", "--split must be torch-randperm:SEED, python-shuffle:SEED, file:PATH or none, got 'torch-randperm'"),
+        (
+            "torch-randperm",
+            "--split must be torch-randperm:SEED, python-shuffle:SEED, file:PATH or none, got 'torch-randperm'",
+        ),
         ("torch-randperm:x", "--split must be"),
         ("python-shuffle:1", "also needs the share of pairs trained on: --train-fraction"),
         ("torch-randperm:1 0", "--train-fraction must be greater than 0, got 0"),
@@ -88,7 +94,9 @@ def test_pairs_stored_beside_the_weights_are_taken(network: Path):
     assert import_run(network, "run").task.split == (2, 5)
     assert import_run(network, "other", split="none").task.split == "unknown"
     torch.save({"model": weights, "train_indices": [5, 5]}, network)
-    with pytest.raises(InputError, match=r"cannot be used \(train_indices names a pair twice\); give --split, or --split none"):
+    with pytest.raises(
+        InputError, match=r"cannot be used \(train_indices names a pair twice\); give --split, or --split none"
+    ):
         import_run(network, "third")
 
 

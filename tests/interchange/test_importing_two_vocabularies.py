@@ -31,10 +31,19 @@ def zhong(model: ModelConfig, weights: Weights) -> Weights:
     return theirs | {"unembed.W_U": torch.cat([W_U, torch.full((len(W_U), len(weights["embed.W_E"]) - P), -0.1)], 1)}
 
 
-CONFIGURATION = {"funcs": "lambda x: (x[0]+x[1])%7", "C": P, "attn_coeff": 0.3, "act_fn": "ReLU", "eqn_sign": False, "diff_vocab": True}
+CONFIGURATION = {
+    "funcs": "lambda x: (x[0]+x[1])%7",
+    "C": P,
+    "attn_coeff": 0.3,
+    "act_fn": "ReLU",
+    "eqn_sign": False,
+    "diff_vocab": True,
+}
 
 
-def test_an_import_from_zhong_and_the_way_back(adds_without_equals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_import_from_zhong_and_the_way_back(
+    adds_without_equals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     one, weights = adds_without_equals(P, 0.3)
     model, weights = replace(one, vocabularies="two"), dict(weights)
@@ -82,4 +91,6 @@ def test_what_is_exported_says_how_b_is_a_token(tmp_path: Path) -> None:
     pairs = torch.cartesian_prod(torch.arange(P), torch.arange(P))
     tokens = torch.cat([pairs + torch.tensor([0, P]), torch.full((len(pairs), 1), 2 * P)], 1)
     with torch.no_grad():
-        assert_close(module.load()(tokens)[:, -1], forward(writer.run.last.weights, model, pairs).logits, rtol=1e-5, atol=1e-5)
+        assert_close(
+            module.load()(tokens)[:, -1], forward(writer.run.last.weights, model, pairs).logits, rtol=1e-5, atol=1e-5
+        )

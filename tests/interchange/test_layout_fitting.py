@@ -35,11 +35,16 @@ def textbook(weights: Weights, model: ModelConfig, pairs: Tensor) -> Tensor:
     for layer in range(model.n_layers):
         a, m = f"blocks.{layer}.attn", f"blocks.{layer}.mlp"
         q, k, v = (
-            torch.einsum("npd,hde->nhpe", x, w[f"{a}.W_{s}"]) + w.get(f"{a}.b_{s}", torch.zeros(2, 3).double())[:, None] for s in "QKV"
+            torch.einsum("npd,hde->nhpe", x, w[f"{a}.W_{s}"]) + w.get(f"{a}.b_{s}", torch.zeros(2, 3).double())[:, None]
+            for s in "QKV"
         )
         scores = q @ k.transpose(-1, -2) / math.sqrt(model.head_size)
         scores = scores.masked_fill(~torch.ones(3, 3, dtype=torch.bool).tril(), -torch.inf)
-        x = x + torch.einsum("nhpe,hed->npd", scores.softmax(-1) @ v, w[f"{a}.W_O"]) + w.get(f"{a}.b_O", torch.zeros(8).double())
+        x = (
+            x
+            + torch.einsum("nhpe,hed->npd", scores.softmax(-1) @ v, w[f"{a}.W_O"])
+            + w.get(f"{a}.b_O", torch.zeros(8).double())
+        )
         x = x + torch.relu(x @ w[f"{m}.W_in"] + w[f"{m}.b_in"]) @ w[f"{m}.W_out"] + w[f"{m}.b_out"]
     return x[:, -1] @ w["unembed.W_U"]
 
@@ -53,7 +58,12 @@ def test_folded_biases_change_no_output(model: ModelConfig, names: tuple[str, ..
     assert fitted.notes
     pairs = torch.cartesian_prod(torch.arange(P), torch.arange(P))
     expected = textbook(theirs, model, pairs)
-    assert_close(forward(fitted.weights, model, pairs).logits.double(), expected, rtol=1e-5, atol=1e-5 * expected.abs().max().item())
+    assert_close(
+        forward(fitted.weights, model, pairs).logits.double(),
+        expected,
+        rtol=1e-5,
+        atol=1e-5 * expected.abs().max().item(),
+    )
     assert (textbook(initial_weights(model, P), model, pairs) - expected).abs().max() > 0.01 or names == ("b_K",)
 
 
@@ -95,7 +105,11 @@ def test_two_layers_must_say_what_a_position_sees():
 )
 def test_tokens_classes_and_positions(tokens: int, outputs: int, positions: int, p: int | None, expected: int | str):
     weights = initial_weights(MODEL, P)
-    weights |= {"embed.W_E": torch.randn(tokens, 8), "unembed.W_U": torch.randn(8, outputs), "pos_embed.W_pos": torch.randn(positions, 8)}
+    weights |= {
+        "embed.W_E": torch.randn(tokens, 8),
+        "unembed.W_U": torch.randn(8, outputs),
+        "pos_embed.W_pos": torch.randn(positions, 8),
+    }
     if isinstance(expected, str):
         with pytest.raises(InputError, match=expected):
             fit(weights, {"n_layers": 1}, {}, p)
@@ -124,10 +138,16 @@ def test_tokens_classes_and_positions(tokens: int, outputs: int, positions: int,
         ((14, 11, 2), 7, None, r"W_U has 11 outputs, expected 7 \(or 8"),
     ],
 )
-def test_sizes_tell_the_vocabularies(shapes: tuple[int, int, int], p: int | None, vocabularies: str | None, expected: str):
+def test_sizes_tell_the_vocabularies(
+    shapes: tuple[int, int, int], p: int | None, vocabularies: str | None, expected: str
+):
     tokens, outputs, positions = shapes
     weights = initial_weights(MODEL, P)
-    weights |= {"embed.W_E": torch.randn(tokens, 8), "unembed.W_U": torch.randn(8, outputs), "pos_embed.W_pos": torch.randn(positions, 8)}
+    weights |= {
+        "embed.W_E": torch.randn(tokens, 8),
+        "unembed.W_U": torch.randn(8, outputs),
+        "pos_embed.W_pos": torch.randn(positions, 8),
+    }
     if expected not in ("one", "two"):
         with pytest.raises(InputError, match=expected):
             fit(weights, {"n_layers": 1}, {"vocabularies": vocabularies}, p)
@@ -153,7 +173,7 @@ def test_what_is_given_must_be_possible(given: dict, complaint: str):
         fit(initial_weights(MODEL, P), {"n_layers": 1}, given)
 
 
-# ---- tensors that no rule speaks of ------------------------------------------------------------------------------------------------------
+# ---- tensors that no rule speaks of ----------------------------------------------------------------------------------
 
 W_E = initial_weights(MODEL, P)["embed.W_E"]
 

@@ -106,8 +106,12 @@ def test_linear_layers_compute_the_same():
     theirs = written(LAYOUTS["pytorch-linear"], ours, sizes_of(model))
     x = torch.randn(10, 6, generator=torch.Generator().manual_seed(0))
     query = torch.nn.functional.linear(x, theirs["blocks.0.attn.W_Q.weight"])
-    torch.testing.assert_close(rearrange(query, "n (h e) -> n h e", h=2), torch.einsum("nd,hde->nhe", x, ours["blocks.0.attn.W_Q"]))
-    torch.testing.assert_close(torch.nn.functional.linear(x, theirs["blocks.0.mlp.W_in.weight"]), x @ ours["blocks.0.mlp.W_in"])
+    torch.testing.assert_close(
+        rearrange(query, "n (h e) -> n h e", h=2), torch.einsum("nd,hde->nhe", x, ours["blocks.0.attn.W_Q"])
+    )
+    torch.testing.assert_close(
+        torch.nn.functional.linear(x, theirs["blocks.0.mlp.W_in.weight"]), x @ ours["blocks.0.mlp.W_in"]
+    )
     torch.testing.assert_close(torch.nn.functional.linear(x, theirs["unembed.weight"]), x @ ours["unembed.W_U"])
 
 
@@ -149,7 +153,10 @@ def test_a_square_network_is_ambiguous():
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.transformer."])
 def test_a_prefix_of_all_names_is_no_obstacle(prefix: str):
     model = ModelConfig(d_model=6, n_heads=2, d_head=4, d_mlp=5)
-    foreign = {prefix + name: weight for name, weight in written(LAYOUTS["nanda"], initial_weights(model, 7), sizes_of(model)).items()}
+    foreign = {
+        prefix + name: weight
+        for name, weight in written(LAYOUTS["nanda"], initial_weights(model, 7), sizes_of(model)).items()
+    }
     found, *_ = recognize(shapes_of(foreign))
     assert converted(found, foreign).keys() == initial_weights(model, 7).keys()
 
@@ -157,7 +164,9 @@ def test_a_prefix_of_all_names_is_no_obstacle(prefix: str):
 def test_a_single_layer_needs_no_number():
     names = ["token_embed.weight", "pos_embed.weight", "unembed.weight", "mlp.fc1.weight", "mlp.fc2.weight"]
     shapes = dict(zip(names, [(8, 6), (3, 6), (7, 6), (5, 6), (6, 5)], strict=True))
-    shapes |= {f"attn.{name}.weight": (8, 6) for name in ("q_proj", "k_proj", "v_proj")} | {"attn.out_proj.weight": (6, 8)}
+    shapes |= {f"attn.{name}.weight": (8, 6) for name in ("q_proj", "k_proj", "v_proj")} | {
+        "attn.out_proj.weight": (6, 8)
+    }
     found, *_ = recognize(shapes, known={"n_heads": 2})
     assert found.layout.name == "pytorch-linear"
     assert found.sizes["d_head"] == 4
@@ -171,7 +180,10 @@ def test_a_single_layer_needs_no_number():
         ({"blocks.0.mlp.W_in": (6, 9)}, "W_in"),
         ({"blocks.0.mlp.b_in": (5, 1)}, r"blocks.0.mlp.b_in has shape \[5, 1\], expected \[d_mlp\]"),
         ({"blocks.2.mlp.b_in": (5,)}, "it has layers 0, 2"),
-        ({"pos_embed.W_pos": (3, 7)}, r"pos_embed.W_pos has shape \[3, 7\], so d_model would be 7, and it is 6 \(from embed.W_E\)"),
+        (
+            {"pos_embed.W_pos": (3, 7)},
+            r"pos_embed.W_pos has shape \[3, 7\], so d_model would be 7, and it is 6 \(from embed.W_E\)",
+        ),
     ],
 )
 def test_why_a_layout_does_not_fit(change: dict, reason: str):
@@ -190,7 +202,9 @@ def test_products_of_sizes():
     assert split_axes("a (b c) d") == [["a"], ["b", "c"], ["d"]]
 
 
-@pytest.mark.parametrize("pattern", ["a b", "a b -> a", "a a -> a a", "a b -> b c", "a 1 ... -> a", "a b -> b a -> a b"])
+@pytest.mark.parametrize(
+    "pattern", ["a b", "a b -> a", "a a -> a a", "a b -> b c", "a 1 ... -> a", "a b -> b a -> a b"]
+)
 def test_a_pattern_that_cannot_be(pattern: str):
     with pytest.raises(InputError, match="must have the same axes"):
         check_pattern(pattern)
@@ -204,7 +218,9 @@ def test_a_mapping_file_is_a_layout(tmp_path: Path):
     ours = initial_weights(model, 7)
     classic = match(LAYOUTS["transformer-lens"], shapes_of(ours))
     assert isinstance(classic, Match)
-    text = mapping_to_fill_in(shapes_of(ours), {entry.theirs: Rule(name, entry.rule.pattern) for name, entry in classic.tensors.items()})
+    text = mapping_to_fill_in(
+        shapes_of(ours), {entry.theirs: Rule(name, entry.rule.pattern) for name, entry in classic.tensors.items()}
+    )
     path = tmp_path / "mapping.toml"
     path.write_text(text.replace('"d_model d_mlp -> d_model d_mlp"', '"d_mlp d_model -> d_model d_mlp"'))
     mapped = read_mapping(path)
@@ -218,14 +234,18 @@ def test_a_mapping_file_is_a_layout(tmp_path: Path):
 def test_an_axis_of_one_is_left_out(tmp_path: Path):
     """A positional embedding is often kept as [1, n_ctx, d_model]."""
     weights = initial_weights(ModelConfig(d_model=6, n_heads=2, d_head=4, d_mlp=5), 7)
-    text = mapping_to_fill_in(shapes_of(weights), {name: Rule(name, f"{axes} -> {axes}") for name, axes in our_axes_of(weights).items()})
+    text = mapping_to_fill_in(
+        shapes_of(weights), {name: Rule(name, f"{axes} -> {axes}") for name, axes in our_axes_of(weights).items()}
+    )
     (tmp_path / "mapping.toml").write_text(text.replace('"n_ctx d_model ->', '"1 n_ctx d_model ->'))
     mapped = read_mapping(tmp_path / "mapping.toml")
     foreign = weights | {"pos_embed.W_pos": weights["pos_embed.W_pos"][None]}
     found = match(mapped.layout, shapes_of(foreign))
     assert isinstance(found, Match), found
     assert torch.equal(converted(found, foreign)["pos_embed.W_pos"], weights["pos_embed.W_pos"])
-    outcome = match(mapped.layout, shapes_of(weights | {"pos_embed.W_pos": weights["pos_embed.W_pos"][None].repeat(2, 1, 1)}))
+    outcome = match(
+        mapped.layout, shapes_of(weights | {"pos_embed.W_pos": weights["pos_embed.W_pos"][None].repeat(2, 1, 1)})
+    )
     assert isinstance(outcome, Mismatch)
     assert outcome.reason == "pos_embed.W_pos has an axis of 2, expected 1, and 1 is no factor that fits"
 
@@ -242,7 +262,10 @@ def test_a_mapping_file_to_fill_in_is_of_the_family_that_it_looks_like():
     assert "mlp.W_out              d_mlp features" in one_layer
     recognized = mapping_to_fill_in({"fc1.weight": (16, 7)}, {"fc1.weight": Rule("blocks.0.mlp.W_in", "a b -> b a")})
     assert tomllib.loads(recognized)["family"] == "transformer"
-    assert tomllib.loads(mapping_to_fill_in({f"{number}.weight": (8, 8) for number in range(9)}, {}))["family"] == "transformer"
+    assert (
+        tomllib.loads(mapping_to_fill_in({f"{number}.weight": (8, 8) for number in range(9)}, {}))["family"]
+        == "transformer"
+    )
 
 
 def test_any_name_can_stand_in_a_mapping_file():

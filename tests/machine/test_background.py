@@ -1,4 +1,5 @@
-"""Computing ahead: the same items and errors in the same order, no more of them than can be used, and an end that is prompt."""
+"""Computing ahead: the same items and errors in the same order, no more of them than can be used, and an end that is
+prompt."""
 
 import threading
 import time

@@ -62,7 +62,7 @@ def header_of(entry: object, name: str = "x") -> dict[str, object]:
     return {"__metadata__": {"interp": "{}"}, name: entry}
 
 
-# ---- writing -----------------------------------------------------------------------------------------------------------------------------
+# ---- writing ---------------------------------------------------------------------------------------------------------
 
 
 def test_what_is_written_is_read_and_replaces_what_was_there(tmp_path: Path) -> None:
@@ -72,8 +72,12 @@ def test_what_is_written_is_read_and_replaces_what_was_there(tmp_path: Path) -> 
     assert os.listdir(tmp_path) == ["file"]
 
 
-@pytest.mark.parametrize(("function", "code"), [("fsync", errno.ENOSPC), ("fsync", errno.EIO), ("rename", errno.EACCES)])
-def test_a_refusal_at_any_point_leaves_the_old_file_and_nothing_else(function: str, code: int, tmp_path: Path, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    ("function", "code"), [("fsync", errno.ENOSPC), ("fsync", errno.EIO), ("rename", errno.EACCES)]
+)
+def test_a_refusal_at_any_point_leaves_the_old_file_and_nothing_else(
+    function: str, code: int, tmp_path: Path, monkeypatch
+) -> None:
     write_atomically(tmp_path / "file", b"old")
     monkeypatch.setattr(os, function, refuse(code))
     with pytest.raises(InputError, match=f"cannot write {tmp_path / 'file'}: {os.strerror(code)}"):
@@ -83,7 +87,10 @@ def test_a_refusal_at_any_point_leaves_the_old_file_and_nothing_else(function: s
 
 
 def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
-    with files_no_larger_than(1000), pytest.raises(InputError, match=f"cannot write {tmp_path / 'file'}: File too large"):
+    with (
+        files_no_larger_than(1000),
+        pytest.raises(InputError, match=f"cannot write {tmp_path / 'file'}: File too large"),
+    ):
         write_atomically(tmp_path / "file", bytes(1_000_000))
     assert os.listdir(tmp_path) == []
 
@@ -110,7 +117,11 @@ def test_a_lock_on_a_folder_that_was_replaced_meanwhile_is_none(tmp_path: Path, 
 
 
 def test_leftovers_of_the_living_stay_where_others_may_be_writing(tmp_path: Path) -> None:
-    parent, own, dead = tmp_path / f".a.{os.getppid()}.tmp", temporary_beside(tmp_path / "a"), tmp_path / f".a.{2**22 + 1}.tmp"
+    parent, own, dead = (
+        tmp_path / f".a.{os.getppid()}.tmp",
+        temporary_beside(tmp_path / "a"),
+        tmp_path / f".a.{2**22 + 1}.tmp",
+    )
     for path in (parent, own, dead, tmp_path / "a"):
         path.touch()
     remove_leftovers(tmp_path, of_the_dead_only=True)
@@ -142,7 +153,7 @@ def test_a_folder_that_cannot_be_put_in_place_brings_the_old_one_back(tmp_path: 
     assert os.listdir(tmp_path) == ["old"]
 
 
-# ---- safetensors -------------------------------------------------------------------------------------------------------------------------
+# ---- safetensors -----------------------------------------------------------------------------------------------------
 
 
 def test_tensors_of_every_type_and_shape_come_back(tmp_path: Path) -> None:
@@ -218,7 +229,9 @@ HOSTILE = {
     "boolean shape": by_hand(header_of(ENTRY | {"shape": [True]}), bytes(4)),
     "shape of text": by_hand(header_of(ENTRY | {"shape": ["1"]}), bytes(4)),
     "huge shape": by_hand(header_of(ENTRY | {"shape": [2**38]}), bytes(4)),
-    "huge shape and offsets": by_hand(header_of({"dtype": "F32", "shape": [2**37], "data_offsets": [0, 2**39]}), bytes(4)),
+    "huge shape and offsets": by_hand(
+        header_of({"dtype": "F32", "shape": [2**37], "data_offsets": [0, 2**39]}), bytes(4)
+    ),
     "huge empty shape": by_hand(header_of({"dtype": "F32", "shape": [2**39, 2**39, 0], "data_offsets": [0, 0]})),
     "too many dimensions": by_hand(header_of(ENTRY | {"shape": [1] * 100}), bytes(4)),
     "offsets out of range": by_hand(header_of(ENTRY | {"data_offsets": [4, 8]}), bytes(4)),
@@ -242,14 +255,21 @@ def read_one_stacked(path: Path, shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("content", HOSTILE.values(), ids=HOSTILE)
-def test_a_hostile_file_is_refused_by_name_and_costs_no_more_memory_than_its_size(content: bytes, tmp_path: Path) -> None:
+def test_a_hostile_file_is_refused_by_name_and_costs_no_more_memory_than_its_size(
+    content: bytes, tmp_path: Path
+) -> None:
     (tmp_path / "file").write_bytes(content)
-    for read in (read_tensors, *(partial(read_one_stacked, shape=shape) for shape in [(1,), (2**37,), (2**38,), (2**39, 2**39, 0)])):
+    for read in (
+        read_tensors,
+        *(partial(read_one_stacked, shape=shape) for shape in [(1,), (2**37,), (2**38,), (2**39, 2**39, 0)]),
+    ):
         tracemalloc.start()
         try:
             with pytest.raises(InputError, match=str(tmp_path / "file")) as caught:
                 read(tmp_path / "file")
-            assert tracemalloc.get_traced_memory()[1] < 1_000_000 + 8 * len(content)  # Python's own: the error, its traceback
+            assert tracemalloc.get_traced_memory()[1] < 1_000_000 + 8 * len(
+                content
+            )  # Python's own: the error, its traceback
         finally:
             tracemalloc.stop()
         assert "\n" not in str(caught.value)
@@ -267,10 +287,12 @@ def test_a_stack_names_the_file_that_differs_with_what_it_has_and_what_was_expec
         read_stacked([tmp_path / "a", tmp_path / "d"], "x", (2, 3))
 
 
-# ---- JSON --------------------------------------------------------------------------------------------------------------------------------
+# ---- JSON ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff", DEEP, b"1" * 5000], ids=["empty", "open", "no UTF-8", "too deep", "long number"])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"\xff", DEEP, b"1" * 5000], ids=["empty", "open", "no UTF-8", "too deep", "long number"]
+)
 def test_damaged_json_is_refused_by_name(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(InputError, match=f"{tmp_path / 'file'} is damaged"):

@@ -6,7 +6,12 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from interp.mathematics.cross_entropy import cross_entropy_and_correctness, cross_entropy_and_gradient_, judge_, losses_and_leads_
+from interp.mathematics.cross_entropy import (
+    cross_entropy_and_correctness,
+    cross_entropy_and_gradient_,
+    judge_,
+    losses_and_leads_,
+)
 
 
 def cross_entropy(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -33,7 +38,8 @@ def test_losses_far_below_the_rounding_of_float32_are_resolved(margin: float) ->
 
 @pytest.mark.parametrize("scale", [1.0, 30.0, 1000.0])
 def test_losses_and_their_gradient(scale: float) -> None:
-    """Against torch's, in float64. At the largest scale most of the softmax is below 1e-30, and what is there is zero."""
+    """Against torch's, in float64. At the largest scale most of the softmax is below 1e-30, and what is there is
+    zero."""
     outputs = scale * torch.randn(7, 200, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     outputs.requires_grad_()
     labels = torch.arange(200) % 7
@@ -92,7 +98,8 @@ def test_judging_is_cross_entropy_and_correctness_at_once(dtype: torch.dtype, sc
     outputs = scale * torch.randn(7, 200, generator=torch.Generator().manual_seed(0), dtype=dtype)
     labels = torch.arange(200) % 7
     losses, correct = judge_(outputs.clone(), labels)
-    # The definition written out, without the cancellation of log-softmax; a loss is as precise as the logits, relative to 1.
+    # The definition written out, without the cancellation of log-softmax; a loss is as precise as the logits, relative
+    # to 1.
     gaps = outputs.double() - outputs.double().gather(0, labels[None])
     expected = torch.log1p(gaps.exp().scatter(0, labels[None], 0).sum(0))
     expected = expected.where(expected.isfinite(), gaps.logsumexp(0))
@@ -104,7 +111,9 @@ def test_judging_is_cross_entropy_and_correctness_at_once(dtype: torch.dtype, sc
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("margin", [-40.0, 0.0, 10.0, 30.0, 80.0])
-def test_judging_resolves_losses_far_below_the_rounding_of_float32_and_float64(margin: float, dtype: torch.dtype) -> None:
+def test_judging_resolves_losses_far_below_the_rounding_of_float32_and_float64(
+    margin: float, dtype: torch.dtype
+) -> None:
     p, labels = 113, torch.full((5,), 3)
     outputs = torch.zeros(p, 5, dtype=dtype)
     outputs[3] = margin

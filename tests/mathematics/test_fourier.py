@@ -115,7 +115,8 @@ def test_power_does_not_depend_on_where_the_circle_begins(n: int, shift: int) ->
 
 
 def slow_block_power(grid: torch.Tensor) -> list[float]:
-    """The power of one grid in each 3×3 block, every product of one, cosines and sines normalized and summed by hand."""
+    """The power of one grid in each 3×3 block, every product of one, cosines and sines normalized and summed by
+    hand."""
     n = len(grid)
     blocks = []
     for k in range(1, n // 2 + 1):

@@ -38,7 +38,8 @@ def test_a_lookup_table_on_many_pairs_of_a_small_modulus_has_shares_above_two_pe
 @pytest.mark.parametrize("n", [12, 13])
 @pytest.mark.parametrize("strength", [0.05, 1.0, -0.2])
 def test_what_test_pairs_hold_of_a_circuit_beside_a_lookup_table(n: int, strength: float) -> None:
-    """α is strength·n/2 of the circuit (strength·n at k = n/2), on all pairs, and memorized of the table, on the trained ones."""
+    """α is strength·n/2 of the circuit (strength·n at k = n/2), on all pairs, and memorized of the table, on the
+    trained ones."""
     trained, memorized = some_pairs(n, 0.3), 2.0
     of_circuit = torch.full((n // 2,), strength * n / 2, dtype=torch.float64)
     of_circuit[-1] *= 2 if n % 2 == 0 else 1

@@ -11,7 +11,15 @@ from interp import reference_path
 from interp.experiment.experiment import ModelConfig
 from interp.experiment.task import Task
 from interp.mathematics import key_frequencies
-from interp.mathematics.key_frequencies import centre, frequencies_of, in_phase, is_key, logit_measures, logits_in_phase, output_norms
+from interp.mathematics.key_frequencies import (
+    centre,
+    frequencies_of,
+    in_phase,
+    is_key,
+    logit_measures,
+    logits_in_phase,
+    output_norms,
+)
 from interp.models.weights import initial_weights
 from interp.runs.checkpoint import Checkpoint
 from interp.runs.run import open_run
@@ -22,7 +30,10 @@ def planted_logits(n: int, strengths: dict[int, float]) -> Tensor:
     """Σ_k strength_k · cos w_k(a + b − c)."""
     a, b, c = torch.meshgrid(*[torch.arange(n)] * 3, indexing="ij")
     angle = 2 * math.pi * ((a + b - c) % n).double() / n
-    return sum((strength * torch.cos(k * angle) for k, strength in strengths.items()), torch.zeros(n, n, n, dtype=torch.float64))
+    return sum(
+        (strength * torch.cos(k * angle) for k, strength in strengths.items()),
+        torch.zeros(n, n, n, dtype=torch.float64),
+    )
 
 
 def random_logits(n: int, seed: int = 0) -> Tensor:
@@ -37,7 +48,9 @@ def test_shares_of_planted_logits(n: int) -> None:
     """‖cos w_k(a + b − c)‖² is n³/2, and n³ for k = n/2."""
     strengths = {1: 1.0, 3: 2.0, n // 2: 0.5}
     squares = {k: strength**2 * (1 if 2 * k == n else 0.5) for k, strength in strengths.items()}
-    expected = torch.tensor([squares.get(k, 0) / sum(squares.values()) for k in range(1, n // 2 + 1)], dtype=torch.float64)
+    expected = torch.tensor(
+        [squares.get(k, 0) / sum(squares.values()) for k in range(1, n // 2 + 1)], dtype=torch.float64
+    )
     assert_close(logit_measures(centre(planted_logits(n, strengths)))[0], expected, rtol=0, atol=1e-12)
 
 
@@ -60,8 +73,8 @@ def test_shares_are_overlaps_with_cosines_and_sines_written_out() -> None:
 
 @pytest.mark.parametrize("n", [7, 8])
 def test_alignments_are_the_waves_that_add_and_keep_their_sign(n: int) -> None:
-    """cos w_k(a+b−c) alone is 1, its negative −1, cos w_k(a+b+c) and a sine 0, and of the waves of one sum and another frequency of
-    the classes nothing; of noise what the definition gives."""
+    """cos w_k(a+b−c) alone is 1, its negative −1, cos w_k(a+b+c) and a sine 0, and of the waves of one sum and another
+    frequency of the classes nothing; of noise what the definition gives."""
     a, b, c = torch.meshgrid(*[torch.arange(n).double()] * 3, indexing="ij")
     w = 2 * math.pi / n
     for k in range(1, n // 2 + 1):
@@ -82,7 +95,12 @@ def test_shares_forget_scale_offsets_and_where_the_circle_begins() -> None:
     logits = planted_logits(13, {2: 1.0, 5: 0.4}) + random_logits(13)
     shares = logit_measures(centre(logits))[0]
     assert (shares > 0).all()
-    for same in (-7 * logits, logits + 100 * random_logits(13)[:, :, :1], logits.roll((3, 1), (0, 1)), logits.roll(4, 2)):
+    for same in (
+        -7 * logits,
+        logits + 100 * random_logits(13)[:, :, :1],
+        logits.roll((3, 1), (0, 1)),
+        logits.roll(4, 2),
+    ):
         assert_close(logit_measures(centre(same))[0], shares, rtol=1e-9, atol=1e-12)
 
 
@@ -105,7 +123,11 @@ def test_norms_of_a_planted_output_map(operation: str) -> None:
     task = Task(p=13, operation=operation)
     n, classes = task.coordinates.order, torch.from_numpy(task.coordinates.classes)
     t = torch.arange(n, dtype=torch.float64)
-    rows = [3 * torch.cos(2 * math.pi * 2 * t / n - 0.3), 4 * torch.cos(2 * math.pi * 2 * t / n + 1), torch.cos(2 * math.pi * 5 * t / n)]
+    rows = [
+        3 * torch.cos(2 * math.pi * 2 * t / n - 0.3),
+        4 * torch.cos(2 * math.pi * 2 * t / n + 1),
+        torch.cos(2 * math.pi * 5 * t / n),
+    ]
     W_U = torch.zeros(3, 13, dtype=torch.float64)
     W_U[:, classes] = torch.stack(rows)
     expected = torch.zeros(n // 2, dtype=torch.float64)
@@ -140,7 +162,9 @@ def test_the_rule_takes_all_conditions_and_its_thresholds_count() -> None:
 )
 def test_a_planted_clock_has_exactly_its_frequencies(operation: str, p: int, planted: list[int]) -> None:
     """With squares its logits are exactly Σ_k cos w_k(s + t − u): equal shares that add up to one."""
-    checkpoint = circuit_checkpoint(Task(p=p, operation=operation), circuit_neurons(planted, circuit="clock"), activation="square")
+    checkpoint = circuit_checkpoint(
+        Task(p=p, operation=operation), circuit_neurons(planted, circuit="clock"), activation="square"
+    )
     assert checkpoint.key_frequencies == planted
     n = checkpoint.task.phase.order
     table = logits_in_phase(checkpoint.logits, checkpoint.task.phase)
@@ -163,7 +187,9 @@ def test_a_planted_pizza_holds_two_thirds_of_its_power_in_the_sum(p: int) -> Non
     neurons = circuit_neurons(strengths, per_frequency=5)
     task, model = Task(p=p), circuit_model(neurons, "square")
     weights = circuit_weights(task, model, neurons)
-    weights["blocks.0.mlp.W_out"] *= torch.tensor([[strengths[neuron.frequency]] for neuron in neurons], dtype=torch.float64)
+    weights["blocks.0.mlp.W_out"] *= torch.tensor(
+        [[strengths[neuron.frequency]] for neuron in neurons], dtype=torch.float64
+    )
     checkpoint = Checkpoint.from_weights(weights, task, model)
     total = sum(strength**2 for strength in strengths.values())
     for k in range(1, checkpoint.n_frequencies + 1):
@@ -195,7 +221,8 @@ def test_nothing_is_key_in_noise_and_in_equal_logits() -> None:
 
 @pytest.mark.parametrize("p", [2, 3, 5, 7, 11, 13, 14])
 def test_for_small_moduli_chance_alone_is_no_key_frequency(p: int) -> None:
-    """Chance reaches 2 % there; the threshold keeps four standard deviations away: of 200 tables at most a few have one above."""
+    """Chance reaches 2 % there; the threshold keeps four standard deviations away: of 200 tables at most a few have one
+    above."""
     generator = torch.Generator().manual_seed(p)
     found = 0
     for _ in range(200):
@@ -212,7 +239,10 @@ def test_nothing_is_key_in_a_lookup_table() -> None:
     W_U = random_logits(p)[0]
     norms = output_norms(W_U, Task(p=p).coordinates)
     assert (norms > key_frequencies.NORM_THRESHOLD * norms.max()).all()
-    assert frequencies_of(is_key(norms, *logit_measures(centre(20 * torch.nn.functional.one_hot(labels, p).double())), p)) == []
+    assert (
+        frequencies_of(is_key(norms, *logit_measures(centre(20 * torch.nn.functional.one_hot(labels, p).double())), p))
+        == []
+    )
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -242,8 +272,8 @@ def test_in_phase_the_right_class_of_s_and_t_is_their_sum(operation: str, p: int
 
 
 def test_next_to_nothing_is_key_when_the_neurons_are_shuffled() -> None:
-    """A grokked network reads and speaks in its frequencies even when its neurons were shuffled in between, but not of the sum: one
-    direction of four at random has half of the power and the right sign in one case of ten at most."""
+    """A grokked network reads and speaks in its frequencies even when its neurons were shuffled in between, but not of
+    the sum: one direction of four at random has half of the power and the right sign in one case of ten at most."""
     run = open_run(reference_path())
     found, passed, carried = run.last, 0, 0
     assert found.key_frequencies == [3, 11, 12]
@@ -262,5 +292,8 @@ def test_nothing_is_key_in_gaussian_weights() -> None:
     run = open_run(reference_path())
     for seed in range(5):
         generator = torch.Generator().manual_seed(seed)
-        weights = {name: weight.std() * torch.randn(weight.shape, generator=generator) for name, weight in run.last.weights.items()}
+        weights = {
+            name: weight.std() * torch.randn(weight.shape, generator=generator)
+            for name, weight in run.last.weights.items()
+        }
         assert Checkpoint.from_weights(weights, run.task, run.model).key_frequencies == []

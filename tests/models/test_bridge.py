@@ -16,7 +16,11 @@ def drawn_weights(model: ModelConfig) -> Weights:
     """Initial weights, with biases that are not zero."""
     generator = torch.Generator().manual_seed(1)
     weights = initial_weights(model, P)
-    return weights | {name: torch.randn(weights[name].shape, generator=generator) for name in weights if name.endswith(("b_in", "b_out"))}
+    return weights | {
+        name: torch.randn(weights[name].shape, generator=generator)
+        for name in weights
+        if name.endswith(("b_in", "b_out"))
+    }
 
 
 def tokens(model: ModelConfig) -> tuple[torch.Tensor, torch.Tensor]:
@@ -30,10 +34,19 @@ def tokens(model: ModelConfig) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("prompt", ["ab", "ab="])
 @pytest.mark.parametrize("n_layers", [1, 2])
-def test_logits_are_those_of_transformer_lens(n_layers: int, prompt: str, causal: bool, activation: str, d_head: int | None) -> None:
+def test_logits_are_those_of_transformer_lens(
+    n_layers: int, prompt: str, causal: bool, activation: str, d_head: int | None
+) -> None:
     """In float32 to 1e-6 of the largest logit, in float64 to 1e-12 of it."""
     model = ModelConfig(
-        n_layers=n_layers, d_model=8, n_heads=2, d_head=d_head, d_mlp=12, activation=activation, prompt=prompt, causal=causal
+        n_layers=n_layers,
+        d_model=8,
+        n_heads=2,
+        d_head=d_head,
+        d_mlp=12,
+        activation=activation,
+        prompt=prompt,
+        causal=causal,
     )
     pairs, prompts = tokens(model)
     for dtype, tolerance in ((torch.float32, 1e-6), (torch.float64, 1e-12)):

@@ -17,10 +17,14 @@ P = 7
 
 def network(activation: str, rate: float, *, causal: bool = True) -> tuple[ModelConfig, Weights]:
     """A model with an odd head size, and weights in float64 with biases that are not zero."""
-    model = ModelConfig(d_model=8, n_heads=2, d_head=3, d_mlp=10, activation=activation, attention_rate=rate, causal=causal)
+    model = ModelConfig(
+        d_model=8, n_heads=2, d_head=3, d_mlp=10, activation=activation, attention_rate=rate, causal=causal
+    )
     generator = torch.Generator().manual_seed(4)
     weights = {name: weight.double() for name, weight in initial_weights(model, P).items()}
-    return model, weights | {name: noise(generator, *weights[name].shape) for name in weights if name.endswith(("b_in", "b_out"))}
+    return model, weights | {
+        name: noise(generator, *weights[name].shape) for name in weights if name.endswith(("b_in", "b_out"))
+    }
 
 
 def noise(generator: torch.Generator, *shape: int) -> Tensor:
@@ -40,7 +44,12 @@ def test_the_factored_form_is_the_general_forward_pass(activation: str, rate: fl
     pairs = some_pairs()
     general = transform(weights, model, embed(weights, model, pairs))
     for name, value in general._asdict().items():
-        assert_close(getattr(forward(weights, model, pairs), name), value, rtol=0, atol=1e-12 * max(1.0, value.abs().max().item()))
+        assert_close(
+            getattr(forward(weights, model, pairs), name),
+            value,
+            rtol=0,
+            atol=1e-12 * max(1.0, value.abs().max().item()),
+        )
 
 
 @pytest.mark.parametrize("rate", RATES)
@@ -52,7 +61,9 @@ def test_autograd_goes_through_the_factored_form(rate: float) -> None:
     for compute in (forward, lambda weights, model, pairs: transform(weights, model, embed(weights, model, pairs))):
         leaves = {name: weight.clone().requires_grad_() for name, weight in weights.items()}
         compute(leaves, model, pairs).logits.square().sum().backward()
-        gradients.append({name: leaf.grad if leaf.grad is not None else torch.zeros_like(leaf) for name, leaf in leaves.items()})
+        gradients.append(
+            {name: leaf.grad if leaf.grad is not None else torch.zeros_like(leaf) for name, leaf in leaves.items()}
+        )
     for name, value in gradients[1].items():
         assert_close(gradients[0][name], value, rtol=1e-10, atol=1e-10 * max(1.0, value.abs().max().item()))
 
@@ -73,5 +84,9 @@ def test_derivatives_of_the_activations(activation: str) -> None:
 def test_activations_at_known_points() -> None:
     x = torch.tensor([-2.0, 0.0, 1.0], dtype=torch.float64)
     normal = torch.tensor([0.022750131948179195, 0.5, 0.8413447460685429], dtype=torch.float64)  # Φ(−2), Φ(0), Φ(1)
-    for name, expected in {"relu": torch.tensor([0.0, 0, 1]), "square": torch.tensor([4.0, 0, 1]), "gelu": x * normal}.items():
+    for name, expected in {
+        "relu": torch.tensor([0.0, 0, 1]),
+        "square": torch.tensor([4.0, 0, 1]),
+        "gelu": x * normal,
+    }.items():
         assert_close(activate(name, x), expected.double(), rtol=1e-14, atol=0)

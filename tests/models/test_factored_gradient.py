@@ -1,4 +1,5 @@
-"""The engine against the general forward pass and automatic differentiation of it, alone and over whole trajectories."""
+"""The engine against the general forward pass and automatic differentiation of it, alone and over whole
+trajectories."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -32,10 +33,14 @@ def part(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int
 
 def network(activation: str, rate: float, vocabularies: str = "one") -> tuple[ModelConfig, Weights]:
     """A model with an odd head size, and weights in float64 with biases that are not zero."""
-    model = ModelConfig(d_model=8, n_heads=2, d_head=3, d_mlp=10, activation=activation, attention_rate=rate, vocabularies=vocabularies)
+    model = ModelConfig(
+        d_model=8, n_heads=2, d_head=3, d_mlp=10, activation=activation, attention_rate=rate, vocabularies=vocabularies
+    )
     generator = torch.Generator().manual_seed(4)
     weights = {name: weight.double() for name, weight in initial_weights(model, P).items()}
-    return model, weights | {name: noise(generator, *weights[name].shape) for name in weights if name.endswith(("b_in", "b_out"))}
+    return model, weights | {
+        name: noise(generator, *weights[name].shape) for name in weights if name.endswith(("b_in", "b_out"))
+    }
 
 
 def noise(generator: torch.Generator, *shape: int) -> Tensor:
@@ -51,14 +56,18 @@ def some_examples() -> Batch:
 @pytest.mark.parametrize("vocabularies", ["one", "two"])
 @pytest.mark.parametrize("rate", RATES)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_loss_and_gradient_are_those_of_the_general_forward_pass(activation: str, rate: float, vocabularies: str, part: int) -> None:
+def test_loss_and_gradient_are_those_of_the_general_forward_pass(
+    activation: str, rate: float, vocabularies: str, part: int
+) -> None:
     """The gradient to 1e-10 of each tensor's largest entry."""
     model, weights = network(activation, rate, vocabularies)
     batch = some_examples()
     leaves = {name: weight.clone().requires_grad_() for name, weight in weights.items()}
     outputs = transform(leaves, model, embed(leaves, model, batch.pairs)).logits
     expected_losses = torch.nn.functional.cross_entropy(outputs, batch.labels, reduction="none")
-    gradients = torch.autograd.grad(expected_losses.mean(), list(leaves.values()), allow_unused=True, materialize_grads=True)
+    gradients = torch.autograd.grad(
+        expected_losses.mean(), list(leaves.values()), allow_unused=True, materialize_grads=True
+    )
     losses, correct, found = factored_gradient.loss_and_gradient(weights, model, batch.examples)
     assert_close(losses, expected_losses.detach(), rtol=1e-12, atol=1e-13)
     assert torch.equal(correct, outputs.argmax(1) == batch.labels)
@@ -66,7 +75,11 @@ def test_loss_and_gradient_are_those_of_the_general_forward_pass(activation: str
     for name, value in zip(leaves, gradients, strict=True):
         assert found[name].shape == weights[name].shape
         assert_close(
-            found[name], value, rtol=0, atol=1e-10 * value.abs().max().item() + 1e-15, msg=lambda text, name=name: f"{name}: {text}"
+            found[name],
+            value,
+            rtol=0,
+            atol=1e-10 * value.abs().max().item() + 1e-15,
+            msg=lambda text, name=name: f"{name}: {text}",
         )
     for name in ("W_Q", "W_K"):
         # With uniform attention the scores do not matter, and with any softmax they do.
@@ -78,7 +91,12 @@ def test_evaluation_is_that_of_the_general_forward_pass(part: int) -> None:
     batch = some_examples()
     outputs = transform(weights, model, embed(weights, model, batch.pairs)).logits.T
     losses, correct = factored_gradient.evaluate(weights, model, batch.examples)
-    assert_close(losses, torch.nn.functional.cross_entropy(outputs.T.double(), batch.labels, reduction="none"), rtol=1e-12, atol=1e-13)
+    assert_close(
+        losses,
+        torch.nn.functional.cross_entropy(outputs.T.double(), batch.labels, reduction="none"),
+        rtol=1e-12,
+        atol=1e-13,
+    )
     assert torch.equal(correct, outputs.argmax(0) == batch.labels)
     assert 0 < correct.sum() < len(batch)
 
@@ -103,7 +121,9 @@ def threads() -> Iterator[None]:
 def test_the_number_of_threads_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor the order in which parts are finished."""
     monkeypatch.setattr(factored_gradient, "PART", 100)
-    experiment = Experiment(Task(p=23), ModelConfig(d_model=16, n_heads=2, d_mlp=32), TrainingConfig(steps=12, log_every=4))
+    experiment = Experiment(
+        Task(p=23), ModelConfig(d_model=16, n_heads=2, d_mlp=32), TrainingConfig(steps=12, log_every=4)
+    )
     ends = []
     for n_threads in (1, 2, 5):
         torch.set_num_threads(n_threads)
@@ -130,21 +150,27 @@ def test_the_number_of_threads_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_nothing_leaves_the_device_of_the_weights(activation: str) -> None:
-    """torch's device without memory stands for one that is not here: an operation on it and on the CPU at once is an error."""
+    """torch's device without memory stands for one that is not here: an operation on it and on the CPU at once is an
+    error."""
     model, weights = network(activation, 0.3)
     weights = {name: weight.to("meta") for name, weight in weights.items()}
     batch = some_examples()
     batch = Batch(batch.pairs.to("meta"), batch.labels.to("meta"))
     losses, correct, gradient = factored_gradient.loss_and_gradient(weights, model, batch.examples)
     assert {
-        value.device.type for value in (losses, correct, *gradient.values(), *factored_gradient.evaluate(weights, model, batch.examples))
+        value.device.type
+        for value in (losses, correct, *gradient.values(), *factored_gradient.evaluate(weights, model, batch.examples))
     } == {"meta"}
 
 
-@pytest.mark.parametrize("model", [ModelConfig(n_layers=2, d_model=8, n_heads=2, d_mlp=12), ModelConfig(family="mlp", d_mlp=12)])
+@pytest.mark.parametrize(
+    "model", [ModelConfig(n_layers=2, d_model=8, n_heads=2, d_mlp=12), ModelConfig(family="mlp", d_mlp=12)]
+)
 def test_the_general_forward_pass_stays_on_the_device_of_the_weights(model: ModelConfig) -> None:
     weights = {name: torch.empty(shape, device="meta") for name, shape in weight_shapes(model, P).items()}
-    assert transform(weights, model, embed(weights, model, some_examples().pairs.to("meta"))).logits.device.type == "meta"
+    assert (
+        transform(weights, model, embed(weights, model, some_examples().pairs.to("meta"))).logits.device.type == "meta"
+    )
     if model.family == "mlp":
         assert vectors(weights, model).device.type == "meta"
 

@@ -24,7 +24,8 @@ from interp.models.weights import Weights, initial_weights
 
 
 def drawn_weights(model: ModelConfig, p: int) -> Weights:
-    """Initial weights in float64, halved so that three layers of squares stay moderate, and biases that are not zero."""
+    """Initial weights in float64, halved so that three layers of squares stay moderate, and biases that are not
+    zero."""
     generator = torch.Generator().manual_seed(1)
     weights = {name: weight.double() / 2 for name, weight in initial_weights(model, p).items()}
     biases = [name for name in weights if name.endswith(("b_in", "b_out"))]
@@ -36,15 +37,17 @@ def every_pair(p: int) -> Tensor:
 
 
 def textbook(weights: Weights, model: ModelConfig, pairs: Tensor) -> Activations:
-    """A transformer without LayerNorm, plainly, and what its unembedding reads. x[i] is the residual stream at position i, one row per
-    example."""
+    """A transformer without LayerNorm, plainly, and what its unembedding reads. x[i] is the residual stream at position
+    i, one row per example."""
     tokens = [pairs[:, 0], pairs[:, 1]]
     if model.prompt == "ab=":
         tokens.append(torch.full((len(pairs),), weights["unembed.W_U"].shape[1]))
     n_positions = len(tokens)
     x = [weights["embed.W_E"][tokens[i]] + weights["pos_embed.W_pos"][i] for i in range(n_positions)]
     for layer in range(model.n_layers):
-        block = {name.rpartition(".")[2]: weight for name, weight in weights.items() if name.startswith(f"blocks.{layer}.")}
+        block = {
+            name.rpartition(".")[2]: weight for name, weight in weights.items() if name.startswith(f"blocks.{layer}.")
+        }
         middle, neurons, last_attention = [], [], []
         for i in range(n_positions):
             visible = range(i + 1) if model.causal else range(n_positions)
@@ -53,7 +56,9 @@ def textbook(weights: Weights, model: ModelConfig, pairs: Tensor) -> Activations
                 query = x[i] @ block["W_Q"][h]
                 scores = [(query * (x[j] @ block["W_K"][h])).sum(1) / math.sqrt(query.shape[1]) for j in visible]
                 exponentials = [score.exp() for score in scores]
-                weight = [model.attention_rate * e / sum(exponentials) + (1 - model.attention_rate) for e in exponentials]
+                weight = [
+                    model.attention_rate * e / sum(exponentials) + (1 - model.attention_rate) for e in exponentials
+                ]
                 for j in visible:
                     mixed = mixed + weight[j][:, None] * (x[j] @ block["W_V"][h] @ block["W_O"][h])
                 if i == n_positions - 1:
@@ -67,7 +72,9 @@ def textbook(weights: Weights, model: ModelConfig, pairs: Tensor) -> Activations
             else:
                 neurons.append(h_in**2)
         x = [middle[i] + neurons[i] @ block["W_out"] + block["b_out"] for i in range(n_positions)]
-    return Activations(x[-1] @ weights["unembed.W_U"], neurons[-1], torch.stack(last_attention, dim=1), middle[-1], x[-1])
+    return Activations(
+        x[-1] @ weights["unembed.W_U"], neurons[-1], torch.stack(last_attention, dim=1), middle[-1], x[-1]
+    )
 
 
 @pytest.mark.parametrize("activation", ["relu", "gelu", "square"])
@@ -79,23 +86,43 @@ def test_forward_is_the_textbook_for_every_option(n_layers: int, prompt: str, ca
     for attention_rate in (0.0, 0.5, 1.0):
         for d_head in (None, 3):
             for p in (5, 6):
-                options = {"d_head": d_head, "activation": activation, "prompt": prompt, "causal": causal, "attention_rate": attention_rate}
+                options = {
+                    "d_head": d_head,
+                    "activation": activation,
+                    "prompt": prompt,
+                    "causal": causal,
+                    "attention_rate": attention_rate,
+                }
                 model = ModelConfig(n_layers=n_layers, d_model=8, n_heads=2, d_mlp=12, **options)
                 weights, pairs = drawn_weights(model, p), every_pair(p)
                 found, expected = forward(weights, model, pairs), textbook(weights, model, pairs)
                 close = {"rtol": 0, "atol": 1e-12 * max(1.0, expected.residual_post.abs().max().item())}
-                assert_close(residual_post(weights, model, found.residual_mid, found.neurons), expected.residual_post, **close)
+                assert_close(
+                    residual_post(weights, model, found.residual_mid, found.neurons), expected.residual_post, **close
+                )
                 of_all = [table.flatten(0, 1) for table in forward_all(weights, model)]
                 for name, seen, table, truth in zip(Activations._fields, found, of_all, expected, strict=True):
                     assert_close(table, seen, rtol=0, atol=1e-12 * max(1.0, truth.abs().max().item()))
                     message = f"{name} of {model} mod {p}: largest difference {(seen - truth).abs().max():.1e}"
                     assert_close(seen, truth, rtol=0, atol=1e-12 * max(1.0, truth.abs().max().item()), msg=message)
-                assert_close(logits(weights, model, pairs), found.logits, rtol=0, atol=1e-12 * found.logits.abs().max().item())
+                assert_close(
+                    logits(weights, model, pairs), found.logits, rtol=0, atol=1e-12 * found.logits.abs().max().item()
+                )
 
 
 OPTIONS = [
     ModelConfig(d_model=8, n_heads=2, d_mlp=12),
-    ModelConfig(n_layers=2, d_model=8, n_heads=2, d_head=3, d_mlp=12, activation="gelu", prompt="ab", causal=False, attention_rate=0.5),
+    ModelConfig(
+        n_layers=2,
+        d_model=8,
+        n_heads=2,
+        d_head=3,
+        d_mlp=12,
+        activation="gelu",
+        prompt="ab",
+        causal=False,
+        attention_rate=0.5,
+    ),
 ]
 
 
@@ -128,7 +155,9 @@ def test_relabeling_neurons_and_heads_changes_nothing(model: ModelConfig) -> Non
     relabeled = dict(weights)
     for layer in range(model.n_layers):
         block = f"blocks.{layer}"
-        relabeled |= {f"{block}.attn.{name}": weights[f"{block}.attn.{name}"].flip(0) for name in ("W_Q", "W_K", "W_V", "W_O")}
+        relabeled |= {
+            f"{block}.attn.{name}": weights[f"{block}.attn.{name}"].flip(0) for name in ("W_Q", "W_K", "W_V", "W_O")
+        }
         relabeled[f"{block}.mlp.W_in"] = weights[f"{block}.mlp.W_in"][:, order]
         relabeled |= {f"{block}.mlp.{name}": weights[f"{block}.mlp.{name}"][order] for name in ("b_in", "W_out")}
     before, after = forward_all(weights, model), forward_all(relabeled, model)
@@ -159,7 +188,11 @@ def test_logits_can_be_differentiated(model: ModelConfig) -> None:
     found = torch.autograd.grad(outputs.square().sum(), list(leaves.values()))
     for name, gradient, right in zip(leaves, found, expected, strict=True):
         assert_close(
-            gradient, right, rtol=0, atol=1e-9 * (1 + right.abs().max().item()), msg=lambda message, name=name: f"{name}: {message}"
+            gradient,
+            right,
+            rtol=0,
+            atol=1e-9 * (1 + right.abs().max().item()),
+            msg=lambda message, name=name: f"{name}: {message}",
         )
 
 
@@ -170,7 +203,9 @@ def test_transform_starts_from_any_residual_stream() -> None:
     stream, other = (embed(weights, model, torch.tensor([pair])) for pair in ((1, 2), (1, 4)))
     assert stream.shape == (1, 3, 8)
     stream[:, 1] = other[:, 1]
-    assert_close(transform(weights, model, stream).logits, logits(weights, model, torch.tensor([(1, 4)])), rtol=0, atol=1e-12)
+    assert_close(
+        transform(weights, model, stream).logits, logits(weights, model, torch.tensor([(1, 4)])), rtol=0, atol=1e-12
+    )
 
 
 def test_the_equals_sign_is_the_last_token() -> None:

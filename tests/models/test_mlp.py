@@ -14,7 +14,16 @@ from interp.analysis.walk import analyze, measure_checkpoint
 from interp.errors import InputError
 from interp.experiment.experiment import Experiment, ModelConfig, TrainingConfig
 from interp.experiment.task import Task
-from interp.models.forward import bridge, forward, forward_all, is_factored, logits, logits_with_vectors, modulus, token_vectors
+from interp.models.forward import (
+    bridge,
+    forward,
+    forward_all,
+    is_factored,
+    logits,
+    logits_with_vectors,
+    modulus,
+    token_vectors,
+)
 from interp.models.weights import Weights, initial_weights, weight_shapes
 from interp.runs.checkpoint import Checkpoint
 from interp.runs.run import open_run
@@ -27,7 +36,12 @@ KINDS = list(itertools.product(("sum", "concatenated"), ("none", "untied", "tied
 
 def mlp(inputs: str = "sum", embedding: str = "none", **options) -> ModelConfig:
     return ModelConfig(
-        family="mlp", inputs=inputs, embedding=embedding, d_mlp=12, **({} if embedding == "none" else {"d_model": 6}), **options
+        family="mlp",
+        inputs=inputs,
+        embedding=embedding,
+        d_mlp=12,
+        **({} if embedding == "none" else {"d_model": 6}),
+        **options,
     )
 
 
@@ -128,7 +142,9 @@ def test_the_gradient_is_that_of_finite_differences(inputs: str, embedding: str)
     generator = torch.Generator().manual_seed(0)
     for name, weight in weights.items():
         direction = torch.randn(weight.shape, generator=generator, dtype=torch.float64)
-        ahead, behind = (loss_and_gradient({**weights, name: weight + h * direction}, model, batch)[0] for h in (1e-5, -1e-5))
+        ahead, behind = (
+            loss_and_gradient({**weights, name: weight + h * direction}, model, batch)[0] for h in (1e-5, -1e-5)
+        )
         assert float((gradient[name] * direction).sum()) == pytest.approx((ahead - behind) / 2e-5, rel=1e-6, abs=1e-10)
 
 
@@ -142,7 +158,9 @@ def test_it_memorizes_and_a_run_of_it_can_be_analyzed(tmp_path) -> None:
     assert run.last.accuracy("train") == 1
     results = analyze(run)
     assert set(discover()) - set(results) == {"attention_structure"}
-    with pytest.raises(InputError, match=r"attention_structure is about a model\.family of 'transformer', and this is 'mlp'"):
+    with pytest.raises(
+        InputError, match=r"attention_structure is about a model\.family of 'transformer', and this is 'mlp'"
+    ):
         analyze(run, ["attention_structure"])
     with pytest.raises(InputError, match=r"attention_structure is about a model\.family of 'transformer'"):
         measure_checkpoint(run.last, "attention_structure")
@@ -161,8 +179,15 @@ def test_a_circuit_is_measured_as_in_a_transformer(circuit: str, embedding: str)
     assert [network.key_frequencies for network in networks] == [[2, 6], [2, 6]]
     for name in ("progress_measures", "logit_structure", "neuron_periodicity", "mlp_structure", "frequency_ablation"):
         in_transformer, in_mlp = (measure_checkpoint(network, name) for network in networks)
-        for variable in set(in_transformer.data_vars) - {"accuracy", "accuracy_without"}:  # where all is cut, rounding decides
-            seen, expected = (torch.as_tensor(result[variable].values.astype(float)) for result in (in_mlp, in_transformer))
-            assert_close(seen, expected, rtol=1e-6, atol=1e-6, equal_nan=True, msg=lambda m, v=variable, n=name: f"{n}.{v}: {m}")
+        for variable in set(in_transformer.data_vars) - {
+            "accuracy",
+            "accuracy_without",
+        }:  # where all is cut, rounding decides
+            seen, expected = (
+                torch.as_tensor(result[variable].values.astype(float)) for result in (in_mlp, in_transformer)
+            )
+            assert_close(
+                seen, expected, rtol=1e-6, atol=1e-6, equal_nan=True, msg=lambda m, v=variable, n=name: f"{n}.{v}: {m}"
+            )
     verdicts = [clock_pizza.summary(measure_checkpoint(network, "clock_pizza"))["verdict"] for network in networks]
     assert verdicts == [circuit, circuit]

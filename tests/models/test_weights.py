@@ -27,7 +27,11 @@ def test_every_layer_has_its_weights_in_the_classic_orientation() -> None:
     shapes = weight_shapes(ModelConfig(n_layers=2, d_model=12, n_heads=3, d_head=5, d_mlp=20), 7)
     assert len(shapes) == 3 + 2 * 8
     for layer in range(2):
-        block = {name.removeprefix(f"blocks.{layer}."): shape for name, shape in shapes.items() if name.startswith(f"blocks.{layer}.")}
+        block = {
+            name.removeprefix(f"blocks.{layer}."): shape
+            for name, shape in shapes.items()
+            if name.startswith(f"blocks.{layer}.")
+        }
         assert block == {
             "attn.W_Q": (3, 12, 5),
             "attn.W_K": (3, 12, 5),
@@ -90,7 +94,11 @@ def test_the_weights_of_a_model_pass(dtype: torch.dtype) -> None:
         ("embed.W_E", None, r"run/step_3: tensor 'embed.W_E' \[8, 8\] is missing"),
         ("embed.W_E", torch.zeros(7, 8), r"run/step_3: tensor 'embed.W_E' has shape \[7, 8\], expected \[8, 8\]"),
         ("blocks.0.mlp.b_in", torch.zeros(16, 1), r"'blocks.0.mlp.b_in' has shape \[16, 1\], expected \[16\]"),
-        ("unembed.W_U", torch.zeros(8, 7, dtype=torch.int64), "'unembed.W_U' has type torch.int64, expected a floating-point type"),
+        (
+            "unembed.W_U",
+            torch.zeros(8, 7, dtype=torch.int64),
+            "'unembed.W_U' has type torch.int64, expected a floating-point type",
+        ),
         (
             "unembed.W_U",
             torch.zeros(8, 7, dtype=torch.float64),

@@ -1,5 +1,5 @@
-"""The page of a comparison in a real browser: sliders that move together and show what the results say, the same axes on all sides,
-nothing asked of the network, hostile names escaped."""
+"""The page of a comparison in a real browser: sliders that move together and show what the results say, the same axes
+on all sides, nothing asked of the network, hostile names escaped."""
 
 import base64
 import json
@@ -70,7 +70,9 @@ def test_both_sides_have_the_same_axes_and_color_scale(grokking):
     assert (maps["layout"]["coloraxis"]["cmin"], maps["layout"]["coloraxis"]["cmax"]) == (0, 1)
     spectra = drawn["spectra"]["layout"]
     assert [spectra[f"yaxis{n}"]["matches"] for n in (2, 4, 6, 8)] == ["y", "y3", "y5", "y7"]
-    assert list(drawn) == [name for name in ("curves", "losses", "circuits", "spectra", "neurons", "norms", "ranks") if name in drawn]
+    assert list(drawn) == [
+        name for name in ("curves", "losses", "circuits", "spectra", "neurons", "norms", "ranks") if name in drawn
+    ]
 
 
 def test_the_sliders_begin_at_the_checkpoints_that_are_compared(page, grokking):
@@ -84,7 +86,9 @@ def test_moving_one_slider_moves_the_other(page, grokking):
     """Both show the values of the results at their step: exactly, or to the error that quantizing has."""
     run = grokking.sides[0].run
     results = analyze(run, ["weight_norms", "neuron_periodicity"])
-    assert not page.locator(".together input").is_checked(), "two checkpoints of one run, moved together, would be the same"
+    assert not page.locator(".together input").is_checked(), (
+        "two checkpoints of one run, moved together, would be the same"
+    )
     for together, left, right in ((False, 400, 3000), (True, 1000, 1000)):
         if together:
             page.locator(".together input").check()
@@ -108,7 +112,11 @@ def test_moving_one_slider_moves_the_other(page, grokking):
 
 
 def test_panels_stand_side_by_side_on_a_wide_screen_and_below_each_other_on_a_narrow_one(page):
-    places = [page.locator(f"[data-panel={name}]").nth(side).bounding_box() for name in ("norms", "spectra") for side in (0, 1)]
+    places = [
+        page.locator(f"[data-panel={name}]").nth(side).bounding_box()
+        for name in ("norms", "spectra")
+        for side in (0, 1)
+    ]
     assert [place["y"] for place in places[::2]] == [place["y"] for place in places[1::2]]
     assert places[0]["x"] + places[0]["width"] < places[1]["x"]
     page.set_viewport_size({"width": 390, "height": 800})
@@ -125,7 +133,10 @@ def test_runs_of_different_length_move_by_their_share_of_training(open_page, tmp
     long = written(tmp_path / "long", range(0, 101, 5), frequencies=(1, 3), family="mlp", embedding="tied")
     comparison = compare(short, long)
     path = tmp_path / "page.html"
-    path.write_text(render_comparison(comparison, {s.run.path.resolve(): analyze(s.run) for s in comparison.sides}), encoding="utf-8")
+    path.write_text(
+        render_comparison(comparison, {s.run.path.resolve(): analyze(s.run) for s in comparison.sides}),
+        encoding="utf-8",
+    )
     page = open_page(path, color_scheme="dark")
     assert page.locator(".together option").all_inner_texts() == ["at the same step", "at the same share of training"]
     assert page.locator(".together input").is_checked()
@@ -138,7 +149,9 @@ def test_runs_of_different_length_move_by_their_share_of_training(open_page, tmp
     every = [analyze(side.run, ["weight_norms"])["weight_norms"].l2.values.max() for side in comparison.sides]
     assert limits[0]["norms"][1] == pytest.approx(max(every))
     colors = [page.evaluate(f"{side}.run.colors") for side in (LEFT, RIGHT)]
-    assert {k: colors[0][k] for k in colors[0] if k in colors[1]} == {k: colors[1][k] for k in colors[1] if k in colors[0]}
+    assert {k: colors[0][k] for k in colors[0] if k in colors[1]} == {
+        k: colors[1][k] for k in colors[1] if k in colors[0]
+    }
     assert page.locator(".panel.empty").all_inner_texts() == ["This network has none."]
     assert page.trouble == []
     page.close()

@@ -1,4 +1,5 @@
-"""The report in a real browser: it shows what the results say, asks the network for nothing, and escapes what it is given."""
+"""The report in a real browser: it shows what the results say, asks the network for nothing, and escapes what it is
+given."""
 
 import re
 from importlib.resources import files
@@ -9,7 +10,9 @@ import pytest
 
 STATE = "interp.explorers[0].state"
 SPECTRA = files("interp.pages").joinpath("browser", "panel_embedding.js").read_text(encoding="utf-8")
-((LEFT, RIGHT),) = ([int(width) for width in found] for found in re.findall(r"\[left, right\] = \[(\d+), width - (\d+)\]", SPECTRA))
+((LEFT, RIGHT),) = (
+    [int(width) for width in found] for found in re.findall(r"\[left, right\] = \[(\d+), width - (\d+)\]", SPECTRA)
+)
 
 
 def place_of(frequency: int, width: float, frequencies: int) -> float:
@@ -44,14 +47,20 @@ def one_page(open_page, path):
 def page(one_page):
     """The page that most tests share, as it is when it opens."""
     one_page.evaluate("interp.explorers[0].stop()")
-    show(one_page, "{index: interp.explorers[0].run.steps.length - 1, pinned: null, frequency: null, neuron: null, head: null}")
+    show(
+        one_page,
+        "{index: interp.explorers[0].run.steps.length - 1, pinned: null, frequency: null, neuron: null, head: null}",
+    )
     one_page.evaluate("window.scrollTo(0, 0); document.activeElement.blur()")
     return one_page
 
 
 def show(page, changes: str) -> None:
     """Change what is shown, and wait until it is drawn."""
-    page.evaluate(f"async () => {{ {STATE}.set({changes}); for (let i = 0; i < 3; i++) await new Promise(requestAnimationFrame); }}")
+    page.evaluate(
+        f"async () => {{ {STATE}.set({changes}); for (let i = 0; i < 3; i++) await new "
+        f"Promise(requestAnimationFrame); }}"
+    )
 
 
 def bring(page, name: str):
@@ -101,7 +110,10 @@ def test_the_slider_shows_the_values_of_the_results(page, reference, results, st
     assert float(shown["l2"]) == pytest.approx(results["weight_norms"].total_l2.sel(step=step).item(), rel=6e-4)
 
     def row(name):
-        return np.array(page.evaluate(f"Array.from(interp.explorers[0].arrays.{name}.row({index}), x => x === x ? x : null)"), dtype=float)
+        return np.array(
+            page.evaluate(f"Array.from(interp.explorers[0].arrays.{name}.row({index}), x => x === x ? x : null)"),
+            dtype=float,
+        )
 
     order = page.evaluate("interp.explorers[0].run.neurons")
     share = results["neuron_periodicity"].share.sel(step=step).values[order]
@@ -125,9 +137,13 @@ def test_hovering_tells_the_numbers(page, results):
     last = results["embedding_spectrum"].isel(step=-1).sel(frequency=11)
     assert text.splitlines()[0] == "frequency 11"
     assert float(text.splitlines()[1].rpartition(" ")[2]) == pytest.approx(last.embedding_norm.item(), rel=6e-3)
-    assert float(text.splitlines()[3].rpartition(": ")[2].rstrip(" %")) == pytest.approx(100 * last.logit_share.item(), abs=0.051)
+    assert float(text.splitlines()[3].rpartition(": ")[2].rstrip(" %")) == pytest.approx(
+        100 * last.logit_share.item(), abs=0.051
+    )
     text = tip_at(page, bring(page, "norms"), 100, 10)
-    assert float(re.search("L2 norm ([0-9.]+)", text)[1]) == pytest.approx(results["weight_norms"].l2.values[-1, 0], rel=1e-5)
+    assert float(re.search("L2 norm ([0-9.]+)", text)[1]) == pytest.approx(
+        results["weight_norms"].l2.values[-1, 0], rel=1e-5
+    )
 
 
 def test_a_click_picks_out_everywhere(page):
@@ -144,7 +160,17 @@ def test_a_click_picks_out_everywhere(page):
     page.wait_for_selector(".circuit [data-frequency='3'][opacity='1']", state="attached")
 
 
-PANELS = {"attention", "circles", "logits", "neuron_lines", "neuron_map", "norms", "progress", "spectra", "two_circuits"}
+PANELS = {
+    "attention",
+    "circles",
+    "logits",
+    "neuron_lines",
+    "neuron_map",
+    "norms",
+    "progress",
+    "spectra",
+    "two_circuits",
+}
 
 
 def test_every_panel_moves(page, reference):
@@ -169,7 +195,10 @@ def test_the_circuit_says_what_was_measured(page, results):
     counts = results["neuron_periodicity"].periodic_neurons.isel(step=-1)
     shares = results["embedding_spectrum"].logit_share.isel(step=-1)
     for k in (3, 11, 12):
-        assert f"{int(counts.sel(frequency=k))} neurons, {100 * shares.sel(frequency=k).item():.1f} % of the logits" in said
+        assert (
+            f"{int(counts.sel(frequency=k))} neurons, {100 * shares.sel(frequency=k).item():.1f} % of the logits"
+            in said
+        )
 
 
 def test_keys_play_and_pin(page, reference):
@@ -215,7 +244,11 @@ def test_a_step_has_an_address(open_page, path):
 def test_stills_for_who_wants_less_motion_and_no_script_of_others(open_page, path, tmp_path):
     """The last line of defense: of scripts that got into the page, none knows the nonce."""
     planted = tmp_path / "planted.html"
-    planted.write_text(path.read_text(encoding="utf-8").replace("<h1>", "<script>window.planted = 1</script><h1 onclick='planted = 2'>"))
+    planted.write_text(
+        path.read_text(encoding="utf-8").replace(
+            "<h1>", "<script>window.planted = 1</script><h1 onclick='planted = 2'>"
+        )
+    )
     page = open_page(planted, reduced_motion="reduce")
     page.click("h1")
     assert page.evaluate("window.planted === undefined")
@@ -276,7 +309,10 @@ def test_both_themes(open_page, path):
 
 
 def test_everything_that_is_operated_has_a_name(page):
-    unnamed = page.evaluate("""[...document.querySelectorAll('button, input, select, canvas[role=img], svg[role=img]')].filter(element =>
-        !(element.textContent.trim() || element.getAttribute('aria-label') || element.closest('label')) && !element.closest('[hidden]')
+    unnamed = page.evaluate("""[
+        ...document.querySelectorAll('button, input, select, canvas[role=img], svg[role=img]')
+    ].filter(element =>
+        !(element.textContent.trim() || element.getAttribute('aria-label') || element.closest('label'))
+        && !element.closest('[hidden]')
     ).map(element => element.outerHTML)""")
     assert [html for html in unnamed if "modebar" not in html and "main-svg" not in html] == []

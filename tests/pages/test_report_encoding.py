@@ -22,7 +22,9 @@ def unpack(block):
     levels = np.cumsum(values, axis=0, dtype=values.dtype)
     top = np.iinfo(values.dtype).max - 1
     low, high = (
-        numbers(block[name], "float32").reshape(block["shape"][: block["scales"]] + [1] * (values.ndim - block["scales"]))
+        numbers(block[name], "float32").reshape(
+            block["shape"][: block["scales"]] + [1] * (values.ndim - block["scales"])
+        )
         for name in ("low", "high")
     )
     return np.where(levels > top, np.nan, low + levels.astype(float) / top * (high.astype(float) - low))

@@ -35,7 +35,9 @@ def test_a_panel_without_a_number_says_so():
     say_what_is_unknown(figure)
     said = [annotation.xref for annotation in figure.layout.annotations if annotation.text == "not known"]
     assert said == ["x2 domain", "x3 domain"]
-    assert {trace.xaxis or "x" for trace in figure.data} == {"x", "x2", "x3", "x4", "x5", "x6"}, "every panel has its axes drawn"
+    assert {trace.xaxis or "x" for trace in figure.data} == {"x", "x2", "x3", "x4", "x5", "x6"}, (
+        "every panel has its axes drawn"
+    )
 
 
 def test_a_corner_of_the_grid_that_is_left_over_says_nothing():
@@ -43,7 +45,9 @@ def test_a_corner_of_the_grid_that_is_left_over_says_nothing():
     for row, column in ((1, 1), (1, 2), (2, 1), (3, 1)):
         figure.add_scatter(x=[0, 1], y=[1.0, 2.0], row=row, col=column)
     say_what_is_unknown(figure)
-    assert [annotation.xref for annotation in figure.layout.annotations if annotation.text == "not known"] == ["x4 domain"]
+    assert [annotation.xref for annotation in figure.layout.annotations if annotation.text == "not known"] == [
+        "x4 domain"
+    ]
     assert "x6" not in {trace.xaxis for trace in figure.data}
 
 
@@ -52,4 +56,6 @@ def test_in_a_grid_titled_along_its_edge_every_panel_counts():
     for row, column in ((1, 1), (1, 2), (2, 1)):
         figure.add_scatter(x=[0, 1], y=[1.0, 2.0], row=row, col=column)
     say_what_is_unknown(figure)
-    assert [annotation.xref for annotation in figure.layout.annotations if annotation.text == "not known"] == ["x4 domain"]
+    assert [annotation.xref for annotation in figure.layout.annotations if annotation.text == "not known"] == [
+        "x4 domain"
+    ]

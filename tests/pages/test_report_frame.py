@@ -33,7 +33,8 @@ def test_the_bundle_draws_what_is_said_of_it():
 
 
 def test_the_bundle_is_of_the_version_that_plotly_ships():
-    """Otherwise: npm pack plotly.js-cartesian-dist-min@VERSION, and put its plotly-cartesian.min.js into interp/pages/browser."""
+    """Otherwise: npm pack plotly.js-cartesian-dist-min@VERSION, and put its plotly-cartesian.min.js into
+    interp/pages/browser."""
     version = re.search(r"\* plotly\.js \(cartesian - minified\) v([\d.]+)", BUNDLE)
     assert version
     assert version[1] == get_plotlyjs_version()

@@ -1,4 +1,5 @@
-"""What the slider moves: which steps, and what is computed for them alone, on networks whose circles and heads are known."""
+"""What the slider moves: which steps, and what is computed for them alone, on networks whose circles and heads are
+known."""
 
 import numpy as np
 import pytest

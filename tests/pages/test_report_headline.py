@@ -1,4 +1,5 @@
-"""The figure that the report begins with: drawn before plotly, with the numbers of the results, and a line at the step shown."""
+"""The figure that the report begins with: drawn before plotly, with the numbers of the results, and a line at the step
+shown."""
 
 import re
 from importlib.resources import files
@@ -60,7 +61,9 @@ def test_the_headline_figure_tells_its_numbers(page, reference_report):
     told = dict(line.rsplit(": ", 1) for line in tip_at(page, canvas, place).splitlines()[1:])
     transitions = reference_report.results["transitions"].sel(step=2000)
     assert float(told["test loss"]) == pytest.approx(transitions.loss.sel(loss_of="test").item(), rel=1e-4)
-    assert float(told["excluded loss (without them, train)"]) == pytest.approx(transitions.loss.sel(loss_of="excluded").item(), rel=1e-4)
+    assert float(told["excluded loss (without them, train)"]) == pytest.approx(
+        transitions.loss.sel(loss_of="excluded").item(), rel=1e-4
+    )
     assert float(told["weight norm"]) == pytest.approx(transitions.sum_of_squares.item() ** 0.5, rel=1e-4)
     assert float(told["Gini of W_E"]) == pytest.approx(transitions.gini.item(), rel=1e-4)
     assert told["train accuracy"] == "100.00 %"
@@ -72,11 +75,14 @@ def test_the_headline_figure_tells_its_numbers(page, reference_report):
 def test_the_headline_figure_does_not_wait_for_plotly(open_page, reference_report):
     """plotly takes seconds to start: the figure, the slider and the panels stand before that begins."""
     noticed = """Object.defineProperty(window, "Plotly", { configurable: true, set(value) {
-        window.drawnBefore = [...document.querySelectorAll("[data-headline][data-drawn], html[data-ready=yes], [data-panel]")].length;
+        const drawn = "[data-headline][data-drawn], html[data-ready=yes], [data-panel]";
+        window.drawnBefore = [...document.querySelectorAll(drawn)].length;
         Object.defineProperty(window, "Plotly", { value });
     } })"""
     page = open_page(reference_report.path, script=noticed)
-    assert page.evaluate("window.Plotly === undefined && document.querySelector('[data-headline]').dataset.drawn === 'light'")
+    assert page.evaluate(
+        "window.Plotly === undefined && document.querySelector('[data-headline]').dataset.drawn === 'light'"
+    )
     page.locator("#weight_norms .figure").scroll_into_view_if_needed()
     page.wait_for_selector("#weight_norms .main-svg")
     assert page.evaluate("window.drawnBefore") == 2 + 9

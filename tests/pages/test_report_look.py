@@ -22,13 +22,20 @@ def test_a_frequency_has_one_color_everywhere(narrow, reference_report):
     key = run.key_frequencies
     expected = {k: color_of_frequency(k, key) for k in key}
     assert narrow.evaluate("interp.explorers[0].run.colors") == {str(k): color for k, color in expected.items()}
-    drawn = {name: find(name).module.plot(results[name]) for name in ("representation", "attention_structure", "neuron_periodicity")}
+    drawn = {
+        name: find(name).module.plot(results[name])
+        for name in ("representation", "attention_structure", "neuron_periodicity")
+    }
     circles = drawn["representation"].data[:3]
     found = [int(title.text.split()[2].rstrip(":")) for title in drawn["representation"].layout.annotations[:3]]
     assert [trace.marker.color for trace in circles] == [expected[k] for k in found]
     heads = [trace for trace in drawn["attention_structure"].data if trace.showlegend is not False]
     assert [trace.line.color for trace in heads] == [expected[int(trace.name.rpartition(" ")[2])] for trace in heads]
-    areas = {trace.name: trace.line.color for trace in drawn["neuron_periodicity"].select_traces({"type": "scatter"}) if trace.stackgroup}
+    areas = {
+        trace.name: trace.line.color
+        for trace in drawn["neuron_periodicity"].select_traces({"type": "scatter"})
+        if trace.stackgroup
+    }
     assert areas == {f"k = {k}": color for k, color in expected.items()} | {"other k": NEUTRAL}
 
 
@@ -42,11 +49,15 @@ def test_fits_a_narrow_screen(narrow):
         narrow.wait_for_selector(f"#{name} .main-svg")
         layout = f"document.querySelector('#{name} .figure')._fullLayout"
         across, upward = (
-            narrow.evaluate(f"Object.entries({layout}).filter(([axis]) => /^{kind}axis/.test(axis)).map(([, axis]) => axis.domain)")
+            narrow.evaluate(
+                f"Object.entries({layout}).filter(([axis]) => /^{kind}axis/.test(axis)).map(([, axis]) => axis.domain)"
+            )
             for kind in "xy"
         )
         assert all(domain == [0, 1] for domain in across), "one panel in a row"
         assert all(lower[1] < upper[0] for lower, upper in pairwise(sorted(upward))), "none over another"
-        legends = narrow.eval_on_selector_all(f"#{name} .legend .traces", "all => all.map(one => one.getBoundingClientRect().right)")
+        legends = narrow.eval_on_selector_all(
+            f"#{name} .legend .traces", "all => all.map(one => one.getBoundingClientRect().right)"
+        )
         assert max(legends) <= 390
     assert narrow.evaluate("document.documentElement.scrollWidth") <= 391

@@ -24,7 +24,9 @@ def written(folder, task, model, steps, broken=()) -> interp.Run:
     with interp.RunWriter.create(folder, task, model) as writer:
         for step in steps:
             weights = initial_weights(replace(model, seed=abs(step)), task.p)
-            writer.append(step, {key: weight * (float("nan") if step in broken else 1) for key, weight in weights.items()})
+            writer.append(
+                step, {key: weight * (float("nan") if step in broken else 1) for key, weight in weights.items()}
+            )
     return interp.open_run(folder)
 
 
@@ -44,7 +46,11 @@ def shown(open_page, tmp_path):
         for panel in page.locator("[data-panel]").all():
             panel.scroll_into_view_if_needed()
             page.wait_for_selector(f"[data-panel={panel.get_attribute('data-panel')}][data-step]")
-        for text in (page.inner_text("header"), page.inner_text(".readouts"), page.locator(".circuit svg").text_content() or ""):
+        for text in (
+            page.inner_text("header"),
+            page.inner_text(".readouts"),
+            page.locator(".circuit svg").text_content() or "",
+        ):
             assert not re.search(r"\b(NaN|nan|undefined|null|Infinity)\b", text)
         assert page.trouble == []
         return page
@@ -79,7 +85,10 @@ def test_a_run_that_diverged_is_shown_to_where_it_did(shown, tmp_path):
 
 @pytest.mark.parametrize(
     ("steps", "expected"),
-    [([], "has no checkpoints to analyze"), ([0, 1], "holds NaN or infinity: training diverged at once; train again with a smaller")],
+    [
+        ([], "has no checkpoints to analyze"),
+        ([0, 1], "holds NaN or infinity: training diverged at once; train again with a smaller"),
+    ],
 )
 def test_what_has_nothing_to_show_is_refused(tmp_path, capsys, steps, expected):
     written(tmp_path / "run", Task(7), SMALL, steps, broken=steps)
@@ -97,13 +106,18 @@ def test_of_a_large_modulus_maps_show_a_window(shown, tmp_path, monkeypatch):
     page = shown(run, analyze(run))
     assert "The first 6 of 11 residues." in page.inner_text("[data-panel=logits]")
     assert "the first 4 of 11 residues" in page.inner_text("[data-panel=attention]")
-    sizes = {name: page.evaluate(f"interp.explorers[0].arrays.{name}.shape") for name in ("logits_by_sum", "attention", "responses")}
+    sizes = {
+        name: page.evaluate(f"interp.explorers[0].arrays.{name}.shape")
+        for name in ("logits_by_sum", "attention", "responses")
+    }
     assert sizes == {"logits_by_sum": [2, 6, 6], "attention": [2, 2, 4, 4], "responses": [2, 24, 11]}
 
 
 def test_hostile_text_stays_text(shown, tmp_path):
     """Of an MLP whose phases are those of units, with notes and parameters that would be scripts."""
-    run = written(tmp_path / "run", Task(5, operation="multiply", train_fraction=0.5), ModelConfig(family="mlp", d_mlp=12), [0, 1])
+    run = written(
+        tmp_path / "run", Task(5, operation="multiply", train_fraction=0.5), ModelConfig(family="mlp", d_mlp=12), [0, 1]
+    )
     run.info = run.info | {"created": EVIL, "versions": {EVIL: EVIL}}
     results = {name: result.assign_attrs(parameters=json.dumps({EVIL: EVIL})) for name, result in analyze(run).items()}
     page = shown(run, results)
@@ -128,7 +142,9 @@ def test_of_two_thousand_checkpoints_two_hundred_are_shown(shown, tmp_path, monk
     of_forty = analyze(written(tmp_path / "forty", task, model, range(40)))
     run = written(tmp_path / "run", task, model, range(2000))
     steps = np.arange(2000, dtype=np.int32)
-    page = shown(run, {name: result.isel(step=steps % 40).assign_coords(step=steps) for name, result in of_forty.items()})
+    page = shown(
+        run, {name: result.isel(step=steps % 40).assign_coords(step=steps) for name, result in of_forty.items()}
+    )
     assert "Shown are 200 of 2,000 checkpoints" in page.inner_text(".explore")
     chosen = page.evaluate("interp.explorers[0].run.steps")
     assert len(chosen) == 200
@@ -146,5 +162,9 @@ def test_of_a_modulus_beyond_the_window_the_page_stays_small(tmp_path):
     assert data
     drawn = json.loads(data[1])
     shapes = {name: block["shape"] for name, block in drawn["arrays"].items()}
-    assert [shapes["logits_by_sum"], shapes["attention"], shapes["logits_of_class"]] == [[1, 128, 128], [1, 1, 128, 128], [1, 3, 128, 128]]
+    assert [shapes["logits_by_sum"], shapes["attention"], shapes["logits_of_class"]] == [
+        [1, 128, 128],
+        [1, 1, 128, 128],
+        [1, 3, 128, 128],
+    ]
     assert (drawn["p"], shapes["circle"][2], shapes["share"]) == (131, 131, [1, 8, 65])

@@ -9,7 +9,9 @@ from interp.analysis.walk import analyze
 from interp.explanation.explain import explain
 from interp.pages.story import controls, linked, method
 
-NAMES = dict.fromkeys(("clock_pizza", "transitions", "learning_curves", "progress_measures", "neuron_periodicity", "weight_norms"))
+NAMES = dict.fromkeys(
+    ("clock_pizza", "transitions", "learning_curves", "progress_measures", "neuron_periodicity", "weight_norms")
+)
 
 
 def targets(html):
@@ -17,7 +19,9 @@ def targets(html):
 
 
 def test_steps_lead_to_the_checkpoint_and_numbers_to_their_figure():
-    html = linked("At step 2,000 the loss is 4.1e-08; 487 of 512 neurons follow one frequency. Norm of all weights: 57.0.", NAMES)
+    html = linked(
+        "At step 2,000 the loss is 4.1e-08; 487 of 512 neurons follow one frequency. Norm of all weights: 57.0.", NAMES
+    )
     assert targets(html) == [
         ("#step=2000", "step 2,000"),
         ("#progress_measures", "4.1e-08"),
@@ -33,7 +37,9 @@ def test_the_words_stay_as_they_were():
     for sentence in (*story.paragraphs, *story.against, *story.unsaid):
         html = linked(sentence, NAMES)
         assert re.sub("<[^>]*>", "", html).replace("&#39;", "'") == sentence
-        assert {target for target, _ in targets(html) if not target.startswith("#step=")} <= {f"#{name}" for name in NAMES}
+        assert {target for target, _ in targets(html) if not target.startswith("#step=")} <= {
+            f"#{name}" for name in NAMES
+        }
 
 
 def test_every_number_of_the_story_leads_somewhere():

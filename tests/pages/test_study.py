@@ -1,4 +1,5 @@
-"""The page about an experiment: made of its files alone, it says what they say, asks for nothing, and what files say stays text."""
+"""The page about an experiment: made of its files alone, it says what they say, asks for nothing, and what files say
+stays text."""
 
 import json
 import re
@@ -115,8 +116,11 @@ def test_an_unknown_experiment_and_an_unknown_verdict_are_refused(copied):
 
 
 def test_what_goes_on_from_other_weights_cannot_grok(folder):
-    """Its curves begin where others end: it still generalizes, or it collapsed; and the networks it begins with are no part of the grid."""
-    found = {run.name: run for run in outcomes({path.name: open_run(path) for path in sorted((folder / "runs").iterdir())})}
+    """Its curves begin where others end: it still generalizes, or it collapsed; and the networks it begins with are no
+    part of the grid."""
+    found = {
+        run.name: run for run in outcomes({path.name: open_run(path) for path in sorted((folder / "runs").iterdir())})
+    }
     assert {name for name, run in found.items() if run.is_start} == {"start-seed0", "start-seed1"}
     assert {run.verdict for run in found.values() if not run.is_start} <= {KEPT, "collapse"}
     assert all(np.isnan(run.generalized_at) for run in found.values() if not run.is_start)
@@ -128,7 +132,11 @@ def outcome(pairs: int, decay: float, seed: int, verdict: str, accuracy: float) 
 
 
 def test_the_phase_diagram_counts_and_averages_over_seeds():
-    found = [outcome(100, 1, 0, "grokking", 1.0), outcome(100, 1, 1, "grokking", 0.9), outcome(100, 1, 2, "memorization", 0.2)]
+    found = [
+        outcome(100, 1, 0, "grokking", 1.0),
+        outcome(100, 1, 1, "grokking", 0.9),
+        outcome(100, 1, 2, "memorization", 0.2),
+    ]
     found += [outcome(20, 3, 0, "memorization", 0.0)]
     diagram = phase_diagram(found)
     assert diagram is not None
@@ -141,7 +149,8 @@ def test_the_phase_diagram_counts_and_averages_over_seeds():
 
 
 def test_the_interval_of_a_mean():
-    """Of two seeds 0 and 1 the mean of a sample is 0, ½ or 1, the extremes a quarter of the time each; of one seed nothing is known."""
+    """Of two seeds 0 and 1 the mean of a sample is 0, ½ or 1, the extremes a quarter of the time each; of one seed
+    nothing is known."""
     low, high = mean_interval(np.array([[0.0, 1.0], [5.0, 5.0], [1.0, np.nan]]))
     np.testing.assert_allclose(low, [0, 5, np.nan])
     np.testing.assert_allclose(high, [1, 5, np.nan])

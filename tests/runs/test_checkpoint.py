@@ -67,7 +67,9 @@ def test_bare_weights_are_copied_and_checked() -> None:
     with pytest.raises(InputError, match=r"weights: tensor 'embed.W_E' has shape \[8, 8\], expected \[12, 8\]"):
         Checkpoint.from_weights(weights, Task(p=11), MODELS[0])
     with pytest.raises(InputError, match=r"step 3: tensor 'unembed.W_U' \[8, 7\] is missing"):
-        Checkpoint(3, {name: weights[name] for name in weights if name != "unembed.W_U"}, Task(p=7), MODELS[0], where="step 3")
+        Checkpoint(
+            3, {name: weights[name] for name in weights if name != "unembed.W_U"}, Task(p=7), MODELS[0], where="step 3"
+        )
 
 
 def test_a_checkpoint_says_what_it_is() -> None:
@@ -90,7 +92,9 @@ def test_losses_and_answers_pair_by_pair(task: Task) -> None:
             assert math.isnan(checkpoint.losses[index])
             assert not checkpoint.correct[index]
         else:
-            assert checkpoint.losses[index] == pytest.approx(math.log(sum(map(math.exp, logits))) - logits[label], rel=1e-12)
+            assert checkpoint.losses[index] == pytest.approx(
+                math.log(sum(map(math.exp, logits))) - logits[label], rel=1e-12
+            )
             assert checkpoint.correct[index] == (logits[label] == max(logits))
 
 
@@ -103,9 +107,15 @@ def test_means_over_a_split_are_nan_where_there_are_no_pairs(task: Task, split: 
         assert math.isnan(checkpoint.loss(split))
         assert math.isnan(checkpoint.accuracy(split))
     else:
-        assert checkpoint.loss(split) == pytest.approx(np.mean([checkpoint.losses[index] for index in chosen]), rel=1e-14)
-        assert checkpoint.accuracy(split) == pytest.approx(np.mean([checkpoint.correct[index] for index in chosen]), rel=1e-14)
-    assert bool(chosen) == (task.split_known or split == "all") or (task.train_fraction == 1 and split in ("test", "unmirrored"))
+        assert checkpoint.loss(split) == pytest.approx(
+            np.mean([checkpoint.losses[index] for index in chosen]), rel=1e-14
+        )
+        assert checkpoint.accuracy(split) == pytest.approx(
+            np.mean([checkpoint.correct[index] for index in chosen]), rel=1e-14
+        )
+    assert bool(chosen) == (task.split_known or split == "all") or (
+        task.train_fraction == 1 and split in ("test", "unmirrored")
+    )
 
 
 def test_an_unknown_split_name_is_refused() -> None:
@@ -129,7 +139,8 @@ def test_a_clock_answers_every_pair_of_phases(operation: str, p: int) -> None:
 @pytest.mark.parametrize(("operation", "p"), [("add", 13), ("multiply", 13), ("add", 12)])
 @pytest.mark.parametrize("activation", ["relu", "square"])
 def test_a_planted_neuron_has_its_frequency(operation: str, p: int, activation: str) -> None:
-    """A square of cos w_k a + cos w_k b has power at k in a product, and at 2k alone, which is another frequency's block."""
+    """A square of cos w_k a + cos w_k b has power at k in a product, and at 2k alone, which is another frequency's
+    block."""
     planted = [1, 3, 4]
     checkpoint = circuit_checkpoint(Task(p=p, operation=operation), circuit_neurons(planted), activation=activation)
     expected = [k for k in planted for _ in range(9)]

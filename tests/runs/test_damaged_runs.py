@@ -1,4 +1,5 @@
-"""Whatever lies where a run should be is one clear InputError that names the file, never another exception, never a wrong number."""
+"""Whatever lies where a run should be is one clear InputError that names the file, never another exception, never a
+wrong number."""
 
 import json
 import math
@@ -53,7 +54,8 @@ READS: dict[str, Callable[[Run], object]] = {
 
 
 def outcomes(path: Path) -> dict[str, str | None]:
-    """What opening a run and each way of reading it came to: None, or the words of an InputError; nothing else may come out."""
+    """What opening a run and each way of reading it came to: None, or the words of an InputError; nothing else may come
+    out."""
     try:
         run = open_run(path)
     except InputError as error:
@@ -76,13 +78,18 @@ def rewrite_info(path: Path, change: Callable[[dict], object]) -> None:
     (path / "run.json").write_text(json.dumps(info))
 
 
-# ---- run.json and the split --------------------------------------------------------------------------------------------------------------
+# ---- run.json and the split ------------------------------------------------------------------------------------------
 
 
 def test_no_run_and_no_such_thing(tmp_path: Path) -> None:
     (tmp_path / "foreign").mkdir()
     (tmp_path / "file").touch()
-    for name, message in {"none": "no run at", "file": "no run at", "foreign": "has no run.json", "long" * 100: "name too long"}.items():
+    for name, message in {
+        "none": "no run at",
+        "file": "no run at",
+        "foreign": "has no run.json",
+        "long" * 100: "name too long",
+    }.items():
         with pytest.raises(InputError, match=message) as caught:
             open_run(tmp_path / name)
         assert str(tmp_path / name) in str(caught.value)
@@ -91,7 +98,9 @@ def test_no_run_and_no_such_thing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("version", [0, 2, "1", None, True])
 def test_an_unknown_format_version_is_refused_by_name(version: object, path: Path) -> None:
     rewrite_info(path, lambda info: info.update(format=version))
-    with pytest.raises(InputError, match=rf"run\.json has format version {version!r}; this version of interp reads {FORMAT}"):
+    with pytest.raises(
+        InputError, match=rf"run\.json has format version {version!r}; this version of interp reads {FORMAT}"
+    ):
         open_run(path)
 
 
@@ -99,11 +108,15 @@ def test_a_field_that_is_not_there_has_its_default_and_one_that_is_not_known_is_
     rewrite_info(path, lambda info: info["experiment"]["training"].pop("eps"))  # a run from before the field
     assert open_run(path).training == TRAINING
     rewrite_info(path, lambda info: info["experiment"]["training"].update(epz=1.0))  # a run from a later version
-    with pytest.raises(InputError, match=r"run\.json is damaged: unknown field in \[training\] 'epz'; did you mean 'eps'"):
+    with pytest.raises(
+        InputError, match=r"run\.json is damaged: unknown field in \[training\] 'epz'; did you mean 'eps'"
+    ):
         open_run(path)
 
 
-@pytest.mark.parametrize("value", [None, "", -1, 1.5, math.nan, math.inf, 10**400, True, [], {}, [None], "\ud800"], ids=ascii)
+@pytest.mark.parametrize(
+    "value", [None, "", -1, 1.5, math.nan, math.inf, 10**400, True, [], {}, [None], "\ud800"], ids=ascii
+)
 def test_impossible_values_in_a_run_whose_hash_agrees_with_them(value: object, path: Path) -> None:
     original = (path / "run.json").read_text()
     info = json.loads(original)
@@ -137,7 +150,9 @@ def test_a_split_with_more_or_less_in_it(path: Path) -> None:
     tensors = split_tensors(TASK)
     for held in (tensors | {"more": torch.ones(2).bfloat16()}, {"labels": tensors["labels"]}):
         (path / "split.safetensors").write_bytes(tensor_bytes(held, {"format": FORMAT}))
-        with pytest.raises(InputError, match=rf"split\.safetensors holds {', '.join(sorted(held))}; expected labels, train_indices"):
+        with pytest.raises(
+            InputError, match=rf"split\.safetensors holds {', '.join(sorted(held))}; expected labels, train_indices"
+        ):
             open_run(path)
 
 
@@ -147,7 +162,7 @@ def test_a_split_digest_that_is_not_the_one_of_the_split(path: Path) -> None:
         open_run(path)
 
 
-# ---- step files --------------------------------------------------------------------------------------------------------------------------
+# ---- step files ------------------------------------------------------------------------------------------------------
 
 
 def rewrite_step(path: Path, *, step: int = 10, experiment: str | None = None, **changed: Tensor | None) -> None:
@@ -186,20 +201,41 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str, bool]] = {
     "a pickle": (lambda path: torch.save(weights_of(10), path / STEP_10), "is a pickle", True),
     "of another step": (lambda path: rewrite_step(path, step=20), "holds step 000000020", True),
     "of another run": (lambda path: rewrite_step(path, experiment="0" * 16), "of experiment 0000000000000000", True),
-    "of others": (lambda path: (path / STEP_10).write_bytes(tensor_bytes(weights_of(10), {"format": "pt"})), "is it of another run", True),
+    "of others": (
+        lambda path: (path / STEP_10).write_bytes(tensor_bytes(weights_of(10), {"format": "pt"})),
+        "is it of another run",
+        True,
+    ),
     "a tensor less": (lambda path: rewrite_step(path, **{"embed.W_E": None}), "'embed.W_E'", True),
     "a tensor more": (lambda path: rewrite_step(path, foreign=torch.zeros(1)), "unexpected tensor 'foreign'", False),
-    "another shape": (lambda path: rewrite_step(path, **{"embed.W_E": W_E[1:]}), r"'embed.W_E' .*\[7, 8\], expected.*\[8, 8\]", True),
-    "another float": (lambda path: rewrite_step(path, **{"embed.W_E": W_E.double()}), "'embed.W_E' .*(F|float)64.*, expected", True),
-    "no float": (lambda path: rewrite_step(path, **{"embed.W_E": W_E.long()}), "'embed.W_E' .*(I|int)64.*, expected", True),
+    "another shape": (
+        lambda path: rewrite_step(path, **{"embed.W_E": W_E[1:]}),
+        r"'embed.W_E' .*\[7, 8\], expected.*\[8, 8\]",
+        True,
+    ),
+    "another float": (
+        lambda path: rewrite_step(path, **{"embed.W_E": W_E.double()}),
+        "'embed.W_E' .*(F|float)64.*, expected",
+        True,
+    ),
+    "no float": (
+        lambda path: rewrite_step(path, **{"embed.W_E": W_E.long()}),
+        "'embed.W_E' .*(I|int)64.*, expected",
+        True,
+    ),
 }
 
 
 @pytest.mark.parametrize(("damage", "message", "trajectory_sees_it"), DAMAGE.values(), ids=DAMAGE)
-def test_a_damaged_step_file_is_one_clear_line_that_names_it(damage: Callable, message: str, trajectory_sees_it: bool, path: Path) -> None:
+def test_a_damaged_step_file_is_one_clear_line_that_names_it(
+    damage: Callable, message: str, trajectory_sees_it: bool, path: Path
+) -> None:
     damage(path)
     run = open_run(path)
-    reads: list[Callable[[], object]] = [lambda: run[10], *([lambda: run.trajectory("embed.W_E")] if trajectory_sees_it else [])]
+    reads: list[Callable[[], object]] = [
+        lambda: run[10],
+        *([lambda: run.trajectory("embed.W_E")] if trajectory_sees_it else []),
+    ]
     for read in reads:
         with pytest.raises(InputError, match=f"^(cannot read )?{path / STEP_10}.*({message})") as caught:
             read()
@@ -208,13 +244,26 @@ def test_a_damaged_step_file_is_one_clear_line_that_names_it(damage: Callable, m
     assert run[20].step == 20
 
 
-# ---- metrics.jsonl and thinned.json ------------------------------------------------------------------------------------------------------
+# ---- metrics.jsonl and thinned.json ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "line",
-    ["", "[]", "{}", '{"step": "20"}', '{"step": 10.0}', '{"step": true}', '{"step": 10}', '{"step": 5}', '{"step": 1000000000}']
-    + [f'{{"step": 20, "{name}": {value}}}' for name, value in [("weights", 3), ("loss", '"low"'), ("loss", "[1]"), ("loss", "9" * 400)]],
+    [
+        "",
+        "[]",
+        "{}",
+        '{"step": "20"}',
+        '{"step": 10.0}',
+        '{"step": true}',
+        '{"step": 10}',
+        '{"step": 5}',
+        '{"step": 1000000000}',
+    ]
+    + [
+        f'{{"step": 20, "{name}": {value}}}'
+        for name, value in [("weights", 3), ("loss", '"low"'), ("loss", "[1]"), ("loss", "9" * 400)]
+    ],
 )
 def test_a_damaged_line_is_named_by_its_number(line: str, path: Path) -> None:
     lines = (path / "metrics.jsonl").read_text().splitlines()
@@ -230,7 +279,7 @@ def test_a_damaged_note_of_thinned_steps(content: str, path: Path) -> None:
         _ = open_run(path).thinned
 
 
-# ---- anything at all ---------------------------------------------------------------------------------------------------------------------
+# ---- anything at all -------------------------------------------------------------------------------------------------
 
 
 def mutated(content: bytes, generator: random.Random) -> bytes:
@@ -246,7 +295,9 @@ def mutated(content: bytes, generator: random.Random) -> bytes:
         elif kind == 2:
             del changed[at : at + generator.randint(1, 9)]
         elif kind == 3:
-            changed[at:at] = generator.choice([b"0", b"9", b"-", b"[", b"{}", b"null", b"\x00", b"1e999", b'"', b"\n", b"\xff"])
+            changed[at:at] = generator.choice(
+                [b"0", b"9", b"-", b"[", b"{}", b"null", b"\x00", b"1e999", b'"', b"\n", b"\xff"]
+            )
         elif generator.random() < 0.3:
             del changed[at:]
     return bytes(changed)

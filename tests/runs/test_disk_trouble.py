@@ -1,4 +1,5 @@
-"""A full disk, a closed folder, a run that another process has: one line, exit code 2, and what was sound stays sound."""
+"""A full disk, a closed folder, a run that another process has: one line, exit code 2, and what was sound stays
+sound."""
 
 import contextlib
 import errno
@@ -63,7 +64,7 @@ def what_training_determines(folder: Path, but: str) -> dict[str, bytes | None]:
     return {name: content for name, content in kept if not re.match(r"run\.json|results|\.lock", name)}
 
 
-# ---- a full disk ---------------------------------------------------------------------------------------------------------
+# ---- a full disk -----------------------------------------------------------------------------------------------------
 
 
 def test_the_estimate_is_made_before_anything_is_written(refused: Refused, monkeypatch: pytest.MonkeyPatch):
@@ -113,7 +114,11 @@ def no_file_longer_than(n_bytes: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    "trouble", [*(pytest.param(lambda n=n: failing("fsync", n), id=f"fsync {n}") for n in range(4)), lambda: no_file_longer_than(100)]
+    "trouble",
+    [
+        *(pytest.param(lambda n=n: failing("fsync", n), id=f"fsync {n}") for n in range(4)),
+        lambda: no_file_longer_than(100),
+    ],
 )
 def test_a_disk_that_is_full_from_the_start(trouble: Trouble, refused: Refused):
     with trouble():
@@ -131,16 +136,22 @@ def test_a_disk_that_is_full_from_the_start(trouble: Trouble, refused: Refused):
         *(pytest.param(lambda n=n: no_file_longer_than(n), id=f"{n} bytes") for n in (3000, 5200, 6500)),
     ],
 )
-def test_a_disk_that_fills_up_while_training(trouble: Trouble, run: Path, refused: Refused, capsys: pytest.CaptureFixture[str]):
+def test_a_disk_that_fills_up_while_training(
+    trouble: Trouble, run: Path, refused: Refused, capsys: pytest.CaptureFixture[str]
+):
     with trouble():
         complaint = refused("train", *TINY, "--out", "new", but="new")
     assert re.fullmatch(r"cannot write (to )?new/\S+: (No space left on device|File too large)", complaint)
     assert not list(Path("new").rglob("*.tmp"))
     # The disk has room again.
     assert main(["verify", "new"]) == 0
-    complete = open_run("new").is_complete  # then it was only the last state that found no room, and no one needs it any more
+    complete = open_run(
+        "new"
+    ).is_complete  # then it was only the last state that found no room, and no one needs it any more
     assert main(["resume", "new"]) == (2 if complete else 0)
-    assert what_training_determines(Path("new"), but=complete * "state") == what_training_determines(run, but=complete * "state")
+    assert what_training_determines(Path("new"), but=complete * "state") == what_training_determines(
+        run, but=complete * "state"
+    )
     assert capsys.readouterr().err == complete * "interp: new is complete: it has reached step 20\n"
 
 
@@ -163,7 +174,7 @@ def test_no_room_for_what_a_command_writes(arguments: tuple[str, ...], refused: 
         assert re.fullmatch(r"cannot write \S+: File too large", refused(*arguments))
 
 
-# ---- a folder that cannot be written to --------------------------------------------------------------------------------
+# ---- a folder that cannot be written to ------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -182,7 +193,11 @@ def as_an_ordinary_user() -> Iterator[None]:
 @pytest.fixture
 def readable(run: Path, tmp_path: Path) -> Iterator[None]:
     """All that is there may be read by everyone and written to by no one."""
-    outer = [folder for folder in tmp_path.parents if folder.stat().st_uid == os.geteuid() and folder.stat().st_mode & 0o055 != 0o055]
+    outer = [
+        folder
+        for folder in tmp_path.parents
+        if folder.stat().st_uid == os.geteuid() and folder.stat().st_mode & 0o055 != 0o055
+    ]
     modes = {folder: folder.stat().st_mode for folder in [*outer, tmp_path, *tmp_path.rglob("*")]}
     for path, mode in modes.items():
         path.chmod(mode | 0o055 if path in outer else 0o555 if path.is_dir() else 0o444)
@@ -199,12 +214,17 @@ def readable(run: Path, tmp_path: Path) -> Iterator[None]:
         (("thin", "run", "--keep-every", "10"), "cannot write to run: Permission denied"),
         (("plot", "run", "weight_norms"), "cannot write weight_norms.html: Permission denied"),
         (("analyze", "run", "weight_norms", "--csv", "tables"), "cannot write to tables: Permission denied"),
-        (("analyze", "run", "weight_norms", "--csv", "run"), "cannot write run/weight_norms.tensor.csv: Permission denied"),
+        (
+            ("analyze", "run", "weight_norms", "--csv", "run"),
+            "cannot write run/weight_norms.tensor.csv: Permission denied",
+        ),
     ],
     ids=lambda value: " ".join(value[::3]) if isinstance(value, tuple) else "",
 )
 @pytest.mark.usefixtures("readable")
-def test_a_folder_that_cannot_be_written_to(arguments: tuple[str, ...], expected: str, refused: Refused, tmp_path: Path):
+def test_a_folder_that_cannot_be_written_to(
+    arguments: tuple[str, ...], expected: str, refused: Refused, tmp_path: Path
+):
     with as_an_ordinary_user():
         complaint = refused(*arguments)
     assert complaint == expected.format(cwd=tmp_path)
@@ -226,17 +246,23 @@ def test_a_folder_that_cannot_be_entered(tmp_path: Path, refused: Refused):
     Path("closed").chmod(0)
     try:
         with as_an_ordinary_user():
-            for arguments in (("info", "closed/run"), ("train", *TINY, "--out", "closed/run"), ("train", "--config", "closed/my.toml")):
+            for arguments in (
+                ("info", "closed/run"),
+                ("train", *TINY, "--out", "closed/run"),
+                ("train", "--config", "closed/my.toml"),
+            ):
                 assert main(arguments) == 2
     finally:
         Path("closed").chmod(0o700)
 
 
-# ---- a run that another process has --------------------------------------------------------------------------------------
+# ---- a run that another process has ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "arguments", [("resume", "busy"), ("thin", "busy", "--keep-every", "2"), ("train", *TINY, "--out", "busy", "--overwrite")], ids=" ".join
+    "arguments",
+    [("resume", "busy"), ("thin", "busy", "--keep-every", "2"), ("train", *TINY, "--out", "busy", "--overwrite")],
+    ids=" ".join,
 )
 def test_one_writer_at_a_time(arguments: tuple[str, ...], run: Path, refused: Refused):
     with RunWriter.create("busy", *experiment_of(run)):

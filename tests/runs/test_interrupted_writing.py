@@ -1,4 +1,5 @@
-"""After a kill at any moment: a run that opens, whose every checkpoint is whole, and that goes on as if there had been none."""
+"""After a kill at any moment: a run that opens, whose every checkpoint is whole, and that goes on as if there had been
+none."""
 
 import os
 import subprocess
@@ -29,7 +30,9 @@ def weights_of(step: int) -> dict[str, Tensor]:
 
 
 def snapshot_of(step: int) -> Snapshot:
-    return Snapshot(step, weights_of(step), {"loss": 1.0}, {"embed.W_E|exp_avg": torch.full((8, 8), float(step))}, kept=True)
+    return Snapshot(
+        step, weights_of(step), {"loss": 1.0}, {"embed.W_E|exp_avg": torch.full((8, 8), float(step))}, kept=True
+    )
 
 
 def contents(path: Path) -> dict[str, bytes]:
@@ -50,7 +53,11 @@ def path(tmp_path: Path) -> Path:
 def test_reopening_puts_away_what_a_kill_left(path: Path) -> None:
     before = contents(path)
     (path / "results").mkdir()
-    leftovers = [path / ".run.json.7.tmp", path / "steps" / ".step_000000030.safetensors.7.tmp", path / "state" / ".x.7.tmp"]
+    leftovers = [
+        path / ".run.json.7.tmp",
+        path / "steps" / ".step_000000030.safetensors.7.tmp",
+        path / "state" / ".x.7.tmp",
+    ]
     leftovers += [path / "results" / f".old.nc.{2**22 + 1}.tmp"]
     saving = path / "results" / f".new.nc.{os.getppid()}.tmp"  # an analysis, at this moment
     for file in [*leftovers, saving]:
@@ -80,12 +87,23 @@ def test_what_is_written_reaches_the_disk_before_what_relies_on_it(path: Path, m
             return Path(os.readlink(f"/proc/self/fd/{descriptor}")).name
 
         monkeypatch.setattr(os, "fsync", lambda fd: (events.append(f"fsync {name_of(fd)}"), fsync(fd))[1])
-        monkeypatch.setattr(os, "rename", lambda old, new: (events.append(f"rename to {Path(new).name}"), rename(old, new))[1])
-        monkeypatch.setattr(Path, "unlink", lambda file, **_: events.append(f"unlink {file.name}") or unlink(file, missing_ok=True))
+        monkeypatch.setattr(
+            os, "rename", lambda old, new: (events.append(f"rename to {Path(new).name}"), rename(old, new))[1]
+        )
+        monkeypatch.setattr(
+            Path, "unlink", lambda file, **_: events.append(f"unlink {file.name}") or unlink(file, missing_ok=True)
+        )
         writer.save_state(snapshot_of(20))
         monkeypatch.undo()
     new, old, temporary = step_name(20), step_name(10), f".{step_name(20)}.{os.getpid()}.tmp"
-    order = ["fsync metrics.jsonl", f"fsync {temporary}", f"rename to {new}", "fsync state", f"unlink {temporary}", f"unlink {old}"]
+    order = [
+        "fsync metrics.jsonl",
+        f"fsync {temporary}",
+        f"rename to {new}",
+        "fsync state",
+        f"unlink {temporary}",
+        f"unlink {old}",
+    ]
     assert events == order
 
 
@@ -108,7 +126,10 @@ def test_a_state_comes_back_and_metrics_are_cut_back_to_it(path: Path) -> None:
         assert (path / "metrics.jsonl").read_bytes() == saved["metrics.jsonl"]
         writer.append(30, weights_of(30))  # again, as training will
     (path / "state" / step_name(20)).rename(path / "state" / step_name(10))
-    with RunWriter.reopen(path) as writer, pytest.raises(InputError, match=r"state/step_000000010\.safetensors holds step 000000020"):
+    with (
+        RunWriter.reopen(path) as writer,
+        pytest.raises(InputError, match=r"state/step_000000010\.safetensors holds step 000000020"),
+    ):
         writer.load_state()
     (path / "state" / step_name(10)).unlink()
     with RunWriter.reopen(path) as writer:
@@ -121,14 +142,22 @@ def test_a_state_comes_back_and_metrics_are_cut_back_to_it(path: Path) -> None:
     [
         (lambda header: b"", "is damaged"),
         (lambda header: tensor_bytes({"foreign": torch.zeros(1)}, header), "unexpected tensor 'foreign'"),
-        (lambda header: tensor_bytes({"weights|embed.W_E": torch.zeros(8, 8)}, header), "tensor 'pos_embed.W_pos'.* is missing"),
+        (
+            lambda header: tensor_bytes({"weights|embed.W_E": torch.zeros(8, 8)}, header),
+            "tensor 'pos_embed.W_pos'.* is missing",
+        ),
         (lambda header: tensor_bytes({}, header | {"experiment": "0" * 16}), "of experiment 0000000000000000"),
     ],
 )
-def test_a_damaged_state_is_named_and_costs_no_metrics(content: Callable[[dict], bytes], message: str, path: Path) -> None:
+def test_a_damaged_state_is_named_and_costs_no_metrics(
+    content: Callable[[dict], bytes], message: str, path: Path
+) -> None:
     before = (path / "metrics.jsonl").read_bytes()
     (path / "state" / step_name(10)).write_bytes(content(step_header(open_run(path).hash, 10)))
-    with RunWriter.reopen(path) as writer, pytest.raises(InputError, match=rf"{path / 'state' / step_name(10)}.*{message}"):
+    with (
+        RunWriter.reopen(path) as writer,
+        pytest.raises(InputError, match=rf"{path / 'state' / step_name(10)}.*{message}"),
+    ):
         writer.load_state()
     assert (path / "metrics.jsonl").read_bytes() == before
 
@@ -156,7 +185,8 @@ def test_an_interrupted_run_ends_with_the_same_bytes(saved: int | None, stopped:
     assert open_run(tmp_path / "run").is_complete
 
 
-# Writes a run in children that are killed at random moments, and looks at what each left. Forks, because importing torch takes long.
+# Writes a run in children that are killed at random moments, and looks at what each left. Forks, because importing
+# torch takes long.
 KILLS = """
 import os, random, signal, sys, time
 from pathlib import Path
@@ -193,7 +223,8 @@ for kill in range(20):
             write_on()
         finally:
             os._exit(1)
-    while kill % 2 and steps_in(Path(path, "steps"))[-1:] <= [furthest]:  # every other one gets at least one step further
+    # Every other one gets at least one step further.
+    while kill % 2 and steps_in(Path(path, "steps"))[-1:] <= [furthest]:
         assert os.waitpid(child, os.WNOHANG) == (0, 0), "the writer failed by itself"
         time.sleep(0.002)
     time.sleep(generator.uniform(0, 0.05))

@@ -1,4 +1,5 @@
-"""Reading runs: what was written comes back, also to a reader that knows the specification alone, also while training goes on."""
+"""Reading runs: what was written comes back, also to a reader that knows the specification alone, also while training
+goes on."""
 
 import hashlib
 import json
@@ -51,7 +52,7 @@ def path(template: Path, tmp_path: Path) -> Path:
     return shutil.copytree(template, tmp_path / "run")
 
 
-# ---- what was written comes back ---------------------------------------------------------------------------------------------------------
+# ---- what was written comes back -------------------------------------------------------------------------------------
 
 
 def test_a_run_comes_back(path: Path) -> None:
@@ -112,7 +113,11 @@ def test_a_reader_written_from_the_specification_alone_sees_the_same(path: Path)
     header = json.loads(content[8 : 8 + length])
     text = json.dumps(info["experiment"], sort_keys=True, separators=(",", ":"))
     assert hashlib.sha256(text.encode()).hexdigest()[:16] == info["hash"]
-    assert json.loads(header.pop("__metadata__")["interp"]) == {"experiment": info["hash"], "format": 1, "step": "000000010"}
+    assert json.loads(header.pop("__metadata__")["interp"]) == {
+        "experiment": info["hash"],
+        "format": 1,
+        "step": "000000010",
+    }
     read = open_run(path)[10].weights
     assert header.keys() == read.keys()
     for name, entry in header.items():
@@ -122,7 +127,9 @@ def test_a_reader_written_from_the_specification_alone_sees_the_same(path: Path)
 
 def test_the_reader_in_the_specification_reads_the_reference_run(monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
-    (program,) = re.findall(r"^```python\n(.*?)^```", (ROOT / "checkpoints" / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+    (program,) = re.findall(
+        r"^```python\n(.*?)^```", (ROOT / "checkpoints" / "README.md").read_text(), re.DOTALL | re.MULTILINE
+    )
     found: dict[str, Any] = {}
     exec(program, found)
     run = open_run(ROOT / "checkpoints" / "reference")
@@ -186,7 +193,9 @@ def test_a_reader_sees_whole_checkpoints_and_lines_while_they_are_written(tmp_pa
         reader = threading.Thread(target=read)
         reader.start()
         for step in range(3000):
-            writer.append(step, {name: torch.full_like(weight, step) for name, weight in weights_of(0).items()}, {"loss": 1.0})
+            writer.append(
+                step, {name: torch.full_like(weight, step) for name, weight in weights_of(0).items()}, {"loss": 1.0}
+            )
             if failures or len(seen) > 10:
                 break
     done.set()
@@ -207,7 +216,13 @@ def test_an_unsaved_step_names_the_nearest(path: Path) -> None:
 
 def test_only_step_files_are_steps(path: Path) -> None:
     arabic = "step_٠٠٠٠٠٠٠٤٠.safetensors"
-    for name in (".step_000000040.safetensors.1.tmp", "step_40.safetensors", "step_-00000000.safetensors", arabic, "notes"):
+    for name in (
+        ".step_000000040.safetensors.1.tmp",
+        "step_40.safetensors",
+        "step_-00000000.safetensors",
+        arabic,
+        "notes",
+    ):
         (path / "steps" / name).touch()
     assert open_run(path).steps == STEPS
 

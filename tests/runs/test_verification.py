@@ -20,7 +20,9 @@ from interp.runs.writer import RunWriter, tensor_bytes
 from interp.sweeps.driver import run_experiment
 
 EXPERIMENT = Experiment(
-    Task(p=7, train_fraction=0.5), ModelConfig(d_model=8, n_heads=2, d_mlp=8), TrainingConfig(steps=20, checkpoint_every=5, log_every=2)
+    Task(p=7, train_fraction=0.5),
+    ModelConfig(d_model=8, n_heads=2, d_mlp=8),
+    TrainingConfig(steps=20, checkpoint_every=5, log_every=2),
 )
 
 
@@ -56,7 +58,8 @@ def test_every_checkpoint_is_walked_over_once(path: Path):
 
 
 @pytest.mark.parametrize(
-    "name", ["train_loss", "test_loss", "unmirrored_test_loss", "train_accuracy", "test_accuracy", "unmirrored_test_accuracy"]
+    "name",
+    ["train_loss", "test_loss", "unmirrored_test_loss", "train_accuracy", "test_accuracy", "unmirrored_test_accuracy"],
 )
 def test_losses_and_accuracies_are_recomputed(name: str, path: Path):
     rewrite(path, lambda row: row | {name: row.get(name, 0) + 0.3} if row["step"] == 10 else row)
@@ -68,14 +71,20 @@ def test_losses_and_accuracies_are_recomputed(name: str, path: Path):
 
 
 def test_what_is_equal_to_rounding_is_equal(path: Path):
-    rewrite(path, lambda row: row | {"train_loss": row["train_loss"] * (1 + RELATIVE_TOLERANCE / 2) + ABSOLUTE_TOLERANCE / 2})
+    rewrite(
+        path,
+        lambda row: row | {"train_loss": row["train_loss"] * (1 + RELATIVE_TOLERANCE / 2) + ABSOLUTE_TOLERANCE / 2},
+    )
     assert found(path) == []
     rewrite(path, lambda row: row | {"train_loss": row["train_loss"] * (1 + 3 * RELATIVE_TOLERANCE)})
     assert len(found(path)) == len(open_run(path))
 
 
 def test_a_loss_that_is_not_recorded_is_not_compared(path: Path):
-    rewrite(path, lambda row: {name: value for name, value in row.items() if not name.endswith("loss")} | {"test_loss": None})
+    rewrite(
+        path,
+        lambda row: {name: value for name, value in row.items() if not name.endswith("loss")} | {"test_loss": None},
+    )
     assert found(path) == []
 
 
@@ -91,7 +100,9 @@ def test_an_altered_digest(path: Path):
     rewrite(path, lambda row: row | {"weights": "0" * 16} if row["step"] == 10 else row)
     [line] = found(path)
     assert re.match(
-        r"run/steps/step_000000010.safetensors was altered: its weights have digest [0-9a-f]{16}, metrics.jsonl recorded 0{16}", line
+        r"run/steps/step_000000010.safetensors was altered: its weights have digest [0-9a-f]{16}, metrics.jsonl "
+        r"recorded 0{16}",
+        line,
     )
 
 

@@ -34,7 +34,9 @@ def weights_of(step: int) -> dict[str, Tensor]:
 
 
 def snapshot_of(step: int) -> Snapshot:
-    return Snapshot(step, weights_of(step), {"loss": 1.0}, {"embed.W_E|exp_avg": torch.full((8, 8), float(step))}, kept=True)
+    return Snapshot(
+        step, weights_of(step), {"loss": 1.0}, {"embed.W_E|exp_avg": torch.full((8, 8), float(step))}, kept=True
+    )
 
 
 def contents(path: Path) -> dict[str, bytes]:
@@ -70,7 +72,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-# ---- a new run ---------------------------------------------------------------------------------------------------------------------------
+# ---- a new run -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["new", "in/folders/that/are/not/there", "empty", "link", "."])
@@ -107,8 +109,12 @@ def test_nothing_is_overwritten_without_overwrite_and_only_runs_with_it(path: Pa
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-@pytest.mark.parametrize(("function", "code"), [("fsync", errno.ENOSPC), ("rename", errno.EACCES), ("mkdir", errno.EROFS)])
-def test_a_run_that_cannot_begin_leaves_what_was_there(overwrite: bool, function: str, code: int, path: Path, monkeypatch) -> None:
+@pytest.mark.parametrize(
+    ("function", "code"), [("fsync", errno.ENOSPC), ("rename", errno.EACCES), ("mkdir", errno.EROFS)]
+)
+def test_a_run_that_cannot_begin_leaves_what_was_there(
+    overwrite: bool, function: str, code: int, path: Path, monkeypatch
+) -> None:
     before = contents(path)
     out = path if overwrite else path.with_name("new")
     with monkeypatch.context() as patch:
@@ -124,12 +130,15 @@ def test_no_run_where_no_folder_can_be(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=f"cannot write {tmp_path / 'file' / 'run'}: Not a directory"):
         RunWriter.create(tmp_path / "file" / "run", TASK, MODEL)
-    with files_no_larger_than(100), pytest.raises(InputError, match=f"cannot write {tmp_path / 'run'}.*: File too large"):
+    with (
+        files_no_larger_than(100),
+        pytest.raises(InputError, match=f"cannot write {tmp_path / 'run'}.*: File too large"),
+    ):
         RunWriter.create(tmp_path / "run", TASK, MODEL)
     assert os.listdir(tmp_path) == ["file"]
 
 
-# ---- one writer at a time ----------------------------------------------------------------------------------------------------------------
+# ---- one writer at a time --------------------------------------------------------------------------------------------
 
 
 def test_a_second_writer_is_refused_while_the_first_lives(path: Path) -> None:
@@ -148,7 +157,10 @@ def test_a_second_writer_is_refused_while_the_first_lives(path: Path) -> None:
 
 
 def test_another_process_is_refused_and_its_death_frees_the_run(path: Path) -> None:
-    program = "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, 2); print('locked', flush=True); sys.stdin.read()"
+    program = (
+        "import fcntl, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, 2); print('locked', flush=True); "
+        "sys.stdin.read()"
+    )
     with subprocess.Popen([sys.executable, "-c", program, path / ".lock"], stdin=-1, stdout=-1, text=True) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "locked\n"
@@ -165,7 +177,7 @@ def test_a_system_without_locks_is_not_called_another_process(path: Path, monkey
         RunWriter.reopen(path)
 
 
-# ---- checkpoints and metrics -------------------------------------------------------------------------------------------------------------
+# ---- checkpoints and metrics -----------------------------------------------------------------------------------------
 
 
 def test_what_cannot_be_written_leaves_no_trace(path: Path) -> None:
@@ -201,7 +213,14 @@ def test_weights_and_metrics_come_as_a_training_loop_has_them(path: Path) -> Non
         writer.append(30, weights, {"loss": loss, "accuracy": 1, "test_loss": math.nan, "norm": math.inf})
         writer.log(31, {"loss": 0.25})
     rows = open_run(path).rows
-    assert rows[-2] == {"step": 30, "weights": rows[-2]["weights"], "loss": 0.5, "accuracy": 1.0, "test_loss": None, "norm": None}
+    assert rows[-2] == {
+        "step": 30,
+        "weights": rows[-2]["weights"],
+        "loss": 0.5,
+        "accuracy": 1.0,
+        "test_loss": None,
+        "norm": None,
+    }
     assert rows[-1] == {"step": 31, "loss": 0.25}
     expected = weights_of(30) | {"blocks.0.attn.W_K": weights_of(30)["blocks.0.attn.W_Q"]}
     assert all(torch.equal(weight, expected[name]) for name, weight in open_run(path)[30].weights.items())
@@ -211,7 +230,10 @@ def test_weights_and_metrics_come_as_a_training_loop_has_them(path: Path) -> Non
 def test_a_full_disk_keeps_all_that_was_written_and_writing_can_go_on(limit: int, path: Path) -> None:
     before = contents(path)
     with RunWriter.reopen(path) as writer:
-        with files_no_larger_than(limit), pytest.raises(InputError, match=r"cannot write .*step_000000030\.safetensors: File too large"):
+        with (
+            files_no_larger_than(limit),
+            pytest.raises(InputError, match=r"cannot write .*step_000000030\.safetensors: File too large"),
+        ):
             writer.append(30, weights_of(30))
         with (
             files_no_larger_than(len(before["metrics.jsonl"]) + 10),
@@ -223,7 +245,10 @@ def test_a_full_disk_keeps_all_that_was_written_and_writing_can_go_on(limit: int
             pytest.raises(InputError, match=r"cannot write .*metrics\.jsonl: File too large"),
         ):
             writer.log(30, {"loss": 1.0})
-        with files_no_larger_than(limit), pytest.raises(InputError, match=r"cannot write .*step_000000020\.safetensors: File too large"):
+        with (
+            files_no_larger_than(limit),
+            pytest.raises(InputError, match=r"cannot write .*step_000000020\.safetensors: File too large"),
+        ):
             writer.save_state(snapshot_of(20))
         assert contents(path) == before
         writer.append(30, weights_of(30))
@@ -242,7 +267,7 @@ def test_a_checkpoint_whose_line_did_not_fit_is_still_a_checkpoint(path: Path, m
     assert open_run(path).digests.keys() == {0, 10, 20, 30}
 
 
-# ---- thinning ----------------------------------------------------------------------------------------------------------------------------
+# ---- thinning --------------------------------------------------------------------------------------------------------
 
 
 def test_thinning_keeps_the_multiples_and_both_ends(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ DEGREE = 6.0
 def planted(
     d_crit: float = 300.0, *, exponent: float = 0.25, of_generalizing: float = 0.0, noise: float = 0.01, seeds: int = 5
 ) -> xr.Dataset:
-    """Norms w = c·f^(1/6), with c = 12 (D/d_crit)^exponent for C_mem and 12 (D/2000)^of_generalizing for C_gen; f is 15, 18 and 21."""
+    """Norms w = c·f^(1/6), with c = 12 (D/d_crit)^exponent for C_mem and 12 (D/2000)^of_generalizing for C_gen; f is
+    15, 18 and 21."""
     generator = np.random.RandomState(0)
     shape = (2, len(SIZES), 3, seeds)
     logit = np.broadcast_to(np.array([21.0, 18.0, 15.0])[:, None], shape) * np.exp(0.02 * generator.normal(size=shape))
@@ -30,7 +31,12 @@ def planted(
     norm = scale * logit ** (1 / DEGREE) * np.exp(noise * generator.normal(size=(2, len(SIZES), 1, seeds)))
     there = np.broadcast_to(np.stack([MEMORIZING, ~MEMORIZING])[:, :, None, None], shape)
     axes = ("kind", "size", "weight_decay", "seed")
-    data = {"correct_logit": logit, "weight_norm": norm, "norm_change": np.full(shape, 0.001), "train_accuracy": np.ones(shape)}
+    data = {
+        "correct_logit": logit,
+        "weight_norm": norm,
+        "norm_change": np.full(shape, 0.001),
+        "train_accuracy": np.ones(shape),
+    }
     masked = {name: (axes, np.where(there, values, np.nan)) for name, values in data.items()}
     coords = {"kind": list(KINDS), "size": SIZES, "weight_decay": [0.3, 1.0, 3.0], "seed": np.arange(seeds)}
     return xr.Dataset(masked | {"kept": (axes, there.copy())}, coords=coords)
@@ -132,7 +138,7 @@ def test_the_grid_has_each_kind_where_it_belongs():
     assert sorted({run.experiment.training.eps for run in runs}) == pytest.approx([1e-5, 3e-5, 1e-4])
 
 
-# ---- what is read from a network -------------------------------------------------------------------------------------------
+# ---- what is read from a network -------------------------------------------------------------------------------------
 
 
 def test_a_planted_circuit_lies_in_the_trigonometric_subspace():
@@ -150,7 +156,8 @@ def test_the_trigonometric_fraction_is_that_of_the_projection():
     residue = torch.arange(11)
     d = (residue[:, None, None] + residue[None, :, None] - residue[None, None, :]) % 11
     projection = sum(
-        (centred * wave).sum() * wave / wave.square().sum() for wave in (torch.cos(2 * math.pi * k * d / 11) for k in range(1, 6))
+        (centred * wave).sum() * wave / wave.square().sum()
+        for wave in (torch.cos(2 * math.pi * k * d / 11) for k in range(1, 6))
     )
     assert isinstance(projection, torch.Tensor)
     assert trigonometric_fraction(checkpoint) == pytest.approx(float(projection.norm() / centred.norm()), rel=1e-6)
@@ -162,6 +169,9 @@ def test_the_correct_logit_is_that_of_the_trained_label_without_the_mean():
     checkpoint = Checkpoint(0, dict(checkpoint.weights), task, checkpoint.model)
     logits = checkpoint.logits.double()
     values = [
-        logits[a, b, task.labels[a * 11 + b]] - logits[a, b].mean() for a in range(11) for b in range(11) if task.train_mask[a * 11 + b]
+        logits[a, b, task.labels[a * 11 + b]] - logits[a, b].mean()
+        for a in range(11)
+        for b in range(11)
+        if task.train_mask[a * 11 + b]
     ]
     assert correct_logit(checkpoint) == pytest.approx(float(torch.stack(values).mean()), rel=1e-9)

@@ -50,7 +50,9 @@ def test_an_experiment_from_the_command_line(
     summary = json.loads(files[1].read_text(), parse_constant=refuse)
     assert (summary["experiment"], summary["runs"], summary["design"]["p"]) == (name, len(runs), 11)
     told = lines[len(runs) : -5]
-    assert [line.split(":")[0] for line in told] == [f"{key} {one['verdict']}" for key, one in summary["predictions"].items()]
+    assert [line.split(":")[0] for line in told] == [
+        f"{key} {one['verdict']}" for key, one in summary["predictions"].items()
+    ]
     result = load_result(files[0], "")
     assert result is None  # what it was computed from is not named: the runs beside it are
     assert json.loads(files[3].read_text(), parse_constant=refuse)["data"] is not None
@@ -81,7 +83,10 @@ def test_the_experiment_beside_is_read(tmp_path: Path):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ("", "interp experiment needs NAME: circuit-efficiency, ungrokking, semi-grokking, data-fraction, weight-decay"),
+        (
+            "",
+            "interp experiment needs NAME: circuit-efficiency, ungrokking, semi-grokking, data-fraction, weight-decay",
+        ),
         ("ungroking", "unknown experiment 'ungroking'; did you mean 'ungrokking'?"),
         ("ungrokking --sizs 10", "unknown option --sizs; did you mean --sizes?"),
         ("ungrokking --processes 0", "processes must be at least 1, got 0"),

@@ -19,7 +19,9 @@ from interp.studies.weight_decay import predictions
 DECAYS = np.array([0.25, 0.5, 1.0, 2.0])
 
 
-def times(axis: str, values: np.ndarray, by_event: dict[str, np.ndarray], *, noise: float = 0.02, seeds: int = 5) -> xr.Dataset:
+def times(
+    axis: str, values: np.ndarray, by_event: dict[str, np.ndarray], *, noise: float = 0.02, seeds: int = 5
+) -> xr.Dataset:
     """Planted times [axis, seed, event] with a spread over seeds."""
     spread = np.exp(noise * np.random.RandomState(0).normal(size=(len(values), seeds)))
     columns = [by_event.get(event, 10 + 0 * values)[:, None] * spread for event in EVENTS]
@@ -35,7 +37,9 @@ def times(axis: str, values: np.ndarray, by_event: dict[str, np.ndarray], *, noi
     )
 
 
-@pytest.mark.parametrize(("exponent", "verdict"), [(-1.0, "confirmed"), (-0.5, "not confirmed"), (-1.5, "not confirmed")])
+@pytest.mark.parametrize(
+    ("exponent", "verdict"), [(-1.0, "confirmed"), (-0.5, "not confirmed"), (-1.5, "not confirmed")]
+)
 def test_a_planted_exponent_is_found(exponent: float, verdict: str):
     [found] = predictions(times("weight_decay", DECAYS, {"generalized": 400 * DECAYS**exponent}))
     assert found.numbers["exponents"]["generalized"] == pytest.approx(exponent, abs=0.03)
@@ -67,7 +71,9 @@ SIZES = np.array([870.0, 1044, 1392, 2784])
 
 
 def of_sizes(generalized: np.ndarray) -> xr.Dataset:
-    return times("size", SIZES, {"generalized": generalized, "memorized": 50 + 0 * SIZES}).assign(fraction=("size", SIZES / 3481))
+    return times("size", SIZES, {"generalized": generalized, "memorized": 50 + 0 * SIZES}).assign(
+        fraction=("size", SIZES / 3481)
+    )
 
 
 def test_more_data_sooner_and_without_delay():

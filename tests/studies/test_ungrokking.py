@@ -14,8 +14,11 @@ SIZES = (200, 280, 390, 488, 610, 763, 955, 1194, 1494)
 DECAYS = (0.3, 1.0, 3.0)
 
 
-def planted(d_crit: tuple[float, ...] = (600.0,) * 3, *, factor: float = 2.0, noise: float = 0.0, start: float = 1.0) -> xr.Dataset:
-    """Final accuracies that are logistic in log D, from 10 % to 90 % within a factor, with every seed's D_crit off by its own noise."""
+def planted(
+    d_crit: tuple[float, ...] = (600.0,) * 3, *, factor: float = 2.0, noise: float = 0.0, start: float = 1.0
+) -> xr.Dataset:
+    """Final accuracies that are logistic in log D, from 10 % to 90 % within a factor, with every seed's D_crit off by
+    its own noise."""
     x, steepness = np.log(SIZES)[:, None, None], 2 * math.log(9) / math.log(factor)
     off = noise * np.random.RandomState(0).normal(size=(1, 1, 5))
     accuracy = 1 / (1 + np.exp(-steepness * (x - np.log(d_crit)[None, :, None] - off)))
@@ -41,7 +44,9 @@ def verdicts(result: xr.Dataset) -> dict[str, str]:
 @pytest.mark.parametrize("d_crit", [450.0, 600.0, 1000.0])
 def test_a_planted_transition_is_found(d_crit: float):
     result = planted((d_crit,) * 3)
-    assert critical_size(result, 1.0) == pytest.approx(d_crit, rel=0.02)  # a straight line between sizes a quarter apart
+    assert critical_size(result, 1.0) == pytest.approx(
+        d_crit, rel=0.02
+    )  # a straight line between sizes a quarter apart
 
 
 def test_sharp_and_the_same():
@@ -69,7 +74,9 @@ def test_seeds_that_differ_leave_it_open():
     result = planted()
     result["test_accuracy"] = planted(noise=0.3).test_accuracy
     shuffled = result.test_accuracy.values.copy()
-    shuffled[:, 0] = shuffled[:, 0][:, ::-1]  # one weight decay has its seeds in another order: pairs of seeds tell nothing
+    shuffled[:, 0] = shuffled[:, 0][
+        :, ::-1
+    ]  # one weight decay has its seeds in another order: pairs of seeds tell nothing
     result["test_accuracy"] = (("size", "weight_decay", "seed"), shuffled)
     assert verdicts(result)["P3"] == "not shown"
 

@@ -33,9 +33,15 @@ EXPERIMENT = Experiment(Task(p=7, train_fraction=0.5), ModelConfig(d_model=8, n_
 EXPERIMENTS = {
     "adamw": EXPERIMENT,
     "sgd": replace(EXPERIMENT, training=replace(TRAINING, optimizer="sgd", lr=0.02, weight_decay=1e-3)),
-    "sgd without momentum": replace(EXPERIMENT, training=replace(TRAINING, optimizer="sgd", momentum=0.0, lr=0.02, weight_decay=0.0)),
-    "adam, mini-batches": replace(EXPERIMENT, training=replace(TRAINING, optimizer="adam", weight_decay=0.0, batch_size=7)),
-    "two layers, noise": replace(EXPERIMENT, model=replace(EXPERIMENT.model, n_layers=2), task=replace(EXPERIMENT.task, label_noise=0.2)),
+    "sgd without momentum": replace(
+        EXPERIMENT, training=replace(TRAINING, optimizer="sgd", momentum=0.0, lr=0.02, weight_decay=0.0)
+    ),
+    "adam, mini-batches": replace(
+        EXPERIMENT, training=replace(TRAINING, optimizer="adam", weight_decay=0.0, batch_size=7)
+    ),
+    "two layers, noise": replace(
+        EXPERIMENT, model=replace(EXPERIMENT.model, n_layers=2), task=replace(EXPERIMENT.task, label_noise=0.2)
+    ),
 }
 DIVERGING = replace(EXPERIMENT, training=replace(TRAINING, lr=1e30, warmup=0, checkpoint_every=1))
 
@@ -115,7 +121,9 @@ def test_an_interrupted_resumption_goes_on_where_it_was(tmp_path: Path):
         with pytest.raises(InterruptedTrainingError, match=f"at step {step};"):
             resume_run(
                 tmp_path / "run",
-                report=lambda snapshot, seen=seen, step=step: seen.append(snapshot.step) or at_step(step, interrupt)(snapshot),
+                report=lambda snapshot, seen=seen, step=step: (
+                    seen.append(snapshot.step) or at_step(step, interrupt)(snapshot)
+                ),
             )
         assert seen[0] > 4
     resume_run(tmp_path / "run")
@@ -130,7 +138,9 @@ def test_a_run_without_any_state_starts_over(tmp_path: Path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signals_end_training_in_one_line(number: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+def test_signals_end_training_in_one_line(
+    number: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
     before = signal.getsignal(number)
     real = RunWriter.write
 
@@ -154,7 +164,9 @@ def test_training_beside_the_main_thread(tmp_path: Path):
     assert open_run(tmp_path / "run").is_complete
 
 
-def test_a_device_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+def test_a_device_that_is_not_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     RunWriter.create("begun", EXPERIMENT.task, EXPERIMENT.model, EXPERIMENT.training).close()
@@ -168,12 +180,15 @@ def test_a_device_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert open_run("begun").steps == []
 
 
-def test_divergence_keeps_what_came_before(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+def test_divergence_keeps_what_came_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr("interp.cli.commands.training.preset", lambda name: DIVERGING)
     monkeypatch.chdir(tmp_path)
     assert main(["train", "--out", "run"]) == 2
     complaint = (
-        r"interp: training diverged: the loss of step (\d+) is not finite; try a lower training.lr; the checkpoints before it are in run\n"
+        r"interp: training diverged: the loss of step (\d+) is not finite; try a lower training.lr; the "
+        r"checkpoints before it are in run\n"
     )
     [step] = re.fullmatch(complaint, capsys.readouterr().err).groups()
     run = open_run("run")
@@ -208,19 +223,25 @@ def test_the_state_rolls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         states = seen[seconds] = []
         folder = tmp_path / str(seconds)
         monkeypatch.setattr(driver, "STATE_INTERVAL_SECONDS", seconds)
-        run_experiment(EXPERIMENT, folder, report=lambda _, f=folder, s=states: s.append([path.name for path in (f / "state").iterdir()]))
+        run_experiment(
+            EXPERIMENT,
+            folder,
+            report=lambda _, f=folder, s=states: s.append([path.name for path in (f / "state").iterdir()]),
+        )
     steps = open_run(tmp_path / "0").metrics.step.values
     assert seen[0] == [[f"step_{step:09d}.safetensors"] for step in steps]
     assert seen[1000] == [*([] for _ in steps[:-1]), ["step_000000024.safetensors"]]
 
 
-@pytest.mark.parametrize(("n_bytes", "expected"), [(0, "0 MB"), (1, "1 MB"), (10**6, "1 MB"), (10**6 + 1, "2 MB"), (10**10, "10,000 MB")])
+@pytest.mark.parametrize(
+    ("n_bytes", "expected"), [(0, "0 MB"), (1, "1 MB"), (10**6, "1 MB"), (10**6 + 1, "2 MB"), (10**10, "10,000 MB")]
+)
 def test_sizes_for_a_person(n_bytes: int, expected: str):
     assert megabytes(n_bytes) == expected
     assert megabytes(10**400).endswith(",000 MB")
 
 
-# ---- real processes, really killed -------------------------------------------------------------------------------------
+# ---- real processes, really killed -----------------------------------------------------------------------------------
 
 
 def test_control_c_on_the_command_line(tmp_path: Path):
@@ -243,7 +264,11 @@ def test_kills_at_random_moments():
     script = Path(__file__).with_name("kill_and_resume.py")
     one_thread = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, script, "--kills", "5", "--seed", "2"], capture_output=True, text=True, check=False, env=one_thread
+        [sys.executable, script, "--kills", "5", "--seed", "2"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=one_thread,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     *kills, summary = done.stdout.splitlines()

@@ -114,14 +114,18 @@ def test_altered_initial_weights_are_refused(tmp_path: Path):
     for state in (tmp_path / "on-0" / "state").iterdir():
         state.unlink()
     (tmp_path / "on-0" / "metrics.jsonl").write_text("")
-    with pytest.raises(InputError, match=r"on-0 began with weights of digest 0000000000000000, and its checkpoint of step 0 has \w+"):
+    with pytest.raises(
+        InputError, match=r"on-0 began with weights of digest 0000000000000000, and its checkpoint of step 0 has \w+"
+    ):
         resume_run(tmp_path / "on-0")
 
 
 def test_initial_weights_of_another_shape_are_refused_before_anything_is_written(tmp_path: Path):
     weights = run_experiment(EXPERIMENT, tmp_path / "run").last.weights
     other = replace(EXPERIMENT, model=replace(EXPERIMENT.model, d_mlp=9))
-    with pytest.raises(InputError, match=r"initial weights: tensor 'blocks.0.mlp.W_in' has shape \[8, 8\], expected \[8, 9\]"):
+    with pytest.raises(
+        InputError, match=r"initial weights: tensor 'blocks.0.mlp.W_in' has shape \[8, 8\], expected \[8, 9\]"
+    ):
         run_experiment(other, tmp_path / "other", initial=weights)
     assert not (tmp_path / "other").exists()
 
@@ -129,13 +133,17 @@ def test_initial_weights_of_another_shape_are_refused_before_anything_is_written
 def test_another_experiment_in_the_place_of_a_run_is_refused(tmp_path: Path):
     run_grid(tmp_path, GRID[1:2], processes=1)
     changed = [replace(GRID[1], experiment=ON)]
-    with pytest.raises(InputError, match=r"start holds another experiment \(\w{16}\) than this one \(\w{16}\); choose another --out"):
+    with pytest.raises(
+        InputError, match=r"start holds another experiment \(\w{16}\) than this one \(\w{16}\); choose another --out"
+    ):
         run_grid(tmp_path, changed, processes=1)
 
 
 def test_threads_are_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     before, during, train_one = torch.get_num_threads(), list[int](), grid._train
-    monkeypatch.setattr(grid, "_train", lambda folder, run: during.append(torch.get_num_threads()) or train_one(folder, run))
+    monkeypatch.setattr(
+        grid, "_train", lambda folder, run: during.append(torch.get_num_threads()) or train_one(folder, run)
+    )
     try:
         torch.set_num_threads(2)
         run_grid(tmp_path, GRID[1:2], processes=1)
@@ -144,7 +152,7 @@ def test_threads_are_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         torch.set_num_threads(before)
 
 
-# ---- real processes ------------------------------------------------------------------------------------------------------
+# ---- real processes --------------------------------------------------------------------------------------------------
 
 LONG = 200_000
 SCRIPT = """
@@ -169,7 +177,10 @@ if __name__ == "__main__":
 
 
 def test_two_processes_train_what_one_does(tmp_path: Path):
-    grid = [*GRID, replace(GRID[1], name="other", experiment=replace(EXPERIMENT, task=replace(EXPERIMENT.task, seed=1)))]
+    grid = [
+        *GRID,
+        replace(GRID[1], name="other", experiment=replace(EXPERIMENT, task=replace(EXPERIMENT.task, seed=1))),
+    ]
     run_grid(tmp_path / "two", grid, processes=2)
     run_grid(tmp_path / "one", grid, processes=1)
     assert contents(tmp_path / "two") == contents(tmp_path / "one")
@@ -179,7 +190,9 @@ def test_two_processes_train_what_one_does(tmp_path: Path):
 def test_a_stopped_grid_goes_on(number: int, tmp_path: Path):
     (tmp_path / "grid.py").write_text(SCRIPT)
     command = [sys.executable, str(tmp_path / "grid.py"), str(tmp_path / "runs"), str(LONG)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
         try:
             wait_until(lambda: len([*tmp_path.glob("runs/seed*/metrics.jsonl")]) == 2 and all_begun(tmp_path), 300)
             if number == signal.SIGINT:

@@ -70,7 +70,9 @@ MODELS = {
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 def test_as_a_batch_each_is_the_same_up_to_rounding(model: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(seeds, "_has_cores", lambda stacked, model: False)
-    experiment = replace(EXPERIMENT, model=model, training=replace(SHORT, eps=1e-4))  # with 1e-8 rounding decides the sign of an update
+    experiment = replace(
+        EXPERIMENT, model=model, training=replace(SHORT, eps=1e-4)
+    )  # with 1e-8 rounding decides the sign of an update
     for seed, found in enumerate(of_all(experiment)):
         for one, other in zip(found, train(with_seed(experiment, seed)), strict=True):
             same(one, other, rtol=1e-4, atol=1e-5)
@@ -79,7 +81,9 @@ def test_as_a_batch_each_is_the_same_up_to_rounding(model: ModelConfig, monkeypa
 @pytest.mark.parametrize("model", [SMALL, ModelConfig(family="mlp", d_mlp=16, embedding="none")])
 def test_without_test_pairs_in_a_batch(model: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(seeds, "_has_cores", lambda stacked, model: False)
-    (last, *_) = (found[-1] for found in of_all(replace(EXPERIMENT, model=model, task=replace(TASK, train_fraction=1.0)), 2))
+    (last, *_) = (
+        found[-1] for found in of_all(replace(EXPERIMENT, model=model, task=replace(TASK, train_fraction=1.0)), 2)
+    )
     assert math.isnan(last.metrics["test_loss"])
     assert math.isfinite(last.metrics["train_loss"])
 
@@ -95,7 +99,9 @@ def broken_seed_1(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("cores", [True, False])
-def test_one_that_diverges_leaves_the_others_alone(cores: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_one_that_diverges_leaves_the_others_alone(
+    cores: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     expected = [found[-1] for found in of_all(EXPERIMENT)]
     broken_seed_1(monkeypatch)
     monkeypatch.setattr(seeds, "_has_cores", lambda stacked, model: cores)
@@ -104,7 +110,9 @@ def test_one_that_diverges_leaves_the_others_alone(cores: bool, monkeypatch: pyt
     assert isinstance(moments[0][1], DivergedError)
     for index in (0, 2):
         assert_close(moments[-1][index].weights, expected[index].weights, rtol=1e-3, atol=1e-4)
-    with pytest.raises(InputError, match=r"^seed1: training diverged: the loss of step 0 is not finite; .* the other seeds, are in "):
+    with pytest.raises(
+        InputError, match=r"^seed1: training diverged: the loss of step 0 is not finite; .* the other seeds, are in "
+    ):
         run_seeds(EXPERIMENT, 3, tmp_path / "runs")
     assert [open_run(tmp_path / "runs" / f"seed{index}").is_complete for index in range(3)] == [True, False, True]
 
@@ -114,7 +122,9 @@ def test_runs_are_ordinary_and_can_be_resumed_one_by_one(tmp_path: Path) -> None
         if snapshot.step == 6:
             raise KeyboardInterrupt
 
-    with pytest.raises(InterruptedTrainingError, match=r"^interrupted at step 6; each run in .*runs goes on with: interp resume RUN$"):
+    with pytest.raises(
+        InterruptedTrainingError, match=r"^interrupted at step 6; each run in .*runs goes on with: interp resume RUN$"
+    ):
         run_seeds(EXPERIMENT, 2, tmp_path / "runs", report=stop)
     for seed in range(2):
         resumed = resume_run(tmp_path / "runs" / f"seed{seed}")
@@ -131,7 +141,9 @@ def test_an_interruption_after_the_last_step_leaves_whole_runs(tmp_path: Path) -
         if snapshot.step == EXPERIMENT.training.steps:
             raise KeyboardInterrupt
 
-    with pytest.raises(InterruptedTrainingError, match=r"^interrupted after the last step; the runs in .*runs are complete$"):
+    with pytest.raises(
+        InterruptedTrainingError, match=r"^interrupted after the last step; the runs in .*runs are complete$"
+    ):
         run_seeds(EXPERIMENT, 2, tmp_path / "runs", report=stop)
     assert all(open_run(tmp_path / "runs" / f"seed{seed}").is_complete for seed in range(2))
 
@@ -151,7 +163,18 @@ def test_what_is_refused_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = ["--task.p", "11", "--model.d-model", "8", "--model.d-mlp", "12", "--training.steps", "5", "--out", str(tmp_path / "runs")]
+    options = [
+        "--task.p",
+        "11",
+        "--model.d-model",
+        "8",
+        "--model.d-mlp",
+        "12",
+        "--training.steps",
+        "5",
+        "--out",
+        str(tmp_path / "runs"),
+    ]
     assert main(["train", *options, "--seeds", "2"]) == 0
     written = capsys.readouterr().out
     assert written.startswith(f"training {tmp_path / 'runs'}: 2 seeds, 5 steps, ")

@@ -35,7 +35,8 @@ from interp.testing import (
     + [("relu", 6, (0.220, 0.194, 0.115)), ("relu", 8, (0.831, 0.642, 0.310))],
 )
 def test_five_neurons_are_enough(p, activation, n_neurons, accuracy):
-    """The published accuracies (Pearce et al. 2023), to the digits that are given; rounding decides between classes that tie."""
+    """The published accuracies (Pearce et al. 2023), to the digits that are given; rounding decides between classes
+    that tie."""
     task, neurons = Task(p, split="unknown"), circuit_neurons([1], per_frequency=n_neurons)
     checkpoint = circuit_checkpoint(task, neurons, activation=activation, family="mlp", embedding="tied")
     assert sum(weight.numel() for weight in checkpoint.weights.values()) == 2 * p + 4 * n_neurons
@@ -45,12 +46,15 @@ def test_five_neurons_are_enough(p, activation, n_neurons, accuracy):
 
 
 def test_squares_make_the_exact_pizza():
-    """N cos²(w(a−b)/2) cos w(a+b−c) for any number of neurons but 1, 2 and 4; of four, 4t = 2π lets another wave through."""
+    """N cos²(w(a−b)/2) cos w(a+b−c) for any number of neurons but 1, 2 and 4; of four, 4t = 2π lets another wave
+    through."""
     p, t = 13, 2 * math.pi / 13 * torch.arange(13, dtype=torch.float64)
     a, b, c = t[:, None, None], t[:, None], t
     for n_neurons in (3, 4, 5, 6, 11):
         neurons = circuit_neurons([1], per_frequency=n_neurons)
-        checkpoint = circuit_checkpoint(Task(p), neurons, activation="square", strength=1.0, family="mlp", embedding="tied")
+        checkpoint = circuit_checkpoint(
+            Task(p), neurons, activation="square", strength=1.0, family="mlp", embedding="tied"
+        )
         exact = n_neurons * torch.cos((a - b) / 2) ** 2 * torch.cos(a + b - c)
         assert torch.allclose(checkpoint.logits, exact, rtol=0, atol=1e-12) == (n_neurons != 4)
 
@@ -60,11 +64,15 @@ def test_a_square_neuron_has_a_share_of_four_fifths_and_relu_more():
         checkpoint = circuit_checkpoint(
             Task(113), circuit_neurons([5, 31], per_frequency=5), activation=activation, family="mlp", embedding="tied"
         )
-        assert checkpoint.neuron_shares.amax(0).numpy() == pytest.approx(share, abs=1e-12 if activation == "square" else 5e-4)
+        assert checkpoint.neuron_shares.amax(0).numpy() == pytest.approx(
+            share, abs=1e-12 if activation == "square" else 5e-4
+        )
         assert sorted(checkpoint.neuron_frequencies.tolist()) == [5] * 5 + [31] * 5
 
 
-@pytest.mark.parametrize(("p", "ranges"), [(59, {29: (0.55, 0.85), 58: (0.9, 1), 116: (0.995, 1), 232: (1, 1)}), (97, {192: (0.999, 1)})])
+@pytest.mark.parametrize(
+    ("p", "ranges"), [(59, {29: (0.55, 0.85), 58: (0.9, 1), 116: (0.995, 1), 232: (1, 1)}), (97, {192: (0.999, 1)})]
+)
 def test_random_phases_are_enough_when_there_are_many(p, ranges):
     """Gromov's solution: one neuron per frequency is right on two thirds of the pairs, four on nearly all."""
     task = Task(p, split="unknown")
@@ -76,7 +84,9 @@ def test_random_phases_are_enough_when_there_are_many(p, ranges):
 
 
 def test_a_network_that_uses_all_frequencies_has_no_sparse_key_set():
-    checkpoint = circuit_checkpoint(Task(59, split="unknown"), gromov_neurons(59, 232), activation="square", family="mlp")
+    checkpoint = circuit_checkpoint(
+        Task(59, split="unknown"), gromov_neurons(59, 232), activation="square", family="mlp"
+    )
     assert len(checkpoint.key_frequencies) > 10  # random phases: a few carry less than 2 %
     assert 0 not in checkpoint.neuron_frequencies
     every = circuit_checkpoint(Task(59, split="unknown"), circuit_neurons(range(1, 30), per_frequency=5), family="mlp")
@@ -84,7 +94,7 @@ def test_a_network_that_uses_all_frequencies_has_no_sparse_key_set():
     assert every.logit_shares.numpy() == pytest.approx(float(every.logit_shares[0]), rel=1e-9)
 
 
-# ---- planted memorization ----------------------------------------------------------------------------------------------
+# ---- planted memorization --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("family", ["transformer", "mlp"])
@@ -115,9 +125,9 @@ def test_a_lookup_table_alone_memorizes():
 
 
 def test_a_lookup_table_has_no_key_frequency():
-    """Knowing a fraction f of the pairs and nothing of the others, it holds f of its power in all sum directions together, f/K in each
-    (and for labels of noise what chance gives). At a small p that is more than 2 %: there the test pairs tell, of which it knows nothing,
-    and where nobody knows them all K frequencies are called key."""
+    """Knowing a fraction f of the pairs and nothing of the others, it holds f of its power in all sum directions
+    together, f/K in each (and for labels of noise what chance gives). At a small p that is more than 2 %: there the
+    test pairs tell, of which it knows nothing, and where nobody knows them all K frequencies are called key."""
     for noise in (0.0, 1.0):
         task = Task(43, train_fraction=0.3, label_noise=noise)
         checkpoint = circuit_checkpoint(task, [], family="mlp", lookup=LookupTable(strength=20.0))
@@ -131,12 +141,17 @@ def test_a_lookup_table_has_no_key_frequency():
 
 
 def test_what_leaks_entirely_is_a_circuit_of_all_frequencies():
-    """Known on every pair, the table is δ(a + b = c) = (1 + 2 Σ_k cos w_k(a+b−c))/p: every frequency has the same share."""
-    checkpoint = circuit_checkpoint(Task(13, train_fraction=0.4), [], family="mlp", lookup=LookupTable(strength=5.0, leakage=1.0))
+    """Known on every pair, the table is δ(a + b = c) = (1 + 2 Σ_k cos w_k(a+b−c))/p: every frequency has the same
+    share."""
+    checkpoint = circuit_checkpoint(
+        Task(13, train_fraction=0.4), [], family="mlp", lookup=LookupTable(strength=5.0, leakage=1.0)
+    )
     assert checkpoint.logit_shares.numpy() == pytest.approx(1 / 6, abs=1e-12)
 
 
-@pytest.mark.parametrize(("lookup", "options", "complaint"), [(LookupTable(1.0), {"activation": "square"}, "needs the activation 'relu'")])
+@pytest.mark.parametrize(
+    ("lookup", "options", "complaint"), [(LookupTable(1.0), {"activation": "square"}, "needs the activation 'relu'")]
+)
 def test_a_lookup_table_that_cannot_be_planted_is_refused(lookup, options, complaint):
     with pytest.raises(InputError, match=complaint):
         circuit_checkpoint(Task(7), circuit_neurons([1]), lookup=lookup, **options)
@@ -146,7 +161,7 @@ def test_a_lookup_table_that_cannot_be_planted_is_refused(lookup, options, compl
         circuit_weights(Task(7), ModelConfig(family="mlp"), circuit_neurons([1], circuit="clock"))
 
 
-# ---- ideal logits ------------------------------------------------------------------------------------------------------
+# ---- ideal logits ----------------------------------------------------------------------------------------------------
 
 
 def test_ideal_logits_are_their_formulas_and_right_everywhere():

@@ -80,10 +80,13 @@ def test_square_neurons_make_an_exact_pizza_and_an_exact_clock():
 
 @pytest.mark.parametrize(("p", "frequencies"), [(5, [1]), (7, [3]), (9, [1, 3]), (13, [2, 6]), (15, [3, 5]), (15, [7])])
 @pytest.mark.parametrize(
-    ("activation", "per_frequency"), [("relu", 5), ("relu", 7), ("relu", 9), ("square", 3), ("square", 5), ("square", 6)]
+    ("activation", "per_frequency"),
+    [("relu", 5), ("relu", 7), ("relu", 9), ("square", 3), ("square", 5), ("square", 6)],
 )
 def test_a_pizza_adds_modulo_an_odd_number(p, frequencies, activation, per_frequency):
-    checkpoint = circuit_checkpoint(Task(p), circuit_neurons(frequencies, per_frequency=per_frequency), activation=activation)
+    checkpoint = circuit_checkpoint(
+        Task(p), circuit_neurons(frequencies, per_frequency=per_frequency), activation=activation
+    )
     assert math.gcd(p, *frequencies) == 1
     assert checkpoint.accuracy("all") == 1.0
 
@@ -116,7 +119,10 @@ def test_a_pizza_is_blind_to_pairs_half_of_an_even_p_apart():
 
 
 def test_four_phases_are_too_few_for_squares():
-    assert circuit_checkpoint(Task(11), circuit_neurons([1, 2], per_frequency=4), activation="square").accuracy("all") < 0.5
+    assert (
+        circuit_checkpoint(Task(11), circuit_neurons([1, 2], per_frequency=4), activation="square").accuracy("all")
+        < 0.5
+    )
 
 
 def test_attention_is_uniform_in_a_pizza_and_reads_one_input_per_head_in_a_clock():

@@ -63,7 +63,7 @@ def textbook(weights: Weights, model: ModelConfig, a: int, b: int) -> Tensor:
     return (mid + (mid @ w["W_in"] + w["b_in"]).relu() @ w["W_out"] + w["b_out"]) @ w["W_U"]
 
 
-# ---- the model ---------------------------------------------------------------------------------------------------------------------------
+# ---- the model -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("rate", [0.4, 1.0])
@@ -91,7 +91,9 @@ def test_the_gradient_is_that_of_automatic_differentiation(prompt: str) -> None:
     weights, batch = drawn(model), Batch.of(task, "train")
     loss, _, gradient = loss_and_gradient(weights, model, batch)
     leaves = {name: weight.clone().requires_grad_() for name, weight in weights.items()}
-    expected = torch.nn.functional.cross_entropy(transform(leaves, model, embed(leaves, model, batch.pairs)).logits, batch.labels)
+    expected = torch.nn.functional.cross_entropy(
+        transform(leaves, model, embed(leaves, model, batch.pairs)).logits, batch.labels
+    )
     assert_allclose(loss, expected.item(), rtol=1e-12)
     found = torch.autograd.grad(expected, list(leaves.values()))
     for name, theirs in zip(leaves, found, strict=True):
@@ -136,11 +138,12 @@ def test_experiments_from_before_keep_their_hash() -> None:
     assert experiment_from_dict(json.loads(json.dumps(separate.to_dict()))) == separate
 
 
-# ---- the analyses ------------------------------------------------------------------------------------------------------------------------
+# ---- the analyses ----------------------------------------------------------------------------------------------------
 
 
 def planted(operation: str, circuit: str, *, turned: bool) -> Checkpoint:
-    """A circuit in a network with two vocabularies; `turned` writes what b says in residual directions of its own, and reads it there."""
+    """A circuit in a network with two vocabularies; `turned` writes what b says in residual directions of its own, and
+    reads it there."""
     neurons = circuit_neurons([1, 2], per_frequency=9 if circuit == "pizza" else 16, circuit=circuit)
     model = ModelConfig(d_model=24, n_heads=2, d_head=8, d_mlp=len(neurons), vocabularies="two")
     task = Task(P, operation, train_fraction=0.5)
@@ -197,7 +200,12 @@ def test_the_weights_are_taken_apart_exactly(prompt: str, operation: str) -> Non
     checkpoint = Checkpoint(0, drawn(model), task, model)
     parts, _ = circuit_efficiency.split_weights(checkpoint, [1], 0.0)
     phase = task.phase
-    waves = np.stack([np.cos(2 * np.pi * np.arange(phase.order) / phase.order), np.sin(2 * np.pi * np.arange(phase.order) / phase.order)])
+    waves = np.stack(
+        [
+            np.cos(2 * np.pi * np.arange(phase.order) / phase.order),
+            np.sin(2 * np.pi * np.arange(phase.order) / phase.order),
+        ]
+    )
     key = 0.0
     for rows in (phase.rows, P + phase.columns):
         whole = checkpoint.weights["embed.W_E"].numpy()[rows]
@@ -207,7 +215,9 @@ def test_the_weights_are_taken_apart_exactly(prompt: str, operation: str) -> Non
         key += (projected**2).sum()
     account = norm_account_of(checkpoint, key=[1])
     assert_allclose(account["W_E key"], key, rtol=1e-9)
-    assert_allclose(sum(account.values()), sum(float(weight.square().sum()) for weight in checkpoint.weights.values()), rtol=1e-12)
+    assert_allclose(
+        sum(account.values()), sum(float(weight.square().sum()) for weight in checkpoint.weights.values()), rtol=1e-12
+    )
 
 
 def norm_account_of(checkpoint: Checkpoint, key: list[int]) -> dict[str, float]:

@@ -1,4 +1,5 @@
-"""Training: what a step is, what its metrics are of, and that the same experiment ends in the same bits, interrupted or not."""
+"""Training: what a step is, what its metrics are of, and that the same experiment ends in the same bits, interrupted or
+not."""
 
 import math
 from collections.abc import Callable
@@ -58,7 +59,9 @@ def test_no_steps_are_the_initialization_alone() -> None:
 @pytest.mark.parametrize("batch_size", [None, 7])
 @pytest.mark.parametrize("model", [FACTORED, GENERAL])
 @pytest.mark.parametrize("task", [TASK, Task(p=6, operation="divide", train_fraction=0.5), Task(p=7, label_noise=0.5)])
-def test_metrics_of_a_step_are_of_the_weights_of_that_step(task: Task, model: ModelConfig, batch_size: int | None) -> None:
+def test_metrics_of_a_step_are_of_the_weights_of_that_step(
+    task: Task, model: ModelConfig, batch_size: int | None
+) -> None:
     """Recomputed from the snapshot's weights alone; float32 products over other batches differ in their last digits."""
     batch_size = min(batch_size, len(task.train_indices)) if batch_size else None
     losses = []
@@ -67,7 +70,9 @@ def test_metrics_of_a_step_are_of_the_weights_of_that_step(task: Task, model: Mo
         expected = {f"{split}_loss": checkpoint.loss(split) for split in ("train", "test")}
         expected |= {f"{split}_accuracy": checkpoint.accuracy(split) for split in ("train", "test")}
         expected["unmirrored_test_accuracy"] = checkpoint.accuracy("unmirrored")
-        expected["weight_norm"] = torch.cat([weight.flatten() for weight in snapshot.weights.values()]).double().norm().item()
+        expected["weight_norm"] = (
+            torch.cat([weight.flatten() for weight in snapshot.weights.values()]).double().norm().item()
+        )
         for name, value in expected.items():
             assert snapshot.metrics[name] == pytest.approx(value, rel=2e-6), (name, snapshot.step)
         losses.append(snapshot.metrics["train_loss"])
@@ -86,7 +91,9 @@ def gradient_of(weights: Weights, model: ModelConfig, task: Task) -> Weights:
 @pytest.mark.parametrize("model", [FACTORED, GENERAL])
 def test_one_step_of_gradient_descent_is_one_step(model: ModelConfig) -> None:
     """w_{s+1} = w_s − lr ∇L(w_s), and the logged norm is that of ∇L(w_s)."""
-    plain = experiment(model, optimizer="sgd", momentum=0.0, weight_decay=0.0, warmup=0, lr=0.1, steps=3, checkpoint_every=1)
+    plain = experiment(
+        model, optimizer="sgd", momentum=0.0, weight_decay=0.0, warmup=0, lr=0.1, steps=3, checkpoint_every=1
+    )
     snapshots = list(train(plain))
     for now, later in pairwise(snapshots):
         gradient = gradient_of(now.weights, model, TASK)
@@ -97,7 +104,8 @@ def test_one_step_of_gradient_descent_is_one_step(model: ModelConfig) -> None:
 
 
 def test_the_losses_of_a_network_that_always_says_zero() -> None:
-    """b_out alone speaks: logit m for class 0. Trained on the pairs whose sum is 0, tested on the others; everywhere in float64."""
+    """b_out alone speaks: logit m for class 0. Trained on the pairs whose sum is 0, tested on the others; everywhere in
+    float64."""
     p, margin = 7, 22.0
     task = Task(p=p, split=tuple(a * p + (-a % p) for a in range(p)))
     weights = {name: torch.zeros_like(weight) for name, weight in initial_weights(FACTORED, p).items()}
@@ -141,7 +149,9 @@ def test_training_starts_from_the_seed_or_from_what_it_is_given() -> None:
 
 def test_given_weights_may_lie_in_memory_as_they_like_and_are_left_alone() -> None:
     drawn = initial_weights(FACTORED, 7)
-    transposed = {name: weight.mT.contiguous().mT if weight.ndim > 1 else weight.clone() for name, weight in drawn.items()}
+    transposed = {
+        name: weight.mT.contiguous().mT if weight.ndim > 1 else weight.clone() for name, weight in drawn.items()
+    }
     for one, other in zip(train(experiment()), train(experiment(), transposed), strict=True):
         assert_same_bits(one, other)
     assert not transposed["embed.W_E"].is_contiguous()
@@ -180,11 +190,18 @@ def test_what_is_left_over_at_the_end_of_an_epoch_is_dropped() -> None:
 
 # ---- bits ------------------------------------------------------------------------------------------------------------
 
-EVERY_WAY = [(model, optimizer, size) for model in (FACTORED, GENERAL) for optimizer in ("adamw", "adam", "sgd") for size in (None, 7)]
+EVERY_WAY = [
+    (model, optimizer, size)
+    for model in (FACTORED, GENERAL)
+    for optimizer in ("adamw", "adam", "sgd")
+    for size in (None, 7)
+]
 
 
 @pytest.mark.parametrize(("model", "optimizer", "batch_size"), EVERY_WAY)
-def test_equal_experiments_and_resumed_ones_end_in_equal_bits(model: ModelConfig, optimizer: str, batch_size: int | None) -> None:
+def test_equal_experiments_and_resumed_ones_end_in_equal_bits(
+    model: ModelConfig, optimizer: str, batch_size: int | None
+) -> None:
     """Resumed from every snapshot: the first, kept ones, those that are there for their metrics, and the last."""
     run = experiment(model, optimizer=optimizer, batch_size=batch_size)
     whole = list(train(run))
@@ -211,8 +228,11 @@ def test_other_seeds_end_elsewhere() -> None:
 
 
 @pytest.mark.parametrize(("model", "inside"), [(FACTORED, 1), (GENERAL, 2)])
-def test_nothing_of_a_step_is_left_to_threads_of_torch(model: ModelConfig, inside: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They would wait in a loop, with a core that the parts of the next batch need; whoever reads the snapshots has them as before."""
+def test_nothing_of_a_step_is_left_to_threads_of_torch(
+    model: ModelConfig, inside: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would wait in a loop, with a core that the parts of the next batch need; whoever reads the snapshots has
+    them as before."""
     seen: dict[str, set[int]] = {"loss_and_gradient": set(), "evaluate": set(), "measured": set(), "update": set()}
 
     def watched(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -258,7 +278,9 @@ def test_writing_to_a_snapshot_does_not_disturb_training() -> None:
 def test_divergence_stops_with_a_message_and_keeps_what_came_before(model: ModelConfig, batch_size: int | None) -> None:
     snapshots: list[Snapshot] = []
     diverging = experiment(model, optimizer="sgd", lr=1e4, steps=100, log_every=1, batch_size=batch_size)
-    with pytest.raises(DivergedError, match=r"training diverged: the loss of step \d+ is not finite; try a lower loop.lr") as caught:
+    with pytest.raises(
+        DivergedError, match=r"training diverged: the loss of step \d+ is not finite; try a lower loop.lr"
+    ) as caught:
         snapshots.extend(train(diverging))  # takes what is yielded before the error
     assert [snapshot.step for snapshot in snapshots] == list(range(caught.value.step))
     assert caught.value.last is snapshots[-1]

@@ -19,12 +19,16 @@ def problem(dtype: torch.dtype = torch.float64) -> tuple[Weights, list[Weights]]
     """Two weights and a gradient for each step."""
     generator = torch.Generator().manual_seed(0)
     shapes = {"matrix": (3, 4), "bias": (5,)}
-    draws = [{name: torch.randn(shape, generator=generator).to(dtype) for name, shape in shapes.items()} for _ in range(STEPS + 1)]
+    draws = [
+        {name: torch.randn(shape, generator=generator).to(dtype) for name, shape in shapes.items()}
+        for _ in range(STEPS + 1)
+    ]
     return draws[0], draws[1:]
 
 
 def by_hand(start: np.ndarray, gradients: list[np.ndarray], c: TrainingConfig) -> np.ndarray:
-    """The published rules: AdamW (Loshchilov & Hutter), Adam with L2 (Kingma & Ba), and SGD with momentum as torch defines it."""
+    """The published rules: AdamW (Loshchilov & Hutter), Adam with L2 (Kingma & Ba), and SGD with momentum as torch
+    defines it."""
     w, first, second, velocity = start.copy(), np.zeros_like(start), np.zeros_like(start), np.zeros_like(start)
     for step, given in enumerate(gradients):
         lr = c.lr if c.warmup == 0 else c.lr * min((step + 1) / c.warmup, 1)
@@ -87,7 +91,8 @@ def test_adamw_without_gradient_decays_by_lr_times_weight_decay() -> None:
 
 @pytest.mark.parametrize("optimizer", RULES)
 def test_a_gradient_may_lie_in_memory_as_it_likes(optimizer: str) -> None:
-    """Automatic differentiation gives transposed gradients; torch's fused updates would take their entries in the wrong order."""
+    """Automatic differentiation gives transposed gradients; torch's fused updates would take their entries in the wrong
+    order."""
     gradient = torch.arange(12.0).reshape(4, 3).T
     results = []
     for given in (gradient, gradient.contiguous()):
@@ -135,10 +140,13 @@ def test_an_optimizer_that_has_not_moved_remembers_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("elsewhere|exp_avg", torch.zeros(3, 4)), ("matrix|exp_avg", torch.zeros(4, 3)), ("matrix", torch.zeros(12))]
+    ("name", "value"),
+    [("elsewhere|exp_avg", torch.zeros(3, 4)), ("matrix|exp_avg", torch.zeros(4, 3)), ("matrix", torch.zeros(12))],
 )
 def test_a_state_of_other_weights_is_refused(name: str, value: torch.Tensor) -> None:
-    with pytest.raises(InputError, match=rf"optimizer state '{name.replace('|', '.')}' .* does not belong to these weights"):
+    with pytest.raises(
+        InputError, match=rf"optimizer state '{name.replace('|', '.')}' .* does not belong to these weights"
+    ):
         WeightUpdater(problem()[0], TrainingConfig()).restore({name: value})
 
 

@@ -19,7 +19,9 @@ class Compare:
 
     Each side is RUN, for its last checkpoint, or RUN@STEP."""
 
-    sides: Annotated[Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN[@STEP] ...", help_behavior_hint="(required)")]
+    sides: Annotated[
+        Positional[tuple[str, ...]], tyro.conf.arg(metavar="RUN[@STEP] ...", help_behavior_hint="(required)")
+    ]
     """Two sides or more, as in `checkpoints/first@100 checkpoints/first@2000`."""
     output: Output = None
     """Write one self-contained HTML page to this file: figures, and a slider over the checkpoints of every side."""

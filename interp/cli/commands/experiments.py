@@ -16,8 +16,8 @@ from interp.studies.design import Design
 class Experiment:
     """Put a prediction to the test: train a grid of networks, measure, and say what was confirmed and what was not.
 
-    NAME is circuit-efficiency, ungrokking, semi-grokking, data-fraction or weight-decay. Stopped, the same command goes on. The grid
-    options change the design of the experiment; without any it is the one in docs/why-does-it-grok.md."""
+    NAME is circuit-efficiency, ungrokking, semi-grokking, data-fraction or weight-decay. Stopped, the same command goes
+    on. The grid options change the design of the experiment; without any it is the one in docs/why-does-it-grok.md."""
 
     name: Annotated[Positional[str], tyro.conf.arg(metavar="NAME", help_behavior_hint="(required)")] = ""
     """Which experiment."""
@@ -74,7 +74,9 @@ class Experiment:
         experiment = find(self.name)
         design = replace(Design(sizes=(1,)), **{field.name: getattr(self, field.name) for field in fields(Design)})
         out = self.out or Path("experiments") / self.name
-        with grid_progress(f"{experiment.TITLE}: {len(experiment.grid(design, full=self.full))} runs in {out}") as report:
+        with grid_progress(
+            f"{experiment.TITLE}: {len(experiment.grid(design, full=self.full))} runs in {out}"
+        ) as report:
             outcome = conduct(self.name, out, design, full=self.full, processes=self.processes, report=report)
         for prediction in outcome.predictions:
             print(f"{prediction.name} {prediction.verdict}: {prediction.statement}; {prediction.because}")

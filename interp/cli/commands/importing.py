@@ -39,11 +39,14 @@ class KnownModel:
 
 @dataclass(frozen=True)
 class Import:
-    """Turn checkpoints that were not written by interp into a run, prove by running them that they were read right, and say how.
+    """Turn checkpoints that were not written by interp into a run, prove by running them that they were read right, and
+    say how.
 
     safetensors and .pt files (loaded without running any code in them), one, several, or a folder of steps."""
 
-    sources: Annotated[Positional[tuple[Path, ...]], tyro.conf.arg(metavar="SOURCE ...", help_behavior_hint="(required)")]
+    sources: Annotated[
+        Positional[tuple[Path, ...]], tyro.conf.arg(metavar="SOURCE ...", help_behavior_hint="(required)")
+    ]
     """Files of weights, or folders of them."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
     """The folder of the run; only a dry run needs none."""

@@ -24,11 +24,12 @@ CARD_FIGURES = ("learning_curves", "embedding_spectrum")
 def export_run(run: Run, to: str, out: str | Path, *, figures: Sequence[str] | None = None) -> Path:
     """Write a run into the new folder `out`, whole or not at all; the folder is returned.
 
-    "transformer-lens": `checkpoints/step_*.safetensors` with classic state dicts, `config.json`, and `load_checkpoint.py`, which loads one
-    into a `TransformerBridge`, by `checkpoint_index` (negative from the end) or `checkpoint_value` (the step).
-    "huggingface": `model.safetensors` (the last checkpoint), `config.json`, `checkpoints/step_*.safetensors`, `metrics.jsonl`, and the
-    model card `README.md` with the `figures` of these analyses, drawn (by default CARD_FIGURES).
-    "numpy": for every tensor `NAME.npy` [checkpoint, …] float32, `steps.npy`, `train_indices.npy`, `labels.npy`, `metrics.jsonl`.
+    "transformer-lens": `checkpoints/step_*.safetensors` with classic state dicts, `config.json`, and
+    `load_checkpoint.py`, which loads one into a `TransformerBridge`, by `checkpoint_index` (negative from the end) or
+    `checkpoint_value` (the step). "huggingface": `model.safetensors` (the last checkpoint), `config.json`,
+    `checkpoints/step_*.safetensors`, `metrics.jsonl`, and the model card `README.md` with the `figures` of these
+    analyses, drawn (by default CARD_FIGURES). "numpy": for every tensor `NAME.npy` [checkpoint, …] float32,
+    `steps.npy`, `train_indices.npy`, `labels.npy`, `metrics.jsonl`.
 
     Raises InputError where the folder is taken, and for a network that TransformerLens cannot express.
     """
@@ -58,7 +59,8 @@ def export_run(run: Run, to: str, out: str | Path, *, figures: Sequence[str] | N
 
 
 def push(folder: Path, repository: str) -> str:
-    """Upload an exported folder to a repository `OWNER/NAME` of the Hugging Face Hub, made if it is not there; its address is returned.
+    """Upload an exported folder to a repository `OWNER/NAME` of the Hugging Face Hub, made if it is not there; its
+    address is returned.
 
     Raises InputError for what the Hub refuses. The token is the one that `hf auth login` stored.
     """
@@ -70,7 +72,8 @@ def push(folder: Path, repository: str) -> str:
         client = huggingface_hub.HfApi()
         address = str(client.create_repo(repository, repo_type="model", exist_ok=True))
         client.upload_folder(repo_id=repository, folder_path=str(folder), commit_message="Upload a run of interp")
-    except Exception as error:  # its own kinds, those of its transport, and of the file system; all mean that nothing is to be relied on
+    # its own kinds, those of its transport, and of the file system; all mean that nothing is to be relied on
+    except Exception as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise InputError(f"{folder} was not pushed to {repository}: {first}") from None
     return address

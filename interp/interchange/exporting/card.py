@@ -1,4 +1,5 @@
-"""The model card of a run: what it is and what was found in it, in the Hub's form (YAML between dashes, then Markdown)."""
+"""The model card of a run: what it is and what was found in it, in the Hub's form (YAML between dashes, then
+Markdown)."""
 
 from collections.abc import Sequence
 
@@ -23,7 +24,8 @@ def model_card(run: Run, figures: Sequence[str] = ()) -> str:
         _code(str(explain(run))),
         *pictures,
         "## Files",
-        "`model.safetensors` holds the last checkpoint under TransformerLens' classic names, `checkpoints/step_*.safetensors` all of\n"
+        "`model.safetensors` holds the last checkpoint under TransformerLens' classic names, "
+        "`checkpoints/step_*.safetensors` all of\n"
         "them by their step, `metrics.jsonl` what was logged, `config.json` the experiment.",
     ]
     return "\n\n".join(parts) + "\n"

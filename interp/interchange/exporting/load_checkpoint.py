@@ -3,7 +3,7 @@
 bridge = load()                        # the last checkpoint
 bridge = load(checkpoint_index=0)      # by its place; negative from the end
 bridge = load(checkpoint_value=1500)   # by its step
-logits = bridge(tokens)[:, -1]         # tokens [n, n_ctx]: a, b and, where n_ctx is 3, the token `=`, number d_vocab − 1;
+logits = bridge(tokens)[:, -1]         # tokens [n, n_ctx]: a, b and, where n_ctx is 3, `=`, number d_vocab − 1;
                                        # where d_vocab is 2p or 2p + 1, with p = d_vocab_out, b is token p + b
 """
 
@@ -21,7 +21,9 @@ FOLDER = Path(__file__).parent
 
 def checkpoint_labels() -> tuple[list[int], str]:
     """The steps that have a checkpoint, ascending, and what they count."""
-    return sorted(int(path.stem.removeprefix("step_")) for path in (FOLDER / "checkpoints").glob("step_*.safetensors")), "step"
+    return sorted(
+        int(path.stem.removeprefix("step_")) for path in (FOLDER / "checkpoints").glob("step_*.safetensors")
+    ), "step"
 
 
 def load(checkpoint_index: int = -1, checkpoint_value: int | None = None) -> TransformerBridge:

@@ -1,4 +1,5 @@
-"""Other people's checkpoints become an ordinary run: read safely, recognized, proved by running, written whole or not at all."""
+"""Other people's checkpoints become an ordinary run: read safely, recognized, proved by running, written whole or not
+at all."""
 
 import contextlib
 import json
@@ -14,7 +15,14 @@ from interp.interchange.importing.sources import Source, find_sources, unique_na
 from interp.interchange.layouts.mapping import mapping_to_fill_in, read_mapping
 from interp.interchange.layouts.matching import Match, nearest, recognize
 from interp.interchange.layouts.tables import LAYOUTS, Rule, layout_named
-from interp.machine.files import lock_folder, move_into_place, reason, remove_leftovers, temporary_beside, write_atomically
+from interp.machine.files import (
+    lock_folder,
+    move_into_place,
+    reason,
+    remove_leftovers,
+    temporary_beside,
+    write_atomically,
+)
 from interp.runs.run import Run, open_run
 from interp.runs.writer import RunWriter, is_run_to_replace
 
@@ -39,12 +47,13 @@ def import_run(
     """Turn checkpoints in files or folders into the run `out`.
 
     `task` and `model` are fields of Task and ModelConfig that names and shapes do not tell: `{"operation": "add"}`,
-    `{"attention_rate": 0.8}`. `split` is `torch-randperm:SEED`, `python-shuffle:SEED` (with `train_fraction`), `file:PATH` or `none`.
-    A lone checkpoint whose step is not known is step −1. The last checkpoint is run over all pairs, and what was checked is in
-    `run.info["imported"]`. It cannot show that the earlier checkpoints are of the same network.
+    `{"attention_rate": 0.8}`. `split` is `torch-randperm:SEED`, `python-shuffle:SEED` (with `train_fraction`),
+    `file:PATH` or `none`. A lone checkpoint whose step is not known is step −1. The last checkpoint is run over all
+    pairs, and what was checked is in `run.info["imported"]`. It cannot show that the earlier checkpoints are of the
+    same network.
 
-    Raises InputError, having written nothing, for files that are damaged or would run code, a layout that is not known, something that
-    must be given, and a reading that cannot be proved, unless `accept_unverified`.
+    Raises InputError, having written nothing, for files that are damaged or would run code, a layout that is not known,
+    something that must be given, and a reading that cannot be proved, unless `accept_unverified`.
     """
     found = find_sources(_paths(sources), steps)
     known = Known(
@@ -107,9 +116,13 @@ def _provenance(sources: Sequence[Source], reading: Reading) -> dict[str, Any]:
 
 
 def describe_sources(
-    sources: str | Path | Sequence[str | Path], steps: Sequence[int] = (), layout: str | None = None, mapping: str | Path | None = None
+    sources: str | Path | Sequence[str | Path],
+    steps: Sequence[int] = (),
+    layout: str | None = None,
+    mapping: str | Path | None = None,
 ) -> str:
-    """What would be imported: every tensor of the last checkpoint, what it is recognized as, and a mapping file to fill in."""
+    """What would be imported: every tensor of the last checkpoint, what it is recognized as, and a mapping file to fill
+    in."""
     found = find_sources(_paths(sources), steps)
     last = found[-1]
     layouts = [layout_named(layout)] if layout else list(LAYOUTS.values())
@@ -127,11 +140,15 @@ def describe_sources(
     lines = [f"{len(found)} checkpoints, steps {steps_found[0]} to {steps_found[-1]}; the last: {last.where}"]
     lines += [f"layout {outcome.layout.name!r} ({outcome.layout.title}) fits: {_sizes(outcome)}" for outcome in fits]
     if len(fits) > 1:
-        lines.append(f"what follows is as in {fits[0].layout.name!r}; an import runs the network in each, and takes the one that answers")
+        lines.append(
+            f"what follows is as in {fits[0].layout.name!r}; an import runs the network in each, and takes the "
+            "one that answers"
+        )
     if not fits and miss is not None:
         lines.append(f"no layout fits; the nearest is {miss.layout.name!r}: {miss.reason}")
     lines += [
-        f"  {name!r} {list(shape)}: {by_name[name].ours if name in by_name else 'not recognized'}" for name, shape in last.shapes.items()
+        f"  {name!r} {list(shape)}: {by_name[name].ours if name in by_name else 'not recognized'}"
+        for name, shape in last.shapes.items()
     ]
     return "\n".join([*lines, "", mapping_to_fill_in(last.shapes, by_name)])
 

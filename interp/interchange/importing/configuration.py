@@ -35,7 +35,14 @@ def _operation(value: Any) -> str | None:
 
 def _activation(value: Any) -> str | None:
     name = value.lower() if isinstance(value, str) else None
-    return {"relu": "relu", "gelu": "gelu", "square": "square", "quad": "square", "quadratic": "square", "x^2": "square"}.get(name or "")
+    return {
+        "relu": "relu",
+        "gelu": "gelu",
+        "square": "square",
+        "quad": "square",
+        "quadratic": "square",
+        "x^2": "square",
+    }.get(name or "")
 
 
 def _whole(value: Any) -> int | None:
@@ -50,7 +57,9 @@ def _share(value: Any) -> float | None:
 _KEYS: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
     **dict.fromkeys(("p", "C", "prime", "modulus", "mod"), ("task", "p", _whole)),
     **dict.fromkeys(("operation", "fn_name", "function", "op", "funcs", "func"), ("task", "operation", _operation)),
-    **dict.fromkeys(("train_fraction", "frac_train", "frac", "train_frac", "training_fraction"), ("task", "train_fraction", _share)),
+    **dict.fromkeys(
+        ("train_fraction", "frac_train", "frac", "train_frac", "training_fraction"), ("task", "train_fraction", _share)
+    ),
     **dict.fromkeys(("attn_coeff", "attention_rate"), ("model", "attention_rate", _share)),
     **dict.fromkeys(("act_fn", "act_type", "activation", "act"), ("model", "activation", _activation)),
     **dict.fromkeys(("n_heads", "num_heads", "n_head", "heads"), ("model", "n_heads", _whole)),
@@ -82,8 +91,9 @@ def from_keys(content: Mapping[Any, Any]) -> tuple[Fields, Fields]:
 
 
 def configuration_of(source: Source, given: Path | None = None) -> tuple[Fields, Fields, str]:
-    """Fields of task and model, and where they are from: the file that is given, or one beside the weights (`config.json`,
-    `config_NAME.json` beside `model_NAME.pt`, `NAME.json` beside `NAME.pt`), or what lies in the same dictionary as the weights."""
+    """Fields of task and model, and where they are from: the file that is given, or one beside the weights
+    (`config.json`, `config_NAME.json` beside `model_NAME.pt`, `NAME.json` beside `NAME.pt`), or what lies in the same
+    dictionary as the weights."""
     path = given or next((path for path in _beside(source.path) if path.is_file()), None)
     if path is None:
         inside = {key: value for key, value in source.beside.items() if not isinstance(value, Mapping)}

@@ -1,8 +1,9 @@
 """`.pt` and `.pth` files: looked through before they are loaded, and loaded only with `weights_only=True`.
 
-Such a file is a zip archive with a pickle, which is a program, and the tensors' bytes. torch's own restricted reader runs the program
-without calling anything that is not on its list; we look first, so that what is refused is refused by name, and so that a file built to
-exhaust time or memory is not begun. Memory stays that of the tensors that are used: they are mapped, not read.
+Such a file is a zip archive with a pickle, which is a program, and the tensors' bytes. torch's own restricted reader
+runs the program without calling anything that is not on its list; we look first, so that what is refused is refused by
+name, and so that a file built to exhaust time or memory is not begun. Memory stays that of the tensors that are used:
+they are mapped, not read.
 """
 
 import pickletools
@@ -40,7 +41,8 @@ _UNUSABLE = {
 
 
 def load_pickled(path: Path) -> Any:
-    """What `torch.save` wrote. Raises InputError, naming the file and, where it would run code, the name of that code."""
+    """What `torch.save` wrote. Raises InputError, naming the file and, where it would run code, the name of that
+    code."""
     program, sizes = _archive(path)
     _check_program(path, program)
     try:
@@ -66,12 +68,14 @@ def is_pickled(path: Path) -> bool:
 
 
 def _archive(path: Path) -> tuple[bytes, Counter[int]]:
-    """The pickle inside the archive and the sizes of its other entries, after what a zip archive can hide was looked for."""
+    """The pickle inside the archive and the sizes of its other entries, after what a zip archive can hide was looked
+    for."""
     with open_binary(path) as file:
         if file.read(1) == b"\x80":
             _check_program(path, read_bytes(path)[:LARGEST_PROGRAM])
             raise InputError(
-                f"{path} is a bare pickle, or of torch before 1.6; where you trust it, load it and save it with a current torch"
+                f"{path} is a bare pickle, or of torch before 1.6; where you trust it, load it and save it with "
+                "a current torch"
             )
     try:
         with zipfile.ZipFile(path) as archive:
@@ -79,15 +83,26 @@ def _archive(path: Path) -> tuple[bytes, Counter[int]]:
             names = [entry.filename for entry in entries]
             size = path.stat().st_size
             if len(entries) > MOST_ENTRIES or len(set(names)) != len(names):
-                raise InputError(f"{path} is damaged: it has {len(entries)} entries, {len(names) - len(set(names))} of them twice")
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or sum(entry.file_size for entry in entries) > size:
-                raise InputError(f"{path} is compressed, which torch.save never does: it may be built to fill the memory")
+                raise InputError(
+                    f"{path} is damaged: it has {len(entries)} entries, {len(names) - len(set(names))} of them twice"
+                )
+            if (
+                any(entry.compress_type != zipfile.ZIP_STORED for entry in entries)
+                or sum(entry.file_size for entry in entries) > size
+            ):
+                raise InputError(
+                    f"{path} is compressed, which torch.save never does: it may be built to fill the memory"
+                )
             programs = [entry for entry in entries if entry.filename.split("/")[-1] == "data.pkl"]
             if len(programs) != 1:
-                raise InputError(f"{path} is a zip archive, and no file of torch.save: it has {len(programs)} entries data.pkl, expected 1")
+                raise InputError(
+                    f"{path} is a zip archive, and no file of torch.save: it has {len(programs)} entries "
+                    "data.pkl, expected 1"
+                )
             if programs[0].file_size > LARGEST_PROGRAM:
                 raise InputError(
-                    f"{path} describes its tensors in {programs[0].file_size:,} bytes, more than {LARGEST_PROGRAM:,}; split it"
+                    f"{path} describes its tensors in {programs[0].file_size:,} bytes, more than "
+                    f"{LARGEST_PROGRAM:,}; split it"
                 )
             return archive.read(programs[0]), Counter(entry.file_size for entry in entries)
     except InputError:
@@ -131,7 +146,9 @@ def _check_program(path: Path, program: bytes) -> None:
             elif opcode.name in ("BINGET", "LONG_BINGET", "GET"):
                 shared += int(str(argument)) in tuples
                 if shared > MOST_SHARED_TUPLES:
-                    raise InputError(f"{path} holds tuples within tuples, again and again: it may be built to run forever")
+                    raise InputError(
+                        f"{path} holds tuples within tuples, again and again: it may be built to run forever"
+                    )
             before = opcode.name
     except InputError:
         raise

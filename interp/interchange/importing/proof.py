@@ -23,8 +23,14 @@ ACCURACY_TOLERANCE = 0.01
 INFERRED_ACCURACY = 0.2
 _STANDARD_ERRORS = 5.0
 
-_READ_WRONG = "the likely causes: orientation of the matrices, a class for '=', --task.operation, --task.p, --model.attention-rate, --split"
-_SPLIT_WRONG = "a misread network would not answer so well: the likely cause is --split, or that the source speaks of another checkpoint"
+_READ_WRONG = (
+    "the likely causes: orientation of the matrices, a class for '=', --task.operation, --task.p, "
+    "--model.attention-rate, --split"
+)
+_SPLIT_WRONG = (
+    "a misread network would not answer so well: the likely cause is --split, or that the source "
+    "speaks of another checkpoint"
+)
 
 
 class Trial(NamedTuple):
@@ -59,8 +65,9 @@ def trials(
     operations: Sequence[str],
     activations: Sequence[str],
 ) -> list[Trial]:
-    """Every reading with every activation and operation, the best first: one that agrees with what the source says, then the one with
-    the most right answers, then, as many networks answer with any activation, the one whose activation comes first."""
+    """Every reading with every activation and operation, the best first: one that agrees with what the source says,
+    then the one with the most right answers, then, as many networks answer with any activation, the one whose
+    activation comes first."""
     found, refused = [], None
     for layout, fitted in readings:
         _check_memory(fitted)
@@ -78,31 +85,45 @@ def trials(
                     checkpoint.__dict__["activations"] = first.activations  # the same network: only the labels differ
                 first = first or checkpoint
                 compared = [_compare(checkpoint, claim, claims) for claim in claims]
-                found.append(Trial(layout, fitted._replace(model=model), checkpoint, checkpoint.accuracy("all"), compared))
+                found.append(
+                    Trial(layout, fitted._replace(model=model), checkpoint, checkpoint.accuracy("all"), compared)
+                )
             for trial in found:
-                trial.checkpoint.__dict__.pop("activations", None)  # the largest arrays there are; losses and answers are kept
+                trial.checkpoint.__dict__.pop(
+                    "activations", None
+                )  # the largest arrays there are; losses and answers are kept
     if refused is not None and not found:
         raise refused
     order = list(activations)
     return sorted(
-        found, key=lambda trial: (not trial.agrees, -round(trial.accuracy, 2), order.index(trial.fitted.model.activation), -trial.accuracy)
+        found,
+        key=lambda trial: (
+            not trial.agrees,
+            -round(trial.accuracy, 2),
+            order.index(trial.fitted.model.activation),
+            -trial.accuracy,
+        ),
     )
 
 
 def _check_memory(fitted: Fitted) -> None:
     """Raises InputError where all pairs at once are more than this machine holds: a small file can have a large p."""
     model, n_pairs = fitted.model, fitted.p**2
-    needed = n_pairs * (12 * fitted.p + 8 * model.d_mlp)  # as measured: three times the logits, and twice the neurons, in float32
+    needed = n_pairs * (
+        12 * fitted.p + 8 * model.d_mlp
+    )  # as measured: three times the logits, and twice the neurons, in float32
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > memory:
         raise InputError(
-            f"p = {fitted.p} and {model.d_mlp:,} neurons: the answers to all {n_pairs:,} pairs need more than {needed / 1e9:,.1f} GB of "
+            f"p = {fitted.p} and {model.d_mlp:,} neurons: the answers to all {n_pairs:,} pairs need more than "
+            f"{needed / 1e9:,.1f} GB of "
             f"memory, and this machine has {memory / 1e9:,.1f} GB"
         )
 
 
 def prove(found: Sequence[Trial], *, operation_given: bool) -> Proof:
-    """The best trial, judged: is it above chance, is no other operation nearly as good, and does it agree with what the source says?
+    """The best trial, judged: is it above chance, is no other operation nearly as good, and does it agree with what the
+    source says?
 
     Raises InputError where the operation must be told.
     """
@@ -118,9 +139,13 @@ def prove(found: Sequence[Trial], *, operation_given: bool) -> Proof:
         if trial.checkpoint.task.operation == task.operation:
             by_activation.setdefault(trial.fitted.model.activation, trial.accuracy)
     others = [accuracy for operation, accuracy in by_operation.items() if operation != task.operation]
-    if not operation_given and (best.accuracy < max(INFERRED_ACCURACY, least) or 2 * max(others, default=0) > best.accuracy):
+    if not operation_given and (
+        best.accuracy < max(INFERRED_ACCURACY, least) or 2 * max(others, default=0) > best.accuracy
+    ):
         listed = ", ".join(f"{operation} {accuracy:.1%}" for operation, accuracy in by_operation.items())
-        raise InputError(f"which operation this is cannot be told from its answers ({listed} right); give --task.operation")
+        raise InputError(
+            f"which operation this is cannot be told from its answers ({listed} right); give --task.operation"
+        )
     doubts, right = [], best.accuracy > 1 - ACCURACY_TOLERANCE
     if best.accuracy <= least and not best.agrees:
         doubts.append(f"it answers {best.accuracy:.1%} of the pairs right, and chance is {chance:.1%}")
@@ -143,31 +168,54 @@ def prove(found: Sequence[Trial], *, operation_given: bool) -> Proof:
 
 
 def with_likelier_operation(proof: Proof, others: Sequence[Trial]) -> Proof:
-    """A proof that failed, with an operation that the answers fit far better than the one that was given, if there is one."""
+    """A proof that failed, with an operation that the answers fit far better than the one that was given, if there is
+    one."""
     best = max(others, key=lambda trial: trial.accuracy)
     if best.accuracy < max(INFERRED_ACCURACY, 2 * proof.trial.accuracy):
         return proof
-    cause = f"the likely cause is --task.operation, as {best.accuracy:.1%} of the answers are right for {best.checkpoint.task.operation}"
+    cause = (
+        f"the likely cause is --task.operation, as {best.accuracy:.1%} of the answers are right for "
+        f"{best.checkpoint.task.operation}"
+    )
     return replace(proof, facts=proof.facts | {"likely_causes": cause})
 
 
 def _how_known(accuracies: Mapping[str, float], chosen: str) -> str:
     if len(accuracies) == 1:
         return "given or configured"
-    as_good = [activation for activation, accuracy in accuracies.items() if activation != chosen and accuracy > accuracies[chosen] - 0.01]
-    return f"assumed ({' and '.join(as_good)} would answer as well; --model.activation)" if as_good else "inferred from the answers"
+    as_good = [
+        activation
+        for activation, accuracy in accuracies.items()
+        if activation != chosen and accuracy > accuracies[chosen] - 0.01
+    ]
+    return (
+        f"assumed ({' and '.join(as_good)} would answer as well; --model.activation)"
+        if as_good
+        else "inferred from the answers"
+    )
 
 
 def _compare(checkpoint: Checkpoint, claim: Claim, claims: Sequence[Claim]) -> dict[str, Any]:
-    """A claim beside what the network does. Where the split that it speaks of is not known, `agrees` is None, or False for what no
-    split has: a mean over some of the pairs lies between the least and the largest of all, and the mean over all pairs between
-    those over training and test pairs."""
+    """A claim beside what the network does. Where the split that it speaks of is not known, `agrees` is None, or False
+    for what no split has: a mean over some of the pairs lies between the least and the largest of all, and the mean
+    over all pairs between those over training and test pairs."""
     if checkpoint.task.mask(claim.split).any():
         found = getattr(checkpoint, claim.measure)(claim.split)
-        return {"name": claim.name, "stored": claim.value, "found": _json(found), "agrees": _agrees(claim.measure, claim.value, found)}
-    of_pairs = (checkpoint.losses if claim.measure == "loss" else checkpoint.correct)[checkpoint.task.defined].astype(float)
+        return {
+            "name": claim.name,
+            "stored": claim.value,
+            "found": _json(found),
+            "agrees": _agrees(claim.measure, claim.value, found),
+        }
+    of_pairs = (checkpoint.losses if claim.measure == "loss" else checkpoint.correct)[checkpoint.task.defined].astype(
+        float
+    )
     least, mean, most = float(of_pairs.min()), float(of_pairs.mean()), float(of_pairs.max())
-    beside = [other.value for other in claims if other.measure == claim.measure and {other.split, claim.split} == {"train", "test"}]
+    beside = [
+        other.value
+        for other in claims
+        if other.measure == claim.measure and {other.split, claim.split} == {"train", "test"}
+    ]
     if beside:
         least, most = (mean, most) if claim.value > max(beside) else (least, mean)
     possible = least <= claim.value <= most or any(_agrees(claim.measure, claim.value, end) for end in (least, most))

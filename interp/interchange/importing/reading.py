@@ -61,11 +61,17 @@ class Reading:
     def weights_of(self, source: Source) -> Weights:
         """The weights of one of the sources. Raises InputError for one that is not like the one that was proved."""
         tensors = source.load()
-        found = match(self.layout, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, _known_sizes(self.given))
+        found = match(
+            self.layout, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, _known_sizes(self.given)
+        )
         if isinstance(found, Mismatch):
-            raise InputError(f"{source.where} is not in the layout {self.layout.name!r} like the others: {found.reason}")
+            raise InputError(
+                f"{source.where} is not in the layout {self.layout.name!r} like the others: {found.reason}"
+            )
         _why_left_over(found, tensors, self.drop, source.where)
-        fitted = fit(converted(found, tensors), found.sizes, {**self.given, "activation": self.model.activation}, self.task.p)
+        fitted = fit(
+            converted(found, tensors), found.sizes, {**self.given, "activation": self.model.activation}, self.task.p
+        )
         if fitted.model != self.model:
             raise InputError(f"{source.where} has other sizes than the others: {fitted.model}, expected {self.model}")
         check_numbers(source.where, fitted.weights)
@@ -73,14 +79,16 @@ class Reading:
 
 
 def read(sources: Sequence[Source], known: Known) -> Reading:
-    """Recognize, fit and run the sources; the last checkpoint is the one that is proved, or where it answers nothing, one before it.
+    """Recognize, fit and run the sources; the last checkpoint is the one that is proved, or where it answers nothing,
+    one before it.
 
     Raises InputError where no layout fits, where something must be given, and for what contradicts itself.
     """
     last = sources[-1]
     task_found, model_found, configured = configuration_of(last, known.configuration)
     task_fields, model_fields = {**task_found, **known.task}, {**model_found, **known.model}
-    # The words of the configuration file are for several families; what the tensors say comes first, and a contradiction is told there.
+    # The words of the configuration file are for several families; what the tensors say comes first, and a
+    # contradiction is told there.
     fraction = _fraction(known.train_fraction, task_fields)
     notes = [f"{configured} says: {shown({**task_found, **model_found})}"] if task_found or model_found else []
     matches = _matches(last, known, model_fields)
@@ -101,13 +109,17 @@ def read(sources: Sequence[Source], known: Known) -> Reading:
             refused.append(error)
     if not readings:
         raise _better_explained(refused[0], matches[0], last, known, model_fields)
-    with_split = (source.beside for source in (last, *sources) if {"train_indices", "train_data"} & source.beside.keys())
+    with_split = (
+        source.beside for source in (last, *sources) if {"train_indices", "train_data"} & source.beside.keys()
+    )
     readings, splits = _with_splits(readings, known.split, fraction, next(with_split, {}))
     operation = task_fields.get("operation")
     proof = None
     for source in _to_prove(sources):
         again = (
-            [(found.layout.name, fitted) for found, fitted in readings] if source is last else _fitted_again(source, readings, model_fields)
+            [(found.layout.name, fitted) for found, fitted in readings]
+            if source is last
+            else _fitted_again(source, readings, model_fields)
         )
         tried = partial(
             trials,
@@ -116,13 +128,17 @@ def read(sources: Sequence[Source], known: Known) -> Reading:
             activations=activations_to_try(model_fields.get("activation")),
         )
         try:
-            outcome = prove(tried(source.claims, operations=operations_to_try(operation)), operation_given=operation is not None)
+            outcome = prove(
+                tried(source.claims, operations=operations_to_try(operation)), operation_given=operation is not None
+            )
         except InputError as error:
             refused.append(error)
             continue
         if not outcome.verified and operation is not None:
             activation = outcome.trial.fitted.model.activation
-            outcome = with_likelier_operation(outcome, tried((), operations=operations_to_try(None), activations=(activation,)))
+            outcome = with_likelier_operation(
+                outcome, tried((), operations=operations_to_try(None), activations=(activation,))
+            )
         outcome = replace(outcome, facts=outcome.facts | {"step": source.step})
         proof = proof or outcome
         if outcome.verified:
@@ -149,7 +165,8 @@ def _fraction(given: float | None, task: Fields) -> float | None:
 def _with_splits(
     readings: list[tuple[Match, Fitted]], way: str | None, fraction: float | None, stored: Mapping[str, Any]
 ) -> tuple[list[tuple[Match, Fitted]], dict[int, tuple[tuple[int, ...] | None, str]]]:
-    """The readings whose p the split can be of, and that split. Where W_in and W_out leave open which axis is p, a split may tell."""
+    """The readings whose p the split can be of, and that split. Where W_in and W_out leave open which axis is p, a
+    split may tell."""
     splits, refused = {}, []
     for p in dict.fromkeys(fitted.p for _, fitted in readings):
         try:
@@ -177,7 +194,9 @@ def _fitted_again(source: Source, readings: Sequence[tuple[Match, Fitted]], mode
     tensors = source.load()
     again = []
     for found, fitted in readings:
-        other = match(found.layout, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, _known_sizes(model))
+        other = match(
+            found.layout, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, _known_sizes(model)
+        )
         if isinstance(other, Match):
             again.append((found.layout.name, fit(converted(other, tensors), other.sizes, model, fitted.p)))
     if not again:
@@ -209,14 +228,20 @@ def _layouts(source: Source, known: Known) -> list[Layout]:
 
 
 def _unknown_layout(source: Source, miss: Mismatch | None) -> InputError:
-    why = f"the nearest is {miss.layout.name!r}, but {miss.reason}" if miss and miss.found else f"it has {_names(source.shapes)}"
+    why = (
+        f"the nearest is {miss.layout.name!r}, but {miss.reason}"
+        if miss and miss.found
+        else f"it has {_names(source.shapes)}"
+    )
     return InputError(
         f"{source.where} is in no layout that is known; {why}; "
         "`interp import --dry-run` shows its tensors and a mapping file to fill in, for --mapping"
     )
 
 
-def _better_explained(refusal: InputError, found: Match, source: Source, known: Known, model: Mapping[str, Any]) -> InputError:
+def _better_explained(
+    refusal: InputError, found: Match, source: Source, known: Known, model: Mapping[str, Any]
+) -> InputError:
     """A part of a network can fit a small layout; then a larger one that lacks little says more."""
     miss = nearest(_layouts(source, known), source.shapes, _known_sizes(model))
     return _unknown_layout(source, miss) if miss and found.left_over and miss.found > len(found.tensors) else refusal
@@ -232,10 +257,14 @@ def _check_told(found: Match, model: Mapping[str, Any]) -> None:
     for entry in found.tensors.values():
         for group in split_axes(entry.rule.pattern.split("->")[0]):
             if any(axis not in found.sizes for axis in group):
-                raise InputError(f"the layout {found.layout.name!r} does not tell the number of heads; give --model.{flag('n_heads')}")
+                raise InputError(
+                    f"the layout {found.layout.name!r} does not tell the number of heads; give "
+                    f"--model.{flag('n_heads')}"
+                )
     if found.layout.name == "nanda" and found.sizes["n_ctx"] == 2 and model.get("attention_rate") is None:
         raise InputError(
-            "a prompt without '=' in the layout of Zhong et al. has an attention rate (attn_coeff in their configuration file); "
+            "a prompt without '=' in the layout of Zhong et al. has an attention rate (attn_coeff in their "
+            "configuration file); "
             "give --model.attention-rate, 1 for plain attention"
         )
 
@@ -251,7 +280,8 @@ def _why_left_over(found: Match, tensors: Mapping[str, Tensor], drop: Sequence[s
         why = "as the mapping file says" if name in drop else of_no_use(name, tensors[name], recognized)
         if why is None:
             raise InputError(
-                f"{where} fits the layout {found.layout.name!r} but for tensor {name!r} {list(tensors[name].shape)}, which is not known "
+                f"{where} fits the layout {found.layout.name!r} but for tensor {name!r} "
+                f"{list(tensors[name].shape)}, which is not known "
                 "to be of no use; our models have no such part. Where it is, say so in a mapping file: drop"
             )
         reasons[name] = why

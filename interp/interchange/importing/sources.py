@@ -28,9 +28,19 @@ _LISTS_OF_STEPS = ("checkpoint_steps", "checkpoint_epochs", "steps", "epochs", "
 _CLAIMS = {
     f"{prefix}{kind}": (split, measure)
     for prefix, split in {"train_": "train", "test_": "test", "val_": "test", "valid_": "test", "": "train"}.items()
-    for kind, measure in {"loss": "loss", "acc": "accuracy", "accuracy": "accuracy", "losses": "loss", "accs": "accuracy"}.items()
+    for kind, measure in {
+        "loss": "loss",
+        "acc": "accuracy",
+        "accuracy": "accuracy",
+        "losses": "loss",
+        "accs": "accuracy",
+    }.items()
 }
-_CLAIMS |= {"accuracies": ("train", "accuracy"), "train_accuracies": ("train", "accuracy"), "test_accuracies": ("test", "accuracy")}
+_CLAIMS |= {
+    "accuracies": ("train", "accuracy"),
+    "train_accuracies": ("train", "accuracy"),
+    "test_accuracies": ("test", "accuracy"),
+}
 
 
 @dataclass(frozen=True)
@@ -66,11 +76,14 @@ class Source:
         for name, tensor in tensors.items():
             check_tensor(self.where, name, tensor)
         claimed = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-        memories = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors.values()}
+        memories = {
+            tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors.values()
+        }
         stored = sum(memories.values())
         if claimed > 2 * stored + SHARED_BYTES:
             raise InputError(
-                f"{self.where}: its tensors claim {claimed:,} bytes and share {stored:,}; is the file meant to fill the memory?"
+                f"{self.where}: its tensors claim {claimed:,} bytes and share {stored:,}; is the file meant to "
+                "fill the memory?"
             )
         return tensors
 
@@ -82,18 +95,28 @@ class Source:
 
 def check_tensor(where: str, name: str, tensor: Tensor) -> None:
     """Raises InputError unless a tensor is plain numbers that are all there."""
-    if tensor.is_sparse or tensor.is_quantized or tensor.is_nested or tensor.layout != torch.strided or tensor.device.type != "cpu":
-        raise InputError(f"{where}: tensor {name!r} is sparse, quantized, nested or without numbers; weights are plain tensors")
+    if (
+        tensor.is_sparse
+        or tensor.is_quantized
+        or tensor.is_nested
+        or tensor.layout != torch.strided
+        or tensor.device.type != "cpu"
+    ):
+        raise InputError(
+            f"{where}: tensor {name!r} is sparse, quantized, nested or without numbers; weights are plain tensors"
+        )
     if tensor.is_complex():
         raise InputError(f"{where}: tensor {name!r} is complex; weights are real")
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         raise InputError(
-            f"{where}: tensor {name!r} claims {tensor.numel():,} numbers, and fewer are stored; is the file meant to fill the memory?"
+            f"{where}: tensor {name!r} claims {tensor.numel():,} numbers, and fewer are stored; is the file "
+            "meant to fill the memory?"
         )
 
 
 def find_sources(paths: Sequence[Path], steps: Sequence[int] = ()) -> list[Source]:
-    """Every checkpoint in files and folders, in the order of their steps, which are taken from `steps`, names or contents.
+    """Every checkpoint in files and folders, in the order of their steps, which are taken from `steps`, names or
+    contents.
 
     Raises InputError for what cannot be read, and where steps are missing, twice, or do not fit.
     """
@@ -102,7 +125,9 @@ def find_sources(paths: Sequence[Path], steps: Sequence[int] = ()) -> list[Sourc
         raise InputError(f"{', '.join(map(str, paths))}: there are no files of weights ({', '.join(ENDINGS)})")
     if steps:
         if len(steps) != len(found):
-            raise InputError(f"--steps gives {len(steps)} steps for {len(found)} checkpoints, in this order: {_listed(found)}")
+            raise InputError(
+                f"--steps gives {len(steps)} steps for {len(found)} checkpoints, in this order: {_listed(found)}"
+            )
         found = [replace(source, step=step) for source, step in zip(found, steps, strict=True)]
     elif len(found) == 1 and found[0].step is None:
         found = [replace(found[0], step=UNKNOWN_STEP)]
@@ -113,7 +138,9 @@ def find_sources(paths: Sequence[Path], steps: Sequence[int] = ()) -> list[Sourc
         check_integer(f"the step of {source.where}", source.step, FIRST_STEP, LAST_STEP)
     for one, other in pairwise(found):
         if one.step == other.step:
-            raise InputError(f"{one.where} and {other.where} would both be step {one.step}; give --steps, or name fewer files")
+            raise InputError(
+                f"{one.where} and {other.where} would both be step {one.step}; give --steps, or name fewer files"
+            )
     return found
 
 
@@ -123,12 +150,17 @@ def _finals_last(found: list[Source]) -> list[Source]:
     without = [source for source in found if source.step is None]
     finals = [source for source in without if is_final(source.path)]
     if len(without) > 1 or without != finals:
-        raise InputError(f"no step is known for {_listed([source for source in without if source not in finals] or finals)}; give --steps")
+        raise InputError(
+            f"no step is known for {_listed([source for source in without if source not in finals] or finals)}; "
+            "give --steps"
+        )
     return [replace(source, step=max(numbers) + 1) if source.step is None else source for source in found]
 
 
 def _listed(found: Sequence[Source]) -> str:
-    names = [f"{source.path.name} {source.taken}" if source.taken.endswith("]") else source.path.name for source in found]
+    names = [
+        f"{source.path.name} {source.taken}" if source.taken.endswith("]") else source.path.name for source in found
+    ]
     return ", ".join(map(repr, names[:5])) + (", …" if len(names) > 5 else "")
 
 
@@ -145,8 +177,15 @@ def _read(path: Path) -> list[Source]:
 def _files(path: Path) -> list[Path]:
     try:
         if path.is_dir():
-            files = [file for file in path.iterdir() if file.suffix in ENDINGS and not file.name.startswith(".") and file.is_file()]
-            return sorted(files, key=lambda file: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", file.name)])
+            files = [
+                file
+                for file in path.iterdir()
+                if file.suffix in ENDINGS and not file.name.startswith(".") and file.is_file()
+            ]
+            return sorted(
+                files,
+                key=lambda file: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", file.name)],
+            )
         if not path.exists():
             raise InputError(f"there is no file or folder {path}")
         if not path.is_file():
@@ -156,7 +195,7 @@ def _files(path: Path) -> list[Path]:
     return [path]
 
 
-# ---- one file --------------------------------------------------------------------------------------------------------------------------
+# ---- one file --------------------------------------------------------------------------------------------------------
 
 
 def read_file(path: Path) -> list[Source]:
@@ -183,18 +222,29 @@ def _of_dictionary(path: Path, content: Mapping[Any, Any], step: int | None) -> 
     beside = {key: value for key, value in content.items() if isinstance(key, str)}
     for name in _LISTS:
         value = content.get(name)
-        if isinstance(value, list) and value and all(isinstance(entry, Mapping) and _is_state_dict(entry) for entry in value):
+        if (
+            isinstance(value, list)
+            and value
+            and all(isinstance(entry, Mapping) and _is_state_dict(entry) for entry in value)
+        ):
             return _of_list(path, name, value, beside)
-    if content and all(type(key) is int and isinstance(value, Mapping) and _is_state_dict(value) for key, value in content.items()):
+    if content and all(
+        type(key) is int and isinstance(value, Mapping) and _is_state_dict(value) for key, value in content.items()
+    ):
         return [_source(path, f"[{key}]", content[key], key) for key in sorted(content)]
     for name in _STATE_DICTS:
         value = content.get(name)
         if isinstance(value, Mapping) and _is_state_dict(value):
             inside = next((number for key in _STEPS if (number := _integer(content.get(key))) is not None), None)
-            claims = tuple(Claim(key, *_CLAIMS[key], number) for key in _CLAIMS if (number := _number(beside.get(key))) is not None)
+            claims = tuple(
+                Claim(key, *_CLAIMS[key], number) for key in _CLAIMS if (number := _number(beside.get(key))) is not None
+            )
             return [_source(path, name, value, inside if step is None else step, claims=claims, beside=beside)]
     keys = ", ".join(repr(key) for key in list(content)[:8])
-    raise InputError(f"{path} has no state dict where one is looked for ({', '.join(_STATE_DICTS + _LISTS)}); it has {keys or 'nothing'}")
+    raise InputError(
+        f"{path} has no state dict where one is looked for ({', '.join(_STATE_DICTS + _LISTS)}); it has "
+        f"{keys or 'nothing'}"
+    )
 
 
 def _of_list(path: Path, name: str, states: list[Mapping], beside: dict[str, Any]) -> list[Source]:
@@ -204,7 +254,10 @@ def _of_list(path: Path, name: str, states: list[Mapping], beside: dict[str, Any
         values = beside[key].tolist() if isinstance(beside[key], Tensor) else list(beside[key])
         numbers = [_integer(value) for value in values]
         if len(numbers) != len(states) or None in numbers:
-            raise InputError(f"{path}: {name!r} has {len(states)} state dicts, and {key!r} beside it {len(numbers)} entries; give --steps")
+            raise InputError(
+                f"{path}: {name!r} has {len(states)} state dicts, and {key!r} beside it {len(numbers)} entries; "
+                "give --steps"
+            )
         steps = numbers
     found = []
     for index, (state, step) in enumerate(zip(states, steps, strict=True)):
@@ -237,11 +290,14 @@ def _source(
 
 def _check_names(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
     if len(shapes) > MOST_TENSORS or any(len(name) > 500 for name in shapes):
-        raise InputError(f"{path} has {len(shapes):,} tensors, or names of more than 500 characters; no network here has")
+        raise InputError(
+            f"{path} has {len(shapes):,} tensors, or names of more than 500 characters; no network here has"
+        )
 
 
 def _is_state_dict(content: Mapping[Any, Any]) -> bool:
-    """Whether a dictionary is names and tensors. PyTorch puts other things (`_extra_state`, `_metadata`) among them only rarely."""
+    """Whether a dictionary is names and tensors. PyTorch puts other things (`_extra_state`, `_metadata`) among them
+    only rarely."""
     tensors = sum(isinstance(value, Tensor) and value.ndim > 0 for value in content.values())
     return tensors >= 2 and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items())
 

@@ -1,4 +1,5 @@
-"""Which pairs a stranger's network was trained on: drawn again as published code draws them, read from a file, or unknown."""
+"""Which pairs a stranger's network was trained on: drawn again as published code draws them, read from a file, or
+unknown."""
 
 import json
 import random
@@ -21,22 +22,30 @@ LARGEST_LIST = 400_000_000  # bytes; all pairs for the largest p are 17 million
 def split_of(
     way: str | None, p: int, train_fraction: float | None, stored: Mapping[str, Any] | None = None
 ) -> tuple[tuple[int, ...] | None, str]:
-    """The row-major indices a·p + b of the training pairs, ascending, or None for unknown; and in words where they are from.
+    """The row-major indices a·p + b of the training pairs, ascending, or None for unknown; and in words where they are
+    from.
 
-    `torch-randperm:SEED` and `python-shuffle:SEED` take the first ⌊fraction·p²⌋ of `torch.randperm(p²)` after `torch.manual_seed(SEED)`,
-    and of the row-major list of pairs after `random.seed(SEED)` and `random.shuffle`. Without a way, `train_indices` stored with the
-    weights are taken, or `train_data`, the triples (a, b, p) that Nanda et al.'s code stores with the first of them. Raises InputError for
-    a way that does not exist, a fraction that is missing, and a list that cannot be.
+    `torch-randperm:SEED` and `python-shuffle:SEED` take the first ⌊fraction·p²⌋ of `torch.randperm(p²)` after
+    `torch.manual_seed(SEED)`, and of the row-major list of pairs after `random.seed(SEED)` and `random.shuffle`.
+    Without a way, `train_indices` stored with the weights are taken, or `train_data`, the triples (a, b, p) that Nanda
+    et al.'s code stores with the first of them. Raises InputError for a way that does not exist, a fraction that is
+    missing, and a list that cannot be.
     """
     if way is None:
         indices = (stored or {}).get("train_indices")
         if indices is None:
             pairs = _stored_pairs((stored or {}).get("train_data"), p)
-            return (None, "unknown") if pairs is None else (_checked(pairs, p, "train_data"), "train_data beside the weights")
+            return (
+                (None, "unknown")
+                if pairs is None
+                else (_checked(pairs, p, "train_data"), "train_data beside the weights")
+            )
         try:
             return _checked(np.asarray(indices), p, "train_indices"), "train_indices beside the weights"
         except (TypeError, ValueError, RuntimeError, InputError) as error:
-            raise InputError(f"train_indices beside the weights cannot be used ({error}); give --split, or --split none") from None
+            raise InputError(
+                f"train_indices beside the weights cannot be used ({error}); give --split, or --split none"
+            ) from None
     if way == "none":
         return None, "unknown"
     if way.startswith("file:"):
@@ -63,7 +72,9 @@ def split_of(
 
 def _stored_pairs(values: Any, p: int) -> np.ndarray | None:
     """The pairs of a list of triples (a, b, p), or None for anything else, as many things are called `train_data`."""
-    triples = isinstance(values, list) and all(isinstance(entry, tuple) and len(entry) == 3 and entry[2] == p for entry in values)
+    triples = isinstance(values, list) and all(
+        isinstance(entry, tuple) and len(entry) == 3 and entry[2] == p for entry in values
+    )
     if not triples or not all(type(number) is int for entry in values for number in entry):
         return None
     return np.array([entry[:2] for entry in values]) if values else None
@@ -84,18 +95,22 @@ def _read_list(path: Path) -> np.ndarray:
         name = "train_indices" if "train_indices" in tensors else next(iter(tensors), "")
         if not name or (name != "train_indices" and len(tensors) != 1):
             raise InputError(
-                f"{path} holds {', '.join(map(repr, tensors)) or 'nothing'}; expected one tensor, or one called 'train_indices'"
+                f"{path} holds {', '.join(map(repr, tensors)) or 'nothing'}; expected one tensor, or one called "
+                "'train_indices'"
             )
         if not tensors[name].is_floating_point():
             return tensors[name].numpy()
         raise InputError(f"{path}: {name!r} has type {tensors[name].dtype}, expected integers")
     try:
         if path.suffix == ".npy":
-            return np.array(np.load(path, allow_pickle=False, mmap_mode="r"))  # mapped: a shape that the file does not hold is an error
+            return np.array(
+                np.load(path, allow_pickle=False, mmap_mode="r")
+            )  # mapped: a shape that the file does not hold is an error
         return np.array(json.loads(read_bytes(path)))
     except (OSError, ValueError, TypeError, RecursionError, OverflowError, EOFError, SyntaxError, MemoryError) as error:
         raise InputError(
-            f"{path} holds no list of indices or pairs: {str(error).splitlines()[0][:200] if str(error) else 'it is damaged'}"
+            f"{path} holds no list of indices or pairs: "
+            f"{str(error).splitlines()[0][:200] if str(error) else 'it is damaged'}"
         ) from None
 
 
@@ -115,7 +130,10 @@ def _indices(values: np.ndarray, p: int, where: str) -> Int[np.ndarray, " pairs"
     elif values.ndim == 1:
         limit, what = p * p, f"indices a·p + b below {p * p}"
     else:
-        raise InputError(f"{where} has shape {list(values.shape)}, expected a flat list of indices a·p + b, or a list of pairs [a, b]")
+        raise InputError(
+            f"{where} has shape {list(values.shape)}, expected a flat list of indices a·p + b, or a list of "
+            "pairs [a, b]"
+        )
     if int(values.min()) < 0 or int(values.max()) >= limit:
         raise InputError(f"{where} holds {int(values.min())} to {int(values.max())}, expected {what}")
     values = values.astype(np.int64)

@@ -5,18 +5,22 @@ from pathlib import Path
 
 UNKNOWN_STEP = -1
 
-_SAID = re.compile(r"(?:^|[_\-. ])(?:epoch|step|iteration|iter|checkpoint|ckpt|ep)[_\-=]?[es]?(\d{1,9})(?=[_\-. ]\D|[_\-]|$)")
+_SAID = re.compile(
+    r"(?:^|[_\-. ])(?:epoch|step|iteration|iter|checkpoint|ckpt|ep)[_\-=]?[es]?(\d{1,9})(?=[_\-. ]\D|[_\-]|$)"
+)
 _AT_THE_END = re.compile(r"(?:^|(?<!\d)\.|[_\- ])[es]?[_\-=]?(\d{1,9})$")
 # What stands before a number that is something else: a setting, a date, one run of several.
 _OTHER = re.compile(
-    r"(?:^|[_\-. ])(seed|p|mod|modulus|prime|run|trial|fold|rank|part|shard|v|ver|version|lr|wd|decay|frac|fraction|alpha|layers?|heads?"
+    r"(?:^|[_\-. "
+    r"])(seed|p|mod|modulus|prime|run|trial|fold|rank|part|shard|v|ver|version|lr|wd|decay|frac|fraction|alpha|layers?|heads?"
     r"|dim|d|n|width)[_\-. =]\d+$"
 )
 _DATE = re.compile(r"(19|20)\d\d(0[1-9]|1[0-2])([0-2]\d|3[01])")
 
 
 def step_in_name(path: Path) -> int | None:
-    """The number that a file's name gives as its step (`1000.pth`, `checkpoint_e010000.pt`, `step_5_seed_0.pt`); 0 for `init`.
+    """The number that a file's name gives as its step (`1000.pth`, `checkpoint_e010000.pt`, `step_5_seed_0.pt`); 0 for
+    `init`.
 
     None where there is none, or where the number is that of something else: a seed, a modulus, a date.
     """

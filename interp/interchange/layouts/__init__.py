@@ -1,1 +1,2 @@
-"""Other people's weight layouts: tables of names and shapes, how they are recognized, and the way from theirs to ours and back."""
+"""Other people's weight layouts: tables of names and shapes, how they are recognized, and the way from theirs to ours
+and back."""

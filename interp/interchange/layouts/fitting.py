@@ -1,4 +1,5 @@
-"""From recognized tensors to one of our models: its sizes, the biases it does not have, and the tensors that are of no use to it."""
+"""From recognized tensors to one of our models: its sizes, the biases it does not have, and the tensors that are of no
+use to it."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -21,14 +22,19 @@ class Fitted(NamedTuple):
 
 
 def fit(weights: Weights, sizes: Mapping[str, int], given: Mapping[str, Any], p: int | None = None) -> Fitted:
-    """The model that weights under our names are of. `given` are fields of ModelConfig, and p, that are known otherwise.
+    """The model that weights under our names are of. `given` are fields of ModelConfig, and p, that are known
+    otherwise.
 
-    Biases that our models lack are honored: b_K drops out of the softmax; b_V and b_O add one vector to the residual stream, which b_in
-    and b_out take over (exactly, as the rows of an attention sum to 1). Raises InputError for others that are not zero, for sizes that
-    contradict what is given, and, by its flag, for what must be given.
+    Biases that our models lack are honored: b_K drops out of the softmax; b_V and b_O add one vector to the residual
+    stream, which b_in and b_out take over (exactly, as the rows of an attention sum to 1). Raises InputError for others
+    that are not zero, for sizes that contradict what is given, and, by its flag, for what must be given.
     """
     notes: list[str] = []
-    fitted = _fit_mlp(weights, given, p, notes) if "mlp.W_in" in weights else _fit_transformer(weights, sizes, given, p, notes)
+    fitted = (
+        _fit_mlp(weights, given, p, notes)
+        if "mlp.W_in" in weights
+        else _fit_transformer(weights, sizes, given, p, notes)
+    )
     weights, model, p = fitted
     check_weights(weights, model, p, where="after conversion")
     return Fitted({name: weights[name] for name in weight_shapes(model, p)}, model, p, tuple(notes))
@@ -37,7 +43,9 @@ def fit(weights: Weights, sizes: Mapping[str, int], given: Mapping[str, Any], p:
 def _agreed(field: str, found: Any, given: Mapping[str, Any]) -> Any:
     """What the tensors say of a field, unless something else is given."""
     if given.get(field) not in (None, found):
-        raise InputError(f"model.{flag(field)} {given[field]}, as given or configured, contradicts the tensors, which have {found}")
+        raise InputError(
+            f"model.{flag(field)} {given[field]}, as given or configured, contradicts the tensors, which have {found}"
+        )
     return found
 
 
@@ -47,7 +55,7 @@ def _modulus(found: int, p: int | None, why: str) -> int:
     return found
 
 
-# ---- transformers ----------------------------------------------------------------------------------------------------------------------
+# ---- transformers ----------------------------------------------------------------------------------------------------
 
 
 def _fit_transformer(
@@ -58,7 +66,10 @@ def _fit_transformer(
     p, vocabularies = _vocabulary(weights, prompt, given.get("vocabularies"), p, notes)
     n_layers = sizes["n_layers"]
     if n_layers > 1 and given.get("causal") is None:
-        raise InputError(f"the network has {n_layers} layers: say whether a position sees later ones, with --model.causal True or False")
+        raise InputError(
+            f"the network has {n_layers} layers: say whether a position sees later ones, with --model.causal "
+            "True or False"
+        )
     n_heads, d_model, d_head = weights["blocks.0.attn.W_Q"].shape
     model = ModelConfig(
         n_layers=_agreed("n_layers", n_layers, given),
@@ -90,14 +101,19 @@ def _prompt(weights: Weights, given: Mapping[str, Any]) -> Prompt:
 def _vocabulary(
     weights: Weights, prompt: str, vocabularies: Vocabularies | None, p: int | None, notes: list[str]
 ) -> tuple[int, Vocabularies]:
-    """p, and whether b has a vocabulary of its own, with the rows of W_E and the columns of W_U that belong to no residue cut off."""
+    """p, and whether b has a vocabulary of its own, with the rows of W_E and the columns of W_U that belong to no
+    residue cut off."""
     W_E, W_U = weights["embed.W_E"], weights["unembed.W_U"]
     d_vocab, d_out = W_E.shape[0], W_U.shape[1]
     equals = 1 if prompt == "ab=" else 0
     # Without `=` in the prompt, a token that W_E has beyond the classes is never read.
     as_one, as_two = d_out if not equals and d_vocab == d_out + 1 else d_vocab - equals, (d_vocab - equals) // 2
     if vocabularies is None:
-        two = d_out in (as_two, as_two + 1) and d_out not in (as_one, as_one + 1) if p is None else d_vocab in (2 * p, 2 * p + 1)
+        two = (
+            d_out in (as_two, as_two + 1) and d_out not in (as_one, as_one + 1)
+            if p is None
+            else d_vocab in (2 * p, 2 * p + 1)
+        )
         vocabularies = "two" if two and (p is None or d_vocab > p + 1) else "one"
     if p is None:
         p = as_two if vocabularies == "two" else as_one
@@ -106,7 +122,9 @@ def _vocabulary(
         expected = f"expected {residues + equals} for p = {p} and the prompt {prompt!r}{with_two}"
         raise InputError(f"W_E has {d_vocab} tokens, {expected}; is --task.p right?")
     if d_out not in (p, p + 1, d_vocab):
-        raise InputError(f"W_U has {d_out} outputs, expected {p} (or {p + 1}, with a class for '=') for p = {p}; is --task.p right?")
+        raise InputError(
+            f"W_U has {d_out} outputs, expected {p} (or {p + 1}, with a class for '=') for p = {p}; is --task.p right?"
+        )
     if d_vocab > residues + equals:
         weights["embed.W_E"] = W_E[: residues + equals].clone()
         notes.append("the last row of W_E, a token that the prompt does not have, was cut")
@@ -114,7 +132,11 @@ def _vocabulary(
         weights["unembed.W_U"] = W_U[:, :p].contiguous().clone()
         if "unembed.b_U" in weights:
             weights["unembed.b_U"] = weights["unembed.b_U"][:p].clone()
-        cut = "the last output, the class '='" if d_out == p + 1 else f"the last {d_out - p} outputs, for the tokens of b and '='"
+        cut = (
+            "the last output, the class '='"
+            if d_out == p + 1
+            else f"the last {d_out - p} outputs, for the tokens of b and '='"
+        )
         notes.append(f"{cut}, {'was' if d_out == p + 1 else 'were'} cut")
     return p, vocabularies
 
@@ -126,7 +148,9 @@ def _fold_biases(weights: Weights, layer: int, model: ModelConfig, notes: list[s
     weights.setdefault(f"{mlp}.b_out", W_out.new_zeros(W_out.shape[1]))
     _drop_zero(weights, f"{attn}.b_Q", "our models have no b_Q")
     if weights.pop(f"{attn}.b_K", torch.zeros(1)).any():
-        notes.append(f"{attn}.b_K was dropped: it adds the same to every score of a query, which the softmax does not see")
+        notes.append(
+            f"{attn}.b_K was dropped: it adds the same to every score of a query, which the softmax does not see"
+        )
     b_V, b_O = weights.pop(f"{attn}.b_V", torch.zeros(1)), weights.pop(f"{attn}.b_O", torch.zeros(1))
     if not b_V.any() and not b_O.any():
         return
@@ -145,17 +169,21 @@ def _drop_zero(weights: Weights, name: str, why: str) -> None:
         raise InputError(f"{name} is not zero, and {why}: the network cannot be represented")
 
 
-# ---- one hidden layer --------------------------------------------------------------------------------------------------------------------
+# ---- one hidden layer ------------------------------------------------------------------------------------------------
 
 
-def _fit_mlp(weights: Weights, given: Mapping[str, Any], p: int | None, notes: list[str]) -> tuple[Weights, ModelConfig, int]:
+def _fit_mlp(
+    weights: Weights, given: Mapping[str, Any], p: int | None, notes: list[str]
+) -> tuple[Weights, ModelConfig, int]:
     weights = dict(weights)
     for name in ("mlp.b_in", "mlp.b_out"):
         _drop_zero(weights, name, "our MLPs have no biases")
     W_in, W_out = weights["mlp.W_in"], weights["mlp.W_out"]
     features, inputs = W_out.shape[1], W_in.shape[0]
     if inputs not in (features, 2 * features):
-        raise InputError(f"W_in reads {inputs} numbers, expected {features} (a sum) or {2 * features} (a and b side by side)")
+        raise InputError(
+            f"W_in reads {inputs} numbers, expected {features} (a sum) or {2 * features} (a and b side by side)"
+        )
     embedding = "none" if "embed.W_E" not in weights else "untied" if "unembed.W_U" in weights else "tied"
     if embedding == "none":
         p = _modulus(features, p, "the outputs of W_out")
@@ -196,7 +224,8 @@ def of_no_use(name: str, tensor: Tensor, recognized: Mapping[str, Tensor]) -> st
 
 
 def _hides(mask: Tensor) -> bool:
-    """Whether a mask treats what the last position, which alone is read, sees differently; `causal` says what earlier ones see."""
+    """Whether a mask treats what the last position, which alone is read, sees differently; `causal` says what earlier
+    ones see."""
     return mask.shape[-1] == mask.shape[-2] > 0 and bool((mask[..., -1, :] != mask[..., -1, -1:]).any())
 
 
@@ -213,7 +242,8 @@ def _is_beginning(tensor: Tensor, weight: Tensor) -> bool:
 
 
 def _is_basis(tensor: Tensor) -> bool:
-    """Whether rows (or columns) are orthogonal and of one length, up to the constant of an unnormalized Fourier basis."""
+    """Whether rows (or columns) are orthogonal and of one length, up to the constant of an unnormalized Fourier
+    basis."""
     if min(tensor.shape) < 3 or not tensor.is_floating_point():
         return False
     rows = (tensor if tensor.shape[0] <= tensor.shape[1] else tensor.T).double()
@@ -221,4 +251,6 @@ def _is_basis(tensor: Tensor) -> bool:
         return False
     gram = rows @ rows.T
     lengths = gram.diagonal()
-    return bool((gram - lengths.diag()).abs().max() <= 1e-5 * lengths.max() and lengths[1:].min() >= 0.49 * lengths[1:].max())
+    return bool(
+        (gram - lengths.diag()).abs().max() <= 1e-5 * lengths.max() and lengths[1:].min() >= 0.49 * lengths[1:].max()
+    )

@@ -6,8 +6,8 @@
     [tensors]
     "tok.weight" = { to = "embed.W_E", pattern = "d_vocab d_model -> d_vocab d_model" }
 
-`to` is one of our names (`interp.interchange.layouts.tables`), or of TransformerLens' biases. The right side of a pattern is the shape of
-ours.
+`to` is one of our names (`interp.interchange.layouts.tables`), or of TransformerLens' biases. The right side of a
+pattern is the shape of ours.
 """
 
 import json
@@ -94,10 +94,14 @@ class _Literal(Layout):
 
 def _rule(theirs: str, entry: Any, family: str) -> Rule:
     if not isinstance(entry, dict) or set(entry) - {"to", "pattern"} or not isinstance(entry.get("to"), str):
-        raise InputError(f'the entry of {theirs!r} must be {{ to = "our name", pattern = "theirs -> ours" }}, got {entry!r}')
+        raise InputError(
+            f'the entry of {theirs!r} must be {{ to = "our name", pattern = "theirs -> ours" }}, got {entry!r}'
+        )
     axes, ours = our_axes(family), entry["to"]
     words = ours.split(".")
-    template = ".".join("{L}" if words[0] == "blocks" and i == 1 and word.isdecimal() else word for i, word in enumerate(words))
+    template = ".".join(
+        "{L}" if words[0] == "blocks" and i == 1 and word.isdecimal() else word for i, word in enumerate(words)
+    )
     if template not in axes:
         raise unknown_name(f"name to map {theirs!r} to", ours, [name.replace("{L}", "0") for name in axes])
     pattern = entry.get("pattern", f"{axes[template]} -> {axes[template]}")
@@ -120,7 +124,10 @@ def mapping_to_fill_in(shapes: Mapping[str, tuple[int, ...]], recognized: Mappin
     lines += [f'family = "{family}"', "drop = []", "", "[tensors]"]
     for name, shape in shapes.items():
         rule = recognized.get(name)
-        entry = f'{_quoted(name)} = {{ to = "{rule.ours if rule else "?"}", pattern = "{rule.pattern if rule else "? -> ?"}" }}'
+        entry = (
+            f'{_quoted(name)} = {{ to = "{rule.ours if rule else "?"}", pattern = '
+            f'"{rule.pattern if rule else "? -> ?"}" }}'
+        )
         lines.append(f"{'' if rule else '# '}{entry}  # {list(shape)}")
     return "\n".join(lines) + "\n"
 

@@ -26,7 +26,8 @@ class Recognized(NamedTuple):
 
 @dataclass(frozen=True)
 class Match:
-    """A layout that fits: for each of our names what it is made of, the sizes of the axes, and their tensors of no use to it."""
+    """A layout that fits: for each of our names what it is made of, the sizes of the axes, and their tensors of no use
+    to it."""
 
     layout: Layout
     tensors: Mapping[str, Recognized]
@@ -47,7 +48,8 @@ class Mismatch(NamedTuple):
 
 
 def match(layout: Layout, shapes: Mapping[str, Shape], known: Mapping[str, int] | None = None) -> Match | Mismatch:
-    """Whether tensors of these names and shapes are in a layout. `known` are sizes that are given (`n_heads`, `p`, …)."""
+    """Whether tensors of these names and shapes are in a layout. `known` are sizes that are given (`n_heads`, `p`,
+    …)."""
     best: Match | Mismatch | None = None
     for prefix in _prefixes(shapes):
         inside = {name.removeprefix(prefix): name for name in shapes if name.startswith(prefix)}
@@ -73,14 +75,17 @@ def recognize(
     return sorted(different.values(), key=lambda found: len(found.left_over))
 
 
-def nearest(layouts: Iterable[Layout], shapes: Mapping[str, Shape], known: Mapping[str, int] | None = None) -> Mismatch | None:
+def nearest(
+    layouts: Iterable[Layout], shapes: Mapping[str, Shape], known: Mapping[str, int] | None = None
+) -> Mismatch | None:
     """Of the layouts that do not fit, the one of which most tensors are there."""
     misses = [outcome for layout in layouts if isinstance(outcome := match(layout, shapes, known), Mismatch)]
     return max(misses, key=lambda miss: miss.found, default=None)
 
 
 def _prefixes(names: Iterable[str]) -> list[str]:
-    """What all of a network's names may begin with, such as `module.`: nothing, or whole words before a dot, shortest first."""
+    """What all of a network's names may begin with, such as `module.`: nothing, or whole words before a dot, shortest
+    first."""
     parts = (name.split(".")[:-1] for name in names)
     found = {".".join(words[:n]) + "." for words in parts for n in range(1, min(len(words), 4) + 1)}
     return ["", *sorted(found, key=lambda prefix: (prefix.count("."), prefix))][:64]
@@ -107,7 +112,10 @@ def _match_inside(layout: Layout, shapes: Mapping[str, Shape], known: dict[str, 
                 return Mismatch(layout, f"{missing} is missing", tensors)
     known = known | ({"n_layers": len(layers)} if layers else {})
     try:
-        sizes = unify({entry.theirs: (entry.rule.pattern.split("->")[0], shapes[entry.theirs]) for entry in tensors.values()}, known)
+        sizes = unify(
+            {entry.theirs: (entry.rule.pattern.split("->")[0], shapes[entry.theirs]) for entry in tensors.values()},
+            known,
+        )
     except InputError as error:
         return Mismatch(layout, str(error), tensors)
     return Match(layout, tensors, sizes, ())
@@ -119,7 +127,8 @@ def our_name(rule: Rule, layer: int | None) -> str:
 
 
 def unify(tensors: Mapping[str, tuple[str, Shape]], known: Mapping[str, int]) -> dict[str, int]:
-    """The size of every axis, from axes and shape of every tensor; one of a product may stay unknown only together with another.
+    """The size of every axis, from axes and shape of every tensor; one of a product may stay unknown only together with
+    another.
 
     Raises InputError, naming the tensor, where sizes contradict each other.
     """
@@ -136,7 +145,10 @@ def unify(tensors: Mapping[str, tuple[str, Shape]], known: Mapping[str, int]) ->
                 products.append((name, group, size))
             elif sizes.setdefault(group[0], size) != size:
                 other = said_by[group[0]]
-                raise InputError(f"{name} has shape {list(shape)}, so {group[0]} would be {size}, and it is {sizes[group[0]]} ({other})")
+                raise InputError(
+                    f"{name} has shape {list(shape)}, so {group[0]} would be {size}, and it is {sizes[group[0]]} "
+                    f"({other})"
+                )
             else:
                 said_by.setdefault(group[0], f"from {name}")
     for name, group, size in products:
@@ -145,7 +157,9 @@ def unify(tensors: Mapping[str, tuple[str, Shape]], known: Mapping[str, int]) ->
         if len(unknown) > 1:
             continue
         if rest < 1 or size % rest or (not unknown and rest != size):
-            raise InputError(f"{name} has an axis of {size}, expected {'·'.join(group) or 1}, and {rest} is no factor that fits")
+            raise InputError(
+                f"{name} has an axis of {size}, expected {'·'.join(group) or 1}, and {rest} is no factor that fits"
+            )
         if unknown:
             sizes[unknown[0]] = size // rest
     return sizes

@@ -1,8 +1,10 @@
-"""The layouts that are known: for every tensor their name, our name, and the einops pattern that turns theirs into ours.
+"""The layouts that are known: for every tensor their name, our name, and the einops pattern that turns theirs into
+ours.
 
-A name is literal but for `{L}`, the number of a layer, and `(x|y)`, spellings of which the first is written on export. The axes of a
-pattern are sizes of the model, and one name is one size throughout; a bracketed axis such as `(n_heads d_head)` is their product. Biases
-that our models do not have go by TransformerLens' names and are folded in, dropped or refused (`interp.interchange.layouts.fitting`).
+A name is literal but for `{L}`, the number of a layer, and `(x|y)`, spellings of which the first is written on export.
+The axes of a pattern are sizes of the model, and one name is one size throughout; a bracketed axis such as `(n_heads
+d_head)` is their product. Biases that our models do not have go by TransformerLens' names and are folded in, dropped or
+refused (`interp.interchange.layouts.fitting`).
 """
 
 import re
@@ -33,8 +35,8 @@ class Rule(NamedTuple):
 class Layout:
     """A way to name and orient the weights of a family of models.
 
-    `blocks` is what the names of a layer's tensors begin with, its spellings separated by `|`; where `numbered` is false a single layer
-    may have no number. `asks` names what neither names nor shapes of this layout tell.
+    `blocks` is what the names of a layer's tensors begin with, its spellings separated by `|`; where `numbered` is
+    false a single layer may have no number. `asks` names what neither names nor shapes of this layout tell.
     """
 
     name: str
@@ -49,7 +51,16 @@ class Layout:
     def _expressions(self) -> list[tuple[re.Pattern[str], Rule]]:
         block = rf"(?:(?:{self.blocks})\.(?P<L>\d{{1,3}})\.)" + ("" if self.numbered else "?")
         return [
-            (re.compile(re.escape(name).replace(r"\{L\}\.", block).replace(r"\(", "(?:").replace(r"\)", ")").replace(r"\|", "|")), rule)
+            (
+                re.compile(
+                    re.escape(name)
+                    .replace(r"\{L\}\.", block)
+                    .replace(r"\(", "(?:")
+                    .replace(r"\)", ")")
+                    .replace(r"\|", "|")
+                ),
+                rule,
+            )
             for name, rule in self.rules.items()
         ]
 
@@ -66,7 +77,7 @@ class Layout:
         return first if layer is None else first.replace("{L}.", f"{self.blocks.split('|')[0]}.{layer}.")
 
 
-# ---- TransformerLens -----------------------------------------------------------------------------------------------------------------
+# ---- TransformerLens -------------------------------------------------------------------------------------------------
 
 _CLASSIC = {
     "embed.W_E": "d_vocab d_model",
@@ -116,7 +127,7 @@ _NATIVE = {
     "unembed.b_U": ("unembed.bias", "d_out"),
 }
 
-# ---- Nanda et al. 2023, arXiv:2301.05217, and Zhong et al. 2023, arXiv:2306.17844: the authors' own code ---------------------------------
+# ---- Nanda et al. 2023, arXiv:2301.05217, and Zhong et al. 2023, arXiv:2306.17844: the authors' own code -------------
 
 _NANDA = {
     "embed.W_E": ("embed.W_E", "d_model d_vocab"),
@@ -126,7 +137,7 @@ _NANDA = {
     "{L}.mlp.W_out": ("{L}.mlp.W_out", "d_model d_mlp"),
 }
 
-# ---- hand-written PyTorch --------------------------------------------------------------------------------------------------------------
+# ---- hand-written PyTorch --------------------------------------------------------------------------------------------
 
 _ATTENTION = "{L}.(attn|attention|self_attn)."
 _MLP = "{L}.(mlp|ff|ffn|feed_forward)."
@@ -138,10 +149,21 @@ _SPELLINGS = {
     "W_in": "(W_in|w_in|fc1|fc_in|linear1|up|in|0)",
     "W_out": "(W_out|w_out|fc2|fc_out|linear2|down|out|2)",
 }
-_POSITIONS = ("pos_embed", "position_embed", "pos_embedding", "position_embedding", "positional_embedding", "pos_emb", "wpe")
+_POSITIONS = (
+    "pos_embed",
+    "position_embed",
+    "pos_embedding",
+    "position_embedding",
+    "positional_embedding",
+    "pos_emb",
+    "wpe",
+)
 _HAND_OUTER = {
     "embed.W_E": ("(token_embed|tok_embed|token_embedding|tok_emb|embedding|embed|wte).weight", "d_vocab d_model"),
-    "pos_embed.W_pos": (f"({'.weight|'.join(_POSITIONS)}.weight|{'|'.join(_POSITIONS)})", "n_ctx d_model"),  # also a bare nn.Parameter
+    "pos_embed.W_pos": (
+        f"({'.weight|'.join(_POSITIONS)}.weight|{'|'.join(_POSITIONS)})",
+        "n_ctx d_model",
+    ),  # also a bare nn.Parameter
     "unembed.W_U": ("(unembed|unembedding|lm_head|head|output).weight", "d_out d_model"),
     "unembed.b_U": ("(unembed|unembedding|lm_head|head|output).bias", "d_out"),
 }
@@ -171,11 +193,15 @@ def _hand_written(name: str, title: str, *changes: Mapping[str, tuple[str, str]]
     return Layout(name, title, "transformer", rules, blocks="blocks|layers|h", numbered=False, asks=asks)
 
 
-# ---- one hidden layer -------------------------------------------------------------------------------------------------------------------
+# ---- one hidden layer ------------------------------------------------------------------------------------------------
 
 _INPUT_LAST = {
-    "(W_in|fc1.weight|linear1.weight|layer1.weight|hidden.weight|0.weight)": Rule("mlp.W_in", "d_mlp inputs -> inputs d_mlp"),
-    "(W_out|fc2.weight|linear2.weight|layer2.weight|output.weight|2.weight)": Rule("mlp.W_out", "features d_mlp -> d_mlp features"),
+    "(W_in|fc1.weight|linear1.weight|layer1.weight|hidden.weight|0.weight)": Rule(
+        "mlp.W_in", "d_mlp inputs -> inputs d_mlp"
+    ),
+    "(W_out|fc2.weight|linear2.weight|layer2.weight|output.weight|2.weight)": Rule(
+        "mlp.W_out", "features d_mlp -> d_mlp features"
+    ),
     "(b_in|fc1.bias|linear1.bias|layer1.bias|hidden.bias|0.bias)": Rule("mlp.b_in", "d_mlp -> d_mlp", True),
     "(b_out|fc2.bias|linear2.bias|layer2.bias|output.bias|2.bias)": Rule("mlp.b_out", "features -> features", True),
     "(W_E|embed.weight|embedding.weight)": Rule("embed.W_E", "p features -> p features", True),
@@ -198,7 +224,13 @@ LAYOUTS: dict[str, Layout] = {
     layout.name: layout
     for layout in (
         Layout("transformer-lens", "TransformerLens 1–3, classic names; ours too", "transformer", _like_classic()),
-        Layout("transformer-lens-native", "TransformerLens 4, native names", "transformer", _like_classic(_NATIVE), asks=("n_heads",)),
+        Layout(
+            "transformer-lens-native",
+            "TransformerLens 4, native names",
+            "transformer",
+            _like_classic(_NATIVE),
+            asks=("n_heads",),
+        ),
         Layout("nanda", "the code of Nanda et al. 2023 and Zhong et al. 2023", "transformer", _like_classic(_NANDA)),
         _hand_written("pytorch-linear", "hand-written PyTorch, nn.Linear", _HAND_MLP, _HAND_LINEAR, asks=("n_heads",)),
         _hand_written(
@@ -229,9 +261,16 @@ def layout_named(name: str) -> Layout:
 
 
 def check_pattern(pattern: str) -> None:
-    """Raises InputError unless the two sides of a pattern have the same axes, each once; an axis of size 1 is written 1, as in einops."""
+    """Raises InputError unless the two sides of a pattern have the same axes, each once; an axis of size 1 is written
+    1, as in einops."""
     sides = [sorted(re.findall(r"(?!1\b)\w+", side)) for side in pattern.split("->")]
-    if len(sides) != 2 or sides[0] != sides[1] or len(set(sides[0])) != len(sides[0]) or re.search(r"[^\w\s()>-]", pattern):
+    if (
+        len(sides) != 2
+        or sides[0] != sides[1]
+        or len(set(sides[0])) != len(sides[0])
+        or re.search(r"[^\w\s()>-]", pattern)
+    ):
         raise InputError(
-            f"pattern {pattern!r} must have the same axes on both sides of ->, each once, as in 'd_mlp d_model -> d_model d_mlp'"
+            f"pattern {pattern!r} must have the same axes on both sides of ->, each once, as in 'd_mlp d_model "
+            "-> d_model d_mlp'"
         )

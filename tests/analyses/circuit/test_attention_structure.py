@@ -15,7 +15,9 @@ from interp.testing import circuit_checkpoint, circuit_neurons
 
 def untrained(task: Task, **model) -> Checkpoint:
     config = ModelConfig(**({"d_model": 8, "n_heads": 2, "d_mlp": 12} | model))
-    return Checkpoint(0, {name: 1.5 * weight.double() for name, weight in initial_weights(config, task.p).items()}, task, config)
+    return Checkpoint(
+        0, {name: 1.5 * weight.double() for name, weight in initial_weights(config, task.p).items()}, task, config
+    )
 
 
 def with_attention_to_a(to_a: np.ndarray, task: Task) -> Checkpoint:
@@ -48,7 +50,9 @@ def test_a_planted_pattern_comes_back(n: int, k: int) -> None:
 
 def test_a_pattern_in_the_sum_of_the_inputs_is_not_explained() -> None:
     s = np.arange(7)
-    result = attention_structure.measure(with_attention_to_a(0.5 + 0.3 * np.cos(2 * np.pi * (s[:, None] + s) / 7), Task(7)))
+    result = attention_structure.measure(
+        with_attention_to_a(0.5 + 0.3 * np.cos(2 * np.pi * (s[:, None] + s) / 7), Task(7))
+    )
     assert_allclose(result.fraction_explained, 0, atol=1e-12)
 
 
@@ -66,7 +70,11 @@ def test_constant_heads_have_no_fit() -> None:
         assert np.isnan(result[name]).all()
     assert_allclose(result["mean"], 1 / 3, atol=1e-12)
     facts = attention_structure.summary(result.expand_dims(step=[3]))
-    assert (facts["heads"][0]["frequency"], facts["heads"][0]["fraction_explained"], facts["single_frequency_heads"]) == (None, None, 0)
+    assert (
+        facts["heads"][0]["frequency"],
+        facts["heads"][0]["fraction_explained"],
+        facts["single_frequency_heads"],
+    ) == (None, None, 0)
 
 
 def test_float32_rounding_is_constant_too() -> None:
@@ -102,7 +110,9 @@ def test_the_fit_is_that_of_plain_least_squares(task: Task, model: dict) -> None
             for k in range(1, n // 2 + 1):
                 columns = np.stack([np.ones(n * n), *(wave.ravel() for wave in waves(n, k))], axis=1)
                 fit, _, _, _ = np.linalg.lstsq(columns, pattern, rcond=1e-10)
-                fractions.append(1 - np.square(pattern - columns @ fit).sum() / np.square(pattern - pattern.mean()).sum())
+                fractions.append(
+                    1 - np.square(pattern - columns @ fit).sum() / np.square(pattern - pattern.mean()).sum()
+                )
                 if k == int(at.frequency_of_head):
                     assert_allclose([at.alpha, at.beta], fit[1:], atol=1e-10)
             assert_allclose(at.fraction_explained, fractions, atol=1e-10)
@@ -113,6 +123,8 @@ def test_shifted_inputs_keep_the_fraction_explained() -> None:
     checkpoint = untrained(Task(7))
     moved = dict(checkpoint.weights)
     moved["embed.W_E"] = torch.cat([moved["embed.W_E"][:7].roll(2, 0), moved["embed.W_E"][7:]])
-    one, other = (attention_structure.measure(c) for c in (checkpoint, Checkpoint(0, moved, checkpoint.task, checkpoint.model)))
+    one, other = (
+        attention_structure.measure(c) for c in (checkpoint, Checkpoint(0, moved, checkpoint.task, checkpoint.model))
+    )
     assert_allclose(other.fraction_explained, one.fraction_explained, atol=1e-10)
     assert not np.allclose(other.alpha, one.alpha)

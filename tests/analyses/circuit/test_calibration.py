@@ -1,4 +1,5 @@
-"""Calibrated rules: their false positives on networks that know no frequency, planted circuits found, and renaming done the slow way."""
+"""Calibrated rules: their false positives on networks that know no frequency, planted circuits found, and renaming done
+the slow way."""
 
 import math
 
@@ -44,16 +45,21 @@ def calibrated_key_frequencies(checkpoint: Checkpoint) -> list[int]:
 def test_false_positives_on_untrained_networks_are_at_most_as_stated():
     networks = [untrained(shape, seed) for shape in SHAPES for seed in range(40)]
     rates = np.array([calibrated_periodic_neurons(network) / network.model.d_mlp for network in networks])
-    # Neurons of one network share their inputs and are not independent, networks are: three standard errors of the mean over networks.
+    # Neurons of one network share their inputs and are not independent, networks are: three standard errors of the mean
+    # over networks.
     assert rates.mean() <= RATE + 3 * rates.std() / math.sqrt(len(networks))
     assert rates.mean() > RATE / 4  # and it is no rule that finds nothing
     at_most = binom.isf(1e-3, len(networks), RATE)
     assert sum(bool(calibrated_key_frequencies(network)) for network in networks) <= at_most
-    above = [float(network.logit_shares.max()) > calibration.calibrated_share_threshold(network) for network in networks]
+    above = [
+        float(network.logit_shares.max()) > calibration.calibrated_share_threshold(network) for network in networks
+    ]
     assert sum(above) <= at_most
 
 
-@pytest.mark.parametrize(("p", "circuit", "per_frequency"), [(11, "pizza", 9), (13, "pizza", 5), (12, "clock", 16), (31, "pizza", 9)])
+@pytest.mark.parametrize(
+    ("p", "circuit", "per_frequency"), [(11, "pizza", 9), (13, "pizza", 5), (12, "clock", 16), (31, "pizza", 9)]
+)
 def test_planted_neurons_and_frequencies_are_all_found(p, circuit, per_frequency):
     task = Task(p)
     planted = [1, p // 2 - 1]

@@ -1,4 +1,5 @@
-"""Circuit efficiency on planted circuits and lookup tables, where the parts and their norms are known; symmetries; negative controls."""
+"""Circuit efficiency on planted circuits and lookup tables, where the parts and their norms are known; symmetries;
+negative controls."""
 
 import json
 
@@ -98,7 +99,8 @@ def test_each_matrix_by_explicit_projections() -> None:
 
 @pytest.mark.parametrize("family", ["transformer", "mlp"])
 def test_a_planted_circuit_is_all_there_is(family: Family) -> None:
-    """An isolated circuit: its own part with the shared one is the network, and the published efficiency follows from ours."""
+    """An isolated circuit: its own part with the shared one is the network, and the published efficiency follows from
+    ours."""
     checkpoint = circuit_checkpoint(Task(23, train_fraction=0.4), circuit_neurons([2, 7, 9]), family=family)
     result = circuit_efficiency.measure(checkpoint)
     norm = result.norm
@@ -144,7 +146,12 @@ def test_both_are_told_apart() -> None:
 
 @pytest.mark.parametrize(
     ("family", "embedding", "activation", "kappa"),
-    [("mlp", "none", "relu", 2), ("mlp", "tied", "relu", 4), ("mlp", "none", "square", 3), ("transformer", "none", "square", 10)],
+    [
+        ("mlp", "none", "relu", 2),
+        ("mlp", "tied", "relu", 4),
+        ("mlp", "none", "square", 3),
+        ("transformer", "none", "square", 10),
+    ],
 )
 def test_scaling_the_weights(family: Family, embedding: Embedding, activation: Activation, kappa: int) -> None:
     """Norms grow by λ, strengths by λ^κ, and the scale-free efficiency stays."""
@@ -160,8 +167,8 @@ def test_scaling_the_weights(family: Family, embedding: Embedding, activation: A
 
 
 def test_symmetries() -> None:
-    """Renaming neurons and rotating the residual stream change nothing. (A neuron that fires for one pair only has every frequency alike,
-    and rounding would choose: hence the threshold.)"""
+    """Renaming neurons and rotating the residual stream change nothing. (A neuron that fires for one pair only has
+    every frequency alike, and rounding would choose: hence the threshold.)"""
     checkpoint = untrained(MODELS["transformer"], Task(11, train_fraction=0.5))
     order = torch.randperm(20, generator=torch.Generator().manual_seed(0))
     R = torch.linalg.qr(torch.randn(12, 12, generator=torch.Generator().manual_seed(1)).double()).Q
@@ -195,7 +202,8 @@ def test_by_chance_a_part_has_its_share_of_directions() -> None:
 
 
 def test_isolated_networks(reference: interp.Run) -> None:
-    """Where everything belongs to one circuit: a network that generalized, and one that learned random labels by heart."""
+    """Where everything belongs to one circuit: a network that generalized, and one that learned random labels by
+    heart."""
     grokked = circuit_efficiency.summary(reference.result("circuit_efficiency").isel(step=[-1]))
     assert grokked["share_of_squared_norm"]["generalizing"] > 0.8
     assert grokked["strength"]["generalizing"] > 10 * grokked["strength"]["memorizing"]
@@ -204,7 +212,9 @@ def test_isolated_networks(reference: interp.Run) -> None:
 
     task = Task(23, "random", train_fraction=0.5, symmetric=True)
     by_heart = Experiment(
-        task, ModelConfig(d_model=32, n_heads=2, d_mlp=64), TrainingConfig(steps=300, checkpoint_every=None, log_every=300)
+        task,
+        ModelConfig(d_model=32, n_heads=2, d_mlp=64),
+        TrainingConfig(steps=300, checkpoint_every=None, log_every=300),
     )
     *_, last = train(by_heart)
     assert last.metrics["train_accuracy"] > 0.99
@@ -218,7 +228,8 @@ def test_isolated_networks(reference: interp.Run) -> None:
 
 
 def test_at_equal_strength_the_circuit_is_the_more_efficient_one(reference: interp.Run) -> None:
-    """The claim itself, on the run that ships: when it takes the lead, generalizing has the smaller norm, scale for scale."""
+    """The claim itself, on the run that ships: when it takes the lead, generalizing has the smaller norm, scale for
+    scale."""
     facts = circuit_efficiency.summary(reference.result("circuit_efficiency"))
     assert 100 < facts["generalizing_leads_from"] < 800
     assert 1.1 < facts["efficiency_ratio_at_lead"] < 2

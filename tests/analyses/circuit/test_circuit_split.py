@@ -1,4 +1,5 @@
-"""The split of the logits against planted strengths, a slow second implementation, the identities it must obey, and negative controls."""
+"""The split of the logits against planted strengths, a slow second implementation, the identities it must obey, and
+negative controls."""
 
 import json
 
@@ -45,7 +46,8 @@ def clock_and_table(task: Task, lookup: LookupTable) -> np.ndarray:
 @pytest.mark.parametrize("s", [0.0, 0.5, 3.0, 10.0])
 @pytest.mark.parametrize("p", [13, 14])
 def test_planted_strengths(p: int, s: float, leakage: float) -> None:
-    """Centred over p classes, a lookup table of strength s says s(1 − 1/p) to its label. What leaks to test pairs changes places."""
+    """Centred over p classes, a lookup table of strength s says s(1 − 1/p) to its label. What leaks to test pairs
+    changes places."""
     task = Task(p, train_fraction=0.4)
     f = len(task.train_indices) / p**2
     found = strengths(circuit_split.measure(with_logits(task, clock_and_table(task, LookupTable(s, leakage)))))
@@ -58,12 +60,13 @@ def test_planted_strengths(p: int, s: float, leakage: float) -> None:
 
 @pytest.mark.parametrize("s", [0.5, 10.0])
 def test_planted_in_weights(s: float) -> None:
-    """A clock and a lookup table of real neurons, at a p where 1/p is less than the 2 % that the estimate may be off. ReLU neurons make a
-    clock that owes a little to a − b; that is the same with and without the table."""
+    """A clock and a lookup table of real neurons, at a p where 1/p is less than the 2 % that the estimate may be off.
+    ReLU neurons make a clock that owes a little to a − b; that is the same with and without the table."""
     task = Task(59, train_fraction=0.3)
     neurons = circuit_neurons([3, 10, 21], per_frequency=32, circuit="clock")
     both, alone = (
-        strengths(circuit_split.measure(circuit_checkpoint(task, neurons, lookup=table, strength=1.0))) for table in (LookupTable(s), None)
+        strengths(circuit_split.measure(circuit_checkpoint(task, neurons, lookup=table, strength=1.0)))
+        for table in (LookupTable(s), None)
     )
     assert_allclose(both["mem_held_out"] - alone["mem_held_out"], s, rtol=0.02)
     assert_allclose(both["gen_held_out"], alone["gen_held_out"], rtol=1e-9)
@@ -71,7 +74,9 @@ def test_planted_in_weights(s: float) -> None:
 
 
 def test_without_a_table_nothing_is_memorized() -> None:
-    planted = circuit_checkpoint(Task(59), circuit_neurons([3, 10, 21], per_frequency=8, circuit="clock"), activation="square")
+    planted = circuit_checkpoint(
+        Task(59), circuit_neurons([3, 10, 21], per_frequency=8, circuit="clock"), activation="square"
+    )
     found = strengths(circuit_split.measure(planted))
     assert_allclose([found["mem_held_out"], found["mem_published"]], 0, rtol=0, atol=1e-9 * found["gen_held_out"])
 
@@ -122,7 +127,9 @@ def test_a_slow_second_implementation(task: Task) -> None:
                 row = logits[phase.rows[s], phase.columns[t]][phase.classes]
                 every.append((index, (s + t) % n, row - row.mean()))
     whole = even_mean([(total, row) for _, total, row in every], n)
-    outside = {j: even_mean([(t, row) for i, t, row in every if folds[i] not in (-1, j)], n) for j in range(-1, circuits.FOLDS)}
+    outside = {
+        j: even_mean([(t, row) for i, t, row in every if folds[i] not in (-1, j)], n) for j in range(-1, circuits.FOLDS)
+    }
     result = circuit_split.measure(with_logits(task, logits))
     for estimator in circuit_split.ESTIMATORS:
         collected: dict[tuple[str, str, str], list[float]] = {}
@@ -143,7 +150,9 @@ def test_a_slow_second_implementation(task: Task) -> None:
                         collected.setdefault((name, circuit, split), []).append(float(value))
         for (name, circuit, split), values in collected.items():
             found = result[name].sel(estimator=estimator, circuit=circuit, split=split)
-            assert_allclose(found, np.mean(values), rtol=1e-6, atol=1e-9, err_msg=f"{estimator} {name} {circuit} {split}")
+            assert_allclose(
+                found, np.mean(values), rtol=1e-6, atol=1e-9, err_msg=f"{estimator} {name} {circuit} {split}"
+            )
 
 
 @pytest.mark.parametrize("p", [9, 10])
@@ -171,7 +180,8 @@ def test_folds() -> None:
 
 
 def test_no_test_pair_judges_itself() -> None:
-    """One test pair shouts: judged by the others, no part of it is generalization; the published mean takes its share."""
+    """One test pair shouts: judged by the others, no part of it is generalization; the published mean takes its
+    share."""
     task = Task(11, train_fraction=0.5)
     logits = np.zeros((11, 11, 11))
     index = int(np.flatnonzero(task.test_mask)[3])
@@ -188,7 +198,8 @@ def test_no_test_pair_judges_itself() -> None:
 
 
 def test_symmetries() -> None:
-    """A factor multiplies strengths and margins; constants per pair, and renaming a → a + 1, c → c + 1 with the split, change nothing."""
+    """A factor multiplies strengths and margins; constants per pair, and renaming a → a + 1, c → c + 1 with the split,
+    change nothing."""
     p = 11
     task = Task(p, train_fraction=0.5)
     logits = gaussian(p) + 2 * ideal_logits(p, [3], "clock").numpy()
@@ -233,10 +244,18 @@ def test_negative_controls() -> None:
 
 @pytest.mark.parametrize(
     ("family", "embedding", "activation", "degree"),
-    [("mlp", "none", "relu", 2), ("mlp", "tied", "relu", 4), ("mlp", "none", "square", 3), ("transformer", "none", "relu", 6)],
+    [
+        ("mlp", "none", "relu", 2),
+        ("mlp", "tied", "relu", 4),
+        ("mlp", "none", "square", 3),
+        ("transformer", "none", "relu", 6),
+    ],
 )
-def test_the_degree_counts_the_matrices_in_a_row(family: Family, embedding: Embedding, activation: Activation, degree: int) -> None:
-    """W_in W_out; an embedding at both ends adds two; x² counts what is before it twice; a transformer adds W_V W_O, at fixed attention."""
+def test_the_degree_counts_the_matrices_in_a_row(
+    family: Family, embedding: Embedding, activation: Activation, degree: int
+) -> None:
+    """W_in W_out; an embedding at both ends adds two; x² counts what is before it twice; a transformer adds W_V W_O, at
+    fixed attention."""
     neurons = circuit_neurons([1, 2, 3], per_frequency=9)
     checkpoint = circuit_checkpoint(Task(11), neurons, family=family, embedding=embedding, activation=activation)
     found = circuit_split.measure(checkpoint).degree.sel(circuit="generalizing")
@@ -245,17 +264,22 @@ def test_the_degree_counts_the_matrices_in_a_row(family: Family, embedding: Embe
 
 def test_a_table_of_real_neurons_has_a_degree_too() -> None:
     task = Task(11, train_fraction=0.5)
-    checkpoint = circuit_checkpoint(task, circuit_neurons([1, 2], per_frequency=16, circuit="clock"), lookup=LookupTable(4), family="mlp")
+    checkpoint = circuit_checkpoint(
+        task, circuit_neurons([1, 2], per_frequency=16, circuit="clock"), lookup=LookupTable(4), family="mlp"
+    )
     assert_allclose(circuit_split.measure(checkpoint).degree, 2, rtol=1e-6)
 
 
 def test_the_standard_error_covers() -> None:
-    """A pizza memorizes nothing: over many splits the memorizing strength lies within two standard errors about 19 times of 20."""
+    """A pizza memorizes nothing: over many splits the memorizing strength lies within two standard errors about 19
+    times of 20."""
     logits = ideal_logits(13, [2], "pizza").numpy()
     inside = []
     for seed in range(60):
         result = circuit_split.measure(with_logits(Task(13, train_fraction=0.4, seed=seed), logits))
-        inside.append(abs(strengths(result)["mem_held_out"]) < 2 * float(result.standard_error.sel(circuit="memorizing")))
+        inside.append(
+            abs(strengths(result)["mem_held_out"]) < 2 * float(result.standard_error.sel(circuit="memorizing"))
+        )
     assert 0.85 < np.mean(inside) <= 1
 
 
@@ -272,7 +296,8 @@ def test_what_is_not_known_is_null() -> None:
 
 
 def test_a_lead_begins_where_there_is_something_to_compare() -> None:
-    """The noise of an untrained network is no lead; neither is a lead that is lost again, and what is unknown takes none away."""
+    """The noise of an untrained network is no lead; neither is a lead that is lost again, and what is unknown takes
+    none away."""
     nan, behind = np.nan, np.zeros(4)
     assert circuits.leads_from(np.array([0.05, 0.2, 0.3, 0.4]), behind) == 1
     assert circuits.leads_from(np.array([0.2, nan, 0.05, 0.4]), behind) == 3
@@ -285,7 +310,10 @@ def test_a_lead_begins_where_there_is_something_to_compare() -> None:
 def test_the_summary_of_a_story() -> None:
     """Memorization rises and falls while the clock grows: the lead changes at the third of four checkpoints."""
     task = Task(11, train_fraction=0.5)
-    clock, table = ideal_logits(11, [2], "clock").numpy(), np.eye(11)[task.labels].reshape(11, 11, 11) * task.train_mask.reshape(11, 11, 1)
+    clock, table = (
+        ideal_logits(11, [2], "clock").numpy(),
+        np.eye(11)[task.labels].reshape(11, 11, 11) * task.train_mask.reshape(11, 11, 1),
+    )
     rows = []
     for step, (gen, mem) in enumerate(((0.1, 4.0), (1.0, 8.0), (6.0, 2.0), (9.0, 0.0))):
         checkpoint = with_logits(task, gen * clock + mem * table)

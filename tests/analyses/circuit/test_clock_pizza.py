@@ -20,7 +20,9 @@ SMALL = {"d_model": 8, "n_heads": 2, "d_mlp": 12}
 
 def untrained(p: int = 7, task: Task | None = None, **model) -> Checkpoint:
     task, config = task or Task(p, train_fraction=0.5), ModelConfig(**(SMALL | model))
-    return Checkpoint(0, {name: weight.double() for name, weight in initial_weights(config, task.p).items()}, task, config)
+    return Checkpoint(
+        0, {name: weight.double() for name, weight in initial_weights(config, task.p).items()}, task, config
+    )
 
 
 def measured(checkpoint: Checkpoint, **parameters) -> dict:
@@ -28,7 +30,8 @@ def measured(checkpoint: Checkpoint, **parameters) -> dict:
 
 
 def two_circles() -> Checkpoint:
-    """A planted clock of two frequencies, whose circles are of different sizes: equal ones have no principal components of their own."""
+    """A planted clock of two frequencies, whose circles are of different sizes: equal ones have no principal components
+    of their own."""
     checkpoint = circuit_checkpoint(Task(13), circuit_neurons([1, 3], per_frequency=16, circuit="clock"))
     checkpoint.weights["embed.W_E"][:, :2] *= 2
     return checkpoint
@@ -132,7 +135,9 @@ def test_shifted_inputs_change_nothing() -> None:
     weights = {name: weight.clone() for name, weight in checkpoint.weights.items()}
     weights["embed.W_E"][:13] = weights["embed.W_E"][:13].roll(-3, 0)
     weights["unembed.W_U"] = weights["unembed.W_U"].roll(-6, 1)
-    one, other = (measured(c, triples=13**3) for c in (checkpoint, Checkpoint(-1, weights, checkpoint.task, checkpoint.model)))
+    one, other = (
+        measured(c, triples=13**3) for c in (checkpoint, Checkpoint(-1, weights, checkpoint.task, checkpoint.model))
+    )
     for name in ("distance_irrelevance", "gradient_symmetricity", "circularity", "margin"):
         assert_allclose(other[name], one[name], atol=1e-9)
 
@@ -146,7 +151,10 @@ def test_the_scale_of_the_logits_and_the_order_of_the_neurons_change_nothing() -
         weights["blocks.0.mlp.W_out"][order],
     )
     weights["unembed.W_U"] = 5 * weights["unembed.W_U"]
-    one, other = (measured(c, key_frequencies=[2]) for c in (checkpoint, Checkpoint(0, weights, checkpoint.task, checkpoint.model)))
+    one, other = (
+        measured(c, key_frequencies=[2])
+        for c in (checkpoint, Checkpoint(0, weights, checkpoint.task, checkpoint.model))
+    )
     for name in ("distance_irrelevance", "gradient_symmetricity", "circularity", "margin"):
         assert_allclose(other[name], one[name], atol=1e-10)
 
@@ -160,7 +168,9 @@ def test_distance_irrelevance_is_that_of_the_published_matrix() -> None:
     for a in range(11):
         for b in range(11):
             matrix[(a + b) % 11, (a - b) % 11] = checkpoint.logits[a, b, (a + b) % 11]
-    assert_allclose(measured(checkpoint)["distance_irrelevance"], np.mean(matrix.std(axis=0)) / matrix.std(), rtol=1e-10)
+    assert_allclose(
+        measured(checkpoint)["distance_irrelevance"], np.mean(matrix.std(axis=0)) / matrix.std(), rtol=1e-10
+    )
 
 
 @pytest.mark.parametrize("p", [7, 8])
@@ -200,7 +210,9 @@ def test_gradients_are_those_of_one_triple_at_a_time(model: dict, operation: str
     phase, cosines = checkpoint.task.phase, []
     for s in range(phase.order):
         for t in range(phase.order):
-            x = embed(checkpoint.weights, checkpoint.model, torch.tensor([[phase.rows[s], phase.columns[t]]])).requires_grad_()
+            x = embed(
+                checkpoint.weights, checkpoint.model, torch.tensor([[phase.rows[s], phase.columns[t]]])
+            ).requires_grad_()
             logits = transform(checkpoint.weights, checkpoint.model, x).logits[0]
             for c in phase.classes:
                 (gradient,) = torch.autograd.grad(logits[c], x, retain_graph=True)
@@ -223,12 +235,19 @@ def test_the_standard_error_is_the_spread_over_seeds(operation: str, triples: in
     assert abs(deviations.mean()) < 4 * errors.mean() / 60**0.5
 
 
-@pytest.mark.parametrize(("p", "n", "triples"), [(113, 113, 20_000), (113, 112, 20_000), (7, 7, 100), (7, 6, 1), (7, 7, 10**6), (2, 2, 1)])
+@pytest.mark.parametrize(
+    ("p", "n", "triples"), [(113, 113, 20_000), (113, 112, 20_000), (7, 7, 100), (7, 6, 1), (7, 7, 10**6), (2, 2, 1)]
+)
 def test_there_are_as_many_triples_as_promised_and_none_twice(p: int, n: int, triples: int) -> None:
     drawn = clock_pizza._random_classes(p, n, triples, 0)
-    assert sum(classes[:, :n].numel() for _, classes in drawn) >= min(triples, n**3)  # a column outside the phases does not count
+    assert sum(classes[:, :n].numel() for _, classes in drawn) >= min(
+        triples, n**3
+    )  # a column outside the phases does not count
     different = {
-        (s, t, c) for rows, classes in drawn for s, row in zip(rows.tolist(), classes.tolist(), strict=True) for t, c in enumerate(row)
+        (s, t, c)
+        for rows, classes in drawn
+        for s, row in zip(rows.tolist(), classes.tolist(), strict=True)
+        for t, c in enumerate(row)
     }
     assert len(different) == sum(classes.numel() for _, classes in drawn)
     assert all(0 <= c < n for _, _, c in different)

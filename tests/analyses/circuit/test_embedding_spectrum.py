@@ -1,4 +1,5 @@
-"""Embedding and output spectra against closed forms of planted circuits, a slow Fourier transform, symmetries and negative controls."""
+"""Embedding and output spectra against closed forms of planted circuits, a slow Fourier transform, symmetries and
+negative controls."""
 
 import json
 import math
@@ -37,7 +38,9 @@ def slow_gini(rows: np.ndarray) -> float:
     t = np.arange(n)
     components = [np.ones(n) / math.sqrt(n)]
     for k in range(1, n // 2 + 1):
-        components += [wave for wave in (np.cos(2 * np.pi * k * t / n), np.sin(2 * np.pi * k * t / n)) if np.abs(wave).max() > 1e-9]
+        components += [
+            wave for wave in (np.cos(2 * np.pi * k * t / n), np.sin(2 * np.pi * k * t / n)) if np.abs(wave).max() > 1e-9
+        ]
     norms = np.array([np.linalg.norm(wave @ rows) / np.linalg.norm(wave) for wave in components])
     assert len(norms) == n
     return float(np.abs(norms[:, None] - norms).mean() / (2 * norms.mean()))
@@ -91,8 +94,9 @@ def test_the_planted_frequencies_are_key(p, operation, frequencies, activation):
 
 @pytest.mark.parametrize(("p", "frequencies"), [(11, [2]), (11, [1, 3, 5]), (10, [1, 4])])
 def test_the_norms_and_gini_of_a_planted_circuit(p, frequencies):
-    """W_E holds cos and sin of every planted k, of norm √(p/2) each; N neurons write strength·cos(w_k c − ψ) with evenly spread ψ. Of
-    the p components, 2|K| are equal and the others vanish, so the Gini coefficient is 1 − 2|K|/p."""
+    """W_E holds cos and sin of every planted k, of norm √(p/2) each; N neurons write strength·cos(w_k c − ψ) with
+    evenly spread ψ. Of the p components, 2|K| are equal and the others vanish, so the Gini coefficient is 1 −
+    2|K|/p."""
     strength, N = 3.0, 9
     checkpoint = circuit_checkpoint(Task(p), circuit_neurons(frequencies, per_frequency=N), strength=strength)
     result = embedding_spectrum.measure(checkpoint)
@@ -104,7 +108,8 @@ def test_the_norms_and_gini_of_a_planted_circuit(p, frequencies):
 
 @pytest.mark.parametrize("frequencies", [[4], [1, 3], [1, 2, 5]])
 def test_the_logit_shares_of_an_exact_clock_and_an_exact_pizza(frequencies):
-    """A clock of square neurons is cos w_k(a+b−c) alone. A pizza is cos²(w_k(a−b)/2) = ½ + ½ cos w_k(a−b) times that: ⅔ of its power."""
+    """A clock of square neurons is cos w_k(a+b−c) alone. A pizza is cos²(w_k(a−b)/2) = ½ + ½ cos w_k(a−b) times that: ⅔
+    of its power."""
     planted = np.isin(np.arange(1, 6), frequencies) / len(frequencies)
     for circuit, part in (("clock", 1.0), ("pizza", 2 / 3)):
         neurons = circuit_neurons(frequencies, per_frequency=8, circuit=circuit)
@@ -133,8 +138,11 @@ def test_neurons_that_do_not_reach_the_logits_are_named_by_the_other_rule_only()
     ],
 )
 def test_a_key_frequency_needs_a_quarter_of_the_norm_and_two_percent_of_the_power(inward, outward, share, is_key):
-    """Square neurons with weights scaled by s inward and r outward speak with amplitude s² r and norm r beside a frequency with 1, 1."""
-    checkpoint = circuit_checkpoint(Task(17), circuit_neurons([3, 5], per_frequency=8, circuit="clock"), activation="square")
+    """Square neurons with weights scaled by s inward and r outward speak with amplitude s² r and norm r beside a
+    frequency with 1, 1."""
+    checkpoint = circuit_checkpoint(
+        Task(17), circuit_neurons([3, 5], per_frequency=8, circuit="clock"), activation="square"
+    )
     checkpoint.weights["blocks.0.mlp.W_in"][:, 8:] *= inward
     checkpoint.W_out[8:] *= outward
     result = embedding_spectrum.measure(checkpoint).sel(frequency=5)
@@ -162,7 +170,9 @@ def test_dead_neurons_name_no_frequency():
 # ---- a second implementation -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("p", "operation"), [(6, "add"), (7, "add"), (7, "subtract"), (7, "multiply"), (7, "divide"), (5, "random")])
+@pytest.mark.parametrize(
+    ("p", "operation"), [(6, "add"), (7, "add"), (7, "subtract"), (7, "multiply"), (7, "divide"), (5, "random")]
+)
 def test_spectra_agree_with_slow_transforms(p, operation):
     checkpoint = untrained(p, operation)
     phase = checkpoint.task.coordinates
@@ -215,7 +225,11 @@ def test_louder_logits_have_the_same_shares_and_keys():
 def test_permuting_the_neurons_changes_nothing():
     checkpoint, order = untrained(7), torch.randperm(24, generator=torch.Generator().manual_seed(1))
     W_in, b_in, W_out = (checkpoint.weights[f"blocks.0.mlp.{name}"] for name in ("W_in", "b_in", "W_out"))
-    permuted = {"blocks.0.mlp.W_in": W_in[:, order], "blocks.0.mlp.b_in": b_in[order], "blocks.0.mlp.W_out": W_out[order]}
+    permuted = {
+        "blocks.0.mlp.W_in": W_in[:, order],
+        "blocks.0.mlp.b_in": b_in[order],
+        "blocks.0.mlp.W_out": W_out[order],
+    }
     same(embedding_spectrum.measure(changed(checkpoint, permuted)), embedding_spectrum.measure(checkpoint))
 
 
@@ -225,7 +239,11 @@ def test_shifting_the_inputs_leaves_the_power_alone(p):
     W_E = checkpoint.weights["embed.W_E"]
     shifted = changed(checkpoint, {"embed.W_E": torch.cat([W_E[:p].roll(3, 0), W_E[p:]])})
     # The Gini coefficients are of cosines and sines one by one, which a shift does mix.
-    same(embedding_spectrum.measure(shifted), embedding_spectrum.measure(checkpoint), ["embedding_norm", "output_norm", "logit_share"])
+    same(
+        embedding_spectrum.measure(shifted),
+        embedding_spectrum.measure(checkpoint),
+        ["embedding_norm", "output_norm", "logit_share"],
+    )
 
 
 # ---- where there is nothing to find ----------------------------------------------------------------------------------
@@ -263,7 +281,9 @@ def test_equal_logits_have_no_power_and_no_key_frequency():
 
 
 def test_the_summary_says_which_and_how_much():
-    checkpoint = circuit_checkpoint(Task(11), circuit_neurons([2, 5], per_frequency=8, circuit="clock"), activation="square", step=7)
+    checkpoint = circuit_checkpoint(
+        Task(11), circuit_neurons([2, 5], per_frequency=8, circuit="clock"), activation="square", step=7
+    )
     facts = embedding_spectrum.summary(measure_checkpoint(checkpoint, "embedding_spectrum"))
     assert (facts["step"], facts["key_frequencies"]) == (7, [2, 5])
     assert facts["logit_shares"] == pytest.approx({"2": 0.5, "5": 0.5})

@@ -1,4 +1,5 @@
-"""Frequency ablation against closed forms, a slow second implementation that really cuts and runs on, symmetries, negative controls."""
+"""Frequency ablation against closed forms, a slow second implementation that really cuts and runs on, symmetries,
+negative controls."""
 
 import json
 import math
@@ -61,7 +62,9 @@ class Slow:
         return projected(centred, self.block(k) if target == "neurons" else self.wave(k, self.s + self.t))
 
     def logits_after(self, target: str, key: list[int], keep: bool) -> np.ndarray:
-        values = {"embedding": self.checkpoint.W_E[self.rows].numpy(), "neurons": self.neurons, "logits": self.logits}[target]
+        values = {"embedding": self.checkpoint.W_E[self.rows].numpy(), "neurons": self.neurons, "logits": self.logits}[
+            target
+        ]
         parts = sum((self.part(values, k, target) for k in key), np.zeros_like(values))
         cut = values.mean(0) + parts if keep else values - parts
         if target == "embedding":
@@ -69,7 +72,9 @@ class Slow:
             W_E[self.rows] = torch.from_numpy(cut)
             weights = self.checkpoint.weights | {"embed.W_E": W_E}
             pairs = torch.from_numpy(self.task.pairs[self.pairs])
-            return transform(weights, self.checkpoint.model, embed(weights, self.checkpoint.model, pairs)).logits.numpy()
+            return transform(
+                weights, self.checkpoint.model, embed(weights, self.checkpoint.model, pairs)
+            ).logits.numpy()
         return self.logits + (cut - values) @ (self.to_logits if target == "neurons" else np.eye(self.task.p))
 
     def polynomial(self, threshold: float) -> tuple[np.ndarray, int]:
@@ -86,9 +91,14 @@ class Slow:
 
     def judged(self, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         labels = np.maximum(self.task.labels[self.pairs], 0)  # those without an answer are in no mask
-        losses = [math.log(np.exp(row - row.max()).sum()) + row.max() - row[label] for row, label in zip(logits, labels, strict=True)]
+        losses = [
+            math.log(np.exp(row - row.max()).sum()) + row.max() - row[label]
+            for row, label in zip(logits, labels, strict=True)
+        ]
         masks = [self.task.mask(split)[self.pairs] for split in SPLITS]
-        return tuple(np.array([np.mean(np.array(v)[mask]) for mask in masks]) for v in (losses, logits.argmax(1) == labels))
+        return tuple(
+            np.array([np.mean(np.array(v)[mask]) for mask in masks]) for v in (losses, logits.argmax(1) == labels)
+        )
 
 
 CASES = [
@@ -103,7 +113,9 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("task", "fields"), CASES, ids=lambda case: f"{case.operation}{case.p}" if isinstance(case, Task) else "")
+@pytest.mark.parametrize(
+    ("task", "fields"), CASES, ids=lambda case: f"{case.operation}{case.p}" if isinstance(case, Task) else ""
+)
 def test_cut_and_run_on(task: Task, fields: dict) -> None:
     checkpoint = untrained(task, **fields)
     slow, key = Slow(checkpoint), [1, slow_top(task)]
@@ -116,7 +128,9 @@ def test_cut_and_run_on(task: Task, fields: dict) -> None:
             assert_allclose(chosen.accuracy, accuracy, err_msg=f"{target} {mode}", **EXACT)
         for k in range(1, slow.n // 2 + 1):
             chosen = result.sel(target=target, frequency=k)
-            expected = slow.judged(slow.logits_after(target, [k], keep=False)) if k in key else (np.full(3, np.nan),) * 2
+            expected = (
+                slow.judged(slow.logits_after(target, [k], keep=False)) if k in key else (np.full(3, np.nan),) * 2
+            )
             assert_allclose(chosen.loss_without, expected[0], err_msg=f"{target} {k}", **EXACT)
             assert_allclose(chosen.accuracy_without, expected[1], err_msg=f"{target} {k}", **EXACT)
     logits, count = slow.polynomial(0.4)
@@ -138,10 +152,12 @@ def loss_of(table: np.ndarray) -> float:
 
 
 def test_a_pizza_of_square_neurons_in_closed_form() -> None:
-    """N neurons give N/2 cos w(a+b−c) + N/4 (cos w(2a−c) + cos w(2b−c)). The first is in the blocks of k, and in cos, sin w_k(a+b); the
-    others are at twice the frequency."""
+    """N neurons give N/2 cos w(a+b−c) + N/4 (cos w(2a−c) + cos w(2b−c)). The first is in the blocks of k, and in cos,
+    sin w_k(a+b); the others are at twice the frequency."""
     p, k, per_frequency, strength = 13, 3, 7, 0.5
-    checkpoint = circuit_checkpoint(Task(p), circuit_neurons([k], per_frequency=per_frequency), activation="square", strength=strength)
+    checkpoint = circuit_checkpoint(
+        Task(p), circuit_neurons([k], per_frequency=per_frequency), activation="square", strength=strength
+    )
     result = frequency_ablation.measure(checkpoint, key_frequencies=[k], threshold=0.75)
     scale, a = strength * per_frequency, np.arange(p)
 
@@ -170,8 +186,12 @@ def test_a_pizza_of_square_neurons_in_closed_form() -> None:
 def test_one_of_two_frequencies_in_a_clock() -> None:
     """Without one, the other is left, which for a prime p still tells every class; without a third, nothing happens."""
     p = 13
-    checkpoint = circuit_checkpoint(Task(p), circuit_neurons([2, 5], per_frequency=8, circuit="clock"), activation="square", strength=0.2)
-    alone = circuit_checkpoint(Task(p), circuit_neurons([5], per_frequency=8, circuit="clock"), activation="square", strength=0.2)
+    checkpoint = circuit_checkpoint(
+        Task(p), circuit_neurons([2, 5], per_frequency=8, circuit="clock"), activation="square", strength=0.2
+    )
+    alone = circuit_checkpoint(
+        Task(p), circuit_neurons([5], per_frequency=8, circuit="clock"), activation="square", strength=0.2
+    )
     result = frequency_ablation.measure(checkpoint, key_frequencies=[2, 4])
     without = result.loss_without.sel(split="all")
     # A dead input leaves squares of the other, which say the same to all classes up to their own doubled frequency.
@@ -187,7 +207,9 @@ def test_an_order_of_neurons_means_nothing() -> None:
     for name, axis in (("W_in", 1), ("b_in", 0), ("W_out", 0)):
         mixed[f"blocks.0.mlp.{name}"] = mixed[f"blocks.0.mlp.{name}"].index_select(axis, order)
     before = frequency_ablation.measure(checkpoint, key_frequencies=[1, 4], threshold=0.4)
-    after = frequency_ablation.measure(Checkpoint(0, mixed, checkpoint.task, checkpoint.model), key_frequencies=[1, 4], threshold=0.4)
+    after = frequency_ablation.measure(
+        Checkpoint(0, mixed, checkpoint.task, checkpoint.model), key_frequencies=[1, 4], threshold=0.4
+    )
     for name in before.data_vars:
         assert_allclose(after[name], before[name], err_msg=name, **EXACT)
 

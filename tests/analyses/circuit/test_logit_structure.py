@@ -1,4 +1,5 @@
-"""Logit structure against ordinary least squares on explicit cubes, ideal clocks and pizzas, symmetries, and logits without waves."""
+"""Logit structure against ordinary least squares on explicit cubes, ideal clocks and pizzas, symmetries, and logits
+without waves."""
 
 import json
 import math
@@ -106,7 +107,9 @@ def test_an_ideal_pizza_leaves_a_rest() -> None:
 
 
 def test_a_sine_has_logit_power_but_no_cosine() -> None:
-    result = logit_structure.measure(with_logits(Task(13), np.sin(2 * np.pi * 4 * difference(13) / 13)), key_frequencies=[4])
+    result = logit_structure.measure(
+        with_logits(Task(13), np.sin(2 * np.pi * 4 * difference(13) / 13)), key_frequencies=[4]
+    )
     assert_allclose(result.logit_share.sel(frequency=4), 1, rtol=1e-12)
     assert_allclose(result.cosine_share, 0, rtol=0, atol=1e-20)
     assert_allclose(result.coefficient, 0, rtol=0, atol=1e-12)
@@ -127,7 +130,8 @@ def test_symmetries(p: int) -> None:
 
 
 def test_logits_without_waves() -> None:
-    """Gaussian logits put K of their p³ − p² dimensions in the subspace; a table of random labels little more; equal logits nothing."""
+    """Gaussian logits put K of their p³ − p² dimensions in the subspace; a table of random labels little more; equal
+    logits nothing."""
     p, task = 13, Task(13, "random")
     chance = 6 / (p**3 - p**2)
     noise = logit_structure.measure(with_logits(task, gaussian(p)))
@@ -143,7 +147,9 @@ def test_logits_without_waves() -> None:
 
 
 def test_a_planted_circuit_and_untrained_weights() -> None:
-    planted = circuit_checkpoint(Task(13), circuit_neurons([2, 5], per_frequency=8, circuit="clock"), activation="square")
+    planted = circuit_checkpoint(
+        Task(13), circuit_neurons([2, 5], per_frequency=8, circuit="clock"), activation="square"
+    )
     result = logit_structure.measure(planted)
     assert np.flatnonzero(result.is_key).tolist() == [1, 4]
     assert (result.r_squared > 0.6).all()
@@ -154,7 +160,9 @@ def test_a_planted_circuit_and_untrained_weights() -> None:
 
 
 def test_what_is_not_known_is_null() -> None:
-    result = measure_checkpoint(with_logits(Task(8, split="unknown"), gaussian(8)), "logit_structure", key_frequencies=[1, 4])
+    result = measure_checkpoint(
+        with_logits(Task(8, split="unknown"), gaussian(8)), "logit_structure", key_frequencies=[1, 4]
+    )
     facts = logit_structure.summary(result)
     assert json.loads(json.dumps(facts, allow_nan=False)) == facts
     assert facts["network_loss"]["train"] is facts["loss"]["key"]["test"] is None

@@ -15,7 +15,9 @@ from interp.testing import circuit_checkpoint, circuit_neurons
 
 def untrained(task: Task, **model) -> Checkpoint:
     config = ModelConfig(**({"d_model": 8, "n_heads": 2, "d_mlp": 12} | model))
-    return Checkpoint(0, {name: weight.double() for name, weight in initial_weights(config, task.p).items()}, task, config)
+    return Checkpoint(
+        0, {name: weight.double() for name, weight in initial_weights(config, task.p).items()}, task, config
+    )
 
 
 def basis_rows(n: int, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -24,9 +26,15 @@ def basis_rows(n: int, k: int) -> tuple[np.ndarray, np.ndarray]:
     return scale * np.cos(angle), 0 * angle if 2 * k == n else scale * np.sin(angle)
 
 
-@pytest.mark.parametrize(("task", "frequencies"), [(Task(13), [1, 3]), (Task(12), [1, 4, 5]), (Task(13, "divide"), [1, 3])], ids=str)
-def test_a_planted_clock_has_two_directions_per_frequency_and_waves_along_them(task: Task, frequencies: list[int]) -> None:
-    checkpoint = circuit_checkpoint(task, circuit_neurons(frequencies, per_frequency=16, circuit="clock"), activation="square", strength=3)
+@pytest.mark.parametrize(
+    ("task", "frequencies"), [(Task(13), [1, 3]), (Task(12), [1, 4, 5]), (Task(13, "divide"), [1, 3])], ids=str
+)
+def test_a_planted_clock_has_two_directions_per_frequency_and_waves_along_them(
+    task: Task, frequencies: list[int]
+) -> None:
+    checkpoint = circuit_checkpoint(
+        task, circuit_neurons(frequencies, per_frequency=16, circuit="clock"), activation="square", strength=3
+    )
     result = mlp_structure.measure(checkpoint, key_frequencies=frequencies)
     n, rank = task.phase.order, 2 * len(frequencies)
     assert int(result["rank"]) == rank
@@ -81,7 +89,12 @@ def test_a_map_of_zeros_has_no_rank() -> None:
 
 @pytest.mark.parametrize(
     ("task", "model"),
-    [(Task(7), {}), (Task(8), {"prompt": "ab", "activation": "gelu"}), (Task(11, "multiply"), {"n_layers": 2}), (Task(7, "random"), {})],
+    [
+        (Task(7), {}),
+        (Task(8), {"prompt": "ab", "activation": "gelu"}),
+        (Task(11, "multiply"), {"n_layers": 2}),
+        (Task(7, "random"), {}),
+    ],
     ids=str,
 )
 def test_every_measure_is_its_definition(task: Task, model: dict) -> None:
@@ -119,7 +132,11 @@ def test_the_order_and_scale_of_the_neurons_change_nothing() -> None:
     checkpoint = untrained(Task(9))
     order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
     weights = dict(checkpoint.weights)
-    for name, change in {"W_in": lambda w: 2 * w[:, order], "b_in": lambda b: 2 * b[order], "W_out": lambda w: w[order] / 2}.items():
+    for name, change in {
+        "W_in": lambda w: 2 * w[:, order],
+        "b_in": lambda b: 2 * b[order],
+        "W_out": lambda w: w[order] / 2,
+    }.items():
         weights[f"blocks.0.mlp.{name}"] = change(weights[f"blocks.0.mlp.{name}"])
     both = checkpoint, Checkpoint(0, weights, checkpoint.task, checkpoint.model)
     one, other = (mlp_structure.measure(c, key_frequencies=[1, 4]) for c in both)

@@ -1,4 +1,5 @@
-"""Neuron periodicity against closed forms, a slow Fourier transform, symmetries, and networks in which there is nothing to find."""
+"""Neuron periodicity against closed forms, a slow Fourier transform, symmetries, and networks in which there is nothing
+to find."""
 
 import json
 import math
@@ -33,7 +34,8 @@ CLOSE = {"rtol": 2e-6, "atol": 2e-6}
 
 
 def slow_shares(grid: np.ndarray) -> np.ndarray:
-    """The share of each frequency, [K], of one neuron over all pairs: complex exponentials, one coefficient after the other."""
+    """The share of each frequency, [K], of one neuron over all pairs: complex exponentials, one coefficient after the
+    other."""
     n = len(grid)
     wave = np.exp(-2j * np.pi * np.outer(np.arange(n), np.arange(n)) / n)
     power = np.array([[abs((grid * np.outer(wave[f], wave[g])).sum()) ** 2 for g in range(n)] for f in range(n)])
@@ -56,7 +58,9 @@ def untrained(p: int, operation: str = "add", seed: int = 0, **fields) -> Checkp
 
 def changed(checkpoint: Checkpoint, **weights: torch.Tensor) -> Checkpoint:
     """The same network with some weights replaced, each named by the end of its name."""
-    full = {next(name for name in checkpoint.weights if name.endswith(f".{end}")): weight for end, weight in weights.items()}
+    full = {
+        next(name for name in checkpoint.weights if name.endswith(f".{end}")): weight for end, weight in weights.items()
+    }
     return Checkpoint(checkpoint.step, checkpoint.weights | full, checkpoint.task, checkpoint.model)
 
 
@@ -65,7 +69,8 @@ def changed(checkpoint: Checkpoint, **weights: torch.Tensor) -> Checkpoint:
 
 @pytest.mark.parametrize(("p", "k"), [(7, 1), (7, 2), (7, 3), (11, 5), (13, 6), (10, 1), (10, 3)])
 def test_a_square_neuron_is_four_fifths_periodic(p, k):
-    """(cos x + cos y)² = 1 + ½ cos 2x + ½ cos 2y + 2 cos x cos y: variance 1 in the block of k, 1/8 + 1/8 in that of 2k."""
+    """(cos x + cos y)² = 1 + ½ cos 2x + ½ cos 2y + 2 cos x cos y: variance 1 in the block of k, 1/8 + 1/8 in that of
+    2k."""
     neurons = [Neuron(k, 0.3, 0.3), Neuron(k, 2.1, 2.1), Neuron(k, 1.0, -0.7)]
     result = neuron_periodicity.measure(circuit_checkpoint(Task(p), neurons, activation="square"))
     double = min(2 * k, p - 2 * k)
@@ -76,18 +81,22 @@ def test_a_square_neuron_is_four_fifths_periodic(p, k):
 
 
 def test_where_the_double_of_a_frequency_is_itself_or_a_half():
-    """At p = 9, 2·3 is −3, so the block of 3 has everything. At p = 8, cos(2w_2 s − 2α) is cos 2α·(−1)^s, of variance cos² 2α."""
+    """At p = 9, 2·3 is −3, so the block of 3 has everything. At p = 8, cos(2w_2 s − 2α) is cos 2α·(−1)^s, of variance
+    cos² 2α."""
     nine = neuron_periodicity.measure(circuit_checkpoint(Task(9), [Neuron(3, 0.4, 0.4)], activation="square"))
     assert_allclose(nine.fraction_explained, [1.0], **CLOSE)
-    eight = neuron_periodicity.measure(circuit_checkpoint(Task(8), [Neuron(2, 0.4, 0.1), Neuron(4, 0.4, 0.1)], activation="square"))
+    eight = neuron_periodicity.measure(
+        circuit_checkpoint(Task(8), [Neuron(2, 0.4, 0.1), Neuron(4, 0.4, 0.1)], activation="square")
+    )
     doubled = (math.cos(0.8) ** 2 + math.cos(0.2) ** 2) / 4
     assert_allclose(eight.fraction_explained, [1 / (1 + doubled), 1.0], **CLOSE)
     assert_array_equal(eight.dominant_frequency, [2, 4])
 
 
 def test_a_relu_neuron_is_96_percent_periodic():
-    """relu(z) = (z + |z|)/2 with |cos x + cos y| = 2|cos u||cos v|, u, v = (x ± y)/2. Over all angles the variance is ½ − 16/π⁴: the
-    half-sum gives ¼ to the block of k, and the first harmonics of |cos| (means 2/π, amplitudes 4/3π) give 64/9π⁴."""
+    """relu(z) = (z + |z|)/2 with |cos x + cos y| = 2|cos u||cos v|, u, v = (x ± y)/2. Over all angles the variance is ½
+    − 16/π⁴: the half-sum gives ¼ to the block of k, and the first harmonics of |cos| (means 2/π, amplitudes 4/3π) give
+    64/9π⁴."""
     limit = (1 / 4 + 64 / (9 * math.pi**4)) / (1 / 2 - 16 / math.pi**4)
     assert limit == pytest.approx(0.962, abs=5e-4)
     neuron = Neuron(1, 0.5, 0.2)
@@ -138,7 +147,9 @@ def test_the_threshold_decides_what_is_counted(threshold, counted):
 # ---- a second implementation -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("p", "operation"), [(6, "add"), (7, "add"), (7, "subtract"), (7, "multiply"), (7, "divide"), (5, "x3+xy")])
+@pytest.mark.parametrize(
+    ("p", "operation"), [(6, "add"), (7, "add"), (7, "subtract"), (7, "multiply"), (7, "divide"), (5, "x3+xy")]
+)
 def test_shares_agree_with_a_slow_transform(p, operation):
     checkpoint = untrained(p, operation, d_mlp=5)
     result = neuron_periodicity.measure(checkpoint)
@@ -168,7 +179,9 @@ def test_multiplication_is_addition_of_discrete_logarithms(operation):
 def test_permuting_the_neurons_permutes_the_answer():
     checkpoint, order = untrained(7), torch.randperm(24, generator=torch.Generator().manual_seed(0))
     weights = {end: checkpoint.weights[f"blocks.0.mlp.{end}"] for end in ("W_in", "b_in", "W_out")}
-    permuted = changed(checkpoint, W_in=weights["W_in"][:, order], b_in=weights["b_in"][order], W_out=weights["W_out"][order])
+    permuted = changed(
+        checkpoint, W_in=weights["W_in"][:, order], b_in=weights["b_in"][order], W_out=weights["W_out"][order]
+    )
     result, other = neuron_periodicity.measure(checkpoint), neuron_periodicity.measure(permuted)
     assert set(result.data_vars) == VARIABLES
     for name in VARIABLES - {"periodic_neurons"}:
@@ -209,7 +222,9 @@ def test_renaming_the_residues_renames_the_frequencies():
     p, u = 11, 3
     checkpoint = untrained(p)
     W_E = checkpoint.weights["embed.W_E"]
-    renamed = neuron_periodicity.measure(changed(checkpoint, W_E=torch.cat([W_E[:p][torch.arange(p) * u % p], W_E[p:]])))
+    renamed = neuron_periodicity.measure(
+        changed(checkpoint, W_E=torch.cat([W_E[:p][torch.arange(p) * u % p], W_E[p:]]))
+    )
     moved = [min(k * u % p, -k * u % p) for k in range(1, p // 2 + 1)]
     original = neuron_periodicity.measure(checkpoint).share.values
     assert_allclose(renamed.share.sel(frequency=moved), original, **CLOSE)

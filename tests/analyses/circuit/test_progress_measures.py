@@ -1,4 +1,5 @@
-"""Progress measures against closed forms, a slow second implementation over explicit waves, symmetries, and networks without a circuit."""
+"""Progress measures against closed forms, a slow second implementation over explicit waves, symmetries, and networks
+without a circuit."""
 
 import json
 import math
@@ -30,11 +31,14 @@ def cosines(p: int, k: int) -> np.ndarray:
 
 
 def slow_losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    return np.array([math.log(sum(math.exp(z - row[label]) for z in row)) for row, label in zip(logits, labels, strict=True)])
+    return np.array(
+        [math.log(sum(math.exp(z - row[label]) for z in row)) for row, label in zip(logits, labels, strict=True)]
+    )
 
 
 def slow_measures(checkpoint: Checkpoint, key: list[int]) -> dict[str, np.ndarray]:
-    """All of it pair by pair: waves in s + t over the pairs in phase coordinates, and least squares for each projection."""
+    """All of it pair by pair: waves in s + t over the pairs in phase coordinates, and least squares for each
+    projection."""
     task, phase = checkpoint.task, checkpoint.task.coordinates
     cells = [(s, t) for s in range(phase.order) for t in range(phase.order)]
     pairs = np.array([phase.rows[s] * task.p + phase.columns[t] for s, t in cells])
@@ -83,13 +87,16 @@ def test_pair_by_pair(task: Task, key: list[int]) -> None:
     result = progress_measures.measure(checkpoint, key_frequencies=key)
     for name, expected in slow_measures(checkpoint, key).items():
         assert_allclose(result[name], expected, err_msg=name, **EXACT)
-    assert_allclose(float(result.test_to_restricted_ratio), float(result.loss[2] / result.restricted_loss[0]), rtol=1e-12)
+    assert_allclose(
+        float(result.test_to_restricted_ratio), float(result.loss[2] / result.restricted_loss[0]), rtol=1e-12
+    )
     assert np.flatnonzero(result.is_key.values).tolist() == [k - 1 for k in key]
 
 
 @pytest.mark.parametrize("strength", [1.0, 25.0, 5000.0])
 def test_two_cosines_in_closed_form(strength: float) -> None:
-    """Without one of them the other is left, without both nothing is; also where exponentials of the logits leave float64."""
+    """Without one of them the other is left, without both nothing is; also where exponentials of the logits leave
+    float64."""
     p, d = 13, np.arange(13)
     waves = {k: strength * np.cos(2 * np.pi * k * d / p) for k in (2, 5)}
 
@@ -168,7 +175,9 @@ def test_a_planted_circuit_is_all_that_is_restricted_to() -> None:
 def test_a_lookup_table_of_random_labels_has_no_circuit() -> None:
     """No frequency holds it: none can be taken away with effect, and any key set restricts it to chance."""
     task = Task(13, "random")
-    result = progress_measures.measure(with_logits(task, 12 * np.eye(13)[task.labels].reshape(13, 13, 13)), key_frequencies=[2, 5])
+    result = progress_measures.measure(
+        with_logits(task, 12 * np.eye(13)[task.labels].reshape(13, 13, 13)), key_frequencies=[2, 5]
+    )
     assert result.loss.sel(split="all") < 1e-4
     assert result.largest_excluded_loss.sel(split="all") < 0.01
     assert result.restricted_loss.sel(split="all") > 0.7 * math.log(13)
@@ -185,7 +194,9 @@ def test_untrained_weights() -> None:
 
 
 def test_what_is_not_known_is_null() -> None:
-    result = measure_checkpoint(with_logits(Task(8, split="unknown"), gaussian(8)), "progress_measures", key_frequencies=[1])
+    result = measure_checkpoint(
+        with_logits(Task(8, split="unknown"), gaussian(8)), "progress_measures", key_frequencies=[1]
+    )
     facts = progress_measures.summary(result)
     assert json.loads(json.dumps(facts, allow_nan=False)) == facts
     for name in ("loss", "restricted_loss", "excluded_loss", "restricted_accuracy", "largest_excluded_loss"):

@@ -1,4 +1,5 @@
-"""Representation: circles, lines and spectra with known answers, and every measure against its definition written out."""
+"""Representation: circles, lines and spectra with known answers, and every measure against its definition written
+out."""
 
 import itertools
 
@@ -17,14 +18,18 @@ from interp.testing import circuit_checkpoint, circuit_neurons
 
 def untrained(task: Task, **model) -> Checkpoint:
     config = ModelConfig(**({"d_model": 8, "n_heads": 2, "d_mlp": 12} | model))
-    return Checkpoint(0, {name: weight.double() for name, weight in initial_weights(config, task.p).items()}, task, config)
+    return Checkpoint(
+        0, {name: weight.double() for name, weight in initial_weights(config, task.p).items()}, task, config
+    )
 
 
 def with_embedding(columns: np.ndarray, task: Task) -> Checkpoint:
     """An untrained network whose residues, in phase order, are embedded so."""
     checkpoint = untrained(task)
     checkpoint.weights["embed.W_E"].zero_()
-    checkpoint.weights["embed.W_E"][torch.from_numpy(task.coordinates.rows), : columns.shape[1]] = torch.from_numpy(columns).double()
+    checkpoint.weights["embed.W_E"][torch.from_numpy(task.coordinates.rows), : columns.shape[1]] = torch.from_numpy(
+        columns
+    ).double()
     return checkpoint
 
 
@@ -48,7 +53,10 @@ def test_planted_circles_are_found_and_drawn_as_circles(task: Task) -> None:
     assert np.isnan(result.circularity[4:]).all()
     radius = np.hypot(*result.coordinate.values[:2])
     assert_allclose(radius, 2, rtol=1e-6)
-    assert summed(checkpoint)["circles"] == [{"frequency": 2, "components": [1, 2]}, {"frequency": 5, "components": [3, 4]}]
+    assert summed(checkpoint)["circles"] == [
+        {"frequency": 2, "components": [1, 2]},
+        {"frequency": 5, "components": [3, 4]},
+    ]
 
 
 def test_the_alternating_component_of_an_even_modulus_is_one_frequency() -> None:
@@ -103,7 +111,9 @@ def test_effective_rank_counts_equal_directions() -> None:
         assert_allclose(ranks[name], np.exp(-np.sum(share * np.log(share))), rtol=1e-9)
 
 
-@pytest.mark.parametrize(("task", "model"), [(Task(7), {}), (Task(11, "divide"), {"prompt": "ab"}), (Task(8, "random"), {})], ids=str)
+@pytest.mark.parametrize(
+    ("task", "model"), [(Task(7), {}), (Task(11, "divide"), {"prompt": "ab"}), (Task(8, "random"), {})], ids=str
+)
 def test_spectral_entropy_is_that_of_the_covariance(task: Task, model: dict) -> None:
     checkpoint, phase = untrained(task, **model), task.coordinates
     activations = checkpoint.residual_post[phase.rows][:, phase.columns].reshape(-1, 8).numpy()
@@ -130,27 +140,37 @@ def test_planted_neurons_have_one_frequency_on_both_sides(circuit: str) -> None:
     assert_allclose([facts["ipr"]["input"], facts["ipr"]["output"]], 1, atol=1e-9)
 
 
-@pytest.mark.parametrize(("task", "model"), [(Task(7), {}), (Task(8), {"prompt": "ab"}), (Task(11, "divide"), {})], ids=str)
+@pytest.mark.parametrize(
+    ("task", "model"), [(Task(7), {}), (Task(8), {"prompt": "ab"}), (Task(11, "divide"), {})], ids=str
+)
 def test_ipr_is_its_definition(task: Task, model: dict) -> None:
     checkpoint, phase = untrained(task, **model), task.coordinates
     neurons = checkpoint.neurons.numpy()[phase.rows][:, phase.columns]
     output = (checkpoint.W_out @ checkpoint.W_U).numpy()[:, phase.classes]
     n, found = phase.order, {"input": [], "output": []}
     for j in range(neurons.shape[-1]):
-        for side, waves in {"input": (neurons[..., j].mean(1), neurons[..., j].mean(0)), "output": (output[j],)}.items():
+        for side, waves in {
+            "input": (neurons[..., j].mean(1), neurons[..., j].mean(0)),
+            "output": (output[j],),
+        }.items():
             power = sum(np.abs(np.fft.fft(wave)) ** 2 for wave in waves)
             power = [power[k] if 2 * k == n else power[k] + power[n - k] for k in range(1, n // 2 + 1)]
             if sum(power) > 0:
                 found[side].append(sum(np.square(power)) / sum(power) ** 2)
     facts = summed(checkpoint)
-    assert_allclose([facts["ipr"]["input"], facts["ipr"]["output"]], [np.mean(found["input"]), np.mean(found["output"])], atol=1e-9)
+    assert_allclose(
+        [facts["ipr"]["input"], facts["ipr"]["output"]], [np.mean(found["input"]), np.mean(found["output"])], atol=1e-9
+    )
 
 
 def test_a_rotation_of_the_embedding_changes_nothing() -> None:
     checkpoint = untrained(Task(9))
     rotation, _ = torch.linalg.qr(torch.randn(8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
     moved = dict(checkpoint.weights) | {"embed.W_E": checkpoint.weights["embed.W_E"] @ rotation}
-    one, other = (representation.measure(c, delta=1.0) for c in (checkpoint, Checkpoint(0, moved, checkpoint.task, checkpoint.model)))
+    one, other = (
+        representation.measure(c, delta=1.0)
+        for c in (checkpoint, Checkpoint(0, moved, checkpoint.task, checkpoint.model))
+    )
     for name in ("variance_share", "circularity", "frequency_of_component", "rqi"):
         assert_allclose(other[name], one[name], atol=1e-9)
     assert_allclose(np.abs(other.coordinate), np.abs(one.coordinate), atol=1e-5)
@@ -161,5 +181,7 @@ def test_a_network_of_zeros_has_nothing_to_measure() -> None:
     for weight in checkpoint.weights.values():
         weight.zero_()
     facts = summed(checkpoint)
-    assert [facts["spectral_entropy"], facts["rqi"], facts["ipr"]["input"], facts["effective_rank"]["W_E"]] == [None] * 4
+    assert [facts["spectral_entropy"], facts["rqi"], facts["ipr"]["input"], facts["effective_rank"]["W_E"]] == [
+        None
+    ] * 4
     assert facts["circles"] == []

@@ -93,7 +93,9 @@ def test_a_planted_circuit_is_right_everywhere(tmp_path):
     assert (result.loss[1] < 1e-3).all()
 
 
-@pytest.mark.parametrize("logged", [{"train_loss": 0.5}, {"train_loss": 0.5, "train_accuracy": 1.0}, {"gradient_norm": 2.0}])
+@pytest.mark.parametrize(
+    "logged", [{"train_loss": 0.5}, {"train_loss": 0.5, "train_accuracy": 1.0}, {"gradient_norm": 2.0}]
+)
 def test_what_a_loop_did_not_log_is_computed(tmp_path, logged):
     start = initial_weights(MODEL, 7)
     bare = learning_curves.compute(run_of(tmp_path / "bare", {0: start}))
@@ -102,8 +104,12 @@ def test_what_a_loop_did_not_log_is_computed(tmp_path, logged):
 
 
 def test_logged_steps_are_taken_as_they_are_and_need_no_weights(tmp_path):
-    metrics = dict.fromkeys(("train_loss", "test_loss", "train_accuracy", "test_accuracy", "unmirrored_test_accuracy"), 0.25)
-    run = run_of(tmp_path / "run", {10: initial_weights(MODEL, 7)}, {0: metrics, 10: metrics | {"test_loss": 0.75}, 20: metrics})
+    metrics = dict.fromkeys(
+        ("train_loss", "test_loss", "train_accuracy", "test_accuracy", "unmirrored_test_accuracy"), 0.25
+    )
+    run = run_of(
+        tmp_path / "run", {10: initial_weights(MODEL, 7)}, {0: metrics, 10: metrics | {"test_loss": 0.75}, 20: metrics}
+    )
     result = learning_curves.compute(run)
     assert_array_equal(result.step, [0, 10, 20])
     assert_array_equal(result.loss.sel(split="test"), [0.25, 0.75, 0.25])
@@ -112,14 +118,18 @@ def test_logged_steps_are_taken_as_they_are_and_need_no_weights(tmp_path):
 
 def test_louder_logits_keep_every_accuracy(tmp_path):
     start = initial_weights(MODEL, 7)
-    result = learning_curves.compute(run_of(tmp_path / "run", {0: start, 1: start | {"unembed.W_U": 8 * start["unembed.W_U"]}}))
+    result = learning_curves.compute(
+        run_of(tmp_path / "run", {0: start, 1: start | {"unembed.W_U": 8 * start["unembed.W_U"]}})
+    )
     assert_array_equal(result.accuracy[1], result.accuracy[0])
     assert (result.loss[1] != result.loss[0]).all()
 
 
 def test_all_pairs_in_training_leave_no_test_loss(tmp_path):
     task = Task(7, train_fraction=1.0)
-    result = analyze(run_of(tmp_path / "run", {0: initial_weights(MODEL, 7)}, task=task), ["learning_curves"])["learning_curves"]
+    result = analyze(run_of(tmp_path / "run", {0: initial_weights(MODEL, 7)}, task=task), ["learning_curves"])[
+        "learning_curves"
+    ]
     assert np.isfinite(result.sel(split="train").loss).all()
     assert np.isnan(result.sel(split=["test", "unmirrored"]).accuracy).all()
     assert np.isnan(result.overfits).all()
@@ -148,7 +158,9 @@ def test_overfitting_is_more_than_five_points(tmp_path):
 def test_the_times_of_a_run_that_crosses_falls_back_and_stays(tmp_path):
     train = [0.1, 0.5, 0.99, 1.0, 1.0, 1.0, 1.0]
     test = [0.1, 0.1, 0.2, 0.99, 0.6, 0.995, 1.0]
-    facts = learning_curves.summary(learning_curves.compute(curves(tmp_path / "run", train, test, steps=[0, 10, 20, 50, 60, 80, 90])))
+    facts = learning_curves.summary(
+        learning_curves.compute(curves(tmp_path / "run", train, test, steps=[0, 10, 20, 50, 60, 80, 90]))
+    )
     assert facts == pytest.approx(
         {
             "memorized_at": 20,
@@ -170,7 +182,9 @@ def test_the_times_of_a_run_that_crosses_falls_back_and_stays(tmp_path):
 
 
 def test_a_run_that_only_memorizes_never_generalized(tmp_path):
-    facts = learning_curves.summary(learning_curves.compute(curves(tmp_path / "run", [0.2, 1.0, 1.0], [0.1, 0.1, 0.05])))
+    facts = learning_curves.summary(
+        learning_curves.compute(curves(tmp_path / "run", [0.2, 1.0, 1.0], [0.1, 0.1, 0.05]))
+    )
     assert facts["memorized_at"] == 10
     for name in (
         "generalized_at",
@@ -186,7 +200,11 @@ def test_a_run_that_only_memorizes_never_generalized(tmp_path):
 
 def test_a_run_that_falls_back_at_the_end_has_not_generalized_for_good(tmp_path):
     facts = learning_curves.summary(learning_curves.compute(curves(tmp_path / "run", [1.0, 1.0, 1.0], [0.1, 1.0, 0.9])))
-    assert (facts["generalized_at"], facts["generalized_at_sustained"], facts["lowest_test_accuracy_since"]) == (10, None, None)
+    assert (facts["generalized_at"], facts["generalized_at_sustained"], facts["lowest_test_accuracy_since"]) == (
+        10,
+        None,
+        None,
+    )
 
 
 def test_a_run_that_began_generalized_has_no_interval_before(tmp_path):

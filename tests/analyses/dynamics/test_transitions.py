@@ -1,4 +1,5 @@
-"""Verdicts by their definitions, on the published curves and on made ones; planted bends found; boundaries unknown where nothing bends."""
+"""Verdicts by their definitions, on the published curves and on made ones; planted bends found; boundaries unknown
+where nothing bends."""
 
 import math
 
@@ -12,8 +13,8 @@ from interp.mathematics.kinks import kinks
 
 LN_P = math.log(113)
 
-# Steps of the published reference curves (p = 113, weight decay 1): train loss below 1e-2; highest test loss, and where; test loss below
-# 1 and below 1e-2; and the end, with test loss 3e-6. By the share of pairs trained on.
+# Steps of the published reference curves (p = 113, weight decay 1): train loss below 1e-2; highest test loss, and
+# where; test loss below 1 and below 1e-2; and the end, with test loss 3e-6. By the share of pairs trained on.
 PUBLISHED = {
     0.95: (244, 4.94, 62, 123, 279, 970),
     0.7: (155, 5.26, 75, 129, 343, 897),
@@ -68,7 +69,12 @@ def test_the_printed_curve_of_the_paper_with_nothing_between_its_points():
     test = [7.73, 18.7, 24.3, 26.6, 22.8, 16.5, 7.5, 1.63, 0.063, 0.001]
     facts = losses(steps, train, test)
     assert (facts["verdict"], facts["memorized_at"], facts["generalized_at"]) == ("grokking", 500, 8500)
-    assert (facts["memorized_interval"], facts["generalized_interval"], facts["delay"], facts["delay_interval"]) == (400, 500, 8000, 500)
+    assert (facts["memorized_interval"], facts["generalized_interval"], facts["delay"], facts["delay_interval"]) == (
+        400,
+        500,
+        8000,
+        500,
+    )
     assert facts["chance_loss"] == 7.73  # the first test loss: at step 100 that is rather too high
     assert facts["boundaries"] == dict.fromkeys(transitions.BOUNDARIES)  # ten points are too few
     cut = losses(steps[:7], train[:7], test[:7])
@@ -146,7 +152,9 @@ def test_accuracies_go_before_losses():
     """A test loss of 3 nats with 99.5 % right: a few answers are very wrong."""
     steps, unknown = np.arange(6) * 100, np.full(6, np.nan)
     loss = [4.7, 4.7, 4.7, 3.0, 3.0, 3.0]
-    facts = transitions.summary(transitions.from_curves(steps, unknown, loss, [0.1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0.995, 0.995]))
+    facts = transitions.summary(
+        transitions.from_curves(steps, unknown, loss, [0.1, 1, 1, 1, 1, 1], [0, 0, 0, 0, 0.995, 0.995])
+    )
     assert (facts["generalized_at"], facts["verdict"]) == (400, "grokking")
 
 
@@ -225,7 +233,9 @@ def test_boundaries_are_unknown_where_nothing_bends():
     assert straight["generalized_at"] is not None
     assert straight["boundaries"] == nothing
     still_falling = steps[steps <= 1000]
-    cut = losses(still_falling, train[steps <= 1000], np.exp(np.interp(still_falling, [0, 200, 600, 1000], [1.5, 3, 2, -9])))
+    cut = losses(
+        still_falling, train[steps <= 1000], np.exp(np.interp(still_falling, [0, 200, 600, 1000], [1.5, 3, 2, -9]))
+    )
     assert cut["boundaries"]["end of cleanup"] is None
     assert cut["phases"][2]["end"] is None
 

@@ -81,7 +81,13 @@ def test_contributions_add_up_to_the_change_of_the_total(model, p, operation):
     totals = [sum(float(w.square().sum()) for w in checkpoint.weights.values()) for checkpoint in run.checkpoints]
     assert_allclose(result.squared_norm.sum("part"), totals, rtol=1e-12)
     assert_allclose(result.total, totals, rtol=1e-12)
-    changes = [totals[1] - totals[0], totals[2] - totals[1], totals[3] - totals[2], totals[4] - totals[3], totals[4] - totals[0]]
+    changes = [
+        totals[1] - totals[0],
+        totals[2] - totals[1],
+        totals[3] - totals[2],
+        totals[4] - totals[3],
+        totals[4] - totals[0],
+    ]
     assert_allclose(result.change.sum("part"), changes, **CLOSE)
     assert_allclose(result.change[:4].sum("phase"), result.change[4], **CLOSE)
     assert result.boundary.values.tolist() == [[0, 10], [10, 20], [20, 30], [30, 40], [0, 40]]
@@ -92,10 +98,16 @@ def test_frequencies_add_up_to_the_parts():
     for symbol in ("W_E", "W_U"):
         by_frequency = result.change_by_frequency.sel(matrix=symbol)
         for group, chosen in (("key", [2, 5]), ("other", [1, 3, 4])):
-            assert_allclose(by_frequency.sel(frequency=chosen).sum("frequency"), result.change.sel(part=f"{symbol} {group}"), **CLOSE)
+            assert_allclose(
+                by_frequency.sel(frequency=chosen).sum("frequency"),
+                result.change.sel(part=f"{symbol} {group}"),
+                **CLOSE,
+            )
     for group, chosen in (("key", [2, 5]), ("other", [1, 3, 4])):
         parts = sum(result.change.sel(part=f"{tensor} {group} neurons") for tensor in ("W_in", "b_in", "W_out"))
-        assert_allclose(result.change_by_frequency.sel(matrix="neurons", frequency=chosen).sum("frequency"), parts, **CLOSE)
+        assert_allclose(
+            result.change_by_frequency.sel(matrix="neurons", frequency=chosen).sum("frequency"), parts, **CLOSE
+        )
 
 
 # ---- known weights and a second implementation -----------------------------------------------------------------------
@@ -112,7 +124,11 @@ def test_every_part_agrees_with_a_slow_account(p, operation):
         for symbol, rows in (("W_E", weights["W_E"][phase.rows]), ("W_U", weights["W_U"].T[phase.classes])):
             expected = [slow_part(rows, [0]), slow_part(rows, [1, 3]), slow_part(rows, [2, 4])]
             expected.append((weights[symbol] ** 2).sum() - (rows**2).sum())
-            assert_allclose([parts.sel(part=f"{symbol} {name}") for name in ("constant", "key", "other", "no phase")], expected, **CLOSE)
+            assert_allclose(
+                [parts.sel(part=f"{symbol} {name}") for name in ("constant", "key", "other", "no phase")],
+                expected,
+                **CLOSE,
+            )
         for tensor in ("W_in", "b_in", "W_out"):
             neurons = weights[tensor] if tensor == "W_out" else weights[tensor].T
             for group, chosen in (("key", [1, 3]), ("other", [2, 4]), ("dead", [0])):
@@ -138,7 +154,15 @@ def test_a_planted_circuit_is_all_key(tmp_path):
     result = norm_account.compute(planted(tmp_path / "run", 2.0))
     last = result.squared_norm.isel(step=-1)
     assert_allclose(last.sel(part="W_E key"), 22, rtol=1e-6)
-    for part in ("W_E constant", "W_E other", "W_U other", "W_U constant", "W_in other neurons", "W_out other neurons", "W_E no phase"):
+    for part in (
+        "W_E constant",
+        "W_E other",
+        "W_U other",
+        "W_U constant",
+        "W_in other neurons",
+        "W_out other neurons",
+        "W_E no phase",
+    ):
         assert_allclose(last.sel(part=part), 0, atol=1e-9)
     # Half as large before, a quarter of the squared norm.
     assert_allclose(result.change.sel(phase="whole run"), 0.75 * last, rtol=1e-6, atol=1e-9)
@@ -185,7 +209,9 @@ def test_permuting_neurons_and_rotating_the_residual_stream_change_no_direction(
         weights["blocks.0.mlp.W_out"] = weights["blocks.0.mlp.W_out"][order]
         permuted.append(Checkpoint(checkpoint.step, weights, checkpoint.task, checkpoint.model))
     before = norm_account.compute(run)
-    after = norm_account.compute(Steps(checkpoints=permuted, boundaries=run.boundaries, key_frequencies=run.key_frequencies))
+    after = norm_account.compute(
+        Steps(checkpoints=permuted, boundaries=run.boundaries, key_frequencies=run.key_frequencies)
+    )
     xr.testing.assert_allclose(after, before, rtol=1e-9, atol=1e-9)
 
 
@@ -197,7 +223,9 @@ def test_shifting_the_residues_changes_no_part_of_the_embedding():
         weights = checkpoint.weights | {"embed.W_E": torch.cat([W_E[:7].roll(2, 0), W_E[7:]])}
         shifted.append(Checkpoint(checkpoint.step, weights, checkpoint.task, checkpoint.model))
     parts = [f"W_E {direction}" for direction in norm_account.DIRECTIONS]
-    after = norm_account.compute(Steps(checkpoints=shifted, boundaries=run.boundaries, key_frequencies=run.key_frequencies))
+    after = norm_account.compute(
+        Steps(checkpoints=shifted, boundaries=run.boundaries, key_frequencies=run.key_frequencies)
+    )
     assert_allclose(after.squared_norm.sel(part=parts), norm_account.compute(run).squared_norm.sel(part=parts), **CLOSE)
 
 

@@ -1,4 +1,5 @@
-"""Rescaled weights: exact powers where the network is homogeneous, a slow second implementation, and controls without a shell."""
+"""Rescaled weights: exact powers where the network is homogeneous, a slow second implementation, and controls without a
+shell."""
 
 import math
 
@@ -40,9 +41,13 @@ def losses(logits: torch.Tensor, task: Task, split: str) -> float:
     [("none", "relu", 2), ("untied", "relu", 4), ("tied", "relu", 4), ("none", "square", 3), ("untied", "square", 6)],
 )
 def test_logits_of_an_mlp_scale_as_a_power(embedding, activation: Activation, degree):
-    """A ReLU network has the degree of its layers; a square doubles what lies before it. So losses follow from the logits at 1."""
+    """A ReLU network has the degree of its layers; a square doubles what lies before it. So losses follow from the
+    logits at 1."""
     size = {} if embedding == "none" else {"d_model": 6}
-    task, model = Task(7, train_fraction=0.5), ModelConfig(family="mlp", d_mlp=12, embedding=embedding, activation=activation, **size)
+    task, model = (
+        Task(7, train_fraction=0.5),
+        ModelConfig(family="mlp", d_mlp=12, embedding=embedding, activation=activation, **size),
+    )
     checkpoint = untrained(task, model, scale=1.5)
     logits = checkpoint.logits.reshape(-1, 7)
     result = norm_landscape.measure(checkpoint)
@@ -54,7 +59,8 @@ def test_logits_of_an_mlp_scale_as_a_power(embedding, activation: Activation, de
 
 
 def test_the_shell_of_a_lookup_table_with_a_circuit_has_a_closed_form():
-    """In a homogeneous network the least test loss lies where d ℓ/d log α = 0; found here on a grid a hundred times as fine."""
+    """In a homogeneous network the least test loss lies where d ℓ/d log α = 0; found here on a grid a hundred times as
+    fine."""
     task = Task(13, train_fraction=0.4)
     checkpoint = circuit_checkpoint(task, circuit_neurons([1, 2, 5], per_frequency=5), strength=1.0, family="mlp")
     noise = torch.randn(169, 13, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -77,13 +83,17 @@ def test_the_parabola_is_exact_for_a_parabola():
         loss = np.exp(3 * (logs - center) ** 2 - 4)
         assert norm_landscape._shell(FACTORS, loss, math.log(7)) == pytest.approx(math.exp(center), rel=1e-9)
     assert math.isnan(norm_landscape._shell(FACTORS, np.exp(-logs), math.log(7)))  # still falling at the end
-    assert math.isnan(norm_landscape._shell(FACTORS, 0.95 * math.log(7) + logs**2, math.log(7)))  # no better than a guess
+    assert math.isnan(
+        norm_landscape._shell(FACTORS, 0.95 * math.log(7) + logs**2, math.log(7))
+    )  # no better than a guess
 
 
 # ---- a second implementation, samples --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("model", [SMALL, ModelConfig(n_layers=2, d_model=8, n_heads=2, d_mlp=12, prompt="ab", attention_rate=0.5)])
+@pytest.mark.parametrize(
+    "model", [SMALL, ModelConfig(n_layers=2, d_model=8, n_heads=2, d_mlp=12, prompt="ab", attention_rate=0.5)]
+)
 def test_losses_are_those_of_rescaled_checkpoints(model):
     task = Task(11, train_fraction=0.5)
     checkpoint = untrained(task, model, scale=1.7)
@@ -94,7 +104,9 @@ def test_losses_are_those_of_rescaled_checkpoints(model):
             at = result.sel(split=split).sel(factor=factor, method="nearest")
             assert_allclose(at.loss, scaled.loss(split), rtol=1e-9)
             assert_allclose(at.accuracy, scaled.accuracy(split), rtol=1e-12)
-    assert_allclose(result.l2, math.sqrt(sum(float(weight.square().sum()) for weight in checkpoint.weights.values())), rtol=1e-12)
+    assert_allclose(
+        result.l2, math.sqrt(sum(float(weight.square().sum()) for weight in checkpoint.weights.values())), rtol=1e-12
+    )
 
 
 def test_a_sample_is_of_its_split_and_always_the_same():
@@ -124,7 +136,9 @@ def test_an_unknown_split_and_a_split_without_pairs_are_unknown():
 
 def test_rescaling_beforehand_only_shifts_the_landscape():
     checkpoint = untrained(Task(11, train_fraction=0.5), scale=1.5)
-    half = Checkpoint(0, {name: weight / math.sqrt(2) for name, weight in checkpoint.weights.items()}, checkpoint.task, SMALL)
+    half = Checkpoint(
+        0, {name: weight / math.sqrt(2) for name, weight in checkpoint.weights.items()}, checkpoint.task, SMALL
+    )
     one, other = norm_landscape.measure(checkpoint), norm_landscape.measure(half)
     assert_allclose(other.loss[2:], one.loss[:-2], rtol=1e-9)
     assert_allclose(float(other.l2) * other.factor.values[2:], float(one.l2) * one.factor.values[:-2], rtol=1e-9)
@@ -148,7 +162,9 @@ def test_permuting_neurons_changes_nothing():
 @pytest.mark.parametrize("operation", ["add", "random"])
 @pytest.mark.parametrize("scale", [0.5, 1.0, 2.0])
 def test_an_untrained_network_has_no_shell(operation, scale):
-    result = norm_landscape.measure(untrained(Task(23, operation, train_fraction=0.4), ModelConfig(d_model=16, n_heads=2, d_mlp=32), scale))
+    result = norm_landscape.measure(
+        untrained(Task(23, operation, train_fraction=0.4), ModelConfig(d_model=16, n_heads=2, d_mlp=32), scale)
+    )
     assert np.isnan(result.shell_norm)
     assert float(result.loss.sel(split="test").min()) > 0.9 * math.log(23)
 

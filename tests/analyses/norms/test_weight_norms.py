@@ -27,7 +27,8 @@ def untrained(p: int, operation: str = "add", model: ModelConfig = MODEL) -> Che
 
 
 def slow_parts(rows: np.ndarray, key: list[int]) -> list[float]:
-    """L2 norms of the constant, key and other parts along the first axis: complex exponentials, one frequency after the other."""
+    """L2 norms of the constant, key and other parts along the first axis: complex exponentials, one frequency after the
+    other."""
     n = len(rows)
     squares = {"constant": 0.0, "key": 0.0, "other": 0.0}
     for f in range(n):
@@ -68,7 +69,9 @@ def test_totals_are_norms_of_all_weights_in_one_vector(p):
         assert_allclose([one.l1, one.l2, one.rms], expected, **CLOSE)
 
 
-@pytest.mark.parametrize(("given", "key", "other"), [(None, 2, 0), ([2], 1, 1), ([], 0, 2), ([1, 3], 0, 2), ([1, 2, 3, 4, 5], 2, 0)])
+@pytest.mark.parametrize(
+    ("given", "key", "other"), [(None, 2, 0), ([2], 1, 1), ([], 0, 2), ([1, 3], 0, 2), ([1, 2, 3, 4, 5], 2, 0)]
+)
 def test_a_planted_embedding_is_all_in_its_frequencies(given, key, other):
     """cos and sin of a frequency over p residues have norm √p together; the unembedding speaks in the same two."""
     result = weight_norms.measure(circuit_checkpoint(Task(11), circuit_neurons([2, 4])), key_frequencies=given)
@@ -85,7 +88,9 @@ def test_the_highest_frequency_of_an_even_number():
 # ---- a second implementation -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("p", "operation"), [(7, "add"), (8, "add"), (7, "subtract"), (7, "multiply"), (7, "divide"), (5, "random")])
+@pytest.mark.parametrize(
+    ("p", "operation"), [(7, "add"), (8, "add"), (7, "subtract"), (7, "multiply"), (7, "divide"), (5, "random")]
+)
 @pytest.mark.parametrize("key", [[], [2], [1, 2]])
 def test_the_parts_agree_with_a_slow_transform(p, operation, key):
     checkpoint = untrained(p, operation)
@@ -111,22 +116,31 @@ def changed(checkpoint: Checkpoint, weights: dict[str, torch.Tensor]) -> Checkpo
 def test_norms_scale_with_the_weights(factor):
     checkpoint = untrained(7)
     scaled = changed(checkpoint, {name: factor * weight for name, weight in checkpoint.weights.items()})
-    one, other = weight_norms.measure(checkpoint, key_frequencies=[1]), weight_norms.measure(scaled, key_frequencies=[1])
+    one, other = (
+        weight_norms.measure(checkpoint, key_frequencies=[1]),
+        weight_norms.measure(scaled, key_frequencies=[1]),
+    )
     for name in one.data_vars:
         assert_allclose(other[name], abs(factor) * one[name], **CLOSE)
 
 
 def test_permuting_neurons_changes_nothing_and_a_rotation_keeps_the_l2_norms():
     checkpoint, generator = untrained(7), torch.Generator().manual_seed(0)
-    order, Q = torch.randperm(12, generator=generator), torch.linalg.qr(torch.randn(8, 8, dtype=torch.float64, generator=generator))[0]
+    order, Q = (
+        torch.randperm(12, generator=generator),
+        torch.linalg.qr(torch.randn(8, 8, dtype=torch.float64, generator=generator))[0],
+    )
     W_in, W_out = checkpoint.weights["blocks.0.mlp.W_in"], checkpoint.weights["blocks.0.mlp.W_out"]
     before = weight_norms.measure(checkpoint, key_frequencies=[1])
     permuted = weight_norms.measure(
-        changed(checkpoint, {"blocks.0.mlp.W_in": W_in[:, order], "blocks.0.mlp.W_out": W_out[order]}), key_frequencies=[1]
+        changed(checkpoint, {"blocks.0.mlp.W_in": W_in[:, order], "blocks.0.mlp.W_out": W_out[order]}),
+        key_frequencies=[1],
     )
     for name in before.data_vars:
         assert_allclose(permuted[name], before[name], **CLOSE)
-    rotated = weight_norms.measure(changed(checkpoint, {"embed.W_E": checkpoint.weights["embed.W_E"] @ Q}), key_frequencies=[1])
+    rotated = weight_norms.measure(
+        changed(checkpoint, {"embed.W_E": checkpoint.weights["embed.W_E"] @ Q}), key_frequencies=[1]
+    )
     assert_allclose(rotated.l2, before.l2, **CLOSE)
     assert_allclose(rotated.embedding_l2, before.embedding_l2, **CLOSE)
     assert abs(float(rotated.total_l1 - before.total_l1)) > 0.1
@@ -155,7 +169,10 @@ def test_a_run_is_measured_in_the_key_frequencies_of_its_last_checkpoint(tmp_pat
     assert run.key_frequencies == [1, 3]
     assert_allclose(result.embedding_l2[0], slow_parts(run[0].W_E.numpy(), [1, 3]), rtol=1e-6, atol=1e-6)
     facts = weight_norms.summary(result)
-    norms = {step: math.sqrt(sum(float(weight.double().square().sum()) for weight in run[step].weights.values())) for step in (0, 5)}
+    norms = {
+        step: math.sqrt(sum(float(weight.double().square().sum()) for weight in run[step].weights.values()))
+        for step in (0, 5)
+    }
     assert facts == pytest.approx(
         {
             "first_step": 0,
