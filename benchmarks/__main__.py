@@ -14,7 +14,7 @@ from pathlib import Path
 from benchmarks import analyses, busy_machine, checkpointing, reporting, starting, time_to_grok, training_step
 from benchmarks.sizes import add_sizes
 from benchmarks.table import Row, check_place, gemm_peak, machine, markdown, put_between_markers
-from interp.machine.memory import keep_freed_memory
+from interp.machine import keep_freed_memory
 
 # To add one: a module with rows(options) and add_options(parser).
 BENCHMARKS = {

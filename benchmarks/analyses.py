@@ -23,14 +23,12 @@ from torch import Tensor
 
 from benchmarks.sizes import add_sizes, sized
 from benchmarks.table import Row, machine
-from interp.analysis.contract import discover
-from interp.experiment.experiment import ModelConfig
-from interp.experiment.task import Task
-from interp.machine.memory import keep_freed_memory
+from interp.analysis import discover
+from interp.experiment import ModelConfig, Task
+from interp.machine import keep_freed_memory
 from interp.mathematics import fourier
-from interp.models.weights import Weights, initial_weights
-from interp.runs.checkpoint import Checkpoint
-from interp.runs.run import open_run
+from interp.models import Weights, initial_weights
+from interp.runs import Checkpoint, open_run
 
 TRIPLES = 100  # as published; ours draws 20,000
 

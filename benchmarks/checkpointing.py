@@ -24,15 +24,13 @@ from torch import Tensor
 
 from benchmarks.sizes import add_sizes, arguments, sized
 from benchmarks.table import Row, seconds
-from interp.analysis.walk import analyze
-from interp.experiment.experiment import Experiment
-from interp.machine.memory import keep_freed_memory
-from interp.models.weights import Weights, initial_weights
-from interp.runs.run import Run, open_run
-from interp.runs.writer import RunWriter
-from interp.sweeps.driver import run_experiment
-from interp.training.loop import METRICS, Batch, loss_and_gradient, threads_of_torch, worker_threads
-from interp.training.optimizers import WeightUpdater
+from interp.analysis import analyze
+from interp.experiment import Experiment
+from interp.machine import keep_freed_memory
+from interp.models import Weights, initial_weights
+from interp.runs import Run, RunWriter, open_run
+from interp.sweeps import run_experiment
+from interp.training import METRICS, Batch, WeightUpdater, loss_and_gradient, threads_of_torch, worker_threads
 
 EVERY = 10  # steps, between one checkpoint, with all its metrics, and the next
 # The fastest ones, and among them the one with by far the largest result: memory is what is asked here, not time.

@@ -27,13 +27,12 @@ import numpy as np
 import torch
 
 from interp.analyses import neuron_periodicity
-from interp.experiment.experiment import PRESETS, Experiment, ModelConfig, TrainingConfig, hash_of
-from interp.experiment.task import Task
+from interp.experiment import PRESETS, Experiment, ModelConfig, Task, TrainingConfig, hash_of
 from interp.machine.processes import one_thread
 from interp.mathematics import grokking
-from interp.models.weights import initial_weights
-from interp.runs.checkpoint import Checkpoint
-from interp.training.loop import DivergedError, Snapshot, train
+from interp.models import DivergedError, Snapshot, initial_weights
+from interp.runs import Checkpoint
+from interp.training import train
 
 CLEAN_LOSS, CLEAN_SHARE = 1e-6, 0.9
 # Neurons take as long to judge as tens of steps: not at every logged step.

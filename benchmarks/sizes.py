@@ -2,8 +2,7 @@
 
 import argparse
 
-from interp.experiment.experiment import Experiment, ModelConfig, TrainingConfig
-from interp.experiment.task import Task
+from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig
 
 CANONICAL = {"p": 113, "d-model": 128, "n-heads": 4, "d-mlp": 512}
 

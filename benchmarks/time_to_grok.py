@@ -24,13 +24,12 @@ from torch import nn
 
 from benchmarks.table import Row, machine
 from benchmarks.training_step import compare, module_step
-from interp.experiment.experiment import PRESETS, Experiment, TrainingConfig, preset
-from interp.machine.memory import keep_freed_memory
+from interp.experiment import PRESETS, Experiment, TrainingConfig, preset
+from interp.machine import keep_freed_memory
 from interp.mathematics import grokking
-from interp.models.forward import bridge
-from interp.models.weights import initial_weights
-from interp.runs.run import Run, open_run
-from interp.training.loop import Batch
+from interp.models import bridge, initial_weights
+from interp.runs import Run, open_run
+from interp.training import Batch
 
 GOALS = {"quick": "≤ 12 s", "fastest": "≤ 6 s, every seed"}
 STEPS_OF_THE_PUBLISHED_RECIPE = 7410  # to 99 % for good: the preset `nanda`

@@ -17,13 +17,10 @@ from torch import Tensor, nn
 
 from benchmarks.sizes import add_sizes, sized
 from benchmarks.table import Row, gemm_peak, machine, seconds
-from interp.experiment.experiment import Experiment, ModelConfig, TrainingConfig
-from interp.machine.memory import keep_freed_memory
-from interp.models.factored_gradient import Each
-from interp.models.forward import bridge
-from interp.models.weights import Weights, initial_weights
-from interp.training.loop import Batch, loss_and_gradient, threads_of_torch, worker_threads
-from interp.training.optimizers import WeightUpdater
+from interp.experiment import Experiment, ModelConfig, TrainingConfig
+from interp.machine import keep_freed_memory
+from interp.models import Each, Weights, bridge, initial_weights
+from interp.training import Batch, WeightUpdater, loss_and_gradient, threads_of_torch, worker_threads
 
 Step = Callable[[], float]  # one update; returns the loss before it
 

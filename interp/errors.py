@@ -50,3 +50,8 @@ def check_number(
         raise InputError(f"{name} must be {'greater than' if above else 'at least'} {minimum:g}, got {value:g}")
     if value > maximum or (below and value == maximum):
         raise InputError(f"{name} must be {'less than' if below else 'at most'} {maximum:g}, got {value:g}")
+
+
+def flag(field_name: str) -> str:
+    """The spelling of a field on the command line and in TOML: d_model → d-model."""
+    return field_name.replace("_", "-")

@@ -19,7 +19,7 @@ jaxtyping.install_import_hook("interp", "beartype.beartype(conf=beartype.Beartyp
 # Not at the top, as ruff would have it (E402): the hook must be there before interp is first imported.
 import interp  # noqa: E402
 from interp import ModelConfig, Task, TrainingConfig  # noqa: E402
-from interp.models.weights import Weights, initial_weights  # noqa: E402
+from interp.models import Weights, initial_weights  # noqa: E402
 
 # These check what they are given themselves, with errors for a person, which a type checker in front of them would
 # hide.
@@ -111,8 +111,8 @@ class ReferenceReport(NamedTuple):
 
 @pytest.fixture(scope="session")
 def reference_report(tmp_path_factory) -> ReferenceReport:
-    from interp.analysis.walk import analyze
-    from interp.pages.page import render
+    from interp.analysis import analyze
+    from interp.pages import render
 
     run = interp.open_run(interp.reference_path())
     results = analyze(run)

@@ -28,7 +28,7 @@ from typing import NamedTuple
 import torch
 
 from interp.cli import main as interp
-from interp.runs.run import open_run
+from interp.runs import open_run
 from interp.sweeps import driver
 
 SMALL = (

@@ -20,10 +20,10 @@ import safetensors.torch
 import torch
 
 from interp.errors import InputError
-from interp.experiment.experiment import ModelConfig
-from interp.interchange.importing import import_run
-from interp.models.weights import initial_weights
-from interp.runs.run import open_run
+from interp.experiment import ModelConfig
+from interp.interchange import import_run
+from interp.models import initial_weights
+from interp.runs import open_run
 
 SECONDS, MEGABYTES = 10, 200
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from interp import ModelConfig, RunWriter, Task
-from interp.models.weights import initial_weights
+from interp.models import initial_weights
 
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import interp.analyses
-from interp.analysis.contract import ENTRY_POINTS, discover, find
+from interp.analysis import discover, find
+from interp.analysis.contract import ENTRY_POINTS
 from interp.testing import check_analysis
 
 ROOT = Path(__file__).parent.parent

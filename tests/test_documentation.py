@@ -12,10 +12,10 @@ import torch
 from safetensors.torch import save_file
 
 from interp.cli import main
-from interp.experiment.task import Task
+from interp.experiment import Task
 from interp.interchange.layouts.matching import written
 from interp.interchange.layouts.tables import LAYOUTS
-from interp.runs.run import open_run
+from interp.runs import open_run
 from interp.studies import ungrokking
 from interp.testing import circuit_checkpoint, circuit_neurons
 
@@ -152,7 +152,7 @@ def test_every_python_example_works(page, workplace):
 
 def test_what_the_pages_say_of_the_reference_run():
     import interp
-    from interp.analysis.contract import find
+    from interp.analysis import find
 
     run = interp.open_run(interp.reference_path())
     assert run.key_frequencies == [3, 11, 12]

@@ -11,6 +11,7 @@ import zipfile
 from importlib.metadata import version
 from pathlib import Path
 
+import lazy_loader
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -155,10 +156,11 @@ def test_an_editable_install_sees_a_new_analysis_at_once(sources: Path, tmp_path
     new = sources / "analyses" / "dynamics" / "written_after_installing.py"
     new.write_text("QUESTION = 'seen?'\n")
     try:
+        needed = str(Path(lazy_loader.__file__).parents[1])
         # -S: without the site-packages, and so the editable install, of the environment the tests run in.
         code = (
-            f"import site; site.addsitedir({str(site)!r}); from interp.analyses import "
-            "written_after_installing as a; print(a.__file__)"
+            f"import site, sys; site.addsitedir({str(site)!r}); sys.path.append({needed!r})\n"
+            "from interp.analyses import written_after_installing as a; print(a.__file__)"
         )
         assert run_python("-S", "-c", code, folder=tmp_path).strip() == str(new)
     finally:
@@ -184,6 +186,7 @@ def test_everything_imported_is_required():
         "sklearn": "scikit-learn",
         "transformer_lens": "transformer-lens",
         "huggingface_hub": "huggingface-hub",
+        "lazy_loader": "lazy-loader",
     }
     assert {"numpy", "torch", "xarray"} <= imported
     assert {distribution_of.get(name, name) for name in imported} - required == set()

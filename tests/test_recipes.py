@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from interp.experiment.experiment import Experiment, ModelConfig, TrainingConfig
-from interp.experiment.task import Task
-from interp.models.weights import initial_weights
+from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig
+from interp.models import Snapshot, initial_weights
 from interp.testing import circuit_checkpoint, circuit_neurons
-from interp.training.loop import METRICS, Snapshot
+from interp.training import METRICS
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 TINY = ModelConfig(d_model=8, n_heads=2, d_mlp=16)

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 import xarray as xr
 
-from interp.analysis.axes import axes
-from interp.figures.style import color_of_frequency, key_frequencies_of, new_panels, percent_axis
+from interp.analysis import axes
+from interp.figures import color_of_frequency, key_frequencies_of, new_panels, percent_axis
 from interp.mathematics import fourier
 from interp.mathematics.key_frequencies import in_phase
-from interp.runs.checkpoint import Checkpoint
+from interp.runs import Checkpoint
 
 REFERENCE = "Nanda et al. 2023, arXiv:2301.05217, §4.1 and App. C"
 FAMILIES = ("transformer",)

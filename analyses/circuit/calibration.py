@@ -28,13 +28,12 @@ import xarray as xr
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.analysis.axes import axes
-from interp.experiment.experiment import ModelConfig
-from interp.experiment.task import Operation, Task
-from interp.figures.style import NEUTRAL, PALETTE, new_panels, percent_axis
+from interp.analysis import axes
+from interp.experiment import ModelConfig, Operation, Task
+from interp.figures import NEUTRAL, PALETTE, new_panels, percent_axis
 from interp.mathematics import fourier
-from interp.models.weights import initial_weights
-from interp.runs.checkpoint import Checkpoint
+from interp.models import initial_weights
+from interp.runs import Checkpoint
 
 REFERENCE = (
     "Thresholds: Nanda et al. 2023, arXiv:2301.05217, §5.1; permutation null: Phipson & Smyth 2010, arXiv:1603.05766"

@@ -37,14 +37,13 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.analysis.axes import axes
-from interp.experiment.experiment import ModelConfig
-from interp.figures.style import PALETTE, new_panels, percent_axis, power_of_ten_axis
+from interp.analysis import axes
+from interp.experiment import ModelConfig
+from interp.figures import PALETTE, new_panels, percent_axis, power_of_ten_axis
 from interp.mathematics import circuits, fourier
 from interp.mathematics.cross_entropy import judge_
-from interp.models.forward import logits
-from interp.models.weights import Weights
-from interp.runs.checkpoint import Checkpoint
+from interp.models import Weights, logits
+from interp.runs import Checkpoint, centred_logits, phase_pairs
 
 REFERENCE = "after Varma et al. 2023, arXiv:2309.02390, §3; the split of one network's weights is ours"
 PARTS = ("generalizing", "memorizing", "shared")
@@ -68,11 +67,11 @@ def measure(
     parts, n_neurons = split_weights(checkpoint, checkpoint.frequencies_to_use(key_frequencies), threshold)
     tensor_norm = np.array([[float(w.double().norm()) for w in part.values()] for part in parts])
     norm = np.sqrt(np.square(tensor_norm).sum(1))
-    pairs = circuits.phase_pairs(task)
+    pairs = phase_pairs(task)
     sample = pairs.some(torch.from_numpy(np.sort(np.random.RandomState(0).permutation(len(pairs.row_major))[:n_pairs])))
     masks = [torch.from_numpy(task.mask(split))[sample.row_major] for split in SPLITS]
     strength = np.empty((3, 2))
-    strength[0] = circuits.strengths(circuits.centred_logits(checkpoint, pairs), pairs)
+    strength[0] = circuits.strengths(centred_logits(checkpoint, pairs), pairs)
     loss, accuracy = (
         np.array([[checkpoint.loss(s) for s in SPLITS]] * 3),
         np.array([[checkpoint.accuracy(s) for s in SPLITS]] * 3),
@@ -80,7 +79,7 @@ def measure(
     for index, part in enumerate(parts[:2], start=1):
         network = _without_silent_neurons({name: weight + parts[2][name] for name, weight in part.items()}, model)
         outputs = logits(network, model, torch.from_numpy(task.pairs)[sample.row_major])
-        strength[index] = circuits.strengths(circuits.centred(outputs, task), sample)
+        strength[index] = circuits.strengths(circuits.centred(outputs, task.coordinates), sample)
         losses, correct = judge_(outputs.T, torch.from_numpy(task.labels)[sample.row_major])
         loss[index] = [_mean(losses[mask]) for mask in masks]
         accuracy[index] = [_mean(correct[mask].double()) for mask in masks]

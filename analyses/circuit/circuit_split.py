@@ -23,13 +23,13 @@ import xarray as xr
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from interp.analysis.axes import axes
-from interp.figures.style import PALETTE, TEST, TRAIN, new_panels, percent_axis, power_of_ten_axis, threshold_line
+from interp.analysis import axes
+from interp.figures import PALETTE, TEST, TRAIN, new_panels, percent_axis, power_of_ten_axis, threshold_line
 from interp.mathematics import circuits
 from interp.mathematics.circuits import PhasePairs
 from interp.mathematics.cross_entropy import PAIRS_AT_ONCE, losses_and_leads_
-from interp.models.forward import logits
-from interp.runs.checkpoint import Checkpoint
+from interp.models import logits
+from interp.runs import Checkpoint, centred_logits, phase_pairs
 
 REFERENCE = "Varma et al. 2023, arXiv:2309.02390, §3; the held-out estimator is ours"
 ESTIMATORS = ("published", "held_out")
@@ -48,8 +48,8 @@ def measure(checkpoint: Checkpoint, *, degree_pairs: int = 2048, scale_step: flo
     units.
     """
     task = checkpoint.task
-    pairs = circuits.phase_pairs(task)
-    centred = circuits.centred_logits(checkpoint, pairs)
+    pairs = phase_pairs(task)
+    centred = centred_logits(checkpoint, pairs)
     profiles = circuits.profiles(centred, pairs)
     rows = (torch.zeros_like(pairs.fold), profiles.held_out_row(pairs))
     masks = _masks(pairs)
@@ -267,7 +267,7 @@ def _standard_errors(label_logits: Float[Tensor, " pairs"], pairs: PhasePairs) -
 
 def _degrees(checkpoint: Checkpoint, n_pairs: int, step: float) -> Float[np.ndarray, "estimators circuits"]:
     """Log-slopes of both strengths by both estimators between the scales 1 − step and 1 + step."""
-    pairs = circuits.phase_pairs(checkpoint.task)
+    pairs = phase_pairs(checkpoint.task)
     chosen = torch.from_numpy(np.sort(np.random.RandomState(0).permutation(len(pairs.row_major))[:n_pairs]))
     sample = pairs.some(chosen)
     inputs = torch.from_numpy(checkpoint.task.pairs)[sample.row_major]
@@ -277,7 +277,9 @@ def _degrees(checkpoint: Checkpoint, n_pairs: int, step: float) -> Float[np.ndar
         scaled = {name: scale * weight for name, weight in checkpoint.weights.items()}
         with torch.no_grad():
             slopes.append(
-                _log_strengths(circuits.centred(logits(scaled, checkpoint.model, inputs), checkpoint.task), sample)
+                _log_strengths(
+                    circuits.centred(logits(scaled, checkpoint.model, inputs), checkpoint.task.coordinates), sample
+                )
             )
     return ((slopes[1] - slopes[0]) / np.log(scales[1] / scales[0])).numpy()
 

@@ -37,13 +37,12 @@ import xarray as xr
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.analysis.axes import axes
-from interp.figures.style import NEUTRAL, PALETTE, SEQUENTIAL, new_panels, percent_axis
+from interp.analysis import axes
+from interp.figures import NEUTRAL, PALETTE, SEQUENTIAL, new_panels, percent_axis
 from interp.mathematics import fourier
 from interp.mathematics.key_frequencies import logits_in_phase
-from interp.models import activations
-from interp.models.forward import embed, transform
-from interp.runs.checkpoint import Checkpoint
+from interp.models import activations, embed, transform
+from interp.runs import Checkpoint
 
 REFERENCE = "Zhong et al. 2023, arXiv:2306.17844, §3 and §4"
 FORMULAS = ("clock", "pizza")

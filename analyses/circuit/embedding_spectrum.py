@@ -18,11 +18,11 @@ import numpy as np
 import torch
 import xarray as xr
 
-from interp.analysis.axes import axes
-from interp.figures.style import PALETTE, color_of_frequency, new_panels, threshold_line
+from interp.analysis import axes
+from interp.figures import PALETTE, color_of_frequency, new_panels, threshold_line
 from interp.mathematics import fourier
 from interp.mathematics.key_frequencies import share_threshold
-from interp.runs.checkpoint import Checkpoint
+from interp.runs import Checkpoint
 
 REFERENCE = "Nanda et al. 2023, arXiv:2301.05217, §4.1, §5.2 and App. C.2"
 

@@ -28,14 +28,14 @@ import xarray as xr
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from interp.analysis.axes import axes
-from interp.experiment.task import Task
-from interp.figures.style import PALETTE, new_panels, percent_axis, power_of_ten_axis
+from interp.analysis import axes
+from interp.experiment import Task
+from interp.figures import PALETTE, new_panels, percent_axis, power_of_ten_axis
 from interp.mathematics import fourier
 from interp.mathematics.cross_entropy import PAIRS_AT_ONCE, judge_, leads_and_totals_, losses_from
 from interp.mathematics.key_frequencies import in_phase
-from interp.models.forward import logits_with_vectors, residual_post, token_vectors
-from interp.runs.checkpoint import Checkpoint
+from interp.models import logits_with_vectors, residual_post, token_vectors
+from interp.runs import Checkpoint
 
 REFERENCE = "Nanda et al. 2023, arXiv:2301.05217, §4.4 and App. C.2"
 SPLITS = ("all", "train", "test")

@@ -25,8 +25,8 @@ import xarray as xr
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.analysis.axes import axes
-from interp.figures.style import (
+from interp.analysis import axes
+from interp.figures import (
     PALETTE,
     TEST,
     TRAIN,
@@ -37,7 +37,7 @@ from interp.figures.style import (
     threshold_line,
 )
 from interp.mathematics import fourier
-from interp.runs.checkpoint import Checkpoint
+from interp.runs import Checkpoint
 
 REFERENCE = "Nanda et al. 2023, arXiv:2301.05217, §4.2; Varma et al. 2023, arXiv:2309.02390"
 SPLITS = ("all", "train", "test")

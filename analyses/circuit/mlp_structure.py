@@ -23,11 +23,11 @@ import xarray as xr
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.analysis.axes import axes
-from interp.figures.style import NEUTRAL, PALETTE, color_of_frequency, new_panels, percent_axis
+from interp.analysis import axes
+from interp.figures import NEUTRAL, PALETTE, color_of_frequency, new_panels, percent_axis
 from interp.mathematics import fourier
 from interp.mathematics.key_frequencies import in_phase
-from interp.runs.checkpoint import Checkpoint
+from interp.runs import Checkpoint
 
 REFERENCE = (
     "Nanda et al. 2023, arXiv:2301.05217, §4.2 and Table 1; effective rank: DeMoss et al. 2024, arXiv:2412.09810"

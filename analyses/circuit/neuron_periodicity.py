@@ -17,18 +17,18 @@ import numpy as np
 import torch
 import xarray as xr
 
-from interp.analysis.axes import axes
-from interp.figures.style import (
+from interp.analysis import axes
+from interp.figures import (
     NEUTRAL,
     SEQUENTIAL,
+    apply_style,
     color_of_frequency,
     key_frequencies_of,
     percent_axis,
-    style,
     threshold_line,
 )
 from interp.mathematics import fourier
-from interp.runs.checkpoint import Checkpoint
+from interp.runs import Checkpoint
 
 REFERENCE = "Nanda et al. 2023, arXiv:2301.05217, §5.1 and App. C"
 
@@ -147,7 +147,7 @@ def plot(result: xr.Dataset):
         horizontal_spacing=0.03,
         row_heights=[0.4, 0.25, 0.35],
     )
-    style(figure, "Neuron periodicity", REFERENCE, 1050)
+    apply_style(figure, "Neuron periodicity", REFERENCE, 1050)
     figure.update_annotations(font_size=13)
     order = np.lexsort((-np.nan_to_num(last.fraction_explained.values), last.dominant_frequency.values))
     figure.add_trace(

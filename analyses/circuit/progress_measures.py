@@ -23,9 +23,9 @@ import xarray as xr
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.analysis.axes import axes
-from interp.experiment.task import Task
-from interp.figures.style import (
+from interp.analysis import axes
+from interp.experiment import Task
+from interp.figures import (
     PALETTE,
     TEST,
     TRAIN,
@@ -36,7 +36,7 @@ from interp.figures.style import (
     threshold_line,
 )
 from interp.mathematics import fourier
-from interp.runs.checkpoint import Checkpoint
+from interp.runs import Checkpoint
 
 REFERENCE = "Nanda et al. 2023, arXiv:2301.05217, §5.1 and App. C.2"
 SPLITS = ("all", "train", "test")

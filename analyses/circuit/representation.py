@@ -29,10 +29,10 @@ import xarray as xr
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.analysis.axes import axes
-from interp.figures.style import PALETTE, color_of_frequency, key_frequencies_of, new_panels, percent_axis
+from interp.analysis import axes
+from interp.figures import PALETTE, color_of_frequency, key_frequencies_of, new_panels, percent_axis
 from interp.mathematics import fourier
-from interp.runs.checkpoint import Checkpoint
+from interp.runs import Checkpoint
 
 REFERENCE = (
     "Zhong et al. 2023, arXiv:2306.17844, §4; Liu et al. 2022, arXiv:2205.10343; Gromov 2023, arXiv:2301.02679; "

@@ -12,7 +12,7 @@ It cannot tell why: a circuit may long be growing while these curves stand still
 import numpy as np
 import xarray as xr
 
-from interp.figures.style import NEUTRAL, PALETTE, TEST, TRAIN, new_panels, percent_axis, power_of_ten_axis
+from interp.figures import NEUTRAL, PALETTE, TEST, TRAIN, new_panels, percent_axis, power_of_ten_axis
 
 REFERENCE = "Power et al. 2022, arXiv:2201.02177, §3; Nanda et al. 2023, arXiv:2301.05217, §3"
 SPLITS = ("train", "test", "unmirrored")

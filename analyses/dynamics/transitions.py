@@ -25,21 +25,12 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from interp.errors import InputError
-from interp.figures.style import (
-    NEUTRAL,
-    PALETTE,
-    TEST,
-    TRAIN,
-    across_panels,
-    new_panels,
-    percent_axis,
-    power_of_ten_axis,
-)
+from interp.figures import NEUTRAL, PALETTE, TEST, TRAIN, across_panels, new_panels, percent_axis, power_of_ten_axis
 from interp.mathematics import grokking
 from interp.mathematics.kinks import Kinks, kinks
 
 if TYPE_CHECKING:
-    from interp.runs.run import Run
+    from interp.runs import Run
 
 REFERENCE = (
     "Nanda et al. 2023, arXiv:2301.05217, §5.2; Liu et al. 2022, arXiv:2205.10343, App. A; Truong et al. 2020, ruptures"

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from interp.figures.style import NEUTRAL, PALETTE, PHASE_COLORS, color_of_frequency, new_panels
+from interp.figures import NEUTRAL, PALETTE, PHASE_COLORS, color_of_frequency, new_panels
 from interp.mathematics import fourier
 
 REFERENCE = (

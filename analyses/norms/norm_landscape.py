@@ -21,11 +21,11 @@ import numpy as np
 import torch
 import xarray as xr
 
-from interp.analysis.axes import axes
-from interp.figures.style import NEUTRAL, PALETTE, TEST, TRAIN, new_panels, percent_axis, power_of_ten_axis
+from interp.analysis import axes
+from interp.figures import NEUTRAL, PALETTE, TEST, TRAIN, new_panels, percent_axis, power_of_ten_axis
 from interp.mathematics.cross_entropy import judge_
-from interp.models.forward import logits
-from interp.runs.checkpoint import Checkpoint
+from interp.models import logits
+from interp.runs import Checkpoint
 
 REFERENCE = "after Liu et al. 2022 (Omnigrok), arXiv:2210.01117, §2; rescaling without training anew is ours"
 SPLITS = ("train", "test")

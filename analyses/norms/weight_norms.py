@@ -12,10 +12,10 @@ import numpy as np
 import torch
 import xarray as xr
 
-from interp.analysis.axes import axes
-from interp.figures.style import PALETTE, new_panels
+from interp.analysis import axes
+from interp.figures import PALETTE, new_panels
 from interp.mathematics import fourier
-from interp.runs.checkpoint import Checkpoint
+from interp.runs import Checkpoint
 
 REFERENCE = "Nanda et al. 2023, arXiv:2301.05217, §5.2; Liu et al. 2022 (Omnigrok), arXiv:2210.01117"
 PARTS = ("constant", "key", "other")

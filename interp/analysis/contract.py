@@ -24,7 +24,7 @@ from typing import Any, get_args
 import xarray as xr
 
 from interp.errors import InputError, unknown_name
-from interp.experiment.experiment import Family, ModelConfig, hash_of
+from interp.experiment import Family, ModelConfig, hash_of
 
 ENTRY_POINTS = "interp.analyses"
 

@@ -11,8 +11,8 @@ import numpy as np
 import xarray as xr
 
 from interp.errors import InputError
-from interp.machine.files import write_atomically
-from interp.runs.run import Run
+from interp.machine import write_atomically
+from interp.runs import Run
 
 
 def result_path(run: Run, name: str) -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 import xarray as xr
 
 from interp.errors import InputError
-from interp.machine.files import reason, write_atomically
+from interp.machine import reason, write_atomically
 
 
 def write_tables(results: Mapping[str, xr.Dataset], folder: Path) -> list[Path]:

@@ -16,11 +16,10 @@ from interp.analysis.contract import Analysis, discover, find
 from interp.analysis.results import load_result, result_path, save_result
 from interp.analysis.workers import Order, measured, processes_for
 from interp.errors import InputError, unknown_name
-from interp.experiment.experiment import hash_of
-from interp.machine.memory import give_back_freed_memory, keep_freed_memory
-from interp.models.weights import are_finite
-from interp.runs.checkpoint import Checkpoint
-from interp.runs.run import Run, weights_digest
+from interp.experiment import hash_of
+from interp.machine import give_back_freed_memory, keep_freed_memory
+from interp.models import are_finite
+from interp.runs import Checkpoint, Run, weights_digest
 
 Progress = Callable[[Sequence[int]], Iterable[int]]  # wraps the steps that are walked over
 

@@ -19,10 +19,10 @@ import torch
 import xarray as xr
 
 from interp.analysis.contract import Analysis, find
-from interp.machine.memory import keep_freed_memory
+from interp.machine import keep_freed_memory
 from interp.machine.processes import interrupts_held_back, n_cores, one_thread
-from interp.models.weights import are_finite
-from interp.runs.run import Run, open_run
+from interp.models import are_finite
+from interp.runs import Run, open_run
 
 MOST_PROCESSES = 4  # each needs up to half a gigabyte
 LEAST_WORK = (

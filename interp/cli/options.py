@@ -10,8 +10,8 @@ from typing import Any, get_type_hints
 
 import tyro
 
-from interp.errors import InputError, unknown_name
-from interp.experiment.experiment import SECTIONS, flag
+from interp.errors import InputError, flag, unknown_name
+from interp.experiment import SECTIONS
 
 
 def parse(kind: type, prog: str, arguments: Sequence[str], default: Any = None) -> Any:

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from interp.experiment.experiment import Experiment
-from interp.sweeps.grid import GridProgress
-from interp.training.loop import Snapshot
+from interp.experiment import Experiment
+from interp.models import Snapshot
+from interp.sweeps import GridProgress
 
 LINE_INTERVAL_SECONDS = 5.0
 

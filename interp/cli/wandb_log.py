@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from interp.errors import InputError
-from interp.experiment.experiment import Experiment
-from interp.training.loop import Snapshot
+from interp.experiment import Experiment
+from interp.models import Snapshot
 
 
 @contextlib.contextmanager

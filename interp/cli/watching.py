@@ -16,8 +16,8 @@ from rich.table import Table
 from rich.text import Text
 
 from interp.errors import InputError
-from interp.figures.style import TEST, TRAIN
-from interp.runs.run import Run
+from interp.figures import TEST, TRAIN
+from interp.runs import Run
 
 BARS = " ▁▂▃▄▅▆▇█"
 QUIET_SECONDS = 10.0  # without news for so long, it is asked whether somebody is still writing

@@ -1,1 +1,41 @@
 """What is run: the task, the model, the training, their hash, the presets. Light: numpy, no torch."""
+
+from interp.experiment.experiment import Experiment, experiment_from_dict, experiment_from_toml
+from interp.experiment.model import (
+    FIELDS_OF_OTHERS,
+    Activation,
+    Embedding,
+    Family,
+    Inputs,
+    ModelConfig,
+    Prompt,
+    Vocabularies,
+)
+from interp.experiment.presets import PRESETS, preset
+from interp.experiment.recorded import SECTIONS, hash_of, recorded_section, section_from_dict, section_to_dict
+from interp.experiment.task import Operation, Task
+from interp.experiment.training import TrainingConfig
+
+__all__ = [
+    "FIELDS_OF_OTHERS",
+    "PRESETS",
+    "SECTIONS",
+    "Activation",
+    "Embedding",
+    "Experiment",
+    "Family",
+    "Inputs",
+    "ModelConfig",
+    "Operation",
+    "Prompt",
+    "Task",
+    "TrainingConfig",
+    "Vocabularies",
+    "experiment_from_dict",
+    "experiment_from_toml",
+    "hash_of",
+    "preset",
+    "recorded_section",
+    "section_from_dict",
+    "section_to_dict",
+]

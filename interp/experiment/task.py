@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from interp.errors import InputError, check_choice, check_integer, check_number
+from interp.mathematics.phases import Phase
 
 Operation = Literal["add", "subtract", "multiply", "divide", "x2+y2", "x2+xy+y2", "x3+xy", "random"]
 
@@ -27,21 +28,6 @@ _TABLES: dict[str, Callable[[np.ndarray, np.ndarray, int], np.ndarray]] = {
     "x3+xy": lambda a, b, p: (a * a * a + a * b) % p,
 }
 COMMUTATIVE = frozenset({"add", "multiply", "x2+y2", "x2+xy+y2"})
-
-
-@dataclass(frozen=True)
-class Phase:
-    """Coordinates in which an operation is addition modulo `order`: entry t of each array is the residue whose phase is
-    t.
-
-    A table X[a, b, c] becomes Y = X[rows][:, columns][:, :, classes], and there the correct class of (s, t) is s + t
-    (mod order).
-    """
-
-    order: int
-    rows: Int[np.ndarray, " order"]
-    columns: Int[np.ndarray, " order"]
-    classes: Int[np.ndarray, " order"]
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,19 @@
 """What the numbers say, in words: of one run, or of several side by side."""
+
+from interp.explanation.comparison import Comparison, Side, compare
+from interp.explanation.comparison_tables import HOW, closing, plain, tables
+from interp.explanation.explanation import EVIDENCE, Explanation, explain, explanation_of
+
+__all__ = [
+    "EVIDENCE",
+    "HOW",
+    "Comparison",
+    "Explanation",
+    "Side",
+    "closing",
+    "compare",
+    "explain",
+    "explanation_of",
+    "plain",
+    "tables",
+]

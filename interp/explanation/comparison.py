@@ -16,16 +16,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from interp.analysis.contract import discover
-from interp.analysis.walk import results_at, stored_result
+from interp.analysis import discover, results_at, stored_result
 from interp.errors import InputError
-from interp.experiment.experiment import FIELDS_OF_OTHERS, flag, hash_of, section_to_dict
-from interp.explanation.explain import state_of
+from interp.explanation.explanation import state_of
 from interp.explanation.quantities import CIRCUIT_MEASURES, MEASURES, REPEATS, Quantity, Scale, difference, quantities
 from interp.mathematics import grokking
-from interp.models.weights import weight_shapes
-from interp.runs.checkpoint import Checkpoint
-from interp.runs.run import Run, open_run
+from interp.models import weight_shapes
+from interp.runs import Checkpoint, Run, configuration_differences, open_run
 
 MOST_SIDES = 6
 CURVES = ("train_loss", "test_loss", "train_accuracy", "test_accuracy")
@@ -230,25 +227,6 @@ def _curves(run: Run) -> xr.Dataset | None:
     known = all(name in logged and not np.isnan(logged[name].values).any() for name in CURVES)
     knowable = run.task.mask("train").any()
     return run.result("learning_curves") if known or not knowable else None
-
-
-def configuration_differences(runs: Sequence[Run]) -> dict[str, list[Any]]:
-    """One value per run of the fields of task, model and training that differ; None where a side has no such field."""
-    described = [_fields(run) for run in runs]
-    names = dict.fromkeys(name for fields in described for name in fields)
-    values = {name: [fields.get(name) for fields in described] for name in names}
-    return {name: entries for name, entries in values.items() if any(entry != entries[0] for entry in entries)}
-
-
-def _fields(run: Run) -> dict[str, Any]:
-    fields: dict[str, Any] = {}
-    for section, config in (("task", run.task), ("model", run.model), ("training", run.training)):
-        for name, value in section_to_dict(config).items() if config is not None else ():
-            if section != "model" or name not in FIELDS_OF_OTHERS[run.model.family]:
-                fields[f"{section}.{flag(name)}"] = value
-    if isinstance(split := fields["task.split"], list):
-        fields["task.split"] = f"{len(split)} listed pairs ({hash_of(sorted(split))[:6]})"
-    return fields | ({} if run.training is not None else {"training": "not trained here"})
 
 
 def _rows(sides: Sequence[Side]) -> tuple[Row, ...]:

@@ -7,8 +7,8 @@ from textwrap import fill
 
 from interp.explanation.comparison import Comparison, Row
 from interp.explanation.quantities import Scale
-from interp.explanation.sentences import VERDICTS, as_percent
-from interp.runs.description import readable
+from interp.explanation.sentences import VERDICTS
+from interp.figures import as_percent, readable
 
 MOST_DIFFERENT = 12
 HOW = (

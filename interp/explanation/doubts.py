@@ -4,7 +4,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from interp.explanation.run_facts import Setting
-from interp.explanation.sentences import Summaries, as_number, as_percent
+from interp.explanation.sentences import Summaries
+from interp.figures import as_number, as_percent
 
 # Without the key frequencies the loss must rise by this share of what guessing costs, ln p, for them to be what the
 # network uses.

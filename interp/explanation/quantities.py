@@ -20,8 +20,8 @@ from typing import Any, Literal
 
 import xarray as xr
 
-from interp.analysis.contract import find
-from interp.runs.checkpoint import Checkpoint
+from interp.analysis import find
+from interp.runs import Checkpoint
 
 Scale = Literal["magnitude", "share", "index", "signed"]
 

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from interp.experiment.experiment import ModelConfig
-from interp.experiment.task import Task
+from interp.experiment import ModelConfig, Task
 from interp.mathematics import grokking
-from interp.runs.run import Run
+from interp.runs import Run
 
 # A training loss that stays so many times above that of a uniform guess is none that training could have wanted.
 DIVERGED = 10

@@ -1,10 +1,11 @@
 """The sentences of an explanation: each follows from stored numbers."""
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from interp.explanation.run_facts import Setting
+from interp.figures import as_count, as_norm, as_number, as_percent, as_step
+from interp.mathematics.circuits import LEAST_STRENGTH
 
 Summaries = Mapping[str, Mapping[str, Any]]
 
@@ -217,28 +218,40 @@ def _article(name: str) -> str:
     return {"clock": "a clock", "pizza": "a pizza"}.get(name, "neither clearly a clock nor a pizza")
 
 
-def as_step(step: int | None) -> str:
-    """A step for a reader."""
-    return f"{step:,}" if step is not None else "not seen"
-
-
-def as_number(value: float | None) -> str:
-    """A number of two digits for a reader."""
-    if value is None:
-        return "unknown"
-    return f"{value:,.0f}" if 99.5 <= abs(value) < 1e5 else f"{value:.2g}"
-
-
-def as_norm(value: float) -> str:
-    """A norm for a reader."""
-    return f"{value:.1f}" if value < 1e4 else f"{value:.2g}"
-
-
-def as_count(number: int, of: str) -> str:
-    """So many of something."""
-    return f"{number:,} {of}" + ("" if number == 1 else "s")
-
-
-def as_percent(value: float | None, digits: int = 1) -> str:
-    """A share for a reader."""
-    return f"{100 * value:.{digits}f} %" if value is not None and math.isfinite(value) else "unknown"
+def the_competition(step: int, strength: Mapping[str, float | None], of_run: Summaries, setting: Setting) -> str:
+    """The two circuits' strengths at a step and over the whole run, and what they cost. `of_run`: the summaries of
+    `circuit_split` and `circuit_efficiency` over all checkpoints."""
+    split, efficiency = of_run["circuit_split"], of_run["circuit_efficiency"]
+    highest, highest_at, leads_from = (
+        split[name]
+        for name in ("highest_memorizing_strength", "highest_memorizing_strength_at", "generalizing_leads_from")
+    )
+    if highest is None:
+        without = "test pairs" if setting.trains_on_all else "a known split"
+        return f"Without {without} the memorizing circuit cannot be told from the generalizing one."
+    if max(highest, split["highest_generalizing_strength"]) < LEAST_STRENGTH:
+        at_most = f"{LEAST_STRENGTH:g} logits"
+        return (
+            f"At no checkpoint does either circuit give the right answer of a training pair {at_most}: there "
+            "is nothing to compare."
+        )
+    if strength["memorizing"] is None or strength["generalizing"] is None:
+        return f"At step {as_step(step)} the strengths of the circuits cannot be computed."
+    now = ", where it is highest," if step == highest_at else f" it gives it {as_number(strength['memorizing'])}, and"
+    text = (
+        f"Memorization gave the right answer of a training pair at most {as_number(highest)} logits (step "
+        f"{as_step(highest_at)}); "
+    )
+    text += f"at step {as_step(step)}{now} what is common to all pairs, told from test pairs alone, gives it "
+    text += f"{as_number(strength['generalizing'])}."
+    if leads_from is None:
+        return text
+    text += f" What is common is the stronger part from step {as_step(leads_from)} on."
+    ratio = efficiency["efficiency_ratio_at_lead"]
+    if ratio is not None and efficiency["generalizing_leads_from"] == leads_from:
+        text += (
+            f" At that step it had {ratio:.2f} times the logit-giving power per weight norm (scale-free) of "
+            "the memorizing circuit: one "
+        )
+        text += "number at one step, without an error, and no proof of what weight decay did."
+    return text

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from interp.errors import InputError
 from interp.figures.style import CONFIG
-from interp.machine.files import write_atomically
+from interp.machine import write_atomically
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -46,7 +46,7 @@ def new_figure(title: str, *, x: str, y: str, reference: str = "", height: int =
     import plotly.graph_objects as go
 
     figure = go.Figure()
-    style(figure, title, reference, height)
+    apply_style(figure, title, reference, height)
     figure.update_xaxes(title_text=x)
     figure.update_yaxes(title_text=y)
     return figure
@@ -60,12 +60,12 @@ def new_panels(
 
     rows = -(-len(panels) // columns)
     figure = make_subplots(rows=rows, cols=columns, subplot_titles=list(panels), **spacing)
-    style(figure, title, reference, 130 + rows * row_height)
+    apply_style(figure, title, reference, 130 + rows * row_height)
     figure.update_annotations(font_size=13)
     return figure
 
 
-def style(figure: "go.Figure", title: str, reference: str, height: int) -> None:
+def apply_style(figure: "go.Figure", title: str, reference: str, height: int) -> None:
     """Give a figure the project's look."""
     subtitle = f"<br><span style='font-size:12px;color:#6b6b6b'>{reference}</span>" if reference else ""
     figure.update_layout(

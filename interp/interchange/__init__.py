@@ -1,1 +1,6 @@
 """Other people's formats, in and out."""
+
+from interp.interchange.exporting import export_run, push
+from interp.interchange.importing import describe_sources, import_run
+
+__all__ = ["describe_sources", "export_run", "import_run", "push"]

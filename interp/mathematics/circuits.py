@@ -5,22 +5,21 @@ the classes, and d = s + t − u what class u is off by. For a set S of pairs, t
 
     m_S(d) = mean over (s, t) in S of L_c(s, t, s+t−d),      g_S(d) = (m_S(d) + m_S(−d)) / 2,
 
-is a sum of cosines Σ_k α_k cos w_k d, because Σ_d m_S(d) = 0. The generalizing part of the logits is G(s, t, u) =
-g_S(s+t−u), the same for every pair; the memorizing part is what is left, M = L_c − G. Two choices of S (Varma et al.
-2023, arXiv:2309.02390, §3 for the first):
+is a sum of cosines Σ_k α_k cos w_k d, because Σ_d m_S(d) = 0. The generalizing part of the logits,
+G(s, t, u) = g_S(s+t−u), is the same for every pair; the memorizing part is what is left, M = L_c − G. Two choices of S
+(Varma et al. 2023, arXiv:2309.02390, §3 for the first):
 
     published   all pairs: G is the orthogonal projection of L_c on the span of the cubes cos w_k d
     held out    the test pairs, of which nothing was memorized; a test pair itself is judged by the pairs outside its
                 own fold
 
-What was memorized of training pairs leaks into the published G. With the fraction f of the pairs trained on, g_all = f
-g_train + (1−f) g_test; so, where every training label is s + t, with gen = g_test(0) and mem = g_train(0) − g_test(0),
-the strengths at it are
+What was memorized of training pairs leaks into the published G. With the fraction f of the pairs trained on,
+g_all = f g_train + (1−f) g_test; so, where every training label is s + t, with
+gen = g_test(0) and mem = g_train(0) − g_test(0), the strengths at it are
 
     gen published = gen held out + f · mem held out,        mem published = (1 − f) · mem held out.
 """
 
-import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -28,9 +27,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from interp.experiment.task import Task
 from interp.mathematics import fourier
-from interp.runs.checkpoint import Checkpoint
+from interp.mathematics.phases import Phase
 
 FOLDS = 5
 # In logits. Untrained networks have strengths of some hundredths, of either sign: below this there is nothing to
@@ -46,9 +44,8 @@ class PhasePairs(NamedTuple):
     label: Int[Tensor, " pairs"]  # the phase of the (trained) label; 0 where it has none
     has_label: Bool[Tensor, " pairs"]
     is_train: Bool[Tensor, " pairs"]
-    fold: Int[
-        Tensor, " pairs"
-    ]  # of a test pair 0 … FOLDS − 1; its mirror image (b, a) is in the same one. −1 for other pairs
+    # Of a test pair 0 … FOLDS − 1; its mirror image (b, a) is in the same one. −1 for other pairs.
+    fold: Int[Tensor, " pairs"]
 
     @property
     def label_difference(self) -> Int[Tensor, " pairs"]:
@@ -58,33 +55,6 @@ class PhasePairs(NamedTuple):
     def some(self, chosen: Tensor | slice) -> "PhasePairs":
         """A selection of these pairs."""
         return PhasePairs(*(values[chosen] for values in self))
-
-
-@functools.lru_cache(maxsize=8)
-def phase_pairs(task: Task) -> PhasePairs:
-    """All pairs of a task that have phases and an answer, with s in the outer loop. Do not write to it: it is
-    shared."""
-    phase = task.coordinates
-    residue = np.arange(phase.order)
-    defined = _defined(task)
-    index = (phase.rows[:, None] * task.p + phase.columns).reshape(-1)[defined]
-    sums = (residue[:, None] + residue).reshape(-1)[defined] % phase.order
-    of_class = np.full(task.p, -1)
-    of_class[phase.classes] = residue
-    label = of_class[task.labels[index]]
-    # Unordered pairs are dealt out: a network that treats (a, b) and (b, a) alike must not be judged by the mirror
-    # image.
-    a, b = np.divmod(index, task.p)
-    deal = np.random.RandomState(0).permutation(task.p**2) % FOLDS
-    fold = np.where(task.mask("test")[index], deal[np.minimum(a, b) * task.p + np.maximum(a, b)], -1)
-    values = (index, sums, label.clip(min=0), label >= 0, task.mask("train")[index], fold)
-    return PhasePairs(*(torch.from_numpy(value) for value in values))
-
-
-def _defined(task: Task) -> Bool[np.ndarray, " pairs"]:
-    """Which of the pairs in phase coordinates have an answer."""
-    phase = task.coordinates
-    return task.defined[phase.rows[:, None] * task.p + phase.columns].reshape(-1)
 
 
 class Profiles(NamedTuple):
@@ -122,15 +92,9 @@ def profiles(centred: Float[Tensor, "pairs n"], pairs: PhasePairs) -> Profiles:
     return Profiles((totals.sum(0) / counts.sum())[None], others)
 
 
-def centred_logits(checkpoint: Checkpoint, pairs: PhasePairs) -> Float[Tensor, "pairs n"]:
-    """The logits of all `phase_pairs`, over the classes that have a phase, in its order, less their mean."""
-    every = checkpoint.centred_logits.values.flatten(0, 1)
-    return every if len(every) == len(pairs.row_major) else every[_defined(checkpoint.task)]
-
-
-def centred(logits: Float[Tensor, "pairs p"], task: Task) -> Float[Tensor, "pairs n"]:
+def centred(logits: Float[Tensor, "pairs p"], phase: Phase) -> Float[Tensor, "pairs n"]:
     """Logits over the classes that have a phase, in its order, less their mean."""
-    logits = logits[:, torch.from_numpy(task.coordinates.classes)]
+    logits = logits[:, torch.from_numpy(phase.classes)]
     return logits - logits.mean(1, keepdim=True)
 
 

@@ -27,8 +27,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from interp.experiment.task import Phase
 from interp.mathematics import fourier
+from interp.mathematics.phases import Phase
 
 NORM_THRESHOLD = 0.25
 SHARE_THRESHOLD = 0.02

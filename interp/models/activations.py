@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from interp.experiment.experiment import Activation
+from interp.experiment import Activation
 
 
 def activate(activation: Activation, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

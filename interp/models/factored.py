@@ -26,7 +26,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-from interp.experiment.experiment import ModelConfig
+from interp.experiment import ModelConfig
 from interp.models.activations import activate
 from interp.models.weights import Weights
 

@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from interp.experiment.experiment import ModelConfig
+from interp.experiment import ModelConfig
 from interp.mathematics.cross_entropy import cross_entropy_and_correctness, cross_entropy_and_gradient_
 from interp.models.activations import activate, backward
 from interp.models.factored import NAMES

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.experiment.experiment import ModelConfig
+from interp.experiment import ModelConfig
 from interp.models.activations import activate
 from interp.models.weights import Weights
 

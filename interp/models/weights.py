@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from interp.errors import InputError
-from interp.experiment.experiment import ModelConfig
+from interp.experiment import ModelConfig
 
 Weights = dict[str, Tensor]
 

@@ -7,15 +7,14 @@ from typing import Any
 
 import xarray as xr
 
-from interp.explanation.comparison import Comparison, Side
-from interp.explanation.comparison_tables import HOW, tables
-from interp.figures.style import NEUTRAL
+from interp.explanation import HOW, Comparison, Side, tables
+from interp.figures import NEUTRAL
 from interp.pages.comparison_figures import SIDE_COLORS, colors_of_frequencies, figures
 from interp.pages.fitting import without_title
 from interp.pages.frame import in_script, rendered
 from interp.pages.frames import Progress
 from interp.pages.page import explorer_data
-from interp.runs.run import Run
+from interp.runs import Run
 
 MOST_EXPLORERS = 3  # beside each other; more would be too narrow to read
 CAPTIONS = {

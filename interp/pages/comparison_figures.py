@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from interp.explanation.comparison import Comparison, Side
-from interp.figures.style import (
+from interp.explanation import Comparison, Side
+from interp.figures import (
     NEUTRAL,
     PALETTE,
     SEQUENTIAL,
     TEST,
     TRAIN,
+    apply_style,
     color_of_frequency,
     new_figure,
     new_panels,
     power_of_ten_axis,
-    style,
 )
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ def neurons(sides: Sequence[Side]) -> "go.Figure":
 
     titles = [f"{text(side.label)}: {_periodic(side)}" for side in sides]
     figure = make_subplots(rows=1, cols=len(sides), subplot_titles=titles, shared_yaxes="all", horizontal_spacing=0.03)  # pyright: ignore[reportArgumentType]
-    style(figure, "Neuron–frequency maps (neurons sorted by dominant frequency)", "", 460)
+    apply_style(figure, "Neuron–frequency maps (neurons sorted by dominant frequency)", "", 460)
     figure.update_annotations(font_size=13)
     for column, side in enumerate(sides, start=1):
         last: xr.Dataset = side.results["neuron_periodicity"].isel(step=0)

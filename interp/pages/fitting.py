@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from interp.figures.style import NEUTRAL
+from interp.figures import NEUTRAL
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go

@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
-from interp.figures.style import CONFIG
+from interp.figures import CONFIG
 from interp.pages.encoding import packed_text
 
 if TYPE_CHECKING:

@@ -12,12 +12,11 @@ import numpy as np
 import torch
 import xarray as xr
 
-from interp.figures.style import color_of_frequency
+from interp.figures import color_of_frequency
 from interp.mathematics import fourier
 from interp.mathematics.key_frequencies import in_phase, logits_in_phase
 from interp.pages.encoding import Block, exact, quantized
-from interp.runs.checkpoint import Checkpoint
-from interp.runs.run import Run
+from interp.runs import Checkpoint, Run
 
 MOST_STEPS = 200
 MOST_SHARES = 8_000_000  # S·N·K: beyond it fewer steps are shown

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from interp.analysis.contract import find
-from interp.figures.style import PALETTE, TEST, TRAIN
+from interp.analysis import find
+from interp.figures import PALETTE, TEST, TRAIN
 
 INK = "#222"  # what the script of the page turns light on black
 _ROWS = (

@@ -8,17 +8,16 @@ from typing import Any
 
 import xarray as xr
 
-from interp.analysis.walk import find
-from interp.explanation.explain import explanation_of
-from interp.figures.style import shade_phases
+from interp.analysis import find
+from interp.explanation import explanation_of
+from interp.figures import shade_phases
 from interp.pages.encoding import LARGEST_ERROR
 from interp.pages.fitting import say_what_is_unknown, without_title
 from interp.pages.frame import in_script, rendered
 from interp.pages.frames import Progress, frames
 from interp.pages.headline import headline, phases
 from interp.pages.story import controls, linked, method
-from interp.runs.description import describe
-from interp.runs.run import Run
+from interp.runs import Run, describe
 
 
 def render(run: Run, results: Mapping[str, xr.Dataset], *, progress: Progress = lambda steps: steps) -> str:

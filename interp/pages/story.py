@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import xarray as xr
 from markupsafe import Markup
 
-from interp.explanation.sentences import as_percent
+from interp.figures import as_percent
 
 # Which figure shows a number, by the words around it: the first that stands in its clause.
 _SHOWN_BY = (

@@ -10,19 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from interp import __version__
-from interp.analysis.results import load_result
+from interp.analysis import load_result
 from interp.errors import InputError
-from interp.explanation.sentences import as_percent
-from interp.machine.files import read_bytes, read_json
+from interp.figures import as_percent, readable
+from interp.machine import read_bytes, read_json
 from interp.mathematics.grokking import LEVEL
 from interp.pages.fitting import without_title
 from interp.pages.frame import rendered
 from interp.pages.story import method
-from interp.runs.description import readable
-from interp.runs.run import open_run
-from interp.studies.design import VERDICTS
-from interp.studies.directory import find
-from interp.studies.outcomes import RunOutcome, outcomes, phase_diagram
+from interp.runs import open_run
+from interp.studies import VERDICTS, RunOutcome, find, outcomes, phase_diagram
 
 
 def is_experiment(folder: Path) -> bool:

@@ -10,13 +10,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.errors import check_integer
-from interp.experiment.experiment import ModelConfig
-from interp.experiment.task import Task
+from interp.experiment import ModelConfig, Task
 from interp.figures import notebook
 from interp.mathematics import fourier, key_frequencies
 from interp.mathematics.cross_entropy import PAIRS_AT_ONCE, judge_
-from interp.models.forward import Activations, forward_all, output_map, output_matrix
-from interp.models.weights import Weights, check_weights
+from interp.models import Activations, Weights, check_weights, forward_all, output_map, output_matrix
 
 
 class Checkpoint:

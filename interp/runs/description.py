@@ -1,13 +1,14 @@
 """Runs in words: the lines of `interp list` and `interp info`."""
 
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from interp.errors import InputError
+from interp.errors import InputError, flag
+from interp.experiment import FIELDS_OF_OTHERS, hash_of, section_to_dict
+from interp.figures import readable
+from interp.models import method
 from interp.runs.run import Run, open_run
-from interp.training.loop import method
 
 
 def list_runs(folder: Path) -> Iterator[str]:
@@ -98,14 +99,20 @@ def _fields(values: dict[str, Any]) -> str:
     return ", ".join(f"{name.replace('_', '-')} {value}" for name, value in values.items() if value not in (None, []))
 
 
-def readable(value: object) -> str:
-    """A value of a summary in words."""
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
-        return "unknown"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, dict):
-        return ", ".join(f"{key}: {readable(entry)}" for key, entry in value.items()) or "none"
-    if isinstance(value, list):
-        return ", ".join(map(readable, value)) or "none"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+def configuration_differences(runs: Sequence[Run]) -> dict[str, list[Any]]:
+    """One value per run of the fields of task, model and training that differ; None where a side has no such field."""
+    described = [_configuration(run) for run in runs]
+    names = dict.fromkeys(name for fields in described for name in fields)
+    values = {name: [fields.get(name) for fields in described] for name in names}
+    return {name: entries for name, entries in values.items() if any(entry != entries[0] for entry in entries)}
+
+
+def _configuration(run: Run) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for section, config in (("task", run.task), ("model", run.model), ("training", run.training)):
+        for name, value in section_to_dict(config).items() if config is not None else ():
+            if section != "model" or name not in FIELDS_OF_OTHERS[run.model.family]:
+                fields[f"{section}.{flag(name)}"] = value
+    if isinstance(split := fields["task.split"], list):
+        fields["task.split"] = f"{len(split)} listed pairs ({hash_of(sorted(split))[:6]})"
+    return fields | ({} if run.training is not None else {"training": "not trained here"})

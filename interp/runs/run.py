@@ -1,11 +1,9 @@
 """Runs on disk: written step by step, readable at any moment, also while training goes on. `checkpoints/README.md` is
 the specification."""
 
-import hashlib
 import math
 import os
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,64 +13,25 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.errors import InputError, unknown_name
-from interp.experiment.experiment import (
-    Experiment,
-    ModelConfig,
-    TrainingConfig,
-    hash_of,
-    recorded_section,
-    section_from_dict,
-)
-from interp.experiment.task import Task
+from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig, hash_of, section_from_dict
 from interp.figures import notebook
-from interp.machine.files import read_json, read_lines, read_stacked, read_tensors, reason
-from interp.models.forward import bridge
-from interp.models.weights import weight_shapes
+from interp.machine import read_json, read_lines, read_stacked, read_tensors, reason
+from interp.models import bridge, weight_shapes
 from interp.runs.checkpoint import Checkpoint
+from interp.runs.format import (
+    FIRST_STEP,
+    FORMAT,
+    LAST_STEP,
+    check_header,
+    split_tensors,
+    step_name,
+    steps_in,
+    weights_digest,
+)
 
 if TYPE_CHECKING:
     import xarray as xr
     from transformer_lens.model_bridge import TransformerBridge
-
-FORMAT = 1
-FIRST_STEP, LAST_STEP = -99_999_999, 999_999_999  # what nine characters hold; −1 is an import whose step is not known
-_STEP_FILE = re.compile(r"step_([0-9]{9}|-(?!0{8})[0-9]{8})\.safetensors")
-_TYPE_NAMES = {torch.float32: "F32", torch.int64: "I64"}
-
-
-def step_name(step: int) -> str:
-    """The file name of a step's checkpoint or state."""
-    return f"step_{step:09d}.safetensors"
-
-
-def step_header(experiment_hash: str, step: int) -> dict[str, Any]:
-    """The metadata of a step file: of one width for every step, so that all headers of a run have one length."""
-    return {"experiment": experiment_hash, "format": FORMAT, "step": f"{step:09d}"}
-
-
-def steps_in(folder: Path) -> list[int]:
-    """The steps that have a file in `steps/` or `state/`, ascending."""
-    try:
-        names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
-    except OSError as error:
-        raise InputError(f"cannot read {folder}: {reason(error)}") from None
-    return sorted(int(match[1]) for match in map(_STEP_FILE.fullmatch, names) if match)
-
-
-def description(task: Task, model: ModelConfig, training: TrainingConfig | None) -> dict[str, Any]:
-    """The JSON of what a run is; `training` is null for a run that was not trained here."""
-    values = {"task": recorded_section(task), "model": recorded_section(model)}
-    return values | {"training": recorded_section(training) if training is not None else None}
-
-
-def weights_digest(weights: Mapping[str, Tensor]) -> str:
-    """16 hex digits of the SHA-256 over names, shapes and bytes, in the order of the names."""
-    digest = hashlib.sha256()
-    for name in sorted(weights):
-        tensor = weights[name].contiguous()
-        digest.update(f"{name} {_TYPE_NAMES.get(tensor.dtype, tensor.dtype)} {list(tensor.shape)}\n".encode())
-        digest.update(tensor.numpy().tobytes())
-    return digest.hexdigest()[:16]
 
 
 def open_run(path: str | Path) -> "Run":
@@ -293,7 +252,7 @@ class Run:
     def result(self, analysis: str) -> "xr.Dataset":
         """The result of an analysis, computed if it is missing or stale."""
         # The one door upward: a notebook asks the run, and the run asks `interp.analysis.walk`.
-        from interp.analysis.walk import analyze
+        from interp.analysis import analyze
 
         return analyze(self, [analysis])[analysis]
 
@@ -310,20 +269,5 @@ class Run:
         return f"Run({str(self.path)!r}: {self.task.operation} mod {self.task.p}, {span})"
 
 
-def check_header(path: Path, header: dict[str, Any], experiment_hash: str, step: int) -> None:
-    """Raises InputError unless a step file's metadata is that of this step of this experiment."""
-    if header != step_header(experiment_hash, step):
-        seen = f"step {header.get('step')} of experiment {header.get('experiment')} in format {header.get('format')}"
-        raise InputError(
-            f"{path} holds {seen}, expected step {step:09d} of {experiment_hash} in format {FORMAT}; is it of "
-            "another run?"
-        )
-
-
 def _is_number(value: Any) -> bool:
     return value is None or type(value) is float or (type(value) is int and abs(value) < 2**63)
-
-
-def split_tensors(task: Task) -> dict[str, Tensor]:
-    """What split.safetensors holds."""
-    return {"train_indices": torch.from_numpy(task.train_indices), "labels": torch.from_numpy(task.labels)}

@@ -4,8 +4,9 @@ import json
 import os
 
 from interp.errors import InputError
-from interp.machine.files import lock_folder, reason, write_atomically
-from interp.runs.run import Run, step_name
+from interp.machine import lock_folder, reason, write_atomically
+from interp.runs.format import step_name
+from interp.runs.run import Run
 
 
 def thin(run: Run, keep_every: int) -> int:

@@ -19,9 +19,8 @@ import torch
 from torch import Tensor
 
 from interp.errors import InputError, check_integer
-from interp.experiment.experiment import ModelConfig, TrainingConfig, hash_of
-from interp.experiment.task import Task
-from interp.machine.files import (
+from interp.experiment import ModelConfig, Task, TrainingConfig, hash_of
+from interp.machine import (
     lock_folder,
     move_into_place,
     read_bytes,
@@ -32,22 +31,20 @@ from interp.machine.files import (
     tensor_bytes,
     write_atomically,
 )
-from interp.models.weights import check_weights
-from interp.runs.run import (
+from interp.models import Snapshot, check_weights
+from interp.runs.format import (
     FIRST_STEP,
     FORMAT,
     LAST_STEP,
-    Run,
     check_header,
     description,
-    open_run,
     split_tensors,
     step_header,
     step_name,
     steps_in,
     weights_digest,
 )
-from interp.training.loop import Snapshot
+from interp.runs.run import Run, open_run
 
 _CLOSED = -1
 

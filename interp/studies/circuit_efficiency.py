@@ -32,15 +32,13 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
-from interp.experiment.experiment import Experiment
-from interp.experiment.task import Task
-from interp.figures.style import PALETTE, TEST, TRAIN, band, new_panels, plain_log_axis, vertical_line
+from interp.experiment import Experiment, Task
+from interp.figures import PALETTE, TEST, TRAIN, band, new_panels, plain_log_axis, vertical_line
 from interp.mathematics.bootstrap import bootstrap, mean_interval
-from interp.runs.checkpoint import Checkpoint
-from interp.runs.run import Run
+from interp.runs import Checkpoint, Run
 from interp.studies.design import Design, Prediction
 from interp.studies.efficiency_curves import EfficiencyCurves
-from interp.sweeps.grid import GridRun
+from interp.sweeps import GridRun
 
 TITLE = "Circuit efficiency: what a logit costs in weight norm"
 REFERENCE = "Varma et al. 2023, arXiv:2309.02390, §3–4 (prediction P1)"

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import xarray as xr
 
-from interp.analysis.results import save_result
+from interp.analysis import save_result
 from interp.errors import InputError
 from interp.figures.images import write_figure
-from interp.machine.files import read_json, reason, write_atomically
-from interp.pages.study import render_experiment
+from interp.machine import read_json, reason, write_atomically
 from interp.studies.design import Design, Prediction
 from interp.studies.directory import find
-from interp.sweeps.grid import Report, run_grid
+from interp.sweeps import GridReport, run_grid
 
 
 @dataclass(frozen=True)
@@ -33,10 +32,10 @@ def conduct(
     *,
     full: bool = False,
     processes: int | None = None,
-    report: Report = lambda progress: None,
+    report: GridReport = lambda progress: None,
 ) -> Outcome:
     """Train the grid under `out`/runs, as far as it is not there, and write result.nc, summary.json, figure.html and
-    .json, and report.html.
+    figure.json; `interp.pages.study` makes a page of them.
 
     `full` follows the published setup (days on a laptop); `design` is that of the experiment when it is not given.
     Raises InputError for a design that cannot be, and what `interp.sweeps.grid.run_grid` raises.
@@ -54,7 +53,7 @@ def conduct(
         experiment=name, reference=experiment.REFERENCE, design=json.dumps(chosen.to_dict()), runs=len(runs)
     )
     predictions = experiment.predictions(result, **_beside(name, out, chosen))
-    files = {key: out / key for key in ("result.nc", "summary.json", "figure.html", "figure.json", "report.html")}
+    files = {key: out / key for key in ("result.nc", "summary.json", "figure.html", "figure.json")}
     save_result(files["result.nc"], result)
     summary = {
         "experiment": name,
@@ -67,7 +66,6 @@ def conduct(
     figure = experiment.plot(result)
     for key in ("figure.html", "figure.json"):
         write_figure(figure, files[key])
-    write_atomically(files["report.html"], render_experiment(out).encode())
     return Outcome(result, predictions, files)
 
 

@@ -15,15 +15,15 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
-from interp.experiment.task import Task
-from interp.explanation.sentences import as_percent
+from interp.experiment import Task
+from interp.figures import as_percent
 from interp.mathematics.bootstrap import bootstrap, slope
 from interp.mathematics.grokking import DELAY_FACTOR
-from interp.runs.run import Run
+from interp.runs import Run
 from interp.studies.design import Design, Prediction
 from interp.studies.generalization_times import EVENTS, mean_log_time, measure_times
 from interp.studies.weight_decay import plot_times
-from interp.sweeps.grid import GridRun
+from interp.sweeps import GridRun
 
 TITLE = "Data fraction: time to generalize"
 REFERENCE = "Nanda et al. 2023, arXiv:2301.05217, App. D; Liu et al. 2022, arXiv:2205.10343, §3"

@@ -5,8 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 from interp.errors import InputError, check_integer, check_number
-from interp.experiment.experiment import Experiment, ModelConfig, TrainingConfig
-from interp.experiment.task import Task
+from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig
 
 Verdict = Literal["confirmed", "not confirmed", "not shown"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import xarray as xr
 
-from interp.runs.run import Run
+from interp.runs import Run
 
 # Each event: the metric, whether it must exceed (accuracy) or fall below (loss) the level, and whether for good or for
 # the first time.

@@ -15,12 +15,12 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
-from interp.experiment.task import Task
-from interp.figures.style import PALETTE, band, new_panels, percent_axis, threshold_line
+from interp.experiment import Task
+from interp.figures import PALETTE, band, new_panels, percent_axis, threshold_line
 from interp.mathematics.bootstrap import mean_interval
-from interp.runs.run import Run
+from interp.runs import Run
 from interp.studies.design import Design, Prediction
-from interp.sweeps.grid import GridRun
+from interp.sweeps import GridRun
 
 TITLE = "Semi-grokking: from scratch near D_crit"
 REFERENCE = "Varma et al. 2023, arXiv:2309.02390, §5 (prediction P4)"

@@ -20,14 +20,21 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import xarray as xr
 
-from interp.experiment.experiment import Experiment, ModelConfig, TrainingConfig
-from interp.experiment.task import Task
-from interp.explanation.sentences import as_percent
-from interp.figures.style import PALETTE, band, new_panels, percent_axis, plain_log_axis, threshold_line, vertical_line
+from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig
+from interp.figures import (
+    PALETTE,
+    as_percent,
+    band,
+    new_panels,
+    percent_axis,
+    plain_log_axis,
+    threshold_line,
+    vertical_line,
+)
 from interp.mathematics.bootstrap import bootstrap, crossing, mean_interval
-from interp.runs.run import Run
+from interp.runs import Run
 from interp.studies.design import Design, Prediction
-from interp.sweeps.grid import GridRun
+from interp.sweeps import GridRun
 
 TITLE = "Ungrokking: a grokked network goes on with fewer pairs"
 REFERENCE = "Varma et al. 2023, arXiv:2309.02390, §5 (predictions P2 and P3)"

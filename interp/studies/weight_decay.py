@@ -13,13 +13,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import xarray as xr
 
-from interp.experiment.task import Task
-from interp.figures.style import NEUTRAL, PALETTE, band, new_panels, plain_log_axis
+from interp.experiment import Task
+from interp.figures import NEUTRAL, PALETTE, band, new_panels, plain_log_axis
 from interp.mathematics.bootstrap import bootstrap, mean_interval, slope
-from interp.runs.run import Run
+from interp.runs import Run
 from interp.studies.design import Design, Prediction
 from interp.studies.generalization_times import EVENTS, mean_log_time, measure_times
-from interp.sweeps.grid import GridRun
+from interp.sweeps import GridRun
 
 TITLE = "Weight decay: time to generalize"
 REFERENCE = "Liu et al. 2022 (Omnigrok), arXiv:2210.01117, §4; Nanda et al. 2023, arXiv:2301.05217, App. D.1"

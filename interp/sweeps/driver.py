@@ -16,12 +16,11 @@ import torch
 from torch import Tensor
 
 from interp.errors import InputError
-from interp.experiment.experiment import Experiment
-from interp.machine.background import computed_ahead
-from interp.models.weights import check_weights, weight_shapes
-from interp.runs.run import Run, open_run, weights_digest
-from interp.runs.writer import RunWriter
-from interp.training.loop import DivergedError, Snapshot, check_device, train_stepwise
+from interp.experiment import Experiment
+from interp.machine import computed_ahead
+from interp.models import DivergedError, Snapshot, check_weights, weight_shapes
+from interp.runs import Run, RunWriter, open_run, weights_digest
+from interp.training import check_device, train_stepwise
 
 # The optimizer's state is saved this often, so a kill costs at most this much training, and saving it costs nothing
 # that shows.

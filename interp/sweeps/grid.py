@@ -15,9 +15,9 @@ from pathlib import Path
 import torch
 
 from interp.errors import InputError
-from interp.experiment.experiment import Experiment
+from interp.experiment import Experiment
 from interp.machine.processes import interrupts_held_back, n_cores, one_thread
-from interp.runs.run import Run, open_run
+from interp.runs import Run, open_run
 from interp.sweeps.driver import InterruptedTrainingError, resume_run, run_experiment, signals_interrupt
 
 _SECONDS_TO_SAVE = 10.0
@@ -50,11 +50,11 @@ class GridProgress:
     work_total: int
 
 
-Report = Callable[[GridProgress], None]
+GridReport = Callable[[GridProgress], None]
 
 
 def run_grid(
-    folder: Path, grid: Sequence[GridRun], *, processes: int | None = None, report: Report = lambda progress: None
+    folder: Path, grid: Sequence[GridRun], *, processes: int | None = None, report: GridReport = lambda progress: None
 ) -> dict[str, Run]:
     """Train what is missing of a grid into `folder`/NAME, with one thread in each of `processes` (default: one per
     core).

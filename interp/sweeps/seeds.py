@@ -19,19 +19,23 @@ from torch import Tensor
 from torch.nn import functional
 
 from interp.errors import InputError, check_integer
-from interp.experiment.experiment import Experiment, ModelConfig
-from interp.machine.background import computed_ahead
-from interp.machine.memory import keep_freed_memory
-from interp.models import factored_gradient
-from interp.models.forward import embed, is_factored, transform
-from interp.models.weights import Weights, initial_weights
-from interp.runs.run import Run
-from interp.runs.writer import RunWriter, is_run_to_replace
-from interp.sweeps.driver import STATE_INTERVAL_SECONDS, InterruptedTrainingError, check_room, signals_interrupt
-from interp.training.loop import (
-    Batch,
+from interp.experiment import Experiment, ModelConfig
+from interp.machine import computed_ahead, keep_freed_memory
+from interp.models import (
     DivergedError,
     Snapshot,
+    Weights,
+    embed,
+    factored_gradient,
+    initial_weights,
+    is_factored,
+    transform,
+)
+from interp.runs import Run, RunWriter, is_run_to_replace
+from interp.sweeps.driver import STATE_INTERVAL_SECONDS, InterruptedTrainingError, check_room, signals_interrupt
+from interp.training import (
+    Batch,
+    WeightUpdater,
     check_device,
     mean,
     measured,
@@ -39,7 +43,6 @@ from interp.training.loop import (
     unmirrored_of_test,
     worker_threads,
 )
-from interp.training.optimizers import WeightUpdater
 
 Moment = dict[
     int, Snapshot | DivergedError

@@ -25,10 +25,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.errors import InputError
-from interp.experiment.experiment import Activation, Embedding, Family, Inputs, ModelConfig
-from interp.experiment.task import Phase, Task
-from interp.models.weights import Weights, initial_weights, weight_shapes
-from interp.runs.checkpoint import Checkpoint
+from interp.experiment import Activation, Embedding, Family, Inputs, ModelConfig, Task
+from interp.mathematics.phases import Phase
+from interp.models import Weights, initial_weights, weight_shapes
+from interp.runs import Checkpoint
 
 
 @dataclass(frozen=True)

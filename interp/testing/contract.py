@@ -13,14 +13,10 @@ import numpy as np
 import torch
 import xarray as xr
 
-from interp.analysis.contract import Analysis, find
-from interp.analysis.results import result_path
-from interp.analysis.walk import analyze
-from interp.experiment.task import Task
-from interp.models.weights import initial_weights
-from interp.runs.checkpoint import Checkpoint
-from interp.runs.run import Run, open_run
-from interp.runs.writer import RunWriter
+from interp.analysis import Analysis, analyze, find, result_path
+from interp.experiment import Task
+from interp.models import initial_weights
+from interp.runs import Checkpoint, Run, RunWriter, open_run
 from interp.testing.constructed import Neuron, circuit_model, circuit_neurons, circuit_weights
 
 

@@ -8,23 +8,30 @@ import math
 from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
-from functools import cached_property
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp.errors import InputError
-from interp.experiment.experiment import Experiment, ModelConfig
-from interp.experiment.task import Task
-from interp.machine.memory import keep_freed_memory
+from interp.experiment import Experiment, ModelConfig
+from interp.machine import keep_freed_memory
 from interp.machine.processes import one_thread
 from interp.mathematics.cross_entropy import cross_entropy_and_correctness, cross_entropy_and_gradient_
-from interp.models import factored_gradient
-from interp.models.forward import embed, is_factored, logits, transform
-from interp.models.weights import Weights, check_weights, initial_weights, weight_shapes
+from interp.models import (
+    DivergedError,
+    Snapshot,
+    Weights,
+    check_weights,
+    embed,
+    factored_gradient,
+    initial_weights,
+    is_factored,
+    logits,
+    transform,
+    weight_shapes,
+)
+from interp.training.batches import Batch, unmirrored_of_test
 from interp.training.optimizers import WeightUpdater
 
 METRICS = (
@@ -37,32 +44,6 @@ METRICS = (
     "gradient_norm",
     "weight_norm",
 )
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """One moment of training. `kept` says whether the schedule wants a checkpoint of it; the others are there for their
-    metrics. `state` and `weights` together are what exact resume needs. A metric that cannot be (the test loss without
-    test pairs) is NaN."""
-
-    step: int
-    weights: Weights
-    metrics: dict[str, float]
-    state: dict[str, Tensor]
-    kept: bool
-
-
-class DivergedError(RuntimeError):
-    """The loss is no longer finite. Everything before `step` is sound."""
-
-    def __init__(self, step: int, last: Snapshot | None) -> None:
-        self.step, self.last = step, last
-        super().__init__(f"training diverged: the loss of step {step} is not finite; try a lower training.lr")
-
-
-def method(model: ModelConfig) -> str:
-    """How the gradient of a model is computed: the first way is several times as fast."""
-    return "factored, closed-form gradient" if is_factored(model) else "general, autograd"
 
 
 def train(
@@ -154,11 +135,6 @@ def _snapshots(
             yield None
 
 
-def unmirrored_of_test(task: Task) -> Bool[Tensor, " n"]:
-    """Which of the test pairs have no mirror (b, a) among the training pairs."""
-    return torch.from_numpy(task.unmirrored_test_mask[task.test_mask])
-
-
 def measured(
     train: tuple[float, Bool[Tensor, " n"]],
     test: tuple[Float[Tensor, " m"], Bool[Tensor, " m"], Bool[Tensor, " m"]],
@@ -179,36 +155,6 @@ def measured(
         _norm(weights),
     )
     return dict(zip(METRICS, values, strict=True))
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Pairs and the labels they are trained or tested on."""
-
-    pairs: Int[Tensor, "n 2"]
-    labels: Int[Tensor, " n"]
-
-    @classmethod
-    def of(cls, task: Task, split: str, device: str | torch.device = "cpu") -> "Batch":
-        """All pairs of a split, in row-major order."""
-        index = np.flatnonzero(task.mask(split))
-        return cls(torch.from_numpy(task.pairs[index]).to(device), torch.from_numpy(task.labels[index]).to(device))
-
-    def minibatch(self, size: int, step: int, seed: int) -> "Batch":
-        """The batch of update number `step`. Each epoch is a permutation of its own, a function of the seed and the
-        epoch alone, so resuming needs no generator state; what is left over at the end of an epoch is dropped."""
-        epoch, position = divmod(step, len(self) // size)
-        order = np.random.RandomState([seed, epoch]).permutation(len(self))
-        chosen = torch.from_numpy(order[position * size : (position + 1) * size]).to(self.labels.device)
-        return Batch(self.pairs[chosen], self.labels[chosen])
-
-    @cached_property
-    def examples(self) -> factored_gradient.Examples:
-        """a, b and the labels, each in one piece of memory."""
-        return self.pairs[:, 0].contiguous(), self.pairs[:, 1].contiguous(), self.labels
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
 
 def loss_and_gradient(

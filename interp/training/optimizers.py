@@ -15,8 +15,8 @@ from torch.optim.adamw import adamw
 from torch.optim.sgd import sgd
 
 from interp.errors import InputError
-from interp.experiment.experiment import TrainingConfig
-from interp.models.weights import Weights
+from interp.experiment import TrainingConfig
+from interp.models import Weights
 
 Memory = dict[
     str, list[Tensor]

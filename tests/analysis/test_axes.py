@@ -3,7 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from interp.analysis.axes import axes
+from interp.analysis import axes
 
 SPLIT = ("split", np.array(["all", "train"]), {"units": "name"})
 FREQUENCY = ("frequency", np.arange(1, 4, dtype=np.int32), {"units": "1"})

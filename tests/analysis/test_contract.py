@@ -9,14 +9,12 @@ from numpy.testing import assert_array_equal
 
 import interp.analyses
 import interp.analysis.contract
-from interp.analysis.contract import ENTRY_POINTS, discover, find
-from interp.analysis.walk import analyze
+from interp.analysis import analyze, discover, find
+from interp.analysis.contract import ENTRY_POINTS
 from interp.errors import InputError
-from interp.experiment.experiment import ModelConfig
-from interp.experiment.task import Task
-from interp.models.weights import initial_weights
-from interp.runs.run import Run, open_run
-from interp.runs.writer import RunWriter
+from interp.experiment import ModelConfig, Task
+from interp.models import initial_weights
+from interp.runs import Run, RunWriter, open_run
 
 MODEL = ModelConfig(d_model=8, n_heads=2, d_mlp=6)
 

@@ -9,13 +9,11 @@ import sys
 
 import pytest
 
-from interp.analysis.contract import discover
-from interp.analysis.walk import measure_checkpoint
+from interp.analysis import discover, measure_checkpoint
 from interp.errors import InputError
-from interp.experiment.experiment import ModelConfig
-from interp.experiment.task import Task
-from interp.models.weights import initial_weights
-from interp.runs.checkpoint import Checkpoint
+from interp.experiment import ModelConfig, Task
+from interp.models import initial_weights
+from interp.runs import Checkpoint
 from interp.testing import check_analysis
 
 GOOD = '''"""Loudness. How large are the logits of each class?

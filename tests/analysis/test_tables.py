@@ -8,14 +8,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from interp.analysis.tables import write_tables
-from interp.analysis.walk import analyze
+from interp.analysis import analyze, write_tables
 from interp.errors import InputError
-from interp.experiment.experiment import ModelConfig
-from interp.experiment.task import Task
-from interp.models.weights import initial_weights
-from interp.runs.run import open_run
-from interp.runs.writer import RunWriter
+from interp.experiment import ModelConfig, Task
+from interp.models import initial_weights
+from interp.runs import RunWriter, open_run
 
 NAMES = ["embedding_spectrum", "learning_curves", "neuron_periodicity", "weight_norms"]
 

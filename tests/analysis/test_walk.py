@@ -10,15 +10,11 @@ from numpy.testing import assert_array_equal
 
 import interp.analysis.contract
 from interp.analyses import neuron_periodicity, weight_norms
-from interp.analysis.results import result_path
-from interp.analysis.walk import analyze
+from interp.analysis import analyze, result_path
 from interp.errors import InputError
-from interp.experiment.experiment import ModelConfig
-from interp.experiment.task import Task
-from interp.models.weights import Weights, initial_weights
-from interp.runs.run import Run, open_run
-from interp.runs.thinning import thin
-from interp.runs.writer import RunWriter
+from interp.experiment import ModelConfig, Task
+from interp.models import Weights, initial_weights
+from interp.runs import Run, RunWriter, open_run, thin
 from interp.testing import circuit_model, circuit_neurons, circuit_weights
 
 TASK = Task(7, train_fraction=0.5)

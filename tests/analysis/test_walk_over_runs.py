@@ -9,15 +9,11 @@ from numpy.testing import assert_array_equal
 
 import interp.runs.checkpoint
 from interp.analyses import neuron_periodicity
-from interp.analysis.contract import find
-from interp.analysis.walk import analyze, measure_checkpoint
+from interp.analysis import analyze, find, measure_checkpoint
 from interp.errors import InputError
-from interp.experiment.experiment import ModelConfig
-from interp.experiment.task import Task
-from interp.models.weights import initial_weights
-from interp.runs.checkpoint import Checkpoint
-from interp.runs.run import Run, open_run
-from interp.runs.writer import RunWriter
+from interp.experiment import ModelConfig, Task
+from interp.models import initial_weights
+from interp.runs import Checkpoint, Run, RunWriter, open_run
 
 TASK = Task(7, train_fraction=0.5)
 MODEL = ModelConfig(d_model=8, n_heads=2, d_mlp=6)

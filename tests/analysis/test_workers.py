@@ -11,13 +11,11 @@ import torch
 
 import interp.analysis.walk
 from interp.analyses import neuron_periodicity
-from interp.analysis.walk import analyze, workers
+from interp.analysis import analyze, workers
 from interp.errors import InputError
-from interp.experiment.experiment import ModelConfig
-from interp.experiment.task import Task
-from interp.models.weights import initial_weights
-from interp.runs.run import Run, open_run
-from interp.runs.writer import RunWriter
+from interp.experiment import ModelConfig, Task
+from interp.models import initial_weights
+from interp.runs import Run, RunWriter, open_run
 
 TASK = Task(7, train_fraction=0.5)
 MODEL = ModelConfig(d_model=8, n_heads=2, d_mlp=6)
@@ -99,7 +97,7 @@ INTERRUPTED = """
 import sys, time
 import interp.analysis.walk
 from interp.analysis import workers
-from interp.runs.run import open_run
+from interp.runs import open_run
 
 if __name__ == "__main__":
     interp.analysis.walk.processes_for = lambda run, steps: 2

@@ -13,12 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from interp.analysis.walk import discover
+from interp.analysis import discover
 from interp.cli import COMMANDS, commands, main, progress
 from interp.cli.options import option_names
-from interp.experiment.experiment import PRESETS, preset
-from interp.runs.run import open_run
-from interp.runs.writer import RunWriter
+from interp.experiment import PRESETS, preset
+from interp.runs import RunWriter, open_run
 
 INTERP = Path(sysconfig.get_path("scripts")) / "interp"
 

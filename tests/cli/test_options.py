@@ -9,8 +9,9 @@ import pytest
 
 from interp.cli import commands, main
 from interp.cli.options import value_of
-from interp.experiment.experiment import SECTIONS, Experiment, flag, preset
-from interp.runs.run import open_run
+from interp.errors import flag
+from interp.experiment import SECTIONS, Experiment, preset
+from interp.runs import open_run
 
 # Every field there is, with a value that is not its default.
 EVERY_FIELD = {

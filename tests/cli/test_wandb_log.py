@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from interp.cli import main
-from interp.runs.run import open_run
+from interp.runs import open_run
 
 TINY = (
     *("--task.p", "7", "--task.train-fraction", "0.5"),

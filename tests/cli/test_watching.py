@@ -10,10 +10,9 @@ import interp
 from interp.cli import main
 from interp.cli.watching import chart, is_being_written, picture, watch
 from interp.errors import InputError
-from interp.experiment.experiment import Experiment, ModelConfig, TrainingConfig
-from interp.experiment.task import Task
-from interp.figures.style import TEST, TRAIN
-from interp.training.loop import train
+from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig
+from interp.figures import TEST, TRAIN
+from interp.training import train
 
 TINY = Experiment(
     Task(7, train_fraction=0.5),

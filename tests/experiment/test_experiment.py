@@ -8,21 +8,20 @@ from typing import Any
 
 import pytest
 
-from interp.errors import InputError
-from interp.experiment.experiment import (
+from interp.errors import InputError, flag
+from interp.experiment import (
     SECTIONS,
     Experiment,
     ModelConfig,
+    Task,
     TrainingConfig,
     experiment_from_dict,
     experiment_from_toml,
-    flag,
     hash_of,
     preset,
     section_from_dict,
     section_to_dict,
 )
-from interp.experiment.task import Task
 
 # For every field a value that is not its default.
 OTHER: dict[str, dict[str, Any]] = {

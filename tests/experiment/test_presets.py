@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from interp.errors import InputError
-from interp.experiment.experiment import PRESETS, Experiment, TrainingConfig, preset
-from interp.experiment.task import Task
+from interp.experiment import PRESETS, Experiment, Task, TrainingConfig, preset
 
 ROOT = Path(__file__).parents[2]
 

@@ -6,7 +6,8 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from interp.errors import InputError
-from interp.experiment.task import COMMUTATIVE, Task
+from interp.experiment import Task
+from interp.experiment.task import COMMUTATIVE
 
 MODULI = (2, 3, 4, 6, 7, 10, 13)
 PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31)

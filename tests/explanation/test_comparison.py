@@ -15,13 +15,12 @@ import torch
 import interp
 from interp import InputError, Run
 from interp.analyses import transitions
-from interp.analysis.walk import analyze, measure_checkpoint, results_at, stored_result
+from interp.analysis import analyze, measure_checkpoint, results_at, stored_result
 from interp.cli import main
-from interp.explanation.comparison import Comparison, compare
-from interp.explanation.comparison_tables import plain, tables
+from interp.explanation import Comparison, compare, plain, tables
 from interp.explanation.quantities import CIRCUIT_MEASURES, MEASURES
-from interp.models.weights import initial_weights
-from interp.pages.comparison import render_comparison
+from interp.models import initial_weights
+from interp.pages import render_comparison
 from interp.testing import circuit_model, circuit_neurons, circuit_weights
 
 SIDE = {

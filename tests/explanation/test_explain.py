@@ -8,12 +8,12 @@ import torch
 
 import interp
 from interp.analyses import circuit_split
-from interp.analysis.walk import analyze
-from interp.explanation.competition import the_competition
-from interp.explanation.explain import EVIDENCE, Explanation, explain, explanation_of, state_of
+from interp.analysis import analyze
+from interp.explanation import EVIDENCE, Explanation, explain, explanation_of
+from interp.explanation.explanation import state_of
 from interp.explanation.run_facts import setting_of
-from interp.explanation.sentences import VERDICTS
-from interp.models.weights import initial_weights
+from interp.explanation.sentences import VERDICTS, the_competition
+from interp.models import initial_weights
 from interp.testing import circuit_model, circuit_neurons, circuit_weights
 
 SCHEMA = {

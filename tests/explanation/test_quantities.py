@@ -5,7 +5,7 @@ from itertools import permutations
 import pytest
 
 import interp
-from interp.analysis.walk import results_at
+from interp.analysis import results_at
 from interp.explanation.quantities import MEASURES, difference, quantities
 
 

@@ -7,15 +7,16 @@ from dataclasses import replace
 import pytest
 
 import interp
-from interp.analysis.walk import analyze, measure_checkpoint
-from interp.explanation.competition import the_competition
+from interp.analysis import analyze, measure_checkpoint
+from interp.explanation import EVIDENCE, Explanation, explain, explanation_of
 from interp.explanation.doubts import against, unsaid
-from interp.explanation.explain import EVIDENCE, Explanation, explain, explanation_of, state_of
+from interp.explanation.explanation import state_of
 from interp.explanation.run_facts import Setting, setting_of
-from interp.explanation.sentences import as_norm, as_number, the_norms
-from interp.models.weights import initial_weights
-from interp.runs.checkpoint import Checkpoint
-from interp.sweeps.driver import run_experiment
+from interp.explanation.sentences import the_competition, the_norms
+from interp.figures import as_norm, as_number
+from interp.models import initial_weights
+from interp.runs import Checkpoint
+from interp.sweeps import run_experiment
 from interp.testing import circuit_model, circuit_neurons, circuit_weights
 
 SMALL = interp.ModelConfig(d_model=8, n_heads=2, d_mlp=12)

@@ -5,9 +5,8 @@ import re
 
 import pytest
 
-from interp.figures.style import (
+from interp.figures import (
     CONFIG,
-    FREQUENCY_PALETTE,
     NEUTRAL,
     PALETTE,
     PHASE_COLORS,
@@ -21,6 +20,7 @@ from interp.figures.style import (
     power_of_ten_axis,
     shade_phases,
 )
+from interp.figures.style import FREQUENCY_PALETTE
 
 
 def test_the_colors_of_the_palette_are_colors_and_differ():

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from interp.errors import InputError
+from interp.figures import CONFIG, new_figure
 from interp.figures.images import check_ending, write_figure
-from interp.figures.style import CONFIG, new_figure
 
 
 @pytest.fixture

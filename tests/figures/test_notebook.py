@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 import interp
-from interp.experiment.task import Task
-from interp.explanation.explain import explain
+from interp.experiment import Task
+from interp.explanation import explain
 from interp.testing import circuit_checkpoint, circuit_neurons
 
 

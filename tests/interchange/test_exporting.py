@@ -15,14 +15,11 @@ from torch.testing import assert_close
 
 from interp.cli import main
 from interp.errors import InputError
-from interp.experiment.experiment import ModelConfig
-from interp.experiment.task import Task
-from interp.interchange.exporting import export_run, push
-from interp.interchange.importing import import_run
+from interp.experiment import ModelConfig, Task
+from interp.interchange import export_run, import_run, push
+from interp.models import initial_weights
 from interp.models.forward import forward
-from interp.models.weights import initial_weights
-from interp.runs.run import Run
-from interp.runs.writer import RunWriter
+from interp.runs import Run, RunWriter
 
 P = 7
 

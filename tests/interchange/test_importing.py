@@ -13,14 +13,12 @@ import torch
 import interp
 from interp.cli import main
 from interp.errors import InputError
-from interp.experiment.experiment import ModelConfig
-from interp.experiment.task import Task
-from interp.interchange.importing import import_run
+from interp.experiment import ModelConfig, Task
+from interp.interchange import import_run
 from interp.interchange.layouts.matching import written
 from interp.interchange.layouts.tables import LAYOUTS
-from interp.models.weights import Weights, initial_weights
-from interp.runs.checkpoint import Checkpoint
-from interp.runs.run import open_run
+from interp.models import Weights, initial_weights
+from interp.runs import Checkpoint, open_run
 from interp.testing import circuit_checkpoint, circuit_neurons
 
 P = 7

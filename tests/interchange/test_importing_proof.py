@@ -6,13 +6,12 @@ import pytest
 import torch
 
 from interp.errors import InputError
-from interp.experiment.experiment import ModelConfig
-from interp.experiment.task import Task
-from interp.interchange.importing import import_run
+from interp.experiment import ModelConfig, Task
+from interp.interchange import import_run
 from interp.interchange.layouts.matching import written
 from interp.interchange.layouts.tables import LAYOUTS
-from interp.models.weights import Weights, initial_weights
-from interp.runs.checkpoint import Checkpoint
+from interp.models import Weights, initial_weights
+from interp.runs import Checkpoint
 from interp.testing import circuit_checkpoint, circuit_neurons
 
 P = 7

@@ -16,11 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interp.errors import InputError
-from interp.experiment.experiment import ModelConfig
-from interp.interchange.importing import describe_sources, import_run
+from interp.experiment import ModelConfig
+from interp.interchange import describe_sources, import_run
 from interp.interchange.importing.pickles import load_pickled
 from interp.interchange.importing.sources import find_sources
-from interp.models.weights import Weights, initial_weights
+from interp.models import Weights, initial_weights
 
 MODEL = ModelConfig(d_model=4, n_heads=2, d_mlp=3)
 HERE = Path()

@@ -8,10 +8,10 @@ import safetensors.torch
 import torch
 
 from interp.errors import InputError
-from interp.experiment.experiment import ModelConfig
+from interp.experiment import ModelConfig
 from interp.interchange.importing.configuration import configuration_of, from_keys
 from interp.interchange.importing.sources import Claim, find_sources
-from interp.models.weights import initial_weights
+from interp.models import initial_weights
 
 WEIGHTS = initial_weights(ModelConfig(d_model=4, n_heads=2, d_mlp=3), 5)
 

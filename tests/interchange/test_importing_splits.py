@@ -11,8 +11,8 @@ import safetensors.torch
 import torch
 
 from interp.errors import InputError
-from interp.experiment.task import Task
-from interp.interchange.importing import import_run
+from interp.experiment import Task
+from interp.interchange import import_run
 from interp.testing import circuit_checkpoint, circuit_neurons
 
 P = 7

@@ -10,15 +10,13 @@ import torch
 from safetensors.torch import save_file
 from torch.testing import assert_close
 
-from interp.experiment.experiment import ModelConfig
-from interp.experiment.task import Task
-from interp.interchange.exporting import export_run
-from interp.interchange.importing import import_run
+from interp.experiment import ModelConfig, Task
+from interp.interchange import export_run, import_run
 from interp.interchange.layouts.matching import written
 from interp.interchange.layouts.tables import LAYOUTS
+from interp.models import Weights, initial_weights
 from interp.models.forward import forward
-from interp.models.weights import Weights, initial_weights
-from interp.runs.writer import RunWriter
+from interp.runs import RunWriter
 from interp.testing import circuit_neurons, circuit_weights
 
 P = 7

@@ -8,10 +8,10 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from interp.errors import InputError
-from interp.experiment.experiment import ModelConfig
+from interp.experiment import ModelConfig
 from interp.interchange.layouts.fitting import fit, of_no_use
+from interp.models import Weights, initial_weights
 from interp.models.forward import forward
-from interp.models.weights import Weights, initial_weights
 
 P = 7
 MODEL = ModelConfig(d_model=8, n_heads=2, d_head=3, d_mlp=12)

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interp.errors import InputError
-from interp.experiment.experiment import ModelConfig
+from interp.experiment import ModelConfig
 from interp.interchange.layouts.mapping import mapping_to_fill_in, read_mapping
 from interp.interchange.layouts.matching import Match, Mismatch, converted, match, recognize, split_axes, unify, written
 from interp.interchange.layouts.tables import LAYOUTS, Layout, Rule, check_pattern
-from interp.models.weights import Weights, initial_weights
+from interp.models import Weights, initial_weights
 
 TRANSFORMERS = [layout for layout in LAYOUTS.values() if layout.family == "transformer"]
 MLPS = [layout for layout in LAYOUTS.values() if layout.family == "mlp"]
@@ -116,7 +116,7 @@ def test_linear_layers_compute_the_same():
 
 
 def test_native_names_are_those_of_transformer_lens():
-    from interp.models.forward import bridge
+    from interp.models import bridge
 
     model = ModelConfig(d_model=6, n_heads=2, d_mlp=5)
     ours = initial_weights(model, 7)

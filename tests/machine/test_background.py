@@ -8,7 +8,7 @@ from collections.abc import Generator
 import pytest
 import torch
 
-from interp.machine.background import computed_ahead
+from interp.machine import computed_ahead
 
 
 def counting(made: list[int], n: int = 10) -> Generator[int | None]:

@@ -17,7 +17,7 @@ import torch
 from torch.testing import assert_close
 
 from interp.errors import InputError
-from interp.machine.files import (
+from interp.machine import (
     lock_folder,
     move_into_place,
     read_json,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from interp.experiment.task import Task
+from interp.experiment import Task
 from interp.mathematics import key_frequencies
 from interp.mathematics.key_frequencies import centre, held_out, is_key, logit_measures
 from interp.testing import circuit_checkpoint, circuit_neurons, ideal_logits

@@ -8,8 +8,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from interp import reference_path
-from interp.experiment.experiment import ModelConfig
-from interp.experiment.task import Task
+from interp.experiment import ModelConfig, Task
 from interp.mathematics import key_frequencies
 from interp.mathematics.key_frequencies import (
     centre,
@@ -20,9 +19,8 @@ from interp.mathematics.key_frequencies import (
     logits_in_phase,
     output_norms,
 )
-from interp.models.weights import initial_weights
-from interp.runs.checkpoint import Checkpoint
-from interp.runs.run import open_run
+from interp.models import initial_weights
+from interp.runs import Checkpoint, open_run
 from interp.testing import Neuron, circuit_checkpoint, circuit_model, circuit_neurons, circuit_weights
 
 

@@ -5,9 +5,9 @@ import torch
 from torch.testing import assert_close
 
 from interp.errors import InputError
-from interp.experiment.experiment import ModelConfig
-from interp.models.forward import bridge, embed, forward
-from interp.models.weights import Weights, initial_weights
+from interp.experiment import ModelConfig
+from interp.models import Weights, bridge, embed, initial_weights
+from interp.models.forward import forward
 
 P = 7
 

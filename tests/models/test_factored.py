@@ -5,10 +5,10 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from interp.experiment.experiment import ModelConfig
+from interp.experiment import ModelConfig
+from interp.models import Weights, embed, initial_weights, transform
 from interp.models.activations import activate, backward
-from interp.models.forward import embed, forward, transform
-from interp.models.weights import Weights, initial_weights
+from interp.models.forward import forward
 
 ACTIVATIONS = ["relu", "gelu", "square"]
 RATES = [0.0, 0.3, 1.0]

@@ -10,14 +10,10 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from interp.experiment.experiment import Experiment, ModelConfig, TrainingConfig
-from interp.experiment.task import Task
-from interp.models import factored_gradient
-from interp.models.forward import embed, is_factored, transform
+from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig
+from interp.models import Weights, embed, factored_gradient, initial_weights, is_factored, transform, weight_shapes
 from interp.models.mlp import vectors
-from interp.models.weights import Weights, initial_weights, weight_shapes
-from interp.training.loop import Batch, loop, loss_and_gradient, train
-from interp.training.optimizers import WeightUpdater
+from interp.training import Batch, WeightUpdater, loop, loss_and_gradient, train
 
 ACTIVATIONS = ["relu", "gelu", "square"]
 RATES = [0.0, 0.3, 1.0]

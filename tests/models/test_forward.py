@@ -7,20 +7,20 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from interp.experiment.experiment import ModelConfig
-from interp.models.forward import (
+from interp.experiment import ModelConfig
+from interp.models import (
     Activations,
+    Weights,
     embed,
-    forward,
     forward_all,
+    initial_weights,
     is_factored,
     logits,
     logits_with_vectors,
-    modulus,
     residual_post,
     transform,
 )
-from interp.models.weights import Weights, initial_weights
+from interp.models.forward import forward, modulus
 
 
 def drawn_weights(model: ModelConfig, p: int) -> Weights:

@@ -9,27 +9,24 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from interp.analyses import clock_pizza
-from interp.analysis.contract import discover
-from interp.analysis.walk import analyze, measure_checkpoint
+from interp.analysis import analyze, discover, measure_checkpoint
 from interp.errors import InputError
-from interp.experiment.experiment import Experiment, ModelConfig, TrainingConfig
-from interp.experiment.task import Task
-from interp.models.forward import (
+from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig
+from interp.models import (
+    Weights,
     bridge,
-    forward,
     forward_all,
+    initial_weights,
     is_factored,
     logits,
     logits_with_vectors,
-    modulus,
     token_vectors,
+    weight_shapes,
 )
-from interp.models.weights import Weights, initial_weights, weight_shapes
-from interp.runs.checkpoint import Checkpoint
-from interp.runs.run import open_run
-from interp.runs.writer import RunWriter
+from interp.models.forward import forward, modulus
+from interp.runs import Checkpoint, RunWriter, open_run
 from interp.testing import circuit_checkpoint, circuit_neurons
-from interp.training.loop import Batch, loss_and_gradient, train
+from interp.training import Batch, loss_and_gradient, train
 
 KINDS = list(itertools.product(("sum", "concatenated"), ("none", "untied", "tied")))
 

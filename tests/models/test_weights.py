@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from interp.errors import InputError
-from interp.experiment.experiment import ModelConfig
-from interp.models.weights import check_weights, initial_weights, weight_shapes
+from interp.experiment import ModelConfig
+from interp.models import check_weights, initial_weights, weight_shapes
 
 
 def is_bias(name: str) -> bool:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import interp
-from interp.analysis.walk import analyze
-from interp.explanation.comparison import Comparison, compare
-from interp.pages.comparison import explored, render_comparison
+from interp.analysis import analyze
+from interp.explanation import Comparison, compare
+from interp.pages import explored, render_comparison
 from interp.pages.comparison_figures import figures
 from interp.testing import circuit_model, circuit_neurons, circuit_weights
 

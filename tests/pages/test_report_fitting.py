@@ -4,7 +4,7 @@ import math
 
 import plotly.graph_objects as go
 
-from interp.figures.style import new_panels
+from interp.figures import new_panels
 from interp.pages.fitting import say_what_is_unknown, without_title
 
 

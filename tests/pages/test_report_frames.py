@@ -7,10 +7,9 @@ import torch
 from numpy.testing import assert_allclose
 
 import interp
-from interp.analysis.walk import analyze
-from interp.experiment.experiment import ModelConfig
-from interp.experiment.task import Task
-from interp.models.weights import initial_weights
+from interp.analysis import analyze
+from interp.experiment import ModelConfig, Task
+from interp.models import initial_weights
 from interp.pages.frames import MOST_STEPS, circle_coordinates, frames, head_drive, steps_to_show
 from interp.testing import circuit_checkpoint, circuit_neurons
 

@@ -4,8 +4,8 @@ from itertools import pairwise
 
 import pytest
 
-from interp.analysis.contract import find
-from interp.figures.style import NEUTRAL, color_of_frequency
+from interp.analysis import find
+from interp.figures import NEUTRAL, color_of_frequency
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 import interp
-from interp.analysis.walk import analyze
+from interp.analysis import analyze
 from interp.cli import main
-from interp.experiment.experiment import ModelConfig
-from interp.experiment.task import Task
-from interp.models.weights import initial_weights
-from interp.pages.page import in_script, render
+from interp.experiment import ModelConfig, Task
+from interp.models import initial_weights
+from interp.pages import render
+from interp.pages.page import in_script
 
 SMALL = ModelConfig(d_model=16, n_heads=2, d_mlp=24)
 EVIL = "</script><img src=x onerror=alert(1)><script>alert(2)</script>{{ 7 * 7 }}"

@@ -5,8 +5,8 @@ import re
 import pytest
 
 import interp
-from interp.analysis.walk import analyze
-from interp.explanation.explain import explain
+from interp.analysis import analyze
+from interp.explanation import explain
 from interp.pages.story import controls, linked, method
 
 NAMES = dict.fromkeys(

@@ -11,13 +11,12 @@ import pytest
 
 from interp.cli import main
 from interp.errors import InputError
+from interp.mathematics import bootstrap
 from interp.mathematics.bootstrap import mean_interval
-from interp.pages.study import render_experiment
-from interp.runs.run import open_run
-from interp.studies import statistics, ungrokking
-from interp.studies.conducting import conduct
-from interp.studies.design import Design
-from interp.studies.outcomes import KEPT, RunOutcome, outcomes, phase_diagram
+from interp.pages import render_experiment
+from interp.runs import open_run
+from interp.studies import Design, RunOutcome, conduct, outcomes, phase_diagram, ungrokking
+from interp.studies.outcomes import KEPT
 
 EVIL = "</script><img src=x onerror=alert(1)><script>alert(2)</script>{{ 7 * 7 }}"
 DESIGN = Design(p=11, sizes=(8, 14), weight_decays=(1.0, 3.0), seeds=2, duration=0.1, d_model=8, d_mlp=16)
@@ -27,9 +26,10 @@ DESIGN = Design(p=11, sizes=(8, 14), weight_decays=(1.0, 3.0), seeds=2, duration
 def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("experiments") / "ungrokking"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(statistics, "DRAWS", 100)
+        patch.setattr(bootstrap, "DRAWS", 100)
         patch.setattr(ungrokking, "START_DURATION", 1)
         conduct("ungrokking", folder, DESIGN, processes=1)
+    (folder / "report.html").write_text(render_experiment(folder), encoding="utf-8")
     return folder
 
 

@@ -8,13 +8,11 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from torch.testing import assert_close
 
-from interp.analysis.walk import measure_checkpoint
+from interp.analysis import measure_checkpoint
 from interp.errors import InputError
-from interp.experiment.experiment import ModelConfig
-from interp.experiment.task import Task
-from interp.models.forward import forward_all
-from interp.models.weights import initial_weights
-from interp.runs.checkpoint import Checkpoint
+from interp.experiment import ModelConfig, Task
+from interp.models import forward_all, initial_weights
+from interp.runs import Checkpoint
 from interp.testing import circuit_checkpoint, circuit_neurons
 
 MODELS = [

@@ -14,12 +14,11 @@ import torch
 from torch import Tensor
 
 from interp.errors import InputError
-from interp.experiment.experiment import ModelConfig, TrainingConfig, hash_of
-from interp.experiment.task import Task
-from interp.machine.files import tensor_bytes
-from interp.models.weights import initial_weights
-from interp.runs.run import FORMAT, Run, open_run, split_tensors, step_header, step_name
-from interp.runs.writer import RunWriter
+from interp.experiment import ModelConfig, Task, TrainingConfig, hash_of
+from interp.machine import tensor_bytes
+from interp.models import initial_weights
+from interp.runs import Run, RunWriter, open_run, step_name
+from interp.runs.format import FORMAT, split_tensors, step_header
 
 TASK, MODEL, TRAINING = Task(p=7, train_pairs=20), ModelConfig(d_model=8, n_heads=2, d_mlp=12), TrainingConfig(steps=20)
 STEP_10 = f"steps/{step_name(10)}"

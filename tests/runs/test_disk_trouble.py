@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 
 from interp.cli import main
-from interp.runs.run import open_run
-from interp.runs.writer import RunWriter
+from interp.runs import RunWriter, open_run
 from interp.sweeps import driver
 
 TINY = (

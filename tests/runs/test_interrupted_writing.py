@@ -13,13 +13,12 @@ import torch
 from torch import Tensor
 
 from interp.errors import InputError
-from interp.experiment.experiment import Experiment, ModelConfig, TrainingConfig
-from interp.experiment.task import Task
-from interp.machine.files import tensor_bytes
-from interp.models.weights import initial_weights
-from interp.runs.run import open_run, step_header, step_name
-from interp.runs.writer import RunWriter
-from interp.training.loop import Snapshot, train
+from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig
+from interp.machine import tensor_bytes
+from interp.models import Snapshot, initial_weights
+from interp.runs import RunWriter, open_run, step_name
+from interp.runs.format import step_header
+from interp.training import train
 
 TASK, MODEL = Task(p=7, train_pairs=20), ModelConfig(d_model=8, n_heads=2, d_mlp=12)
 TRAINING = TrainingConfig(steps=12, checkpoint_every=3, log_every=2)
@@ -191,12 +190,13 @@ KILLS = """
 import os, random, signal, sys, time
 from pathlib import Path
 import torch
-from interp.experiment.experiment import ModelConfig
-from interp.runs.run import open_run, steps_in
-from interp.experiment.task import Task
-from interp.training.loop import Snapshot
-from interp.models.weights import initial_weights
-from interp.runs.writer import RunWriter
+from interp.experiment import ModelConfig
+from interp.runs import open_run
+from interp.runs.format import steps_in
+from interp.experiment import Task
+from interp.models import Snapshot
+from interp.models import initial_weights
+from interp.runs import RunWriter
 
 torch.set_num_threads(1)
 path, model, generator = sys.argv[1], ModelConfig(d_model=8, n_heads=2, d_mlp=12), random.Random(0)

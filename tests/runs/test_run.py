@@ -20,11 +20,9 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from interp.errors import InputError
-from interp.experiment.experiment import ModelConfig, TrainingConfig
-from interp.experiment.task import Task
-from interp.models.weights import initial_weights
-from interp.runs.run import open_run, step_name
-from interp.runs.writer import RunWriter
+from interp.experiment import ModelConfig, Task, TrainingConfig
+from interp.models import initial_weights
+from interp.runs import RunWriter, open_run, step_name
 
 TASK, MODEL, TRAINING = Task(p=7, train_pairs=20), ModelConfig(d_model=8, n_heads=2, d_mlp=12), TrainingConfig(steps=30)
 STEPS = [0, 10, 20, 30]

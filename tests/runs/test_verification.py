@@ -11,13 +11,12 @@ import pytest
 import safetensors.torch
 import torch
 
-from interp.experiment.experiment import Experiment, ModelConfig, TrainingConfig
-from interp.experiment.task import Task
-from interp.runs.run import open_run, step_header, step_name, weights_digest
-from interp.runs.thinning import thin
-from interp.runs.verification import ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE, differences
-from interp.runs.writer import RunWriter, tensor_bytes
-from interp.sweeps.driver import run_experiment
+from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig
+from interp.runs import RunWriter, differences, open_run, step_name, thin, weights_digest
+from interp.runs.format import step_header
+from interp.runs.verification import ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE
+from interp.runs.writer import tensor_bytes
+from interp.sweeps import run_experiment
 
 EXPERIMENT = Experiment(
     Task(p=7, train_fraction=0.5),
@@ -146,7 +145,7 @@ def test_a_run_without_training_metrics_or_a_known_split(tmp_path: Path):
 
 
 def open_run_weights() -> dict[str, torch.Tensor]:
-    from interp.models.weights import initial_weights
+    from interp.models import initial_weights
 
     return initial_weights(EXPERIMENT.model, 7)
 

@@ -16,13 +16,9 @@ import torch
 from torch import Tensor
 
 from interp.errors import InputError
-from interp.experiment.experiment import ModelConfig, TrainingConfig
-from interp.experiment.task import Task
-from interp.models.weights import initial_weights
-from interp.runs.run import open_run
-from interp.runs.thinning import thin
-from interp.runs.writer import RunWriter
-from interp.training.loop import Snapshot
+from interp.experiment import ModelConfig, Task, TrainingConfig
+from interp.models import Snapshot, initial_weights
+from interp.runs import RunWriter, open_run, thin
 
 TASK, MODEL = Task(p=7, train_pairs=20), ModelConfig(d_model=8, n_heads=2, d_mlp=12)
 TRAINING = TrainingConfig(steps=12, checkpoint_every=3, log_every=2)

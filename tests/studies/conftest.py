@@ -2,9 +2,7 @@
 
 import pytest
 
-from interp.studies import statistics
-
 
 @pytest.fixture(autouse=True)
 def few_samples(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(statistics, "DRAWS", 100)
+    monkeypatch.setattr(bootstrap, "DRAWS", 100)

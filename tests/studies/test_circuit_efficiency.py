@@ -7,8 +7,8 @@ import pytest
 import torch
 import xarray as xr
 
-from interp.experiment.task import Task
-from interp.runs.checkpoint import Checkpoint
+from interp.experiment import Task
+from interp.runs import Checkpoint
 from interp.studies import circuit_efficiency
 from interp.studies.circuit_efficiency import DESIGN, KINDS, correct_logit, grid, predictions, trigonometric_fraction
 from interp.studies.efficiency_curves import EfficiencyCurves

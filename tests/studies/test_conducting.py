@@ -6,13 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from interp.analysis.results import load_result
+from interp.analysis import load_result
 from interp.cli import main
 from interp.errors import InputError
-from interp.studies import ungrokking
-from interp.studies.conducting import conduct
-from interp.studies.design import Design
-from interp.studies.directory import NAMES, find
+from interp.studies import NAMES, Design, conduct, find, ungrokking
 
 TINY = "--p 11 --d-model 8 --d-mlp 16 --processes 1 --duration 0.1"
 GRIDS = {

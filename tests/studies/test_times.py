@@ -8,10 +8,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from interp.experiment.experiment import ModelConfig, TrainingConfig
-from interp.experiment.task import Task
-from interp.runs.run import Run, open_run
-from interp.runs.writer import RunWriter
+from interp.experiment import ModelConfig, Task, TrainingConfig
+from interp.runs import Run, RunWriter, open_run
 from interp.studies import data_fraction, semi_grokking, weight_decay
 from interp.studies.generalization_times import EVENTS, event_steps
 from interp.studies.weight_decay import predictions

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from interp.studies import ungrokking
-from interp.studies.design import Design
+from interp.studies import Design, ungrokking
 from interp.studies.ungrokking import DESIGN, FULL, critical_size, grid, predictions
 
 SIZES = (200, 280, 390, 488, 610, 763, 955, 1194, 1494)

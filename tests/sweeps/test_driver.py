@@ -18,15 +18,11 @@ import torch
 
 from interp.cli import main
 from interp.errors import InputError
-from interp.experiment.experiment import Experiment, ModelConfig, TrainingConfig
-from interp.experiment.task import Task
-from interp.runs.run import open_run
-from interp.runs.verification import differences
-from interp.runs.writer import RunWriter
-from interp.sweeps import driver
-from interp.sweeps.driver import InterruptedTrainingError, megabytes, resume_run, run_experiment
-from interp.sweeps.seeds import run_seeds
-from interp.training.loop import Snapshot, train
+from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig
+from interp.models import Snapshot
+from interp.runs import RunWriter, differences, open_run
+from interp.sweeps import InterruptedTrainingError, driver, megabytes, resume_run, run_experiment, run_seeds
+from interp.training import train
 
 TRAINING = TrainingConfig(steps=24, checkpoint_every=5, log_every=2)
 EXPERIMENT = Experiment(Task(p=7, train_fraction=0.5), ModelConfig(d_model=8, n_heads=2, d_mlp=8), TRAINING)
@@ -261,7 +257,7 @@ def test_control_c_on_the_command_line(tmp_path: Path):
 
 
 def test_kills_at_random_moments():
-    script = Path(__file__).with_name("kill_and_resume.py")
+    script = Path(__file__).parents[1] / "kill_and_resume.py"
     one_thread = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, script, "--kills", "5", "--seed", "2"],

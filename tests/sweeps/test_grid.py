@@ -13,15 +13,10 @@ import pytest
 import torch
 
 from interp.errors import InputError
-from interp.experiment.experiment import Experiment, ModelConfig, TrainingConfig
-from interp.experiment.task import Task
-from interp.runs.description import describe
-from interp.runs.run import open_run, weights_digest
-from interp.runs.verification import differences
-from interp.sweeps import grid
-from interp.sweeps.driver import InterruptedTrainingError, resume_run, run_experiment
-from interp.sweeps.grid import GridProgress, GridRun, run_grid
-from interp.training.loop import train
+from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig
+from interp.runs import describe, differences, open_run, weights_digest
+from interp.sweeps import GridProgress, GridRun, InterruptedTrainingError, grid, resume_run, run_experiment, run_grid
+from interp.training import train
 
 TRAINING = TrainingConfig(steps=12, checkpoint_every=None, log_every=4)
 EXPERIMENT = Experiment(Task(p=7, train_fraction=0.5), ModelConfig(d_model=8, n_heads=2, d_mlp=8), TRAINING)
@@ -160,9 +155,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from interp.errors import InputError
-from interp.experiment.experiment import Experiment, ModelConfig, TrainingConfig
-from interp.sweeps.grid import GridRun, run_grid
-from interp.experiment.task import Task
+from interp.experiment import Experiment
+from interp.experiment import TrainingConfig
+from interp.experiment import ModelConfig
+from interp.sweeps import GridRun, run_grid
+from interp.experiment import Task
 
 if __name__ == "__main__":
     steps = int(sys.argv[2])
@@ -217,7 +214,7 @@ def all_begun(folder: Path) -> bool:
 
 
 def is_locked(run: Path) -> bool:
-    from interp.machine.files import lock_folder
+    from interp.machine import lock_folder
 
     try:
         os.close(lock_folder(run))

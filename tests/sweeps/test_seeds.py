@@ -10,14 +10,12 @@ from torch.testing import assert_close
 
 from interp.cli import main
 from interp.errors import InputError
-from interp.experiment.experiment import Experiment, ModelConfig, TrainingConfig
-from interp.experiment.task import Task
-from interp.models.weights import Weights
-from interp.runs.run import open_run
-from interp.sweeps import seeds
-from interp.sweeps.driver import InterruptedTrainingError, resume_run, run_experiment
-from interp.sweeps.seeds import run_seeds, train_seeds, with_seed
-from interp.training.loop import DivergedError, Snapshot, train
+from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig
+from interp.models import DivergedError, Snapshot, Weights
+from interp.runs import open_run
+from interp.sweeps import InterruptedTrainingError, resume_run, run_experiment, run_seeds, seeds
+from interp.sweeps.seeds import train_seeds, with_seed
+from interp.training import train
 
 TASK = Task(11, train_fraction=0.5)
 SMALL = ModelConfig(d_model=8, n_heads=2, d_mlp=12)

@@ -8,9 +8,8 @@ import torch
 from torch.testing import assert_close
 
 from interp.errors import InputError
-from interp.experiment.experiment import ModelConfig
-from interp.experiment.task import Task
-from interp.runs.checkpoint import Checkpoint
+from interp.experiment import ModelConfig, Task
+from interp.runs import Checkpoint
 from interp.testing import (
     LookupTable,
     circuit_checkpoint,

@@ -8,12 +8,10 @@ import torch
 from torch.testing import assert_close
 
 from interp.errors import InputError
-from interp.experiment.experiment import ModelConfig
-from interp.experiment.task import Task
+from interp.experiment import ModelConfig, Task
 from interp.mathematics import key_frequencies
-from interp.models.forward import embed, transform
-from interp.models.weights import weight_shapes
-from interp.runs.checkpoint import Checkpoint
+from interp.models import embed, transform, weight_shapes
+from interp.runs import Checkpoint
 from interp.testing import Neuron, circuit_checkpoint, circuit_model, circuit_neurons, circuit_weights
 
 ACTIVATIONS = {"relu": lambda x: np.maximum(x, 0), "square": np.square}

@@ -13,20 +13,18 @@ from torch.testing import assert_close
 
 import interp
 from interp.analyses import circuit_efficiency, clock_pizza
-from interp.analysis.contract import discover
-from interp.analysis.walk import measure_checkpoint
+from interp.analysis import discover, measure_checkpoint
 from interp.errors import InputError
-from interp.experiment.experiment import Experiment, ModelConfig, TrainingConfig, experiment_from_dict, preset
-from interp.experiment.task import Task
-from interp.explanation.explain import explain
-from interp.models.forward import bridge, embed, forward, forward_all, logits_with_vectors, transform
-from interp.models.weights import Weights, initial_weights
+from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig, experiment_from_dict, preset
+from interp.explanation import explain
+from interp.models import Weights, bridge, embed, forward_all, initial_weights, logits_with_vectors, transform
+from interp.models.forward import forward
+from interp.pages import render
 from interp.pages.frames import head_drive
-from interp.pages.page import render
-from interp.runs.checkpoint import Checkpoint
-from interp.sweeps.driver import run_experiment
+from interp.runs import Checkpoint
+from interp.sweeps import run_experiment
 from interp.testing import circuit_neurons, circuit_weights
-from interp.training.loop import Batch, loss_and_gradient, train
+from interp.training import Batch, loss_and_gradient, train
 
 P = 7
 PROMPTS = ["ab", "ab="]

@@ -12,13 +12,11 @@ import torch
 from torch.testing import assert_close
 
 from interp.errors import InputError
-from interp.experiment.experiment import Experiment, ModelConfig, TrainingConfig
-from interp.experiment.task import Task
-from interp.models.forward import embed, forward, transform
-from interp.models.weights import Weights, initial_weights
-from interp.runs.checkpoint import Checkpoint
-from interp.training.loop import METRICS, Batch, DivergedError, Snapshot, evaluate, loop, train
-from interp.training.optimizers import WeightUpdater
+from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig
+from interp.models import DivergedError, Snapshot, Weights, embed, initial_weights, transform
+from interp.models.forward import forward
+from interp.runs import Checkpoint
+from interp.training import METRICS, Batch, WeightUpdater, evaluate, loop, train
 
 TASK = Task(p=7, train_fraction=0.5)  # 24 training pairs
 FACTORED = ModelConfig(d_model=8, n_heads=2, d_mlp=12)
@@ -243,7 +241,7 @@ def test_nothing_of_a_step_is_left_to_threads_of_torch(
         return call
 
     for name in ("loss_and_gradient", "evaluate", "measured"):
-        monkeypatch.setattr(loop, name, watched(name, getattr(training, name)))
+        monkeypatch.setattr(loop, name, watched(name, getattr(loop, name)))
     monkeypatch.setattr(WeightUpdater, "update", watched("update", WeightUpdater.update))
     torch.set_num_threads(2)
     try:
@@ -279,7 +277,7 @@ def test_divergence_stops_with_a_message_and_keeps_what_came_before(model: Model
     snapshots: list[Snapshot] = []
     diverging = experiment(model, optimizer="sgd", lr=1e4, steps=100, log_every=1, batch_size=batch_size)
     with pytest.raises(
-        DivergedError, match=r"training diverged: the loss of step \d+ is not finite; try a lower loop.lr"
+        DivergedError, match=r"training diverged: the loss of step \d+ is not finite; try a lower training.lr"
     ) as caught:
         snapshots.extend(train(diverging))  # takes what is yielded before the error
     assert [snapshot.step for snapshot in snapshots] == list(range(caught.value.step))

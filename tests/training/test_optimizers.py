@@ -8,9 +8,11 @@ import torch
 from numpy.testing import assert_allclose
 
 from interp.errors import InputError
-from interp.experiment.experiment import Optimizer, TrainingConfig
-from interp.models.weights import Weights
-from interp.training.optimizers import BUFFERS, RULES, WeightUpdater
+from interp.experiment import TrainingConfig
+from interp.experiment.training import Optimizer
+from interp.models import Weights
+from interp.training import WeightUpdater
+from interp.training.optimizers import BUFFERS, RULES
 
 STEPS = 30
 

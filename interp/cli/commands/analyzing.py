@@ -24,11 +24,10 @@ class Analyze:
     """Also write the results as tables into this folder."""
 
     def run(self) -> int:
-        from interp.analysis.tables import write_tables
-        from interp.analysis.walk import analyze, find
+        from interp.analysis import analyze, find, write_tables
         from interp.cli.progress import walk
-        from interp.runs.description import readable
-        from interp.runs.run import open_run
+        from interp.figures import readable
+        from interp.runs import open_run
 
         results = analyze(open_run(self.path), self.names or None, progress=walk, parallel=True)
         summaries = {name: find(name).module.summary(result) for name, result in results.items()}
@@ -57,8 +56,8 @@ class Explain:
 
     def run(self) -> int:
         from interp.cli.progress import walk
-        from interp.explanation.explain import explain
-        from interp.runs.run import open_run
+        from interp.explanation import explain
+        from interp.runs import open_run
 
         explanation = explain(open_run(self.path), self.step, progress=walk, parallel=True)
         print(json.dumps(explanation.numbers, indent=2, allow_nan=False) if self.json else explanation)
@@ -77,12 +76,12 @@ class Plot:
     """The file to write; its ending says what: .html, .png, .svg, .pdf or .json. By default NAME.html."""
 
     def run(self) -> int:
-        from interp.analysis.walk import analyze, find
+        from interp.analysis import analyze, find
         from interp.cli.progress import walk
+        from interp.figures import shade_phases
         from interp.figures.images import check_ending, write_figure
-        from interp.figures.style import shade_phases
-        from interp.pages.headline import phases
-        from interp.runs.run import open_run
+        from interp.pages import phases
+        from interp.runs import open_run
 
         analysis = find(self.name)
         output = self.output or Path(f"{self.name}.html")
@@ -105,12 +104,11 @@ class Report:
     """The file to write; by default report.html in that folder."""
 
     def run(self) -> int:
-        from interp.analysis.walk import analyze
+        from interp.analysis import analyze
         from interp.cli.progress import walk
-        from interp.machine.files import write_atomically
-        from interp.pages.page import render
-        from interp.pages.study import is_experiment, render_experiment
-        from interp.runs.run import open_run
+        from interp.machine import write_atomically
+        from interp.pages import is_experiment, render, render_experiment
+        from interp.runs import open_run
 
         output = self.output or self.path / "report.html"
         if is_experiment(self.path):
@@ -128,7 +126,7 @@ class Analyses:
     """The analyses there are."""
 
     def run(self) -> int:
-        from interp.analysis.walk import discover
+        from interp.analysis import discover
 
         for name, analysis in discover().items():
             print(f"{name:<22}{analysis.title}")

@@ -10,7 +10,7 @@ import tyro
 from interp.cli.commands.arguments import Output, Positional
 
 if TYPE_CHECKING:
-    from interp.explanation.comparison import Comparison
+    from interp.explanation import Comparison
 
 
 @dataclass(frozen=True)
@@ -31,17 +31,17 @@ class Compare:
     """Print the numbers as one JSON object (docs/guide.md says what they are)."""
 
     def run(self) -> int:
-        from interp.analysis.walk import analyze
+        from interp.analysis import analyze
         from interp.cli.progress import walk
         from interp.errors import InputError
-        from interp.explanation.comparison import compare
+        from interp.explanation import compare
 
         if self.output is not None and self.output.suffix != ".html":
             raise InputError(f"the page of a comparison is a .html file, not {self.output}")
         comparison = compare(*self.sides, progress=walk)
         if self.output is not None:
-            from interp.machine.files import write_atomically
-            from interp.pages.comparison import explored, render_comparison
+            from interp.machine import write_atomically
+            from interp.pages import explored, render_comparison
 
             results = None
             if self.sliders:
@@ -59,7 +59,7 @@ class Compare:
 
 def _print(comparison: "Comparison") -> None:
     """Tables of rich on a terminal, plain lines otherwise."""
-    from interp.explanation.comparison_tables import closing, plain, tables
+    from interp.explanation import closing, plain, tables
 
     if not sys.stdout.isatty():
         print(plain(comparison))

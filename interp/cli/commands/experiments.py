@@ -9,7 +9,7 @@ import tyro
 
 from interp.cli.commands.arguments import Positional
 from interp.errors import InputError
-from interp.studies.design import Design
+from interp.studies import Design
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Experiment:
     @classmethod
     def defaults(cls, arguments: Sequence[str]) -> "Experiment":
         """The values that hold for the options not given: those of the experiment that is named."""
-        from interp.studies.directory import NAMES, find
+        from interp.studies import NAMES, find
 
         name = next((argument for argument in arguments if argument in NAMES), None)
         if name is None:
@@ -64,8 +64,9 @@ class Experiment:
 
     def run(self) -> int:
         from interp.cli.progress import grid_progress
-        from interp.studies.conducting import conduct
-        from interp.studies.directory import NAMES, find
+        from interp.machine import write_atomically
+        from interp.pages import render_experiment
+        from interp.studies import NAMES, conduct, find
 
         if not self.name:
             raise InputError(f"interp experiment needs NAME: {', '.join(NAMES)}")
@@ -80,6 +81,8 @@ class Experiment:
             outcome = conduct(self.name, out, design, full=self.full, processes=self.processes, report=report)
         for prediction in outcome.predictions:
             print(f"{prediction.name} {prediction.verdict}: {prediction.statement}; {prediction.because}")
-        for path in outcome.files.values():
+        page = out / "report.html"
+        write_atomically(page, render_experiment(out).encode())
+        for path in (*outcome.files.values(), page):
             print(path)
         return 0

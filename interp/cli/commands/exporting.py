@@ -24,8 +24,8 @@ class Export:
 
     def run(self) -> int:
         from interp.errors import InputError
-        from interp.interchange.exporting import export_run, push
-        from interp.runs.run import open_run
+        from interp.interchange import export_run, push
+        from interp.runs import open_run
 
         if self.push is not None and self.to != "huggingface":
             raise InputError("--push goes with --to huggingface")

@@ -7,8 +7,7 @@ from typing import Annotated, Any
 import tyro
 
 from interp.cli.commands.arguments import Positional
-from interp.experiment.experiment import Activation, Inputs, Prompt, Vocabularies
-from interp.experiment.task import Operation
+from interp.experiment import Activation, Inputs, Operation, Prompt, Vocabularies
 
 
 @dataclass(frozen=True)
@@ -73,8 +72,8 @@ class Import:
 
     def run(self) -> int:
         from interp.errors import InputError
-        from interp.interchange.importing import describe_sources, import_run
-        from interp.runs.description import describe
+        from interp.interchange import describe_sources, import_run
+        from interp.runs import describe
 
         if self.dry_run:
             print(describe_sources(self.sources, self.steps, self.layout, self.mapping))

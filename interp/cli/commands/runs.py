@@ -18,7 +18,7 @@ class List:
     """Where to look, at any depth."""
 
     def run(self) -> int:
-        from interp.runs.description import list_runs
+        from interp.runs import list_runs
 
         for line in list_runs(self.folder):
             print(line)
@@ -33,8 +33,7 @@ class Info:
     """The folder of the run."""
 
     def run(self) -> int:
-        from interp.runs.description import describe
-        from interp.runs.run import open_run
+        from interp.runs import describe, open_run
 
         print("\n".join(describe(open_run(self.path))))
         return 0
@@ -49,8 +48,7 @@ class Verify:
 
     def run(self) -> int:
         from interp.cli.progress import walk
-        from interp.runs.run import open_run
-        from interp.runs.verification import differences
+        from interp.runs import differences, open_run
 
         run = open_run(self.path)
         found = list(differences(run, walk))
@@ -71,8 +69,7 @@ class Thin:
     """Keep the checkpoints whose step is a multiple of this."""
 
     def run(self) -> int:
-        from interp.runs.run import open_run
-        from interp.runs.thinning import thin
+        from interp.runs import open_run, thin
 
         run = open_run(self.path)
         print(f"{self.path}: removed {thin(run, self.keep_every)} checkpoints, kept {len(run)}")

@@ -11,11 +11,10 @@ import tyro
 from interp.cli.commands.arguments import RunPath
 from interp.cli.options import value_of
 from interp.errors import InputError
-from interp.experiment.experiment import PRESETS, Experiment, ModelConfig, TrainingConfig, experiment_from_toml, preset
-from interp.experiment.task import Task
+from interp.experiment import PRESETS, Experiment, ModelConfig, Task, TrainingConfig, experiment_from_toml, preset
 
 if TYPE_CHECKING:
-    from interp.training.loop import Snapshot
+    from interp.models import Snapshot
 
 
 @dataclass(frozen=True)
@@ -54,9 +53,8 @@ class Train:
     def run(self) -> int:
         from interp.cli.progress import training_progress
         from interp.cli.wandb_log import wandb_log
-        from interp.explanation.sentences import as_count
-        from interp.sweeps.driver import check_room, megabytes, run_experiment, size_on_disk
-        from interp.sweeps.seeds import run_seeds
+        from interp.figures import as_count
+        from interp.sweeps import check_room, megabytes, run_experiment, run_seeds, size_on_disk
 
         if self.seeds is not None and self.log is not None:
             raise InputError("--log wandb shows one run; with --seeds there are several: leave out one of the two")
@@ -94,8 +92,8 @@ class Resume:
 
     def run(self) -> int:
         from interp.cli.progress import training_progress
-        from interp.runs.run import open_run
-        from interp.sweeps.driver import resume_run
+        from interp.runs import open_run
+        from interp.sweeps import resume_run
 
         experiment = open_run(self.path).experiment
         with training_progress(experiment or Experiment(), f"resuming {self.path}") as report:

@@ -17,7 +17,7 @@ class Watch:
 
     def run(self) -> int:
         from interp.cli.watching import watch
-        from interp.runs.run import open_run
+        from interp.runs import open_run
 
         check_number("interval", self.interval, 0.05, 3600)
         print(watch(open_run(self.path), interval=self.interval))

@@ -10,12 +10,11 @@ import numpy as np
 import safetensors.torch
 
 from interp.errors import InputError, check_choice
-from interp.experiment.experiment import section_to_dict
+from interp.experiment import section_to_dict
 from interp.interchange.exporting.card import model_card
-from interp.machine.files import move_into_place, reason, temporary_beside, write_atomically
-from interp.models.forward import bridge_options, classic_state
-from interp.models.weights import weight_shapes
-from interp.runs.run import Run, step_name
+from interp.machine import move_into_place, reason, temporary_beside, write_atomically
+from interp.models import bridge_options, classic_state, weight_shapes
+from interp.runs import Run, step_name
 
 TARGETS = ("transformer-lens", "huggingface", "numpy")
 CARD_FIGURES = ("learning_curves", "embedding_spectrum")
@@ -98,7 +97,7 @@ def _transformer_lens(run: Run, folder: Path) -> None:
 
 
 def _huggingface(run: Run, folder: Path, figures: Sequence[str]) -> None:
-    from interp.analysis.walk import find
+    from interp.analysis import find
     from interp.figures.images import write_figure
 
     _write_json(

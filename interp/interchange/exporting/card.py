@@ -3,9 +3,8 @@ Markdown)."""
 
 from collections.abc import Sequence
 
-from interp.explanation.explain import explain
-from interp.runs.description import describe
-from interp.runs.run import Run
+from interp.explanation import explain
+from interp.runs import Run, describe
 
 TAGS = ("grokking", "mechanistic-interpretability", "modular-arithmetic", "interp")
 _KEPT = ("task", "model", "training", "imported", "proof", "doubt", "checkpoints")

@@ -15,16 +15,8 @@ from interp.interchange.importing.sources import Source, find_sources, unique_na
 from interp.interchange.layouts.mapping import mapping_to_fill_in, read_mapping
 from interp.interchange.layouts.matching import Match, nearest, recognize
 from interp.interchange.layouts.tables import LAYOUTS, Rule, layout_named
-from interp.machine.files import (
-    lock_folder,
-    move_into_place,
-    reason,
-    remove_leftovers,
-    temporary_beside,
-    write_atomically,
-)
-from interp.runs.run import Run, open_run
-from interp.runs.writer import RunWriter, is_run_to_replace
+from interp.machine import lock_folder, move_into_place, reason, remove_leftovers, temporary_beside, write_atomically
+from interp.runs import Run, RunWriter, is_run_to_replace, open_run
 
 MOST_NAMES = 20  # of files, in run.json
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from interp.errors import InputError
-from interp.experiment.experiment import experiment_from_toml, section_from_dict
+from interp.experiment import experiment_from_toml, section_from_dict
 from interp.interchange.importing.sources import Source
-from interp.machine.files import read_json
+from interp.machine import read_json
 
 Fields = dict[str, Any]
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from interp.errors import InputError
-from interp.machine.files import open_binary, read_bytes
+from interp.machine import open_binary, read_bytes
 
 LARGEST_PROGRAM = 4_000_000  # bytes; a thousand checkpoints in one list take about two million
 MOST_ENTRIES = 100_000

@@ -9,11 +9,10 @@ from typing import Any, NamedTuple, get_args
 import torch
 
 from interp.errors import InputError
-from interp.experiment.experiment import Activation
-from interp.experiment.task import Operation, Task
+from interp.experiment import Activation, Operation, Task
 from interp.interchange.importing.sources import Claim
 from interp.interchange.layouts.fitting import Fitted
-from interp.runs.checkpoint import Checkpoint
+from interp.runs import Checkpoint
 
 # Published code often stores the loss from before the update, and in float32, which cannot resolve less than 1.2e-7.
 LOSS_FACTOR = 1.25

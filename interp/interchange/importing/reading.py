@@ -8,9 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from interp.errors import InputError, check_number
-from interp.experiment.experiment import ModelConfig, flag
-from interp.experiment.task import Task
+from interp.errors import InputError, check_number, flag
+from interp.experiment import ModelConfig, Task
 from interp.interchange.importing.configuration import Fields, configuration_of, shown
 from interp.interchange.importing.proof import (
     activations_to_try,
@@ -27,7 +26,7 @@ from interp.interchange.layouts.fitting import Fitted, fit, of_no_use
 from interp.interchange.layouts.mapping import Mapped
 from interp.interchange.layouts.matching import Match, Mismatch, converted, match, nearest, recognize, split_axes
 from interp.interchange.layouts.tables import LAYOUTS, Layout, layout_named
-from interp.models.weights import Weights
+from interp.models import Weights
 
 _SIZES = ("n_heads", "d_head", "d_model", "d_mlp")
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from interp.errors import InputError, check_integer
 from interp.interchange.importing.pickles import is_pickled, load_pickled
 from interp.interchange.importing.steps import UNKNOWN_STEP, is_final, step_in_name
-from interp.machine.files import foreign_shapes, reason
-from interp.runs.run import FIRST_STEP, LAST_STEP
+from interp.machine import foreign_shapes, reason
+from interp.runs import FIRST_STEP, LAST_STEP
 
 ENDINGS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 MOST_TENSORS = 1_000
@@ -70,7 +70,7 @@ class Source:
 
     def load(self) -> dict[str, Tensor]:
         """The tensors. Raises InputError, naming file and tensor, for one that is not plain numbers."""
-        from interp.machine.files import read_foreign_tensors
+        from interp.machine import read_foreign_tensors
 
         tensors = dict(self.tensors) if self.tensors is not None else read_foreign_tensors(self.path)[0]
         for name, tensor in tensors.items():

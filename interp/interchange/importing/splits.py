@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Int
 
 from interp.errors import InputError
-from interp.machine.files import read_bytes, read_foreign_tensors, reason
+from interp.machine import read_bytes, read_foreign_tensors, reason
 
 WAYS = "torch-randperm:SEED, python-shuffle:SEED, file:PATH or none"
 LARGEST_LIST = 400_000_000  # bytes; all pairs for the largest p are 17 million

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from interp.errors import InputError
-from interp.experiment.experiment import ModelConfig, Prompt, Vocabularies, flag
-from interp.models.weights import Weights, check_weights, weight_shapes
+from interp.errors import InputError, flag
+from interp.experiment import ModelConfig, Prompt, Vocabularies
+from interp.models import Weights, check_weights, weight_shapes
 
 
 class Fitted(NamedTuple):

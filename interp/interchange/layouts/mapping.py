@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from interp.errors import InputError, check_choice, unknown_name
 from interp.interchange.layouts.tables import LAYOUTS, Layout, Rule, check_pattern
-from interp.machine.files import read_bytes
+from interp.machine import read_bytes
 
 
 class Mapped(NamedTuple):

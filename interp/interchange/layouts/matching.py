@@ -12,7 +12,7 @@ from torch import Tensor
 
 from interp.errors import InputError
 from interp.interchange.layouts.tables import LAYOUTS, Layout, Rule
-from interp.models.weights import Weights
+from interp.models import Weights
 
 Shape = tuple[int, ...]
 

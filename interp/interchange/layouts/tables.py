@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from interp.errors import InputError, unknown_name
-from interp.experiment.experiment import Family
+from interp.experiment import Family
 
 
 class Rule(NamedTuple):

@@ -9,13 +9,12 @@ import torch
 from scipy.stats import binom
 
 from interp.analyses import calibration
-from interp.experiment.experiment import Experiment, ModelConfig, TrainingConfig
-from interp.experiment.task import Task
+from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig
 from interp.mathematics import fourier, key_frequencies
-from interp.models.weights import initial_weights
-from interp.runs.checkpoint import Checkpoint
+from interp.models import initial_weights
+from interp.runs import Checkpoint
 from interp.testing import circuit_checkpoint, circuit_neurons
-from interp.training.loop import train
+from interp.training import train
 
 RATE = 0.01
 SHAPES = (

@@ -10,13 +10,12 @@ from numpy.testing import assert_allclose
 
 import interp
 from interp.analyses import circuit_efficiency
-from interp.analysis.walk import measure_checkpoint
-from interp.experiment.experiment import Activation, Embedding, Experiment, Family, ModelConfig, TrainingConfig
-from interp.experiment.task import Task
-from interp.models.weights import initial_weights
-from interp.runs.checkpoint import Checkpoint
+from interp.analysis import measure_checkpoint
+from interp.experiment import Activation, Embedding, Experiment, Family, ModelConfig, Task, TrainingConfig
+from interp.models import initial_weights
+from interp.runs import Checkpoint
 from interp.testing import LookupTable, circuit_checkpoint, circuit_neurons
-from interp.training.loop import train
+from interp.training import train
 
 MODELS = {
     "transformer": ModelConfig(d_model=12, n_heads=2, d_head=5, d_mlp=20),

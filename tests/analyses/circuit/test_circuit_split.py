@@ -10,12 +10,11 @@ import xarray as xr
 from numpy.testing import assert_allclose
 
 from interp.analyses import circuit_split, logit_structure
-from interp.analysis.walk import measure_checkpoint
-from interp.experiment.experiment import Activation, Embedding, Family, ModelConfig
-from interp.experiment.task import Task
+from interp.analysis import measure_checkpoint
+from interp.experiment import Activation, Embedding, Family, ModelConfig, Task
 from interp.mathematics import circuits
-from interp.models.weights import initial_weights
-from interp.runs.checkpoint import Checkpoint
+from interp.models import initial_weights
+from interp.runs import Checkpoint, centred_logits, phase_pairs
 from interp.testing import LookupTable, circuit_checkpoint, circuit_neurons, ideal_logits, with_logits
 
 EXACT = {"rtol": 1e-9, "atol": 1e-10}
@@ -117,7 +116,7 @@ def test_a_slow_second_implementation(task: Task) -> None:
     """Pair by pair, with the folds that the module deals."""
     phase, logits = task.coordinates, gaussian(task.p)
     n, classes = phase.order, {int(c): u for u, c in enumerate(phase.classes)}
-    dealt = circuits.phase_pairs(task)
+    dealt = phase_pairs(task)
     folds = dict(zip(dealt.row_major.tolist(), dealt.fold.tolist(), strict=True))
     every: list[tuple[int, int, np.ndarray]] = []
     for s in range(n):
@@ -168,7 +167,7 @@ def test_the_published_part_is_the_projection_on_the_cubes(p: int) -> None:
 def test_folds() -> None:
     """Every test pair has one, its mirror image the same, and each fold about a fifth; no training pair has any."""
     task = Task(23, train_fraction=0.3)
-    pairs = circuits.phase_pairs(task)
+    pairs = phase_pairs(task)
     fold = torch.full((23, 23), -1)
     fold.view(-1)[pairs.row_major] = pairs.fold
     assert_allclose((fold.view(-1) >= 0).numpy(), task.test_mask)
@@ -188,9 +187,9 @@ def test_no_test_pair_judges_itself() -> None:
     logits[(*task.pairs[index], task.labels[index])] = 1000.0
     result = circuit_split.measure(with_logits(task, logits))
     mirror = task.pairs[index][1] * 11 + task.pairs[index][0]
-    pairs = circuits.phase_pairs(task)
+    pairs = phase_pairs(task)
     own = pairs.fold[pairs.row_major == index]
-    profile = circuits.profiles(circuits.centred_logits(with_logits(task, logits), pairs), pairs)
+    profile = circuits.profiles(centred_logits(with_logits(task, logits), pairs), pairs)
     assert_allclose(profile.held_out[own + 1], 0, rtol=0, atol=1e-9)
     assert float(profile.published[0, 0]) > 1
     assert (pairs.fold[pairs.row_major == mirror] == own).all() or not task.test_mask[mirror]

@@ -8,11 +8,9 @@ import torch
 from numpy.testing import assert_allclose
 
 from interp.analyses import clock_pizza
-from interp.experiment.experiment import ModelConfig
-from interp.experiment.task import Task
-from interp.models.forward import embed, transform
-from interp.models.weights import initial_weights
-from interp.runs.checkpoint import Checkpoint
+from interp.experiment import ModelConfig, Task
+from interp.models import embed, initial_weights, transform
+from interp.runs import Checkpoint
 from interp.testing import circuit_checkpoint, circuit_neurons, ideal_logits, with_logits
 
 SMALL = {"d_model": 8, "n_heads": 2, "d_mlp": 12}

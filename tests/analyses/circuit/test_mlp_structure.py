@@ -6,10 +6,9 @@ import torch
 from numpy.testing import assert_allclose
 
 from interp.analyses import mlp_structure
-from interp.experiment.experiment import ModelConfig
-from interp.experiment.task import Task
-from interp.models.weights import initial_weights
-from interp.runs.checkpoint import Checkpoint
+from interp.experiment import ModelConfig, Task
+from interp.models import initial_weights
+from interp.runs import Checkpoint
 from interp.testing import circuit_checkpoint, circuit_neurons
 
 

@@ -10,14 +10,13 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from interp.analyses import neuron_periodicity
-from interp.analysis.walk import measure_checkpoint
-from interp.experiment.experiment import Experiment, ModelConfig, TrainingConfig
-from interp.experiment.task import Task
+from interp.analysis import measure_checkpoint
+from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig
 from interp.mathematics import key_frequencies
-from interp.models.weights import initial_weights
-from interp.runs.checkpoint import Checkpoint
+from interp.models import initial_weights
+from interp.runs import Checkpoint
 from interp.testing import Neuron, circuit_checkpoint, circuit_neurons, circuit_weights
-from interp.training.loop import train
+from interp.training import train
 
 VARIABLES = {
     "share",

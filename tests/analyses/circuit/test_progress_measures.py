@@ -9,11 +9,10 @@ import pytest
 from numpy.testing import assert_allclose
 
 from interp.analyses import progress_measures
-from interp.analysis.walk import measure_checkpoint
-from interp.experiment.experiment import ModelConfig
-from interp.experiment.task import Task
-from interp.models.weights import initial_weights
-from interp.runs.checkpoint import Checkpoint
+from interp.analysis import measure_checkpoint
+from interp.experiment import ModelConfig, Task
+from interp.models import initial_weights
+from interp.runs import Checkpoint
 from interp.testing import circuit_checkpoint, circuit_neurons, with_logits
 
 SPLITS = ("all", "train", "test")

@@ -9,13 +9,10 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from interp.analyses import learning_curves
-from interp.analysis.walk import analyze
-from interp.experiment.experiment import ModelConfig
-from interp.experiment.task import Task
-from interp.models.weights import initial_weights, weight_shapes
-from interp.runs.checkpoint import Checkpoint
-from interp.runs.run import Run, open_run
-from interp.runs.writer import RunWriter
+from interp.analysis import analyze
+from interp.experiment import ModelConfig, Task
+from interp.models import initial_weights, weight_shapes
+from interp.runs import Checkpoint, Run, RunWriter, open_run
 from interp.testing import circuit_model, circuit_neurons, circuit_weights
 
 MODEL = ModelConfig(d_model=8, n_heads=2, d_mlp=12)

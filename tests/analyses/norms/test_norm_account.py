@@ -10,12 +10,9 @@ import xarray as xr
 from numpy.testing import assert_allclose
 
 from interp.analyses import norm_account
-from interp.experiment.experiment import ModelConfig
-from interp.experiment.task import Task
-from interp.models.weights import initial_weights
-from interp.runs.checkpoint import Checkpoint
-from interp.runs.run import Run, open_run
-from interp.runs.writer import RunWriter
+from interp.experiment import ModelConfig, Task
+from interp.models import initial_weights
+from interp.runs import Checkpoint, Run, RunWriter, open_run
 from interp.testing import circuit_model, circuit_neurons, circuit_weights
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-9}

@@ -10,11 +10,10 @@ from numpy.testing import assert_allclose
 
 import interp
 from interp.analyses import norm_landscape
-from interp.analysis.walk import measure_checkpoint
-from interp.experiment.experiment import Activation, ModelConfig
-from interp.experiment.task import Task
-from interp.models.weights import initial_weights
-from interp.runs.checkpoint import Checkpoint
+from interp.analysis import measure_checkpoint
+from interp.experiment import Activation, ModelConfig, Task
+from interp.models import initial_weights
+from interp.runs import Checkpoint
 from interp.testing import LookupTable, circuit_checkpoint, circuit_neurons
 
 FACTORS = 2.0 ** (np.arange(-4, 5) / 4)

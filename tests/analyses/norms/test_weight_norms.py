@@ -8,13 +8,10 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from interp.analyses import weight_norms
-from interp.analysis.walk import analyze, measure_checkpoint
-from interp.experiment.experiment import ModelConfig
-from interp.experiment.task import Task
-from interp.models.weights import initial_weights, weight_shapes
-from interp.runs.checkpoint import Checkpoint
-from interp.runs.run import open_run
-from interp.runs.writer import RunWriter
+from interp.analysis import analyze, measure_checkpoint
+from interp.experiment import ModelConfig, Task
+from interp.models import initial_weights, weight_shapes
+from interp.runs import Checkpoint, RunWriter, open_run
 from interp.testing import circuit_checkpoint, circuit_model, circuit_neurons, circuit_weights
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-9}

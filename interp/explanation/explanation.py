@@ -9,27 +9,23 @@ from typing import Any
 
 import xarray as xr
 
-from interp.analysis.contract import find
-from interp.analysis.walk import analyze
+from interp.analysis import analyze, find
 from interp.errors import InputError
-from interp.explanation.competition import the_competition
 from interp.explanation.doubts import against, unsaid
 from interp.explanation.run_facts import Setting, setting_of
 from interp.explanation.sentences import (
     Summaries,
-    as_norm,
-    as_number,
-    as_step,
     headline,
     how_it_ended,
     the_circuit,
+    the_competition,
     the_norms,
     the_phases,
     the_task,
     what_happened,
 )
-from interp.figures import notebook
-from interp.runs.run import Run
+from interp.figures import as_norm, as_number, as_step, notebook
+from interp.runs import Run
 
 # What an explanation is made of.
 EVIDENCE = (

@@ -1,0 +1,21 @@
+import pathlib
+
+from .analysis import analyze as analyze
+from .errors import InputError as InputError
+from .experiment import Experiment as Experiment
+from .experiment import ModelConfig as ModelConfig
+from .experiment import Task as Task
+from .experiment import TrainingConfig as TrainingConfig
+from .experiment import preset as preset
+from .explanation import compare as compare
+from .interchange import import_run as import_run
+from .models import Snapshot as Snapshot
+from .runs import Checkpoint as Checkpoint
+from .runs import Run as Run
+from .runs import RunWriter as RunWriter
+from .runs import open_run as open_run
+from .training import train as train
+
+__version__: str
+
+def reference_path() -> pathlib.Path: ...

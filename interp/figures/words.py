@@ -1,0 +1,43 @@
+"""Numbers in words, the same everywhere."""
+
+import math
+
+
+def as_step(step: int | None) -> str:
+    """A step for a reader."""
+    return f"{step:,}" if step is not None else "not seen"
+
+
+def as_number(value: float | None) -> str:
+    """A number of two digits for a reader."""
+    if value is None:
+        return "unknown"
+    return f"{value:,.0f}" if 99.5 <= abs(value) < 1e5 else f"{value:.2g}"
+
+
+def as_norm(value: float) -> str:
+    """A norm for a reader."""
+    return f"{value:.1f}" if value < 1e4 else f"{value:.2g}"
+
+
+def as_count(number: int, of: str) -> str:
+    """So many of something."""
+    return f"{number:,} {of}" + ("" if number == 1 else "s")
+
+
+def as_percent(value: float | None, digits: int = 1) -> str:
+    """A share for a reader."""
+    return f"{100 * value:.{digits}f} %" if value is not None and math.isfinite(value) else "unknown"
+
+
+def readable(value: object) -> str:
+    """A value of a summary in words."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return "unknown"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {readable(entry)}" for key, entry in value.items()) or "none"
+    if isinstance(value, list):
+        return ", ".join(map(readable, value)) or "none"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

@@ -1,0 +1,28 @@
+"""One moment of training."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from interp.models.weights import Weights
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One moment of training. `kept` says whether the schedule wants a checkpoint of it; the others are there for their
+    metrics. `state` and `weights` together are what exact resume needs. A metric that cannot be (the test loss without
+    test pairs) is NaN."""
+
+    step: int
+    weights: Weights
+    metrics: dict[str, float]
+    state: dict[str, Tensor]
+    kept: bool
+
+
+class DivergedError(RuntimeError):
+    """The loss is no longer finite. Everything before `step` is sound."""
+
+    def __init__(self, step: int, last: Snapshot | None) -> None:
+        self.step, self.last = step, last
+        super().__init__(f"training diverged: the loss of step {step} is not finite; try a lower training.lr")

@@ -1,0 +1,45 @@
+"""The pairs of a task that have phases, and their logits."""
+
+import functools
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from interp.experiment import Task
+from interp.mathematics.circuits import FOLDS, PhasePairs
+from interp.runs.checkpoint import Checkpoint
+
+
+@functools.lru_cache(maxsize=8)
+def phase_pairs(task: Task) -> PhasePairs:
+    """All pairs of a task that have phases and an answer, with s in the outer loop. Do not write to it: it is
+    shared."""
+    phase = task.coordinates
+    residue = np.arange(phase.order)
+    defined = _defined(task)
+    index = (phase.rows[:, None] * task.p + phase.columns).reshape(-1)[defined]
+    sums = (residue[:, None] + residue).reshape(-1)[defined] % phase.order
+    of_class = np.full(task.p, -1)
+    of_class[phase.classes] = residue
+    label = of_class[task.labels[index]]
+    # Unordered pairs are dealt out: a network that treats (a, b) and (b, a) alike must not be judged by the mirror
+    # image.
+    a, b = np.divmod(index, task.p)
+    deal = np.random.RandomState(0).permutation(task.p**2) % FOLDS
+    fold = np.where(task.mask("test")[index], deal[np.minimum(a, b) * task.p + np.maximum(a, b)], -1)
+    values = (index, sums, label.clip(min=0), label >= 0, task.mask("train")[index], fold)
+    return PhasePairs(*(torch.from_numpy(value) for value in values))
+
+
+def _defined(task: Task) -> Bool[np.ndarray, " pairs"]:
+    """Which of the pairs in phase coordinates have an answer."""
+    phase = task.coordinates
+    return task.defined[phase.rows[:, None] * task.p + phase.columns].reshape(-1)
+
+
+def centred_logits(checkpoint: Checkpoint, pairs: PhasePairs) -> Float[Tensor, "pairs n"]:
+    """The logits of all `phase_pairs`, over the classes that have a phase, in its order, less their mean."""
+    every = checkpoint.centred_logits.values.flatten(0, 1)
+    return every if len(every) == len(pairs.row_major) else every[_defined(checkpoint.task)]
