@@ -28,7 +28,7 @@ import torch
 
 from interp.analyses import neuron_periodicity
 from interp.experiment import PRESETS, Experiment, ModelConfig, Task, TrainingConfig, hash_of
-from interp.machine.processes import one_thread
+from interp.machine import one_thread
 from interp.mathematics import grokking
 from interp.models import DivergedError, Snapshot, initial_weights
 from interp.runs import Checkpoint

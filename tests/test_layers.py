@@ -28,10 +28,8 @@ FLOOR_OF = {package: floor for floor, packages in enumerate(FLOORS) for package 
 NOT_FOR_ANALYSES = {"training", "sweeps", "machine"}
 NAMES_FOR_ANALYSES = {"interp.runs": {"Checkpoint", "centred_logits", "phase_pairs"}, "interp.analysis": {"axes"}}
 
-# A package is imported by its face. `mathematics` has none, its files are named; and what is light stands beside a face
-# that is not.
+# A package is imported by its face. `mathematics` has none: its files are named.
 FACELESS = {"mathematics"}
-LIGHT_DOORS = {"interp.machine.processes", "interp.figures.images", "interp.figures.notebook"}
 
 # What a package may import against the order, and why.
 EXCEPTIONS = {
@@ -134,7 +132,7 @@ def is_allowed(module: str, one: Import) -> bool:
         return True  # the run that ships, and the folder that the analyses are found in
     if target == package or (module, one.around, one.module) in EXCEPTIONS:
         return True
-    is_face = one.module.count(".") == 1 or target in FACELESS or one.module in LIGHT_DOORS
+    is_face = one.module.count(".") == 1 or target in FACELESS
     return is_face and FLOOR_OF.get(target, 99) < FLOOR_OF[package]
 
 

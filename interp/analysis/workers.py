@@ -19,8 +19,7 @@ import torch
 import xarray as xr
 
 from interp.analysis.contract import Analysis, find
-from interp.machine import keep_freed_memory
-from interp.machine.processes import interrupts_held_back, n_cores, one_thread
+from interp.machine import interrupts_held_back, keep_freed_memory, n_cores, one_thread
 from interp.models import are_finite
 from interp.runs import Run, open_run
 

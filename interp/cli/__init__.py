@@ -61,7 +61,7 @@ def _run(arguments: list[str]) -> int:
         from interp.errors import unknown_name
 
         raise unknown_name("command", name, COMMANDS)
-    from interp.machine.processes import wait_without_spinning
+    from interp.machine import wait_without_spinning
 
     wait_without_spinning()
     from interp.cli.commands import run_command

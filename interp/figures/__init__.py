@@ -1,54 +1,8 @@
-"""The look of every figure, images of them, words for numbers, and what a notebook shows."""
+"""The look of every figure, images of them, words for numbers, and what a notebook shows.
 
-from interp.figures.style import (
-    CONFIG,
-    NEUTRAL,
-    PALETTE,
-    PHASE_COLORS,
-    SEQUENTIAL,
-    TEST,
-    TRAIN,
-    across_panels,
-    apply_style,
-    band,
-    color_of_frequency,
-    key_frequencies_of,
-    new_figure,
-    new_panels,
-    percent_axis,
-    plain_log_axis,
-    power_of_ten_axis,
-    shade_phases,
-    threshold_line,
-    vertical_line,
-)
-from interp.figures.words import as_count, as_norm, as_number, as_percent, as_step, readable
+Each name is loaded when it is asked for; the list is `__init__.pyi`.
+"""
 
-__all__ = [
-    "CONFIG",
-    "NEUTRAL",
-    "PALETTE",
-    "PHASE_COLORS",
-    "SEQUENTIAL",
-    "TEST",
-    "TRAIN",
-    "across_panels",
-    "apply_style",
-    "as_count",
-    "as_norm",
-    "as_number",
-    "as_percent",
-    "as_step",
-    "band",
-    "color_of_frequency",
-    "key_frequencies_of",
-    "new_figure",
-    "new_panels",
-    "percent_axis",
-    "plain_log_axis",
-    "power_of_ten_axis",
-    "readable",
-    "shade_phases",
-    "threshold_line",
-    "vertical_line",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -9,7 +9,7 @@ import xarray as xr
 
 from interp.analysis import save_result
 from interp.errors import InputError
-from interp.figures.images import write_figure
+from interp.figures import write_figure
 from interp.machine import read_json, reason, write_atomically
 from interp.studies.design import Design, Prediction
 from interp.studies.directory import find

@@ -16,7 +16,7 @@ import torch
 
 from interp.errors import InputError
 from interp.experiment import Experiment
-from interp.machine.processes import interrupts_held_back, n_cores, one_thread
+from interp.machine import interrupts_held_back, n_cores, one_thread
 from interp.runs import Run, open_run
 from interp.sweeps.driver import InterruptedTrainingError, resume_run, run_experiment, signals_interrupt
 

@@ -15,8 +15,7 @@ from torch import Tensor
 
 from interp.errors import InputError
 from interp.experiment import Experiment, ModelConfig
-from interp.machine import keep_freed_memory
-from interp.machine.processes import one_thread
+from interp.machine import keep_freed_memory, one_thread
 from interp.mathematics.cross_entropy import cross_entropy_and_correctness, cross_entropy_and_gradient_
 from interp.models import (
     DivergedError,

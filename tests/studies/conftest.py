@@ -2,6 +2,8 @@
 
 import pytest
 
+from interp.mathematics import bootstrap
+
 
 @pytest.fixture(autouse=True)
 def few_samples(monkeypatch: pytest.MonkeyPatch):

@@ -78,8 +78,7 @@ class Plot:
     def run(self) -> int:
         from interp.analysis import analyze, find
         from interp.cli.progress import walk
-        from interp.figures import shade_phases
-        from interp.figures.images import check_ending, write_figure
+        from interp.figures import check_ending, shade_phases, write_figure
         from interp.pages import phases
         from interp.runs import open_run
 

@@ -98,7 +98,7 @@ def _transformer_lens(run: Run, folder: Path) -> None:
 
 def _huggingface(run: Run, folder: Path, figures: Sequence[str]) -> None:
     from interp.analysis import find
-    from interp.figures.images import write_figure
+    from interp.figures import write_figure
 
     _write_json(
         folder / "config.json",
