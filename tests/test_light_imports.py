@@ -37,6 +37,8 @@ LIGHT = {
     "interp.errors": set(),
     "interp.figures": set(),
     "interp.cli": set(),
+    "interp.cli.commands": {"numpy"},
+    "interp.machine": set(),
     "interp.experiment": {"numpy"},
 }
 

@@ -1,6 +1,6 @@
 """This computer: its files, its memory, its threads and processes.
 
-Each name is loaded when it is asked for, so that waiting without spinning can be asked for before torch is there; the list
+Each name is loaded when it is asked for, so that torch can be told how to wait before it is there; the list
 is `__init__.pyi`.
 """
 

@@ -1,9 +1,8 @@
-"""Questions put to many runs: a design, a prediction, a verdict."""
+"""Questions put to many runs: a design, a prediction, a verdict.
 
-from interp.studies.conducting import conduct
-from interp.studies.design import VERDICTS, Design
-from interp.studies.directory import NAMES, find
-from interp.studies.outcomes import RunOutcome, outcomes
-from interp.studies.phase_diagram import phase_diagram
+Each name is loaded when it is asked for; the list is `__init__.pyi`.
+"""
 
-__all__ = ["NAMES", "VERDICTS", "Design", "RunOutcome", "conduct", "find", "outcomes", "phase_diagram"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
