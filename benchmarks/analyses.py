@@ -173,7 +173,7 @@ def each_analysis(checkpoint: Checkpoint, key: list[int]) -> dict[str, float]:
     """The seconds of every analysis of a checkpoint that has computed nothing yet; what they share is counted apart."""
     found = {
         "forward pass": seconds(lambda: checkpoint.logits),
-        "neurons by frequency": seconds(lambda: checkpoint.neuron_frequencies),
+        "neurons by frequency": seconds(lambda: checkpoint.spectrum.neuron_frequencies),
         "losses": seconds(lambda: checkpoint.losses),
         "spectra of the logits": seconds(lambda: checkpoint.key_mask),
     }

@@ -77,7 +77,7 @@ def bridge_step_seconds(run: Run | Experiment, rounds: int) -> float:
     )
     network = bridge(weights, run.model)
     update = module_step(network, run.task.p, run.training or TrainingConfig(), train_set)
-    tokens = torch.cat([test_set.pairs, torch.full((len(test_set), 1), run.task.p)], dim=1)
+    tokens = torch.cat([test_set.inputs, torch.full((len(test_set), 1), run.task.p)], dim=1)
 
     def step() -> float:
         with torch.no_grad():

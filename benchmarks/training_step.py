@@ -64,7 +64,7 @@ def our_step(weights: Weights, model: ModelConfig, config: TrainingConfig, batch
 
 def module_step(network: nn.Module, p: int, config: TrainingConfig, batch: Batch) -> Step:
     """What one writes around any network: forward, loss, backward, step."""
-    tokens = torch.cat([batch.pairs, torch.full((len(batch), 1), p)], dim=1)
+    tokens = torch.cat([batch.inputs, torch.full((len(batch), 1), p)], dim=1)
     optimizer = torch.optim.AdamW(network.parameters(), config.lr, config.betas, config.eps, config.weight_decay)
 
     def step() -> float:

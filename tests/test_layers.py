@@ -26,7 +26,10 @@ FLOOR_OF = {package: floor for floor, packages in enumerate(FLOORS) for package 
 # An analysis sees one checkpoint: it does not train, and knows neither where runs lie nor how they are walked. It may
 # name the type Run.
 NOT_FOR_ANALYSES = {"training", "sweeps", "machine"}
-NAMES_FOR_ANALYSES = {"interp.runs": {"Checkpoint", "centred_logits", "phase_pairs"}, "interp.analysis": {"axes"}}
+NAMES_FOR_ANALYSES = {
+    "interp.runs": {"Checkpoint", "HasWeights", "centred_logits", "phase_pairs"},
+    "interp.analysis": {"axes"},
+}
 
 # A package is imported by its face. `mathematics` has none: its files are named.
 FACELESS = {"mathematics"}

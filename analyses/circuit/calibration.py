@@ -48,12 +48,12 @@ def measure(checkpoint: Checkpoint, *, rate: float = 0.01, threshold: float = 0.
     `largest_share` of logit power, `is_key` [frequency]: key and above chance."""
     null = null_fractions_explained(checkpoint, rate=rate, seed=seed)
     quantiles = np.quantile(null.numpy(), QUANTILES) if len(null) else np.full(len(QUANTILES), np.nan)
-    explained = checkpoint.neuron_shares.nan_to_num(nan=-1).max(0).values
+    explained = checkpoint.spectrum.neuron_shares.nan_to_num(nan=-1).max(0).values
     limit = upper_quantile(null, rate)
     counts = np.array([int((explained > limit).sum()), int((explained >= threshold).sum())], dtype=np.int32)
     share_limit = calibrated_share_threshold(checkpoint, rate=rate, seed=seed)
     random_limit = random_network_threshold(checkpoint.model, checkpoint.task, rate=rate)
-    is_key = (checkpoint.key_mask & (checkpoint.logit_shares > share_limit)).numpy()
+    is_key = (checkpoint.key_mask & (checkpoint.spectrum.logit_shares > share_limit)).numpy()
     one = {"units": "1"}
     return xr.Dataset(
         {
@@ -80,7 +80,7 @@ def measure(checkpoint: Checkpoint, *, rate: float = 0.01, threshold: float = 0.
             ),
             "largest_share": (
                 (),
-                float(checkpoint.logit_shares.max()),
+                float(checkpoint.spectrum.logit_shares.max()),
                 {"long_name": "largest share of logit power"} | one,
             ),
             "is_key": ("frequency", is_key, {"long_name": "key, and above chance"} | one),
@@ -162,7 +162,7 @@ def null_fractions_explained(
     """Fractions explained of live neurons, sampled anew for each renaming; as many renamings as leave two draws above
     the quantile."""
     n = checkpoint.task.coordinates.order
-    alive = torch.nonzero(checkpoint.neuron_frequencies)[:, 0]
+    alive = torch.nonzero(checkpoint.spectrum.neuron_frequencies)[:, 0]
     if n < 4 or not len(alive):
         return torch.empty(0)
     generator = torch.Generator().manual_seed(seed)
@@ -171,21 +171,25 @@ def null_fractions_explained(
         (alive[torch.randperm(len(alive), generator=generator)[:at_once]], _renaming(n, generator).argsort())
         for _ in range(max(shuffles, math.ceil(2 / rate / at_once)))
     ]
-    drawn, neurons, ordered = [], checkpoint.neurons_in_phase.flatten(0, 1), checkpoint.neuron_marginals.sums
+    drawn, neurons, ordered = (
+        [],
+        checkpoint.spectrum.neurons_in_phase.flatten(0, 1),
+        checkpoint.spectrum.neuron_marginals.sums,
+    )
     for start in range(0, len(draws), _RENAMINGS_AT_ONCE):
         some = draws[start : start + _RENAMINGS_AT_ONCE]
         # Single neurons lie far apart in memory: to take a few costs as much as to take many.
         every = torch.cat([chosen for chosen, _ in some])
         samples = (
             neurons.index_select(1, every)
-            .sub_(checkpoint.neuron_mean[every])
+            .sub_(checkpoint.spectrum.neuron_mean[every])
             .unflatten(0, (n, n))
             .split(at_once, dim=2)
         )
         for sample, (chosen, names) in zip(samples, some, strict=True):
             sums = fourier.renamed_marginals(sample, ordered[0, :, chosen], ordered[1, :, chosen], names)
             power = fourier.block_coefficients(sums).square().sum((1, 2))
-            drawn.append((power / (n * n * checkpoint.neuron_variance[chosen])).amax(0))
+            drawn.append((power / (n * n * checkpoint.spectrum.neuron_variance[chosen])).amax(0))
     return torch.cat(drawn)
 
 
@@ -203,7 +207,7 @@ def calibrated_share_threshold(checkpoint: Checkpoint, *, rate: float = 0.01, dr
     variance = float(squares.mean() + 2 * squares.std() / math.sqrt(len(shares)))
 
     size = mean * (1 - mean) / variance - 1  # a + b of the Beta distribution with this mean and variance
-    return float(betainccinv(mean * size, (1 - mean) * size, rate / checkpoint.n_frequencies))
+    return float(betainccinv(mean * size, (1 - mean) * size, rate / checkpoint.spectrum.n_frequencies))
 
 
 def null_logit_shares(checkpoint: Checkpoint, *, draws: int = 128, seed: int = 0) -> Float[Tensor, " draws"]:
@@ -212,7 +216,7 @@ def null_logit_shares(checkpoint: Checkpoint, *, draws: int = 128, seed: int = 0
     P_k needs Σ_ab e^{iw_k(π(a)+π(b))} L_c[a, b] alone, so that the waves are renamed and not the logits.
     """
     n = checkpoint.task.coordinates.order
-    centred, total = checkpoint.centred_logits
+    centred, total = checkpoint.spectrum.centred_logits
     if n < 4 or not total > 0:
         return torch.empty(0)
     along = _renamed_waves(n, draws, seed, centred.dtype) @ centred.flatten(0, 1)  # [(cos, sin) of each draw, class]
@@ -246,7 +250,7 @@ def _random_network_threshold(model: ModelConfig, p: int, operation: Operation, 
     # Seeds that nobody trains with: the network under study must not be its own null.
     for seed in range(2**31, 2**31 + networks):
         checkpoint = Checkpoint(0, initial_weights(replace(model, seed=seed), p), task, model)
-        shares = checkpoint.neuron_shares
+        shares = checkpoint.spectrum.neuron_shares
         drawn.append(shares[:, ~shares[0].isnan()].max(0).values)
     return upper_quantile(torch.cat(drawn), rate)
 

@@ -64,7 +64,7 @@ def measure(
     judged on a fixed random sample of `n_pairs` pairs. Strengths are NaN where the split is unknown.
     """
     task, model = checkpoint.task, checkpoint.model
-    parts, n_neurons = split_weights(checkpoint, checkpoint.frequencies_to_use(key_frequencies), threshold)
+    parts, n_neurons = split_weights(checkpoint, checkpoint.spectrum.frequencies_to_use(key_frequencies), threshold)
     tensor_norm = np.array([[float(w.double().norm()) for w in part.values()] for part in parts])
     norm = np.sqrt(np.square(tensor_norm).sum(1))
     pairs = phase_pairs(task)
@@ -235,8 +235,8 @@ def split_weights(
 ) -> tuple[tuple[Weights, Weights, Weights], list[int]]:
     """The three parts of the weights, which add up to them, and the number of neurons in each."""
     weights, model, phase = checkpoint.weights, checkpoint.model, checkpoint.task.coordinates
-    explained = checkpoint.neuron_shares.nan_to_num(nan=-1).amax(0)
-    frequencies = checkpoint.neuron_frequencies
+    explained = checkpoint.spectrum.neuron_shares.nan_to_num(nan=-1).amax(0)
+    frequencies = checkpoint.spectrum.neuron_frequencies
     living = frequencies > 0
     follows = living & torch.isin(frequencies, torch.tensor(key, dtype=torch.long)) & (explained >= threshold)
     own, other = follows.to(explained.dtype), (living & ~follows).to(explained.dtype)

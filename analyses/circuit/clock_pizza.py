@@ -59,7 +59,7 @@ def measure(
     `key_frequencies` are those of the run's last checkpoint; of a checkpoint alone, its own. `triples` are drawn from
     `seed`.
     """
-    key = checkpoint.frequencies_to_use(key_frequencies)
+    key = checkpoint.spectrum.frequencies_to_use(key_frequencies)
     symmetricity, error = _gradient_symmetricity(checkpoint, triples, seed)
     logits = logits_in_phase(checkpoint.logits, checkpoint.task.coordinates)
     lowest, highest = (float(bound) for bound in logits.aminmax())
@@ -241,7 +241,7 @@ def _fits(
     sine, s, t)."""
     logits, total = (
         logits_in_phase(checkpoint.logits, checkpoint.task.coordinates),
-        float(checkpoint.centred_logits.power),
+        float(checkpoint.spectrum.centred_logits.power),
     )
     n = len(logits)
     fit, explained = np.full((2, n // 2), np.nan), np.zeros(2)

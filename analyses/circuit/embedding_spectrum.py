@@ -33,7 +33,7 @@ def measure(checkpoint: Checkpoint) -> xr.Dataset:
     phase = checkpoint.task.coordinates
     embedding = checkpoint.W_E.double()[torch.from_numpy(phase.rows)]
     output = checkpoint.W_L[:, torch.from_numpy(phase.classes)].T
-    frequencies = np.arange(1, checkpoint.n_frequencies + 1, dtype=np.int32)
+    frequencies = np.arange(1, checkpoint.spectrum.n_frequencies + 1, dtype=np.int32)
     one = {"units": "1"}
     return xr.Dataset(
         {
@@ -42,16 +42,16 @@ def measure(checkpoint: Checkpoint) -> xr.Dataset:
                 fourier.power(embedding).sum(1).sqrt().numpy(),
                 {"long_name": "norm of W_E"} | one,
             ),
-            "output_norm": ("frequency", checkpoint.output_norms.numpy(), {"long_name": "norm of W_L"} | one),
+            "output_norm": ("frequency", checkpoint.spectrum.output_norms.numpy(), {"long_name": "norm of W_L"} | one),
             "logit_share": (
                 "frequency",
-                checkpoint.logit_shares.numpy(),
+                checkpoint.spectrum.logit_shares.numpy(),
                 {"long_name": "share of centred logit power"} | one,
             ),
             "is_key": ("frequency", checkpoint.key_mask.numpy(), {"long_name": "key by weights and logits"} | one),
             "is_key_by_neurons": (
                 "frequency",
-                np.isin(frequencies, checkpoint.neuron_frequencies.numpy()),
+                np.isin(frequencies, checkpoint.spectrum.neuron_frequencies.numpy()),
                 {"long_name": "dominant frequency of some neuron"} | one,
             ),
             "gini_embedding": ((), _gini(embedding), {"long_name": "Gini coefficient of W_E"} | one),

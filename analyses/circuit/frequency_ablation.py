@@ -34,7 +34,7 @@ from interp.figures import PALETTE, new_panels, percent_axis, power_of_ten_axis
 from interp.mathematics import fourier
 from interp.mathematics.cross_entropy import PAIRS_AT_ONCE, judge_, leads_and_totals_, losses_from
 from interp.mathematics.key_frequencies import in_phase
-from interp.models import logits_with_vectors, residual_post, token_vectors
+from interp.models import logits_with_vectors, matrices, residual_post
 from interp.runs import Checkpoint
 
 REFERENCE = "Nanda et al. 2023, arXiv:2301.05217, §4.4 and App. C.2"
@@ -61,11 +61,11 @@ def measure(
     """
     n, task = checkpoint.task.coordinates.order, checkpoint.task
     frequencies = np.arange(1, n // 2 + 1, dtype=np.int32)
-    is_key = np.isin(frequencies, checkpoint.frequencies_to_use(key_frequencies))
+    is_key = np.isin(frequencies, checkpoint.spectrum.frequencies_to_use(key_frequencies))
     key = [int(k) for k in frequencies[is_key]]
     pairs, labels, splits = _pairs(task)
     logits = in_phase(checkpoint.logits, task.coordinates).flatten(0, 1).T.contiguous()
-    periodic = checkpoint.neuron_shares.nan_to_num(nan=-1).amax(0) >= threshold
+    periodic = checkpoint.spectrum.neuron_shares.nan_to_num(nan=-1).amax(0) >= threshold
 
     cuts = _cut_neurons(checkpoint, logits, key, periodic) | _cut_logits(logits, n, key)
     judged = dict(
@@ -250,7 +250,7 @@ class _Cut(NamedTuple):
 def _cut_embedding(
     checkpoint: Checkpoint, pairs: Int[Tensor, " pairs"], key: list[int]
 ) -> Iterator[tuple[int | str, Tensor]]:
-    rows, whole = checkpoint.token_rows, token_vectors(checkpoint.weights, checkpoint.model)
+    rows, whole = checkpoint.token_rows, matrices(checkpoint.weights, checkpoint.model).W_E
     embedding = torch.cat([whole[index] for index in rows], dim=1).double()
     waves = fourier.pairs(len(embedding))[[k - 1 for k in key]]
     parts = waves.transpose(1, 2) @ (waves @ embedding)
@@ -269,12 +269,9 @@ def _cut_neurons(
 ) -> dict[tuple[str, int | str], _Cut]:
     """The key frequencies' blocks, and the polynomials in place of the periodic neurons: to the logits, all of it is
     linear."""
-    neurons, frequencies = checkpoint.neurons_in_phase.flatten(0, 1).to(logits.dtype), checkpoint.neuron_frequencies
-    n, mean, of_neurons = (
-        checkpoint.task.coordinates.order,
-        checkpoint.neuron_mean.to(logits.dtype),
-        checkpoint.W_L.T.to(logits.dtype),
-    )
+    spectrum, n, kind = checkpoint.spectrum, checkpoint.task.coordinates.order, logits.dtype
+    neurons, frequencies = spectrum.neurons_in_phase.flatten(0, 1).to(kind), spectrum.neuron_frequencies
+    mean, of_neurons = spectrum.neuron_mean.to(kind), checkpoint.W_L.T.to(kind)
     constant = _with_mean_neurons(checkpoint).to(logits.dtype).expand_as(logits)
 
     periods = frequencies[periodic].unique()
@@ -284,7 +281,7 @@ def _cut_neurons(
         if chosen
         else logits.new_zeros(0, 8, n * n)
     )
-    coefficients = checkpoint.neuron_blocks[[k - 1 for k in chosen]].to(logits.dtype).flatten(1, 2).transpose(1, 2)
+    coefficients = spectrum.neuron_blocks[[k - 1 for k in chosen]].to(logits.dtype).flatten(1, 2).transpose(1, 2)
     keys, own = ([chosen.index(k) for k in some] for some in (key, periods.tolist()))
     # The smaller group of neurons is added or taken away as it is.
     added = bool(periodic.sum() > periodic.numel() / 2)
@@ -303,7 +300,7 @@ def _with_mean_neurons(checkpoint: Checkpoint) -> Float[Tensor, "c _"]:
     """The logits if every neuron kept to its mean: the same for all pairs, but for what the residual stream carries
     past the neurons."""
     weights, model, mid = checkpoint.weights, checkpoint.model, checkpoint.activations.residual_mid
-    said = residual_post(weights, model, torch.zeros_like(mid[0, 0]), checkpoint.neuron_mean)
+    said = residual_post(weights, model, torch.zeros_like(mid[0, 0]), checkpoint.spectrum.neuron_mean)
     if model.family == "mlp":
         return (said @ checkpoint.W_U)[:, None]
     past = in_phase(mid, checkpoint.task.coordinates).flatten(0, 1)

@@ -53,7 +53,7 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None)
     """
     n = checkpoint.task.coordinates.order
     frequencies = np.arange(1, n // 2 + 1, dtype=np.int32)
-    is_key = np.isin(frequencies, checkpoint.frequencies_to_use(key_frequencies))
+    is_key = np.isin(frequencies, checkpoint.spectrum.frequencies_to_use(key_frequencies))
 
     means = _means_by_sum(checkpoint)
     means -= means.mean(1, keepdim=True)
@@ -66,7 +66,7 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None)
     # ‖α_k cos‖² as a part of ‖P_k L_c‖², both per pair, whose share of ‖L_c‖² the checkpoint knows.
     cosine_power = coefficients.square() * cosines.square().sum(1)
     power = fourier.power(means).sum(1) / n
-    logit_shares = checkpoint.logit_shares
+    logit_shares = checkpoint.spectrum.logit_shares
     cosine_shares = torch.where(logit_shares > 0, logit_shares * cosine_power / power, 0)
 
     terms = torch.stack([torch.from_numpy(is_key), torch.ones(len(is_key), dtype=torch.bool)]).double()

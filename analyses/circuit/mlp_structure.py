@@ -42,8 +42,8 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None,
     `key_frequencies` are those of the run's last checkpoint; of a checkpoint alone, its own.
     """
     phase = checkpoint.task.coordinates
-    key = checkpoint.frequencies_to_use(key_frequencies)
-    frequencies = np.arange(1, checkpoint.n_frequencies + 1, dtype=np.int32)
+    key = checkpoint.spectrum.frequencies_to_use(key_frequencies)
+    frequencies = np.arange(1, checkpoint.spectrum.n_frequencies + 1, dtype=np.int32)
     is_key = np.isin(frequencies, key)
     W_L = checkpoint.W_L[:, torch.from_numpy(phase.classes)]
     singular = torch.linalg.svdvals(W_L)

@@ -37,11 +37,11 @@ def measure(checkpoint: Checkpoint, *, threshold: float = 0.85) -> xr.Dataset:
     """`share` [neuron, frequency]; `dominant_frequency`, `fraction_explained`, `phase_a`, `phase_b` (radians),
     `variance` [neuron]; `mean_over_b` [neuron, input]: the neuron as a function of its first input; `periodic_neurons`
     [frequency], counted from `threshold` on."""
-    n, n_frequencies = checkpoint.task.coordinates.order, checkpoint.n_frequencies
-    shares, dominant = checkpoint.neuron_shares, checkpoint.neuron_frequencies
+    n, n_frequencies = checkpoint.task.coordinates.order, checkpoint.spectrum.n_frequencies
+    shares, dominant = checkpoint.spectrum.neuron_shares, checkpoint.spectrum.neuron_frequencies
     alive = dominant > 0
     explained = torch.where(alive, shares.nan_to_num(nan=-1).max(0).values, torch.nan)
-    over_a, over_b = checkpoint.neuron_means
+    over_a, over_b = checkpoint.spectrum.neuron_means
     counts = torch.bincount(dominant[explained >= threshold], minlength=n_frequencies + 1)[1:]
     one = {"units": "1"}
     return xr.Dataset(
@@ -73,7 +73,7 @@ def measure(checkpoint: Checkpoint, *, threshold: float = 0.85) -> xr.Dataset:
             ),
             "variance": (
                 "neuron",
-                _float32(checkpoint.neuron_variance),
+                _float32(checkpoint.spectrum.neuron_variance),
                 {"long_name": "variance over all pairs"} | one,
             ),
             "mean_over_b": (

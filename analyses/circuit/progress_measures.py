@@ -52,7 +52,7 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None)
     task, n_classes = checkpoint.task, checkpoint.logits.shape[-1]
     n = task.coordinates.order
     frequencies = np.arange(1, n // 2 + 1, dtype=np.int32)
-    is_key = np.isin(frequencies, checkpoint.frequencies_to_use(key_frequencies))
+    is_key = np.isin(frequencies, checkpoint.spectrum.frequencies_to_use(key_frequencies))
 
     pairs = _diagonals(task)
     logits = (

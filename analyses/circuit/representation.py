@@ -305,7 +305,7 @@ def _parallelograms(p: int, at_most: int, seed: int) -> tuple[Int[np.ndarray, "2
 
 def _ipr(checkpoint: Checkpoint) -> Float[np.ndarray, " sides"]:
     W_L = checkpoint.W_L[:, torch.from_numpy(checkpoint.task.coordinates.classes)]
-    over_b, over_a = (fourier.power(means.double()) for means in checkpoint.neuron_means)
+    over_b, over_a = (fourier.power(means.double()) for means in checkpoint.spectrum.neuron_means)
     powers = over_b + over_a, fourier.power(W_L.T)
     ratios = []
     for power in powers:

@@ -14,6 +14,7 @@ import xarray as xr
 
 from interp.figures import NEUTRAL, PALETTE, TEST, TRAIN, new_panels, percent_axis, power_of_ten_axis
 
+ASKS = "answers"
 REFERENCE = "Power et al. 2022, arXiv:2201.02177, §3; Nanda et al. 2023, arXiv:2301.05217, §3"
 SPLITS = ("train", "test", "unmirrored")
 _LOGGED = {

@@ -55,7 +55,7 @@ def compute(run) -> xr.Dataset:
         return np.where(known.reshape(-1, *[1] * (values.ndim - 1)), difference, np.nan)
 
     boundary = np.where(index >= 0, np.array(steps, dtype=np.float64)[index], np.nan)
-    frequencies = np.arange(1, run.last.n_frequencies + 1, dtype=np.int32)
+    frequencies = np.arange(1, run.last.spectrum.n_frequencies + 1, dtype=np.int32)
     one, name, count = {"units": "1"}, {"units": "name"}, {"units": "updates"}
     return xr.Dataset(
         {
@@ -186,9 +186,9 @@ class _Account:
     def __init__(self, last, key: list[int]) -> None:
         self.rows = {"embed.W_E": last.token_rows, "unembed.W_U": (torch.from_numpy(last.task.coordinates.classes),)}
         self.key = key
-        self.n_frequencies, self.n_layers = last.n_frequencies, last.model.n_layers
+        self.n_frequencies, self.n_layers = last.spectrum.n_frequencies, last.model.n_layers
         self.is_key = torch.isin(torch.arange(self.n_frequencies + 1), torch.tensor(key, dtype=torch.long))
-        self.neuron_frequency = last.neuron_frequencies
+        self.neuron_frequency = last.spectrum.neuron_frequencies
         prefix = "mlp" if last.model.family == "mlp" else f"blocks.{last.model.n_layers - 1}.mlp"
         self.neuron_axis = {f"{prefix}.W_in": 1, f"{prefix}.b_in": 0, f"{prefix}.W_out": 0}
         self.names = list(self._parts({name: weight.double() for name, weight in last.weights.items()})[0])

@@ -27,6 +27,7 @@ from interp.mathematics.cross_entropy import judge_
 from interp.models import logits
 from interp.runs import Checkpoint
 
+ASKS = "answers"
 REFERENCE = "after Liu et al. 2022 (Omnigrok), arXiv:2210.01117, §2; rescaling without training anew is ours"
 SPLITS = ("train", "test")
 CHANCE_SHARE = 0.9
@@ -45,12 +46,12 @@ def measure(
     factors = 2.0**exponents
     samples = [_sample(checkpoint, split, pairs, seed) for split in SPLITS]
     chosen = np.concatenate(samples)
-    inputs, labels = (torch.from_numpy(table[chosen]) for table in (checkpoint.task.pairs, checkpoint.task.labels))
+    inputs, labels = (torch.from_numpy(table[chosen]) for table in (checkpoint.task.inputs, checkpoint.task.labels))
     loss, accuracy = (np.full((len(factors), len(SPLITS)), np.nan) for _ in range(2))
     for row, factor in enumerate(factors if len(chosen) else ()):
         scaled = {name: float(factor) * weight for name, weight in checkpoint.weights.items()}
         with torch.no_grad():
-            known = checkpoint.logits.flatten(0, 1)[chosen] if factor == 1 else None
+            known = checkpoint.logits.flatten(0, -2)[chosen] if factor == 1 else None
             losses, right = judge_((logits(scaled, checkpoint.model, inputs) if known is None else known).T, labels)
         for column, part in enumerate(np.split(np.arange(len(chosen)), [len(samples[0])])):
             if len(part):
@@ -59,7 +60,7 @@ def measure(
                     right[part].double().mean().item(),
                 )
     l2 = math.sqrt(sum(float(weight.double().square().sum()) for weight in checkpoint.weights.values()))
-    shell = _shell(factors, loss[:, 1], math.log(checkpoint.task.p))
+    shell = _shell(factors, loss[:, 1], math.log(checkpoint.task.n_classes))
     lowest = loss[:, 1].min() if np.isfinite(shell) else np.nan
     one, nats = {"units": "1"}, {"units": "nats"}
     return xr.Dataset(

@@ -5,7 +5,8 @@ For every tensor W with entries w:  L1 = Σ|w|,  L2 = √Σw²,  RMS = √(mean 
 constant, on the key frequencies of the run's last checkpoint, and on all other frequencies of the orthonormal Fourier
 basis; the squares of the three parts add up to the square of the whole (for × and ÷, to that of the units).
 
-It cannot tell which circuit a weight serves: key directions carry memorization too.
+Weights alone, of any network, have no such parts: they are NaN. It cannot tell which circuit a weight serves: key
+directions carry memorization too.
 """
 
 import numpy as np
@@ -13,15 +14,17 @@ import torch
 import xarray as xr
 
 from interp.analysis import axes
+from interp.experiment import Task
 from interp.figures import PALETTE, new_panels
 from interp.mathematics import fourier
-from interp.runs import Checkpoint
+from interp.runs import Checkpoint, HasWeights
 
+ASKS = "weights"
 REFERENCE = "Nanda et al. 2023, arXiv:2301.05217, §5.2; Liu et al. 2022 (Omnigrok), arXiv:2210.01117"
 PARTS = ("constant", "key", "other")
 
 
-def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None) -> xr.Dataset:
+def measure(checkpoint: HasWeights, *, key_frequencies: list[int] | None = None) -> xr.Dataset:
     """`l1`, `l2`, `rms` [tensor]; `total_l1`, `total_l2`; `embedding_l2`, `unembedding_l2` [part].
 
     `key_frequencies` are those of the run's last checkpoint; of a checkpoint alone, its own.
@@ -30,12 +33,7 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None)
     l1 = np.array([float(w.abs().sum()) for w in weights.values()])
     l2 = np.array([float(w.square().sum().sqrt()) for w in weights.values()])
     rms = l2 / np.sqrt([w.numel() for w in weights.values()])
-    phase = checkpoint.task.coordinates
-    key = checkpoint.frequencies_to_use(key_frequencies)
-    embedding, unembedding = (
-        checkpoint.W_E[torch.from_numpy(phase.rows)],
-        checkpoint.W_U.T[torch.from_numpy(phase.classes)],
-    )
+    embedding, unembedding = _parts_of_both_ends(checkpoint, key_frequencies)
     one = {"units": "1"}
     return xr.Dataset(
         {
@@ -44,8 +42,8 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None)
             "rms": ("tensor", rms, {"long_name": "root mean square"} | one),
             "total_l1": ((), l1.sum(), {"long_name": "L1 norm of all weights"} | one),
             "total_l2": ((), np.sqrt(np.square(l2).sum()), {"long_name": "L2 norm of all weights"} | one),
-            "embedding_l2": ("part", _parts(embedding, key), {"long_name": "L2 norm of W_E"} | one),
-            "unembedding_l2": ("part", _parts(unembedding, key), {"long_name": "L2 norm of W_U"} | one),
+            "embedding_l2": ("part", embedding, {"long_name": "L2 norm of W_E"} | one),
+            "unembedding_l2": ("part", unembedding, {"long_name": "L2 norm of W_U"} | one),
         },
         coords=axes(
             {
@@ -83,7 +81,8 @@ def plot(result: xr.Dataset):
     """L2 norms over training: in all, by tensor, and of embedding and unembedding by key frequencies and the rest."""
     import plotly.graph_objects as go
 
-    panels = ("All weights", "By tensor", "Embedding W_E", "Unembedding W_U")
+    has_parts = bool(np.isfinite(result.embedding_l2).any())
+    panels = ("All weights", "By tensor", "Embedding W_E", "Unembedding W_U")[: 4 if has_parts else 2]
     figure = new_panels("Weight norms", panels, reference=REFERENCE, vertical_spacing=0.14)
     steps = result.step.values
 
@@ -123,7 +122,7 @@ def plot(result: xr.Dataset):
             legend=True,
             dash=("solid", "dot")[index // len(PALETTE) % 2],
         )
-    for column, parts in enumerate((result.embedding_l2, result.unembedding_l2), start=1):
+    for column, parts in enumerate((result.embedding_l2, result.unembedding_l2) if has_parts else (), start=1):
         for part, color in zip(PARTS, (PALETTE[6], PALETTE[2], PALETTE[3]), strict=True):
             label = part if part == "constant" else f"{part} frequencies"
             add(parts.sel(part=part), label, color, row=2, column=column, legend=column == 1)
@@ -131,6 +130,18 @@ def plot(result: xr.Dataset):
     figure.update_xaxes(title_text="step (updates)")
     figure.update_yaxes(title_text="L2 norm", rangemode="tozero")
     return figure
+
+
+def _parts_of_both_ends(checkpoint: HasWeights, key_frequencies: list[int] | None) -> tuple[np.ndarray, np.ndarray]:
+    """The parts of embedding and unembedding; NaN where nothing is known of phases."""
+    if not isinstance(checkpoint, Checkpoint) or not isinstance(checkpoint.task, Task):
+        return np.full(len(PARTS), np.nan), np.full(len(PARTS), np.nan)
+    phase, key = checkpoint.task.coordinates, checkpoint.spectrum.frequencies_to_use(key_frequencies)
+    embedding, unembedding = (
+        checkpoint.W_E[torch.from_numpy(phase.rows)],
+        checkpoint.W_U.T[torch.from_numpy(phase.classes)],
+    )
+    return _parts(embedding, key), _parts(unembedding, key)
 
 
 def _parts(matrix: torch.Tensor, key: list[int]) -> np.ndarray:

@@ -3,6 +3,7 @@
 from interp.analysis.axes import axes
 from interp.analysis.contract import Analysis, discover, find
 from interp.analysis.results import load_result, result_path, save_result
+from interp.analysis.series import measure_series
 from interp.analysis.tables import write_tables
 from interp.analysis.walk import analyze, measure_checkpoint, results_at, stored_result
 
@@ -14,6 +15,7 @@ __all__ = [
     "find",
     "load_result",
     "measure_checkpoint",
+    "measure_series",
     "result_path",
     "results_at",
     "save_result",

@@ -19,12 +19,12 @@ from importlib.metadata import entry_points, version
 from pathlib import Path
 from pkgutil import walk_packages
 from types import ModuleType
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import xarray as xr
 
 from interp.errors import InputError, unknown_name
-from interp.experiment import Family, ModelConfig, hash_of
+from interp.experiment import Examples, Family, ModelConfig, Task, hash_of
 
 ENTRY_POINTS = "interp.analyses"
 
@@ -65,6 +65,22 @@ class Analysis:
     def families(self) -> tuple[str, ...]:
         """The families of models that it can be asked about."""
         return tuple(getattr(self.module, "FAMILIES", get_args(Family)))
+
+    @property
+    def asks(self) -> Literal["weights", "answers", "phases"]:
+        """What it needs of what it is given: weights alone; answers to labeled examples of any kind; or phases, those
+        of pairs over Z_p, which is what an analysis asks that says nothing."""
+        return getattr(self.module, "ASKS", "phases")
+
+    def is_for(self, task: Examples, model: ModelConfig) -> bool:
+        """Whether it can be asked about runs of this model on these examples."""
+        return model.family in self.families and (self.asks != "phases" or isinstance(task, Task))
+
+    def check_is_for(self, task: Examples, model: ModelConfig) -> None:
+        """Raises InputError unless the analysis can be asked about this model on these examples."""
+        self.check_family(model)
+        if not self.is_for(task, model):
+            raise InputError(f"{self.name} is about pairs over Z_p, and these examples are vectors: {task.title}")
 
     def check_family(self, model: ModelConfig) -> None:
         """Raises InputError unless the analysis can be asked about this model."""

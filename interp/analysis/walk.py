@@ -16,7 +16,7 @@ from interp.analysis.contract import Analysis, discover, find
 from interp.analysis.results import load_result, result_path, save_result
 from interp.analysis.workers import Order, measured, processes_for
 from interp.errors import InputError, unknown_name
-from interp.experiment import hash_of
+from interp.experiment import Task, hash_of
 from interp.machine import give_back_freed_memory, keep_freed_memory
 from interp.models import are_finite
 from interp.runs import Checkpoint, Run, weights_digest
@@ -43,11 +43,11 @@ def analyze(
     others. With `parallel`, other processes share long work (`interp.analysis.workers`); a script that asks for it
     needs the guard `if __name__ == "__main__":`.
     """
-    every = [analysis for analysis in discover().values() if run.model.family in analysis.families]
+    every = [analysis for analysis in discover().values() if analysis.is_for(run.task, run.model)]
     asked = [name if isinstance(name, Analysis) else find(name) for name in names] if names is not None else every
     chosen = _with_needs(asked)
     for analysis in chosen:
-        analysis.check_family(run.model)
+        analysis.check_is_for(run.task, run.model)
     if not run.steps:
         raise InputError(f"{run.path} has no checkpoints to analyze")
     keep_freed_memory()
@@ -86,7 +86,7 @@ def measure_checkpoint(checkpoint: Checkpoint, name: str, **parameters: Any) -> 
     analysis = find(name)
     if analysis.of_run:
         raise InputError(f"{name} is an analysis of a whole run; this is one checkpoint")
-    analysis.check_family(checkpoint.model)
+    analysis.check_is_for(checkpoint.task, checkpoint.model)
     resolved = analysis.resolve(parameters)
     step = xr.Variable("step", np.array([checkpoint.step], dtype=np.int32), _STEP)
     result = analysis.function(checkpoint, **resolved).expand_dims("step").assign_coords(step=step)
@@ -248,7 +248,7 @@ def _with_needs(asked: Iterable[Analysis]) -> list[Analysis]:
 
 def _resolved(run: Run, analysis: Analysis, given: Mapping[str, Any]) -> dict[str, Any]:
     resolved = analysis.resolve(dict(given))
-    if resolved.get("key_frequencies", ()) is None:
+    if resolved.get("key_frequencies", ()) is None and isinstance(run.task, Task):
         resolved["key_frequencies"] = _last_finite(run).key_frequencies
     return resolved
 
@@ -275,9 +275,8 @@ def _digests(run: Run) -> dict[int, str]:
 
 
 def _of_run(run: Run, analysis: Analysis, parameters: Mapping[str, Any]) -> dict[str, str]:
-    return _provenance(analysis, parameters, run.hash) | {
-        "key_frequencies": json.dumps(_last_finite(run).key_frequencies)
-    }
+    key = _last_finite(run).key_frequencies if isinstance(run.task, Task) else []
+    return _provenance(analysis, parameters, run.hash) | {"key_frequencies": json.dumps(key)}
 
 
 def _provenance(analysis: Analysis, parameters: Mapping[str, Any], run_hash: str) -> dict[str, str]:

@@ -6,6 +6,7 @@ on its checkpoint alone, never on who measured it: with any number of processes 
 bit.
 """
 
+import math
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -44,7 +45,9 @@ Rows = dict[str, xr.Dataset]  # by the name of the analysis
 def processes_for(run: Run, steps: Sequence[int]) -> int:
     """How many processes are worth having for these checkpoints of a run: one per core, up to four, and one for little
     work."""
-    return min(n_cores(), MOST_PROCESSES) if len(steps) * run.task.p**2 * run.model.d_mlp >= LEAST_WORK else 1
+    return (
+        min(n_cores(), MOST_PROCESSES) if len(steps) * math.prod(run.task.shape) * run.model.d_mlp >= LEAST_WORK else 1
+    )
 
 
 def measured(

@@ -145,7 +145,7 @@ def _spectrum(run: Run, width: int) -> Iterator[Text]:
         yield Text(f"the weights of step {checkpoint.step:,} are not finite: training diverged", style="bold red")
         return
     embedding = checkpoint.W_E.double()[torch.from_numpy(checkpoint.task.coordinates.rows)]
-    norms = {"W_E": fourier.power(embedding).sum(1).sqrt().numpy(), "W_L": checkpoint.output_norms.numpy()}
+    norms = {"W_E": fourier.power(embedding).sum(1).sqrt().numpy(), "W_L": checkpoint.spectrum.output_norms.numpy()}
     yield Text(f"norm by frequency, step {checkpoint.step:,}", style="dim")
     for name, values in norms.items():
         most = max(float(values.max()), 1e-12)
@@ -159,7 +159,7 @@ def _spectrum(run: Run, width: int) -> Iterator[Text]:
 def _state(run: Run, rows: list[dict]) -> str:
     end = f"/{run.training.steps}" if run.training is not None else ""
     if not rows:
-        return f"{run.task.operation} modulo {run.task.p}: nothing is logged yet"
+        return f"{run.task.title}: nothing is logged yet"
     row = rows[-1]
 
     def said(name: str, form: str) -> str:

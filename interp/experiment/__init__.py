@@ -1,5 +1,6 @@
 """What is run: the task, the model, the training, their hash, the presets. Light: numpy, no torch."""
 
+from interp.experiment.examples import Examples
 from interp.experiment.experiment import Experiment, experiment_from_dict, experiment_from_toml
 from interp.experiment.model import (
     FIELDS_OF_OTHERS,
@@ -13,6 +14,7 @@ from interp.experiment.model import (
 )
 from interp.experiment.presets import PRESETS, preset
 from interp.experiment.recorded import SECTIONS, hash_of, recorded_section, section_from_dict, section_to_dict
+from interp.experiment.samples import Samples
 from interp.experiment.task import Operation, Task
 from interp.experiment.training import TrainingConfig
 
@@ -22,12 +24,14 @@ __all__ = [
     "SECTIONS",
     "Activation",
     "Embedding",
+    "Examples",
     "Experiment",
     "Family",
     "Inputs",
     "ModelConfig",
     "Operation",
     "Prompt",
+    "Samples",
     "Task",
     "TrainingConfig",
     "Vocabularies",

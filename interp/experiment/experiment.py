@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from interp.errors import InputError, unknown_name
+from interp.experiment.examples import Examples
 from interp.experiment.model import ModelConfig
 from interp.experiment.recorded import SECTIONS, hash_of, recorded_section, section_from_dict
+from interp.experiment.samples import Samples
 from interp.experiment.task import Task
 from interp.experiment.training import TrainingConfig
 
@@ -17,7 +19,7 @@ from interp.experiment.training import TrainingConfig
 class Experiment:
     """Everything that determines a run."""
 
-    task: Task = field(default_factory=Task)
+    task: Examples = field(default_factory=Task)
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
@@ -26,10 +28,20 @@ class Experiment:
             raise InputError(
                 "task.split is unknown: a run that is trained here needs its training pairs; give task.train-fraction"
             )
+        if isinstance(self.task, Samples):
+            self._check_reads_vectors()
         n_train = len(self.task.train_indices)
         batch_size = self.training.batch_size
         if batch_size is not None and batch_size > n_train:
             raise InputError(f"training.batch-size {batch_size} is larger than the training set of {n_train} pairs")
+
+    def _check_reads_vectors(self) -> None:
+        for name, needed in {"family": "mlp", "embedding": "none", "inputs": "sum"}.items():
+            if (value := getattr(self.model, name)) != needed:
+                raise InputError(
+                    f"task.kind 'samples' are vectors, and model.{name} {value!r} reads pairs of tokens; "
+                    f"give model.{name} {needed!r}"
+                )
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values only; what is hashed, and what run.json has (`recorded_section`)."""

@@ -1,6 +1,6 @@
 """The network of an experiment."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from interp.errors import InputError, check_choice, check_integer, check_number, flag
@@ -47,7 +47,7 @@ class ModelConfig:
     prompt: Prompt = "ab="
     causal: bool = True
     attention_rate: float = 1.0
-    vocabularies: Vocabularies = "one"
+    vocabularies: Vocabularies = field(default="one", metadata={"later": True})
     inputs: Inputs = "sum"
     embedding: Embedding = "none"
     seed: int = 0

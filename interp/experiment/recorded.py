@@ -1,21 +1,25 @@
-"""Configurations as JSON values: what is hashed, and what run.json and TOML files hold."""
+"""Configurations as JSON values: what is hashed, and what run.json and TOML files hold.
+
+A field that came after the format was first written says so, `field(default=…, metadata={"later": True})`: it is not
+recorded where it has its default, a nested configuration as a whole, so that the experiments that there were before it
+keep their hashes.
+"""
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, replace
-from typing import Any, get_type_hints
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, get_args, get_origin, get_type_hints
 
-from interp.errors import InputError, flag, unknown_name
+from interp.errors import InputError, check_choice, flag, unknown_name
 from interp.experiment.model import ModelConfig
+from interp.experiment.samples import Samples
 from interp.experiment.task import Task
 from interp.experiment.training import TrainingConfig
 
-# Not written at their default, so that the experiments that there were before them keep their hashes.
-LATER_FIELDS = ("vocabularies",)
-
-
 SECTIONS: dict[str, type] = {"task": Task, "model": ModelConfig, "training": TrainingConfig}
+# What a section can be besides, by the word that it then records as its `kind`.
+KINDS: dict[str, dict[str, type]] = {"task": {"samples": Samples}}
 
 
 def hash_of(values: Any) -> str:
@@ -24,46 +28,70 @@ def hash_of(values: Any) -> str:
 
 
 def section_to_dict(config: Any) -> dict[str, Any]:
-    """The JSON values of a configuration, every field present. A number in a float field is a float, so that lr = 1 and
-    lr = 1.0 are one experiment."""
-    types = get_type_hints(type(config))
-    values: dict[str, Any] = {
-        name: float(value) if types[name] is float else value for name, value in asdict(config).items()
-    }
-    if "betas" in values:
-        values["betas"] = [float(beta) for beta in values["betas"]]
-    return json.loads(json.dumps(values))
+    """The JSON values of a configuration, every field present, nested ones too. A number in a float field is a float,
+    so that lr = 1 and lr = 1.0 are one experiment."""
+    return _values(config, recorded=False)
 
 
 def recorded_section(config: Any) -> dict[str, Any]:
-    """The JSON values of a configuration, without those of LATER_FIELDS that are at their default."""
-    defaults = type(config).__dataclass_fields__
-    values = section_to_dict(config)
-    return {
-        name: value for name, value in values.items() if name not in LATER_FIELDS or value != defaults[name].default
-    }
+    """The JSON values of a configuration, without the later fields that are at their default."""
+    return _values(config, recorded=True)
+
+
+def _values(config: Any, *, recorded: bool) -> dict[str, Any]:
+    types = get_type_hints(type(config))
+    names = {kind: name for kinds in KINDS.values() for name, kind in kinds.items()}
+    values: dict[str, Any] = {"kind": names[type(config)]} if type(config) in names else {}
+    for field in fields(config):
+        value, kind = getattr(config, field.name), types[field.name]
+        if recorded and field.metadata.get("later") and value == field.default:
+            continue
+        if is_dataclass(value):
+            value = _values(value, recorded=recorded)
+        elif kind is float:
+            value = float(value)
+        elif get_origin(kind) is tuple and float in get_args(kind):
+            value = [float(entry) for entry in value]
+        values[field.name] = value
+    return json.loads(json.dumps(values))
 
 
 def section_from_dict(section: str, values: Mapping[str, Any], base: Any = None) -> Any:
-    """One of the three configurations from a mapping; names may use - or _; what is not given is taken from `base` or
-    the defaults.
+    """One of the three configurations from a mapping; names may use - or _; what is not given is taken from `base`, if
+    that is of the same kind, or the defaults.
 
     Raises InputError for a name that does not exist (with the nearest that does) and for a value of the wrong type.
     """
+    kinds = KINDS.get(section, {})
+    kind = SECTIONS[section]
+    if "kind" in values and kinds:
+        check_choice(f"{section}.kind", values["kind"], kinds)
+        kind = kinds[values["kind"]]
+        values = {name: value for name, value in values.items() if name != "kind"}
+    elif base is not None and not values:
+        return base
+    return _from_dict(section, kind, values, base if type(base) is kind else None)
+
+
+def _from_dict(section: str, kind: type, values: Mapping[str, Any], base: Any) -> Any:
     from pydantic import TypeAdapter, ValidationError
 
-    kind = SECTIONS[section]
     types = get_type_hints(kind)
     given = {}
     for name, value in values.items():
         field_name = name.replace("-", "_")
         if field_name not in types:
             raise unknown_name(f"field in [{section}]", name, sorted(map(flag, types)))
+        path = f"{section}.{flag(field_name)}"
+        if is_dataclass(types[field_name]):
+            if not isinstance(value, Mapping):
+                raise InputError(f"{path} must be a table of fields, got {value!r}")
+            within = getattr(base, field_name) if base is not None else None
+            given[field_name] = _from_dict(path, types[field_name], value, within)
+            continue
         as_field = tuple(value) if isinstance(value, list) else value
         try:
             given[field_name] = TypeAdapter(types[field_name]).validate_python(as_field, strict=True)
         except ValidationError as error:
-            raise InputError(
-                f"{section}.{flag(field_name)}: {error.errors()[0]['msg'].lower()}, got {value!r}"
-            ) from None
+            raise InputError(f"{path}: {error.errors()[0]['msg'].lower()}, got {value!r}") from None
     return replace(base, **given) if base is not None else kind(**given)

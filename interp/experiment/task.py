@@ -92,6 +92,30 @@ class Task:
         if len(set(indices)) != len(indices):
             raise InputError("task.split names a pair twice")
 
+    @property
+    def title(self) -> str:
+        """What it is, in words."""
+        return f"{self.operation} modulo {self.p}"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The leading axes of a table over all pairs."""
+        return self.p, self.p
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Inputs and classes."""
+        return self.p, self.p
+
+    @property
+    def n_classes(self) -> int:
+        return self.p
+
+    @property
+    def inputs(self) -> Int[np.ndarray, "pairs 2"]:
+        """What a network reads: `pairs`."""
+        return self.pairs
+
     # ---- the table ---------------------------------------------------------------------------------------------------
 
     @cached_property

@@ -22,7 +22,7 @@ from interp.explanation.explanation import state_of
 from interp.explanation.quantities import CIRCUIT_MEASURES, MEASURES, REPEATS, Quantity, Scale, difference, quantities
 from interp.mathematics import grokking
 from interp.models import weight_shapes
-from interp.runs import Checkpoint, Run, configuration_differences, open_run
+from interp.runs import Checkpoint, Run, check_has_phases, configuration_differences, open_run
 
 MOST_SIDES = 6
 CURVES = ("train_loss", "test_loss", "train_accuracy", "test_accuracy")
@@ -149,6 +149,7 @@ def compare(
     found = [_run_and_step(side, opened) for side in sides]
     seen: set[tuple[Path, int]] = set()
     for run, step in found:
+        check_has_phases(run, "a comparison")
         if (run.path.resolve(), step) in seen:
             raise InputError(
                 f"step {step} of {run.path} is on both sides; it has steps {run.steps[0]} to {run.steps[-1]}: "

@@ -25,7 +25,7 @@ from interp.explanation.sentences import (
     what_happened,
 )
 from interp.figures import as_norm, as_number, as_step, notebook
-from interp.runs import Run
+from interp.runs import Run, check_has_phases
 
 # What an explanation is made of.
 EVIDENCE = (
@@ -100,6 +100,7 @@ def explain(
 ) -> Explanation:
     """The explanation of a run at one checkpoint (default: the last). Raises InputError, naming the nearest, for a step
     not saved."""
+    check_has_phases(run, "an explanation")
     if step is not None and step not in run.steps:
         run[step]  # raises, naming the nearest
     return explanation_of(run, analyze(run, EVIDENCE, progress=progress, parallel=parallel), step)

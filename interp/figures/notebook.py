@@ -28,7 +28,7 @@ def of_run(run: Any) -> str:
     rows["complete"] = "yes" if run.is_complete else "no"
     curves = [(metrics.get(f"{split}_accuracy"), color) for split, color in (("train", TRAIN), ("test", TEST))]
     drawn = _curves(metrics.step.values, [(values.values, color) for values, color in curves if values is not None])
-    return _card(f"{run.task.operation} modulo {run.task.p}, {run.model.family}", [_table(rows), drawn])
+    return _card(f"{run.task.title}, {run.model.family}", [_table(rows), drawn])
 
 
 def of_checkpoint(checkpoint: Any) -> str:
@@ -39,7 +39,7 @@ def of_checkpoint(checkpoint: Any) -> str:
         rows[f"{split} pairs"] = "unknown" if math.isnan(loss) else f"loss {loss:.3g}, accuracy {accuracy:.1%}"
     rows["key frequencies"] = ", ".join(map(str, checkpoint.key_frequencies)) or "none"
     step = f"step {checkpoint.step:,}" if checkpoint.step >= 0 else "step unknown"
-    return _card(f"{checkpoint.task.operation} modulo {checkpoint.task.p}, {step}", [_table(rows)])
+    return _card(f"{checkpoint.task.title}, {step}", [_table(rows)])
 
 
 def of_explanation(explanation: Any) -> str:

@@ -1,28 +1,29 @@
 """Networks as named weights: shapes, forward passes, the closed-form gradient, the bridge to TransformerLens."""
 
 from interp.models.factored_gradient import Each
+from interp.models.families import FAMILIES
 from interp.models.forward import (
-    Activations,
     embed,
     forward_all,
     is_factored,
     logits,
     logits_with_vectors,
+    matrices,
     method,
-    output_map,
-    output_matrix,
     residual_post,
-    token_vectors,
     transform,
 )
 from interp.models.snapshot import DivergedError, Snapshot
 from interp.models.transformer_bridge import bridge, bridge_options, classic_state
-from interp.models.weights import Weights, are_finite, check_weights, initial_weights, weight_shapes
+from interp.models.values import Activations, Sizes, Weights
+from interp.models.weights import are_finite, check_weights, initial_weights, weight_shapes
 
 __all__ = [
+    "FAMILIES",
     "Activations",
     "DivergedError",
     "Each",
+    "Sizes",
     "Snapshot",
     "Weights",
     "are_finite",
@@ -36,11 +37,9 @@ __all__ = [
     "is_factored",
     "logits",
     "logits_with_vectors",
+    "matrices",
     "method",
-    "output_map",
-    "output_matrix",
     "residual_post",
-    "token_vectors",
     "transform",
     "weight_shapes",
 ]

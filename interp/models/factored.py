@@ -19,7 +19,6 @@ here, because that way round every large product and every elementwise pass runs
 """
 
 import math
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -28,7 +27,7 @@ from torch.nn.functional import embedding_bag
 
 from interp.experiment import ModelConfig
 from interp.models.activations import activate
-from interp.models.weights import Weights
+from interp.models.values import Activations, Weights
 
 PAIRS_AT_ONCE = 1000
 NAMES = (
@@ -40,67 +39,19 @@ NAMES = (
 )
 
 
-class Forward(NamedTuple):
-    """The values of one forward pass."""
-
-    constant: Float[Tensor, " d"]  # x₂, the embedding of `=`
-    attention: Float[Tensor, "3 H n"]
-    heads: Float[Tensor, "H*e n"]  # z
-    neurons: Float[Tensor, "m n"]  # y
-    logits: Float[Tensor, "p n"]
-
-
-def forward(weights: Weights, model: ModelConfig, a: Int[Tensor, " n"], b: Int[Tensor, " n"]) -> Forward:
-    """The forward pass on the pairs (a, b)."""
-    W_E, W_pos, W_Q, W_K, W_V, W_O, W_in, b_in, W_out, b_out, W_U = (weights[name] for name in NAMES)
-    n_heads, d_model, d_head = W_Q.shape
-    p = W_U.shape[1]
-    x0, x1, x2 = (W_E[:p] + W_pos[0]).T, (W_E[-1 - p : -1] + W_pos[1]).T, W_E[-1] + W_pos[2]
-    query = torch.einsum("d,hde->he", x2, W_Q) / math.sqrt(d_head)
-    keys = torch.einsum("hde,he->hd", W_K, query)
-    V = W_V.transpose(1, 2).reshape(n_heads * d_head, d_model)
-    v0 = (V @ x0).index_select(1, a).view(n_heads, d_head, -1)
-    v1 = (V @ x1).index_select(1, b).view(n_heads, d_head, -1)
-    v2 = (V @ x2).view(n_heads, d_head, 1)
-    s2 = (keys @ x2)[:, None].expand(n_heads, len(a))
-    softmax = torch.stack([(keys @ x0).index_select(1, a), (keys @ x1).index_select(1, b), s2]).softmax(0)
-    attention = softmax if model.attention_rate == 1 else model.attention_rate * softmax + (1 - model.attention_rate)
-    w0, w1, w2 = attention[:, :, None]
-    heads = torch.addcmul(torch.addcmul(w0 * v0, w1, v1), w2, v2).view(n_heads * d_head, -1)
-    W_O = W_O.reshape(n_heads * d_head, d_model)
-    preactivation = ((W_O @ W_in).T @ heads).add_((x2 @ W_in + b_in)[:, None])
-    neurons = activate(model.activation, preactivation)
-    logits = ((W_out @ W_U).T @ neurons).addmm_((W_O @ W_U).T, heads).add_(((x2 + b_out) @ W_U)[:, None])
-    return Forward(x2, attention, heads, neurons, logits)
-
-
-class Table(NamedTuple):
-    """What a forward pass over all pairs leaves, pairs first."""
-
-    logits: Float[Tensor, "p p p"]
-    neurons: Float[Tensor, "p p m"]
-    attention: Float[Tensor, "p p H 3"]
-    residual_mid: Float[Tensor, "p p d"]
-    residual_post: Float[Tensor, "p p d"]
-
-
-def forward_all(weights: Weights, model: ModelConfig) -> Table:
-    """The forward pass on all p² pairs, through the residual stream, which analyses read anyway."""
+def forward(weights: Weights, model: ModelConfig, pairs: Int[Tensor, "n 2"]) -> Activations:
+    """The forward pass on the pairs (a, b), through the residual stream, which analyses read anyway."""
     W_in, b_in, W_out, b_out, W_U = (weights[name] for name in NAMES[-5:])
-    p = W_U.shape[1]
-    residue = torch.arange(p)
-    attention, mid = _mixed(weights, model, residue.repeat_interleave(p), residue.repeat(p))
-    neurons, post, logits = (mid.new_empty(p * p, size) for size in (W_in.shape[1], mid.shape[1], p))
+    attention, mid = _mixed(weights, model, *pairs.T)
+    neurons, post, logits = (mid.new_empty(len(pairs), size) for size in (W_in.shape[1], mid.shape[1], W_U.shape[1]))
     # A few pairs at a time stay in the processor's cache for all that is done with them.
-    for x, y, stream, answer in zip(
-        *(table.split(PAIRS_AT_ONCE) for table in (mid, neurons, post, logits)), strict=True
-    ):
+    parts = zip(*(table.split(PAIRS_AT_ONCE) for table in (mid, neurons, post, logits)), strict=True)
+    for x, y, stream, answer in parts:
         torch.mm(x, W_in, out=y).add_(b_in)
         y.relu_() if model.activation == "relu" else y.copy_(activate(model.activation, y))
         torch.addmm(x, y, W_out, out=stream).add_(b_out)
         torch.mm(stream, W_U, out=answer)
-    tables = logits, neurons, attention.transpose(1, 2).contiguous(), mid, post
-    return Table(*(table.view(p, p, *table.shape[1:]) for table in tables))
+    return Activations(logits, neurons, attention.transpose(1, 2).contiguous(), mid, post)
 
 
 def _mixed(
@@ -122,8 +73,3 @@ def _mixed(
     rows = tokens[..., None] * n_heads + torch.arange(n_heads)
     mid = embedding_bag(rows.flatten(1), written, mode="sum", per_sample_weights=attention.flatten(1))
     return attention, mid.add_(x2)
-
-
-def residual_mid(weights: Weights, at: Forward) -> Float[Tensor, "n d"]:
-    """The residual stream at `=` between attention and MLP."""
-    return at.constant + at.heads.T @ weights["blocks.0.attn.W_O"].flatten(0, 1)

@@ -29,7 +29,7 @@ from interp.experiment import ModelConfig
 from interp.mathematics.cross_entropy import cross_entropy_and_correctness, cross_entropy_and_gradient_
 from interp.models.activations import activate, backward
 from interp.models.factored import NAMES
-from interp.models.weights import Weights
+from interp.models.values import Weights
 
 PART = 960  # examples; a power of two would put the values of a row into the same few lines of the cache
 MOST_PARTS = 16  # each has its own sums, of the size of the weights

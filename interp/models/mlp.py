@@ -7,10 +7,9 @@ With the vectors v(a) and v(b) of the two residues, one-hot or rows of W_E,
 
 One-hot inputs side by side: Gromov 2023, arXiv:2301.02679, and Morwani et al. 2023, arXiv:2311.07568; a sum with a tied
 embedding: Pearce et al. 2023, "Do machine learning models memorize or generalize?"
-(pair.withgoogle.com/explorables/grokking).
+(pair.withgoogle.com/explorables/grokking). Examples that are vectors, and no pairs of tokens, enter as they are:
+without embedding the sum of two one-hot vectors is such a vector too.
 """
-
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -18,39 +17,63 @@ from torch import Tensor
 
 from interp.experiment import ModelConfig
 from interp.models.activations import activate
-from interp.models.weights import Weights
+from interp.models.values import Activations, Matrices, Sizes, Weights
 
 
-class Values(NamedTuple):
-    """What the forward pass computed, per example."""
+def shapes(model: ModelConfig, sizes: Sizes) -> dict[str, tuple[int, ...]]:
+    """Every weight and its shape."""
+    features, said = sizes if model.embedding == "none" else (model.d_model, model.d_model)
+    named: dict[str, tuple[int, ...]] = {} if model.embedding == "none" else {"embed.W_E": (sizes.inputs, features)}
+    named["mlp.W_in"] = (features if model.inputs == "sum" else 2 * features, model.d_mlp)
+    named["mlp.W_out"] = (model.d_mlp, said)
+    return named | ({"unembed.W_U": (said, sizes.classes)} if model.embedding == "untied" else {})
 
-    logits: Float[Tensor, "n p"]
-    neurons: Float[Tensor, "n d_mlp"]  # after the nonlinearity
-    read: Float[Tensor, "n inputs"]  # what W_in reads
-    said: Float[Tensor, "n features"]  # what the unembedding reads; the neurons themselves where there is none
+
+def inverse_variance(name: str, shape: tuple[int, ...], model: ModelConfig, sizes: Sizes) -> int:
+    """1/variance of the initial values: the rows of a matrix, and d_model for the embedding, so that every value has a
+    variance of order one."""
+    return model.d_model if name == "embed.W_E" else shape[0]
 
 
-def vectors(weights: Weights, model: ModelConfig) -> Float[Tensor, "p features"]:
-    """v: the vector of every residue."""
+def last_mlp(model: ModelConfig) -> str:
+    """What the names of W_in and W_out begin with."""
+    return "mlp"
+
+
+def matrices(weights: Weights, model: ModelConfig) -> Matrices:
+    """W_E is one-hot where there is no embedding; W_U is W_Eᵀ where it is tied."""
+    W_in, W_out = weights["mlp.W_in"], weights["mlp.W_out"]
     if model.embedding == "none":
-        W_out = weights["mlp.W_out"]
-        return torch.eye(W_out.shape[1], dtype=W_out.dtype, device=W_out.device)
-    return weights["embed.W_E"]
+        return Matrices(torch.eye(W_out.shape[1], dtype=W_out.dtype, device=W_out.device), W_in, W_out, None)
+    W_E = weights["embed.W_E"]
+    return Matrices(W_E, W_in, W_out, W_E.T if model.embedding == "tied" else weights["unembed.W_U"])
 
 
-def unembedding(weights: Weights, model: ModelConfig) -> Float[Tensor, "features p"] | None:
-    """W_U, or W_Eᵀ where it is tied, or None where the neurons speak to the classes themselves."""
-    return {"none": None, "untied": weights.get("unembed.W_U"), "tied": vectors(weights, model).T}[model.embedding]
+def embed(
+    weights: Weights,
+    model: ModelConfig,
+    inputs: Int[Tensor, "n 2"] | Float[Tensor, "n features"],
+    vectors: Float[Tensor, "residues features"] | None,
+) -> Float[Tensor, "n positions features"]:
+    """The vectors of both residues of every pair; examples that are vectors as they are, at one position."""
+    if inputs.is_floating_point():
+        return inputs[:, None]
+    return (matrices(weights, model).W_E if vectors is None else vectors)[inputs]
 
 
-def embed(weights: Weights, model: ModelConfig, pairs: Int[Tensor, "n 2"]) -> Float[Tensor, "n 2 features"]:
-    """The vectors of both residues of every pair."""
-    return vectors(weights, model)[pairs]
-
-
-def transform(weights: Weights, model: ModelConfig, x: Float[Tensor, "n 2 features"]) -> Values:
-    """From any two vectors to the logits."""
+def transform(weights: Weights, model: ModelConfig, x: Float[Tensor, "n positions features"]) -> Activations:
+    """From any vectors to the logits."""
     read = x.sum(1) if model.inputs == "sum" else x.flatten(1)
     neurons = activate(model.activation, read @ weights["mlp.W_in"])
-    said, W_U = neurons @ weights["mlp.W_out"], unembedding(weights, model)
-    return Values(said, neurons, read, neurons) if W_U is None else Values(said @ W_U, neurons, read, said)
+    said, W_U = neurons @ weights["mlp.W_out"], matrices(weights, model).W_U
+    no_heads = x.new_zeros(len(x), 0, x.shape[1])
+    if W_U is None:
+        return Activations(said, neurons, no_heads, read, neurons)
+    return Activations(said @ W_U, neurons, no_heads, read, said)
+
+
+def residual_post(
+    weights: Weights, model: ModelConfig, mid: Float[Tensor, "... inputs"], neurons: Float[Tensor, "... d_mlp"]
+) -> Float[Tensor, "... features"]:
+    """act(h) W_out, or without embedding act(h) itself."""
+    return neurons if model.embedding == "none" else neurons @ weights["mlp.W_out"]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from interp.models.weights import Weights
+from interp.models.values import Weights
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,10 @@ import torch
 
 from interp.errors import InputError
 from interp.experiment import ModelConfig
-from interp.models.weights import Weights
+from interp.models.values import Weights
 
 if TYPE_CHECKING:
     from transformer_lens.model_bridge import TransformerBridge
-from interp.models.forward import modulus
 
 
 def bridge(weights: Weights, model: ModelConfig) -> "TransformerBridge":
@@ -48,7 +47,7 @@ def bridge_options(weights: Weights, model: ModelConfig) -> dict[str, Any]:
         "n_heads": model.n_heads,
         "d_mlp": model.d_mlp,
         "d_vocab": weights["embed.W_E"].shape[0],
-        "d_vocab_out": modulus(weights, model),
+        "d_vocab_out": weights["unembed.W_U"].shape[1],
         "act_fn": model.activation,
         "attention_dir": "causal" if model.causal else "bidirectional",
         "normalization_type": None,
@@ -58,7 +57,7 @@ def bridge_options(weights: Weights, model: ModelConfig) -> dict[str, Any]:
 def classic_state(weights: Weights, model: ModelConfig) -> Weights:
     """All of a classic TransformerLens state dict: our weights, and the biases that we do not have, zero."""
     dtype = weights["embed.W_E"].dtype
-    state = dict(weights) | {"unembed.b_U": torch.zeros(modulus(weights, model), dtype=dtype)}
+    state = dict(weights) | {"unembed.b_U": torch.zeros(weights["unembed.W_U"].shape[1], dtype=dtype)}
     for layer in range(model.n_layers):
         attn = f"blocks.{layer}.attn"
         state |= {

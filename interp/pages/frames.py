@@ -28,6 +28,13 @@ WINDOW, NARROW_WINDOW = (
     64,
 )  # residues along the sides of a map, and along those of attention where that is too much
 SPLITS = ("train", "test", "all")
+# The results that the slider moves.
+NEEDS = frozenset(
+    (
+        *("circuit_efficiency", "circuit_split", "embedding_spectrum", "frequency_ablation", "learning_curves"),
+        *("logit_structure", "mlp_structure", "neuron_periodicity", "progress_measures", "transitions", "weight_norms"),
+    )
+)
 Progress = Callable[[Sequence[int]], Iterable[int]]  # wraps the steps that are walked over
 
 

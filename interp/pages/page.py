@@ -9,12 +9,12 @@ from typing import Any
 import xarray as xr
 
 from interp.analysis import find
-from interp.explanation import explanation_of
-from interp.figures import shade_phases
+from interp.explanation import EVIDENCE, explanation_of
+from interp.figures import as_count, as_percent, shade_phases
 from interp.pages.encoding import LARGEST_ERROR
 from interp.pages.fitting import say_what_is_unknown, without_title
 from interp.pages.frame import in_script, rendered
-from interp.pages.frames import Progress, frames
+from interp.pages.frames import NEEDS, Progress, frames
 from interp.pages.headline import headline, phases
 from interp.pages.story import controls, linked, method
 from interp.runs import Run, describe
@@ -22,39 +22,62 @@ from interp.runs import Run, describe
 
 def render(run: Run, results: Mapping[str, xr.Dataset], *, progress: Progress = lambda steps: steps) -> str:
     """The page, from the run and the results of its analyses. What comes from the run is escaped, wherever it appears.
-    `progress` wraps the steps whose checkpoints are walked over."""
-    story = explanation_of(run, results)
-    of_run = phases(results)
+    `progress` wraps the steps whose checkpoints are walked over.
+
+    What the results do not have is left out: the story without EVIDENCE, the slider with its panels and the circuit
+    without what `frames` needs. Every result has its section."""
+    story = explanation_of(run, results) if results.keys() >= set(EVIDENCE) else None
+    explorer = _explorer(run, results, progress) if results.keys() >= NEEDS else None
+    of_run = phases(results) if "transitions" in results else []
     sections = [_section(name, result, of_run) for name, result in _in_reading_order(results)]
-    data = explorer_data(run, results, progress)
     return rendered(
         "page.html",
         {section["name"]: section.pop("figure") for section in sections},
-        title=f"{run.task.operation} modulo {run.task.p}: {story.headline.lower()}",
+        title=f"{run.task.title}: {story.headline.lower()}" if story else run.task.title,
         run=run,
         story=story,
-        headline=in_script(headline(results)),
-        paragraphs=[linked(paragraph, results) for paragraph in story.paragraphs],
-        against=[linked(sentence, results) for sentence in story.against],
+        lead=None if story else _lead(run),
+        phases=of_run,
+        headline=in_script(headline(results)) if story else None,
+        paragraphs=[linked(paragraph, results) for paragraph in story.paragraphs] if story else [],
+        against=[linked(sentence, results) for sentence in story.against] if story else [],
         diverged=_diverged(run, results),
-        controls=list(controls(results)),
-        explorer={
-            "label": None,
-            "data": in_script(data),
-            "shown": len(data["steps"]),
-            "of": data["all_steps"],
-            "has_key": bool(data["key"]),
-        },
+        controls=list(controls(results)) if story else [],
+        explorer=explorer,
         error=f"{LARGEST_ERROR[8]:.1%}",
         sections=sections,
         provenance=[line.split(maxsplit=1) for line in describe(run)],
     )
 
 
+def _lead(run: Run) -> str:
+    """What a run without a story comes to: the accuracies of its last logged step."""
+    last = next((row for row in reversed(run.rows) if row.get("train_accuracy") is not None), None)
+    if last is None:
+        return "Nothing was logged."
+    test = last.get("test_accuracy")
+    of_test = f" examples and {as_percent(test)} of the test examples" if test is not None else ""
+    of_train = f"{as_percent(last['train_accuracy'])} of the training"
+    return f"After {as_count(last['step'], 'step')} the network knows {of_train}{of_test or ' examples'}."
+
+
 def _diverged(run: Run, results: Mapping[str, xr.Dataset]) -> int | None:
     """The first checkpoint that no analysis has, because its weights are not finite."""
-    left_out = set(run.steps) - {int(step) for step in results["neuron_periodicity"].step.values}
-    return min(left_out, default=None)
+    measured = [result for name, result in results.items() if not find(name).of_run]
+    known = {int(step) for result in measured for step in result.step.values}
+    return min(set(run.steps) - known, default=None) if measured else None
+
+
+def _explorer(run: Run, results: Mapping[str, xr.Dataset], progress: Progress) -> dict[str, Any]:
+    """What the slider, its panels and the circuit are made of."""
+    data = explorer_data(run, results, progress)
+    return {
+        "label": None,
+        "data": in_script(data),
+        "shown": len(data["steps"]),
+        "of": data["all_steps"],
+        "has_key": bool(data["key"]),
+    }
 
 
 def explorer_data(

@@ -1,10 +1,10 @@
 """A run on disk: its format, its reader, its writer, and the checkpoints in it."""
 
-from interp.runs.checkpoint import Checkpoint
+from interp.runs.checkpoint import Checkpoint, HasWeights, Weighted
 from interp.runs.description import configuration_differences, describe, list_runs
 from interp.runs.format import FIRST_STEP, LAST_STEP, step_name, weights_digest
 from interp.runs.phase_pairs import centred_logits, phase_pairs
-from interp.runs.run import Run, open_run
+from interp.runs.run import Run, check_has_phases, open_run
 from interp.runs.thinning import thin
 from interp.runs.verification import differences
 from interp.runs.writer import RunWriter, is_run_to_replace
@@ -13,9 +13,12 @@ __all__ = [
     "FIRST_STEP",
     "LAST_STEP",
     "Checkpoint",
+    "HasWeights",
     "Run",
     "RunWriter",
+    "Weighted",
     "centred_logits",
+    "check_has_phases",
     "configuration_differences",
     "describe",
     "differences",

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from interp.errors import InputError, flag
-from interp.experiment import FIELDS_OF_OTHERS, hash_of, section_to_dict
+from interp.experiment import FIELDS_OF_OTHERS, Task, hash_of, section_to_dict
 from interp.figures import readable
 from interp.models import method
 from interp.runs.run import Run, open_run
@@ -70,15 +70,16 @@ def _import(imported: Any) -> Iterator[str]:
 
 
 def _task(run: Run) -> str:
-    return f"{run.task.operation} modulo {run.task.p}"
+    return run.task.title
 
 
 def _split(run: Run) -> str:
     if not run.task.split_known:
         return "split unknown"
     n_pairs, n_train = int(run.task.defined.sum()), len(run.task.train_indices)
-    noise = f", {run.task.label_noise:.0%} label noise" if run.task.label_noise else ""
-    return f"{n_train:,} of {n_pairs:,} pairs trained on ({n_train / n_pairs:.1%}), seed {run.task.seed}{noise}"
+    what, noise = ("pairs", run.task.label_noise) if isinstance(run.task, Task) else ("examples", 0)
+    noisy = f", {noise:.0%} label noise" if noise else ""
+    return f"{n_train:,} of {n_pairs:,} {what} trained on ({n_train / n_pairs:.1%}), seed {run.task.seed}{noisy}"
 
 
 def _progress(run: Run) -> str:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from interp.errors import InputError
-from interp.experiment import ModelConfig, Task, TrainingConfig, recorded_section
+from interp.experiment import Examples, ModelConfig, TrainingConfig, recorded_section
 from interp.machine import reason
 
 FORMAT = 1
@@ -38,7 +38,7 @@ def steps_in(folder: Path) -> list[int]:
     return sorted(int(match[1]) for match in map(_STEP_FILE.fullmatch, names) if match)
 
 
-def description(task: Task, model: ModelConfig, training: TrainingConfig | None) -> dict[str, Any]:
+def description(task: Examples, model: ModelConfig, training: TrainingConfig | None) -> dict[str, Any]:
     """The JSON of what a run is; `training` is null for a run that was not trained here."""
     values = {"task": recorded_section(task), "model": recorded_section(model)}
     return values | {"training": recorded_section(training) if training is not None else None}
@@ -64,6 +64,6 @@ def check_header(path: Path, header: dict[str, Any], experiment_hash: str, step:
         )
 
 
-def split_tensors(task: Task) -> dict[str, Tensor]:
+def split_tensors(task: Examples) -> dict[str, Tensor]:
     """What split.safetensors holds."""
     return {"train_indices": torch.from_numpy(task.train_indices), "labels": torch.from_numpy(task.labels)}

@@ -41,5 +41,5 @@ def _defined(task: Task) -> Bool[np.ndarray, " pairs"]:
 
 def centred_logits(checkpoint: Checkpoint, pairs: PhasePairs) -> Float[Tensor, "pairs n"]:
     """The logits of all `phase_pairs`, over the classes that have a phase, in its order, less their mean."""
-    every = checkpoint.centred_logits.values.flatten(0, 1)
+    every = checkpoint.spectrum.centred_logits.values.flatten(0, 1)
     return every if len(every) == len(pairs.row_major) else every[_defined(checkpoint.task)]

@@ -39,6 +39,15 @@ def open_run(path: str | Path) -> "Run":
     return Run(Path(path))
 
 
+def check_has_phases(run: "Run", what: str) -> None:
+    """Raises InputError, for `what` tells of circuits on Z_p, unless the run is about pairs over Z_p."""
+    if not isinstance(run.task, Task):
+        raise InputError(
+            f"{what} tells of circuits on Z_p, and {run.path} was trained on vectors ({run.task.title}); "
+            f"`interp report {run.path}` has its curves and norms"
+        )
+
+
 class Run:
     """A run on disk, read only.
 
@@ -125,7 +134,7 @@ class Run:
             raise self._no_checkpoint(step)
         weights, header = read_tensors(path)
         check_header(path, header, self.hash, step)
-        ordered = {name: weights.pop(name) for name in weight_shapes(self.model, self.task.p) if name in weights}
+        ordered = {name: weights.pop(name) for name in weight_shapes(self.model, self.task.sizes) if name in weights}
         for name, weight in ordered.items():
             if weight.dtype != torch.float32:
                 raise InputError(f"{path}: tensor {name!r} has type {weight.dtype}, expected torch.float32")
@@ -159,7 +168,7 @@ class Run:
 
     def trajectory(self, name: str) -> Float[Tensor, "checkpoint ..."]:
         """One tensor at every checkpoint, in the order of `steps`."""
-        known = weight_shapes(self.model, self.task.p)
+        known = weight_shapes(self.model, self.task.sizes)
         if name not in known:
             raise unknown_name("tensor", name, known)
         steps = self.steps
@@ -266,7 +275,7 @@ class Run:
     def __repr__(self) -> str:
         steps = self.steps
         span = f"{len(steps)} checkpoints, steps {steps[0]} to {steps[-1]}" if steps else "no checkpoints yet"
-        return f"Run({str(self.path)!r}: {self.task.operation} mod {self.task.p}, {span})"
+        return f"Run({str(self.path)!r}: {self.task.title}, {span})"
 
 
 def _is_number(value: Any) -> bool:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from interp.errors import InputError, check_integer
-from interp.experiment import ModelConfig, Task, TrainingConfig, hash_of
+from interp.experiment import Examples, ModelConfig, TrainingConfig, hash_of
 from interp.machine import (
     lock_folder,
     move_into_place,
@@ -71,7 +71,7 @@ class RunWriter:
     def create(
         cls,
         path: str | Path,
-        task: Task,
+        task: Examples,
         model: ModelConfig,
         training: TrainingConfig | None = None,
         *,
@@ -137,7 +137,7 @@ class RunWriter:
     ) -> None:
         """Save the weights after exactly `step` updates and, in metrics.jsonl, the metrics of those same weights."""
         step = self._next(step)
-        check_weights(weights, self.run.model, self.run.task.p)
+        check_weights(weights, self.run.model, self.run.task.sizes)
         stored = {name: weight.detach().to("cpu", torch.float32) for name, weight in weights.items()}
         row = {"step": step, "weights": weights_digest(stored)} | _finite(metrics or {})
         write_atomically(
@@ -241,7 +241,7 @@ class RunWriter:
             if part not in parts:
                 raise InputError(f"{path}: unexpected tensor {full_name!r}; names begin with weights| or optimizer|")
             parts[part][name] = tensor
-        check_weights(parts["weights"], self.run.model, self.run.task.p, where=str(path))
+        check_weights(parts["weights"], self.run.model, self.run.task.sizes, where=str(path))
         return Snapshot(step, parts["weights"], {}, parts["optimizer"], kept=False)
 
     def close(self) -> None:
@@ -281,7 +281,7 @@ def is_run_to_replace(path: Path, overwrite: bool) -> bool:
 
 
 def _info(
-    task: Task, model: ModelConfig, training: TrainingConfig | None, initial: Mapping[str, Tensor] | None
+    task: Examples, model: ModelConfig, training: TrainingConfig | None, initial: Mapping[str, Tensor] | None
 ) -> dict[str, Any]:
     """What run.json holds."""
     content = description(task, model, training)

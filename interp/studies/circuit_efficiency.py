@@ -144,7 +144,7 @@ def correct_logit(checkpoint: Checkpoint) -> float:
 def trigonometric_fraction(checkpoint: Checkpoint) -> float:
     """‖Σ_k α_k cos w_k(a+b−c)‖ / ‖L_c‖ over all frequencies, of the logits centred over classes: a fraction of norm,
     not of power."""
-    return math.sqrt(float((checkpoint.logit_shares * checkpoint.logit_alignments.abs()).sum()))
+    return math.sqrt(float((checkpoint.spectrum.logit_shares * checkpoint.spectrum.logit_alignments.abs()).sum()))
 
 
 def predictions(result: xr.Dataset, *, ungrokking: float | None = None) -> list[Prediction]:

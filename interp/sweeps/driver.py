@@ -62,7 +62,7 @@ def run_experiment(
     check_device(device)
     check_room(out, experiment)
     if initial is not None:
-        check_weights(initial, experiment.model, experiment.task.p, where="initial weights")
+        check_weights(initial, experiment.model, experiment.task.sizes, where="initial weights")
         initial = {
             name: weight.detach().to("cpu", torch.float32) for name, weight in initial.items()
         }  # as they are trained and stored
@@ -180,11 +180,11 @@ def check_room(out: Path, experiment: Experiment, n_runs: int = 1) -> None:
 def _least_memory(experiment: Experiment) -> int:
     """Bytes that training cannot do without: weights and gradient, and the neurons and float64 logits of a batch."""
     model, n_examples = experiment.model, experiment.training.batch_size or len(experiment.task.train_indices)
-    return 2 * _weight_bytes(experiment) + n_examples * (4 * model.d_mlp + 8 * experiment.task.p)
+    return 2 * _weight_bytes(experiment) + n_examples * (4 * model.d_mlp + 8 * experiment.task.n_classes)
 
 
 def _weight_bytes(experiment: Experiment) -> int:
-    return 4 * sum(map(math.prod, weight_shapes(experiment.model, experiment.task.p).values()))
+    return 4 * sum(map(math.prod, weight_shapes(experiment.model, experiment.task.sizes).values()))
 
 
 def megabytes(n_bytes: int) -> str:

@@ -148,7 +148,7 @@ def train_seeds(experiments: Sequence[Experiment], *, device: str = "cpu") -> Ge
     DivergedError."""
     keep_freed_memory()
     model, config = experiments[0].model, experiments[0].training
-    starts = [initial_weights(one.model, one.task.p) for one in experiments]
+    starts = [initial_weights(one.model, one.task.sizes) for one in experiments]
     stacked = {name: torch.stack([start[name] for start in starts]).to(device, torch.float32) for name in starts[0]}
     weights = [{name: values[index] for name, values in stacked.items()} for index in range(len(experiments))]
     updater = WeightUpdater(
@@ -261,7 +261,7 @@ def _loss(model: ModelConfig) -> Callable[[Weights, Tensor, Tensor], tuple[Tenso
 
 
 def _of_all(batches: Sequence[Batch]) -> tuple[Int[Tensor, "seeds n 2"], Int[Tensor, "seeds n"]]:
-    return torch.stack([batch.pairs for batch in batches]), torch.stack([batch.labels for batch in batches])
+    return torch.stack([batch.inputs for batch in batches]), torch.stack([batch.labels for batch in batches])
 
 
 def _unstacked(stacked: Weights) -> list[Weights]:

@@ -1,34 +1,34 @@
-"""Batches: pairs and the labels they are trained or tested on."""
+"""Batches: examples and the labels they are trained or tested on."""
 
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from interp.experiment import Task
+from interp.experiment import Examples
 from interp.models import factored_gradient
 
 
-def unmirrored_of_test(task: Task) -> Bool[Tensor, " n"]:
+def unmirrored_of_test(task: Examples) -> Bool[Tensor, " n"]:
     """Which of the test pairs have no mirror (b, a) among the training pairs."""
-    return torch.from_numpy(task.unmirrored_test_mask[task.test_mask])
+    return torch.from_numpy(task.mask("unmirrored")[task.mask("test")])
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Pairs and the labels they are trained or tested on."""
+    """Examples and the labels they are trained or tested on."""
 
-    pairs: Int[Tensor, "n 2"]
+    inputs: Int[Tensor, "n 2"] | Float[Tensor, "n features"]
     labels: Int[Tensor, " n"]
 
     @classmethod
-    def of(cls, task: Task, split: str, device: str | torch.device = "cpu") -> "Batch":
-        """All pairs of a split, in row-major order."""
+    def of(cls, task: Examples, split: str, device: str | torch.device = "cpu") -> "Batch":
+        """All examples of a split, in their order."""
         index = np.flatnonzero(task.mask(split))
-        return cls(torch.from_numpy(task.pairs[index]).to(device), torch.from_numpy(task.labels[index]).to(device))
+        return cls(torch.from_numpy(task.inputs[index]).to(device), torch.from_numpy(task.labels[index]).to(device))
 
     def minibatch(self, size: int, step: int, seed: int) -> "Batch":
         """The batch of update number `step`. Each epoch is a permutation of its own, a function of the seed and the
@@ -36,12 +36,12 @@ class Batch:
         epoch, position = divmod(step, len(self) // size)
         order = np.random.RandomState([seed, epoch]).permutation(len(self))
         chosen = torch.from_numpy(order[position * size : (position + 1) * size]).to(self.labels.device)
-        return Batch(self.pairs[chosen], self.labels[chosen])
+        return Batch(self.inputs[chosen], self.labels[chosen])
 
     @cached_property
     def examples(self) -> factored_gradient.Examples:
         """a, b and the labels, each in one piece of memory."""
-        return self.pairs[:, 0].contiguous(), self.pairs[:, 1].contiguous(), self.labels
+        return self.inputs[:, 0].contiguous(), self.inputs[:, 1].contiguous(), self.labels
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -78,14 +78,14 @@ def train_stepwise(
     check_device(device)
     keep_freed_memory()
     task, model, config = experiment.task, experiment.model, experiment.training
-    start = initial if initial is not None else initial_weights(model, task.p)
+    start = initial if initial is not None else initial_weights(model, task.sizes)
     if resume is not None:
         start = resume.weights
-    check_weights(start, model, task.p, where="initial weights")
+    check_weights(start, model, task.sizes, where="initial weights")
     # Contiguous copies, because fused updates read memory in order: somebody's `linear.weight.T` is not.
     weights = {
         name: start[name].detach().to(device, torch.float32, copy=True, memory_format=torch.contiguous_format)
-        for name in weight_shapes(model, task.p)
+        for name in weight_shapes(model, task.sizes)
     }
     updater = WeightUpdater(weights, config)
     if resume is not None:
@@ -165,7 +165,7 @@ def loss_and_gradient(
             losses, correct, gradient = factored_gradient.loss_and_gradient(weights, model, batch.examples, each)
             return mean(losses), correct, gradient
     leaves = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
-    outputs = transform(leaves, model, embed(leaves, model, batch.pairs)).logits
+    outputs = transform(leaves, model, embed(leaves, model, batch.inputs)).logits
     d_outputs = outputs.detach().T.clone()
     losses, correct = cross_entropy_and_gradient_(d_outputs, batch.labels, len(batch))
     gradients = torch.autograd.grad(outputs, list(leaves.values()), d_outputs.T)
@@ -180,7 +180,7 @@ def evaluate(
     if is_factored(model):
         with one_thread():
             return factored_gradient.evaluate(weights, model, batch.examples, each)
-    return cross_entropy_and_correctness(logits(weights, model, batch.pairs).T, batch.labels)
+    return cross_entropy_and_correctness(logits(weights, model, batch.inputs).T, batch.labels)
 
 
 @contextmanager

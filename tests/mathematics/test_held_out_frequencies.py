@@ -68,7 +68,7 @@ def test_a_checkpoint_counts_no_frequency_that_training_pairs_alone_carry(operat
     found = {}
     for split in (0.4, 1.0):
         checkpoint = circuit_checkpoint(replace(task, train_fraction=split), circuit_neurons([2, 3], circuit="clock"))
-        vars(checkpoint)["centred_logits"] = centre(logits)
+        vars(checkpoint.spectrum)["centred_logits"] = centre(logits)
         found[split] = checkpoint.key_frequencies
     assert found[0.4] == []
     assert found[1.0] == [2, 3]

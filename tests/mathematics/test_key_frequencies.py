@@ -168,14 +168,14 @@ def test_a_planted_clock_has_exactly_its_frequencies(operation: str, p: int, pla
     table = logits_in_phase(checkpoint.logits, checkpoint.task.phase)
     expected = planted_logits(n, dict.fromkeys(planted, 10 * 9 / 2))
     assert_close(table - table.mean(-1, keepdim=True), expected, rtol=0, atol=1e-9)
-    assert_close(checkpoint.logit_shares.sum().item(), 1.0, rtol=0, atol=1e-9)
+    assert_close(checkpoint.spectrum.logit_shares.sum().item(), 1.0, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("p", [12, 10])
 def test_half_the_modulus_is_found(p: int) -> None:
     """One neuron, cos πs + cos πt squared, is 2 + 2(−1)^(s+t): with a cosine over the classes it is frequency p/2."""
     checkpoint = circuit_checkpoint(Task(p=p), [Neuron(p // 2, 0.0, 0.0)], activation="square")
-    assert checkpoint.key_frequencies == [p // 2] == [checkpoint.n_frequencies]
+    assert checkpoint.key_frequencies == [p // 2] == [checkpoint.spectrum.n_frequencies]
 
 
 @pytest.mark.parametrize("p", [13, 31])
@@ -190,12 +190,14 @@ def test_a_planted_pizza_holds_two_thirds_of_its_power_in_the_sum(p: int) -> Non
     )
     checkpoint = Checkpoint.from_weights(weights, task, model)
     total = sum(strength**2 for strength in strengths.values())
-    for k in range(1, checkpoint.n_frequencies + 1):
+    for k in range(1, checkpoint.spectrum.n_frequencies + 1):
         strength = strengths.get(k, 0.0)
-        assert checkpoint.logit_shares[k - 1].item() == pytest.approx(2 / 3 * strength**2 / total, abs=1e-12)
-        assert checkpoint.output_norms[k - 1].item() == pytest.approx(10 * strength * math.sqrt(5 * p / 2), abs=1e-9)
+        assert checkpoint.spectrum.logit_shares[k - 1].item() == pytest.approx(2 / 3 * strength**2 / total, abs=1e-12)
+        assert checkpoint.spectrum.output_norms[k - 1].item() == pytest.approx(
+            10 * strength * math.sqrt(5 * p / 2), abs=1e-9
+        )
     # Frequency 3 has a share of 2.2 %, but its norm is only 0.21 of the largest.
-    assert checkpoint.logit_shares[2] > key_frequencies.SHARE_THRESHOLD
+    assert checkpoint.spectrum.logit_shares[2] > key_frequencies.SHARE_THRESHOLD
     assert checkpoint.key_frequencies == [2, 5, 6]
 
 
@@ -247,7 +249,9 @@ def test_nothing_is_key_in_a_lookup_table() -> None:
 def test_nothing_is_key_before_training(seed: int) -> None:
     model = ModelConfig(d_model=64, d_mlp=256, seed=seed)
     checkpoint = Checkpoint.from_weights(initial_weights(model, 53), Task(p=53), model)
-    assert (checkpoint.output_norms > key_frequencies.NORM_THRESHOLD * checkpoint.output_norms.max()).all()
+    assert (
+        checkpoint.spectrum.output_norms > key_frequencies.NORM_THRESHOLD * checkpoint.spectrum.output_norms.max()
+    ).all()
     assert checkpoint.key_frequencies == []
 
 
@@ -280,7 +284,7 @@ def test_next_to_nothing_is_key_when_the_neurons_are_shuffled() -> None:
         weights = {**found.weights, "blocks.0.mlp.W_out": found.weights["blocks.0.mlp.W_out"][order]}
         shuffled = Checkpoint.from_weights(weights, run.task, run.model)
         passed += len(shuffled.key_frequencies)
-        carried += int((shuffled.logit_shares > key_frequencies.SHARE_THRESHOLD).sum())
+        carried += int((shuffled.spectrum.logit_shares > key_frequencies.SHARE_THRESHOLD).sum())
     assert carried > 40
     assert passed <= 6
 

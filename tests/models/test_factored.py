@@ -53,8 +53,8 @@ def test_the_factored_form_is_the_general_forward_pass(activation: str, rate: fl
 
 
 @pytest.mark.parametrize("rate", RATES)
-def test_autograd_goes_through_the_factored_form(rate: float) -> None:
-    """The in-place steps of the factored form must not spoil gradients that an analysis takes through it."""
+def test_autograd_takes_the_general_pass(rate: float) -> None:
+    """The in-place steps of the factored form would spoil gradients that an analysis takes."""
     model, weights = network("gelu", rate)
     pairs = some_pairs()
     gradients = []

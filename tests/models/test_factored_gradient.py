@@ -11,8 +11,16 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig
-from interp.models import Weights, embed, factored_gradient, initial_weights, is_factored, transform, weight_shapes
-from interp.models.mlp import vectors
+from interp.models import (
+    Weights,
+    embed,
+    factored_gradient,
+    initial_weights,
+    is_factored,
+    matrices,
+    transform,
+    weight_shapes,
+)
 from interp.training import Batch, WeightUpdater, loop, loss_and_gradient, train
 
 ACTIVATIONS = ["relu", "gelu", "square"]
@@ -59,7 +67,7 @@ def test_loss_and_gradient_are_those_of_the_general_forward_pass(
     model, weights = network(activation, rate, vocabularies)
     batch = some_examples()
     leaves = {name: weight.clone().requires_grad_() for name, weight in weights.items()}
-    outputs = transform(leaves, model, embed(leaves, model, batch.pairs)).logits
+    outputs = transform(leaves, model, embed(leaves, model, batch.inputs)).logits
     expected_losses = torch.nn.functional.cross_entropy(outputs, batch.labels, reduction="none")
     gradients = torch.autograd.grad(
         expected_losses.mean(), list(leaves.values()), allow_unused=True, materialize_grads=True
@@ -85,7 +93,7 @@ def test_loss_and_gradient_are_those_of_the_general_forward_pass(
 def test_evaluation_is_that_of_the_general_forward_pass(part: int) -> None:
     model, weights = network("gelu", 0.3)
     batch = some_examples()
-    outputs = transform(weights, model, embed(weights, model, batch.pairs)).logits.T
+    outputs = transform(weights, model, embed(weights, model, batch.inputs)).logits.T
     losses, correct = factored_gradient.evaluate(weights, model, batch.examples)
     assert_close(
         losses,
@@ -151,7 +159,7 @@ def test_nothing_leaves_the_device_of_the_weights(activation: str) -> None:
     model, weights = network(activation, 0.3)
     weights = {name: weight.to("meta") for name, weight in weights.items()}
     batch = some_examples()
-    batch = Batch(batch.pairs.to("meta"), batch.labels.to("meta"))
+    batch = Batch(batch.inputs.to("meta"), batch.labels.to("meta"))
     losses, correct, gradient = factored_gradient.loss_and_gradient(weights, model, batch.examples)
     assert {
         value.device.type
@@ -165,10 +173,10 @@ def test_nothing_leaves_the_device_of_the_weights(activation: str) -> None:
 def test_the_general_forward_pass_stays_on_the_device_of_the_weights(model: ModelConfig) -> None:
     weights = {name: torch.empty(shape, device="meta") for name, shape in weight_shapes(model, P).items()}
     assert (
-        transform(weights, model, embed(weights, model, some_examples().pairs.to("meta"))).logits.device.type == "meta"
+        transform(weights, model, embed(weights, model, some_examples().inputs.to("meta"))).logits.device.type == "meta"
     )
     if model.family == "mlp":
-        assert vectors(weights, model).device.type == "meta"
+        assert matrices(weights, model).W_E.device.type == "meta"
 
 
 # ---- trajectories ----------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from interp.experiment import ModelConfig
+from interp.experiment import ModelConfig, Task
 from interp.models import (
     Activations,
     Weights,
@@ -20,7 +20,7 @@ from interp.models import (
     residual_post,
     transform,
 )
-from interp.models.forward import forward, modulus
+from interp.models.forward import forward
 
 
 def drawn_weights(model: ModelConfig, p: int) -> Weights:
@@ -100,7 +100,7 @@ def test_forward_is_the_textbook_for_every_option(n_layers: int, prompt: str, ca
                 assert_close(
                     residual_post(weights, model, found.residual_mid, found.neurons), expected.residual_post, **close
                 )
-                of_all = [table.flatten(0, 1) for table in forward_all(weights, model)]
+                of_all = [table.flatten(0, 1) for table in forward_all(weights, model, Task(p))]
                 for name, seen, table, truth in zip(Activations._fields, found, of_all, expected, strict=True):
                     assert_close(table, seen, rtol=0, atol=1e-12 * max(1.0, truth.abs().max().item()))
                     message = f"{name} of {model} mod {p}: largest difference {(seen - truth).abs().max():.1e}"
@@ -129,7 +129,7 @@ OPTIONS = [
 @pytest.mark.parametrize("model", OPTIONS)
 def test_all_pairs_are_laid_out_by_a_and_b(model: ModelConfig) -> None:
     weights = drawn_weights(model, 5)
-    everything = forward_all(weights, model)
+    everything = forward_all(weights, model, Task(5))
     shapes = {"logits": (5,), "neurons": (12,), "attention": (2, model.n_ctx), "residual_mid": (8,)}
     for name, shape in shapes.items():
         assert getattr(everything, name).shape == (5, 5, *shape)
@@ -142,8 +142,8 @@ def test_all_pairs_are_laid_out_by_a_and_b(model: ModelConfig) -> None:
 @pytest.mark.parametrize("model", OPTIONS)
 def test_float32_is_float64_rounded(model: ModelConfig) -> None:
     weights = drawn_weights(model, 7)
-    exact = forward_all(weights, model).logits
-    rounded = forward_all({name: weight.float() for name, weight in weights.items()}, model).logits
+    exact = forward_all(weights, model, Task(7)).logits
+    rounded = forward_all({name: weight.float() for name, weight in weights.items()}, model, Task(7)).logits
     assert rounded.dtype == torch.float32
     assert_close(rounded.double(), exact, rtol=0, atol=2e-6 * exact.abs().max().item())
 
@@ -160,7 +160,7 @@ def test_relabeling_neurons_and_heads_changes_nothing(model: ModelConfig) -> Non
         }
         relabeled[f"{block}.mlp.W_in"] = weights[f"{block}.mlp.W_in"][:, order]
         relabeled |= {f"{block}.mlp.{name}": weights[f"{block}.mlp.{name}"][order] for name in ("b_in", "W_out")}
-    before, after = forward_all(weights, model), forward_all(relabeled, model)
+    before, after = (forward_all(one, model, Task(5)) for one in (weights, relabeled))
     assert_close(after.logits, before.logits, rtol=0, atol=1e-12)
     assert_close(after.neurons, before.neurons[..., order], rtol=0, atol=1e-12)
     assert_close(after.attention, before.attention.flip(2), rtol=0, atol=1e-12)
@@ -211,7 +211,6 @@ def test_transform_starts_from_any_residual_stream() -> None:
 def test_the_equals_sign_is_the_last_token() -> None:
     model = OPTIONS[0]
     weights = drawn_weights(model, 5)
-    assert modulus(weights, model) == 5
     expected = weights["embed.W_E"][5] + weights["pos_embed.W_pos"][2]
     assert_close(embed(weights, model, torch.tensor([(0, 0), (4, 1)]))[:, 2], expected.expand(2, 8), rtol=0, atol=0)
 

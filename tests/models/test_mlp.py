@@ -20,10 +20,10 @@ from interp.models import (
     is_factored,
     logits,
     logits_with_vectors,
-    token_vectors,
+    matrices,
     weight_shapes,
 )
-from interp.models.forward import forward, modulus
+from interp.models.forward import forward
 from interp.runs import Checkpoint, RunWriter, open_run
 from interp.testing import circuit_checkpoint, circuit_neurons
 from interp.training import Batch, loss_and_gradient, train
@@ -66,12 +66,11 @@ def test_the_forward_pass_is_the_textbook_for_every_option(inputs: str, embeddin
         model = mlp(inputs, embedding, activation=activation)
         weights = {name: weight.double() for name, weight in initial_weights(model, p).items()}
         expected, neurons = pair_by_pair(weights, model, p)
-        found = forward_all(weights, model)
+        found = forward_all(weights, model, Task(p))
         assert_close(found.logits, expected, rtol=0, atol=1e-13)
         assert_close(found.neurons, neurons, rtol=0, atol=1e-13)
         pairs = torch.tensor([(3, 1), (0, 4), (3, 1)])
         assert_close(logits(weights, model, pairs), expected[pairs[:, 0], pairs[:, 1]], rtol=0, atol=1e-13)
-        assert modulus(weights, model) == p
         assert not is_factored(model)
 
 
@@ -90,7 +89,7 @@ def test_what_each_matrix_reads(inputs: str, embedding: str) -> None:
 def test_other_vectors_enter_and_a_tied_embedding_keeps_its_own_at_the_end(inputs: str, embedding: str) -> None:
     model, pairs = mlp(inputs, embedding), torch.tensor([(2, 5), (0, 1)])
     weights = initial_weights(model, 7)
-    vectors = token_vectors(weights, model)
+    vectors = matrices(weights, model).W_E
     renamed = vectors[torch.tensor([1, 2, 3, 4, 5, 6, 0])]
     itself, shifted = logits_with_vectors(weights, model, torch.stack([vectors, renamed]), pairs)
     assert_close(itself, logits(weights, model, pairs))

@@ -38,7 +38,7 @@ def fresh(task: Task, model: ModelConfig = MODELS[0]) -> Checkpoint:
 @pytest.mark.parametrize("model", MODELS)
 def test_tables_are_those_of_the_forward_pass_and_computed_once(model: ModelConfig) -> None:
     checkpoint = fresh(Task(p=7), model)
-    activations = forward_all(checkpoint.weights, model)
+    activations = forward_all(checkpoint.weights, model, checkpoint.task)
     for name in ("logits", "neurons", "attention"):
         assert torch.equal(getattr(checkpoint, name), getattr(activations, name))
         assert getattr(checkpoint, name) is getattr(checkpoint, name)
@@ -73,7 +73,7 @@ def test_bare_weights_are_copied_and_checked() -> None:
 def test_a_checkpoint_says_what_it_is() -> None:
     assert (
         repr(circuit_checkpoint(Task(p=13), circuit_neurons([2, 5]), step=300))
-        == "Checkpoint(step=300, add mod 13, key frequencies [2, 5])"
+        == "Checkpoint(step=300, add modulo 13, key frequencies [2, 5])"
     )
 
 
@@ -142,9 +142,9 @@ def test_a_planted_neuron_has_its_frequency(operation: str, p: int, activation: 
     planted = [1, 3, 4]
     checkpoint = circuit_checkpoint(Task(p=p, operation=operation), circuit_neurons(planted), activation=activation)
     expected = [k for k in planted for _ in range(9)]
-    assert checkpoint.neuron_frequencies.tolist() == expected
-    shares = checkpoint.neuron_shares
-    assert shares.shape == (checkpoint.n_frequencies, len(expected))
+    assert checkpoint.spectrum.neuron_frequencies.tolist() == expected
+    shares = checkpoint.spectrum.neuron_shares
+    assert shares.shape == (checkpoint.spectrum.n_frequencies, len(expected))
     assert (shares.sum(0) < 1 + 1e-9).all()
     assert (shares.max(0).values > 0.5).all()
 
@@ -154,8 +154,8 @@ def test_shares_of_a_squared_wave() -> None:
     checkpoint = circuit_checkpoint(Task(p=13), circuit_neurons([2], per_frequency=5), activation="square")
     expected = torch.zeros(6, 5, dtype=torch.float64)
     expected[1], expected[3] = 0.8, 0.2
-    assert_close(checkpoint.neuron_shares, expected, rtol=0, atol=1e-12)
-    assert_close(checkpoint.neuron_variance, torch.full((5,), 1.25, dtype=torch.float64), rtol=1e-12, atol=0)
+    assert_close(checkpoint.spectrum.neuron_shares, expected, rtol=0, atol=1e-12)
+    assert_close(checkpoint.spectrum.neuron_variance, torch.full((5,), 1.25, dtype=torch.float64), rtol=1e-12, atol=0)
 
 
 def test_a_dead_neuron_has_no_frequency() -> None:
@@ -164,10 +164,12 @@ def test_a_dead_neuron_has_no_frequency() -> None:
     dead = torch.tensor([0, 4])
     weights["blocks.0.mlp.W_in"] = weights["blocks.0.mlp.W_in"].index_fill(1, dead, 0.0)
     silenced = Checkpoint.from_weights(weights, checkpoint.task, checkpoint.model)
-    assert_array_equal(torch.nonzero(silenced.neuron_frequencies == 0)[:, 0], dead)
-    assert silenced.neuron_shares[:, dead].isnan().all()
+    assert_array_equal(torch.nonzero(silenced.spectrum.neuron_frequencies == 0)[:, 0], dead)
+    assert silenced.spectrum.neuron_shares[:, dead].isnan().all()
     alive = [j for j in range(9) if j not in dead.tolist()]
-    assert_allclose(silenced.neuron_shares[:, alive], checkpoint.neuron_shares[:, alive], rtol=0, atol=1e-12)
+    assert_allclose(
+        silenced.spectrum.neuron_shares[:, alive], checkpoint.spectrum.neuron_shares[:, alive], rtol=0, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("analysis", ["clock_pizza", "logit_structure", "progress_measures", "weight_norms"])

@@ -63,10 +63,10 @@ def test_a_square_neuron_has_a_share_of_four_fifths_and_relu_more():
         checkpoint = circuit_checkpoint(
             Task(113), circuit_neurons([5, 31], per_frequency=5), activation=activation, family="mlp", embedding="tied"
         )
-        assert checkpoint.neuron_shares.amax(0).numpy() == pytest.approx(
+        assert checkpoint.spectrum.neuron_shares.amax(0).numpy() == pytest.approx(
             share, abs=1e-12 if activation == "square" else 5e-4
         )
-        assert sorted(checkpoint.neuron_frequencies.tolist()) == [5] * 5 + [31] * 5
+        assert sorted(checkpoint.spectrum.neuron_frequencies.tolist()) == [5] * 5 + [31] * 5
 
 
 @pytest.mark.parametrize(
@@ -87,10 +87,10 @@ def test_a_network_that_uses_all_frequencies_has_no_sparse_key_set():
         Task(59, split="unknown"), gromov_neurons(59, 232), activation="square", family="mlp"
     )
     assert len(checkpoint.key_frequencies) > 10  # random phases: a few carry less than 2 %
-    assert 0 not in checkpoint.neuron_frequencies
+    assert 0 not in checkpoint.spectrum.neuron_frequencies
     every = circuit_checkpoint(Task(59, split="unknown"), circuit_neurons(range(1, 30), per_frequency=5), family="mlp")
     assert every.key_frequencies == list(range(1, 30))
-    assert every.logit_shares.numpy() == pytest.approx(float(every.logit_shares[0]), rel=1e-9)
+    assert every.spectrum.logit_shares.numpy() == pytest.approx(float(every.spectrum.logit_shares[0]), rel=1e-9)
 
 
 # ---- planted memorization --------------------------------------------------------------------------------------------
@@ -120,7 +120,7 @@ def test_a_lookup_table_alone_memorizes():
     assert (checkpoint.accuracy("train"), checkpoint.accuracy("test")) == (1, 0)
     assert checkpoint.loss("test") == pytest.approx(math.log(13), abs=1e-12)
     assert checkpoint.loss("train") == pytest.approx(math.log1p(12 * math.exp(-20)), rel=1e-9)
-    assert (checkpoint.neuron_frequencies > 0).all()
+    assert (checkpoint.spectrum.neuron_frequencies > 0).all()
 
 
 def test_a_lookup_table_has_no_key_frequency():
@@ -131,9 +131,9 @@ def test_a_lookup_table_has_no_key_frequency():
         task = Task(43, train_fraction=0.3, label_noise=noise)
         checkpoint = circuit_checkpoint(task, [], family="mlp", lookup=LookupTable(strength=20.0))
         assert checkpoint.key_frequencies == []
-        assert float(checkpoint.logit_shares.sum()) == pytest.approx(0.3 if noise == 0 else 0.0, abs=0.03)
+        assert float(checkpoint.spectrum.logit_shares.sum()) == pytest.approx(0.3 if noise == 0 else 0.0, abs=0.03)
     small = circuit_checkpoint(Task(13, train_fraction=0.4), [], family="mlp", lookup=LookupTable(strength=20.0))
-    assert (small.logit_shares > 0.05).all()
+    assert (small.spectrum.logit_shares > 0.05).all()
     assert small.key_frequencies == []
     unknown = Checkpoint.from_weights(small.weights, Task(13, split="unknown"), small.model)
     assert unknown.key_frequencies == [1, 2, 3, 4, 5, 6]
@@ -145,7 +145,7 @@ def test_what_leaks_entirely_is_a_circuit_of_all_frequencies():
     checkpoint = circuit_checkpoint(
         Task(13, train_fraction=0.4), [], family="mlp", lookup=LookupTable(strength=5.0, leakage=1.0)
     )
-    assert checkpoint.logit_shares.numpy() == pytest.approx(1 / 6, abs=1e-12)
+    assert checkpoint.spectrum.logit_shares.numpy() == pytest.approx(1 / 6, abs=1e-12)
 
 
 @pytest.mark.parametrize(

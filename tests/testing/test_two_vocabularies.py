@@ -72,14 +72,16 @@ def test_the_forward_pass_is_the_textbooks(prompt: str, rate: float) -> None:
     assert len(weights["embed.W_E"]) == 2 * P + (prompt == "ab=")
     expected = torch.stack([textbook(weights, model, a, b) for a, b in PAIRS.tolist()])
     assert_close(forward(weights, model, PAIRS).logits, expected, rtol=0, atol=1e-12)
-    assert_close(forward_all(weights, model).logits.flatten(0, 1), expected, rtol=0, atol=1e-12)
+    assert_close(forward_all(weights, model, Task(P)).logits.flatten(0, 1), expected, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("prompt", PROMPTS)
 def test_equal_vocabularies_are_one(prompt: str) -> None:
     one = two(prompt, vocabularies="one")
     weights = drawn(one)
-    for ours, theirs in zip(forward_all(split_in_two(weights, P), two(prompt)), forward_all(weights, one), strict=True):
+    for ours, theirs in zip(
+        forward_all(split_in_two(weights, P), two(prompt), Task(P)), forward_all(weights, one, Task(P)), strict=True
+    ):
         assert torch.equal(ours, theirs)
 
 
@@ -90,7 +92,7 @@ def test_the_gradient_is_that_of_automatic_differentiation(prompt: str) -> None:
     loss, _, gradient = loss_and_gradient(weights, model, batch)
     leaves = {name: weight.clone().requires_grad_() for name, weight in weights.items()}
     expected = torch.nn.functional.cross_entropy(
-        transform(leaves, model, embed(leaves, model, batch.pairs)).logits, batch.labels
+        transform(leaves, model, embed(leaves, model, batch.inputs)).logits, batch.labels
     )
     assert_allclose(loss, expected.item(), rtol=1e-12)
     found = torch.autograd.grad(expected, list(leaves.values()))

@@ -81,7 +81,7 @@ def gradient_of(weights: Weights, model: ModelConfig, task: Task) -> Weights:
     """The gradient of the training loss by automatic differentiation of torch's own cross-entropy."""
     leaves = {name: weight.double().requires_grad_() for name, weight in weights.items()}
     batch = Batch.of(task, "train")
-    outputs = transform(leaves, model, embed(leaves, model, batch.pairs)).logits
+    outputs = transform(leaves, model, embed(leaves, model, batch.inputs)).logits
     loss = torch.nn.functional.cross_entropy(outputs, batch.labels)
     return dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
 
@@ -170,19 +170,19 @@ def test_an_epoch_of_minibatches_covers_each_pair_once_in_an_order_of_its_own() 
     orders = []
     for epoch in range(3):
         batches = [everything.minibatch(6, 4 * epoch + i, seed=1) for i in range(4)]
-        seen = [tuple(pair) for batch in batches for pair in batch.pairs.tolist()]
+        seen = [tuple(pair) for batch in batches for pair in batch.inputs.tolist()]
         assert [len(batch) for batch in batches] == [6] * 4
-        assert sorted(seen) == sorted(map(tuple, everything.pairs.tolist()))
+        assert sorted(seen) == sorted(map(tuple, everything.inputs.tolist()))
         assert [label for batch in batches for label in batch.labels.tolist()] == [labels[pair] for pair in seen]
         orders.append(tuple(seen))
     assert len(set(orders)) == 3
-    assert everything.minibatch(6, 0, seed=2).pairs.tolist() != everything.minibatch(6, 0, seed=1).pairs.tolist()
+    assert everything.minibatch(6, 0, seed=2).inputs.tolist() != everything.minibatch(6, 0, seed=1).inputs.tolist()
 
 
 def test_what_is_left_over_at_the_end_of_an_epoch_is_dropped() -> None:
     everything = Batch.of(TASK, "train")
     batches = [everything.minibatch(7, step, seed=0) for step in range(3)]
-    assert len({tuple(pair) for batch in batches for pair in batch.pairs.tolist()}) == 21
+    assert len({tuple(pair) for batch in batches for pair in batch.inputs.tolist()}) == 21
     assert len(everything.minibatch(7, 3, seed=0)) == 7  # of the next epoch
 
 
@@ -284,7 +284,7 @@ def test_divergence_stops_with_a_message_and_keeps_what_came_before(model: Model
     assert caught.value.last is snapshots[-1]
     for snapshot in snapshots:
         assert math.isfinite(snapshot.metrics["train_loss"])
-        logits = forward(snapshot.weights, model, Batch.of(TASK, "train").pairs).logits
+        logits = forward(snapshot.weights, model, Batch.of(TASK, "train").inputs).logits
         assert logits.isfinite().all()
 
 
@@ -302,7 +302,7 @@ def test_divergence_is_noticed_at_once_also_between_logged_steps() -> None:
 def test_a_loss_that_is_finite_on_the_minibatch_alone_is_divergence_too() -> None:
     """The embedding of 6 is infinite; the first batch is the pair (0, 1), the training set has (6, 6) as well."""
     task = Task(p=7, split=(1, 48))
-    seed = next(seed for seed in range(20) if Batch.of(task, "train").minibatch(1, 0, seed).pairs.tolist() == [[0, 1]])
+    seed = next(seed for seed in range(20) if Batch.of(task, "train").minibatch(1, 0, seed).inputs.tolist() == [[0, 1]])
     initial = initial_weights(FACTORED, 7)
     initial["embed.W_E"][6] = math.inf
     with pytest.raises(DivergedError, match="the loss of step 0 is not finite") as caught:

@@ -85,9 +85,11 @@ class Plot:
         analysis = find(self.name)
         output = self.output or Path(f"{self.name}.html")
         check_ending(output)
-        results = analyze(open_run(self.path), [self.name, "transitions"], progress=walk, parallel=True)
+        run = open_run(self.path)
+        shaded = ["transitions"] if find("transitions").is_for(run.task, run.model) else []
+        results = analyze(run, [self.name, *shaded], progress=walk, parallel=True)
         figure = analysis.module.plot(results[self.name])
-        shade_phases(figure, phases(results), named=True)
+        shade_phases(figure, phases(results) if shaded else [], named=True)
         write_figure(figure, output)
         print(output)
         return 0

@@ -11,7 +11,16 @@ import tyro
 from interp.cli.commands.arguments import RunPath
 from interp.cli.options import value_of
 from interp.errors import InputError
-from interp.experiment import PRESETS, Experiment, ModelConfig, Task, TrainingConfig, experiment_from_toml, preset
+from interp.experiment import (
+    PRESETS,
+    Examples,
+    Experiment,
+    ModelConfig,
+    Task,
+    TrainingConfig,
+    experiment_from_toml,
+    preset,
+)
 
 if TYPE_CHECKING:
     from interp.models import Snapshot
@@ -37,7 +46,7 @@ class Train:
     """Where to train: cpu, or cuda."""
     seeds: int | None = None
     """Train with the seeds 0 … N−1 of split, initial weights and batches, side by side, into RUN/seed0, RUN/seed1, …"""
-    task: Task = field(default_factory=Task)
+    task: tyro.conf.AvoidSubcommands[Examples] = field(default_factory=Task)
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
@@ -114,7 +123,9 @@ class Presets:
 
 def _fresh_folder(experiment: Experiment) -> Path:
     """A folder under checkpoints/ that does not exist yet, named after the task."""
-    name = f"{experiment.task.operation}-p{experiment.task.p}-{experiment.hash[:6]}"
+    task = experiment.task
+    what = f"{task.operation}-p{task.p}" if isinstance(task, Task) else f"{task.source}-{task.n_train}"
+    name = f"{what}-{experiment.hash[:6]}"
     folder = Path("checkpoints") / name
     number = 2
     while folder.exists():

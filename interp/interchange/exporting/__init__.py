@@ -14,7 +14,7 @@ from interp.experiment import section_to_dict
 from interp.interchange.exporting.card import model_card
 from interp.machine import move_into_place, reason, temporary_beside, write_atomically
 from interp.models import bridge_options, classic_state, weight_shapes
-from interp.runs import Run, step_name
+from interp.runs import Run, check_has_phases, step_name
 
 TARGETS = ("transformer-lens", "huggingface", "numpy")
 CARD_FIGURES = ("learning_curves", "embedding_spectrum")
@@ -97,6 +97,7 @@ def _transformer_lens(run: Run, folder: Path) -> None:
 
 
 def _huggingface(run: Run, folder: Path, figures: Sequence[str]) -> None:
+    check_has_phases(run, "a model card")
     from interp.analysis import find
     from interp.figures import write_figure
 
@@ -128,7 +129,7 @@ def _numpy(run: Run, folder: Path) -> None:
     np.save(folder / "train_indices.npy", run.task.train_indices)
     np.save(folder / "labels.npy", run.task.labels)
     _metrics(run, folder)
-    shapes = weight_shapes(run.model, run.task.p)
+    shapes = weight_shapes(run.model, run.task.sizes)
     arrays = {
         name: np.lib.format.open_memmap(folder / f"{name}.npy", mode="w+", dtype=np.float32, shape=(len(steps), *shape))
         for name, shape in shapes.items()

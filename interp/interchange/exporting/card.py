@@ -17,7 +17,7 @@ def model_card(run: Run, figures: Sequence[str] = ()) -> str:
     pictures = [f"![{name.replace('_', ' ')}](figures/{name}.png)" for name in figures]
     parts = [
         front,
-        f"# {run.task.operation} modulo {run.task.p}",
+        f"# {run.task.title}",
         _code("\n".join(facts)),
         "## What was found",
         _code(str(explain(run))),

@@ -51,7 +51,8 @@ def test_false_positives_on_untrained_networks_are_at_most_as_stated():
     at_most = binom.isf(1e-3, len(networks), RATE)
     assert sum(bool(calibrated_key_frequencies(network)) for network in networks) <= at_most
     above = [
-        float(network.logit_shares.max()) > calibration.calibrated_share_threshold(network) for network in networks
+        float(network.spectrum.logit_shares.max()) > calibration.calibrated_share_threshold(network)
+        for network in networks
     ]
     assert sum(above) <= at_most
 
@@ -151,7 +152,7 @@ def test_what_has_no_null_has_no_threshold():
 def test_random_networks_have_their_own_null():
     model = ModelConfig(d_model=8, n_heads=2, d_mlp=200)
     limit = calibration.random_network_threshold(model, Task(13))
-    explained = untrained((13, 8, 200, "relu", "ab="), seed=1).neuron_shares.max(0).values
+    explained = untrained((13, 8, 200, "relu", "ab="), seed=1).spectrum.neuron_shares.max(0).values
     assert 0 <= int((explained > limit).sum()) <= binom.isf(1e-4, 200, 3 * RATE)
     assert limit < 0.85
 

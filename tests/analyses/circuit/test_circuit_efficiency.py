@@ -85,7 +85,7 @@ def test_each_matrix_by_explicit_projections() -> None:
         assert_allclose(generalizing["blocks.0.attn.W_V"][head], W_V, atol=1e-10)
         W_O = onto((W_E @ W_V).T, weights["blocks.0.attn.W_O"][head])
         assert_allclose(generalizing["blocks.0.attn.W_O"][head], W_O, atol=1e-10)
-    shares, frequencies = checkpoint.neuron_shares.numpy(), checkpoint.neuron_frequencies.numpy()
+    shares, frequencies = checkpoint.spectrum.neuron_shares.numpy(), checkpoint.spectrum.neuron_frequencies.numpy()
     living = frequencies > 0
     own = living & np.isin(frequencies, key) & (shares.max(0) >= 0.05)
     assert own.any()

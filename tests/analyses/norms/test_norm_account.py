@@ -114,7 +114,7 @@ def test_frequencies_add_up_to_the_parts():
 def test_every_part_agrees_with_a_slow_account(p, operation):
     run = random_run(SMALL, Task(p, operation))
     result, last, phase = norm_account.compute(run), run.last, run.last.task.coordinates
-    frequency = last.neuron_frequencies.numpy()
+    frequency = last.spectrum.neuron_frequencies.numpy()
     for step in (0, 30):
         weights = {name.rpartition(".")[2]: weight.numpy() for name, weight in run[step].weights.items()}
         parts = result.squared_norm.sel(step=step)

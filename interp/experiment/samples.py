@@ -1,0 +1,97 @@
+"""Examples that are vectors and no pairs: the control that asks whether something is about tables over Z_p."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, get_args
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from interp.errors import InputError, check_choice, check_integer
+
+Source = Literal["digits"]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Labeled vectors, split into `n_train` that are trained on and `n_test` that are tested; the rest is left out.
+
+    "digits" are the 1,797 handwritten digits of scikit-learn: 64 gray values from 0 to 1, ten classes. `seed` draws the
+    split. Raises InputError for sizes that cannot be.
+
+        >>> samples = Samples(n_train=1000, n_test=500)
+        >>> samples.inputs.shape, samples.sizes
+        ((1500, 64), (64, 10))
+    """
+
+    source: Source = "digits"
+    n_train: int = 1000
+    n_test: int = 500
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_choice("task.source", self.source, get_args(Source))
+        check_integer("task.n-train", self.n_train, 1)
+        check_integer("task.n-test", self.n_test, 0)
+        check_integer("task.seed", self.seed, 0, 2**32 - 1)
+        n_known = 1797
+        if self.n_train + self.n_test > n_known:
+            raise InputError(
+                f"task.n-train {self.n_train} and task.n-test {self.n_test} are more than the {n_known:,} digits "
+                "that there are"
+            )
+
+    @cached_property
+    def _drawn(self) -> tuple[Float[np.ndarray, "n features"], Int[np.ndarray, " n"]]:
+        """Inputs and labels, those that are trained on first."""
+        from sklearn.datasets import load_digits
+
+        inputs, labels = map(np.asarray, load_digits(return_X_y=True))
+        order = np.random.RandomState(self.seed).permutation(len(labels))[: self.n_train + self.n_test]
+        return (inputs[order] / 16).astype(np.float32), labels[order].astype(np.int64)
+
+    @property
+    def title(self) -> str:
+        """What they are, in words."""
+        return f"{self.n_train + self.n_test:,} {self.source}"
+
+    @property
+    def shape(self) -> tuple[int]:
+        """The leading axis of a table over all examples."""
+        return (self.n_train + self.n_test,)
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Numbers in an example, and classes."""
+        return 64, 10
+
+    @property
+    def n_classes(self) -> int:
+        return self.sizes[1]
+
+    @property
+    def inputs(self) -> Float[np.ndarray, "n features"]:
+        return self._drawn[0]
+
+    @property
+    def labels(self) -> Int[np.ndarray, " n"]:
+        return self._drawn[1]
+
+    @property
+    def defined(self) -> Bool[np.ndarray, " n"]:
+        """Every example has an answer."""
+        return np.ones(self.shape, dtype=bool)
+
+    @property
+    def split_known(self) -> bool:
+        return True
+
+    @property
+    def train_indices(self) -> Int[np.ndarray, " train"]:
+        return np.arange(self.n_train)
+
+    def mask(self, split: str) -> Bool[np.ndarray, " n"]:
+        """The examples of "train", "test" or "all"; "unmirrored" is "test", because there are no mirrors."""
+        check_choice("split", split, ("train", "test", "unmirrored", "all"))
+        is_train = np.arange(self.n_train + self.n_test) < self.n_train
+        return {"train": is_train, "all": self.defined}.get(split, ~is_train)

@@ -1,0 +1,8 @@
+"""The families of models, by name. Each module has `shapes`, `inverse_variance`, `last_mlp`, `matrices`, `embed`,
+`transform` and `residual_post`; to add one, write such a module and name it here and in `experiment.Family`."""
+
+from types import ModuleType
+
+from interp.models import mlp, transformer
+
+FAMILIES: dict[str, ModuleType] = {"transformer": transformer, "mlp": mlp}

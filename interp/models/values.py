@@ -1,0 +1,51 @@
+"""What every family of models speaks in: named weights, sizes, the matrices that analyses read, and activations."""
+
+from typing import NamedTuple
+
+from jaxtyping import Float
+from torch import Tensor
+
+Weights = dict[str, Tensor]
+
+
+class Sizes(NamedTuple):
+    """The sizes that the examples give a model: how many different inputs a token has, or numbers an example has, and
+    how many classes. Both are p for a table over Z_p."""
+
+    inputs: int
+    classes: int
+
+    @classmethod
+    def of(cls, sizes: int | tuple[int, int]) -> "Sizes":
+        """The modulus p stands for (p, p)."""
+        return cls(*sizes) if isinstance(sizes, tuple) else cls(sizes, sizes)
+
+
+class Matrices(NamedTuple):
+    """The matrices at both ends of a network and around its last neurons, under one name whatever the family."""
+
+    W_E: Float[Tensor, "d_vocab features"]  # the vector by which each token enters; one-hot where there is no embedding
+    W_in: Float[Tensor, "inputs d_mlp"]
+    W_out: Float[Tensor, "d_mlp features"]
+    W_U: Float[Tensor, "features classes"] | None  # None where the neurons speak to the classes themselves
+
+    @property
+    def last(self) -> Float[Tensor, "features classes"]:
+        """The last matrix before the logits: W_U, or W_out where nothing comes after it."""
+        return self.W_out if self.W_U is None else self.W_U
+
+    @property
+    def W_L(self) -> Float[Tensor, "d_mlp classes"]:
+        """The neurons' map to the logits, W_out W_U."""
+        return self.W_out if self.W_U is None else self.W_out @ self.W_U
+
+
+class Activations(NamedTuple):
+    """What one forward pass computed at the last position of the last layer, per example."""
+
+    logits: Float[Tensor, "*examples classes"]
+    neurons: Float[Tensor, "*examples d_mlp"]  # after the nonlinearity
+    # From the last position to each, with the rate applied; an MLP has 0 heads.
+    attention: Float[Tensor, "*examples heads positions"]
+    residual_mid: Float[Tensor, "*examples inputs"]  # what W_in reads
+    residual_post: Float[Tensor, "*examples features"]  # what the last matrix before the logits reads

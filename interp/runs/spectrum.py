@@ -1,0 +1,137 @@
+"""The Fourier picture of a network on Z_p: its neurons and logits in phase coordinates, and their key frequencies."""
+
+from functools import cached_property
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from interp.errors import check_integer
+from interp.experiment import Task
+from interp.mathematics import fourier, key_frequencies
+from interp.models import Activations
+
+
+class Spectrum:
+    """What the frequencies 1 … K of Z_n carry of a network's neurons and logits, computed when first asked for. Do not
+    write to what it gives: it is shared.
+
+    With n phases (`task.coordinates`) and K = ⌊n/2⌋; `W_L` is the neurons' map to the logits, float64.
+    """
+
+    def __init__(self, activations: Activations, W_L: Float[Tensor, "d_mlp p"], task: Task) -> None:
+        self._activations, self._W_L, self._task, self._phase = activations, W_L, task, task.coordinates
+
+    @cached_property
+    def neurons_in_phase(self) -> Float[Tensor, "n n d_mlp"]:
+        """The neurons, over the pairs in phase coordinates."""
+        return key_frequencies.in_phase(self._activations.neurons, self._phase)
+
+    @cached_property
+    def _neuron_sums(self) -> tuple[Float[Tensor, " d_mlp"], fourier.Marginals]:
+        neurons, n = self.neurons_in_phase, self._phase.order
+        # Near the mean is near enough: what it is off by is found with the sums, without a pass over the neurons of its
+        # own.
+        near = neurons[::8, ::8].mean((0, 1))
+        sums, square = fourier.marginals(neurons, near)
+        off = (sums[0].sum(0, dtype=torch.float64) / n**2).to(near.dtype)
+        return near + off, fourier.Marginals(sums - n * off, square - (n * off).square())
+
+    @property
+    def neuron_mean(self) -> Float[Tensor, " d_mlp"]:
+        """The mean of every neuron over all pairs in phase coordinates."""
+        return self._neuron_sums[0]
+
+    @property
+    def neuron_marginals(self) -> fourier.Marginals:
+        """The sums of every neuron, less its mean, along rows, columns and diagonals of the pairs in phase
+        coordinates."""
+        return self._neuron_sums[1]
+
+    @cached_property
+    def neuron_means(self) -> tuple[Float[Tensor, "n d_mlp"], Float[Tensor, "n d_mlp"]]:
+        """The mean of every neuron over the second input, and over the first, in phase coordinates."""
+        over_b, over_a = (self.neuron_mean + sums / self._phase.order for sums in self.neuron_marginals.sums[:2])
+        return over_b, over_a
+
+    @cached_property
+    def neuron_variance(self) -> Float[Tensor, " d_mlp"]:
+        """The variance of every neuron over all pairs in phase coordinates; 0 where it is no more than the rounding of
+        its mean."""
+        variance = self.neuron_marginals.square / self._phase.order**2
+        rounding = (8 * torch.finfo(variance.dtype).eps * self.neuron_mean).square()
+        return torch.where(variance <= rounding, 0, variance)
+
+    @cached_property
+    def neuron_blocks(self) -> Float[Tensor, "K 4 2 d_mlp"]:
+        """The coefficients of every neuron in each frequency's 3×3 block (`fourier.block_coefficients`)."""
+        return fourier.block_coefficients(self.neuron_marginals.sums)
+
+    @cached_property
+    def neuron_shares(self) -> Float[Tensor, "K d_mlp"]:
+        """The share of every neuron's variance that each frequency's 3×3 block carries (`fourier.block_power`); NaN for
+        a dead neuron, one whose variance is below 1e-8 of the average neuron's."""
+        shares = self.neuron_blocks.square().sum((1, 2)) / (self._phase.order**2 * self.neuron_variance)
+        dead = self.neuron_variance <= 1e-8 * self.neuron_variance.mean()
+        return shares.masked_fill(dead, torch.nan)
+
+    @cached_property
+    def neuron_frequencies(self) -> Int[Tensor, " d_mlp"]:
+        """The frequency with the largest share, for every neuron; 0 for a dead one."""
+        dominant = self.neuron_shares.nan_to_num(nan=-1).argmax(0) + 1
+        return torch.where(self.neuron_shares[0].isnan(), 0, dominant)
+
+    @cached_property
+    def output_norms(self) -> Float[Tensor, " K"]:
+        """‖F_k W_L‖ for every frequency (`interp.mathematics.key_frequencies`)."""
+        return key_frequencies.output_norms(self._W_L, self._phase)
+
+    @cached_property
+    def centred_logits(self) -> key_frequencies.CentredLogits:
+        """The logits without their mean over the classes, in phase coordinates."""
+        return key_frequencies.centre(key_frequencies.logits_in_phase(self._activations.logits, self._phase))
+
+    @cached_property
+    def _logit_measures(self) -> tuple[Float[Tensor, " K"], Float[Tensor, " K"]]:
+        return key_frequencies.logit_measures(self.centred_logits)
+
+    @property
+    def logit_shares(self) -> Float[Tensor, " K"]:
+        """The share of centred logit power in cos, sin w_k(a+b) for every frequency
+        (`interp.mathematics.key_frequencies`)."""
+        return self._logit_measures[0]
+
+    @property
+    def logit_alignments(self) -> Float[Tensor, " K"]:
+        """The part of that share that lies in cos w_k(a+b−c), negative where its sign is
+        (`interp.mathematics.key_frequencies`)."""
+        return self._logit_measures[1]
+
+    @cached_property
+    def key_mask(self) -> Bool[Tensor, " K"]:
+        """Which of the frequencies 1 … K are key, by the rule of `interp.mathematics.key_frequencies`."""
+        n = self._phase.order
+        mask = key_frequencies.is_key(self.output_norms, self.logit_shares, self.logit_alignments, n)
+        pairs = self._phase.rows[:, None] * self._task.p + self._phase.columns
+        test = torch.from_numpy(self._task.mask("test")[pairs])
+        if mask.any() and test.any():
+            mask &= key_frequencies.held_out(self.centred_logits, test) >= key_frequencies.HELD_OUT_THRESHOLD
+        return mask
+
+    @property
+    def key_frequencies(self) -> list[int]:
+        """The frequencies of `key_mask`."""
+        return key_frequencies.frequencies_of(self.key_mask)
+
+    def frequencies_to_use(self, given: list[int] | None) -> list[int]:
+        """The given frequencies, or, where none are given, those of this network. InputError for one
+        outside
+        1 … K."""
+        for frequency in given or ():
+            check_integer("key_frequencies", frequency, 1, self.n_frequencies)
+        return self.key_frequencies if given is None else given
+
+    @property
+    def n_frequencies(self) -> int:
+        """K = ⌊n/2⌋, the number of frequencies in the task's coordinates."""
+        return self._phase.order // 2
