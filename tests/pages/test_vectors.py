@@ -60,7 +60,7 @@ def test_the_page_has_what_there_is_and_nothing_else(run: Run, open_page) -> Non
     assert page.locator(".readouts").count() == 0
     page.wait_for_selector("#weight_norms .js-plotly-plot")
     assert "Embedding" not in page.inner_text("#weight_norms")
-    assert page.complaints == []
+    assert page.trouble == []
 
 
 def test_a_resumed_run_ends_with_the_same_weights(run: Run, tmp_path) -> None:
