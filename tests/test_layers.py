@@ -2,6 +2,7 @@
 too."""
 
 import ast
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -154,6 +155,15 @@ def tree_sources() -> dict[str, str]:
 
 def test_every_package_imports_only_from_lower_floors():
     assert violations(tree_sources()) == []
+
+
+def test_the_page_on_architecture_draws_the_same_floors_and_names_what_there_is():
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    drawn = {name: int(floor) for floor, name in re.findall(r"^\| (\d) \| `(\w+)` \|", page, re.MULTILINE)}
+    assert drawn == {package: floor + 1 for package, floor in FLOOR_OF.items()}
+    for name in re.findall(r"`([\w./-]+(?:/|\.py|\.md|\.pyi|\.toml|\.txt))`", page):
+        if not name.isupper() and "NAME" not in name and "FOLDER" not in name:
+            assert (ROOT / name).exists() or any((ROOT / "interp").rglob(name.rstrip("/"))), name
 
 
 def test_every_exception_is_still_used():
