@@ -40,11 +40,11 @@ ANALYSES = ("learning_curves", "embedding_spectrum", "neuron_periodicity", "weig
 def bare_steps(experiment: Experiment) -> float:
     """The seconds of a step that leaves nothing behind."""
     weights, batch = initial_weights(experiment.model, experiment.task.p), Batch.of(experiment.task, "train")
-    updater = WeightUpdater(weights, experiment.training)
+    updater = WeightUpdater([weights], experiment.training)
 
     def step(number: int) -> None:
         with threads_of_torch(experiment.model):
-            updater.update(number, loss_and_gradient(weights, experiment.model, batch, each)[2])
+            updater.update(number, [loss_and_gradient(weights, experiment.model, batch, each)[2]])
 
     with worker_threads() as each:
         step(0)  # loads code

@@ -50,12 +50,12 @@ class Textbook(nn.Module):
 def our_step(weights: Weights, model: ModelConfig, config: TrainingConfig, batch: Batch, each: Each) -> Step:
     """`interp.training.loop`, without metrics and snapshots."""
     weights = {name: weight.clone() for name, weight in weights.items()}
-    updater, steps_done = WeightUpdater(weights, config), [0]
+    updater, steps_done = WeightUpdater([weights], config), [0]
 
     def step() -> float:
         with threads_of_torch(model):
             loss, _, gradient = loss_and_gradient(weights, model, batch, each)
-            updater.update(steps_done[0], gradient)
+            updater.update(steps_done[0], [gradient])
         steps_done[0] += 1
         return loss
 

@@ -40,6 +40,17 @@ def cross_entropy_and_correctness(
     return _losses(wrong, gap), correct
 
 
+def differentiable_cross_entropy(
+    outputs: Float[Tensor, "classes n"], labels: Int[Tensor, " n"]
+) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
+    """The same again, up to rounding, of operations that torch.func can differentiate and vectorize: log(1 + exp x) in
+    float64 with x = log Σ_{c ≠ label} exp(logit_c) − logit_label."""
+    logits, label = outputs.double().T, labels[:, None]
+    right = logits.gather(1, label)[:, 0]
+    others = logits.scatter(1, label, -torch.inf)
+    return functional.softplus(others.logsumexp(1) - right, threshold=40), right > others.amax(1)
+
+
 def _shifted(outputs: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """With the highest logit M: exp(logit − M) with zeros at the labels, its sums, logit_label − M, and which are
     answered correctly."""

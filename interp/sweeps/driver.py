@@ -1,4 +1,4 @@
-"""Running an experiment: training on one side, a run on disk on the other, with progress, interruption and exact
+"""Running experiments: training on one side, runs on disk on the other, with progress, interruption and exact
 resume."""
 
 import math
@@ -7,7 +7,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -20,7 +20,7 @@ from interp.experiment import Experiment
 from interp.machine import computed_ahead
 from interp.models import DivergedError, Snapshot, check_weights, weight_shapes
 from interp.runs import Run, RunWriter, open_run, weights_digest
-from interp.training import check_device, train_stepwise
+from interp.training import check_device, together
 
 # The optimizer's state is saved this often, so a kill costs at most this much training, and saving it costs nothing
 # that shows.
@@ -69,7 +69,7 @@ def run_experiment(
     with RunWriter.create(
         out, experiment.task, experiment.model, experiment.training, initial=initial, overwrite=overwrite
     ) as writer:
-        return _drive(writer, experiment, train_stepwise(experiment, initial, device=device), None, report)
+        return _drive_one(writer, experiment, report, device, initial=initial)
 
 
 def resume_run(path: str | Path, *, device: str = "cpu", report: Report = lambda snapshot: None) -> Run:
@@ -87,9 +87,7 @@ def resume_run(path: str | Path, *, device: str = "cpu", report: Report = lambda
         torch.set_num_threads(int(run.info["host"]["threads"]))
         state = writer.load_state()
         initial = _initial_weights(run) if state is None and "initial_weights" in run.info else None
-        return _drive(
-            writer, experiment, train_stepwise(experiment, initial, resume=state, device=device), state, report
-        )
+        return _drive_one(writer, experiment, report, device, initial=initial, resume=state)
 
 
 def _initial_weights(run: Run) -> Mapping[str, Tensor]:
@@ -108,35 +106,94 @@ def _initial_weights(run: Run) -> Mapping[str, Tensor]:
     return initial
 
 
-def _drive(
+def _drive_one(
     writer: RunWriter,
     experiment: Experiment,
-    steps: Generator[Snapshot | None],
-    resume: Snapshot | None,
     report: Report,
+    device: str,
+    *,
+    initial: Mapping[str, Tensor] | None = None,
+    resume: Snapshot | None = None,
 ) -> Run:
-    written, saved_step, saved_at = resume, resume.step if resume else -1, time.monotonic()
+    path = writer.run.path
+    diverged = drive(
+        [experiment],
+        [writer],
+        report,
+        device,
+        initial=[initial] if initial is not None else None,
+        resume=[resume] if resume is not None else None,
+        at_the_end=f"its last step; {path} is complete",
+        before=f"go on with: interp resume {path}",
+    )
+    for error in diverged.values():
+        raise InputError(f"{error}; the checkpoints before it are in {path}")
+    return writer.run
+
+
+def drive(
+    experiments: Sequence[Experiment],
+    writers: Sequence[RunWriter],
+    report: Report,
+    device: str,
+    *,
+    at_the_end: str,
+    before: str,
+    initial: Sequence[Mapping[str, Tensor]] | None = None,
+    resume: Sequence[Snapshot] | None = None,
+) -> dict[int, DivergedError]:
+    """Train experiments that differ in their seeds alone, each into its run; `report` sees the mean of their metrics.
+    Returns why which of them did not come to the end.
+
+    After Ctrl-C or SIGTERM every state is saved, and InterruptedTrainingError says `at_the_end` or `before`.
+    """
+    n_steps, diverged = experiments[0].training.steps, dict[int, DivergedError]()
+    last = dict(enumerate(resume or ()))
+    saved, saved_at = dict(last), time.monotonic()
+
+    def save() -> None:
+        for place, snapshot in last.items():
+            if snapshot is not saved.get(place):
+                writers[place].save_state(snapshot)
+                saved[place] = snapshot
+
+    moments = together(experiments, initial=initial, resume=resume, device=device)
     try:
         # Training goes on while a snapshot is written: a disk can take as long to answer as ten steps.
-        with signals_interrupt(), computed_ahead(steps) as snapshots:
-            for snapshot in snapshots:
-                writer.write(snapshot)
-                written = snapshot
-                if time.monotonic() - saved_at > STATE_INTERVAL_SECONDS or snapshot.step == experiment.training.steps:
-                    writer.save_state(snapshot)
-                    saved_step, saved_at = snapshot.step, time.monotonic()
-                report(snapshot)
+        with signals_interrupt(), computed_ahead(moments) as ready:
+            for moment in ready:
+                for place, snapshot in moment.items():
+                    if isinstance(snapshot, DivergedError):
+                        writers[place].log_divergence(snapshot.step)
+                        diverged[place] = snapshot
+                        last.pop(place, None)
+                    else:
+                        writers[place].write(snapshot)
+                        last[place] = snapshot
+                shown = [snapshot for snapshot in moment.values() if isinstance(snapshot, Snapshot)]
+                if shown:
+                    if time.monotonic() - saved_at > STATE_INTERVAL_SECONDS or shown[0].step == n_steps:
+                        save()
+                        saved_at = time.monotonic()
+                    report(_mean(shown))
     except KeyboardInterrupt:
-        if written is not None and written.step > saved_step:
-            writer.save_state(written)
-        if written is not None and written.step == experiment.training.steps:
-            raise InterruptedTrainingError(f"interrupted after its last step; {writer.run.path} is complete") from None
-        at = f"at step {written.step}" if written is not None else "before its first checkpoint"
-        raise InterruptedTrainingError(f"interrupted {at}; go on with: interp resume {writer.run.path}") from None
-    except DivergedError as error:
-        writer.log_divergence(error.step)
-        raise InputError(f"{error}; the checkpoints before it are in {writer.run.path}") from None
-    return writer.run
+        save()
+        steps = {snapshot.step for snapshot in last.values()}
+        if steps == {n_steps} and not diverged:
+            raise InterruptedTrainingError(f"interrupted after {at_the_end}") from None
+        at = f"at step {max(steps)}" if steps else "before its first checkpoint"
+        raise InterruptedTrainingError(f"interrupted {at}; {before}") from None
+    return diverged
+
+
+def _mean(snapshots: Sequence[Snapshot]) -> Snapshot:
+    """Of one snapshot itself; of several the mean of every metric, for a person to watch."""
+    if len(snapshots) == 1:
+        return snapshots[0]
+    metrics = {
+        name: math.fsum(one.metrics[name] for one in snapshots) / len(snapshots) for name in snapshots[0].metrics
+    }
+    return Snapshot(snapshots[0].step, {}, metrics, {}, kept=False)
 
 
 @contextmanager

@@ -1,36 +1,29 @@
-"""Training: an experiment in, an iterator of snapshots out. It touches no file.
+"""Training: experiments in, an iterator of snapshots out. It touches no file.
 
 The snapshot of step s holds the weights after exactly s updates, and its metrics are computed from those same weights.
-The loss is the mean of `interp.mathematics.cross_entropy` over a batch.
+There is one loop: for one experiment, and for several side by side that differ in their seeds.
 """
 
 import math
-from collections.abc import Generator, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Generator, Iterator, Mapping, Sequence
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp.errors import InputError
-from interp.experiment import Experiment, ModelConfig
-from interp.machine import keep_freed_memory, one_thread
-from interp.mathematics.cross_entropy import cross_entropy_and_correctness, cross_entropy_and_gradient_
-from interp.models import (
-    DivergedError,
-    Snapshot,
-    Weights,
-    check_weights,
-    embed,
-    factored_gradient,
-    initial_weights,
-    is_factored,
-    logits,
-    transform,
-    weight_shapes,
-)
+from interp.experiment import Experiment
+from interp.machine import keep_freed_memory
+from interp.models import DivergedError, Snapshot, Weights, check_weights, initial_weights, weight_shapes
 from interp.training.batches import Batch, unmirrored_of_test
+from interp.training.loss import (
+    evaluate_each,
+    losses_and_gradients,
+    mean,
+    threads_of_torch,
+    unstacked,
+    worker_threads,
+)
 from interp.training.optimizers import WeightUpdater
 
 METRICS = (
@@ -43,6 +36,8 @@ METRICS = (
     "gradient_norm",
     "weight_norm",
 )
+# By the place of the experiment; one that diverged is told of once, and then no more.
+Moment = dict[int, Snapshot | DivergedError]
 
 
 def train(
@@ -62,76 +57,80 @@ def train(
     Raises DivergedError when the loss stops being finite, and InputError for initial weights of another shape or a
     device that is not there.
     """
-    for snapshot in train_stepwise(experiment, initial, resume=resume, device=device):
-        if snapshot is not None:
+    own, after = None if initial is None else [initial], None if resume is None else [resume]
+    for moment in together([experiment], initial=own, resume=after, device=device):
+        if moment is not None:
+            if isinstance(snapshot := moment[0], DivergedError):
+                raise snapshot
             yield snapshot
 
 
-def train_stepwise(
-    experiment: Experiment,
-    initial: Mapping[str, Tensor] | None = None,
+def together(
+    experiments: Sequence[Experiment],
     *,
-    resume: Snapshot | None = None,
+    initial: Sequence[Mapping[str, Tensor]] | None = None,
+    resume: Sequence[Snapshot] | None = None,
     device: str = "cpu",
-) -> Generator[Snapshot | None]:
-    """`train`, giving None after every update too, so that whoever drives it can stop there."""
+) -> Generator[Moment | None]:
+    """`train` for experiments that differ in their seeds alone, side by side: the snapshots of a step, by the place of
+    their experiment, and None after every update, so that whoever drives it can stop there.
+
+    `initial` has weights for each of them, and `resume` a snapshot of one step for each. One whose loss is no longer
+    finite leaves with its DivergedError, and the others go on.
+    """
     check_device(device)
     keep_freed_memory()
-    task, model, config = experiment.task, experiment.model, experiment.training
-    start = initial if initial is not None else initial_weights(model, task.sizes)
+    model, config, sizes = experiments[0].model, experiments[0].training, experiments[0].task.sizes
+    starts = initial if initial is not None else [initial_weights(one.model, sizes) for one in experiments]
     if resume is not None:
-        start = resume.weights
-    check_weights(start, model, task.sizes, where="initial weights")
-    # Contiguous copies, because fused updates read memory in order: somebody's `linear.weight.T` is not.
-    weights = {
-        name: start[name].detach().to(device, torch.float32, copy=True, memory_format=torch.contiguous_format)
-        for name in weight_shapes(model, task.sizes)
+        starts = [one.weights for one in resume]
+    for start in starts:
+        check_weights(start, model, sizes, where="initial weights")
+    # Copies, each in one piece, because fused updates read memory in order: somebody's `linear.weight.T` is not.
+    stacked = {
+        name: torch.stack([start[name].detach().to(device, torch.float32) for start in starts])
+        for name in weight_shapes(model, sizes)
     }
+    weights = unstacked(stacked)
     updater = WeightUpdater(weights, config)
     if resume is not None:
-        updater.restore(resume.state)
+        updater.restore([one.state for one in resume])
+    train_sets, test_sets = ([Batch.of(one.task, split, device) for one in experiments] for split in ("train", "test"))
+    unmirrored = [unmirrored_of_test(one.task).to(device) for one in experiments]
+    kept, first = set(config.kept_steps()), resume[0].step if resume is not None else 0
+    living, last = list(range(len(experiments))), dict(enumerate(resume or ()))
     with worker_threads() as each:
-        yield from _snapshots(experiment, weights, updater, resume, each)
-
-
-def _snapshots(
-    experiment: Experiment,
-    weights: Weights,
-    updater: WeightUpdater,
-    resume: Snapshot | None,
-    each: factored_gradient.Each,
-) -> Iterator[Snapshot | None]:
-    model, config = experiment.model, experiment.training
-    kept, device = set(config.kept_steps()), next(iter(weights.values())).device
-    train_set, test_set = Batch.of(experiment.task, "train", device), Batch.of(experiment.task, "test", device)
-    unmirrored = unmirrored_of_test(experiment.task).to(device)
-    last = resume
-    for step in range(resume.step if resume else 0, config.steps + 1):
-        shown = None
-        with threads_of_torch(model):
-            batch = (
-                train_set if config.batch_size is None else train_set.minibatch(config.batch_size, step, config.seed)
-            )
-            loss, correct, gradient = loss_and_gradient(weights, model, batch, each)
-            if not math.isfinite(loss):
-                raise DivergedError(step, last)
-            is_kept = step in kept
-            if (is_kept or step % config.log_every == 0) and not (resume and step == resume.step):
-                if batch is not train_set:
-                    losses, correct = evaluate(weights, model, train_set, each)
-                    loss = mean(losses)
-                    if not math.isfinite(loss):
-                        raise DivergedError(step, last)
-                test = evaluate(weights, model, test_set, each)
-                metrics = measured((loss, correct), (*test, unmirrored), gradient, weights)
-                copies = {name: weight.to("cpu", copy=True) for name, weight in weights.items()}
-                last = shown = Snapshot(step, copies, metrics, updater.state(), is_kept)
-        if shown:
-            yield shown
-        if step < config.steps:
+        for step in range(first, config.steps + 1):
+            is_shown = (step in kept or step % config.log_every == 0) and not (resume is not None and step == first)
             with threads_of_torch(model):
-                updater.update(step, gradient)
-            yield None
+                batches = train_sets
+                if (size := config.batch_size) is not None:
+                    pairs = zip(train_sets, experiments, strict=True)
+                    batches = [every.minibatch(size, step, one.training.seed) for every, one in pairs]
+                losses, answers, gradients = losses_and_gradients(stacked, model, batches, each)
+                of_train = list(zip(losses, answers, strict=True))
+                if is_shown and batches is not train_sets:
+                    judged = evaluate_each(stacked, model, train_sets, each)
+                    of_train = [(mean(of_all), correct) for of_all, correct in judged]
+                lost = [place for place in living if not math.isfinite(losses[place] + of_train[place][0])]
+            if lost:
+                yield {place: DivergedError(step, last.get(place)) for place in lost}
+                living = [place for place in living if place not in lost]
+            if not living:
+                return
+            if is_shown:
+                with threads_of_torch(model):
+                    of_test = evaluate_each(stacked, model, test_sets, each)
+                    for place in living:
+                        test = (*of_test[place], unmirrored[place])
+                        metrics = measured(of_train[place], test, gradients[place], weights[place])
+                        copies = {name: weight.to("cpu", copy=True) for name, weight in weights[place].items()}
+                        last[place] = Snapshot(step, copies, metrics, updater.state(place), step in kept)
+                yield {place: last[place] for place in living}
+            if step < config.steps:
+                with threads_of_torch(model):
+                    updater.update(step, gradients)
+                yield None
 
 
 def measured(
@@ -156,56 +155,6 @@ def measured(
     return dict(zip(METRICS, values, strict=True))
 
 
-def loss_and_gradient(
-    weights: Weights, model: ModelConfig, batch: Batch, each: factored_gradient.Each = map
-) -> tuple[float, Bool[Tensor, " n"], Weights]:
-    """The mean cross-entropy of a batch, which of its answers are correct, and the gradient of the loss."""
-    if is_factored(model):
-        with one_thread():
-            losses, correct, gradient = factored_gradient.loss_and_gradient(weights, model, batch.examples, each)
-            return mean(losses), correct, gradient
-    leaves = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
-    outputs = transform(leaves, model, embed(leaves, model, batch.inputs)).logits
-    d_outputs = outputs.detach().T.clone()
-    losses, correct = cross_entropy_and_gradient_(d_outputs, batch.labels, len(batch))
-    gradients = torch.autograd.grad(outputs, list(leaves.values()), d_outputs.T)
-    return mean(losses), correct, dict(zip(leaves, gradients, strict=True))
-
-
-@torch.no_grad()
-def evaluate(
-    weights: Weights, model: ModelConfig, batch: Batch, each: factored_gradient.Each = map
-) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
-    """The cross-entropy of every example of a batch, and which of its answers are correct."""
-    if is_factored(model):
-        with one_thread():
-            return factored_gradient.evaluate(weights, model, batch.examples, each)
-    return cross_entropy_and_correctness(logits(weights, model, batch.inputs).T, batch.labels)
-
-
-@contextmanager
-def worker_threads() -> Iterator[factored_gradient.Each]:
-    """A `map` for as many threads as torch has, each of which works alone."""
-    n_threads = torch.get_num_threads()
-    if n_threads == 1:
-        yield map
-        return
-    with ThreadPoolExecutor(n_threads, initializer=_begin_thread) as executor:
-        yield executor.map
-
-
-def threads_of_torch(model: ModelConfig) -> AbstractContextManager[None]:
-    """One, where the parts of a batch have threads of their own (`worker_threads`): after whatever torch does with
-    several, those that are done wait for more in a loop, for milliseconds, and keep a core from the parts of the next
-    batch."""
-    return one_thread() if is_factored(model) else nullcontext()
-
-
-def _begin_thread() -> None:
-    torch.set_num_threads(1)
-    torch.set_grad_enabled(False)  # a thread has a switch of its own
-
-
 def check_device(device: str) -> None:
     """Raises InputError for a device that this machine, or this build of torch, does not have."""
     if device not in ("cpu", "cuda"):
@@ -214,11 +163,6 @@ def check_device(device: str) -> None:
         )  # nothing is near to "gpu" but what is not meant
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("there is no CUDA device here that torch can use; leave the device at cpu")
-
-
-def mean(values: Tensor) -> float:
-    """In float64; NaN of nothing."""
-    return values.double().mean().item() if len(values) else math.nan
 
 
 def _norm(weights: Weights) -> float:

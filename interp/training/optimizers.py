@@ -5,7 +5,7 @@ The rules are the functions behind torch's optimizer classes, in their fused for
 An object of the classes themselves would import torch._dynamo, which takes nearly as long as torch.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -68,38 +68,44 @@ BUFFERS = {
 
 
 class WeightUpdater:
-    """Applies one optimizer to a set of named weights, in place, and gives and takes its state as named tensors."""
+    """Applies one optimizer to the named weights of one or several networks, in place, and gives and takes its state as
+    named tensors."""
 
-    def __init__(self, weights: Weights, config: TrainingConfig) -> None:
+    def __init__(self, weights: Sequence[Weights], config: TrainingConfig) -> None:
         self._weights, self._config, self._memory = weights, config, Memory()
 
-    def update(self, step: int, gradient: Weights) -> None:
+    def update(self, step: int, gradients: Sequence[Weights]) -> None:
         """Update number `step` (from 0), with learning rate lr·min((step+1)/warmup, 1)."""
         warmup = self._config.warmup
         lr = self._config.lr * min((step + 1) / warmup, 1) if warmup else self._config.lr
         # Fused updates read memory in order, whatever the strides say.
-        gradients = [gradient[name].contiguous() for name in self._weights]
-        RULES[self._config.optimizer](list(self._weights.values()), gradients, self._memory, lr, self._config)
+        pairs = zip(self._weights, gradients, strict=True)
+        ordered = [gradient[name].contiguous() for own, gradient in pairs for name in own]
+        every = [weight for own in self._weights for weight in own.values()]
+        RULES[self._config.optimizer](every, ordered, self._memory, lr, self._config)
 
-    def state(self) -> dict[str, Tensor]:
-        """A copy of everything the optimizer remembers, as "<weight>|<buffer>" → tensor; empty before the first
-        update."""
+    def state(self, place: int = 0) -> dict[str, Tensor]:
+        """A copy of everything the optimizer remembers of one network, as "<weight>|<buffer>" → tensor; empty before
+        the first update."""
+        own = self._weights[place]
         return {
             f"{name}|{key}": buffers[index].to("cpu", copy=True)
-            for index, name in enumerate(self._weights)
+            for index, name in enumerate(own, start=place * len(own))
             for key, buffers in self._memory.items()
         }
 
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Continue from what `state` gave. Raises InputError for a state of other weights, or of a part of them."""
-        expected = {f"{name}|{key}": (name, key) for key in BUFFERS[self._config.optimizer] for name in self._weights}
-        for full_name, value in state.items():
-            name, _ = expected.get(full_name, (None, None))
-            if name is None or (value.ndim > 0 and value.shape != self._weights[name].shape):
-                raise InputError(
-                    f"the optimizer state {full_name!r} {list(value.shape)} does not belong to these weights"
-                )
-        if missing := sorted(expected.keys() - state.keys()) if state else []:
-            raise InputError(f"the optimizer state has no {missing[0]!r}")
-        for full_name, (name, key) in expected.items() if state else ():
-            self._memory.setdefault(key, []).append(state[full_name].to(self._weights[name].device, copy=True))
+    def restore(self, states: Sequence[dict[str, Tensor]]) -> None:
+        """Continue from what `state` gave of every network. Raises InputError for a state of other weights, or of a
+        part of them."""
+        for weights, state in zip(self._weights, states, strict=True):
+            expected = {f"{name}|{key}": (name, key) for key in BUFFERS[self._config.optimizer] for name in weights}
+            for full_name, value in state.items():
+                name, _ = expected.get(full_name, (None, None))
+                if name is None or (value.ndim > 0 and value.shape != weights[name].shape):
+                    raise InputError(
+                        f"the optimizer state {full_name!r} {list(value.shape)} does not belong to these weights"
+                    )
+            if missing := sorted(expected.keys() - state.keys()) if state else []:
+                raise InputError(f"the optimizer state has no {missing[0]!r}")
+            for full_name, (name, key) in expected.items() if state else ():
+                self._memory.setdefault(key, []).append(state[full_name].to(weights[name].device, copy=True))

@@ -9,6 +9,7 @@ from torch.testing import assert_close
 from interp.mathematics.cross_entropy import (
     cross_entropy_and_correctness,
     cross_entropy_and_gradient_,
+    differentiable_cross_entropy,
     judge_,
     losses_and_leads_,
 )
@@ -56,6 +57,25 @@ def test_losses_and_their_gradient(scale: float) -> None:
         assert torch.equal(one, other)
     assert torch.equal(kept, outputs.detach())
     assert_close(cross_entropy(kept, labels), losses, rtol=1e-13, atol=1e-15 * scale)
+
+
+@pytest.mark.parametrize("scale", [1.0, 30.0, 1000.0])
+def test_the_form_that_can_be_differentiated_is_the_same(scale: float) -> None:
+    """Of three batches at once, by torch.func."""
+    outputs = scale * torch.randn(3, 7, 200, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    labels = (torch.arange(200) % 7).expand(3, 200)
+
+    def loss(outputs: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+        losses, correct = differentiable_cross_entropy(outputs, labels)
+        return losses.mean(), (losses, correct)
+
+    gradients, (losses, correct) = torch.func.vmap(torch.func.grad(loss, has_aux=True))(outputs, labels)
+    for i in range(3):
+        expected = outputs[i].clone()
+        expected_losses, expected_correct = cross_entropy_and_gradient_(expected, labels[i], 200)
+        assert_close(losses[i], expected_losses, rtol=1e-12, atol=0)
+        assert torch.equal(correct[i], expected_correct)
+        assert_close(gradients[i], expected, rtol=1e-11, atol=1e-16)
 
 
 @pytest.mark.parametrize("margin", [20.0, 60.0, 500.0])

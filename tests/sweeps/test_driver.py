@@ -83,7 +83,7 @@ def test_a_run_is_trained_by_as_many_threads_as_torch_has(tmp_path: Path, monkey
         pools.append(n_threads)
         return ThreadPoolExecutor(n_threads, **options)
 
-    monkeypatch.setattr("interp.training.loop.ThreadPoolExecutor", pool)
+    monkeypatch.setattr("interp.training.loss.ThreadPoolExecutor", pool)
     torch.set_num_threads(3)
     try:
         run_experiment(EXPERIMENT, tmp_path / "run")

@@ -13,9 +13,9 @@ from interp.errors import InputError
 from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig
 from interp.models import DivergedError, Snapshot, Weights
 from interp.runs import open_run
-from interp.sweeps import InterruptedTrainingError, resume_run, run_experiment, run_seeds, seeds
-from interp.sweeps.seeds import train_seeds, with_seed
-from interp.training import train
+from interp.sweeps import InterruptedTrainingError, resume_run, run_experiment, run_seeds
+from interp.sweeps.seeds import with_seed
+from interp.training import loop, loss, together, train
 
 TASK = Task(11, train_fraction=0.5)
 SMALL = ModelConfig(d_model=8, n_heads=2, d_mlp=12)
@@ -26,7 +26,7 @@ EXPERIMENT = Experiment(TASK, SMALL, SHORT)
 def of_all(experiment: Experiment, n_seeds: int = 3) -> list[list[Snapshot]]:
     """The snapshots of every seed."""
     found: list[list[Snapshot]] = [[] for _ in range(n_seeds)]
-    for moment in train_seeds([with_seed(experiment, seed) for seed in range(n_seeds)]):
+    for moment in together([with_seed(experiment, seed) for seed in range(n_seeds)]):
         for index, snapshot in (moment or {}).items():
             assert isinstance(snapshot, Snapshot)
             found[index].append(snapshot)
@@ -57,6 +57,31 @@ def test_side_by_side_each_is_the_same_to_the_last_bit(batch_size: int | None) -
             assert all(torch.equal(one.state[name], value) for name, value in other.state.items())
 
 
+@pytest.mark.parametrize("cores", [True, False])
+def test_resumed_together_each_goes_on_to_the_last_bit(cores: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loss, "_has_cores", lambda stacked, model: cores)
+    experiments = [with_seed(EXPERIMENT, seed) for seed in range(2)]
+    whole = [moment for moment in together(experiments) if moment]
+    snapshots = [snapshot for snapshot in whole[2].values() if isinstance(snapshot, Snapshot)]
+    resumed = [moment for moment in together(experiments, resume=snapshots) if moment]
+    assert len(resumed) == len(whole) - 3
+    for one, other in zip(resumed, whole[3:], strict=True):
+        for mine, yours in zip(one.values(), other.values(), strict=True):
+            assert isinstance(mine, Snapshot)
+            assert isinstance(yours, Snapshot)
+            same(mine, yours)
+            assert all(torch.equal(mine.state[name], value) for name, value in yours.state.items())
+
+
+def test_given_weights_are_each_for_its_own() -> None:
+    experiments = [with_seed(EXPERIMENT, seed) for seed in range(2)]
+    given = [next(train(one)).weights for one in reversed(experiments)]
+    moment = next(together(experiments, initial=given))
+    assert moment is not None
+    for place, weights in enumerate(given):
+        assert_close(moment[place].weights, weights, rtol=0, atol=0)
+
+
 MODELS = {
     "the factored one, as on a GPU": SMALL,
     "two layers": replace(SMALL, n_layers=2, causal=True),
@@ -67,7 +92,7 @@ MODELS = {
 
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 def test_as_a_batch_each_is_the_same_up_to_rounding(model: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seeds, "_has_cores", lambda stacked, model: False)
+    monkeypatch.setattr(loss, "_has_cores", lambda stacked, model: False)
     experiment = replace(
         EXPERIMENT, model=model, training=replace(SHORT, eps=1e-4)
     )  # with 1e-8 rounding decides the sign of an update
@@ -78,7 +103,7 @@ def test_as_a_batch_each_is_the_same_up_to_rounding(model: ModelConfig, monkeypa
 
 @pytest.mark.parametrize("model", [SMALL, ModelConfig(family="mlp", d_mlp=16, embedding="none")])
 def test_without_test_pairs_in_a_batch(model: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(seeds, "_has_cores", lambda stacked, model: False)
+    monkeypatch.setattr(loss, "_has_cores", lambda stacked, model: False)
     (last, *_) = (
         found[-1] for found in of_all(replace(EXPERIMENT, model=model, task=replace(TASK, train_fraction=1.0)), 2)
     )
@@ -87,13 +112,13 @@ def test_without_test_pairs_in_a_batch(model: ModelConfig, monkeypatch: pytest.M
 
 
 def broken_seed_1(monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn = seeds.initial_weights
+    drawn = loop.initial_weights
 
     def initial_weights(model: ModelConfig, p: int) -> Weights:
         weights = drawn(model, p)
         return {name: weight * math.nan for name, weight in weights.items()} if model.seed == 1 else weights
 
-    monkeypatch.setattr(seeds, "initial_weights", initial_weights)
+    monkeypatch.setattr(loop, "initial_weights", initial_weights)
 
 
 @pytest.mark.parametrize("cores", [True, False])
@@ -102,8 +127,8 @@ def test_one_that_diverges_leaves_the_others_alone(
 ) -> None:
     expected = [found[-1] for found in of_all(EXPERIMENT)]
     broken_seed_1(monkeypatch)
-    monkeypatch.setattr(seeds, "_has_cores", lambda stacked, model: cores)
-    moments = [moment for moment in train_seeds([with_seed(EXPERIMENT, seed) for seed in range(3)]) if moment]
+    monkeypatch.setattr(loss, "_has_cores", lambda stacked, model: cores)
+    moments = [moment for moment in together([with_seed(EXPERIMENT, seed) for seed in range(3)]) if moment]
     assert [list(moment) for moment in moments] == [[1], *[[0, 2]] * 6]
     assert isinstance(moments[0][1], DivergedError)
     for index in (0, 2):
@@ -144,6 +169,17 @@ def test_an_interruption_after_the_last_step_leaves_whole_runs(tmp_path: Path) -
     ):
         run_seeds(EXPERIMENT, 2, tmp_path / "runs", report=stop)
     assert all(open_run(tmp_path / "runs" / f"seed{seed}").is_complete for seed in range(2))
+
+
+def test_an_interruption_does_not_call_complete_what_diverged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(snapshot: Snapshot) -> None:
+        if snapshot.step == EXPERIMENT.training.steps:
+            raise KeyboardInterrupt
+
+    broken_seed_1(monkeypatch)
+    with pytest.raises(InterruptedTrainingError, match=r"^interrupted at step 9; each run in .*runs goes on with"):
+        run_seeds(EXPERIMENT, 3, tmp_path / "runs", report=stop)
+    assert [open_run(tmp_path / "runs" / f"seed{seed}").is_complete for seed in range(3)] == [True, False, True]
 
 
 def test_what_is_refused_leaves_nothing_behind(tmp_path: Path) -> None:

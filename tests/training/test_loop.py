@@ -16,7 +16,7 @@ from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig
 from interp.models import DivergedError, Snapshot, Weights, embed, initial_weights, transform
 from interp.models.forward import forward
 from interp.runs import Checkpoint
-from interp.training import METRICS, Batch, WeightUpdater, evaluate, loop, train
+from interp.training import METRICS, Batch, WeightUpdater, evaluate, loop, loss, train
 
 TASK = Task(p=7, train_fraction=0.5)  # 24 training pairs
 FACTORED = ModelConfig(d_model=8, n_heads=2, d_mlp=12)
@@ -240,8 +240,8 @@ def test_nothing_of_a_step_is_left_to_threads_of_torch(
 
         return call
 
-    for name in ("loss_and_gradient", "evaluate", "measured"):
-        monkeypatch.setattr(loop, name, watched(name, getattr(loop, name)))
+    for module, name in ((loss, "loss_and_gradient"), (loss, "evaluate"), (loop, "measured")):
+        monkeypatch.setattr(module, name, watched(name, getattr(module, name)))
     monkeypatch.setattr(WeightUpdater, "update", watched("update", WeightUpdater.update))
     torch.set_num_threads(2)
     try:

@@ -64,9 +64,9 @@ def test_updates_are_those_of_the_written_rule(fields: dict[str, object], warmup
     config = TrainingConfig(lr=0.05, warmup=warmup, **fields)
     start, gradients = problem()
     weights = {name: weight.clone() for name, weight in start.items()}
-    updater = WeightUpdater(weights, config)
+    updater = WeightUpdater([weights], config)
     for step, gradient in enumerate(gradients):
-        updater.update(step, gradient)
+        updater.update(step, [gradient])
     for name, weight in weights.items():
         expected = by_hand(start[name].numpy(), [gradient[name].numpy() for gradient in gradients], config)
         assert_allclose(weight.numpy(), expected, rtol=0, atol=1e-12)
@@ -75,19 +75,21 @@ def test_updates_are_those_of_the_written_rule(fields: dict[str, object], warmup
 def test_warm_up_rises_from_one_part_to_the_whole() -> None:
     """With SGD and a gradient of one, each update is its learning rate."""
     weights = {"w": torch.zeros(1, dtype=torch.float64)}
-    updater = WeightUpdater(weights, TrainingConfig(optimizer="sgd", lr=0.5, momentum=0.0, weight_decay=0.0, warmup=4))
+    updater = WeightUpdater(
+        [weights], TrainingConfig(optimizer="sgd", lr=0.5, momentum=0.0, weight_decay=0.0, warmup=4)
+    )
     positions = [0.0]
     for step in range(6):
-        updater.update(step, {"w": torch.ones(1, dtype=torch.float64)})
+        updater.update(step, [{"w": torch.ones(1, dtype=torch.float64)}])
         positions.append(weights["w"].item())
     assert_allclose(-np.diff(positions), np.array([1, 2, 3, 4, 4, 4]) * 0.5 / 4, rtol=1e-12)
 
 
 def test_adamw_without_gradient_decays_by_lr_times_weight_decay() -> None:
     weights = {"w": torch.ones(1, dtype=torch.float64)}
-    updater = WeightUpdater(weights, TrainingConfig(lr=0.1, weight_decay=0.5, warmup=0))
+    updater = WeightUpdater([weights], TrainingConfig(lr=0.1, weight_decay=0.5, warmup=0))
     for step in range(10):
-        updater.update(step, {"w": torch.zeros(1, dtype=torch.float64)})
+        updater.update(step, [{"w": torch.zeros(1, dtype=torch.float64)}])
     assert weights["w"].item() == pytest.approx(0.95**10, rel=1e-12)
 
 
@@ -99,8 +101,8 @@ def test_a_gradient_may_lie_in_memory_as_it_likes(optimizer: str) -> None:
     results = []
     for given in (gradient, gradient.contiguous()):
         weights = {"w": torch.zeros(3, 4)}
-        updater = WeightUpdater(weights, TrainingConfig(optimizer=optimizer, warmup=0, betas=(0.0, 0.0), eps=1.0))
-        updater.update(0, {"w": given})
+        updater = WeightUpdater([weights], TrainingConfig(optimizer=optimizer, warmup=0, betas=(0.0, 0.0), eps=1.0))
+        updater.update(0, [{"w": given}])
         results.append(weights["w"])
     assert not gradient.is_contiguous()
     assert results[0].abs().max() > 0
@@ -115,17 +117,17 @@ def test_every_name_has_an_optimizer() -> None:
 def test_a_restored_optimizer_goes_on_bit_for_bit(optimizer: str) -> None:
     config = TrainingConfig(optimizer=optimizer, lr=0.05)
     weights, gradients = problem(torch.float32)
-    updater = WeightUpdater(weights, config)
+    updater = WeightUpdater([weights], config)
     for step, gradient in enumerate(gradients[:12]):
-        updater.update(step, gradient)
+        updater.update(step, [gradient])
     resumed = {name: weight.clone() for name, weight in weights.items()}
     state = updater.state()
-    second = WeightUpdater(resumed, config)
-    second.restore(state)
+    second = WeightUpdater([resumed], config)
+    second.restore([state])
     remembered = {name: value.clone() for name, value in state.items()}
     for step, gradient in enumerate(gradients[12:], start=12):
-        updater.update(step, gradient)
-        second.update(step, gradient)
+        updater.update(step, [gradient])
+        second.update(step, [gradient])
     for name, weight in weights.items():
         assert torch.equal(weight, resumed[name])
     for name, value in state.items():  # what was handed over is a copy, on both ways
@@ -134,10 +136,10 @@ def test_a_restored_optimizer_goes_on_bit_for_bit(optimizer: str) -> None:
 
 def test_an_optimizer_that_has_not_moved_remembers_nothing() -> None:
     for optimizer in RULES:
-        assert WeightUpdater(problem()[0], TrainingConfig(optimizer=optimizer)).state() == {}
+        assert WeightUpdater([problem()[0]], TrainingConfig(optimizer=optimizer)).state() == {}
     weights, gradients = problem()
-    updater = WeightUpdater(weights, TrainingConfig(optimizer="sgd", momentum=0.0))
-    updater.update(0, gradients[0])
+    updater = WeightUpdater([weights], TrainingConfig(optimizer="sgd", momentum=0.0))
+    updater.update(0, gradients[:1])
     assert updater.state() == {}
 
 
@@ -149,17 +151,17 @@ def test_a_state_of_other_weights_is_refused(name: str, value: torch.Tensor) -> 
     with pytest.raises(
         InputError, match=rf"optimizer state '{name.replace('|', '.')}' .* does not belong to these weights"
     ):
-        WeightUpdater(problem()[0], TrainingConfig()).restore({name: value})
+        WeightUpdater([problem()[0]], TrainingConfig()).restore([{name: value}])
 
 
 def test_a_state_of_some_of_the_weights_is_refused() -> None:
     weights, gradients = problem()
-    updater = WeightUpdater(weights, TrainingConfig())
-    updater.update(0, gradients[0])
+    updater = WeightUpdater([weights], TrainingConfig())
+    updater.update(0, gradients[:1])
     state = updater.state()
     del state["bias|exp_avg_sq"]
     with pytest.raises(InputError, match=r"optimizer state has no 'bias\|exp_avg_sq'"):
-        WeightUpdater(weights, TrainingConfig()).restore(state)
+        WeightUpdater([weights], TrainingConfig()).restore([state])
 
 
 def test_updates_are_those_of_torchs_own_optimizers_bit_for_bit() -> None:
@@ -170,9 +172,9 @@ def test_updates_are_those_of_torchs_own_optimizers_bit_for_bit() -> None:
         theirs = {name: weight.clone() for name, weight in weights.items()}
         options = {"momentum": config.momentum} if optimizer == "sgd" else {"betas": config.betas, "eps": config.eps}
         reference = kind(theirs.values(), config.lr, weight_decay=config.weight_decay, fused=True, **options)
-        updater = WeightUpdater(weights, config)
+        updater = WeightUpdater([weights], config)
         for step, gradient in enumerate(gradients):
-            updater.update(step, gradient)
+            updater.update(step, [gradient])
             for name, weight in theirs.items():
                 weight.grad = gradient[name]
             reference.step()
