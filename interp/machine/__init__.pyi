@@ -1,4 +1,5 @@
 from .background import computed_ahead as computed_ahead
+from .files import first_line as first_line
 from .files import foreign_shapes as foreign_shapes
 from .files import lock_folder as lock_folder
 from .files import move_into_place as move_into_place

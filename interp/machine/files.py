@@ -8,21 +8,21 @@ import json
 import math
 import os
 import shutil
-import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from io import FileIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from interp.errors import InputError
 
-_ITEM_SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1}
+_TYPES = {"F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL"}
+_UNREADABLE = (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, AttributeError)
 
 
 def write_atomically(path: Path, content: bytes | Callable[[Path], object]) -> None:
@@ -151,29 +151,31 @@ def tensor_bytes(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> by
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and the `interp` metadata of a safetensors file. Raises InputError, naming the file, for anything
     else."""
-    return _read_all(path, foreign=False)
+    with open_binary(path) as file:
+        if os.pread(file.fileno(), 9, 0)[8:] != b"{":
+            raise _refusal(path, SafetensorError())
+        content = os.pread(file.fileno(), os.fstat(file.fileno()).st_size, 0)
+    try:
+        tensors = safetensors.torch.load(content)
+    except _UNREADABLE as error:
+        raise _refusal(path, error) from None
+    header = _json_object(content[8 : 8 + int.from_bytes(content[:8], "little")]) or {}
+    metadata = _metadata(path, header.pop("__metadata__", None))
+    for name, entry in header.items():
+        _check_entry(path, name, entry["dtype"], entry["shape"])
+    return tensors, metadata
 
 
 def read_foreign_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The same of a file that somebody else wrote, with all its metadata; its tensors are mapped, not read."""
-    return _read_all(path, foreign=True)
+    with _opened(path, "pt") as file:
+        return {name: file.get_tensor(name) for name in _shapes(path, file)}, file.metadata() or {}
 
 
 def foreign_shapes(path: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, Any]]:
     """The shapes of the tensors in a safetensors file that somebody else wrote, and its metadata; no tensor is read."""
-    with open_binary(path) as file:
-        head = _read_head(path, file, foreign=True)
-    return {name: entry.shape for name, entry in head.tensors.items()}, head.metadata
-
-
-def _read_all(path: Path, *, foreign: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    with open_binary(path) as file:
-        head = _read_head(path, file, foreign=foreign)
-        content = b"" if foreign else os.pread(file.fileno(), head.file_size, 0)
-    try:
-        return safetensors.torch.load_file(path) if foreign else safetensors.torch.load(content), head.metadata
-    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{path} is damaged: {error}") from None
+    with _opened(path, "pt") as file:
+        return _shapes(path, file), file.metadata() or {}
 
 
 def read_stacked(paths: Sequence[Path], name: str, shape: Sequence[int]) -> tuple[Tensor, list[dict[str, Any]]]:
@@ -185,20 +187,17 @@ def read_stacked(paths: Sequence[Path], name: str, shape: Sequence[int]) -> tupl
     stacked = np.empty(0, dtype=np.float32)
     metadata = []
     for row, path in enumerate(paths):
-        with open_binary(path) as file:
-            head = _read_head(path, file)
-            if name not in head.tensors:
-                raise InputError(f"{path} has no tensor {name!r}; it has {', '.join(head.tensors)}")
-            entry = head.tensors[name]
-            if (entry.type, entry.shape) != ("F32", tuple(shape)):
-                raise InputError(
-                    f"{path}: tensor {name!r} is {entry.type} {list(entry.shape)}, expected F32 {list(shape)}"
-                )
+        with _opened(path, "numpy") as file:
+            if name not in (names := file.keys()):
+                raise InputError(f"{path} has no tensor {name!r}; it has {', '.join(names)}")
+            entry = file.get_slice(name)
+            kind, size = entry.get_dtype(), entry.get_shape()
+            if (kind, size) != ("F32", list(shape)):
+                raise InputError(f"{path}: tensor {name!r} is {kind} {size}, expected F32 {list(shape)}")
             if row == 0:  # only now is it known that the file really has this many bytes
                 stacked = np.empty((len(paths), *shape), dtype=np.float32)
-            if os.preadv(file.fileno(), [memoryview(stacked[row]).cast("B")], entry.begin) != stacked[row].nbytes:
-                raise InputError(f"{path} is damaged: it ends within tensor {name!r}")
-        metadata.append(head.metadata)
+            stacked[row] = file.get_tensor(name)
+            metadata.append(_metadata(path, file.metadata()))
     return torch.from_numpy(stacked), metadata
 
 
@@ -238,79 +237,72 @@ def open_binary(path: Path) -> Iterator[FileIO]:
         raise InputError(f"cannot read {path}: {reason(error)}") from None
 
 
-# ---- the head of a safetensors file: trusted in nothing, so that a damaged one can neither crash nor allocate --------
+# ---- safetensors: the library trusts nothing that a header says; what it refuses is told in one line -----------------
 
 
-class _Entry(NamedTuple):
-    type: str
-    shape: tuple[int, ...]
-    begin: int  # in the file
-    end: int
+@contextlib.contextmanager
+def _opened(path: Path, framework: str) -> Iterator[Any]:
+    """A safetensors file, mapped while it is open. Raises InputError, naming the file, for anything else."""
+    try:
+        with safe_open(path, framework) as file:
+            yield file
+    except InputError:
+        raise
+    except (*_UNREADABLE, OSError) as error:
+        raise _refusal(path, error, foreign=framework == "pt") from None
 
 
-class _Head(NamedTuple):
-    tensors: dict[str, _Entry]
-    metadata: dict[str, Any]
-    file_size: int
-
-
-def _read_head(path: Path, file: FileIO, *, foreign: bool = False) -> _Head:
-    """The header, every number of which has been compared with the size of the file; a foreign one has its own
-    metadata, or none."""
-    size = os.fstat(file.fileno()).st_size
-    start = os.pread(file.fileno(), 9, 0)
+def _refusal(path: Path, error: Exception, *, foreign: bool = False) -> InputError:
+    """Why a file is not read, as the system says it, or as its first bytes or its size do, or as the library does."""
+    with open_binary(path) as file:
+        start, size = os.pread(file.fileno(), 9, 0), os.fstat(file.fileno()).st_size
+        data = 8 + int.from_bytes(start[:8], "little")
+        header = os.pread(file.fileno(), data - 8, 8) if start[8:] == b"{" and data <= size else b""
     # The first bytes are a length, and a length can look like a pickle: 128 is b"\x80". The brace after it decides.
     if start[8:] != b"{":
         if start[:4] == b"PK\x03\x04" or start[:1] == b"\x80":
-            raise InputError(f"{path} is a pickle (torch.save), not safetensors; nothing is unpickled here")
-        raise InputError(
-            f"{path} is damaged: {'neither a file of torch.save nor' if foreign else 'not'} a safetensors file"
-        )
-    data = 8 + struct.unpack("<Q", start[:8])[0]
+            return InputError(f"{path} is a pickle (torch.save), not safetensors; nothing is unpickled here")
+        seen = "neither a file of torch.save nor" if foreign else "not"
+        return InputError(f"{path} is damaged: {seen} a safetensors file")
     if data > size:
-        raise InputError(f"{path} is damaged: its header should take {data} bytes, and the file has {size}")
-    header = _json_object(os.pread(file.fileno(), data - 8, 8))
-    if header is None:
-        raise InputError(f"{path} is damaged: its safetensors header is not readable")
-    tensors = {name: _entry(path, name, value, data) for name, value in header.items() if name != "__metadata__"}
-    end = data
-    for entry in sorted(tensors.values(), key=lambda entry: (entry.begin, entry.end)):
-        if entry.begin != end:
-            raise InputError(f"{path} is damaged: its tensors do not follow one another without gap or overlap")
-        end = entry.end
-    if end != size:
-        raise InputError(f"{path} is damaged: it should have {end} bytes, and has {size}")
-    return _Head(tensors, (header.get("__metadata__") or {}) if foreign else _metadata(path, header), size)
+        return InputError(f"{path} is damaged: its header should take {data} bytes, and the file has {size}")
+    entries = _json_object(header) or {}
+    with contextlib.suppress(KeyError, TypeError, ValueError, IndexError):
+        end = data + max(entry["data_offsets"][1] for name, entry in entries.items() if name != "__metadata__")
+        if end != size:
+            return InputError(f"{path} is damaged: it should have {end} bytes, and has {size}")
+    return InputError(f"{path} is damaged: {first_line(error)}")
 
 
-def _entry(path: Path, name: str, value: Any, data: int) -> _Entry:
-    kind, shape, begin, end = "", (), 0, 0
-    try:
-        kind, shape, (begin, end) = value["dtype"], tuple(value["shape"]), value["data_offsets"]
-        sound = len(shape) <= 32 and all(type(number) is int and 0 <= number < 2**40 for number in (*shape, begin, end))
-        # The second product keeps an empty tensor from having other sizes that no array can have.
-        sound = (
-            sound
-            and math.prod(shape) * _ITEM_SIZES[kind] == end - begin
-            and math.prod(max(n, 1) for n in shape) < 2**40
-        )
-    except (KeyError, TypeError, ValueError, AttributeError):
-        sound = False
-    if not sound:
+def _shapes(path: Path, file: Any) -> dict[str, tuple[int, ...]]:
+    shapes, names = {}, file.keys()
+    for name in names:
+        entry = file.get_slice(name)
+        shapes[name] = tuple(entry.get_shape())
+        _check_entry(path, name, entry.get_dtype(), shapes[name])
+    return shapes
+
+
+def _check_entry(path: Path, name: str, kind: str, shape: Sequence[int]) -> None:
+    """The library also lets pass numbers that nobody computes with, and an empty tensor of sizes that no array can
+    have."""
+    if kind not in _TYPES or len(shape) > 32 or math.prod(max(n, 1) for n in shape) >= 2**40:
         raise InputError(
-            f"{path} is damaged: the header's entry for tensor {name!r} makes no sense (type {str(kind)[:20]!r})"
+            f"{path} is damaged: the header's entry for tensor {name!r} makes no sense (type {kind[:20]!r})"
         )
-    return _Entry(kind, shape, data + begin, data + end)
 
 
-def _metadata(path: Path, header: dict[str, Any]) -> dict[str, Any]:
-    try:
-        metadata = _json_object(header["__metadata__"]["interp"])
-    except (KeyError, TypeError):
-        metadata = None
-    if metadata is None:
+def _metadata(path: Path, metadata: dict[str, str] | None) -> dict[str, Any]:
+    found = _json_object((metadata or {}).get("interp", ""))
+    if found is None:
         raise InputError(f"{path} was not written by interp: it has no `interp` metadata")
-    return metadata
+    return found
+
+
+def first_line(error: Exception) -> str:
+    """The beginning of what an exception says, printable whatever the file had in it."""
+    text = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _json_object(content: bytes | str) -> dict[str, Any] | None:

@@ -222,6 +222,9 @@ HOSTILE = {
     "entry is null": by_hand(header_of(None)),
     "no type": by_hand(header_of({"shape": [1], "data_offsets": [0, 4]}), bytes(4)),
     "unknown type": by_hand(header_of(ENTRY | {"dtype": "F31"}), bytes(4)),
+    "type nobody computes with": by_hand(
+        header_of({"dtype": "F8_E4M3", "shape": [4], "data_offsets": [0, 4]}), bytes(4)
+    ),
     "type is a list": by_hand(header_of(ENTRY | {"dtype": []}), bytes(4)),
     "shape is a number": by_hand(header_of(ENTRY | {"shape": 1}), bytes(4)),
     "negative shape": by_hand(header_of(ENTRY | {"shape": [-1, -1]}), bytes(4)),
@@ -233,6 +236,8 @@ HOSTILE = {
         header_of({"dtype": "F32", "shape": [2**37], "data_offsets": [0, 2**39]}), bytes(4)
     ),
     "huge empty shape": by_hand(header_of({"dtype": "F32", "shape": [2**39, 2**39, 0], "data_offsets": [0, 0]})),
+    "huge and empty": by_hand(header_of({"dtype": "F32", "shape": [2**62, 0], "data_offsets": [0, 0]})),
+    "a name of two lines": by_hand(header_of(ENTRY | {"data_offsets": [4, 8]}, "x\ny"), bytes(8)),
     "too many dimensions": by_hand(header_of(ENTRY | {"shape": [1] * 100}), bytes(4)),
     "offsets out of range": by_hand(header_of(ENTRY | {"data_offsets": [4, 8]}), bytes(4)),
     "negative offsets": by_hand(header_of(ENTRY | {"data_offsets": [-4, 0]}), bytes(4)),

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from interp.errors import InputError
-from interp.machine import open_binary, read_bytes
+from interp.machine import first_line, open_binary, read_bytes
 
 LARGEST_PROGRAM = 4_000_000  # bytes; a thousand checkpoints in one list take about two million
 MOST_ENTRIES = 100_000
@@ -49,7 +49,7 @@ def load_pickled(path: Path) -> Any:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:
         # Whatever a damaged program makes of torch's reader: the file is at fault, and the first line says how.
-        raise InputError(f"{path} cannot be loaded: {_first_line(error)}") from None
+        raise InputError(f"{path} cannot be loaded: {first_line(error)}") from None
     # A mapped storage that is longer than its entry would go on into the next one.
     try:
         longer = Counter(_storages(content, {}).values()) - sizes
@@ -108,7 +108,7 @@ def _archive(path: Path) -> tuple[bytes, Counter[int]]:
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"{path} is damaged: {_first_line(error)}") from None
+        raise InputError(f"{path} is damaged: {first_line(error)}") from None
 
 
 def _storages(content: Any, found: dict[int, int], seen: set[int] | None = None) -> dict[int, int]:
@@ -153,7 +153,7 @@ def _check_program(path: Path, program: bytes) -> None:
     except InputError:
         raise
     except Exception as error:
-        raise InputError(f"{path} is damaged: its pickle cannot be read: {_first_line(error)}") from None
+        raise InputError(f"{path} is damaged: its pickle cannot be read: {first_line(error)}") from None
 
 
 def _check_name(path: Path, name: str) -> None:
@@ -168,9 +168,3 @@ def _check_name(path: Path, name: str) -> None:
         f"{path} would run {name!r}, which is not among plain tensors and containers; nothing of it was executed. "
         "Where you trust it, load it there and save its state dict alone"
     )
-
-
-def _first_line(error: Exception) -> str:
-    """The beginning of what an exception says, printable whatever the file had in it."""
-    text = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-    return "".join(character if character.isprintable() else "?" for character in text)
