@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from interp.errors import InputError
-from interp.machine import write_atomically
+from interp.machine import refusals_as, write_atomically
 from interp.runs import Run
 
 
@@ -61,10 +60,8 @@ def _checksum(result: xr.Dataset) -> str:
 
 def save_result(path: Path, result: xr.Dataset) -> None:
     """Write a result, whole or not at all. Raises InputError where that is not possible."""
-    try:
+    with refusals_as(f"cannot write {path.parent}"):
         path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write {path.parent}: {error.strerror}") from None
     # Straight to the file: through a buffer in memory it would be there three times.
     summed = result.assign_attrs(checksum=_checksum(result))
     write_atomically(path, lambda temporary: summed.to_netcdf(temporary, engine="scipy"))

@@ -7,8 +7,7 @@ from typing import Any
 
 import xarray as xr
 
-from interp.errors import InputError
-from interp.machine import reason, write_atomically
+from interp.machine import refusals_as, write_atomically
 
 
 def write_tables(results: Mapping[str, xr.Dataset], folder: Path) -> list[Path]:
@@ -18,10 +17,8 @@ def write_tables(results: Mapping[str, xr.Dataset], folder: Path) -> list[Path]:
     the columns. `<analysis>.csv` holds what depends on the step alone; other names carry their dimensions, with `run`
     in place of the step for what does not depend on it.
     """
-    try:
+    with refusals_as(f"cannot write to {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write to {folder}: {reason(error)}") from None
     written = []
     for name, result in results.items():
         groups: dict[tuple[str, ...], list[str]] = defaultdict(list)

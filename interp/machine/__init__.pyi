@@ -11,6 +11,7 @@ from .files import read_lines as read_lines
 from .files import read_stacked as read_stacked
 from .files import read_tensors as read_tensors
 from .files import reason as reason
+from .files import refusals_as as refusals_as
 from .files import remove_leftovers as remove_leftovers
 from .files import temporary_beside as temporary_beside
 from .files import tensor_bytes as tensor_bytes

@@ -34,16 +34,15 @@ def write_atomically(path: Path, content: bytes | Callable[[Path], object]) -> N
     """
     temporary = temporary_beside(path)
     try:
-        if isinstance(content, bytes):
-            temporary.write_bytes(content)
-        else:
-            content(temporary)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.rename(temporary, path)
-        sync_folder(path.parent)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {reason(error)}") from None
+        with refusals_as(f"cannot write {path}"):
+            if isinstance(content, bytes):
+                temporary.write_bytes(content)
+            else:
+                content(temporary)
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            os.rename(temporary, path)
+            sync_folder(path.parent)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -101,10 +100,8 @@ def move_into_place(fresh: Path, target: Path) -> None:
 def lock_folder(path: Path) -> int:
     """An exclusive lock (close it to give it back), which the system gives back when the process ends, however it
     ends."""
-    try:
+    with refusals_as(f"cannot write to {path}"):
         lock = os.open(path / ".lock", os.O_WRONLY | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise InputError(f"cannot write to {path}: {reason(error)}") from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if (
@@ -127,6 +124,16 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def refusals_as(complaint: str) -> Iterator[None]:
+    """Whatever the system refuses inside is an InputError: the complaint, such as "cannot write FILE", and the
+    reason."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{complaint}: {reason(error)}") from None
 
 
 def reason(error: OSError) -> str:
@@ -230,11 +237,8 @@ def read_bytes(path: Path) -> bytes:
 @contextlib.contextmanager
 def open_binary(path: Path) -> Iterator[FileIO]:
     """The file, to read. Whatever the system refuses, then or while reading, is an InputError that names it."""
-    try:
-        with open(path, "rb", buffering=0) as file:
-            yield file
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {reason(error)}") from None
+    with refusals_as(f"cannot read {path}"), open(path, "rb", buffering=0) as file:
+        yield file
 
 
 # ---- safetensors: the library trusts nothing that a header says; what it refuses is told in one line -----------------

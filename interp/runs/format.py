@@ -11,7 +11,7 @@ from torch import Tensor
 
 from interp.errors import InputError
 from interp.experiment import Examples, ModelConfig, TrainingConfig, recorded_section
-from interp.machine import reason
+from interp.machine import refusals_as
 
 FORMAT = 1
 FIRST_STEP, LAST_STEP = -99_999_999, 999_999_999  # what nine characters hold; −1 is an import whose step is not known
@@ -31,10 +31,8 @@ def step_header(experiment_hash: str, step: int) -> dict[str, Any]:
 
 def steps_in(folder: Path) -> list[int]:
     """The steps that have a file in `steps/` or `state/`, ascending."""
-    try:
+    with refusals_as(f"cannot read {folder}"):
         names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
-    except OSError as error:
-        raise InputError(f"cannot read {folder}: {reason(error)}") from None
     return sorted(int(match[1]) for match in map(_STEP_FILE.fullmatch, names) if match)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from interp.errors import InputError, unknown_name
 from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig, hash_of, section_from_dict
 from interp.figures import notebook
-from interp.machine import read_json, read_lines, read_stacked, read_tensors, reason
+from interp.machine import read_json, read_lines, read_stacked, read_tensors, refusals_as
 from interp.models import bridge, weight_shapes
 from interp.runs.checkpoint import Checkpoint
 from interp.runs.format import (
@@ -58,14 +58,12 @@ class Run:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
+        with refusals_as(f"cannot read {path}"):
             if not path.is_dir():
                 raise InputError(f"there is no run at {path}; `interp list` shows those under a folder")
             if not (path / "run.json").is_file():
                 hint = "".join(f"; it holds runs, such as {run.parent}" for run in sorted(path.glob("*/run.json"))[:1])
                 raise InputError(f"{path} is not a run: it has no run.json{hint}")
-        except OSError as error:
-            raise InputError(f"cannot read {path}: {reason(error)}") from None
         self.info = read_json(path / "run.json")
         version = self.info.get("format") if isinstance(self.info, dict) else None
         if type(version) is not int or version != FORMAT:

@@ -1,10 +1,11 @@
 """Removing checkpoints from a run to save disk space."""
 
+import contextlib
 import json
 import os
 
 from interp.errors import InputError
-from interp.machine import lock_folder, reason, write_atomically
+from interp.machine import lock_folder, refusals_as, write_atomically
 from interp.runs.format import step_name
 from interp.runs.run import Run
 
@@ -14,16 +15,12 @@ def thin(run: Run, keep_every: int) -> int:
     many went."""
     if keep_every < 1:
         raise InputError(f"--keep-every must be at least 1, got {keep_every}")
-    lock = lock_folder(run.path)
-    try:
+    with contextlib.ExitStack() as held, refusals_as(f"cannot thin {run.path}"):
+        held.callback(os.close, lock_folder(run.path))
         removed = [step for step in run.steps[1:-1] if step % keep_every]
         # First the note that they are gone on purpose, then the files: a kill in between leaves a run that verifies.
         if removed:
             write_atomically(run.path / "thinned.json", json.dumps(sorted(run.thinned | set(removed))).encode() + b"\n")
         for step in removed:
             (run.path / "steps" / step_name(step)).unlink()
-        return len(removed)
-    except OSError as error:
-        raise InputError(f"cannot thin {run.path}: {reason(error)}") from None
-    finally:
-        os.close(lock)
+    return len(removed)

@@ -26,6 +26,7 @@ from interp.machine import (
     read_bytes,
     read_tensors,
     reason,
+    refusals_as,
     remove_leftovers,
     temporary_beside,
     tensor_bytes,
@@ -121,15 +122,14 @@ class RunWriter:
         """Go on with a run. What a kill left half-done is put away."""
         run = open_run(path)
         lock = lock_folder(run.path)
-        try:
+        with contextlib.ExitStack() as on_failure, refusals_as(f"cannot write to {run.path}"):
+            on_failure.callback(os.close, lock)
             for folder in (run.path, run.path / "steps", run.path / "state"):
                 folder.mkdir(exist_ok=True)
                 remove_leftovers(folder)
             # An analysis needs no lock, and may be saving its result at this moment.
             remove_leftovers(run.path / "results", of_the_dead_only=True)
-        except OSError as error:
-            os.close(lock)
-            raise InputError(f"cannot write to {run.path}: {reason(error)}") from None
+            on_failure.pop_all()
         return cls(run, lock)
 
     def append(
@@ -163,7 +163,7 @@ class RunWriter:
 
     def _write_row(self, row: dict[str, Any]) -> None:
         content = (json.dumps(row) + "\n").encode()
-        try:
+        with refusals_as(f"cannot write {self.run.path / 'metrics.jsonl'}"):
             end = os.fstat(self._metrics).st_size
             try:
                 if os.write(self._metrics, content) != len(content):
@@ -171,8 +171,6 @@ class RunWriter:
             except OSError:
                 os.ftruncate(self._metrics, end)
                 raise
-        except OSError as error:
-            raise InputError(f"cannot write {self.run.path / 'metrics.jsonl'}: {reason(error)}") from None
         self._last_step = row["step"]
 
     def _next(self, step: int) -> int:
@@ -189,15 +187,13 @@ class RunWriter:
 
     def _open_metrics(self) -> None:
         path = self.run.path / "metrics.jsonl"
-        try:
+        with refusals_as(f"cannot write {path}"):
             opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
             if self._metrics != _CLOSED:
                 os.close(self._metrics)
             self._metrics = opened
             # A line that a kill left unfinished would swallow the next one.
             os.ftruncate(opened, read_bytes(path).rfind(b"\n") + 1)
-        except OSError as error:
-            raise InputError(f"cannot write {path}: {reason(error)}") from None
         rows = self.run.rows
         self._last_step: int | None = rows[-1]["step"] if rows else None
 
@@ -208,7 +204,7 @@ class RunWriter:
         tensors = {f"weights|{name}": weight for name, weight in snapshot.weights.items()}
         tensors |= {f"optimizer|{name}": value for name, value in snapshot.state.items()}
         folder = self.run.path / "state"
-        try:
+        with refusals_as(f"cannot write to {folder}"):
             os.fsync(self._metrics)  # first: a state must not outlive the lines that lead up to it
             write_atomically(
                 folder / step_name(snapshot.step), tensor_bytes(tensors, step_header(self.run.hash, snapshot.step))
@@ -216,8 +212,6 @@ class RunWriter:
             for older in steps_in(folder):
                 if older != snapshot.step:
                     (folder / step_name(older)).unlink()
-        except OSError as error:
-            raise InputError(f"cannot write to {folder}: {reason(error)}") from None
 
     def load_state(self) -> Snapshot | None:
         """The newest saved state, with metrics.jsonl cut back to its step: what came later will be written again, bit
@@ -249,9 +243,8 @@ class RunWriter:
         if self._metrics == _CLOSED:
             return
         try:
-            os.fsync(self._metrics)
-        except OSError as error:
-            raise InputError(f"cannot write {self.run.path / 'metrics.jsonl'}: {reason(error)}") from None
+            with refusals_as(f"cannot write {self.run.path / 'metrics.jsonl'}"):
+                os.fsync(self._metrics)
         finally:
             self._close_files()
 

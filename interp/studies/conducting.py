@@ -10,7 +10,7 @@ import xarray as xr
 from interp.analysis import save_result
 from interp.errors import InputError
 from interp.figures import write_figure
-from interp.machine import read_json, reason, write_atomically
+from interp.machine import read_json, refusals_as, write_atomically
 from interp.studies.design import Design, Prediction
 from interp.studies.directory import find
 from interp.sweeps import GridReport, run_grid
@@ -43,10 +43,8 @@ def conduct(
     experiment = find(name)
     chosen: Design = design or (experiment.FULL if full else experiment.DESIGN)
     grid = experiment.grid(chosen, full=full)
-    try:
+    with refusals_as(f"cannot write to {out}"):
         out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write to {out}: {reason(error)}") from None
     runs = run_grid(out / "runs", grid, processes=processes, report=report)
     result = experiment.measure(runs, chosen)
     result = result.assign_attrs(

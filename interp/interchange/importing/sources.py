@@ -14,7 +14,7 @@ from torch import Tensor
 from interp.errors import InputError, check_integer
 from interp.interchange.importing.pickles import is_pickled, load_pickled
 from interp.interchange.importing.steps import UNKNOWN_STEP, is_final, step_in_name
-from interp.machine import foreign_shapes, reason
+from interp.machine import foreign_shapes, refusals_as
 from interp.runs import FIRST_STEP, LAST_STEP
 
 ENDINGS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
@@ -175,7 +175,7 @@ def _read(path: Path) -> list[Source]:
 
 
 def _files(path: Path) -> list[Path]:
-    try:
+    with refusals_as(f"cannot read {path}"):
         if path.is_dir():
             files = [
                 file
@@ -190,8 +190,6 @@ def _files(path: Path) -> list[Path]:
             raise InputError(f"there is no file or folder {path}")
         if not path.is_file():
             raise InputError(f"{path} is no file")
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {reason(error)}") from None
     return [path]
 
 

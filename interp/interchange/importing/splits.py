@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Int
 
 from interp.errors import InputError
-from interp.machine import read_bytes, read_foreign_tensors, reason
+from interp.machine import read_bytes, read_foreign_tensors, refusals_as
 
 WAYS = "torch-randperm:SEED, python-shuffle:SEED, file:PATH or none"
 LARGEST_LIST = 400_000_000  # bytes; all pairs for the largest p are 17 million
@@ -82,10 +82,8 @@ def _stored_pairs(values: Any, p: int) -> np.ndarray | None:
 
 def _read_list(path: Path) -> np.ndarray:
     """The numbers in a JSON, npy or safetensors file."""
-    try:
+    with refusals_as(f"cannot read {path}"):
         size = path.stat().st_size if path.is_file() else None
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {reason(error)}") from None
     if size is None:
         raise InputError(f"--split: there is no file {path}")
     if size > LARGEST_LIST:
