@@ -1,4 +1,5 @@
 from .background import computed_ahead as computed_ahead
+from .files import built_beside as built_beside
 from .files import first_line as first_line
 from .files import foreign_shapes as foreign_shapes
 from .files import lock_folder as lock_folder
@@ -10,7 +11,6 @@ from .files import read_json as read_json
 from .files import read_lines as read_lines
 from .files import read_stacked as read_stacked
 from .files import read_tensors as read_tensors
-from .files import reason as reason
 from .files import refusals_as as refusals_as
 from .files import remove_leftovers as remove_leftovers
 from .files import temporary_beside as temporary_beside

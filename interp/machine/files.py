@@ -97,6 +97,27 @@ def move_into_place(fresh: Path, target: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def built_beside(path: Path) -> Iterator[Path]:
+    """An empty folder that is moved to `path` when it is left: whole, or, where anything goes wrong, not at all.
+
+    What was at `path` is replaced then, and untouched until then. InputErrors from inside name `path`, and not where it
+    is built.
+    """
+    target = Path(os.path.realpath(path))  # a symbolic link stays one
+    fresh = temporary_beside(target)
+    try:
+        with refusals_as(f"cannot write {path}"):
+            remove_leftovers(target.parent, of=target.name, of_the_dead_only=True)
+            fresh.mkdir(parents=True)
+            yield fresh
+            move_into_place(fresh, target)
+    except InputError as error:
+        raise InputError(str(error).replace(str(fresh), str(path))) from None
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+
+
 def lock_folder(path: Path) -> int:
     """An exclusive lock (close it to give it back), which the system gives back when the process ends, however it
     ends."""

@@ -7,7 +7,7 @@ from interp.runs.phase_pairs import centred_logits, phase_pairs
 from interp.runs.run import Run, check_has_phases, open_run
 from interp.runs.thinning import thin
 from interp.runs.verification import differences
-from interp.runs.writer import RunWriter, is_run_to_replace
+from interp.runs.writer import RunWriter, is_run_to_replace, new_run
 
 __all__ = [
     "FIRST_STEP",
@@ -24,6 +24,7 @@ __all__ = [
     "differences",
     "is_run_to_replace",
     "list_runs",
+    "new_run",
     "open_run",
     "phase_pairs",
     "step_name",

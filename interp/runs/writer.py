@@ -8,8 +8,7 @@ import math
 import operator
 import os
 import platform
-import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -21,14 +20,12 @@ from torch import Tensor
 from interp.errors import InputError, check_integer
 from interp.experiment import Examples, ModelConfig, TrainingConfig, hash_of
 from interp.machine import (
+    built_beside,
     lock_folder,
-    move_into_place,
     read_bytes,
     read_tensors,
-    reason,
     refusals_as,
     remove_leftovers,
-    temporary_beside,
     tensor_bytes,
     write_atomically,
 )
@@ -86,35 +83,21 @@ class RunWriter:
         digest.
         """
         path = Path(path)
-        target = Path(os.path.realpath(path))  # a symbolic link stays one
-        with contextlib.ExitStack() as stack:
-            try:
-                if is_run_to_replace(path, overwrite):
-                    stack.callback(
-                        os.close, lock_folder(path)
-                    )  # held to the end: nobody is writing there, and none can begin to
-                fresh = temporary_beside(target)
-                stack.callback(shutil.rmtree, fresh, ignore_errors=True)
-                remove_leftovers(target.parent, of=target.name, of_the_dead_only=True)
-                shutil.rmtree(fresh, ignore_errors=True)
-                (fresh / "steps").mkdir(parents=True)
+        target = Path(os.path.realpath(path))
+        with contextlib.ExitStack() as on_failure:
+            with new_run(path, overwrite) as fresh:
+                (fresh / "steps").mkdir()
                 (fresh / "state").mkdir()
                 (fresh / "metrics.jsonl").touch()
                 write_atomically(fresh / "split.safetensors", tensor_bytes(split_tensors(task), {"format": FORMAT}))
                 write_atomically(
                     fresh / "run.json", json.dumps(_info(task, model, training, initial), indent=2).encode() + b"\n"
                 )
-                with contextlib.ExitStack() as on_failure:
-                    lock = lock_folder(fresh)
-                    on_failure.callback(os.close, lock)
-                    move_into_place(fresh, target)
-                    # `path` is no longer the way to it when it is the folder that we stand in, `.`.
-                    run = open_run(path if (path / "run.json").exists() else target)
-                    on_failure.pop_all()
-            except OSError as error:
-                raise InputError(f"cannot write {path}: {reason(error)}") from None
-            except InputError as error:
-                raise InputError(str(error).replace(str(temporary_beside(target)), str(path))) from None
+                lock = lock_folder(fresh)
+                on_failure.callback(os.close, lock)
+            # `path` is no longer the way to it when it is the folder that we stand in, `.`.
+            run = open_run(path if (path / "run.json").exists() else target)
+            on_failure.pop_all()
         return cls(run, lock)
 
     @classmethod
@@ -259,6 +242,16 @@ class RunWriter:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+@contextlib.contextmanager
+def new_run(path: Path, overwrite: bool) -> Iterator[Path]:
+    """A folder for what is to be the run at `path`, see `built_beside`. One that it replaces is locked meanwhile:
+    nobody is writing there, and none can begin to."""
+    with contextlib.ExitStack() as held, refusals_as(f"cannot write {path}"):
+        if is_run_to_replace(path, overwrite):
+            held.callback(os.close, lock_folder(path))
+        yield held.enter_context(built_beside(path))
 
 
 def is_run_to_replace(path: Path, overwrite: bool) -> bool:

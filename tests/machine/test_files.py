@@ -18,6 +18,7 @@ from torch.testing import assert_close
 
 from interp.errors import InputError
 from interp.machine import (
+    built_beside,
     lock_folder,
     move_into_place,
     read_json,
@@ -151,6 +152,32 @@ def test_a_folder_that_cannot_be_put_in_place_brings_the_old_one_back(tmp_path: 
     move_into_place(tmp_path / "new", tmp_path / "old")
     assert (tmp_path / "old" / "content").read_text() == "new"
     assert os.listdir(tmp_path) == ["old"]
+
+
+def failing_in_the_folder(fresh: Path) -> None:
+    (fresh / "content").write_text("half")
+    write_atomically(fresh / "none" / "content", b"new")
+
+
+@pytest.mark.parametrize(
+    ("trouble", "expected"),
+    [
+        (failing_in_the_folder, "cannot write {}/none/content: No such file or directory"),
+        (lambda fresh: (fresh / "none" / "content").write_text("new"), "cannot write {}: No such file or directory"),
+    ],
+)
+def test_what_is_built_beside_is_there_whole_or_not_at_all(trouble: Callable, expected: str, tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    for before, content in ((None, "first"), ("first", "second")):
+        with pytest.raises(InputError) as caught, built_beside(place) as fresh:
+            trouble(fresh)
+        assert str(caught.value) == expected.format(place)
+        assert os.listdir(tmp_path) == ([] if before is None else ["place"])
+        assert before is None or (place / "content").read_text() == before
+        with built_beside(place) as fresh:
+            (fresh / "content").write_text(content)
+        assert (place / "content").read_text() == content
+        assert os.listdir(tmp_path) == ["place"]
 
 
 # ---- safetensors -----------------------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import safetensors.torch
 from interp.errors import InputError, check_choice
 from interp.experiment import section_to_dict
 from interp.interchange.exporting.card import model_card
-from interp.machine import move_into_place, reason, temporary_beside, write_atomically
+from interp.machine import built_beside, write_atomically
 from interp.models import bridge_options, classic_state, weight_shapes
 from interp.runs import Run, check_has_phases, step_name
 
@@ -34,7 +33,6 @@ def export_run(run: Run, to: str, out: str | Path, *, figures: Sequence[str] | N
     """
     check_choice("--to", to, TARGETS)
     out = Path(out)
-    target = Path(os.path.realpath(out))
     if os.path.lexists(out) and not (out.is_dir() and not any(out.iterdir())):
         raise InputError(f"{out} already exists; choose another --out")
     if not run.steps:
@@ -44,16 +42,8 @@ def export_run(run: Run, to: str, out: str | Path, *, figures: Sequence[str] | N
         "huggingface": lambda run, folder: _huggingface(run, folder, CARD_FIGURES if figures is None else figures),
         "numpy": _numpy,
     }
-    fresh = temporary_beside(target)
-    try:
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(parents=True)
+    with built_beside(out) as fresh:
         writers[to](run, fresh)
-        move_into_place(fresh, target)
-    except OSError as error:
-        raise InputError(f"cannot write {out}: {reason(error)}") from None
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
     return out
 
 

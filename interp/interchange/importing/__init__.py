@@ -1,10 +1,8 @@
 """Other people's checkpoints become an ordinary run: read safely, recognized, proved by running, written whole or not
 at all."""
 
-import contextlib
 import json
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +13,8 @@ from interp.interchange.importing.sources import Source, find_sources, unique_na
 from interp.interchange.layouts.mapping import mapping_to_fill_in, read_mapping
 from interp.interchange.layouts.matching import Match, nearest, recognize
 from interp.interchange.layouts.tables import LAYOUTS, Rule, layout_named
-from interp.machine import lock_folder, move_into_place, reason, remove_leftovers, temporary_beside, write_atomically
-from interp.runs import Run, RunWriter, is_run_to_replace, open_run
+from interp.machine import write_atomically
+from interp.runs import Run, RunWriter, new_run, open_run
 
 MOST_NAMES = 20  # of files, in run.json
 
@@ -73,24 +71,12 @@ def _paths(sources: str | Path | Sequence[str | Path]) -> list[Path]:
 def _write(out: Path, sources: Sequence[Source], reading: Reading, *, overwrite: bool) -> Run:
     """The run, built beside its place and moved there when it is whole."""
     target = Path(os.path.realpath(out))
-    fresh = temporary_beside(target)
-    with contextlib.ExitStack() as stack:
-        try:
-            if is_run_to_replace(out, overwrite):
-                stack.callback(os.close, lock_folder(out))
-            remove_leftovers(target.parent, of=target.name, of_the_dead_only=True)
-            stack.callback(shutil.rmtree, fresh, ignore_errors=True)
-            shutil.rmtree(fresh, ignore_errors=True)
-            with RunWriter.create(fresh, reading.task, reading.model) as writer:
-                for source in sources:
-                    writer.append(source.step if source.step is not None else -1, reading.weights_of(source))
-                info = {**writer.run.info, "imported": _provenance(sources, reading)}
-            write_atomically(fresh / "run.json", json.dumps(info, indent=2).encode() + b"\n")
-            move_into_place(fresh, target)
-        except OSError as error:
-            raise InputError(f"cannot write {out}: {reason(error)}") from None
-        except InputError as error:
-            raise InputError(str(error).replace(str(fresh), str(out))) from None
+    with new_run(out, overwrite) as fresh:
+        with RunWriter.create(fresh, reading.task, reading.model) as writer:
+            for source in sources:
+                writer.append(source.step if source.step is not None else -1, reading.weights_of(source))
+            info = {**writer.run.info, "imported": _provenance(sources, reading)}
+        write_atomically(fresh / "run.json", json.dumps(info, indent=2).encode() + b"\n")
     return open_run(out if (out / "run.json").exists() else target)
 
 
