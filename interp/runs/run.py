@@ -3,6 +3,7 @@ the specification."""
 
 import math
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -195,8 +196,8 @@ class Run:
                 )
             last = step
             for name, value in row.items():
-                if not (isinstance(value, str) if name == "weights" else _is_number(value)):
-                    expected = "a digest" if name == "weights" else "a number or null"
+                if not (_is_digest(value) if name == "weights" else _is_number(value)):
+                    expected = "a digest of 16 hex digits" if name == "weights" else "a number or null"
                     raise InputError(f"{path} is damaged at line {number}: {name} {value!r}, expected {expected}")
         return rows
 
@@ -274,6 +275,10 @@ class Run:
         steps = self.steps
         span = f"{len(steps)} checkpoints, steps {steps[0]} to {steps[-1]}" if steps else "no checkpoints yet"
         return f"Run({str(self.path)!r}: {self.task.title}, {span})"
+
+
+def _is_digest(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch("[0-9a-f]{16}", value) is not None
 
 
 def _is_number(value: Any) -> bool:

@@ -12,6 +12,8 @@ import safetensors.torch
 import torch
 
 from interp.cli import main
+from interp.errors import InputError
+from interp.runs import open_run
 
 TINY = (
     *("--task.p", "7", "--task.train-fraction", "0.5"),
@@ -291,9 +293,30 @@ def test_a_run_is_not_resumed_from_a_damaged_state(run: Path, refused: Refused):
     assert f"{state} is damaged" in refused("resume", "run")
 
 
-@pytest.mark.parametrize("name", ["run.json", "split.safetensors", "metrics.jsonl"])
+PLACES = {
+    "run.json": (b"{", b'"task": ', b'"operation', b'"threads": ', b'"hash": "'),
+    "split.safetensors": (b"", b'"dtype":"', b'"shape":['),
+    "metrics.jsonl": (b"{", b'"step', b'"train_loss": ', b'"weights', b'"weights": "'),
+}
+
+
+@pytest.mark.parametrize("name", PLACES)
 @pytest.mark.parametrize("command", READING[:-1], ids=lambda command: command[0])
 def test_other_files_that_are_damaged(command: list[str], name: str, refused: Refused):
     content = Path("run", name).read_bytes()
-    Path("run", name).write_bytes(content[: len(content) // 3] + b"#" + content[len(content) // 3 :])
-    assert f"run/{name}" in refused(command[0], "run", *command[1:])
+    for mark in PLACES[name]:
+        place = content.index(mark) + len(mark)
+        Path("run", name).write_bytes(content[:place] + b"#" + content[place:])
+        assert f"run/{name}" in refused(command[0], "run", *command[1:])
+
+
+def test_one_character_too_many_at_any_place_of_a_line(run: Path):
+    """But within the name of a metric: there it makes another metric, and everybody may have their own."""
+    path = Path("run/metrics.jsonl")
+    line, *others = path.read_text().splitlines(keepends=True)
+    assert '"weights": ' in line
+    names = {place for match in re.finditer(r'"\w+_\w+"', line) for place in range(match.start() + 1, match.end())}
+    for place in sorted(set(range(len(line))) - names):
+        path.write_text("".join([line[:place], "#", line[place:], *others]))
+        with pytest.raises(InputError, match=r"^run/metrics\.jsonl is damaged at line 1: "):
+            _ = open_run("run").rows
