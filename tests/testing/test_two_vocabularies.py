@@ -161,6 +161,10 @@ CASES = [("add", "pizza", False), ("subtract", "pizza", False), ("add", "clock",
 @pytest.mark.parametrize(("operation", "circuit", "turned"), CASES)
 def test_a_planted_circuit_is_found(operation: str, circuit: str, turned: bool) -> None:
     checkpoint = planted(operation, circuit, turned=turned)
+    # A taste for the answer 1, far below every margin and far above rounding, in a direction that nobody else uses.
+    assert not checkpoint.weights["unembed.W_U"][-1].any()
+    checkpoint.weights["unembed.W_U"][-1, 1] = taste = 1e-3
+    checkpoint.weights["blocks.0.mlp.b_out"][-1] = 1
     n = checkpoint.task.phase.order
     assert checkpoint.correct.sum() == n**2  # all that have phases
     assert checkpoint.key_frequencies == [1, 2]
@@ -175,7 +179,11 @@ def test_a_planted_circuit_is_found(operation: str, circuit: str, turned: bool) 
         assert_allclose(part["embed.W_E"][residues].square().sum() / whole.square().sum(), share, atol=1e-9)
     cut = measure_checkpoint(checkpoint, "frequency_ablation").isel(step=0)
     assert float(cut.accuracy.sel(target="embedding", mode="keep_key", split="all")) == 1
-    assert float(cut.accuracy.sel(target="embedding", mode="remove_key", split="all")) <= 2 / n
+    # The planted embedding is nothing but its key frequencies: without them every pair gets the logits of the taste
+    # alone, and 1 is the answer of one pair in n.
+    removed = cut.sel(target="embedding", mode="remove_key", split="all")
+    assert_allclose(removed.loss, math.log(math.exp(taste) + P - 1) - taste / n, rtol=1e-9)
+    assert_allclose(removed.accuracy, 1 / n, rtol=1e-12)
     assert_allclose(head_drive(checkpoint, [1, 2]).sum(0), 1)
 
 
