@@ -1,10 +1,14 @@
 """Before anything imports interp: check every annotation, shapes included, while the tests run; and one thread for
 small models."""
 
+import errno
 import inspect
+import os
+import resource
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +23,9 @@ jaxtyping.install_import_hook("interp", "beartype.beartype(conf=beartype.Beartyp
 # Not at the top, as ruff would have it (E402): the hook must be there before interp is first imported.
 import interp  # noqa: E402
 from interp import ModelConfig, Task, TrainingConfig  # noqa: E402
+from interp.cli import main  # noqa: E402
 from interp.experiment import Samples  # noqa: E402
+from interp.machine import read_tensors, tensor_bytes  # noqa: E402
 from interp.models import Weights, initial_weights  # noqa: E402
 
 # These check what they are given themselves, with errors for a person, which a type checker in front of them would
@@ -32,12 +38,144 @@ torch.set_num_threads(1)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# ---- runs ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sound run of 20 steps with a checkpoint every 5, trained by the command line."""
+    task = ("--task.p=7", "--task.train-fraction=0.5")
+    model = ("--model.d-model=8", "--model.n-heads=2", "--model.d-mlp=8")
+    training = ("--training.steps=20", "--training.checkpoint-every=5", "--training.log-every=2")
+    folder = tmp_path_factory.mktemp("original") / "run"
+    assert main(["train", *task, *model, *training, "--out", str(folder)]) == 0
+    return folder
+
+
 @pytest.fixture
 def run(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the sound run that a file of tests has as its `original`, called `run` in the folder we stand in."""
+    """A copy of the original, called `run` in the folder we stand in."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("interp.cli.progress.LINE_INTERVAL_SECONDS", 1000)  # a busy machine has more to say
     return Path(shutil.copytree(original, "run"))
+
+
+# ---- damages ---------------------------------------------------------------------------------------------------------
+
+
+class Damage(NamedTuple):
+    """What can become of the file of a checkpoint."""
+
+    happen_to: Callable[[Path], object]
+    words: str  # a pattern: what a complaint about it says
+    in_trajectory: bool = True  # whether one sees it who reads nothing but embed.W_E
+
+
+def other_bytes(change: Callable[[bytes], bytes]) -> Callable[[Path], object]:
+    return lambda file: file.write_bytes(change(file.read_bytes()))
+
+
+def bit_flipped(place: float) -> Callable[[Path], object]:
+    """One bit of the weights is another; `place` is between 0 and 1."""
+
+    def flipped(content: bytes) -> bytes:
+        start = 8 + int.from_bytes(content[:8], "little")
+        byte = start + int(place * (len(content) - 1 - start))
+        return content[:byte] + bytes([content[byte] ^ 1]) + content[byte + 1 :]
+
+    return other_bytes(flipped)
+
+
+def written_anew(change: Callable[[Weights, dict], object]) -> Callable[[Path], object]:
+    """A sound file of other tensors, or under another header: what `change` leaves of both."""
+
+    def write(file: Path) -> None:
+        tensors, header = read_tensors(file)
+        change(tensors, header)
+        file.write_bytes(tensor_bytes(tensors, header))
+
+    return write
+
+
+def another_W_E(change: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[Path], object]:
+    return written_anew(lambda tensors, _: tensors.update({"embed.W_E": change(tensors["embed.W_E"])}))
+
+
+ALTERED = "was altered: its weights have digest"
+DAMAGES = {
+    "empty": Damage(other_bytes(lambda content: b""), "is damaged: not a safetensors file"),
+    "cut off in the header": Damage(other_bytes(lambda content: content[:100]), "is damaged"),
+    "cut off in the weights": Damage(other_bytes(lambda content: content[:-1]), r"should have \d+ bytes, and has \d+"),
+    "longer": Damage(other_bytes(lambda content: content + b"x"), r"is damaged: it should have \d+ bytes, and has \d+"),
+    "altered in the first number": Damage(bit_flipped(0), ALTERED, in_trajectory=False),
+    "altered within": Damage(bit_flipped(0.33), ALTERED, in_trajectory=False),
+    "altered in the last number": Damage(bit_flipped(1), ALTERED, in_trajectory=False),
+    "other weights": Damage(
+        written_anew(lambda tensors, _: tensors.update({name: 2 * weight for name, weight in tensors.items()})),
+        ALTERED,
+        in_trajectory=False,
+    ),
+    "missing": Damage(Path.unlink, "is missing, though metrics.jsonl records it", in_trajectory=False),
+    "a folder": Damage(lambda file: (file.unlink(), file.mkdir()), "Is a directory"),
+    "a pickle": Damage(
+        lambda file: torch.save(read_tensors(file)[0], file),
+        r"is a pickle \(torch.save\), not safetensors; nothing is unpickled here",
+    ),
+    "of another step": Damage(
+        written_anew(lambda _, header: header.update(step="000000020")),
+        "holds step 000000020 of .*, expected step 000000010",
+    ),
+    "of another run": Damage(
+        written_anew(lambda _, header: header.update(experiment="0" * 16)), "of experiment 0000000000000000"
+    ),
+    "of other people": Damage(
+        written_anew(lambda _, header: (header.clear(), header.update(format="pt"))), "is it of another run"
+    ),
+    "a tensor less": Damage(written_anew(lambda tensors, _: tensors.pop("embed.W_E")), "'embed.W_E'"),
+    "a tensor more": Damage(
+        written_anew(lambda tensors, _: tensors.update({"blocks.1.attn.W_Q": torch.zeros(2)})),
+        r"unexpected tensor 'blocks.1.attn.W_Q' \[2\]",
+        in_trajectory=False,
+    ),
+    "another length": Damage(another_W_E(lambda W_E: W_E[1:]), r"'embed.W_E' .*\[7, 8\], expected.*\[8, 8\]"),
+    "another shape": Damage(another_W_E(torch.flatten), r"'embed.W_E' .*\[64\], expected.*\[8, 8\]"),
+    "another float": Damage(another_W_E(torch.Tensor.double), "'embed.W_E' .*(F|float)64.*, expected"),
+    "no float": Damage(another_W_E(torch.Tensor.long), "'embed.W_E' .*(I|int)64.*, expected"),
+}
+
+
+@pytest.fixture(params=DAMAGES)
+def damage(request: pytest.FixtureRequest) -> Damage:
+    """Every one of the damages that a checkpoint's file can have."""
+    return DAMAGES[request.param]
+
+
+@pytest.fixture
+def full_disk() -> Callable[[str, int], AbstractContextManager[None]]:
+    """`full_disk("bytes", n)`: the system itself refuses to make a file longer: a real short write, then a real error.
+    `full_disk("fsync", n)` and `full_disk("write", n)`: every such call fails, from the one after n others."""
+
+    @contextmanager
+    def full_disk(what: str, n: int) -> Iterator[None]:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        with pytest.MonkeyPatch.context() as patch:
+            if what == "bytes":
+                resource.setrlimit(resource.RLIMIT_FSIZE, (n, hard))
+            else:
+                real, turns = getattr(os, what), iter(range(n))
+                patch.setattr(os, what, lambda *given: refuse() if next(turns, None) is None else real(*given))
+            try:
+                yield
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    def refuse() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    return full_disk
+
+
+# ---- networks and pages ----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")

@@ -2,10 +2,8 @@
 sound."""
 
 import contextlib
-import errno
 import os
 import re
-import resource
 import shutil
 from collections import namedtuple
 from collections.abc import Callable, Iterator
@@ -17,6 +15,7 @@ from interp.cli import main
 from interp.runs import RunWriter, open_run
 from interp.sweeps import driver
 
+# As in tests/conftest.py: what is trained with these is the original.
 TINY = (
     *("--task.p", "7", "--task.train-fraction", "0.5"),
     *("--model.d-model", "8", "--model.n-heads", "2", "--model.d-mlp", "8"),
@@ -24,13 +23,12 @@ TINY = (
 )
 NOBODY = 65534
 Refused = Callable[..., str]
-Trouble = Callable[[], contextlib.AbstractContextManager]
+FullDisk = Callable[[str, int], contextlib.AbstractContextManager[None]]
 
 
 @pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("original") / "run"
-    assert main(["train", *TINY, "--out", str(folder)]) == 0
+def original(original: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = Path(shutil.copytree(original, tmp_path_factory.mktemp("analyzed") / "run"))
     assert main(["analyze", str(folder), "weight_norms", "transitions"]) == 0
     return folder
 
@@ -85,60 +83,28 @@ def test_a_model_that_no_memory_holds(refused: Refused, monkeypatch: pytest.Monk
     assert refused("train", *TINY, "--out", "new") == complaint
 
 
-@contextlib.contextmanager
-def failing(name: str, after: int = 0) -> Iterator[None]:
-    """Every call of os.fsync or os.write fails, from the one after `after` others."""
-    real, calls = getattr(os, name), [0]
-
-    def fail(*arguments: object) -> object:
-        calls[0] += 1
-        if calls[0] > after:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return real(*arguments)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(os, name, fail)
-        yield
-
-
-@contextlib.contextmanager
-def no_file_longer_than(n_bytes: int) -> Iterator[None]:
-    """The system itself refuses to write more: a real short write, then a real error."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-@pytest.mark.parametrize(
-    "trouble",
-    [
-        *(pytest.param(lambda n=n: failing("fsync", n), id=f"fsync {n}") for n in range(4)),
-        lambda: no_file_longer_than(100),
-    ],
-)
-def test_a_disk_that_is_full_from_the_start(trouble: Trouble, refused: Refused):
-    with trouble():
+@pytest.mark.parametrize("moment", [*(("fsync", n) for n in range(4)), ("bytes", 100)], ids=repr)
+def test_a_disk_that_is_full_from_the_start(moment: tuple[str, int], full_disk: FullDisk, refused: Refused):
+    with full_disk(*moment):
         complaint = refused("train", *TINY, "--out", "new")
     assert re.fullmatch(r"cannot write new\S*: (No space left on device|File too large)", complaint)
-    with trouble():
+    with full_disk(*moment):
         assert "cannot write run" in refused("train", *TINY, "--out", "run", "--overwrite")
 
 
 @pytest.mark.parametrize(
-    "trouble",
+    "moment",
     [
-        *(pytest.param(lambda n=n: failing("fsync", n), id=f"fsync {n}") for n in (6, 7, 10, 15, 16)),
-        *(pytest.param(lambda n=n: failing("write", n), id=f"write {n}") for n in (0, 1, 5, 12)),
-        *(pytest.param(lambda n=n: no_file_longer_than(n), id=f"{n} bytes") for n in (3000, 5200, 6500)),
+        *(("fsync", n) for n in (6, 7, 10, 15, 16)),
+        *(("write", n) for n in (0, 1, 5, 12)),
+        *(("bytes", n) for n in (3000, 5200, 6500)),
     ],
+    ids=repr,
 )
 def test_a_disk_that_fills_up_while_training(
-    trouble: Trouble, run: Path, refused: Refused, capsys: pytest.CaptureFixture[str]
+    moment: tuple[str, int], full_disk: FullDisk, run: Path, refused: Refused, capsys: pytest.CaptureFixture[str]
 ):
-    with trouble():
+    with full_disk(*moment):
         complaint = refused("train", *TINY, "--out", "new", but="new")
     assert re.fullmatch(r"cannot write (to )?new/\S+: (No space left on device|File too large)", complaint)
     assert not list(Path("new").rglob("*.tmp"))
@@ -165,11 +131,10 @@ def test_a_disk_that_fills_up_while_training(
     ],
     ids=" ".join,
 )
-def test_no_room_for_what_a_command_writes(arguments: tuple[str, ...], refused: Refused):
-    Path("run/results").mkdir(exist_ok=True)
-    with failing("fsync"):
+def test_no_room_for_what_a_command_writes(arguments: tuple[str, ...], full_disk: FullDisk, refused: Refused):
+    with full_disk("fsync", 0):
         assert re.fullmatch(r"cannot write \S+: No space left on device", refused(*arguments))
-    with no_file_longer_than(5):
+    with full_disk("bytes", 5):
         assert re.fullmatch(r"cannot write \S+: File too large", refused(*arguments))
 
 

@@ -3,11 +3,10 @@
 import errno
 import math
 import os
-import resource
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from interp.runs import RunWriter, open_run, thin
 
 TASK, MODEL = Task(p=7, train_pairs=20), ModelConfig(d_model=8, n_heads=2, d_mlp=12)
 TRAINING = TrainingConfig(steps=12, checkpoint_every=3, log_every=2)
+FullDisk = Callable[[str, int], AbstractContextManager[None]]
 EVERYTHING = ["metrics.jsonl", "run.json", "split.safetensors", "state", "steps"]
 
 
@@ -39,17 +39,6 @@ def contents(path: Path) -> dict[str, bytes]:
     """Every file of a run but the lock, by its path in the run."""
     files = (file for file in path.rglob("*") if file.is_file() and file.name != ".lock")
     return {str(file.relative_to(path)): file.read_bytes() for file in files}
-
-
-@contextmanager
-def files_no_larger_than(size: int) -> Iterator[None]:
-    """A disk that really fills up: the kernel cuts the write at `size` bytes and refuses the rest."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def refuse(code: int) -> Callable[..., None]:
@@ -122,12 +111,12 @@ def test_a_run_that_cannot_begin_leaves_what_was_there(
     RunWriter.reopen(path).close()  # the lock was given back
 
 
-def test_no_run_where_no_folder_can_be(tmp_path: Path) -> None:
+def test_no_run_where_no_folder_can_be(tmp_path: Path, full_disk: FullDisk) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=f"cannot write {tmp_path / 'file' / 'run'}: Not a directory"):
         RunWriter.create(tmp_path / "file" / "run", TASK, MODEL)
     with (
-        files_no_larger_than(100),
+        full_disk("bytes", 100),
         pytest.raises(InputError, match=f"cannot write {tmp_path / 'run'}.*: File too large"),
     ):
         RunWriter.create(tmp_path / "run", TASK, MODEL)
@@ -223,26 +212,28 @@ def test_weights_and_metrics_come_as_a_training_loop_has_them(path: Path) -> Non
 
 
 @pytest.mark.parametrize("limit", [0, 100, 2000])
-def test_a_full_disk_keeps_all_that_was_written_and_writing_can_go_on(limit: int, path: Path) -> None:
+def test_a_full_disk_keeps_all_that_was_written_and_writing_can_go_on(
+    limit: int, path: Path, full_disk: FullDisk
+) -> None:
     before = contents(path)
     with RunWriter.reopen(path) as writer:
         with (
-            files_no_larger_than(limit),
+            full_disk("bytes", limit),
             pytest.raises(InputError, match=r"cannot write .*step_000000030\.safetensors: File too large"),
         ):
             writer.append(30, weights_of(30))
         with (
-            files_no_larger_than(len(before["metrics.jsonl"]) + 10),
+            full_disk("bytes", len(before["metrics.jsonl"]) + 10),
             pytest.raises(InputError, match=r"cannot write .*metrics\.jsonl: No space"),
         ):
             writer.log(30, {"loss": 1.0})  # the kernel takes ten bytes of the line
         with (
-            files_no_larger_than(len(before["metrics.jsonl"])),
+            full_disk("bytes", len(before["metrics.jsonl"])),
             pytest.raises(InputError, match=r"cannot write .*metrics\.jsonl: File too large"),
         ):
             writer.log(30, {"loss": 1.0})
         with (
-            files_no_larger_than(limit),
+            full_disk("bytes", limit),
             pytest.raises(InputError, match=r"cannot write .*step_000000020\.safetensors: File too large"),
         ):
             writer.save_state(snapshot_of(20))
