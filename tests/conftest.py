@@ -7,8 +7,9 @@ import os
 import resource
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,6 +59,31 @@ def run(original: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("interp.cli.progress.LINE_INTERVAL_SECONDS", 1000)  # a busy machine has more to say
     return Path(shutil.copytree(original, "run"))
+
+
+@pytest.fixture(scope="session")
+def written_run() -> Callable[..., interp.Run]:
+    """Writes a run that was not trained: at each of `steps` the `weights` of the step, by default those that a network
+    begins with whose seed is the step, and its `metrics`."""
+
+    def written_run(
+        path: Path,
+        task: Task,
+        model: ModelConfig,
+        steps: Iterable[int] = (0, 10, 20),
+        training: TrainingConfig | None = None,
+        *,
+        weights: Callable[[int], Weights] | None = None,
+        metrics: Callable[[int], dict[str, float]] = lambda step: {},
+        overwrite: bool = False,
+    ) -> interp.Run:
+        weights = weights or (lambda step: initial_weights(replace(model, seed=abs(step)), task.p))
+        with interp.RunWriter.create(path, task, model, training, overwrite=overwrite) as writer:
+            for step in steps:
+                writer.append(step, weights(step), metrics(step))
+        return writer.run
+
+    return written_run
 
 
 # ---- damages ---------------------------------------------------------------------------------------------------------

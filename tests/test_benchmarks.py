@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from interp import ModelConfig, RunWriter, Task
-from interp.models import initial_weights
+from interp import ModelConfig, Run, Task
 
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
@@ -150,11 +149,9 @@ def test_analyses(output_of: Benchmark):
     ]
 
 
-def test_busy_machine(tmp_path: Path, output_of: Benchmark):
+def test_busy_machine(tmp_path: Path, written_run: Callable[..., Run], output_of: Benchmark):
     """Of a run with nothing to analyze, so that it is the start of Python that is measured."""
-    run = RunWriter.create(tmp_path / "run", Task(7), ModelConfig(d_model=8, n_heads=2, d_mlp=6))
-    with run as writer:
-        writer.append(0, initial_weights(ModelConfig(d_model=8, n_heads=2, d_mlp=6), 7))
+    written_run(tmp_path / "run", Task(7), ModelConfig(d_model=8, n_heads=2, d_mlp=6), [0])
     text = output_of("benchmarks.busy_machine", "--run", str(tmp_path / "run"))
     found = re.search(r"beside a busy process  (\d+\.\d)×  alone (\d+\.\d) s; beside three (\d+\.\d)×", text)
     assert found

@@ -14,7 +14,7 @@ from interp.analysis.contract import ENTRY_POINTS
 from interp.errors import InputError
 from interp.experiment import ModelConfig, Task
 from interp.models import initial_weights
-from interp.runs import Run, RunWriter, open_run
+from interp.runs import Run
 
 MODEL = ModelConfig(d_model=8, n_heads=2, d_mlp=6)
 
@@ -73,11 +73,10 @@ def packages(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def run(tmp_path) -> Run:
-    with RunWriter.create(tmp_path / "run", Task(7), MODEL) as writer:
-        for step in (1, 2):
-            writer.append(step, {name: weight * step for name, weight in initial_weights(MODEL, 7).items()})
-    return open_run(tmp_path / "run")
+def run(tmp_path, written_run) -> Run:
+    start = initial_weights(MODEL, 7)
+    twice = {1: start, 2: {name: 2 * weight for name, weight in start.items()}}
+    return written_run(tmp_path / "run", Task(7), MODEL, twice, weights=twice.get)
 
 
 def test_every_file_of_the_package_is_an_analysis():

@@ -11,8 +11,6 @@ import xarray as xr
 from interp.analysis import analyze, write_tables
 from interp.errors import InputError
 from interp.experiment import ModelConfig, Task
-from interp.models import initial_weights
-from interp.runs import RunWriter, open_run
 
 NAMES = ["embedding_spectrum", "learning_curves", "neuron_periodicity", "weight_norms"]
 
@@ -43,13 +41,9 @@ def check(table: list[dict[str, str]], result: xr.Dataset, variable: str) -> Non
 
 
 @pytest.fixture(scope="module")
-def results(tmp_path_factory) -> dict[str, xr.Dataset]:
+def results(tmp_path_factory, written_run) -> dict[str, xr.Dataset]:
     task, model = Task(5, train_fraction=1.0), ModelConfig(d_model=8, n_heads=2, d_mlp=6)
-    path = tmp_path_factory.mktemp("runs") / "run"
-    with RunWriter.create(path, task, model) as writer:
-        for step in (0, 7):
-            writer.append(step, {name: weight * (1 + step) for name, weight in initial_weights(model, 5).items()})
-    return analyze(open_run(path), NAMES)
+    return analyze(written_run(tmp_path_factory.mktemp("runs") / "run", task, model, (0, 7)), NAMES)
 
 
 def test_the_tables_hold_the_results(results, tmp_path):

@@ -20,6 +20,7 @@ from interp.testing import circuit_model, circuit_neurons, circuit_weights
 TASK = Task(7, train_fraction=0.5)
 MODEL = ModelConfig(d_model=8, n_heads=2, d_mlp=6)
 NAME = "neuron_periodicity"
+STEPS = (0, 10, 20, 30)
 
 
 def weights_at(step: int) -> Weights:
@@ -27,15 +28,8 @@ def weights_at(step: int) -> Weights:
 
 
 @pytest.fixture
-def run(tmp_path) -> Run:
-    return written(tmp_path / "run", {step: weights_at(step) for step in (0, 10, 20, 30)})
-
-
-def written(path, steps: dict[int, Weights], task: Task = TASK, model: ModelConfig = MODEL, **options) -> Run:
-    with RunWriter.create(path, task, model, **options) as writer:
-        for step, weights in steps.items():
-            writer.append(step, weights)
-    return open_run(path)
+def run(tmp_path, written_run) -> Run:
+    return written_run(tmp_path / "run", TASK, MODEL, STEPS, weights=weights_at)
 
 
 @pytest.fixture
@@ -79,30 +73,32 @@ def test_a_fresh_result_is_left_alone_while_another_is_computed(run, measured):
     assert taken(measured) == []
 
 
-def test_while_training_goes_on_only_new_steps_are_computed(tmp_path, measured):
-    steps = {step: weights_at(step) for step in (0, 10, 20)}
-    whole = analyze(written(tmp_path / "whole", steps), [NAME])[NAME]
+def test_while_training_goes_on_only_new_steps_are_computed(tmp_path, run, measured):
+    whole = analyze(run, [NAME])[NAME]
     taken(measured)
-    with RunWriter.create(tmp_path / "run", TASK, MODEL) as writer:
-        for step, weights in steps.items():
-            writer.append(step, weights)
-            growing = analyze(open_run(tmp_path / "run"), [NAME])[NAME]
+    with RunWriter.create(tmp_path / "growing", TASK, MODEL) as writer:
+        for step in STEPS:
+            writer.append(step, weights_at(step))
+            growing = analyze(open_run(tmp_path / "growing"), [NAME])[NAME]
             assert taken(measured) == [step]
             assert growing.step.values[-1] == step
     assert growing.identical(whole)
 
 
-def test_only_the_step_whose_weights_changed_is_computed_again(tmp_path, run, measured):
+def test_only_the_step_whose_weights_changed_is_computed_again(tmp_path, run, measured, written_run):
+    def other_weights(step: int) -> Weights:
+        return weights_at(77 if step == 20 else step)
+
     analyze(run, [NAME])
     taken(measured)
     kept = (run.path / "results" / f"{NAME}.nc").read_bytes()
-    steps = {step: weights_at(step) for step in (0, 10, 20, 30)} | {20: weights_at(77)}
-    changed = written(run.path, steps, overwrite=True)
+    changed = written_run(run.path, TASK, MODEL, STEPS, weights=other_weights, overwrite=True)
     (run.path / "results").mkdir()
     (run.path / "results" / f"{NAME}.nc").write_bytes(kept)
     result = analyze(changed, [NAME])[NAME]
     assert taken(measured) == [20]
-    assert result.identical(analyze(written(tmp_path / "anew", steps), [NAME])[NAME])
+    anew = written_run(tmp_path / "anew", TASK, MODEL, STEPS, weights=other_weights)
+    assert result.identical(analyze(anew, [NAME])[NAME])
 
 
 def test_a_stored_number_that_changed_on_disk_is_computed_again(run, measured):
@@ -193,7 +189,7 @@ def test_an_analysis_of_the_whole_run_follows_its_metrics(tmp_path):
 # ---- damage and interruption -----------------------------------------------------------------------------------------
 
 
-def test_what_was_computed_before_an_interruption_is_kept(tmp_path, run, measured):
+def test_what_was_computed_before_an_interruption_is_kept(tmp_path, run, measured, written_run):
     def interrupted(steps):
         yield from steps[:2]
         raise KeyboardInterrupt
@@ -203,7 +199,7 @@ def test_what_was_computed_before_an_interruption_is_kept(tmp_path, run, measure
     assert taken(measured) == [0, 10]
     result = analyze(run, [NAME])[NAME]
     assert taken(measured) == [20, 30]
-    whole = written(tmp_path / "whole", {step: weights_at(step) for step in (0, 10, 20, 30)})
+    whole = written_run(tmp_path / "whole", TASK, MODEL, STEPS, weights=weights_at)
     assert result.identical(analyze(whole, [NAME])[NAME])
 
 

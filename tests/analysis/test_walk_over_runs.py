@@ -21,13 +21,8 @@ NAME = "neuron_periodicity"
 
 
 @pytest.fixture
-def run(tmp_path) -> Run:
-    with RunWriter.create(tmp_path / "run", TASK, MODEL) as writer:
-        for step in (0, 10, 20, 30):
-            writer.append(
-                step, {name: weight * (1 + step / 10) for name, weight in initial_weights(MODEL, TASK.p).items()}
-            )
-    return open_run(tmp_path / "run")
+def run(tmp_path, written_run) -> Run:
+    return written_run(tmp_path / "run", TASK, MODEL, (0, 10, 20, 30))
 
 
 # ---- one walk --------------------------------------------------------------------------------------------------------
@@ -142,10 +137,9 @@ def test_a_checkpoint_refuses_what_a_run_would():
         measure_checkpoint(checkpoint, "learning_curves")
 
 
-def test_a_run_without_checkpoints_cannot_be_analyzed(tmp_path):
-    RunWriter.create(tmp_path / "run", TASK, MODEL).close()
+def test_a_run_without_checkpoints_cannot_be_analyzed(tmp_path, written_run):
     with pytest.raises(InputError, match="no checkpoints to analyze"):
-        analyze(open_run(tmp_path / "run"), [NAME])
+        analyze(written_run(tmp_path / "run", TASK, MODEL, steps=()), [NAME])
 
 
 # ---- training that diverged ------------------------------------------------------------------------------------------

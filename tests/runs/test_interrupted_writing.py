@@ -16,7 +16,7 @@ from interp.errors import InputError
 from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig
 from interp.machine import tensor_bytes
 from interp.models import Snapshot, initial_weights
-from interp.runs import RunWriter, open_run, step_name
+from interp.runs import Run, RunWriter, open_run, step_name
 from interp.runs.format import step_header
 from interp.training import train
 
@@ -41,12 +41,9 @@ def contents(path: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
+def path(written_run: Callable[..., Run], tmp_path: Path) -> Path:
     """A run with the checkpoints 0, 10, 20."""
-    with RunWriter.create(tmp_path / "run", TASK, MODEL) as writer:
-        for step in (0, 10, 20):
-            writer.append(step, weights_of(step), {"loss": 1.0})
-    return tmp_path / "run"
+    return written_run(tmp_path / "run", TASK, MODEL, metrics=lambda step: {"loss": 1.0}).path
 
 
 def test_reopening_puts_away_what_a_kill_left(path: Path) -> None:
@@ -196,7 +193,7 @@ from interp.runs.format import steps_in
 from interp.experiment import Task
 from interp.models import Snapshot
 from interp.models import initial_weights
-from interp.runs import RunWriter
+from interp.runs import Run, RunWriter
 
 torch.set_num_threads(1)
 path, model, generator = sys.argv[1], ModelConfig(d_model=8, n_heads=2, d_mlp=12), random.Random(0)

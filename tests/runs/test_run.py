@@ -8,6 +8,7 @@ import re
 import shutil
 import struct
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from torch.testing import assert_close
 from interp.errors import InputError
 from interp.experiment import ModelConfig, Task, TrainingConfig
 from interp.models import initial_weights
-from interp.runs import RunWriter, open_run, step_name
+from interp.runs import Run, RunWriter, open_run, step_name
 
 TASK, MODEL, TRAINING = Task(p=7, train_pairs=20), ModelConfig(d_model=8, n_heads=2, d_mlp=12), TrainingConfig(steps=30)
 STEPS = [0, 10, 20, 30]
@@ -144,10 +145,9 @@ def test_metrics_are_those_logged_with_nan_where_there_is_none(path: Path) -> No
     assert metrics.test_loss.isnull().all()
 
 
-def test_an_unknown_split_and_no_training_come_back(tmp_path: Path) -> None:
+def test_an_unknown_split_and_no_training_come_back(written_run: Callable[..., Run], tmp_path: Path) -> None:
     task = Task(p=7, split="unknown")
-    RunWriter.create(tmp_path / "run", task, MODEL).close()
-    run = open_run(tmp_path / "run")
+    run = open_run(written_run(tmp_path / "run", task, MODEL, steps=()).path)
     assert (run.task, run.training, run.experiment, run.is_complete) == (task, None, None, True)
     assert len(run.metrics.step) == 0
     for read in (lambda: run[0], lambda: run.at(-1), lambda: run.last, lambda: run.trajectory("embed.W_E")):

@@ -17,7 +17,7 @@ from torch import Tensor
 from interp.errors import InputError
 from interp.experiment import ModelConfig, Task, TrainingConfig
 from interp.models import Snapshot, initial_weights
-from interp.runs import RunWriter, open_run, thin
+from interp.runs import Run, RunWriter, open_run, thin
 
 TASK, MODEL = Task(p=7, train_pairs=20), ModelConfig(d_model=8, n_heads=2, d_mlp=12)
 TRAINING = TrainingConfig(steps=12, checkpoint_every=3, log_every=2)
@@ -49,12 +49,9 @@ def refuse(code: int) -> Callable[..., None]:
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
+def path(written_run: Callable[..., Run], tmp_path: Path) -> Path:
     """A run with the checkpoints 0, 10, 20."""
-    with RunWriter.create(tmp_path / "run", TASK, MODEL) as writer:
-        for step in (0, 10, 20):
-            writer.append(step, weights_of(step), {"loss": 1.0})
-    return tmp_path / "run"
+    return written_run(tmp_path / "run", TASK, MODEL, metrics=lambda step: {"loss": 1.0}).path
 
 
 # ---- a new run -------------------------------------------------------------------------------------------------------
@@ -257,11 +254,8 @@ def test_a_checkpoint_whose_line_did_not_fit_is_still_a_checkpoint(path: Path, m
 # ---- thinning --------------------------------------------------------------------------------------------------------
 
 
-def test_thinning_keeps_the_multiples_and_both_ends(tmp_path: Path) -> None:
-    with RunWriter.create(tmp_path / "run", TASK, MODEL) as writer:
-        for step in (1, 2, 3, 4, 6, 7):
-            writer.append(step, weights_of(step), {"loss": 1.0})
-    run = open_run(tmp_path / "run")
+def test_thinning_keeps_the_multiples_and_both_ends(written_run: Callable[..., Run], tmp_path: Path) -> None:
+    run = written_run(tmp_path / "run", TASK, MODEL, (1, 2, 3, 4, 6, 7), metrics=lambda step: {"loss": 1.0})
     rows = run.rows
     assert thin(run, 2) == 1
     assert (run.steps, run.thinned) == ([1, 2, 4, 6, 7], {3})

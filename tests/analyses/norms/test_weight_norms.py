@@ -11,7 +11,7 @@ from interp.analyses import weight_norms
 from interp.analysis import analyze, measure_checkpoint
 from interp.experiment import ModelConfig, Task
 from interp.models import initial_weights, weight_shapes
-from interp.runs import Checkpoint, RunWriter, open_run
+from interp.runs import Checkpoint
 from interp.testing import circuit_checkpoint, circuit_model, circuit_neurons, circuit_weights
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-9}
@@ -155,13 +155,11 @@ def test_shifting_the_residues_keeps_every_part(p):
 # ---- over a run ------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_is_measured_in_the_key_frequencies_of_its_last_checkpoint(tmp_path):
+def test_a_run_is_measured_in_the_key_frequencies_of_its_last_checkpoint(tmp_path, written_run):
     task, neurons = Task(7), circuit_neurons([1, 3])
     model = circuit_model(neurons)
-    with RunWriter.create(tmp_path / "run", task, model) as writer:
-        writer.append(0, initial_weights(model, 7))
-        writer.append(5, circuit_weights(task, model, neurons))
-    run = open_run(tmp_path / "run")
+    weights = {0: initial_weights(model, 7), 5: circuit_weights(task, model, neurons)}
+    run = written_run(tmp_path / "run", task, model, weights, weights=weights.get)
     result = analyze(run, ["weight_norms"])["weight_norms"]
     assert run.key_frequencies == [1, 3]
     assert_allclose(result.embedding_l2[0], slow_parts(run[0].W_E.numpy(), [1, 3]), rtol=1e-6, atol=1e-6)
