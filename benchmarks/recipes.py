@@ -152,28 +152,20 @@ def periodic_share(snapshot: Snapshot, experiment: Experiment) -> float:
 def told(seen: Sequence[Snapshot]) -> Line:
     """What the learning curves tell, by the definitions of `interp.mathematics.grokking`."""
     steps = np.array([snapshot.step for snapshot in seen])
-    train_state, test_state = (
-        np.array([snapshot.metrics[f"{split}_accuracy"] >= grokking.LEVEL for snapshot in seen], float)
-        for split in ("train", "test")
-    )
-    memorized, generalized = grokking.first(steps, train_state)[0], grokking.first(steps, test_state)[0]
-    accuracy = [snapshot.metrics["test_accuracy"] for snapshot in seen if snapshot.step >= generalized]
+    curves = np.array([[snapshot.metrics[f"{split}_accuracy"] for snapshot in seen] for split in ("train", "test")])
+    events = grokking.events(steps, curves)
+    accuracy = [snapshot.metrics["test_accuracy"] for snapshot in seen if snapshot.step >= events.generalized[0]]
     return {
         "steps": int(steps[-1]),
-        "memorized": whole(memorized),
-        "generalized": whole(generalized),
-        "sustained": whole(grokking.first(steps, test_state, for_good=True)[0]),
+        "memorized": grokking.whole(events.memorized[0]),
+        "generalized": grokking.whole(events.generalized[0]),
+        "sustained": grokking.whole(events.generalized_for_good[0]),
         "lowest_after": round(min(accuracy), 4) if accuracy else None,
         "test_accuracy": round(seen[-1].metrics["test_accuracy"], 4),
         "test_loss": seen[-1].metrics["test_loss"],
         "lowest_test_loss": min(snapshot.metrics["test_loss"] for snapshot in seen),
-        "verdict": grokking.verdict(steps, train_state, test_state),
+        "verdict": events.verdict,
     }
-
-
-def whole(step: float) -> int | None:
-    """A step, or None where there is none."""
-    return int(step) if math.isfinite(step) else None
 
 
 # ---- all runs --------------------------------------------------------------------------------------------------------

@@ -38,8 +38,8 @@ COMMAND = [sys.executable, "-c", "from interp.cli import main; raise SystemExit(
 
 def sustained_step(run: Run) -> float:
     """The step from which on test accuracy stays at 99 %; NaN where it does not."""
-    reached = (run.metrics.test_accuracy.values >= grokking.LEVEL).astype(np.float64)
-    return grokking.first(run.metrics.step.values, reached, for_good=True)[0]
+    accuracies = np.nan_to_num([run.metrics.train_accuracy.values, run.metrics.test_accuracy.values])
+    return grokking.events(run.metrics.step.values, accuracies).generalized_for_good[0]
 
 
 def timed(name: str, seed: int, folder: Path, options: list[str]) -> tuple[float, float, float]:

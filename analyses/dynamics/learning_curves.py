@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 
 from interp.figures import NEUTRAL, PALETTE, TEST, TRAIN, new_panels, percent_axis, power_of_ten_axis
+from interp.mathematics import grokking
 
 ASKS = "answers"
 REFERENCE = "Power et al. 2022, arXiv:2201.02177, §3; Nanda et al. 2023, arXiv:2301.05217, §3"
@@ -74,20 +75,18 @@ def summary(result: xr.Dataset) -> dict:
     its resolution. `generalized_at_sustained` is the step from which on test accuracy was 99 % or more at every logged
     step."""
     steps = result.step.values
-    train, test, unmirrored = (result.accuracy.sel(split=split).values for split in SPLITS)
+    train, test, unmirrored = result.accuracy.values.T
     loss = {split: result.loss.sel(split=split).values for split in ("train", "test")}
-    generalized = _first(steps, test >= 0.99)
-    sustained = _first(steps, _from_here_on(test >= 0.99))
-    after = test[steps >= sustained] if sustained is not None else np.array([])
-    interval = None
-    if generalized is not None and generalized > steps[0]:
-        interval = int(generalized - steps[steps < generalized][-1])
+    known = np.nan_to_num([train, test, unmirrored])  # an accuracy that is not known is not 99 %
+    events, without_mirror = grokking.events(steps, known[:2]), grokking.events(steps, known[[0, 2]])
+    sustained = events.generalized_for_good[0]
+    after = test[steps >= sustained]
     return {
-        "memorized_at": _first(steps, train >= 0.99),
-        "generalized_at": generalized,
-        "generalized_at_sustained": sustained,
-        "unmirrored_generalized_at": _first(steps, unmirrored >= 0.99),
-        "logging_interval": interval,
+        "memorized_at": grokking.whole(events.memorized[0]),
+        "generalized_at": grokking.whole(events.generalized[0]),
+        "generalized_at_sustained": grokking.whole(sustained),
+        "unmirrored_generalized_at": grokking.whole(without_mirror.generalized[0]),
+        "logging_interval": grokking.whole(events.generalized[1]),
         "lowest_test_accuracy_since": float(after.min()) if len(after) else None,
         "last_step": int(steps[-1]),
         "final_train_loss": _known(loss["train"][-1]),
@@ -136,14 +135,6 @@ def plot(result: xr.Dataset):
     power_of_ten_axis(figure, row=1, col=1, title_text="cross-entropy (nats)")
     percent_axis(figure, row=1, col=2, title_text="accuracy")
     return figure
-
-
-def _first(steps: np.ndarray, condition: np.ndarray) -> int | None:
-    return int(steps[condition.argmax()]) if condition.any() else None
-
-
-def _from_here_on(condition: np.ndarray) -> np.ndarray:
-    return np.logical_and.accumulate(condition[::-1])[::-1]
 
 
 def _known(value: float) -> float | None:

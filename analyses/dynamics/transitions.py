@@ -104,14 +104,14 @@ def summary(result: xr.Dataset) -> dict:
     facts: dict = {"verdict": _verdict(result, "delay")}
     for name in EVENTS:
         key = {"generalized_sustained": "generalized_at_sustained"}.get(name, f"{name}_at")
-        facts[key], facts[f"{name}_interval"] = (_whole(value) for value in result.event_at.sel(event=name).values)
+        facts[key], facts[f"{name}_interval"] = map(grokking.whole, result.event_at.sel(event=name).values)
     (memorized, before), (_, _), (generalized, interval), _ = result.event_at.values
-    facts["delay"] = _whole(generalized - memorized)
-    facts["delay_interval"] = None if facts["delay"] is None else _whole(np.nanmax([before, interval, 0]))
+    facts["delay"] = grokking.whole(generalized - memorized)
+    facts["delay_interval"] = None if facts["delay"] is None else grokking.whole(np.nanmax([before, interval, 0]))
     facts["fixed_gap_verdict"] = _verdict(result, "fixed gap")
     facts["chance_loss"] = float(result.attrs["chance_loss"]) if math.isfinite(result.attrs["chance_loss"]) else None
     facts["evidence"] = json.loads(result.attrs["evidence"])
-    rows = {name: [_whole(value) for value in result.boundary_at.sel(boundary=name).values] for name in BOUNDARIES}
+    rows = {name: [*map(grokking.whole, result.boundary_at.sel(boundary=name).values)] for name in BOUNDARIES}
     facts["boundaries"] = {
         name: {"step": step, "interval": [low, high]} if step is not None else None
         for name, (step, low, high) in rows.items()
@@ -194,16 +194,11 @@ def _transitions(
     steps: np.ndarray, loss: np.ndarray, accuracy: np.ndarray, weighed: dict[str, np.ndarray], chance_loss: float | None
 ) -> xr.Dataset:
     chance = chance_loss if chance_loss is not None else grokking.chance(loss[:, 0], loss[:, 1])
-    train, test = (grokking.reached(accuracy[:, i], loss[:, i], chance) for i in range(2))
+    told = grokking.events(steps, accuracy[:, :2].T, loss[:, :2].T, chance)
     unmirrored = grokking.reached(accuracy[:, 2], np.full(len(steps), np.nan), chance)
-    events = [
-        grokking.first(steps, train),
-        grokking.first(steps, test),
-        grokking.first(steps, test, for_good=True),
-        grokking.first(steps, unmirrored),
-    ]
+    events = [told.memorized, told.generalized, told.generalized_for_good, grokking.first(steps, unmirrored)]
     lower = [grokking.reached(accuracy[:, i], loss[:, i], chance, grokking.FIXED_GAP_LEVEL) for i in range(2)]
-    verdicts = [[grokking.verdict(steps, train, test)], [grokking.fixed_gap_verdict(steps, *lower)]]
+    verdicts = [[told.verdict], [grokking.fixed_gap_verdict(steps, *lower)]]
     signals: dict[str, np.ndarray] = dict(
         zip(
             SIGNALS,
@@ -362,7 +357,3 @@ def _log(losses: np.ndarray) -> np.ndarray:
 
 def _verdict(result: xr.Dataset, rule: str) -> str:
     return str(result.kind.values[result.verdict.sel(rule=rule).values.astype(bool)][0])
-
-
-def _whole(value: float) -> int | None:
-    return round(float(value)) if math.isfinite(value) else None

@@ -59,14 +59,13 @@ class Side:
         state = state_of({"key_frequencies": self.key_frequencies} | values, math.log(self.run.task.p))
         happened: dict[str, Any] = {"verdict": "unknown", "memorized_at": None, "generalized_at_sustained": None}
         if self.curves is not None:
-            loss, accuracy, steps = self.curves.loss, self.curves.accuracy, self.curves.step.values
-            train, test = (
-                grokking.reached(accuracy.sel(split=s).values, loss.sel(split=s).values, math.log(self.run.task.p))
-                for s in ("train", "test")
+            curves = self.curves.sel(split=["train", "test"])
+            events = grokking.events(
+                curves.step.values, curves.accuracy.values.T, curves.loss.values.T, math.log(self.run.task.p)
             )
-            happened["verdict"] = grokking.verdict(steps, train, test)
-            happened["memorized_at"] = _whole(grokking.first(steps, train)[0])
-            happened["generalized_at_sustained"] = _whole(grokking.first(steps, test, for_good=True)[0])
+            happened["verdict"] = events.verdict
+            happened["memorized_at"] = grokking.whole(events.memorized[0])
+            happened["generalized_at_sustained"] = grokking.whole(events.generalized_for_good[0])
         return happened | {"state": state, "key_frequencies": self.key_frequencies}
 
 
@@ -284,7 +283,3 @@ def _left_out(sides: Sequence[Side]) -> Iterable[str]:
 
 def _listed(values: Iterable[Any]) -> str:
     return ", ".join(map(str, sorted(values)))
-
-
-def _whole(value: float) -> int | None:
-    return int(value) if math.isfinite(value) else None

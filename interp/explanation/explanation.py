@@ -25,6 +25,7 @@ from interp.explanation.sentences import (
     what_happened,
 )
 from interp.figures import as_norm, as_number, as_step, notebook
+from interp.mathematics import grokking
 from interp.runs import Run, check_has_phases
 
 # What an explanation is made of.
@@ -177,12 +178,12 @@ def state_of(checkpoint: Mapping[str, Any], chance_loss: float | None) -> str:
     if accuracy["train"] is None:
         if not has_circuit:
             return "unknown"
-        return "generalizing" if (accuracy["all"] or 0) >= 0.99 else "in transition"
+        return "generalizing" if (accuracy["all"] or 0) >= grokking.LEVEL else "in transition"
     at_chance = chance_loss is None or loss["train"] is None or loss["train"] >= 0.9 * chance_loss
     is_untrained = not has_circuit and accuracy["train"] < 0.5 and at_chance
     if accuracy["test"] is None:
         return "untrained" if is_untrained else "unknown"
-    if accuracy["test"] >= 0.99:
+    if accuracy["test"] >= grokking.LEVEL:
         return "generalizing"
     if has_circuit:
         return "in transition"

@@ -7,6 +7,7 @@ stands for it: reached where it is at most 1 − ℓ nats (a wrong answer costs 
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -16,6 +17,41 @@ LEVEL = 0.99
 DELAY_FACTOR, DELAY_INTERVALS = 3, 3
 FIXED_GAP_LEVEL, FIXED_GAP = 0.9, 1000
 UNDECIDED = 0.5
+
+
+class Events(NamedTuple):
+    """What happened in a run: whether test pairs were at each step (`reached`), the step of each event and the interval
+    before it (`first`), and the verdict (`verdict`)."""
+
+    test: Float[np.ndarray, " step"]
+    memorized: tuple[float, float]
+    generalized: tuple[float, float]
+    generalized_for_good: tuple[float, float]
+    verdict: str
+
+
+def events(
+    steps: Int[np.ndarray, " step"],
+    accuracies: Float[np.ndarray, "2 step"],
+    losses: Float[np.ndarray, "2 step"] | None = None,
+    chance_loss: float = math.nan,
+) -> Events:
+    """The events of a run from its learning curves, of train and of all test pairs; without losses from its accuracies
+    alone."""
+    losses = np.full_like(accuracies, np.nan) if losses is None else losses
+    train, test = (reached(of_split, loss, chance_loss) for of_split, loss in zip(accuracies, losses, strict=True))
+    return Events(
+        test,
+        first(steps, train),
+        first(steps, test),
+        first(steps, test, for_good=True),
+        verdict(steps, train, test),
+    )
+
+
+def whole(step: float) -> int | None:
+    """A step as an integer; None where there is none (NaN)."""
+    return round(float(step)) if math.isfinite(step) else None
 
 
 def chance(train_loss: Float[np.ndarray, " step"], test_loss: Float[np.ndarray, " step"]) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import xarray as xr
 
+from interp.mathematics import grokking
 from interp.runs import Run
 
 # Each event: the metric, whether it must exceed (accuracy) or fall below (loss) the level, and whether for good or for
@@ -22,14 +23,18 @@ EVENTS = {
 def event_steps(run: Run) -> dict[str, float]:
     """The logged step of every event, NaN where it did not happen; "for good" is from there to the last logged step."""
     metrics, steps = run.metrics, run.metrics.step.values
-    states = {
-        "memorized": metrics.train_accuracy.values >= 0.99,
+    accuracies = np.nan_to_num([metrics.train_accuracy.values, metrics.test_accuracy.values])  # unknown: not reached
+    events = grokking.events(steps, accuracies)
+    losses = {
         "train_loss_1e-2": metrics.train_loss.values < 1e-2,
         "test_loss_1": metrics.test_loss.values < 1,
         "test_loss_1e-2": metrics.test_loss.values < 1e-2,
-        "generalized": np.logical_and.accumulate((metrics.test_accuracy.values >= 0.99)[::-1])[::-1],
     }
-    return {event: float(steps[state.argmax()]) if state.any() else float("nan") for event, state in states.items()}
+    return {
+        "memorized": events.memorized[0],
+        **{event: grokking.first(steps, state.astype(float))[0] for event, state in losses.items()},
+        "generalized": events.generalized_for_good[0],
+    }
 
 
 def measure_times(

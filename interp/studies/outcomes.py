@@ -37,19 +37,15 @@ def outcomes(runs: Mapping[str, Run]) -> list[RunOutcome]:
     found = []
     for place, (name, run) in enumerate(runs.items()):
         metrics = run.metrics
-        train, test = (
-            grokking.reached(metrics[f"{split}_accuracy"].values, metrics[f"{split}_loss"].values, math.log(run.task.p))
-            for split in ("train", "test")
+        accuracies, losses = (
+            metrics[[f"train_{curve}", f"test_{curve}"]].to_array().values for curve in ("accuracy", "loss")
         )
-        steps = metrics.step.values
+        events = grokking.events(metrics.step.values, accuracies, losses, math.log(run.task.p))
         if continued[place]:  # its curves begin where others end
-            happened, memorized_at, generalized_at = KEPT if test[-1] == 1 else "collapse", math.nan, math.nan
+            happened, memorized_at, generalized_at = KEPT if events.test[-1] == 1 else "collapse", math.nan, math.nan
         else:
-            happened = grokking.verdict(steps, train, test)
-            memorized_at, generalized_at = (
-                grokking.first(steps, train)[0],
-                grokking.first(steps, test, for_good=True)[0],
-            )
+            happened, memorized_at = events.verdict, events.memorized[0]
+            generalized_at = events.generalized_for_good[0]
         found.append(
             RunOutcome(
                 name=name,

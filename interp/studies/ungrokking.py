@@ -31,6 +31,7 @@ from interp.figures import (
     threshold_line,
     vertical_line,
 )
+from interp.mathematics import grokking
 from interp.mathematics.bootstrap import bootstrap, crossing, mean_interval
 from interp.runs import Run
 from interp.studies.design import Design, Prediction
@@ -161,7 +162,7 @@ def predictions(result: xr.Dataset, *, circuit_efficiency: float | None = None) 
         "train_accuracy_lowest": float(result.train_accuracy.min()),
         "settling_largest": float(abs(result.settling).max()),
     }
-    if shared["start_accuracy_lowest"] < 0.99:
+    if shared["start_accuracy_lowest"] < grokking.LEVEL:
         because = (
             "a network to begin with has a test accuracy of "
             f"{as_percent(shared['start_accuracy_lowest'])}: it had not grokked"
