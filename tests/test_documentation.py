@@ -164,6 +164,6 @@ def test_what_the_pages_say_of_the_reference_run():
     strength = run.result("circuit_split").strength.sel(estimator="held_out", split="train")
     assert strength.sel(step=100).values.round(1).tolist() == [6.5, 10.8]
     assert strength.sel(step=3000).values.round(1).tolist() == [43.7, 0.9]
-    efficiency = find("circuit_efficiency").module.summary(run.result("circuit_efficiency"))
+    efficiency = find("circuit_efficiency").summary(run.result("circuit_efficiency"))
     assert efficiency["generalizing_leads_from"] == 300
     assert round(efficiency["efficiency_ratio_at_lead"], 1) == 1.3

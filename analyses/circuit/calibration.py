@@ -103,14 +103,13 @@ def measure(checkpoint: Checkpoint, *, rate: float = 0.01, threshold: float = 0.
 def summary(result: xr.Dataset) -> dict:
     """Of the last step: the thresholds, at a false-positive `rate` per neuron and per network, and what passes them."""
     last = result.isel(step=-1)
-    limits = {
-        name: float(last[name]) for name in ("calibrated_threshold", "random_network_threshold", "share_threshold")
-    }
     counts = last.periodic_neurons.values
     return {
         "step": int(last.step),
         "rate": float(result.attrs["rate"]),
-        **{name: value if math.isfinite(value) else None for name, value in limits.items()},
+        "calibrated_threshold": float(last.calibrated_threshold),
+        "random_network_threshold": float(last.random_network_threshold),
+        "share_threshold": float(last.share_threshold),
         "neurons": int(result.attrs["neurons"]),
         "calibrated_periodic_neurons": int(counts[0]),
         "periodic_neurons": int(counts[1]),

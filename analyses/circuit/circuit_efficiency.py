@@ -135,8 +135,8 @@ def summary(result: xr.Dataset) -> dict:
     at_lead = efficiency.isel(step=[] if lead is None else [lead])
     ratio = at_lead.sel(circuit="generalizing").values / at_lead.sel(circuit="memorizing").values
 
-    def by_circuit(values: xr.DataArray) -> dict[str, float | None]:
-        return {circuit: _known(values.sel(circuit=circuit)) for circuit in CIRCUITS}
+    def by_circuit(values: xr.DataArray) -> dict[str, float]:
+        return {circuit: float(values.sel(circuit=circuit)) for circuit in CIRCUITS}
 
     return {
         "step": int(last.step),
@@ -149,11 +149,11 @@ def summary(result: xr.Dataset) -> dict:
         "efficiency": by_circuit(last.efficiency),
         "scale_free_efficiency": by_circuit(last.scale_free_efficiency),
         "accuracy_alone": {
-            circuit: {split: _known(last.accuracy.sel(network=circuit, split=split)) for split in SPLITS}
+            circuit: {split: float(last.accuracy.sel(network=circuit, split=split)) for split in SPLITS}
             for circuit in CIRCUITS
         },
         "generalizing_leads_from": int(at_lead.step[0]) if len(at_lead) else None,
-        "efficiency_ratio_at_lead": float(ratio[0]) if len(ratio) and np.isfinite(ratio[0]) else None,
+        "efficiency_ratio_at_lead": float(ratio[0]) if len(ratio) else None,
     }
 
 
@@ -332,7 +332,3 @@ def _by_neuron(
 
 def _mean(values: Tensor) -> float:
     return values.mean().item() if len(values) else float("nan")
-
-
-def _known(value: xr.DataArray) -> float | None:
-    return float(value) if np.isfinite(value) else None

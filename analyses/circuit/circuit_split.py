@@ -114,8 +114,8 @@ def summary(result: xr.Dataset) -> dict:
     generalizing, memorizing = (strengths.sel(circuit=circuit).values for circuit in CIRCUITS)
     known, lead = np.isfinite(memorizing).any(), circuits.leads_from(generalizing, memorizing)
 
-    def by_circuit(values: xr.DataArray) -> dict[str, float | None]:
-        return {circuit: _known(values.sel(circuit=circuit)) for circuit in CIRCUITS}
+    def by_circuit(values: xr.DataArray) -> dict[str, float]:
+        return {circuit: float(values.sel(circuit=circuit)) for circuit in CIRCUITS}
 
     return {
         "step": int(last.step),
@@ -317,7 +317,3 @@ def _network_loss(checkpoint: Checkpoint, pairs: PhasePairs, masks: Tensor) -> F
 def _positive(values: np.ndarray) -> np.ndarray:
     """A logarithmic axis has no place for a loss that float64 cannot tell from 0."""
     return np.where(values > 0, values, np.nan)
-
-
-def _known(value: xr.DataArray) -> float | None:
-    return float(value) if np.isfinite(value) else None

@@ -98,22 +98,19 @@ def summary(result: xr.Dataset) -> dict:
     clock), and the fit of both formulas, for the logits as a whole and by key frequency (JSON keys are strings)."""
     last = result.isel(step=-1)
 
-    def known(value: xr.DataArray) -> float | None:
-        return float(value) if np.isfinite(value) else None
-
-    clock, pizza = (known(last.explained.sel(formula=formula)) for formula in FORMULAS)
+    clock, pizza = (float(last.explained.sel(formula=formula)) for formula in FORMULAS)
     return {
         "step": int(last.step),
-        "distance_irrelevance": known(last.distance_irrelevance),
-        "gradient_symmetricity": known(last.gradient_symmetricity),
-        "gradient_symmetricity_error": known(last.gradient_symmetricity_error),
-        "circularity": known(last.circularity),
+        "distance_irrelevance": float(last.distance_irrelevance),
+        "gradient_symmetricity": float(last.gradient_symmetricity),
+        "gradient_symmetricity_error": float(last.gradient_symmetricity_error),
+        "circularity": float(last.circularity),
         "verdict": _verdict(last),
-        "margin": clock - pizza if clock is not None and pizza is not None else None,
+        "margin": clock - pizza,
         "explained_by_clock": clock,
         "explained_by_pizza": pizza,
         "fit_per_frequency": {
-            str(k): {formula: known(last.fit.sel(formula=formula, frequency=k)) for formula in FORMULAS}
+            str(k): {formula: float(last.fit.sel(formula=formula, frequency=k)) for formula in FORMULAS}
             for k in _fitted(result)
         },
     }

@@ -75,8 +75,8 @@ def summary(result: xr.Dataset) -> dict:
         "key_frequencies_by_neurons": by_neurons,
         "only_by_weights_and_logits": sorted(set(key) - set(by_neurons)),
         "only_by_neurons": sorted(set(by_neurons) - set(key)),
-        "gini_embedding": _known(last.gini_embedding),
-        "gini_output": _known(last.gini_output),
+        "gini_embedding": float(last.gini_embedding),
+        "gini_output": float(last.gini_output),
     }
 
 
@@ -132,10 +132,6 @@ def plot(result: xr.Dataset):
 
 def _chosen(last: xr.Dataset, mask: xr.DataArray) -> list[int]:
     return [int(k) for k in last.frequency.values[mask.values.astype(bool)]]
-
-
-def _known(value: xr.DataArray) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 def _gini(matrix: torch.Tensor) -> float:

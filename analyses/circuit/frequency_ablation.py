@@ -134,11 +134,11 @@ def summary(result: xr.Dataset) -> dict:
     last = result.isel(step=-1)
     everywhere, key = last.sel(split="all"), [int(k) for k in last.frequency.values[last.is_key.values.astype(bool)]]
 
-    def by_mode(values: xr.DataArray) -> dict[str, dict[str, float | None]]:
-        return {target: {mode: _known(values.sel(target=target, mode=mode)) for mode in MODES} for target in TARGETS}
+    def by_mode(values: xr.DataArray) -> dict[str, dict[str, float]]:
+        return {target: {mode: float(values.sel(target=target, mode=mode)) for mode in MODES} for target in TARGETS}
 
-    def by_frequency(values: xr.DataArray) -> dict[str, dict[str, float | None]]:
-        return {target: {str(k): _known(values.sel(target=target, frequency=k)) for k in key} for target in TARGETS}
+    def by_frequency(values: xr.DataArray) -> dict[str, dict[str, float]]:
+        return {target: {str(k): float(values.sel(target=target, frequency=k)) for k in key} for target in TARGETS}
 
     return {
         "step": int(last.step),
@@ -148,8 +148,8 @@ def summary(result: xr.Dataset) -> dict:
         "loss_without": by_frequency(everywhere.loss_without),
         "accuracy_without": by_frequency(everywhere.accuracy_without),
         "replaced_neurons": int(last.replaced_neurons),
-        "network_loss": {n: {s: _known(last.network_loss.sel(network=n, split=s)) for s in SPLITS} for n in NETWORKS},
-        "network_accuracy": {n: _known(everywhere.network_accuracy.sel(network=n)) for n in NETWORKS},
+        "network_loss": {n: {s: float(last.network_loss.sel(network=n, split=s)) for s in SPLITS} for n in NETWORKS},
+        "network_accuracy": {n: float(everywhere.network_accuracy.sel(network=n)) for n in NETWORKS},
     }
 
 
@@ -368,7 +368,3 @@ def _mean(values: Shaped[Tensor, "*cuts pairs"], splits: list[Int[Tensor, " _"]]
     return torch.stack(
         [values.index_select(-1, split).mean(-1, dtype=torch.float64) for split in splits], dim=-1
     ).numpy()
-
-
-def _known(value: xr.DataArray) -> float | None:
-    return float(value) if np.isfinite(value) else None

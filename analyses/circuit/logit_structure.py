@@ -113,17 +113,17 @@ def summary(result: xr.Dataset) -> dict:
     last = result.isel(step=-1)
     key = [int(k) for k in last.frequency.values[last.is_key.values.astype(bool)]]
 
-    def losses(values: xr.DataArray) -> dict[str, float | None]:
-        return {split: _known(values.sel(split=split)) for split in SPLITS}
+    def losses(values: xr.DataArray) -> dict[str, float]:
+        return {split: float(values.sel(split=split)) for split in SPLITS}
 
     return {
         "step": int(last.step),
         "key_frequencies": key,
-        "coefficients": {str(k): _known(last.coefficient.sel(frequency=k)) for k in key},
-        "cosine_shares": {str(k): _known(last.cosine_share.sel(frequency=k)) for k in key},
-        "logit_shares": {str(k): _known(last.logit_share.sel(frequency=k)) for k in key},
-        "r_squared": {terms: _known(last.r_squared.sel(terms=terms)) for terms in TERMS},
-        "trigonometric_fraction": {terms: _known(last.trigonometric_fraction.sel(terms=terms)) for terms in TERMS},
+        "coefficients": {str(k): float(last.coefficient.sel(frequency=k)) for k in key},
+        "cosine_shares": {str(k): float(last.cosine_share.sel(frequency=k)) for k in key},
+        "logit_shares": {str(k): float(last.logit_share.sel(frequency=k)) for k in key},
+        "r_squared": {terms: float(last.r_squared.sel(terms=terms)) for terms in TERMS},
+        "trigonometric_fraction": {terms: float(last.trigonometric_fraction.sel(terms=terms)) for terms in TERMS},
         "loss": {terms: losses(last.loss.sel(terms=terms)) for terms in TERMS},
         "network_loss": losses(last.network_loss),
     }
@@ -279,7 +279,3 @@ def _losses(checkpoint: Checkpoint, fits: Float[Tensor, "terms n"]) -> tuple[np.
 def _positive(values: np.ndarray) -> np.ndarray:
     """A logarithmic axis has no place for a loss that float64 cannot tell from 0."""
     return np.where(values > 0, values, np.nan)
-
-
-def _known(value: xr.DataArray) -> float | None:
-    return float(value) if np.isfinite(value) else None

@@ -105,16 +105,16 @@ def summary(result: xr.Dataset) -> dict:
     last = result.isel(step=-1)
     key = _key(last)
     fractions = {
-        str(k): {str(wave): _known(last.fraction_explained.sel(frequency=k, wave=wave)) for wave in last.wave.values}
+        str(k): {str(wave): float(last.fraction_explained.sel(frequency=k, wave=wave)) for wave in last.wave.values}
         for k in key
     }
-    known = [value for by_wave in fractions.values() for value in by_wave.values() if value is not None]
+    known = [value for by_wave in fractions.values() for value in by_wave.values() if np.isfinite(value)]
     return {
         "step": int(last.step),
         "key_frequencies": key,
         "rank": int(last["rank"]),
-        "effective_rank": _known(last.effective_rank),
-        "residual": _known(last.residual),
+        "effective_rank": float(last.effective_rank),
+        "residual": float(last.residual),
         "fraction_explained": fractions,
         "lowest_fraction_explained": min(known) if known else None,
     }
@@ -198,10 +198,6 @@ def plot(result: xr.Dataset):
 
 def _key(last: xr.Dataset) -> list[int]:
     return [int(k) for k in last.frequency.values[last.is_key.values.astype(bool)]]
-
-
-def _known(value: xr.DataArray) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 def _explained(along: Float[Tensor, "directions n n"], chosen: Int[Tensor, " keys"]) -> Float[Tensor, "keys 2"]:

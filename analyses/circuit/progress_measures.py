@@ -135,17 +135,17 @@ def summary(result: xr.Dataset) -> dict:
     `largest_excluded_frequency` is the frequency whose removal raises the loss on all pairs most."""
     last = result.isel(step=-1)
     names = ("loss", "restricted_loss", "excluded_loss", "restricted_accuracy", "largest_excluded_loss")
-    values = {name: {split: _known(last[name].sel(split=split)) for split in SPLITS} for name in names}
+    values = {name: {split: float(last[name].sel(split=split)) for split in SPLITS} for name in names}
     without = last.excluded_loss_of_frequency.sel(split="all")
     return {
         "step": int(last.step),
         "key_frequencies": _key(last),
         **values,
-        "excluded_loss_of_frequency": {str(k): _known(without.sel(frequency=k)) for k in _key(last)},
+        "excluded_loss_of_frequency": {str(k): float(without.sel(frequency=k)) for k in _key(last)},
         "largest_excluded_frequency": int(last.frequency.values[without.values.argmax()])
         if np.isfinite(without.values).all()
         else None,
-        "test_to_restricted_ratio": _known(last.test_to_restricted_ratio),
+        "test_to_restricted_ratio": float(last.test_to_restricted_ratio),
     }
 
 
@@ -255,7 +255,3 @@ def _log_sums_without(
 
 def _key(result: xr.Dataset) -> list[int]:
     return [int(k) for k in result.frequency.values[result.is_key.values.astype(bool)]]
-
-
-def _known(value: xr.DataArray) -> float | None:
-    return float(value) if np.isfinite(value) else None

@@ -104,14 +104,11 @@ def summary(result: xr.Dataset) -> dict:
     circles, the effective ranks, the spectral entropy, the RQI and the mean IPR of the neurons on both sides."""
     last = result.isel(step=-1)
 
-    def known(value: xr.DataArray) -> float | None:
-        return float(value) if np.isfinite(value) else None
-
     components = [
         {
             "variance_share": float(at.variance_share),
             "frequency": int(at.frequency_of_component) or None,
-            "circularity": known(at.circularity),
+            "circularity": float(at.circularity),
         }
         for at in (last.sel(component=component) for component in last.component)
         if np.isfinite(at.variance_share)
@@ -120,10 +117,10 @@ def summary(result: xr.Dataset) -> dict:
         "step": int(last.step),
         "components": components,
         "circles": [{"frequency": k, "components": [i, j]} for k, i, j in _circles(last)],
-        "effective_rank": {str(name): known(last.effective_rank.sel(matrix=name)) for name in last.matrix.values},
-        "spectral_entropy": known(last.spectral_entropy),
-        "rqi": known(last.rqi),
-        "ipr": {str(side): known(last.ipr.sel(side=side)) for side in last.side.values},
+        "effective_rank": {str(name): float(last.effective_rank.sel(matrix=name)) for name in last.matrix.values},
+        "spectral_entropy": float(last.spectral_entropy),
+        "rqi": float(last.rqi),
+        "ipr": {str(side): float(last.ipr.sel(side=side)) for side in last.side.values},
     }
 
 

@@ -89,11 +89,11 @@ def summary(result: xr.Dataset) -> dict:
         "logging_interval": grokking.whole(events.generalized[1]),
         "lowest_test_accuracy_since": float(after.min()) if len(after) else None,
         "last_step": int(steps[-1]),
-        "final_train_loss": _known(loss["train"][-1]),
-        "final_test_loss": _known(loss["test"][-1]),
-        "final_train_accuracy": _known(train[-1]),
-        "final_test_accuracy": _known(test[-1]),
-        "highest_test_loss": _known(np.nanmax(loss["test"])) if np.isfinite(loss["test"]).any() else None,
+        "final_train_loss": float(loss["train"][-1]),
+        "final_test_loss": float(loss["test"][-1]),
+        "final_train_accuracy": float(train[-1]),
+        "final_test_accuracy": float(test[-1]),
+        "highest_test_loss": float(np.nanmax(loss["test"])) if np.isfinite(loss["test"]).any() else None,
         "highest_test_loss_at": int(steps[np.nanargmax(loss["test"])]) if np.isfinite(loss["test"]).any() else None,
         "overfits_at_the_end": bool(result.overfits.values[-1]) if np.isfinite(test[-1]) else None,
     }
@@ -135,7 +135,3 @@ def plot(result: xr.Dataset):
     power_of_ten_axis(figure, row=1, col=1, title_text="cross-entropy (nats)")
     percent_axis(figure, row=1, col=2, title_text="accuracy")
     return figure
-
-
-def _known(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

@@ -109,7 +109,7 @@ def summary(result: xr.Dataset) -> dict:
     facts["delay"] = grokking.whole(generalized - memorized)
     facts["delay_interval"] = None if facts["delay"] is None else grokking.whole(np.nanmax([before, interval, 0]))
     facts["fixed_gap_verdict"] = _verdict(result, "fixed gap")
-    facts["chance_loss"] = float(result.attrs["chance_loss"]) if math.isfinite(result.attrs["chance_loss"]) else None
+    facts["chance_loss"] = float(result.attrs["chance_loss"])
     facts["evidence"] = json.loads(result.attrs["evidence"])
     rows = {name: [*map(grokking.whole, result.boundary_at.sel(boundary=name).values)] for name in BOUNDARIES}
     facts["boundaries"] = {

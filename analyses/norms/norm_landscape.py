@@ -89,19 +89,16 @@ def summary(result: xr.Dataset) -> dict:
     has_shell = np.isfinite(result.shell_factor.values)
     inside = has_shell & (result.shell_factor.values >= 1 / 1.05)
 
-    def known(value: xr.DataArray) -> float | None:
-        return float(value) if np.isfinite(value) else None
-
     def first(mask: np.ndarray) -> int | None:
         return int(result.step.values[mask.argmax()]) if mask.any() else None
 
     return {
         "step": int(last.step),
-        "l2": known(last.l2),
-        "shell_norm": known(last.shell_norm),
-        "shell_factor": known(last.shell_factor),
-        "shell_loss": known(last.shell_loss),
-        "sampled_test_loss": known(last.loss.sel(split="test", factor=1.0)),
+        "l2": float(last.l2),
+        "shell_norm": float(last.shell_norm),
+        "shell_factor": float(last.shell_factor),
+        "shell_loss": float(last.shell_loss),
+        "sampled_test_loss": float(last.loss.sel(split="test", factor=1.0)),
         "first_step_with_shell": first(has_shell),
         "first_step_within_shell": first(inside),
     }

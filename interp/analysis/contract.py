@@ -4,7 +4,7 @@ An analysis is a module (see CONTRIBUTING) with `REFERENCE`, optionally `NEEDS` 
 
     measure(checkpoint, *, …) → xr.Dataset     one checkpoint, the same shapes at every step, or
     compute(run, *, …) → xr.Dataset            a whole run, with a dimension `step` where it has one
-    summary(result) → dict                     JSON values
+    summary(result) → dict                     the numbers of a result, NaN where unknown
     plot(result) → plotly figure
 """
 
@@ -24,7 +24,7 @@ from typing import Any, Literal, get_args
 import xarray as xr
 
 from interp.errors import InputError, unknown_name
-from interp.experiment import Examples, Family, ModelConfig, Task, hash_of
+from interp.experiment import Examples, Family, ModelConfig, Task, hash_of, json_values
 
 ENTRY_POINTS = "interp.analyses"
 
@@ -99,6 +99,10 @@ class Analysis:
     def function(self) -> Callable[..., xr.Dataset]:
         """Its `compute` or `measure`."""
         return self.module.compute if self.of_run else self.module.measure
+
+    def summary(self, result: xr.Dataset) -> dict[str, Any]:
+        """What its `summary` says of a result, as JSON values: None for what is not finite."""
+        return json_values(self.module.summary(result))
 
     @property
     def parameters(self) -> dict[str, Any]:

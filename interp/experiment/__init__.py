@@ -13,7 +13,14 @@ from interp.experiment.model import (
     Vocabularies,
 )
 from interp.experiment.presets import PRESETS, preset
-from interp.experiment.recorded import SECTIONS, hash_of, recorded_section, section_from_dict, section_to_dict
+from interp.experiment.recorded import (
+    SECTIONS,
+    hash_of,
+    json_values,
+    recorded_section,
+    section_from_dict,
+    section_to_dict,
+)
 from interp.experiment.samples import Samples
 from interp.experiment.task import Operation, Task
 from interp.experiment.training import TrainingConfig
@@ -38,6 +45,7 @@ __all__ = [
     "experiment_from_dict",
     "experiment_from_toml",
     "hash_of",
+    "json_values",
     "preset",
     "recorded_section",
     "section_from_dict",

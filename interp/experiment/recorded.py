@@ -7,9 +7,12 @@ keep their hashes.
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, get_args, get_origin, get_type_hints
+
+import numpy as np
 
 from interp.errors import InputError, check_choice, flag, unknown_name
 from interp.experiment.model import ModelConfig
@@ -25,6 +28,18 @@ KINDS: dict[str, dict[str, type]] = {"task": {"samples": Samples}}
 def hash_of(values: Any) -> str:
     """16 hex digits of the SHA-256 of the sorted, compact JSON of `values`."""
     return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
+
+
+def json_values(value: Any) -> Any:
+    """The JSON values of plain data: numpy's numbers as Python's, keys as strings, None for a number that is not
+    finite."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, Mapping):
+        return {str(name): json_values(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_values(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def section_to_dict(config: Any) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """From results to a verdict, a table of numbers and a short text. Every sentence follows from a stored result; what is
 unknown is said."""
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import fill
@@ -11,6 +10,7 @@ import xarray as xr
 
 from interp.analysis import analyze, find
 from interp.errors import InputError
+from interp.experiment import json_values
 from interp.explanation.doubts import against, unsaid
 from interp.explanation.run_facts import Setting, setting_of
 from interp.explanation.sentences import (
@@ -114,12 +114,12 @@ def explanation_of(run: Run, results: Mapping[str, xr.Dataset], step: int | None
         raise InputError(f"an explanation needs the results of {', '.join(missing)}")
     whole = {"learning_curves", "transitions"}
     at = {name: results[name] if step is None or name in whole else results[name].sel(step=[step]) for name in EVIDENCE}
-    summaries = {name: find(name).module.summary(result) for name, result in at.items()}
+    summaries = {name: find(name).summary(result) for name, result in at.items()}
     # Who was ahead, and since when, is a matter of the whole run, whichever checkpoint is looked at.
-    of_run = {name: find(name).module.summary(results[name]) for name in ("circuit_split", "circuit_efficiency")}
+    of_run = {name: find(name).summary(results[name]) for name in ("circuit_split", "circuit_efficiency")}
     setting = setting_of(run, results)
-    accuracy = at["frequency_ablation"].isel(step=-1).network_accuracy.sel(network="original")
-    numbers = _numbers(summaries, {split: _known(accuracy.sel(split=split).item()) for split in SPLITS})
+    accuracy = at["frequency_ablation"].isel(step=-1).network_accuracy.sel(network="original", split=list(SPLITS))
+    numbers = _numbers(summaries, dict(zip(SPLITS, json_values(accuracy.values.tolist()), strict=True)))
     kind, checkpoint = numbers["run"]["verdict"], numbers["checkpoint"]
     return Explanation(
         numbers,
@@ -207,7 +207,3 @@ def _facts(numbers: Mapping[str, Any], summaries: Summaries, setting: Setting) -
         Fact("loss on test pairs", no_test or as_number(checkpoint["loss"]["test"]), "progress_measures"),
         Fact("weight norm", " → ".join(span), "weight_norms"),
     )
-
-
-def _known(value: float) -> float | None:
-    return value if math.isfinite(value) else None

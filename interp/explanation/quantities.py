@@ -21,6 +21,7 @@ from typing import Any, Literal
 import xarray as xr
 
 from interp.analysis import find
+from interp.experiment import json_values
 from interp.runs import Checkpoint
 
 Scale = Literal["magnitude", "share", "index", "signed"]
@@ -87,7 +88,10 @@ def quantities(checkpoint: Checkpoint, results: Mapping[str, xr.Dataset]) -> lis
         *_norms(results),
         *_ranks(results),
     ]
-    return [Quantity(name, label, group, scale, _known(value)) for name, label, group, scale, value in found]
+    return [
+        Quantity(name, label, group, scale, json_values(None if value is None else float(value)))
+        for name, label, group, scale, value in found
+    ]
 
 
 _Row = tuple[str, str, str, Scale, Any]
@@ -144,7 +148,7 @@ def _circuits(results: Mapping[str, xr.Dataset]) -> Iterator[_Row]:
     told: set[str] = set()
     for name in CIRCUIT_MEASURES:
         if name in results:
-            summary = find(name).module.summary(results[name])
+            summary = find(name).summary(results[name])
             title = name.replace("_", " ")
             for path, value in _leaves(summary):
                 if (
@@ -189,7 +193,3 @@ def _ranks(results: Mapping[str, xr.Dataset]) -> Iterator[_Row]:
     for matrix in map(str, representation.matrix.values):
         rank = representation.effective_rank.sel(matrix=matrix)
         yield f"effective_rank.{matrix}", f"effective rank of {matrix}", "Ranks", "magnitude", rank
-
-
-def _known(value: Any) -> float | None:
-    return None if value is None or not math.isfinite(number := float(value)) else number

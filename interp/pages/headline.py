@@ -30,7 +30,7 @@ _CURVES = (
 def phases(results: Mapping[str, xr.Dataset]) -> list[dict[str, Any]]:
     """`name`, `start` and `end` of every phase whose boundaries are known, and what comes after the last."""
     transitions = results["transitions"]
-    known = [phase for phase in find("transitions").module.summary(transitions)["phases"] if phase["end"] is not None]
+    known = [phase for phase in find("transitions").summary(transitions)["phases"] if phase["end"] is not None]
     known = [{name: phase[name] for name in ("name", "start", "end")} for phase in known if phase["start"] is not None]
     last = int(transitions.step.values[-1])
     complete = len(known) == 3 and known[-1]["end"] < last

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
 from interp.errors import InputError, check_integer, check_number
-from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig
+from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig, json_values
 
 Verdict = Literal["confirmed", "not confirmed", "not shown"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -93,15 +93,5 @@ class Prediction:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values; what is not finite is null."""
-        numbers = {name: _json(value) for name, value in self.numbers.items()}
-        return {"prediction": self.statement, "verdict": self.verdict, "because": self.because, "numbers": numbers}
-
-
-def _json(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, list | tuple):
-        return [_json(one) for one in value]
-    if isinstance(value, dict):
-        return {str(name): _json(one) for name, one in value.items()}
-    return value
+        values = {"prediction": self.statement, "verdict": self.verdict, "because": self.because}
+        return values | {"numbers": json_values(self.numbers)}

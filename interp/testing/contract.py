@@ -14,7 +14,7 @@ import torch
 import xarray as xr
 
 from interp.analysis import Analysis, analyze, find, result_path
-from interp.experiment import Task
+from interp.experiment import Task, json_values
 from interp.models import initial_weights
 from interp.runs import Checkpoint, Run, RunWriter, open_run
 from interp.testing.constructed import Neuron, circuit_model, circuit_neurons, circuit_weights
@@ -136,8 +136,8 @@ def _check_telling(
     headline, figure = analysis.module.summary(result), analysis.module.plot(result)
     _require(
         analysis,
-        isinstance(headline, dict) and _strict_json(headline),
-        f"summary must give JSON values, None for NaN: {headline}",
+        isinstance(headline, dict) and _strict_json(json_values(headline)),
+        f"summary must give JSON values, or numbers that are not finite: {headline}",
     )
     _require(
         analysis,
@@ -145,7 +145,11 @@ def _check_telling(
         "plot must give a plotly figure with something in it",
     )
     _require(analysis, _same(result, before), "summary or plot changes the result")
-    _require(analysis, fresh.summary(stored) == headline, "its summary depends on more than the result")
+    _require(
+        analysis,
+        json_values(fresh.summary(stored)) == json_values(headline),
+        "its summary depends on more than the result",
+    )
     _require(analysis, fresh.plot(stored).to_json() == figure.to_json(), "its figure depends on more than the result")
 
 

@@ -4,6 +4,7 @@ import importlib
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
@@ -94,6 +95,14 @@ def test_an_installed_package_adds_its_analysis(packages, run):
     result = analyze(run, ["size"], parameters={"size": {"factor": 3.0}})["size"]
     assert_array_equal(result["size"][1], 2 * result["size"][0])
     assert (run.path / "results" / "size.nc").is_file()
+
+
+def test_what_the_summary_of_a_plug_in_cannot_know_is_null(packages, run):
+    source = MEASURE.replace('{"size": float(result["size"][-1])}', '{"size": {2: result["size"].values[0] * np.nan}}')
+    packages.install("somebody", f"{source}\nimport numpy as np\n", size="somebody")
+    result = analyze(run, ["size"])["size"]
+    assert np.isnan(find("size").module.summary(result)["size"][2])
+    assert find("size").summary(result) == {"size": {"2": None}}
 
 
 def test_one_name_for_two_analyses_is_an_error_that_names_both(packages):

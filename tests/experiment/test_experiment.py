@@ -6,6 +6,7 @@ from dataclasses import FrozenInstanceError, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from interp.errors import InputError, flag
@@ -18,6 +19,7 @@ from interp.experiment import (
     experiment_from_dict,
     experiment_from_toml,
     hash_of,
+    json_values,
     preset,
     section_from_dict,
     section_to_dict,
@@ -284,3 +286,9 @@ def test_an_experiment_that_cannot_be() -> None:
     with pytest.raises(InputError, match=r"training.batch-size 15 is larger than the training set of 14 pairs"):
         Experiment(Task(p=7), training=TrainingConfig(batch_size=15))
     assert Experiment(Task(p=7), training=TrainingConfig(batch_size=14)).training.batch_size == 14
+
+
+def test_plain_data_becomes_json() -> None:
+    plain = {1: math.nan, "b": (np.float32(0.5), np.int64(3), np.bool_(True)), "c": [{"d": -math.inf}, "e", None, 2]}
+    expected = {"1": None, "b": [0.5, 3, True], "c": [{"d": None}, "e", None, 2]}
+    assert json.dumps(json_values(plain), allow_nan=False) == json.dumps(expected)

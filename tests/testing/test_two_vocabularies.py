@@ -270,9 +270,9 @@ def test_an_analysis_finds_in_equal_vocabularies_what_it_finds_in_one(name: str)
     assert double.sizes == single.sizes
     for key in set(single.data_vars) - DIFFERENT:
         assert_allclose(double[key].values, single[key].values, rtol=1e-5, atol=1e-6)
-    module = discover()[name].module
-    assert module.plot(double).data
-    assert json.loads(json.dumps(module.summary(double), allow_nan=False)) == module.summary(double)
+    analysis = discover()[name]
+    assert analysis.module.plot(double).data
+    assert json.loads(json.dumps(analysis.summary(double), allow_nan=False)) == analysis.summary(double)
 
 
 def test_a_run_is_trained_analyzed_explained_and_drawn(tmp_path: Path) -> None:

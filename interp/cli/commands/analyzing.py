@@ -30,7 +30,7 @@ class Analyze:
         from interp.runs import open_run
 
         results = analyze(open_run(self.path), self.names or None, progress=walk, parallel=True)
-        summaries = {name: find(name).module.summary(result) for name, result in results.items()}
+        summaries = {name: find(name).summary(result) for name, result in results.items()}
         if self.csv is not None:
             write_tables(results, self.csv)
         if self.json:

@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose
 
 import interp
 from interp.analyses import circuit_efficiency
-from interp.analysis import measure_checkpoint
+from interp.analysis import find, measure_checkpoint
 from interp.experiment import Activation, Embedding, Experiment, Family, ModelConfig, Task, TrainingConfig
 from interp.models import initial_weights
 from interp.runs import Checkpoint
@@ -203,7 +203,7 @@ def test_by_chance_a_part_has_its_share_of_directions() -> None:
 def test_isolated_networks(reference: interp.Run) -> None:
     """Where everything belongs to one circuit: a network that generalized, and one that learned random labels by
     heart."""
-    grokked = circuit_efficiency.summary(reference.result("circuit_efficiency").isel(step=[-1]))
+    grokked = find("circuit_efficiency").summary(reference.result("circuit_efficiency").isel(step=[-1]))
     assert grokked["share_of_squared_norm"]["generalizing"] > 0.8
     assert grokked["strength"]["generalizing"] > 10 * grokked["strength"]["memorizing"]
     assert grokked["accuracy_alone"]["generalizing"]["test"] > 0.95
@@ -219,7 +219,7 @@ def test_isolated_networks(reference: interp.Run) -> None:
     assert last.metrics["train_accuracy"] > 0.99
     checkpoint = Checkpoint(300, last.weights, task, by_heart.model)
     assert checkpoint.key_frequencies == []
-    result = circuit_efficiency.summary(measure_checkpoint(checkpoint, "circuit_efficiency"))
+    result = find("circuit_efficiency").summary(measure_checkpoint(checkpoint, "circuit_efficiency"))
     assert result["norm"]["generalizing"] == 0
     assert result["share_of_squared_norm"]["memorizing"] > 0.6
     assert result["strength"]["memorizing"] > 20 * abs(result["strength"]["generalizing"])
@@ -229,7 +229,7 @@ def test_isolated_networks(reference: interp.Run) -> None:
 def test_at_equal_strength_the_circuit_is_the_more_efficient_one(reference: interp.Run) -> None:
     """The claim itself, on the run that ships: when it takes the lead, generalizing has the smaller norm, scale for
     scale."""
-    facts = circuit_efficiency.summary(reference.result("circuit_efficiency"))
+    facts = find("circuit_efficiency").summary(reference.result("circuit_efficiency"))
     assert 100 < facts["generalizing_leads_from"] < 800
     assert 1.1 < facts["efficiency_ratio_at_lead"] < 2
 
@@ -237,7 +237,7 @@ def test_at_equal_strength_the_circuit_is_the_more_efficient_one(reference: inte
 def test_what_is_not_known_is_null() -> None:
     checkpoint = circuit_checkpoint(Task(11, split="unknown"), circuit_neurons([2, 3]))
     result = measure_checkpoint(checkpoint, "circuit_efficiency")
-    facts = circuit_efficiency.summary(result)
+    facts = find("circuit_efficiency").summary(result)
     assert json.loads(json.dumps(facts, allow_nan=False)) == facts
     assert facts["efficiency"] == facts["strength"] == {"generalizing": None, "memorizing": None}
     assert facts["accuracy_alone"]["generalizing"] == {"all": 1.0, "train": None, "test": None}

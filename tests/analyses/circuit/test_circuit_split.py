@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.testing import assert_allclose
 
 from interp.analyses import circuit_split, logit_structure
-from interp.analysis import measure_checkpoint
+from interp.analysis import find, measure_checkpoint
 from interp.experiment import Activation, Embedding, Family, ModelConfig, Task
 from interp.mathematics import circuits
 from interp.models import initial_weights
@@ -284,7 +284,7 @@ def test_the_standard_error_covers() -> None:
 
 def test_what_is_not_known_is_null() -> None:
     unknown = measure_checkpoint(with_logits(Task(8, split="unknown"), gaussian(8)), "circuit_split")
-    facts = circuit_split.summary(unknown)
+    facts = find("circuit_split").summary(unknown)
     assert json.loads(json.dumps(facts, allow_nan=False)) == facts
     assert set(facts["strength"].values()) == {None}
     assert facts["generalizing_leads_from"] is facts["highest_memorizing_strength"] is None
@@ -318,7 +318,7 @@ def test_the_summary_of_a_story() -> None:
         checkpoint = with_logits(task, gen * clock + mem * table)
         checkpoint.step = 10 * step
         rows.append(measure_checkpoint(checkpoint, "circuit_split"))
-    facts = circuit_split.summary(xr.concat(rows, "step", combine_attrs="override", data_vars="minimal"))
+    facts = find("circuit_split").summary(xr.concat(rows, "step", combine_attrs="override", data_vars="minimal"))
     assert facts["generalizing_leads_from"] == 20
     assert_allclose(facts["highest_generalizing_strength"], 9, rtol=1e-9)
     assert facts["highest_memorizing_strength_at"] == 10

@@ -8,6 +8,7 @@ import torch
 from numpy.testing import assert_allclose
 
 from interp.analyses import clock_pizza
+from interp.analysis import find
 from interp.experiment import ModelConfig, Task
 from interp.models import embed, initial_weights, transform
 from interp.runs import Checkpoint
@@ -24,7 +25,9 @@ def untrained(p: int = 7, task: Task | None = None, **model) -> Checkpoint:
 
 
 def measured(checkpoint: Checkpoint, **parameters) -> dict:
-    return clock_pizza.summary(clock_pizza.measure(checkpoint, **parameters).expand_dims(step=[checkpoint.step]))
+    return find("clock_pizza").summary(
+        clock_pizza.measure(checkpoint, **parameters).expand_dims(step=[checkpoint.step])
+    )
 
 
 def two_circles() -> Checkpoint:

@@ -10,7 +10,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from interp.analyses import embedding_spectrum
-from interp.analysis import measure_checkpoint
+from interp.analysis import find, measure_checkpoint
 from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig
 from interp.models import initial_weights
 from interp.runs import Checkpoint
@@ -121,7 +121,7 @@ def test_neurons_that_do_not_reach_the_logits_are_named_by_the_other_rule_only()
     checkpoint = circuit_checkpoint(task, neurons)
     checkpoint.W_out[-1] = 0
     result = measure_checkpoint(checkpoint, "embedding_spectrum")
-    facts = embedding_spectrum.summary(result)
+    facts = find("embedding_spectrum").summary(result)
     assert facts["key_frequencies"] == [2]
     assert facts["key_frequencies_by_neurons"] == [2, 5]
     assert (facts["only_by_neurons"], facts["only_by_weights_and_logits"]) == ([5], [])
@@ -271,7 +271,7 @@ def test_equal_logits_have_no_power_and_no_key_frequency():
     result = measure_checkpoint(silent, "embedding_spectrum")
     assert_array_equal(result.logit_share, np.zeros((1, 3)))
     assert key(result.isel(step=0)) == []
-    facts = embedding_spectrum.summary(result)
+    facts = find("embedding_spectrum").summary(result)
     assert facts["gini_output"] is None
     assert json.loads(json.dumps(facts, allow_nan=False)) == facts
 
@@ -283,7 +283,7 @@ def test_the_summary_says_which_and_how_much():
     checkpoint = circuit_checkpoint(
         Task(11), circuit_neurons([2, 5], per_frequency=8, circuit="clock"), activation="square", step=7
     )
-    facts = embedding_spectrum.summary(measure_checkpoint(checkpoint, "embedding_spectrum"))
+    facts = find("embedding_spectrum").summary(measure_checkpoint(checkpoint, "embedding_spectrum"))
     assert (facts["step"], facts["key_frequencies"]) == (7, [2, 5])
     assert facts["logit_shares"] == pytest.approx({"2": 0.5, "5": 0.5})
     assert facts["gini_embedding"] == pytest.approx(1 - 4 / 11)

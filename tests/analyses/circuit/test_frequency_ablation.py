@@ -10,7 +10,7 @@ import torch
 from numpy.testing import assert_allclose
 
 from interp.analyses import frequency_ablation
-from interp.analysis import measure_checkpoint
+from interp.analysis import find, measure_checkpoint
 from interp.experiment import ModelConfig, Task
 from interp.models import embed, initial_weights, transform
 from interp.runs import Checkpoint
@@ -289,7 +289,7 @@ def test_few_or_most_neurons_replaced(threshold: float) -> None:
 
 def test_what_is_not_known_is_null() -> None:
     result = measure_checkpoint(untrained(Task(8, split="unknown")), "frequency_ablation", key_frequencies=[1, 4])
-    facts = frequency_ablation.summary(result)
+    facts = find("frequency_ablation").summary(result)
     assert json.loads(json.dumps(facts, allow_nan=False)) == facts
     assert facts["network_loss"]["original"]["train"] is None
     assert facts["network_loss"]["original"]["all"] is not None

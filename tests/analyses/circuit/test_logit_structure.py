@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from interp.analyses import logit_structure
-from interp.analysis import measure_checkpoint
+from interp.analysis import find, measure_checkpoint
 from interp.experiment import ModelConfig, Task
 from interp.models import initial_weights
 from interp.runs import Checkpoint
@@ -162,7 +162,7 @@ def test_what_is_not_known_is_null() -> None:
     result = measure_checkpoint(
         with_logits(Task(8, split="unknown"), gaussian(8)), "logit_structure", key_frequencies=[1, 4]
     )
-    facts = logit_structure.summary(result)
+    facts = find("logit_structure").summary(result)
     assert json.loads(json.dumps(facts, allow_nan=False)) == facts
     assert facts["network_loss"]["train"] is facts["loss"]["key"]["test"] is None
     assert list(facts["coefficients"]) == list(facts["cosine_shares"]) == list(facts["logit_shares"]) == ["1", "4"]

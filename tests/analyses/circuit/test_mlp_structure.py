@@ -6,6 +6,7 @@ import torch
 from numpy.testing import assert_allclose
 
 from interp.analyses import mlp_structure
+from interp.analysis import find
 from interp.experiment import ModelConfig, Task
 from interp.models import initial_weights
 from interp.runs import Checkpoint
@@ -73,7 +74,7 @@ def test_silent_neurons_have_no_waves() -> None:
     checkpoint = untrained(Task(8))
     checkpoint.weights["blocks.0.mlp.b_in"].fill_(-100)
     assert np.isnan(mlp_structure.measure(checkpoint).fraction_explained).all()
-    facts = mlp_structure.summary(mlp_structure.measure(checkpoint, key_frequencies=[2]).expand_dims(step=[0]))
+    facts = find("mlp_structure").summary(mlp_structure.measure(checkpoint, key_frequencies=[2]).expand_dims(step=[0]))
     assert facts["fraction_explained"] == {"2": {"cosine": None, "sine": None}}
     assert facts["lowest_fraction_explained"] is None
 

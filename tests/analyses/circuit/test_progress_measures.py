@@ -9,7 +9,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from interp.analyses import progress_measures
-from interp.analysis import measure_checkpoint
+from interp.analysis import find, measure_checkpoint
 from interp.experiment import ModelConfig, Task
 from interp.models import initial_weights
 from interp.runs import Checkpoint
@@ -196,7 +196,7 @@ def test_what_is_not_known_is_null() -> None:
     result = measure_checkpoint(
         with_logits(Task(8, split="unknown"), gaussian(8)), "progress_measures", key_frequencies=[1]
     )
-    facts = progress_measures.summary(result)
+    facts = find("progress_measures").summary(result)
     assert json.loads(json.dumps(facts, allow_nan=False)) == facts
     for name in ("loss", "restricted_loss", "excluded_loss", "restricted_accuracy", "largest_excluded_loss"):
         assert facts[name]["train"] is facts[name]["test"] is None

@@ -9,6 +9,7 @@ import torch
 from numpy.testing import assert_allclose
 
 from interp.analyses import representation
+from interp.analysis import find
 from interp.experiment import ModelConfig, Task
 from interp.models import initial_weights
 from interp.runs import Checkpoint
@@ -38,7 +39,7 @@ def circle(n: int, k: int) -> np.ndarray:
 
 
 def summed(checkpoint: Checkpoint, **parameters) -> dict:
-    return representation.summary(representation.measure(checkpoint, **parameters).expand_dims(step=[0]))
+    return find("representation").summary(representation.measure(checkpoint, **parameters).expand_dims(step=[0]))
 
 
 @pytest.mark.parametrize("task", [Task(13), Task(12), Task(13, "multiply")], ids=str)

@@ -9,7 +9,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from interp.analyses import learning_curves
-from interp.analysis import analyze
+from interp.analysis import analyze, find
 from interp.experiment import ModelConfig, Task
 from interp.models import initial_weights, weight_shapes
 from interp.runs import Checkpoint, Run, RunWriter, open_run
@@ -137,7 +137,7 @@ def test_an_unknown_split_is_nan_and_null(tmp_path):
     result = analyze(run, ["learning_curves"])["learning_curves"]
     for name in result.data_vars:
         assert np.isnan(result[name]).all()
-    facts = learning_curves.summary(result)
+    facts = find("learning_curves").summary(result)
     assert {name for name, value in facts.items() if value is not None} == {"last_step"}
     assert json.loads(json.dumps(facts, allow_nan=False)) == facts
 
@@ -149,13 +149,13 @@ def test_overfitting_is_more_than_five_points(tmp_path):
     run = curves(tmp_path / "run", [1.0, 1.0, 1.0, 0.5, 0.2], [0.94, 0.95, 0.96, 0.4, 0.9])
     assert_array_equal(learning_curves.compute(run).overfits, [1, 0, 0, 1, 0])
     assert_array_equal(learning_curves.compute(run, overfitting_gap=0.045).overfits, [1, 1, 0, 1, 0])
-    assert learning_curves.summary(learning_curves.compute(run))["overfits_at_the_end"] is False
+    assert find("learning_curves").summary(learning_curves.compute(run))["overfits_at_the_end"] is False
 
 
 def test_the_times_of_a_run_that_crosses_falls_back_and_stays(tmp_path):
     train = [0.1, 0.5, 0.99, 1.0, 1.0, 1.0, 1.0]
     test = [0.1, 0.1, 0.2, 0.99, 0.6, 0.995, 1.0]
-    facts = learning_curves.summary(
+    facts = find("learning_curves").summary(
         learning_curves.compute(curves(tmp_path / "run", train, test, steps=[0, 10, 20, 50, 60, 80, 90]))
     )
     assert facts == pytest.approx(
@@ -179,7 +179,7 @@ def test_the_times_of_a_run_that_crosses_falls_back_and_stays(tmp_path):
 
 
 def test_a_run_that_only_memorizes_never_generalized(tmp_path):
-    facts = learning_curves.summary(
+    facts = find("learning_curves").summary(
         learning_curves.compute(curves(tmp_path / "run", [0.2, 1.0, 1.0], [0.1, 0.1, 0.05]))
     )
     assert facts["memorized_at"] == 10
@@ -196,7 +196,9 @@ def test_a_run_that_only_memorizes_never_generalized(tmp_path):
 
 
 def test_a_run_that_falls_back_at_the_end_has_not_generalized_for_good(tmp_path):
-    facts = learning_curves.summary(learning_curves.compute(curves(tmp_path / "run", [1.0, 1.0, 1.0], [0.1, 1.0, 0.9])))
+    facts = find("learning_curves").summary(
+        learning_curves.compute(curves(tmp_path / "run", [1.0, 1.0, 1.0], [0.1, 1.0, 0.9]))
+    )
     assert (facts["generalized_at"], facts["generalized_at_sustained"], facts["lowest_test_accuracy_since"]) == (
         10,
         None,
@@ -205,7 +207,7 @@ def test_a_run_that_falls_back_at_the_end_has_not_generalized_for_good(tmp_path)
 
 
 def test_a_run_that_began_generalized_has_no_interval_before(tmp_path):
-    facts = learning_curves.summary(learning_curves.compute(curves(tmp_path / "run", [1.0, 1.0], [1.0, 1.0])))
+    facts = find("learning_curves").summary(learning_curves.compute(curves(tmp_path / "run", [1.0, 1.0], [1.0, 1.0])))
     assert (facts["generalized_at"], facts["logging_interval"]) == (0, None)
 
 
