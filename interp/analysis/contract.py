@@ -8,40 +8,24 @@ An analysis is a module (see CONTRIBUTING) with `REFERENCE`, optionally `NEEDS` 
     plot(result) → plotly figure
 """
 
-import hashlib
 import inspect
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points, version
-from pathlib import Path
+from importlib.metadata import entry_points
 from pkgutil import walk_packages
 from types import ModuleType
 from typing import Any, Literal, get_args
 
 import xarray as xr
 
+from interp.analysis.sources import source_digest
 from interp.errors import InputError, unknown_name
 from interp.experiment import Examples, Family, ModelConfig, Task, hash_of, json_values
 
 ENTRY_POINTS = "interp.analyses"
-
-# What every analysis stands on: a change in one of these makes every stored result stale.
-_FOUNDATIONS = (
-    "mathematics.kinks",
-    "mathematics.grokking",
-    "mathematics.fourier",
-    "experiment.task",
-    "mathematics.key_frequencies",
-    "mathematics.cross_entropy",
-    "models.activations",
-    "models.factored",
-    "models.mlp",
-    "models.forward",
-    "runs.checkpoint",
-)
 
 
 @dataclass(frozen=True)
@@ -120,9 +104,9 @@ class Analysis:
 
     @property
     def version(self) -> str:
-        """A hash of its source, of the analyses it needs and of the modules all stand on."""
-        foundations = [_source_digest(import_module(f"interp.{name}")) for name in _FOUNDATIONS]
-        return hash_of([_source_digest(self.module), *(find(name).version for name in self.needs), *foundations])
+        """A hash of its source, of what that imports of interp, directly or not, and of the analyses it needs."""
+        digest = source_digest(self.module, "Run" if self.of_run else "Checkpoint")
+        return hash_of([digest, *(find(name).version for name in self.needs)])
 
 
 @cache
@@ -170,9 +154,3 @@ def find(name: str) -> Analysis:
     if name not in known:
         raise unknown_name("analysis", name, known)
     return known[name]
-
-
-@cache
-def _source_digest(module: ModuleType) -> str:
-    path = inspect.getsourcefile(module)
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else version("interp")

@@ -9,8 +9,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import interp.analyses
-import interp.analysis.contract
-from interp.analysis import analyze, discover, find
+from interp.analysis import analyze, discover, find, sources
 from interp.analysis.contract import ENTRY_POINTS
 from interp.errors import InputError
 from interp.experiment import ModelConfig, Task
@@ -148,12 +147,8 @@ def test_other_code_in_what_is_needed_makes_a_result_stale(packages, monkeypatch
     packages.install("somebody", MEASURE, size="somebody")
     packages.install("other", COMPUTE % ("size", "size"), growth="other")
     before = find("growth").version
-    digest = interp.analysis.contract._source_digest
-    monkeypatch.setattr(
-        interp.analysis.contract,
-        "_source_digest",
-        lambda module: digest(module) + "'" * (module.__name__ == "somebody"),
-    )
+    digest = sources._digest
+    monkeypatch.setattr(sources, "_digest", lambda path: digest(path) + "'" * (path.stem == "somebody"))
     assert find("growth").version != before
 
 

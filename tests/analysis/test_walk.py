@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-import interp.analysis.contract
 from interp.analyses import neuron_periodicity, weight_norms
-from interp.analysis import analyze, result_path
+from interp.analysis import analyze, result_path, sources
 from interp.errors import InputError
 from interp.experiment import ModelConfig, Task
 from interp.models import Weights, initial_weights
@@ -136,16 +135,12 @@ def test_another_parameter_is_another_result(run, measured):
     assert analyze(run, [NAME])[NAME].identical(default)
 
 
-@pytest.mark.parametrize(
-    "changed", ["interp.analyses.circuit.neuron_periodicity", "interp.mathematics.fourier", "interp.runs.checkpoint"]
-)
+@pytest.mark.parametrize("changed", ["circuit/neuron_periodicity.py", "mathematics/fourier.py", "runs/checkpoint.py"])
 def test_other_code_is_another_result(run, measured, monkeypatch, changed):
     analyze(run, [NAME])
     taken(measured)
-    digest = interp.analysis.contract._source_digest
-    monkeypatch.setattr(
-        interp.analysis.contract, "_source_digest", lambda module: digest(module) + "'" * (module.__name__ == changed)
-    )
+    digest = sources._digest
+    monkeypatch.setattr(sources, "_digest", lambda path: digest(path) + "'" * path.as_posix().endswith(changed))
     analyze(run, [NAME])
     assert taken(measured) == [0, 10, 20, 30]
 
@@ -153,11 +148,8 @@ def test_other_code_is_another_result(run, measured, monkeypatch, changed):
 def test_code_that_does_not_matter_leaves_the_result(run, measured, monkeypatch):
     analyze(run, [NAME])
     taken(measured)
-    digest = interp.analysis.contract._source_digest
-    others = {"interp.analyses.norms.weight_norms", "interp.figures.style"}
-    monkeypatch.setattr(
-        interp.analysis.contract, "_source_digest", lambda module: digest(module) + "'" * (module.__name__ in others)
-    )
+    digest, others = sources._digest, ("norms/weight_norms.py", "figures/style.py")
+    monkeypatch.setattr(sources, "_digest", lambda path: digest(path) + "'" * path.as_posix().endswith(others))
     analyze(run, [NAME])
     assert taken(measured) == []
 
