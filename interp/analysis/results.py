@@ -1,26 +1,30 @@
-"""Results on disk: one NetCDF file for each analysis of a run, with the hash of what it was computed from and a
-checksum."""
+"""Results on disk: one NetCDF file for each analysis of a run and choice of parameters, with the hash of what it was
+computed from and a checksum."""
 
 import contextlib
 import json
 import os
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from interp.experiment import hash_of
 from interp.machine import refusals_as, write_atomically
-from interp.runs import Run
 
 
-def result_path(run: Run, name: str) -> Path:
-    """Where a result is kept: with the run, or in the user's cache directory for a run that cannot be written to."""
-    if os.access(run.path, os.W_OK):
-        return run.path / "results" / f"{name}.nc"
+def result_path(run: Path, run_hash: str, name: str, parameters: Mapping[str, Any] | None = None) -> Path:
+    """Where a result is kept: with the run, or in the user's cache directory for a run that cannot be written to.
+    `parameters` are those that are not the defaults; every choice of them has a file of its own."""
+    file = f"{name}-{hash_of(dict(parameters))[:6]}.nc" if parameters else f"{name}.nc"
+    if os.access(run, os.W_OK):
+        return run / "results" / file
     from platformdirs import user_cache_path
 
-    return user_cache_path("interp") / run.hash / f"{name}.nc"
+    return user_cache_path("interp") / run_hash / file
 
 
 def load_result(path: Path, identity: str | None) -> xr.Dataset | None:

@@ -7,6 +7,7 @@ stale. A keyword parameter called `key_frequencies` whose default is None is giv
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -115,7 +116,8 @@ def results_at(run: Run, checkpoint: Checkpoint, names: Iterable[str]) -> dict[s
 def stored_result(run: Run, name: str) -> xr.Dataset | None:
     """The result of an analysis of a whole run, if it was computed before and is fresh."""
     analysis = find(name)
-    return load_result(result_path(run, name), _identity(run, analysis, _resolved(run, analysis, {}), _digests(run)))
+    parameters = _resolved(run, analysis, {})
+    return load_result(_path(run, analysis, parameters), _identity(run, analysis, parameters, _digests(run)))
 
 
 def _save_all(tables: Sequence["_Table"], missing: Mapping[str, set[int]]) -> None:
@@ -129,7 +131,7 @@ class _Table:
 
     def __init__(self, run: Run, analysis: Analysis, parameters: dict[str, Any]) -> None:
         self.analysis, self.parameters, self.run = analysis, parameters, run
-        self.path = result_path(run, analysis.name)
+        self.path = _path(run, analysis, parameters)
         self.identity = hash_of([analysis.name, analysis.version, parameters, run.hash])
         stored = load_result(self.path, self.identity)
         self.stored = stored
@@ -213,6 +215,13 @@ class _Table:
         return self.stored
 
 
+def _path(run: Run, analysis: Analysis, parameters: Mapping[str, Any]) -> Path:
+    """Where the result with these parameters is kept."""
+    defaults = _resolved(run, analysis, {})
+    others = {name: value for name, value in parameters.items() if hash_of(value) != hash_of(defaults[name])}
+    return result_path(run.path, run.hash, analysis.name, others)
+
+
 def _identity(run: Run, analysis: Analysis, parameters: Mapping[str, Any], digests: Mapping[int, str]) -> str:
     """What the result of an analysis of a whole run was computed from."""
     return hash_of([analysis.name, analysis.version, dict(parameters), run.hash, list(digests.items()), run.rows])
@@ -220,7 +229,7 @@ def _identity(run: Run, analysis: Analysis, parameters: Mapping[str, Any], diges
 
 def _computed(run: Run, analysis: Analysis, parameters: dict[str, Any], digests: Mapping[int, str]) -> xr.Dataset:
     identity = _identity(run, analysis, parameters, digests)
-    path = result_path(run, analysis.name)
+    path = _path(run, analysis, parameters)
     stored = load_result(path, identity)
     if stored is None:
         stored = analysis.function(run, **parameters)

@@ -39,7 +39,7 @@ def check_analysis(analysis: str | ModuleType) -> None:
             _check_result(subject, result)
             stored = analyze(run, [subject])[subject.name]
             _require(subject, _same(stored, result), "its result does not come back from NetCDF as it was")
-            result_path(run, subject.name).unlink()
+            result_path(run.path, run.hash, subject.name).unlink()
             again = analyze(open_run(run.path), [subject])[subject.name]
             _require(
                 subject,

@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import re
 
 import numpy as np
 import pytest
@@ -131,8 +132,20 @@ def test_another_parameter_is_another_result(run, measured):
     assert json.loads(other.attrs["parameters"]) == {"threshold": 0.3}
     assert (other.periodic_neurons.sum("frequency") > default.periodic_neurons.sum("frequency")).all()
     analyze(run, [NAME], parameters={NAME: {"threshold": 0.3}})
-    assert taken(measured) == []
     assert analyze(run, [NAME])[NAME].identical(default)
+    assert taken(measured) == []
+
+
+def test_the_files_of_results_say_which_parameters_they_have(run, measured):
+    for threshold in (0.3, 0.4, 0.85):
+        analyze(run, [NAME], parameters={NAME: {"threshold": threshold}})
+    files = sorted(path.name for path in (run.path / "results").iterdir())
+    assert [re.sub(r"-[0-9a-f]{6}\.nc$", "-HASH6.nc", file) for file in files] == [f"{NAME}-HASH6.nc"] * 2 + [
+        f"{NAME}.nc"
+    ]
+    key = {"progress_measures": {"key_frequencies": run.last.key_frequencies}}  # what it is by default
+    assert analyze(run, ["progress_measures"], parameters=key)
+    assert (run.path / "results" / "progress_measures.nc").is_file()
 
 
 @pytest.mark.parametrize("changed", ["circuit/neuron_periodicity.py", "mathematics/fourier.py", "runs/checkpoint.py"])
@@ -201,7 +214,7 @@ def test_a_damaged_checkpoint_is_named_and_nothing_is_written(run, measured):
     path.write_bytes(content[:-1])
     with pytest.raises(InputError, match=r"step_000000020\.safetensors is damaged"):
         analyze(run, [NAME])
-    assert not result_path(run, NAME).exists()
+    assert not result_path(run.path, run.hash, NAME).exists()
     path.write_bytes(content)
     taken(measured)
     analyze(run, [NAME])
@@ -210,12 +223,12 @@ def test_a_damaged_checkpoint_is_named_and_nothing_is_written(run, measured):
 
 def test_a_damaged_result_is_computed_again(run, measured):
     whole = analyze(run, [NAME, "weight_norms"])[NAME]
-    path = result_path(run, NAME)
+    path = result_path(run.path, run.hash, NAME)
     content = path.read_bytes()
     damaged = [content[: len(content) * part // 16] for part in range(16)]
     damaged += [b"CDF\x01" + b"\xff" * 100, b"\x89HDF\r\n\x1a\n" + bytes(100), b"not a result", bytes(len(content))]
     damaged += [
-        result_path(run, "weight_norms").read_bytes(),
+        result_path(run.path, run.hash, "weight_norms").read_bytes(),
         content.replace(whole.attrs["identity"].encode(), bytes(16)),
     ]
     for number, bad in enumerate(damaged):
