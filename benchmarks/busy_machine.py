@@ -42,7 +42,7 @@ def analyzing(run: Path, neighbors: int) -> float:
             beside.enter_context(busy_neighbor())
         return seconds(
             lambda: subprocess.run(
-                [sys.executable, "-c", PROGRAM, "analyze", str(fresh)], check=True, capture_output=True
+                [sys.executable, "-c", PROGRAM, "analyze", str(fresh), "all"], check=True, capture_output=True
             )
         )
 

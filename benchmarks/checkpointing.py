@@ -184,7 +184,7 @@ def main() -> None:
     began = time.perf_counter()
     keep_freed_memory()
     if options.analyze:
-        analyze(open_run(options.analyze[0]), options.analyze[1:] or None)
+        analyze(open_run(options.analyze[0]), options.analyze[1:] or ["all"])
         report_peak(began)
     elif options.train:
         run_experiment(sized(options, steps=5 * EVERY, checkpoint_every=EVERY, log_every=EVERY), options.train)

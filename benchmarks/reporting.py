@@ -30,7 +30,7 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
         size = (run / "report.html").stat().st_size
         n_checkpoints = len(list((run / "steps").iterdir()))
     what = f"`interp report`, {n_checkpoints} checkpoints"
-    yield Row(what, f"{alone:.1f} s", f"with all analyses {with_analyses:.1f} s; {size / 1e6:.1f} MB", "")
+    yield Row(what, f"{alone:.1f} s", f"with the analyses {with_analyses:.1f} s; {size / 1e6:.1f} MB", "")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -280,7 +280,7 @@ def reference_report(tmp_path_factory) -> ReferenceReport:
     from interp.pages import render
 
     run = interp.open_run(interp.reference_path())
-    results = analyze(run)
+    results = analyze(run, ["all"])
     path = tmp_path_factory.mktemp("reference") / "report.html"
     path.write_text(render(run, results), encoding="utf-8")
     return ReferenceReport(run, results, path)

@@ -25,6 +25,8 @@ from interp.runs import Checkpoint
 
 REFERENCE = "Nanda et al. 2023, arXiv:2301.05217, §4.1 and App. C"
 FAMILIES = ("transformer",)
+CORE = True
+PLACE = 7
 INPUTS = ("a", "b")
 
 

@@ -38,6 +38,8 @@ from interp.runs import Checkpoint
 REFERENCE = (
     "Thresholds: Nanda et al. 2023, arXiv:2301.05217, §5.1; permutation null: Phipson & Smyth 2010, arXiv:1603.05766"
 )
+CORE = True
+PLACE = 12
 QUANTILES = (0.5, 0.9, 0.99, 1.0)
 _NEURONS_AT_ONCE, _RENAMINGS_AT_ONCE = 64, 4
 

@@ -46,6 +46,8 @@ from interp.models import Weights, logits
 from interp.runs import Checkpoint, centred_logits, phase_pairs
 
 REFERENCE = "after Varma et al. 2023, arXiv:2309.02390, §3; the split of one network's weights is ours"
+CORE = True
+PLACE = 11
 PARTS = ("generalizing", "memorizing", "shared")
 CIRCUITS = PARTS[:2]
 NETWORKS = ("whole", *CIRCUITS)

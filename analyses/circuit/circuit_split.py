@@ -32,6 +32,8 @@ from interp.models import logits
 from interp.runs import Checkpoint, centred_logits, phase_pairs
 
 REFERENCE = "Varma et al. 2023, arXiv:2309.02390, §3; the held-out estimator is ours"
+CORE = True
+PLACE = 10
 ESTIMATORS = ("published", "held_out")
 CIRCUITS = ("generalizing", "memorizing")
 SPLITS = ("all", "train", "test")

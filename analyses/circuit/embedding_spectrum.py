@@ -25,6 +25,8 @@ from interp.mathematics.key_frequencies import share_threshold
 from interp.runs import Checkpoint
 
 REFERENCE = "Nanda et al. 2023, arXiv:2301.05217, §4.1, §5.2 and App. C.2"
+CORE = True
+PLACE = 2
 
 
 def measure(checkpoint: Checkpoint) -> xr.Dataset:

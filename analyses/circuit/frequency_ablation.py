@@ -38,6 +38,8 @@ from interp.models import logits_with_vectors, matrices, residual_post
 from interp.runs import Checkpoint
 
 REFERENCE = "Nanda et al. 2023, arXiv:2301.05217, §4.4 and App. C.2"
+CORE = True
+PLACE = 4
 SPLITS = ("all", "train", "test")
 TARGETS = ("embedding", "neurons", "logits")
 MODES = ("remove_key", "keep_key")

@@ -40,6 +40,8 @@ from interp.mathematics import fourier
 from interp.runs import Checkpoint
 
 REFERENCE = "Nanda et al. 2023, arXiv:2301.05217, §4.2; Varma et al. 2023, arXiv:2309.02390"
+CORE = True
+PLACE = 5
 SPLITS = ("all", "train", "test")
 TERMS = ("key", "all")
 

@@ -31,6 +31,8 @@ from interp.mathematics import fourier
 from interp.runs import Checkpoint
 
 REFERENCE = "Nanda et al. 2023, arXiv:2301.05217, §5.1 and App. C"
+CORE = True
+PLACE = 1
 
 
 def measure(checkpoint: Checkpoint, *, threshold: float = 0.85) -> xr.Dataset:

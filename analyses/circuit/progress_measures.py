@@ -39,6 +39,8 @@ from interp.mathematics import fourier
 from interp.runs import Checkpoint
 
 REFERENCE = "Nanda et al. 2023, arXiv:2301.05217, §5.1 and App. C.2"
+CORE = True
+PLACE = 3
 SPLITS = ("all", "train", "test")
 AT_ONCE = 8  # so many diagonals at once, in float64, stay in the processor's cache
 

@@ -17,6 +17,8 @@ from interp.mathematics import grokking
 
 ASKS = "answers"
 REFERENCE = "Power et al. 2022, arXiv:2201.02177, §3; Nanda et al. 2023, arXiv:2301.05217, §3"
+CORE = True
+PLACE = 2
 SPLITS = ("train", "test", "unmirrored")
 _LOGGED = {
     "loss": ("train_loss", "test_loss", "unmirrored_test_loss"),

@@ -21,6 +21,8 @@ from interp.runs import Checkpoint, HasWeights
 
 ASKS = "weights"
 REFERENCE = "Nanda et al. 2023, arXiv:2301.05217, §5.2; Liu et al. 2022 (Omnigrok), arXiv:2210.01117"
+CORE = True
+PLACE = 1
 PARTS = ("constant", "key", "other")
 
 

@@ -1,16 +1,28 @@
 """What an analysis is, and which ones there are: the files of `interp.analyses` and what other packages add.
 
-An analysis is a module (see CONTRIBUTING) with `REFERENCE`, optionally `NEEDS` and `FAMILIES`, and
+An analysis is a module (see CONTRIBUTING) with `REFERENCE`, and
 
     measure(checkpoint, *, …) → xr.Dataset     one checkpoint, the same shapes at every step, or
     compute(run, *, …) → xr.Dataset            a whole run, with a dimension `step` where it has one
     summary(result) → dict                     the numbers of a result, NaN where unknown
     plot(result) → plotly figure
+
+What else it may say of itself, and what holds otherwise:
+
+    NEEDS: tuple[str, ...] = ()                the analyses whose results its `compute` reads
+    FAMILIES: tuple[str, ...] = all of them    the families of models that it can be asked about
+    ASKS: str = "phases"                       what it needs: "weights" alone, "answers" to labeled examples of any
+                                               kind, or "phases", those of pairs over Z_p
+    CORE: bool = False                         whether the story needs it: the core is what runs when nothing is named
+    ON_REQUEST: bool = False                   left out where all are asked for: it takes long
+    MOST_STEPS: int | None = None              at most so many checkpoints of a run (`interp.analysis.steps_to_show`)
+    PLACE: int | None = None                   its place among the analyses of its group; the others follow, by name
 """
 
 import inspect
+import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -26,6 +38,8 @@ from interp.errors import InputError, unknown_name
 from interp.experiment import Examples, Family, ModelConfig, Task, hash_of, json_values
 
 ENTRY_POINTS = "interp.analyses"
+PLUG_IN = "plug-in"
+_FIRST_GROUPS = ("dynamics", "circuit", "norms")
 
 
 @dataclass(frozen=True)
@@ -37,8 +51,8 @@ class Analysis:
 
     @property
     def title(self) -> str:
-        """The first line of its docstring."""
-        return (self.module.__doc__ or self.name).strip().splitlines()[0].rstrip(".")
+        """The first paragraph of its docstring."""
+        return " ".join((self.module.__doc__ or self.name).strip().partition("\n\n")[0].split()).rstrip(".")
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -65,6 +79,34 @@ class Analysis:
         self.check_family(model)
         if not self.is_for(task, model):
             raise InputError(f"{self.name} is about pairs over Z_p, and these examples are vectors: {task.title}")
+
+    @property
+    def group(self) -> str:
+        """The folder it lies in, or "plug-in" for one that another package adds."""
+        within, *names = self.module.__name__.removeprefix("interp.analyses.").split(".")
+        return within if names and self.module.__name__.startswith("interp.analyses.") else PLUG_IN
+
+    @property
+    def core(self) -> bool:
+        """Whether the story of a run needs it."""
+        return getattr(self.module, "CORE", False)
+
+    @property
+    def on_request(self) -> bool:
+        """Whether it is left out where all are asked for."""
+        return getattr(self.module, "ON_REQUEST", False)
+
+    @property
+    def most_steps(self) -> int | None:
+        """At how many checkpoints of a run it is measured at most; None: at all."""
+        return getattr(self.module, "MOST_STEPS", None)
+
+    @property
+    def reading_place(self) -> tuple:
+        """What sorts analyses as one reads them: what happened first, then the circuit, then the weights; the other
+        groups by name, and what other packages add last."""
+        groups = (self.group == PLUG_IN, _FIRST_GROUPS.index(self.group) if self.group in _FIRST_GROUPS else math.inf)
+        return *groups, self.group, getattr(self.module, "PLACE", math.inf), self.name
 
     def check_family(self, model: ModelConfig) -> None:
         """Raises InputError unless the analysis can be asked about this model."""
@@ -154,3 +196,28 @@ def find(name: str) -> Analysis:
     if name not in known:
         raise unknown_name("analysis", name, known)
     return known[name]
+
+
+def select(words: Iterable[str | Analysis], task: Examples, model: ModelConfig) -> list[Analysis]:
+    """The analyses that are asked for: by name, by group, "core", or "all" but those on request. A word for several
+    means those that can be asked about the examples and the model. Raises InputError, with the nearest word, for one
+    that is none."""
+    known = discover()
+    several = {
+        "core": [analysis for analysis in known.values() if analysis.core],
+        "all": [analysis for analysis in known.values() if not analysis.on_request],
+    }
+    for analysis in known.values():
+        several.setdefault(analysis.group, []).append(analysis)
+    selected = {}
+    for word in words:
+        if isinstance(word, Analysis):
+            chosen = [word]
+        elif word in known:
+            chosen = [known[word]]
+        elif word in several:
+            chosen = [analysis for analysis in several[word] if analysis.is_for(task, model)]
+        else:
+            raise unknown_name("analysis", word, (*known, *several))
+        selected |= {analysis.name: analysis for analysis in chosen}
+    return list(selected.values())

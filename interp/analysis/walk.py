@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from interp.analysis.contract import Analysis, discover, find
+from interp.analysis.contract import Analysis, find, select
 from interp.analysis.results import load_result, result_path, save_result
+from interp.analysis.steps import steps_to_show
 from interp.analysis.workers import Order, measured, processes_for
 from interp.errors import InputError, unknown_name
 from interp.experiment import Task, hash_of
@@ -29,23 +30,25 @@ _STEP = {"long_name": "step", "units": "updates"}
 
 def analyze(
     run: Run,
-    names: Iterable[str | Analysis] | None = None,
+    names: Iterable[str | Analysis] = ("core",),
     *,
     parameters: Mapping[str, Mapping[str, Any]] | None = None,
+    steps: Iterable[int] | None = None,
     progress: Progress = lambda steps: steps,
     parallel: bool = False,
 ) -> dict[str, xr.Dataset]:
-    """The results of the named analyses (default: all that can be asked about its model) over a run, from disk where
-    they are fresh.
+    """The results of the named analyses over a run, from disk where they are fresh: by name or by group, "core" for
+    what the story of a run needs, or "all"; those for several leave out what cannot be asked about its examples and
+    model.
 
-    `parameters` maps the name of an analysis to keyword parameters other than its defaults. The checkpoints are walked
-    once, each with one shared forward pass, and let go; memory stays flat. Interrupted, what was computed is kept.
-    Checkpoints whose weights are not finite, because training diverged, have no row; InputError when there are no
-    others. With `parallel`, other processes share long work (`interp.analysis.workers`); a script that asks for it
-    needs the guard `if __name__ == "__main__":`.
+    `parameters` maps the name of an analysis to keyword parameters other than its defaults, and `steps` restricts the
+    checkpoints that are measured; analyses of a whole run are then refused, or left out where they were not asked for
+    by name. The checkpoints are walked once, each with one shared forward pass, and let go; memory stays flat.
+    Interrupted, what was computed is kept. Checkpoints whose weights are not finite, because training diverged, have no
+    row; InputError when there are no others. With `parallel`, other processes share long work
+    (`interp.analysis.workers`); a script that asks for it needs the guard `if __name__ == "__main__":`.
     """
-    every = [analysis for analysis in discover().values() if analysis.is_for(run.task, run.model)]
-    asked = [name if isinstance(name, Analysis) else find(name) for name in names] if names is not None else every
+    asked = _asked(run, list(names), of_steps=steps is not None)
     chosen = _with_needs(asked)
     for analysis in chosen:
         analysis.check_is_for(run.task, run.model)
@@ -57,13 +60,17 @@ def analyze(
     for name in parameters:
         raise unknown_name("analysis", name, resolved)
     digests = _digests(run)
+    wanted = list(digests) if steps is None else sorted(set(steps))
+    for step in wanted:
+        if step not in digests:
+            run[step]  # raises, naming the nearest
     tables = [_Table(run, analysis, resolved[analysis.name]) for analysis in chosen if not analysis.of_run]
-    missing = {table.analysis.name: table.missing(digests) for table in tables}
-    steps = sorted(set().union(*missing.values())) if missing else []
+    missing = {table.analysis.name: table.missing(digests, wanted) for table in tables}
+    walked = sorted(set().union(*missing.values())) if missing else []
     orders = [Order(table.analysis, table.parameters, frozenset(missing[table.analysis.name])) for table in tables]
-    rows = measured(run, orders, steps, processes_for(run, steps) if parallel else 1)
+    rows = measured(run, orders, walked, processes_for(run, walked) if parallel else 1)
     try:
-        for _ in progress(steps) if steps else ():
+        for _ in progress(walked) if walked else ():
             step, found = next(rows)
             for table in tables:
                 if table.analysis.name in found:
@@ -80,6 +87,17 @@ def analyze(
     for analysis in (a for a in chosen if a.of_run):
         results[analysis.name] = _computed(run, analysis, resolved[analysis.name], digests)
     return {name: results[name] for name in sorted({analysis.name for analysis in asked})}
+
+
+def _asked(run: Run, names: Sequence[str | Analysis], *, of_steps: bool) -> list[Analysis]:
+    """The analyses that the names select; without those of a whole run where certain steps are asked for."""
+    asked = select(names, run.task, run.model)
+    if not of_steps:
+        return asked
+    for analysis in asked:
+        if analysis.of_run and (analysis in names or analysis.name in names):
+            raise InputError(f"{analysis.name} is an analysis of a whole run; it cannot be asked about some steps")
+    return [analysis for analysis in asked if not analysis.of_run]
 
 
 def measure_checkpoint(checkpoint: Checkpoint, name: str, **parameters: Any) -> xr.Dataset:
@@ -114,10 +132,18 @@ def results_at(run: Run, checkpoint: Checkpoint, names: Iterable[str]) -> dict[s
 
 
 def stored_result(run: Run, name: str) -> xr.Dataset | None:
-    """The result of an analysis of a whole run, if it was computed before and is fresh."""
-    analysis = find(name)
-    parameters = _resolved(run, analysis, {})
-    return load_result(_path(run, analysis, parameters), _identity(run, analysis, parameters, _digests(run)))
+    """The result of an analysis with its default parameters, if it was computed before and is fresh and whole."""
+    analysis, path = find(name), result_path(run.path, run.hash, name)
+    if not path.is_file():
+        return None
+    parameters, digests = _resolved(run, analysis, {}), _digests(run)
+    if analysis.of_run:
+        return load_result(path, _identity(run, analysis, parameters, digests))
+    table = _Table(run, analysis, parameters)
+    missing = table.missing(digests, list(digests))
+    if table.stored is None or any(are_finite(run[step].weights) for step in missing):
+        return None
+    return table.result()
 
 
 def _save_all(tables: Sequence["_Table"], missing: Mapping[str, set[int]]) -> None:
@@ -141,23 +167,27 @@ class _Table:
                 zip((int(s) for s in stored.step.values), json.loads(stored.attrs["digests"]), strict=True)
             )
         self.arrays: dict[str, np.ndarray] = {}
-        self.steps: list[int] = []
+        self.wanted: list[int] = []  # of the result
+        self.steps: list[int] = []  # of the file: these and others that are fresh
         self.template: xr.Dataset | None = None
         self.row: dict[int, int] = {}
 
-    def missing(self, digests: Mapping[int, str]) -> set[int]:
-        """The steps whose row is absent or was computed from other weights."""
-        self.steps = list(digests)
-        missing = {step for step in digests if self.known.get(step) != digests[step]}
-        if self.stored is not None and (missing or len(self.known) != len(digests)):
-            fresh = [step for step in digests if step not in missing]
-            self.stored, kept = None, self.stored.sel(step=fresh)
-            self.known = {step: self.known[step] for step in fresh}
-            if fresh:
+    def missing(self, digests: Mapping[int, str], wanted: Sequence[int]) -> set[int]:
+        """Those of the wanted steps (at most MOST_STEPS of them) whose row is absent or was computed from other
+        weights. Rows of other steps stay, as long as they are fresh."""
+        self.wanted = steps_to_show(wanted, (), self.analysis.most_steps or len(wanted))
+        fresh = {step for step in digests if self.known.get(step) == digests[step]}
+        missing = {*self.wanted} - fresh
+        self.steps = sorted({*self.wanted} | fresh)
+        if self.stored is not None and (missing or len(self.known) != len(fresh)):
+            rows = sorted(fresh)
+            self.stored, kept = None, self.stored.sel(step=rows)
+            self.known = {step: self.known[step] for step in rows}
+            if rows:
                 self._allocate(kept.isel(step=0, drop=True))
-                self._fill(fresh, kept)
+                self._fill(rows, kept)
                 if not missing:
-                    self.stored = self._dataset(fresh)
+                    self.stored = self._dataset(rows)
         return missing
 
     def add(self, step: int, row: xr.Dataset, digest: str) -> None:
@@ -209,10 +239,13 @@ class _Table:
             save_result(self.path, self.stored)
 
     def result(self) -> xr.Dataset:
-        if self.stored is None:
+        rows = [step for step in self.wanted if step in self.known]
+        if self.stored is None or not rows:
             _last_finite(self.run)  # says that there is none
-        assert self.stored is not None
-        return self.stored
+            raise InputError(f"training of {self.run.path} diverged: no weights at the steps asked for are finite")
+        if len(rows) == self.stored.sizes["step"]:
+            return self.stored
+        return self.stored.sel(step=rows).assign_attrs(digests=json.dumps([self.known[step] for step in rows]))
 
 
 def _path(run: Run, analysis: Analysis, parameters: Mapping[str, Any]) -> Path:

@@ -38,7 +38,7 @@ def explored(comparison: Comparison) -> tuple[Side, ...]:
 def render_comparison(
     comparison: Comparison, results: Mapping[Path, Results] | None = None, *, progress: Progress = lambda steps: steps
 ) -> str:
-    """The page. With `results`, those of all analyses by path of the run, for every run of the `explored` sides, it has
+    """The page. With `results`, those of the analyses by path of the run, for every run of the `explored` sides, it has
     sliders over all checkpoints. What comes from runs is escaped, wherever it appears. `progress` wraps the steps whose
     checkpoints are walked over."""
     story, configured, ranked, *groups = tables(comparison)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import xarray as xr
 
+from interp.analysis import steps_to_show
 from interp.figures import color_of_frequency
 from interp.mathematics import fourier
 from interp.mathematics.key_frequencies import in_phase, logits_in_phase
@@ -38,18 +39,6 @@ NEEDS = frozenset(
 Progress = Callable[[Sequence[int]], Iterable[int]]  # wraps the steps that are walked over
 
 
-def steps_to_show(steps: Sequence[int], marks: Sequence[float], most: int) -> list[int]:
-    """At most `most` of the steps, at even places in the list, with the first, the last, and those nearest to the
-    marks."""
-    if len(steps) <= most:
-        return list(steps)
-    array = np.asarray(steps)
-    near = {int(array[np.abs(array - mark).argmin()]) for mark in marks if np.isfinite(mark)}
-    near = set(sorted(near)[: most - 2])
-    even = np.unique(np.round(np.linspace(0, len(array) - 1, most - len(near))).astype(int))
-    return sorted(near | {int(step) for step in array[even]})
-
-
 def frames(run: Run, results: Mapping[str, xr.Dataset], progress: Progress = lambda steps: steps) -> dict[str, Any]:
     """The JSON of one run for the page: steps, names, and one encoded array for everything that its panels draw."""
     periodicity = results["neuron_periodicity"]
@@ -59,7 +48,11 @@ def frames(run: Run, results: Mapping[str, xr.Dataset], progress: Progress = lam
     most = max(2, min(MOST_STEPS, MOST_SHARES // (n_neurons * n_frequencies)))
     every = [int(step) for step in periodicity.step.values]
     steps = steps_to_show(every, marks, most)
-    at = {name: result.sel(step=steps) for name, result in results.items() if "step" in result.dims}
+    at = {
+        name: result.sel(step=steps)
+        for name, result in results.items()
+        if "step" in result.dims and {*steps} <= {*result.step.values.tolist()}
+    }
     key = [
         int(k)
         for k in results["logit_structure"].frequency.values[results["logit_structure"].is_key.values[-1].astype(bool)]

@@ -29,7 +29,8 @@ def render(run: Run, results: Mapping[str, xr.Dataset], *, progress: Progress = 
     story = explanation_of(run, results) if results.keys() >= set(EVIDENCE) else None
     explorer = _explorer(run, results, progress) if results.keys() >= NEEDS else None
     of_run = phases(results) if "transitions" in results else []
-    sections = [_section(name, result, of_run) for name, result in _in_reading_order(results)]
+    in_order = sorted(results, key=lambda name: find(name).reading_place)
+    sections = [_section(name, results[name], of_run) for name in in_order]
     return rendered(
         "page.html",
         {section["name"]: section.pop("figure") for section in sections},
@@ -89,18 +90,17 @@ def explorer_data(
 
 def _section(name: str, result: xr.Dataset, of_run: list[dict[str, Any]]) -> dict[str, Any]:
     analysis = find(name)
-    title, _, text = (analysis.module.__doc__ or "").strip().partition("\n")
     figure = analysis.module.plot(result)
     shade_phases(figure, of_run)
     say_what_is_unknown(figure)
-    short, _, question = title.partition(". ")
-    heading = without_title(figure) or short.rstrip(".")
+    short, _, question = analysis.title.partition(". ")
+    heading = without_title(figure) or short
     return {
         "name": name,
-        "title": short.rstrip("."),
+        "title": short,
         "heading": heading,
         "question": question,
-        "method": method(text),
+        "method": method((analysis.module.__doc__ or "").partition("\n\n")[2]),
         "reference": analysis.module.REFERENCE,
         "parameters": ", ".join(f"{key} = {value}" for key, value in json.loads(result.attrs["parameters"]).items())
         or "none",
@@ -108,30 +108,3 @@ def _section(name: str, result: xr.Dataset, of_run: list[dict[str, Any]]) -> dic
         "figure": figure,
         "height": int(figure.layout.height or 450),
     }
-
-
-READING_ORDER = (
-    "transitions",
-    "learning_curves",
-    "neuron_periodicity",
-    "embedding_spectrum",
-    "progress_measures",
-    "frequency_ablation",
-    "logit_structure",
-    "clock_pizza",
-    "attention_structure",
-    "mlp_structure",
-    "representation",
-    "circuit_split",
-    "circuit_efficiency",
-    "weight_norms",
-    "norm_account",
-    "norm_landscape",
-    "calibration",
-)
-
-
-def _in_reading_order(results: Mapping[str, xr.Dataset]) -> list[tuple[str, xr.Dataset]]:
-    """The story first, then the circuit, then its controls; analyses of plug-ins last, by name."""
-    place = {name: index for index, name in enumerate(READING_ORDER)}
-    return sorted(results.items(), key=lambda item: (place.get(item[0], len(place)), item[0]))

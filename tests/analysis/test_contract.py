@@ -10,9 +10,10 @@ from numpy.testing import assert_array_equal
 
 import interp.analyses
 from interp.analysis import analyze, discover, find, sources
-from interp.analysis.contract import ENTRY_POINTS
+from interp.analysis.contract import ENTRY_POINTS, select
 from interp.errors import InputError
 from interp.experiment import ModelConfig, Task
+from interp.explanation import EVIDENCE
 from interp.models import initial_weights
 from interp.runs import Run
 
@@ -176,3 +177,30 @@ def test_shapes_and_types_that_change_from_step_to_step_are_refused(packages, ru
     packages.install("somebody", MEASURE.replace("((), size,", value), size="somebody")
     with pytest.raises(InputError, match=complaint):
         analyze(run, ["size"])
+
+
+def test_a_plug_in_says_its_group_and_how_often_and_when_it_wants_to_be_measured(packages, run):
+    packages.install("somebody", MEASURE + "ON_REQUEST, MOST_STEPS = True, 2\n", size="somebody")
+    packages.install("another", MEASURE, width="another")
+    sizes = find("size"), find("width")
+    assert [(one.group, one.core, one.on_request, one.most_steps) for one in sizes] == [
+        ("plug-in", False, True, 2),
+        ("plug-in", False, False, None),
+    ]
+    model = run.model
+    assert {"core", "all"} & {analysis.name for analysis in discover().values()} == set()
+    assert find("width") in select(["all"], Task(7), model)
+    assert find("size") not in select(["all"], Task(7), model)
+    assert select(["plug-in"], Task(7), model) == list(sizes)
+    assert select(["size", "norms", "size"], Task(7), model)[0] == find("size")
+    assert max(discover().values(), key=lambda analysis: analysis.reading_place) == find("width")
+    with pytest.raises(InputError, match=r"unknown analysis 'plugin'; did you mean 'plug-in'\?"):
+        select(["plugin"], Task(7), model)
+
+
+def test_the_core_is_what_the_explanation_needs_and_the_circuit_shows():
+    core = {analysis.name for analysis in discover().values() if analysis.core}
+    assert core == {*EVIDENCE, "attention_structure", "mlp_structure"}
+    assert all(analysis.group in ("dynamics", "circuit", "norms") for analysis in discover().values())
+    mlp = ModelConfig(family="mlp", d_mlp=6)
+    assert {analysis.name for analysis in select(["core"], mlp)} == core - {"attention_structure"}

@@ -10,7 +10,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from interp.analyses import neuron_periodicity, weight_norms
-from interp.analysis import analyze, result_path, sources
+from interp.analysis import analyze, result_path, sources, stored_result
 from interp.errors import InputError
 from interp.experiment import ModelConfig, Task
 from interp.models import Weights, initial_weights
@@ -134,6 +134,49 @@ def test_another_parameter_is_another_result(run, measured):
     analyze(run, [NAME], parameters={NAME: {"threshold": 0.3}})
     assert analyze(run, [NAME])[NAME].identical(default)
     assert taken(measured) == []
+
+
+def test_some_steps_are_measured_and_kept_beside_the_others(run, measured):
+    some = analyze(run, [NAME, "weight_norms"], steps=[20, 0, 20])
+    assert taken(measured) == [0, 20]
+    assert_array_equal(some["weight_norms"].step, [0, 20])
+    whole = analyze(run, [NAME])[NAME]
+    assert taken(measured) == [10, 30]
+    assert_array_equal(whole.step, [0, 10, 20, 30])
+    assert stored_result(run, NAME).identical(whole)
+    again = analyze(run, [NAME], steps=[0, 20])[NAME]
+    assert again.identical(some[NAME])
+    assert analyze(run, [NAME])[NAME].identical(whole)  # those of the other steps are still there
+    assert taken(measured) == []
+    with pytest.raises(InputError, match="has no checkpoint of step 11; the nearest is 10"):
+        analyze(run, [NAME], steps=[11])
+
+
+def test_an_analysis_of_a_whole_run_is_not_asked_about_some_steps(run):
+    with pytest.raises(InputError, match="learning_curves is an analysis of a whole run"):
+        analyze(run, ["learning_curves"], steps=[0])
+    results = analyze(run, steps=[0])
+    assert NAME in results
+    assert not {"learning_curves", "transitions"} & set(results)
+
+
+def test_an_analysis_is_measured_at_as_many_steps_as_it_says(run, measured, monkeypatch):
+    monkeypatch.setattr(neuron_periodicity, "MOST_STEPS", 3, raising=False)
+    few = analyze(run, [NAME, "weight_norms"])
+    assert taken(measured) == [0, 20, 30]
+    assert_array_equal(few[NAME].step, [0, 20, 30])
+    assert_array_equal(few["weight_norms"].step, [0, 10, 20, 30])
+    assert stored_result(run, NAME).identical(few[NAME])
+    analyze(run, [NAME])
+    assert taken(measured) == []
+    assert_array_equal(analyze(run, [NAME], steps=[10])[NAME].step, [10])
+
+
+def test_a_result_is_stored_when_it_is_whole(run):
+    assert stored_result(run, "weight_norms") is None
+    analyze(run, ["weight_norms"], steps=[0, 10])
+    assert stored_result(run, "weight_norms") is None
+    assert analyze(run, ["weight_norms"])["weight_norms"].identical(stored_result(run, "weight_norms"))
 
 
 def test_the_files_of_results_say_which_parameters_they_have(run, measured):

@@ -179,10 +179,35 @@ def test_thinning_keeps_the_ends_and_the_metrics(run: Path, capsys: pytest.Captu
 
 
 def test_the_json_of_all_analyses_is_strict(run: Path, capsys: pytest.CaptureFixture[str]):
-    summaries = json.loads(said(capsys, "analyze", str(run), "--json"), parse_constant=refuse)
+    summaries = json.loads(said(capsys, "analyze", str(run), "all", "--json"), parse_constant=refuse)
     assert list(summaries) == list(discover())
     last = open_run(run).metrics.sel(step=20)
     assert math.isclose(summaries["learning_curves"]["final_test_loss"], float(last.test_loss), rel_tol=1e-12)
+
+
+def core() -> set[str]:
+    return {name for name, analysis in discover().items() if analysis.core}
+
+
+def test_without_names_the_core_is_analyzed_and_a_group_by_its_name(run: Path, capsys: pytest.CaptureFixture[str]):
+    assert set(json.loads(said(capsys, "analyze", str(run), "--json"))) == core()
+    of_group = set(json.loads(said(capsys, "analyze", str(run), "norms", "clock_pizza", "--json")))
+    assert of_group == {"weight_norms", "norm_account", "norm_landscape", "clock_pizza"}
+    assert main(["analyze", str(run), "norm"]) == 2
+    assert capsys.readouterr().err == "interp: unknown analysis 'norm'; did you mean 'norms'?\n"
+
+
+def test_the_report_shows_the_core_what_is_there_and_what_is_asked_for(run: Path, capsys: pytest.CaptureFixture[str]):
+    def shown(*names: str) -> set[str]:
+        said(capsys, "report", str(run), *names)
+        return {name for name in discover() if f'<section id="{name}"' in Path("run/report.html").read_text()}
+
+    assert shown() == core()
+    said(capsys, "analyze", str(run), "representation")
+    assert shown() == core() | {"representation"}
+    assert shown("norms") == core() | {"representation", "norm_account", "norm_landscape"}
+    (run / "results" / "representation.nc").write_bytes(b"damaged")
+    assert shown() == core() | {"norm_account", "norm_landscape"}
 
 
 def test_one_analysis_in_words(run: Path, capsys: pytest.CaptureFixture[str]):
@@ -200,7 +225,7 @@ def test_an_explanation_in_words_and_in_strict_json(run: Path, capsys: pytest.Ca
 
 
 def test_tables_hold_the_numbers_of_the_results(run: Path, capsys: pytest.CaptureFixture[str]):
-    said(capsys, "analyze", str(run), "--csv", "new/tables")
+    said(capsys, "analyze", str(run), "all", "--csv", "new/tables")
     names = {path.name.split(".")[0] for path in Path("new/tables").iterdir()}
     assert names == set(discover())
     result = open_run(run).result("weight_norms")
@@ -244,9 +269,22 @@ def test_long_work_says_how_far_it_is(run: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_analyses_and_presets_are_listed_with_what_they_are(capsys: pytest.CaptureFixture[str]):
-    lines = said(capsys, "analyses").splitlines()
-    assert [line.split()[0] for line in lines] == list(discover())
-    assert all(line.endswith(analysis.title) for line, analysis in zip(lines, discover().values(), strict=True))
+    *lines, told = said(capsys, "analyses").splitlines()
+    groups: dict[str, dict[str, str]] = {}
+    for line in lines:
+        if not line.startswith(" "):
+            groups[line] = {}
+        else:
+            mark, name, title = re.fullmatch(r"  ([* ]) (\w+) +(.*)", line).groups()
+            groups[list(groups)[-1]][name] = mark
+            assert title == discover()[name].title
+    assert {name: group for group, names in groups.items() for name in names} == {
+        name: analysis.group for name, analysis in discover().items()
+    }
+    assert {name for names in groups.values() for name, mark in names.items() if mark == "*"} == core()
+    assert next(iter(groups)) == "dynamics"
+    assert list(groups["dynamics"])[:2] == ["transitions", "learning_curves"]  # what happened comes first
+    assert told.startswith("* the core")
     assert [line.split()[0] for line in said(capsys, "presets").splitlines()] == list(PRESETS)
 
 

@@ -152,7 +152,7 @@ def test_it_memorizes_and_a_run_of_it_can_be_analyzed(tmp_path) -> None:
             writer.write(snapshot)
     run = open_run(tmp_path / "run")
     assert run.last.accuracy("train") == 1
-    results = analyze(run)
+    results = analyze(run, ["all"])
     assert set(discover()) - set(results) == {"attention_structure"}
     with pytest.raises(
         InputError, match=r"attention_structure is about a model\.family of 'transformer', and this is 'mlp'"

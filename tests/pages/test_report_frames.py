@@ -7,10 +7,10 @@ import torch
 from numpy.testing import assert_allclose
 
 import interp
-from interp.analysis import analyze
+from interp.analysis import analyze, steps_to_show
 from interp.experiment import ModelConfig, Task
 from interp.models import initial_weights
-from interp.pages.frames import MOST_STEPS, circle_coordinates, frames, head_drive, steps_to_show
+from interp.pages.frames import MOST_STEPS, circle_coordinates, frames, head_drive
 from interp.testing import circuit_checkpoint, circuit_neurons
 
 

@@ -280,7 +280,7 @@ def test_a_run_is_trained_analyzed_explained_and_drawn(tmp_path: Path) -> None:
     run = run_experiment(experiment, tmp_path / "run")
     assert run.info["experiment"]["model"]["vocabularies"] == "two"
     assert run.hash == experiment.hash
-    results = interp.analyze(run)
+    results = interp.analyze(run, ["all"])
     assert set(results) == set(discover())
     assert str(explain(run))
     assert "vocabularies" in render(run, results)

@@ -12,12 +12,13 @@ from interp.cli.commands.arguments import Output, Positional, RunPath
 
 @dataclass(frozen=True)
 class Analyze:
-    """Run analyses over all checkpoints of a run and print their summaries."""
+    """Run analyses over all checkpoints of a run and print their summaries: without names those of the core, which its
+    story needs."""
 
     path: RunPath
     """The folder of the run."""
-    names: Annotated[Positional[tuple[str, ...]], tyro.conf.arg(metavar="[NAME ...]")] = ()
-    """Analyses, by name (`interp analyses`); without any, all of them."""
+    names: Annotated[Positional[tuple[str, ...]], tyro.conf.arg(metavar="[NAME|GROUP|all ...]")] = ("core",)
+    """Analyses, by name or by group (`interp analyses`), or all of them."""
     json: bool = False
     """Print one JSON object: analysis name → its summary."""
     csv: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
@@ -29,7 +30,7 @@ class Analyze:
         from interp.figures import readable
         from interp.runs import open_run
 
-        results = analyze(open_run(self.path), self.names or None, progress=walk, parallel=True)
+        results = analyze(open_run(self.path), self.names, progress=walk, parallel=True)
         summaries = {name: find(name).summary(result) for name, result in results.items()}
         if self.csv is not None:
             write_tables(results, self.csv)
@@ -97,26 +98,35 @@ class Plot:
 
 @dataclass(frozen=True)
 class Report:
-    """One self-contained HTML page about a run, or about an experiment; it opens without network or server."""
+    """One self-contained HTML page about a run, or about an experiment; it opens without network or server. It shows
+    the core of the analyses, what else was computed before, and what is named."""
 
     path: RunPath
     """The folder of the run, or of the experiment."""
+    names: Annotated[Positional[tuple[str, ...]], tyro.conf.arg(metavar="[NAME|GROUP|all ...]")] = ()
+    """More analyses of the run, by name or by group (`interp analyses`), or all of them."""
     output: Output = None
     """The file to write; by default report.html in that folder."""
 
     def run(self) -> int:
-        from interp.analysis import analyze
+        from interp.analysis import analyze, discover, stored_result
         from interp.cli.progress import walk
+        from interp.errors import InputError
         from interp.machine import write_atomically
         from interp.pages import is_experiment, render, render_experiment
         from interp.runs import open_run
 
         output = self.output or self.path / "report.html"
         if is_experiment(self.path):
+            if self.names:
+                raise InputError(f"{self.path} is an experiment; its page takes no names of analyses")
             page = render_experiment(self.path)
         else:
             run = open_run(self.path)
-            page = render(run, analyze(run, progress=walk, parallel=True), progress=walk)
+            results = analyze(run, ["core", *self.names], progress=walk, parallel=True)
+            others = {name: stored_result(run, name) for name in discover() if name not in results}
+            results |= {name: result for name, result in others.items() if result is not None}
+            page = render(run, results, progress=walk)
         write_atomically(output, page.encode())
         print(output)
         return 0
@@ -124,11 +134,18 @@ class Report:
 
 @dataclass(frozen=True)
 class Analyses:
-    """The analyses there are."""
+    """The analyses there are, by group."""
 
     def run(self) -> int:
+        from itertools import groupby
+
         from interp.analysis import discover
 
-        for name, analysis in discover().items():
-            print(f"{name:<22}{analysis.title}")
+        in_order = sorted(discover().values(), key=lambda analysis: analysis.reading_place)
+        for group, analyses in groupby(in_order, key=lambda analysis: analysis.group):
+            print(group)
+            for analysis in analyses:
+                line = f"  {'*' if analysis.core else ' '} {analysis.name:<22}{analysis.title}"
+                print(f"{line} (not among all)" if analysis.on_request else line)
+        print("* the core, which runs where nothing is named; the rest by name, by group, or all")
         return 0

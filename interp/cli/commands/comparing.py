@@ -26,7 +26,8 @@ class Compare:
     output: Output = None
     """Write one self-contained HTML page to this file: figures, and a slider over the checkpoints of every side."""
     sliders: bool = True
-    """Whether the page has sliders; they need all analyses of all checkpoints, which are kept with the runs."""
+    """Whether the page has sliders; they need the core of the analyses of all checkpoints, which are kept with
+    the runs."""
     json: bool = False
     """Print the numbers as one JSON object (docs/guide.md says what they are)."""
 
