@@ -1,12 +1,19 @@
-"""The experiments there are, by name."""
+"""The experiments there are, by name: the files of this folder that have what an experiment has."""
 
+import re
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 
 from interp.errors import unknown_name
 
-# Each module has TITLE, REFERENCE, DESIGN and FULL, and grid, measure, predictions and plot.
-NAMES = ("circuit-efficiency", "ungrokking", "semi-grokking", "data-fraction", "weight-decay")
+_PART = re.compile(r"^(?:(?:TITLE|REFERENCE|DESIGN|FULL) = |def (?:grid|measure|predictions|plot)\()", re.MULTILINE)
+# Found in their sources: to list them none needs to be loaded.
+NAMES = tuple(
+    path.stem.replace("_", "-")
+    for path in sorted(Path(__file__).parent.glob("*.py"))
+    if len(_PART.findall(path.read_text("utf-8"))) == 8
+)
 
 
 def find(name: str) -> ModuleType:

@@ -15,7 +15,7 @@ import torch
 import interp
 from interp import InputError, Run
 from interp.analyses import transitions
-from interp.analysis import analyze, measure_checkpoint, results_at, stored_result
+from interp.analysis import analyze, discover, measure_checkpoint, results_at, stored_result
 from interp.cli import main
 from interp.explanation import Comparison, compare, plain, tables
 from interp.explanation.quantities import CIRCUIT_MEASURES, MEASURES
@@ -154,7 +154,7 @@ def test_a_whole_run_is_no_side(folder):
 
 
 def test_the_circuit_analyses_are_asked_where_they_are(grokking):
-    asked = {name for name in CIRCUIT_MEASURES if name in interp.analysis.walk.discover()}
+    asked = {name for name in CIRCUIT_MEASURES if name in discover()}
     for side in grokking.sides:
         assert set(side.results) == {*MEASURES, *asked}
     assert {name.partition(".")[0] for name in grokking.numbers["numbers"]} & set(CIRCUIT_MEASURES) == asked

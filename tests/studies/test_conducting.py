@@ -1,11 +1,13 @@
 """Experiments from the command line to their files, on grids that take seconds."""
 
+import importlib
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+import interp.studies
 from interp.analysis import load_result
 from interp.cli import main
 from interp.errors import InputError
@@ -29,6 +31,14 @@ def short_starts(monkeypatch: pytest.MonkeyPatch):
 
 def refuse(constant: str):
     raise AssertionError(f"{constant} is not JSON")
+
+
+def test_the_experiments_are_the_files_that_have_what_an_experiment_has():
+    parts = ("TITLE", "REFERENCE", "DESIGN", "FULL", "grid", "measure", "predictions", "plot")
+    for path in Path(str(interp.studies.__file__)).parent.glob("[a-z]*.py"):
+        module = importlib.import_module(f"interp.studies.{path.stem}")
+        assert (path.stem.replace("_", "-") in NAMES) == all(hasattr(module, part) for part in parts), path
+    assert set(NAMES) == set(GRIDS)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -82,7 +92,7 @@ def test_the_experiment_beside_is_read(tmp_path: Path):
     [
         (
             "",
-            "interp experiment needs NAME: circuit-efficiency, ungrokking, semi-grokking, data-fraction, weight-decay",
+            "interp experiment needs NAME: circuit-efficiency, data-fraction, semi-grokking, ungrokking, weight-decay",
         ),
         ("ungroking", "unknown experiment 'ungroking'; did you mean 'ungrokking'?"),
         ("ungrokking --sizs 10", "unknown option --sizs; did you mean --sizes?"),
