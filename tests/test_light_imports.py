@@ -37,7 +37,7 @@ LIGHT = {
     "interp.errors": set(),
     "interp.figures": set(),
     "interp.cli": set(),
-    "interp.cli.commands": {"numpy"},
+    **{f"interp.cli.commands.{path.stem}": {"numpy"} for path in (ROOT / "interp/cli/commands").glob("[a-z]*.py")},
     "interp.machine": set(),
     "interp.experiment": {"numpy"},
 }

@@ -5,24 +5,31 @@ import os
 import sys
 from collections.abc import Sequence
 
+# Where each command is, in interp.cli.commands, and what it does: help must not wait for any of them to be loaded.
 COMMANDS = {
-    "train": "train a network and keep dense checkpoints of it",
-    "resume": "go on with an interrupted run, to the same last bit",
-    "import": "turn checkpoints that others wrote into a run, and prove that they were read right",
-    "watch": "curves and spectrum in the terminal while training writes",
-    "list": "the runs under a folder",
-    "info": "what a run is: task, model, training, checkpoints, versions",
-    "verify": "recompute digests, shapes and stored losses of a run",
-    "analyze": "run analyses over all checkpoints; print, JSON or CSV",
-    "explain": "what happened in a run, and by which circuit, with the evidence for and against",
-    "compare": "checkpoints side by side, of one run or of several: what was set differently, and what came of it",
-    "plot": "the figure of one analysis, as html, png, svg, pdf or json",
-    "report": "one self-contained HTML page about a run",
-    "export": "write a run for TransformerLens, for the Hugging Face Hub, or as numpy arrays",
-    "thin": "remove checkpoints to save disk space",
-    "experiment": "put a prediction to the test: a grid of runs, figures, and a verdict",
-    "analyses": "the analyses there are",
-    "presets": "the experiments with a name",
+    "train": ("training.Train", "train a network and keep dense checkpoints of it"),
+    "resume": ("training.Resume", "go on with an interrupted run, to the same last bit"),
+    "import": (
+        "importing.Import",
+        "turn checkpoints that others wrote into a run, and prove that they were read right",
+    ),
+    "watch": ("watching.Watch", "curves and spectrum in the terminal while training writes"),
+    "list": ("runs.List", "the runs under a folder"),
+    "info": ("runs.Info", "what a run is: task, model, training, checkpoints, versions"),
+    "verify": ("runs.Verify", "recompute digests, shapes and stored losses of a run"),
+    "analyze": ("analyzing.Analyze", "run analyses over all checkpoints; print, JSON or CSV"),
+    "explain": ("analyzing.Explain", "what happened in a run, and by which circuit, with the evidence for and against"),
+    "compare": (
+        "comparing.Compare",
+        "checkpoints side by side, of one run or of several: what was set differently, and what came of it",
+    ),
+    "plot": ("analyzing.Plot", "the figure of one analysis, as html, png, svg, pdf or json"),
+    "report": ("analyzing.Report", "one self-contained HTML page about a run"),
+    "export": ("exporting.Export", "write a run for TransformerLens, for the Hugging Face Hub, or as numpy arrays"),
+    "thin": ("runs.Thin", "remove checkpoints to save disk space"),
+    "experiment": ("experiments.Experiment", "put a prediction to the test: a grid of runs, figures, and a verdict"),
+    "analyses": ("analyzing.Analyses", "the analyses there are"),
+    "presets": ("training.Presets", "the experiments with a name"),
 }
 
 
@@ -72,7 +79,7 @@ def _run(arguments: list[str]) -> int:
 def help_text() -> str:
     """What `interp --help` prints."""
     width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {summary}" for name, summary in COMMANDS.items()]
+    lines = [f"  {name:<{width}}  {summary}" for name, (_, summary) in COMMANDS.items()]
     return "\n".join(
         [
             "usage: interp COMMAND [OPTIONS]",

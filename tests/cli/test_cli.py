@@ -1,5 +1,6 @@
 """The commands, run for real on tiny runs: what they print, what they write, and the code they end with."""
 
+import ast
 import csv
 import json
 import math
@@ -18,6 +19,7 @@ from interp.cli import COMMANDS, commands, main, progress
 from interp.cli.options import option_names
 from interp.experiment import PRESETS, preset
 from interp.runs import RunWriter, open_run
+from interp.studies import NAMES
 
 INTERP = Path(sysconfig.get_path("scripts")) / "interp"
 
@@ -57,7 +59,17 @@ def refuse(constant: str):
 
 
 def test_the_commands_that_are_listed_are_those_that_there_are():
-    assert list(COMMANDS) == list(commands._COMMANDS)
+    found = {
+        f"{module.stem}.{node.name}"
+        for module in Path(str(commands.__file__)).parent.glob("*.py")
+        for node in ast.parse(module.read_text()).body
+        if isinstance(node, ast.ClassDef) and any(getattr(part, "name", "") == "run" for part in node.body)
+    }
+    assert sorted(place for place, _ in COMMANDS.values()) == sorted(found)
+
+
+def test_the_help_of_experiments_names_them_all():
+    assert all(name in str(commands.command_class("experiment").__doc__) for name in NAMES)
 
 
 def test_help_comes_at_once():
@@ -79,7 +91,7 @@ def test_every_way_to_ask_for_help(arguments: list[str], capsys: pytest.CaptureF
 def test_every_command_explains_its_options(name: str, capsys: pytest.CaptureFixture[str]):
     text = said(capsys, name, "--help")
     assert text.startswith(f"usage: interp {name} ")
-    assert set(re.findall(r"(?<=[ ,])--[a-z][a-z0-9.-]*", text)) == set(option_names(commands._COMMANDS[name]))
+    assert set(re.findall(r"(?<=[ ,])--[a-z][a-z0-9.-]*", text)) == set(option_names(commands.command_class(name)))
 
 
 @pytest.mark.parametrize("name", ["experiment", "compare", "import"])

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from interp.cli import commands, main
+from interp.cli import main
+from interp.cli.commands.training import Train
 from interp.cli.options import value_of
 from interp.errors import flag
 from interp.experiment import SECTIONS, Experiment, preset
@@ -134,8 +135,8 @@ def test_preset_then_file_then_flags(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_no_preset_means_quick():
-    assert commands.Train.defaults([]).training == preset("quick").training
-    assert commands.Train.defaults(["--preset=nanda"]).training == preset("nanda").training
+    assert Train.defaults([]).training == preset("quick").training
+    assert Train.defaults(["--preset=nanda"]).training == preset("nanda").training
 
 
 def test_the_last_of_two_values_of_an_option_counts():
