@@ -27,7 +27,7 @@ COMMANDS = {
     "report": ("analyzing.Report", "one self-contained HTML page about a run"),
     "export": ("exporting.Export", "write a run for TransformerLens, for the Hugging Face Hub, or as numpy arrays"),
     "thin": ("runs.Thin", "remove checkpoints to save disk space"),
-    "experiment": ("experiments.Experiment", "put a prediction to the test: a grid of runs, figures, and a verdict"),
+    "experiment": ("experiments.Study", "put a prediction to the test: a grid of runs, figures, and a verdict"),
     "analyses": ("analyzing.Analyses", "the analyses there are"),
     "presets": ("training.Presets", "the experiments with a name"),
 }

@@ -47,6 +47,8 @@ def option_names(kind: type, prefix: str = "--") -> list[str]:
     for name, annotation in get_type_hints(kind, include_extras=True).items():
         if prefix == "--" and name in SECTIONS:
             names += option_names(annotation, f"--{name}.")
+        elif any(getattr(extra, "name", None) == "" for extra in getattr(annotation, "__metadata__", ())):
+            names += option_names(annotation.__origin__)[1:]  # a configuration whose options have no prefix
         elif tyro.conf.Positional not in getattr(annotation, "__metadata__", ()):
             names += [f"{prefix}{flag(name)}"] + [f"{prefix}no-{flag(name)}"] * (annotation is bool)
     return names

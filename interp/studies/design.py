@@ -23,15 +23,25 @@ class Design:
     """
 
     p: int = 113
+    """The modulus."""
     sizes: tuple[int, ...] = ()
+    """Training pairs D."""
     weight_decays: tuple[float, ...] = (1.0,)
+    """Weight decays."""
     seeds: int = 3
+    """Seeds 0 … N−1, each of split and initial weights."""
     duration: float = 8.0
+    """How long each network trains, in units of 1/(lr·wd) steps."""
     lr: float = 1e-2
+    """The learning rate, at weight decay 1."""
     rescale_lr: bool = True
+    """Whether the learning rate is lr / weight decay, so that all weight decays have one pace."""
     eps: float = 1e-8
+    """AdamW's eps."""
     d_model: int = 128
+    """Width of the residual stream (4 heads)."""
     d_mlp: int = 512
+    """Number of neurons."""
 
     def __post_init__(self) -> None:
         check_integer("p", self.p, 2, 4096)

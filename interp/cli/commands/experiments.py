@@ -1,7 +1,7 @@
 """The command that conducts a controlled experiment."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +13,7 @@ from interp.studies import Design
 
 
 @dataclass(frozen=True)
-class Experiment:
+class Study:
     """Put a prediction to the test: train a grid of networks, measure, and say what was confirmed and what was not.
 
     NAME is circuit-efficiency, ungrokking, semi-grokking, data-fraction or weight-decay. Stopped, the same command goes
@@ -27,40 +27,19 @@ class Experiment:
     """The published setup: lr 1e-3, more seeds, longer. Days on a laptop."""
     processes: int | None = None
     """How many networks to train at a time, one thread each; by default one per core."""
-    p: int = Design.p
-    """The modulus."""
-    sizes: tuple[int, ...] = Design.sizes
-    """Training pairs D."""
-    weight_decays: tuple[float, ...] = Design.weight_decays
-    """Weight decays."""
-    seeds: int = Design.seeds
-    """Seeds 0 … N−1, each of split and initial weights."""
-    duration: float = Design.duration
-    """How long each network trains, in units of 1/(lr·wd) steps."""
-    lr: float = Design.lr
-    """The learning rate, at weight decay 1."""
-    rescale_lr: bool = Design.rescale_lr
-    """Whether the learning rate is lr / weight decay, so that all weight decays have one pace."""
-    eps: float = Design.eps
-    """AdamW's eps."""
-    d_model: int = Design.d_model
-    """Width of the residual stream (4 heads)."""
-    d_mlp: int = Design.d_mlp
-    """Number of neurons."""
+    design: Annotated[Design, tyro.conf.arg(name="")] = field(kw_only=True)
 
     @classmethod
-    def defaults(cls, arguments: Sequence[str]) -> "Experiment":
+    def defaults(cls, arguments: Sequence[str]) -> "Study | None":
         """The values that hold for the options not given: those of the experiment that is named."""
         from interp.studies import NAMES, find
 
         name = next((argument for argument in arguments if argument in NAMES), None)
-        if name is None:
-            wrong = [argument for argument in arguments[:1] if not argument.startswith("-")]
-            if wrong:
-                find(wrong[0])
-            return cls()
-        design = find(name).FULL if "--full" in arguments else find(name).DESIGN
-        return cls(name=name, **{field.name: getattr(design, field.name) for field in fields(Design)})
+        if name is not None:
+            return cls(name, design=find(name).FULL if "--full" in arguments else find(name).DESIGN)
+        if arguments and not arguments[0].startswith("-"):
+            find(arguments[0])  # raises, naming the nearest
+        return None if {"-h", "--help"} & {*arguments} else cls(design=Design(sizes=(1,)))
 
     def run(self) -> int:
         from interp.cli.progress import grid_progress
@@ -73,12 +52,11 @@ class Experiment:
         if self.processes is not None and self.processes < 1:
             raise InputError(f"processes must be at least 1, got {self.processes}")
         experiment = find(self.name)
-        design = replace(Design(sizes=(1,)), **{field.name: getattr(self, field.name) for field in fields(Design)})
         out = self.out or Path("experiments") / self.name
         with grid_progress(
-            f"{experiment.TITLE}: {len(experiment.grid(design, full=self.full))} runs in {out}"
+            f"{experiment.TITLE}: {len(experiment.grid(self.design, full=self.full))} runs in {out}"
         ) as report:
-            outcome = conduct(self.name, out, design, full=self.full, processes=self.processes, report=report)
+            outcome = conduct(self.name, out, self.design, full=self.full, processes=self.processes, report=report)
         for prediction in outcome.predictions:
             print(f"{prediction.name} {prediction.verdict}: {prediction.statement}; {prediction.because}")
         page = out / "report.html"
