@@ -6,6 +6,7 @@ import difflib
 import io
 import re
 from collections.abc import Sequence
+from dataclasses import is_dataclass
 from typing import Any, get_type_hints
 
 import tyro
@@ -19,7 +20,7 @@ def parse(kind: type, prog: str, arguments: Sequence[str], default: Any = None) 
 
     Options that are not given are those of `default`. Raises InputError, in one line, for arguments that describe none.
     """
-    _check_names(kind, prog, arguments)
+    _check_names(option_names(kind, default=default), prog, arguments)
     with contextlib.redirect_stderr(io.StringIO()) as complaint:
         try:
             return tyro.cli(kind, prog=prog, args=list(arguments), default=default)
@@ -41,12 +42,14 @@ def value_of(option: str, arguments: Sequence[str]) -> str | None:
     return value
 
 
-def option_names(kind: type, prefix: str = "--") -> list[str]:
-    """Every long option of a command, in the order of its help."""
+def option_names(kind: type, prefix: str = "--", default: Any = None) -> list[str]:
+    """Every long option of a command, in the order of its help; of a configuration that can be of several kinds, those
+    of the kind that `default` has."""
     names = ["--help"] if prefix == "--" else []
     for name, annotation in get_type_hints(kind, include_extras=True).items():
-        if prefix == "--" and name in SECTIONS:
-            names += option_names(annotation, f"--{name}.")
+        within = type(getattr(default, name)) if name in SECTIONS and default is not None else annotation
+        if isinstance(within, type) and is_dataclass(within):
+            names += option_names(within, f"{prefix}{flag(name)}.")
         elif any(getattr(extra, "name", None) == "" for extra in getattr(annotation, "__metadata__", ())):
             names += option_names(annotation.__origin__)[1:]  # a configuration whose options have no prefix
         elif tyro.conf.Positional not in getattr(annotation, "__metadata__", ()):
@@ -54,9 +57,8 @@ def option_names(kind: type, prefix: str = "--") -> list[str]:
     return names
 
 
-def _check_names(kind: type, prog: str, arguments: Sequence[str]) -> None:
+def _check_names(known: Sequence[str], prog: str, arguments: Sequence[str]) -> None:
     """Misspelt options first: what they leave out, or leave over, is only their consequence."""
-    known = option_names(kind)
     for argument in arguments:
         name = flag(argument.split("=", 1)[0])
         if name.startswith("--") and name not in known:

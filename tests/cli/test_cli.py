@@ -17,7 +17,7 @@ import pytest
 from interp.analysis import discover
 from interp.cli import COMMANDS, commands, main, progress
 from interp.cli.options import option_names
-from interp.experiment import PRESETS, preset
+from interp.experiment import PRESETS, Samples, preset
 from interp.runs import RunWriter, open_run
 from interp.studies import NAMES
 
@@ -91,7 +91,9 @@ def test_every_way_to_ask_for_help(arguments: list[str], capsys: pytest.CaptureF
 def test_every_command_explains_its_options(name: str, capsys: pytest.CaptureFixture[str]):
     text = said(capsys, name, "--help")
     assert text.startswith(f"usage: interp {name} ")
-    assert set(re.findall(r"(?<=[ ,])--[a-z][a-z0-9.-]*", text)) == set(option_names(commands.command_class(name)))
+    kind = commands.command_class(name)
+    default = kind.defaults([]) if hasattr(kind, "defaults") else None
+    assert set(re.findall(r"(?<=[ ,])--[a-z][a-z0-9.-]*", text)) == set(option_names(kind, default=default))
 
 
 @pytest.mark.parametrize("name", ["experiment", "compare", "import"])
@@ -317,3 +319,13 @@ def test_the_module_is_what_the_command_runs():
     code = "import sys; from interp.cli import main; sys.exit(main())"
     done = subprocess.run([sys.executable, "-c", code, "presets"], capture_output=True, text=True, check=True)
     assert done.stdout == subprocess.run([INTERP, "presets"], capture_output=True, text=True, check=True).stdout
+
+
+def test_a_file_whose_task_is_of_vectors_has_their_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    file = tmp_path / "digits.toml"
+    file.write_text('[task]\nkind = "samples"\nn-train = 60\nn-test = 40\n[model]\nfamily = "mlp"\nd-mlp = 8\n')
+    given = ["--config", str(file), "--task.n-train", "50", "--training.steps", "3", "--out", str(tmp_path / "run")]
+    assert main(["train", *given]) == 0
+    assert open_run(tmp_path / "run").task == Samples(n_train=50, n_test=40)
+    assert main(["train", "--config", str(file), "--task.p", "7"]) == 2
+    assert "unknown option --task.p" in capsys.readouterr().err
