@@ -48,6 +48,13 @@ from interp.runs import Checkpoint, centred_logits, phase_pairs
 REFERENCE = "after Varma et al. 2023, arXiv:2309.02390, §3; the split of one network's weights is ours"
 CORE = True
 PLACE = 11
+SCALES = {
+    "norm": "magnitude",
+    "share_of_squared_norm": "share",
+    "efficiency": "signed",
+    "scale_free_efficiency": "signed",
+    "accuracy_alone": "share",
+}
 PARTS = ("generalizing", "memorizing", "shared")
 CIRCUITS = PARTS[:2]
 NETWORKS = ("whole", *CIRCUITS)

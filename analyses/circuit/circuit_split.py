@@ -34,6 +34,14 @@ from interp.runs import Checkpoint, centred_logits, phase_pairs
 REFERENCE = "Varma et al. 2023, arXiv:2309.02390, §3; the held-out estimator is ours"
 CORE = True
 PLACE = 10
+SCALES = {
+    "strength": "signed",
+    "margin": "signed",
+    "loss_alone_on_test_pairs": "magnitude",
+    "degree": "signed",
+    "published_strength": "signed",
+    "published_power_share": "share",
+}
 ESTIMATORS = ("published", "held_out")
 CIRCUITS = ("generalizing", "memorizing")
 SPLITS = ("all", "train", "test")

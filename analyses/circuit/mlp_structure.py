@@ -34,6 +34,7 @@ REFERENCE = (
 )
 CORE = True
 PLACE = 8
+SCALES = {}  # its numbers are not compared
 WAVES = ("cosine", "sine")
 
 

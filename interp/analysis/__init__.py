@@ -1,7 +1,7 @@
 """What an analysis is, finding them, running them over a run, and their results on disk."""
 
 from interp.analysis.axes import axes
-from interp.analysis.contract import Analysis, discover, find
+from interp.analysis.contract import Analysis, Scale, discover, find
 from interp.analysis.results import load_result, result_path, save_result
 from interp.analysis.series import measure_series
 from interp.analysis.steps import steps_to_show
@@ -10,6 +10,7 @@ from interp.analysis.walk import analyze, measure_checkpoint, results_at, stored
 
 __all__ = [
     "Analysis",
+    "Scale",
     "analyze",
     "axes",
     "discover",

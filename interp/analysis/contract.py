@@ -16,6 +16,7 @@ What else it may say of itself, and what holds otherwise:
     CORE: bool = False                         whether the story needs it: the core is what runs when nothing is named
     ON_REQUEST: bool = False                   left out where all are asked for: it takes long
     MOST_STEPS: int | None = None              at most so many checkpoints of a run (`interp.analysis.steps_to_show`)
+    SCALES: dict[str, Scale] = {"": "signed"}  on what scale which numbers of its summary are compared
     PLACE: int | None = None                   its place among the analyses of its group; the others follow, by name
 """
 
@@ -40,6 +41,7 @@ from interp.experiment import Examples, Family, ModelConfig, Task, hash_of, json
 ENTRY_POINTS = "interp.analyses"
 PLUG_IN = "plug-in"
 _FIRST_GROUPS = ("dynamics", "circuit", "norms")
+Scale = Literal["magnitude", "share", "index", "signed"]
 
 
 @dataclass(frozen=True)
@@ -129,6 +131,12 @@ class Analysis:
     def summary(self, result: xr.Dataset) -> dict[str, Any]:
         """What its `summary` says of a result, as JSON values: None for what is not finite."""
         return json_values(self.module.summary(result))
+
+    @property
+    def scales(self) -> dict[str, Scale]:
+        """The scales on which numbers of its summary are compared (`interp.explanation.quantities`), by the dotted name
+        of a number or of what it is in; others are not compared. Where it does not say (SCALES), "" stands for all."""
+        return getattr(self.module, "SCALES", {"": "signed"})
 
     @property
     def parameters(self) -> dict[str, Any]:

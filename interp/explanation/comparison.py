@@ -9,6 +9,7 @@ most, is defined in `interp.explanation.quantities`.
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from interp.analysis import discover, results_at, stored_result
+from interp.analysis import Scale, discover, results_at, stored_result
 from interp.errors import InputError
 from interp.explanation.explanation import state_of
-from interp.explanation.quantities import CIRCUIT_MEASURES, MEASURES, REPEATS, Quantity, Scale, difference, quantities
+from interp.explanation.quantities import MEASURES, REPEATS, Quantity, difference, quantities
 from interp.mathematics import grokking
 from interp.models import weight_shapes
 from interp.runs import Checkpoint, Run, check_has_phases, configuration_differences, open_run
@@ -206,16 +207,14 @@ def _labels(found: Sequence[tuple[Run, int]]) -> list[str]:
 
 
 def _side(label: str, run: Run, checkpoint: Checkpoint) -> Side:
-    names = [*MEASURES, *(name for name in CIRCUIT_MEASURES if _can_be_asked(name, run))]
-    results = results_at(run, checkpoint, names)
+    results = results_at(run, checkpoint, MEASURES)
+    for analysis in discover().values():
+        if analysis.scales and analysis.name not in MEASURES and not (analysis.of_run or analysis.on_request):
+            with suppress(InputError):  # it cannot be asked of this side
+                results |= results_at(run, checkpoint, [analysis.name])
     return Side(
         label, run, checkpoint, results, _curves(run), {each.name: each for each in quantities(checkpoint, results)}
     )
-
-
-def _can_be_asked(name: str, run: Run) -> bool:
-    analysis = discover().get(name)
-    return analysis is not None and not analysis.of_run and run.model.family in analysis.families
 
 
 def _curves(run: Run) -> xr.Dataset | None:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from textwrap import fill
 
+from interp.analysis import Scale
 from interp.explanation.comparison import Comparison, Row
-from interp.explanation.quantities import Scale
 from interp.explanation.sentences import VERDICTS
 from interp.figures import as_percent, readable
 

@@ -13,20 +13,19 @@ two decades from one of 1e-6.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, Literal
+from typing import Any
 
+import numpy as np
 import xarray as xr
 
-from interp.analysis import find
+from interp.analysis import Scale, find
 from interp.experiment import json_values
 from interp.runs import Checkpoint
 
-Scale = Literal["magnitude", "share", "index", "signed"]
-
-# What a checkpoint is asked, and what more it is asked where there is such an analysis.
+# What a checkpoint is asked by name; of other analyses, the numbers of their summaries that have a scale are compared.
 MEASURES = (
     "clock_pizza",
     "embedding_spectrum",
@@ -46,7 +45,7 @@ REPEATS = {
     "circuit_efficiency.accuracy_alone.generalizing.all": "circuit_efficiency.accuracy_alone.generalizing.test",
     "circuit_efficiency.accuracy_alone.memorizing.all": "circuit_efficiency.accuracy_alone.memorizing.test",
 }
-SPLITS = ("train", "test", "unmirrored", "all")
+PAIRS = {"train": "training pairs", "test": "test pairs", "unmirrored": "unmirrored test pairs", "all": "all pairs"}
 
 
 @dataclass(frozen=True)
@@ -78,118 +77,84 @@ def _apart(scale: Scale, x: float, y: float) -> float:
 
 
 def quantities(checkpoint: Checkpoint, results: Mapping[str, xr.Dataset]) -> list[Quantity]:
-    """The numbers of a checkpoint, in reading order, from the results of the analyses in MEASURES and of those in
-    CIRCUIT_MEASURES that are there."""
+    """The numbers of a checkpoint, in reading order, from the results of the analyses in MEASURES and of any others:
+    of these, all numbers of their summaries that have a scale."""
+    summaries = {name: find(name).summary(result) for name, result in results.items()}
+    others = [name for name in summaries if name not in (*MEASURES, *CIRCUIT_MEASURES)]
     found = [
         *_answers(checkpoint),
-        *_circuit(results),
-        *_logits(results),
-        *_circuits(results),
-        *_norms(results),
-        *_ranks(results),
+        *_circuit(summaries),
+        *_logits(summaries, results),
+        *_by_scale(summaries, [name for name in CIRCUIT_MEASURES if name in summaries], "Circuits"),
+        *_norms(summaries, results),
+        *_ranks(summaries),
+        *_by_scale(summaries, others, "Other analyses"),
     ]
-    return [
-        Quantity(name, label, group, scale, json_values(None if value is None else float(value)))
-        for name, label, group, scale, value in found
-    ]
+    return [Quantity(name, label, group, scale, json_values(value)) for name, label, group, scale, value in found]
 
 
-_Row = tuple[str, str, str, Scale, Any]
+_Row = tuple[str, str, str, Scale, float | None]
 
 
 def _answers(checkpoint: Checkpoint) -> Iterator[_Row]:
-    pairs = {"train": "training pairs", "test": "test pairs", "unmirrored": "unmirrored test pairs", "all": "all pairs"}
-    for split in SPLITS:
-        yield f"loss.{split}", f"loss, {pairs[split]}", "Answers", "magnitude", checkpoint.loss(split)
-    for split in SPLITS:
-        yield f"accuracy.{split}", f"accuracy, {pairs[split]}", "Answers", "share", checkpoint.accuracy(split)
+    for split, pairs in PAIRS.items():
+        yield f"loss.{split}", f"loss, {pairs}", "Answers", "magnitude", checkpoint.loss(split)
+    for split, pairs in PAIRS.items():
+        yield f"accuracy.{split}", f"accuracy, {pairs}", "Answers", "share", checkpoint.accuracy(split)
 
 
-def _circuit(results: Mapping[str, xr.Dataset]) -> Iterator[_Row]:
-    progress, neurons = results["progress_measures"].isel(step=0), results["neuron_periodicity"].isel(step=0)
-    spectrum, clock = results["embedding_spectrum"].isel(step=0), results["clock_pizza"].isel(step=0)
-    group = "Circuit"
-    for split in ("test", "all"):
-        where = {"test": "test pairs", "all": "all pairs"}[split]
-        yield (
-            f"restricted_loss.{split}",
-            f"restricted loss, {where}",
-            group,
-            "magnitude",
-            progress.restricted_loss.sel(split=split),
-        )
-    for split in ("train", "all"):
-        where = {"train": "training pairs", "all": "all pairs"}[split]
-        yield (
-            f"excluded_loss.{split}",
-            f"excluded loss, {where}",
-            group,
-            "magnitude",
-            progress.excluded_loss.sel(split=split),
-        )
-    periodic = int(neurons.periodic_neurons.sum()) / neurons.sizes["neuron"]
-    yield "periodic_neurons", "periodic neurons", group, "share", periodic
-    yield "gini.embedding", "Gini coefficient of W_E", group, "index", spectrum.gini_embedding
-    yield "gini.output", "Gini coefficient of W_L", group, "index", spectrum.gini_output
-    yield "distance_irrelevance", "distance irrelevance", group, "index", clock.distance_irrelevance
-    yield "gradient_symmetricity", "gradient symmetricity", group, "index", clock.gradient_symmetricity
+def _circuit(summaries: Mapping[str, Any]) -> Iterator[_Row]:
+    progress, neurons = summaries["progress_measures"], summaries["neuron_periodicity"]
+    spectrum, clock, group = summaries["embedding_spectrum"], summaries["clock_pizza"], "Circuit"
+    for kind, split in (("restricted", "test"), ("restricted", "all"), ("excluded", "train"), ("excluded", "all")):
+        loss = progress[f"{kind}_loss"][split]
+        yield f"{kind}_loss.{split}", f"{kind} loss, {PAIRS[split]}", group, "magnitude", loss
+    share = neurons["periodic_neurons"] / neurons["neurons"]
+    yield "periodic_neurons", "periodic neurons", group, "share", share
+    yield "gini.embedding", "Gini coefficient of W_E", group, "index", spectrum["gini_embedding"]
+    yield "gini.output", "Gini coefficient of W_L", group, "index", spectrum["gini_output"]
+    for name in ("distance_irrelevance", "gradient_symmetricity"):
+        yield name, name.replace("_", " "), group, "index", clock[name]
 
 
-def _logits(results: Mapping[str, xr.Dataset]) -> Iterator[_Row]:
-    spectrum, logits = results["embedding_spectrum"].isel(step=0), results["logit_structure"].isel(step=0)
-    own_keys = spectrum.logit_share.values[spectrum.is_key.values.astype(bool)].sum()
-    yield "logit_power.key", "logit power in its key frequencies", "Logits", "share", own_keys
-    yield "r_squared.all", "R² of Σ α_k cos w_k(a+b−c), all k", "Logits", "share", logits.r_squared.sel(terms="all")
-    yield "coefficient.largest", "largest coefficient α_k", "Logits", "magnitude", abs(logits.coefficient).max()
+def _logits(summaries: Mapping[str, Any], results: Mapping[str, xr.Dataset]) -> Iterator[_Row]:
+    own_keys = float(np.sum(list(summaries["embedding_spectrum"]["logit_shares"].values())))
+    structure, coefficient, group = summaries["logit_structure"], results["logit_structure"].coefficient, "Logits"
+    yield "logit_power.key", "logit power in its key frequencies", group, "share", own_keys
+    yield "r_squared.all", "R² of Σ α_k cos w_k(a+b−c), all k", group, "share", structure["r_squared"]["all"]
+    yield "coefficient.largest", "largest coefficient α_k", group, "magnitude", float(abs(coefficient).max())
 
 
-def _circuits(results: Mapping[str, xr.Dataset]) -> Iterator[_Row]:
-    """Every number of the summaries of the circuit analyses that is about the checkpoint itself, once."""
-    told: set[str] = set()
-    for name in CIRCUIT_MEASURES:
-        if name in results:
-            summary = find(name).summary(results[name])
-            title = name.replace("_", " ")
-            for path, value in _leaves(summary):
-                if (
-                    path not in told
-                    and not {"step", "at", "from", "error"} & set(path.replace(".", "_").split("_"))
-                    and not path.startswith("highest")
-                ):
-                    label = f"{title}: {path.replace('_', ' ').replace('.', ', ')}"
-                    told.add(path)
-                    yield f"{name}.{path}", label, "Circuits", _scale_of(path), value
+def _norms(summaries: Mapping[str, Any], results: Mapping[str, xr.Dataset]) -> Iterator[_Row]:
+    norms, told = results["weight_norms"].l2.isel(step=0), summaries["weight_norms"]
+    yield "l2.total", "norm of all weights", "Norms", "magnitude", told["last_l2"]
+    for tensor in map(str, norms.tensor.values):
+        yield f"l2.{tensor}", f"norm of {tensor}", "Norms", "magnitude", float(norms.sel(tensor=tensor))
+    for name, symbol in (("embedding", "W_E"), ("unembedding", "W_U")):
+        label = f"key frequencies' share of ‖{symbol}‖²"
+        yield f"key_share.{name}", label, "Norms", "share", told[f"key_share_of_{name}"]
+
+
+def _ranks(summaries: Mapping[str, Any]) -> Iterator[_Row]:
+    for matrix, rank in summaries["representation"]["effective_rank"].items():
+        yield f"effective_rank.{matrix}", f"effective rank of {matrix}", "Ranks", "magnitude", rank
+
+
+def _by_scale(summaries: Mapping[str, Any], names: Iterable[str], group: str) -> Iterator[_Row]:
+    """The numbers of summaries that have a scale, under the name of their analysis."""
+    for name in names:
+        scales = find(name).scales
+        for path, value in _leaves(summaries[name]):
+            declared: list[Scale] = [scales[of] for of in scales if f"{path}.".startswith(of and f"{of}.")]
+            if declared:
+                label = f"{name}: {path.replace('.', ', ')}".replace("_", " ")
+                yield f"{name}.{path}", label, group, declared[0], value
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, float | None]]:
     """The numbers of nested dictionaries, by dotted path; counts and steps, which are integers, are none of these."""
     if isinstance(value, Mapping):
         for key, entry in value.items():
-            yield from _leaves(entry, f"{path}.{key}" if path else str(key))
+            yield from _leaves(entry, f"{path}.{key}" if path else key)
     elif path and (value is None or isinstance(value, float)):
         yield path, value
-
-
-def _scale_of(path: str) -> Scale:
-    words = set(path.replace(".", "_").split("_"))
-    if words & {"share", "fraction", "accuracy", "cosine", "overlap"}:
-        return "share"
-    return "magnitude" if words & {"loss", "norm", "l2"} else "signed"
-
-
-def _norms(results: Mapping[str, xr.Dataset]) -> Iterator[_Row]:
-    norms = results["weight_norms"].isel(step=0)
-    yield "l2.total", "norm of all weights", "Norms", "magnitude", norms.total_l2
-    for tensor in map(str, norms.tensor.values):
-        yield f"l2.{tensor}", f"norm of {tensor}", "Norms", "magnitude", norms.l2.sel(tensor=tensor)
-    for name, symbol in (("embedding", "W_E"), ("unembedding", "W_U")):
-        squares = norms[f"{name}_l2"].values ** 2
-        share = squares[1] / squares.sum() if squares.sum() > 0 else None
-        yield f"key_share.{name}", f"key frequencies' share of ‖{symbol}‖²", "Norms", "share", share
-
-
-def _ranks(results: Mapping[str, xr.Dataset]) -> Iterator[_Row]:
-    representation = results["representation"].isel(step=0)
-    for matrix in map(str, representation.matrix.values):
-        rank = representation.effective_rank.sel(matrix=matrix)
-        yield f"effective_rank.{matrix}", f"effective rank of {matrix}", "Ranks", "magnitude", rank

@@ -7,13 +7,13 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 import xarray as xr
 
-from interp.analysis import Analysis, analyze, find, result_path
+from interp.analysis import Analysis, Scale, analyze, find, result_path
 from interp.experiment import Task, json_values
 from interp.models import initial_weights
 from interp.runs import Checkpoint, Run, RunWriter, open_run
@@ -78,6 +78,9 @@ def _check_module(analysis: Analysis) -> None:
         sound and first.default is first.empty,
         "all parameters after the first must be keyword-only and have defaults",
     )
+    scales = getattr(module, "SCALES", {})
+    sound = isinstance(scales, dict) and set(scales.values()) <= set(get_args(Scale))
+    _require(analysis, sound, f"SCALES must name one of {', '.join(get_args(Scale))} for each of its names")
     _require(analysis, _strict_json(analysis.parameters), "the defaults of its parameters must be JSON values")
 
 

@@ -47,6 +47,11 @@ VALUES = "    values = "
 
 BROKEN = {
     "no title": ('"""Loudness', '"""\nLoudness', "docstring whose first line is its title"),
+    "a scale that there is not": (
+        "REFERENCE =",
+        'SCALES = {"loudest": "nats"}\nREFERENCE =',
+        "SCALES must name one of",
+    ),
     "no docstring": ('"""Loudness', 'x = """Loudness', "docstring whose first line is its title"),
     "no reference": ('"an example"', '""', "REFERENCE must say"),
     "nothing to compute": ("def measure", "def measured", r"needs measure\(checkpoint\) or compute\(run\)"),
