@@ -136,14 +136,14 @@ def test_json_in_a_script_holds_no_markup():
 
 
 def test_of_two_thousand_checkpoints_two_hundred_are_shown(shown, tmp_path, monkeypatch):
-    """Measured at forty, whose results stand for all the others: what grows with their number is the page."""
+    """Measured at eight, whose results stand for all the others: what grows with their number is the page."""
     monkeypatch.setattr("os.fsync", lambda descriptor: None)
     task, model = Task(3, train_fraction=0.5), ModelConfig(family="mlp", d_mlp=6)
-    of_forty = analyze(written(tmp_path / "forty", task, model, range(40)))
+    of_eight = analyze(written(tmp_path / "eight", task, model, range(8)))
     run = written(tmp_path / "run", task, model, range(2000))
     steps = np.arange(2000, dtype=np.int32)
     page = shown(
-        run, {name: result.isel(step=steps % 40).assign_coords(step=steps) for name, result in of_forty.items()}
+        run, {name: result.isel(step=steps % 8).assign_coords(step=steps) for name, result in of_eight.items()}
     )
     assert "Shown are 200 of 2,000 checkpoints" in page.inner_text(".explore")
     chosen = page.evaluate("interp.explorers[0].run.steps")
