@@ -4,7 +4,7 @@ import contextlib
 import threading
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from queue import Empty, Queue
+from queue import Queue
 from typing import TypeVar
 
 import torch
@@ -51,6 +51,7 @@ def computed_ahead(items: Generator[Item | None]) -> Iterator[Iterator[Item]]:
         yield taken()
     finally:
         stopped.set()
-        with contextlib.suppress(Empty):  # room for what the thread may be waiting to hand over: it is the last
-            waiting.get_nowait()
+        with waiting.mutex:  # room for what the thread may be waiting to hand over: it is the last
+            waiting.queue.clear()
+            waiting.not_full.notify()  # an interrupt of `get` may have taken an item and not said so
         thread.join()

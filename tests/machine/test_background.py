@@ -1,6 +1,8 @@
 """Computing ahead: the same items and errors in the same order, no more of them than can be used, and an end that is
 prompt."""
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Generator
@@ -107,3 +109,30 @@ def test_torch_has_as_many_threads_there_as_here():
             assert torch.get_num_threads() == n_threads
     finally:
         torch.set_num_threads(before)
+
+
+INTERRUPTED = """
+import time
+from itertools import count
+from queue import Queue
+from interp.machine.background import computed_ahead
+
+take = Queue._get
+def taken_and_interrupted(queue):
+    take(queue)
+    raise KeyboardInterrupt
+
+try:
+    with computed_ahead(number for number in count()) as numbers:
+        next(numbers)
+        time.sleep(0.5)  # the thread now waits for room
+        Queue._get = taken_and_interrupted
+        next(numbers)
+except KeyboardInterrupt:
+    print("ended")
+"""
+
+
+def test_an_interrupt_between_taking_an_item_and_saying_so_leaves_no_thread_waiting() -> None:
+    said = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=60, check=True)
+    assert said.stdout == "ended\n"
