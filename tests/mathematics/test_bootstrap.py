@@ -4,8 +4,10 @@ import math
 
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose
+from scipy import stats
 
-from interp.mathematics.bootstrap import bootstrap, crossing, slope
+from interp.mathematics.bootstrap import bootstrap, crossing, mean_interval, slope
 
 
 def test_a_straight_line_crosses_where_it_does():
@@ -44,6 +46,20 @@ def test_the_bootstrap_covers_what_it_should():
         (low, high), _ = bootstrap(20, lambda seeds, v=values: float(v[seeds].mean()), draws=300)
         covered += low <= 2.0 <= high
     assert 0.88 <= covered / 200 <= 0.98  # a little under 95 % for 20 values, as percentile intervals are
+
+
+def test_it_draws_what_scipy_draws():
+    """To the last bit, from the same generator; but scipy gives up the interval for one sample without an answer."""
+    values = np.random.RandomState(3).normal(size=(2, 7))
+    theirs = [
+        stats.bootstrap((row,), np.mean, n_resamples=1000, method="percentile", random_state=generator)
+        for generator in [np.random.RandomState(0)]
+        for row in values
+    ]
+    found, _ = bootstrap(7, lambda seeds: float(values[0, seeds].mean()), draws=1000)
+    assert_allclose(found, theirs[0].confidence_interval, rtol=1e-12)
+    intervals = np.transpose([one.confidence_interval for one in theirs])
+    assert_allclose(mean_interval(values), intervals, rtol=1e-12)
 
 
 def test_samples_without_an_answer_are_counted():
