@@ -15,6 +15,7 @@ from interp.errors import InputError
 from interp.experiment import ModelConfig, Task
 from interp.explanation import EVIDENCE
 from interp.models import initial_weights
+from interp.pages.frames import NEEDS
 from interp.runs import Run
 
 MODEL = ModelConfig(d_model=8, n_heads=2, d_mlp=6)
@@ -200,7 +201,7 @@ def test_a_plug_in_says_its_group_and_how_often_and_when_it_wants_to_be_measured
 
 def test_the_core_is_what_the_explanation_needs_and_the_circuit_shows():
     core = {analysis.name for analysis in discover().values() if analysis.core}
-    assert core == {*EVIDENCE, "attention_structure", "mlp_structure"}
+    assert core == {*EVIDENCE, *NEEDS, "attention_structure"}
     assert all(analysis.group in ("dynamics", "circuit", "norms") for analysis in discover().values())
     mlp = ModelConfig(family="mlp", d_mlp=6)
-    assert {analysis.name for analysis in select(["core"], mlp)} == core - {"attention_structure"}
+    assert {analysis.name for analysis in select(["core"], Task(7), mlp)} == core - {"attention_structure"}
