@@ -140,8 +140,10 @@ def test_some_steps_are_measured_and_kept_beside_the_others(run, measured):
     some = analyze(run, [NAME, "weight_norms"], steps=[20, 0, 20])
     assert taken(measured) == [0, 20]
     assert_array_equal(some["weight_norms"].step, [0, 20])
+    assert_array_equal(analyze(run, [NAME], steps=[10])[NAME].step, [10])
+    assert taken(measured) == [10]
     whole = analyze(run, [NAME])[NAME]
-    assert taken(measured) == [10, 30]
+    assert taken(measured) == [30]
     assert_array_equal(whole.step, [0, 10, 20, 30])
     assert stored_result(run, NAME).identical(whole)
     again = analyze(run, [NAME], steps=[0, 20])[NAME]
