@@ -17,7 +17,12 @@ from interp.experiment.training import TrainingConfig
 
 @dataclass(frozen=True)
 class Experiment:
-    """Everything that determines a run."""
+    """Everything that determines a run.
+
+    >>> experiment = Experiment(Task(p=43), training=TrainingConfig(steps=100))
+    >>> experiment.task.title, experiment == Experiment(Task(p=43), training=TrainingConfig(steps=100))
+    ('add modulo 43', True)
+    """
 
     task: Examples = field(default_factory=Task)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -44,19 +49,32 @@ class Experiment:
                 )
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON values only; what is hashed, and what run.json has (`recorded_section`)."""
+        """JSON values only; what is hashed, and what run.json has (`recorded_section`).
+
+        >>> Experiment().to_dict()["task"]["p"], list(Experiment().to_dict())
+        (113, ['task', 'model', 'training'])
+        """
         return {name: recorded_section(getattr(self, name)) for name in SECTIONS}
 
     @property
     def hash(self) -> str:
         """16 hex digits of the SHA-256 of the sorted JSON of `to_dict`: the same for equal experiments, on any
-        machine."""
+        machine.
+
+        >>> Experiment().hash
+        '909d76fd9682baa3'
+        """
         return hash_of(self.to_dict())
 
 
 def experiment_from_dict(values: Mapping[str, Any], base: Experiment | None = None) -> Experiment:
     """An Experiment from nested mappings (a TOML file, run.json); what is not given is taken from `base` or the
-    defaults."""
+    defaults.
+
+    >>> experiment = experiment_from_dict({"task": {"p": 97}, "training": {"weight-decay": 2.0}})
+    >>> experiment.task.p, experiment.training.weight_decay, experiment.model == ModelConfig()
+    (97, 2.0, True)
+    """
     for section, content in values.items():
         if section not in SECTIONS:
             raise unknown_name("section", section, SECTIONS)
@@ -67,7 +85,15 @@ def experiment_from_dict(values: Mapping[str, Any], base: Experiment | None = No
 
 
 def experiment_from_toml(path: Path, base: Experiment | None = None) -> Experiment:
-    """An Experiment from a TOML file with the tables [task], [model] and [training]."""
+    """An Experiment from a TOML file with the tables [task], [model] and [training].
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder, "mine.toml")
+    ...     characters = path.write_text("task.p = 97")
+    ...     experiment_from_toml(path).task.title
+    'add modulo 97'
+    """
     try:
         with open(path, "rb") as file:
             values = tomllib.load(file)

@@ -35,6 +35,10 @@ class ModelConfig:
     Of the MLP alone: what it reads, the `inputs`, is the sum of the vectors of a and b, or the two side by side. A
     vector is one-hot without `embedding`, and otherwise a row of W_E (of `d_model` entries); the neurons then answer
     through W_U, or, tied, through W_Eᵀ.
+
+    >>> model = ModelConfig(d_model=32, n_heads=4)
+    >>> model.head_size, model.n_ctx
+    (8, 3)
     """
 
     family: Family = "transformer"

@@ -26,7 +26,11 @@ KINDS: dict[str, dict[str, type]] = {"task": {"samples": Samples}}
 
 
 def hash_of(values: Any) -> str:
-    """16 hex digits of the SHA-256 of the sorted, compact JSON of `values`."""
+    """16 hex digits of the SHA-256 of the sorted, compact JSON of `values`.
+
+    >>> hash_of({"lr": 0.01, "p": 113}) == hash_of({"p": 113, "lr": 0.01})
+    True
+    """
     return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
 
 
@@ -44,12 +48,22 @@ def json_values(value: Any) -> Any:
 
 def section_to_dict(config: Any) -> dict[str, Any]:
     """The JSON values of a configuration, every field present, nested ones too. A number in a float field is a float,
-    so that lr = 1 and lr = 1.0 are one experiment."""
+    so that lr = 1 and lr = 1.0 are one experiment.
+
+    >>> section_to_dict(TrainingConfig(lr=1))["lr"], section_to_dict(ModelConfig())["vocabularies"]
+    (1.0, 'one')
+    """
     return _values(config, recorded=False)
 
 
 def recorded_section(config: Any) -> dict[str, Any]:
-    """The JSON values of a configuration, without the later fields that are at their default."""
+    """The JSON values of a configuration, without the later fields that are at their default.
+
+    >>> "vocabularies" in recorded_section(ModelConfig())
+    False
+    >>> recorded_section(ModelConfig(vocabularies="two"))["vocabularies"]
+    'two'
+    """
     return _values(config, recorded=True)
 
 
@@ -76,6 +90,13 @@ def section_from_dict(section: str, values: Mapping[str, Any], base: Any = None)
     that is of the same kind, or the defaults.
 
     Raises InputError for a name that does not exist (with the nearest that does) and for a value of the wrong type.
+
+    >>> section_from_dict("model", {"d-mlp": 64}).d_mlp
+    64
+    >>> section_from_dict("model", {"d_mpl": 64})
+    Traceback (most recent call last):
+        ...
+    interp.errors.InputError: unknown field in [model] 'd_mpl'; did you mean 'd-mlp'?
     """
     kinds = KINDS.get(section, {})
     kind = SECTIONS[section]

@@ -19,9 +19,9 @@ class Samples:
     "digits" are the 1,797 handwritten digits of scikit-learn: 64 gray values from 0 to 1, ten classes. `seed` draws the
     split. Raises InputError for sizes that cannot be.
 
-        >>> samples = Samples(n_train=1000, n_test=500)
-        >>> samples.inputs.shape, samples.sizes
-        ((1500, 64), (64, 10))
+    >>> samples = Samples(n_train=1000, n_test=500)
+    >>> samples.inputs.shape, samples.sizes
+    ((1500, 64), (64, 10))
     """
 
     source: Source = "digits"

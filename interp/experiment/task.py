@@ -40,6 +40,14 @@ class Task:
     the same for (a, b) and (b, a).
 
     Raises InputError for sizes and values that cannot be.
+
+    >>> task = Task(p=5, train_fraction=0.4)
+    >>> task.title, task.shape, task.sizes, task.n_classes, task.commutative, task.split_known
+    ('add modulo 5', (5, 5), (5, 5), 5, True, True)
+    >>> task.inputs[7].tolist(), int(task.labels[7])
+    ([1, 2], 3)
+    >>> len(task.train_indices), int(task.train_mask.sum()), int(task.test_mask.sum())
+    (10, 10, 15)
     """
 
     p: int = 113
@@ -120,19 +128,31 @@ class Task:
 
     @cached_property
     def pairs(self) -> Int[np.ndarray, "pairs 2"]:
-        """Every (a, b), row-major: (0, 0), (0, 1), …"""
+        """Every (a, b), row-major: (0, 0), (0, 1), …
+
+        >>> Task(3).pairs[:4].tolist()
+        [[0, 0], [0, 1], [0, 2], [1, 0]]
+        """
         return np.stack(np.divmod(np.arange(self.p**2), self.p), axis=1)
 
     @cached_property
     def defined(self) -> Bool[np.ndarray, " pairs"]:
-        """The pairs that have an answer: all of them, except that "divide" needs b to be a unit modulo p."""
+        """The pairs that have an answer: all of them, except that "divide" needs b to be a unit modulo p.
+
+        >>> Task(6, "divide").defined[:6].tolist()
+        [False, True, False, False, False, True]
+        """
         if self.operation != "divide":
             return np.ones(self.p**2, dtype=bool)
         return np.gcd(self.pairs[:, 1], self.p) == 1
 
     @cached_property
     def true_labels(self) -> Int[np.ndarray, " pairs"]:
-        """a ∘ b, and −1 where it is not defined."""
+        """a ∘ b, and −1 where it is not defined.
+
+        >>> Task(5, "divide").true_labels[5:10].tolist()  # 1 ÷ 0, 1 ÷ 1, … modulo 5
+        [-1, 1, 3, 2, 4]
+        """
         a, b = self.pairs.T
         if self.operation == "divide":
             inverse = np.array([pow(x, -1, self.p) if math.gcd(x, self.p) == 1 else 0 for x in range(self.p)])
@@ -147,7 +167,12 @@ class Task:
     @cached_property
     def labels(self) -> Int[np.ndarray, " pairs"]:
         """The labels that training sees: the true ones, with `label_noise` of the training pairs replaced by a wrong
-        one."""
+        one.
+
+        >>> task = Task(11, label_noise=0.5)
+        >>> len(task.train_indices), int((task.labels != task.true_labels).sum())
+        (36, 18)
+        """
         labels = self.true_labels.copy()
         if self.label_noise > 0 and self.split_known:
             generator = self._generator("noise")
@@ -164,7 +189,13 @@ class Task:
 
     @cached_property
     def train_indices(self) -> Int[np.ndarray, " train"]:
-        """Row-major indices a·p + b of the training pairs, ascending; empty when the split is unknown."""
+        """Row-major indices a·p + b of the training pairs, ascending; empty when the split is unknown.
+
+        >>> len(Task(113, train_fraction=0.3).train_indices)
+        3830
+        >>> Task(5, split=(7, 3)).train_indices.tolist()
+        [3, 7]
+        """
         if self.split == "unknown":
             return np.empty(0, dtype=np.int64)
         if isinstance(self.split, tuple):
@@ -183,14 +214,24 @@ class Task:
 
     @cached_property
     def test_mask(self) -> Bool[np.ndarray, " pairs"]:
-        """The defined pairs that are not trained on; none when the split is unknown."""
+        """The defined pairs that are not trained on; none when the split is unknown.
+
+        >>> task = Task(5, "divide", train_pairs=8)  # divides by 1 … 4: 20 pairs have an answer
+        >>> int(task.train_mask.sum()), int(task.test_mask.sum())
+        (8, 12)
+        """
         return self.defined & ~self.train_mask if self.split_known else np.zeros(self.p**2, dtype=bool)
 
     @cached_property
     def unmirrored_test_mask(self) -> Bool[np.ndarray, " pairs"]:
         """Test pairs (a, b) whose mirror (b, a) was not trained on either. For a commutative table a trained mirror
         gives the answer away, and test accuracy shows a plateau that is no generalization; for other tables all test
-        pairs are unmirrored."""
+        pairs are unmirrored.
+
+        >>> task = Task(2, split=(1,))  # trained on (0, 1) alone; its mirror (1, 0) is tested
+        >>> task.test_mask.tolist(), task.unmirrored_test_mask.tolist()
+        ([True, False, True, True], [True, False, False, True])
+        """
         if not self.commutative:
             return self.test_mask
         return self.test_mask & ~self.train_mask.reshape(self.p, self.p).T.reshape(-1)
@@ -200,7 +241,12 @@ class Task:
         return self.operation in COMMUTATIVE or (self.operation == "random" and self.symmetric)
 
     def mask(self, split: str) -> Bool[np.ndarray, " pairs"]:
-        """The pairs of "train", "test", "unmirrored" (test) or "all" (every defined pair)."""
+        """The pairs of "train", "test", "unmirrored" (test) or "all" (every defined pair).
+
+        >>> task = Task(113)
+        >>> [int(task.mask(split).sum()) for split in ("train", "test", "unmirrored", "all")]
+        [3830, 8939, 6296, 12769]
+        """
         masks = {"train": "train_mask", "test": "test_mask", "unmirrored": "unmirrored_test_mask", "all": "defined"}
         check_choice("split", split, masks)
         return getattr(self, masks[split])
@@ -210,7 +256,12 @@ class Task:
     @cached_property
     def phase(self) -> Phase:
         """The coordinates in which the operation is addition: residues for + and −, discrete logarithms on the units of
-        a prime p for × and ÷. Raises InputError for an operation that has none."""
+        a prime p for × and ÷. Raises InputError for an operation that has none.
+
+        >>> phase = Task(7, "multiply").phase
+        >>> phase.order, phase.rows.tolist()  # 3⁰, 3¹, … 3⁵ modulo 7
+        (6, [1, 3, 2, 6, 4, 5])
+        """
         residue = np.arange(self.p)
         if self.operation == "add":
             return Phase(self.p, residue, residue, residue)
@@ -229,7 +280,11 @@ class Task:
     @cached_property
     def coordinates(self) -> Phase:
         """`phase`, and for an operation that has none the residues themselves: the coordinates in which a network's
-        frequencies are looked for, also where none are to be expected (random labels)."""
+        frequencies are looked for, also where none are to be expected (random labels).
+
+        >>> Task(7, "multiply").coordinates.order, Task(7, "x2+y2").coordinates.order
+        (6, 7)
+        """
         residue = np.arange(self.p)
         try:
             return self.phase

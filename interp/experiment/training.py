@@ -17,6 +17,9 @@ class TrainingConfig:
     gradient for "adam" and "sgd"; `betas` and `eps` belong to the Adams, `momentum` to "sgd". Checkpoints are kept at
     step 0, at the last step, every `checkpoint_every` steps, at `checkpoint_log` steps spaced evenly in log(step), and
     at `checkpoint_steps`. `seed` orders the mini-batches.
+
+    >>> TrainingConfig(steps=100, checkpoint_every=50, checkpoint_log=3).kept_steps()
+    [0, 1, 10, 50, 100]
     """
 
     steps: int = 2000
