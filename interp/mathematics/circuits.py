@@ -37,7 +37,14 @@ LEAST_STRENGTH = 0.1
 
 
 class PhasePairs(NamedTuple):
-    """The pairs of a task that have phases, in any order."""
+    """The pairs of a task that have phases, in any order.
+
+    >>> from interp.experiment import Task
+    >>> from interp.runs import phase_pairs
+    >>> every = phase_pairs(Task(5, train_fraction=0.4))
+    >>> int(every.is_train.sum()), every.label_difference.remainder(5).unique().tolist()
+    (10, [0])
+    """
 
     row_major: Int[Tensor, " pairs"]  # a·p + b
     sums: Int[Tensor, " pairs"]  # s + t
@@ -59,7 +66,15 @@ class PhasePairs(NamedTuple):
 
 class Profiles(NamedTuple):
     """The generalizing part as a function of d: one row for the published estimator; for the held-out one a row for
-    training pairs, and one for the test pairs of each fold. NaN where there are no pairs to tell it from."""
+    training pairs, and one for the test pairs of each fold. NaN where there are no pairs to tell it from.
+
+    >>> from interp.experiment import Task
+    >>> from interp.runs import phase_pairs
+    >>> pairs = phase_pairs(task := Task(7, train_fraction=0.5))
+    >>> found = profiles(centred(torch.eye(7)[task.labels], task.phase), pairs)
+    >>> found.held_out.shape, found.held_out_row(pairs).unique().tolist()  # training pairs, five folds
+    (torch.Size([6, 7]), [0, 1, 2, 3, 4, 5])
+    """
 
     published: Float[Tensor, "1 n"]
     held_out: Float[Tensor, "rows n"]
@@ -72,7 +87,16 @@ class Profiles(NamedTuple):
 
 def profiles(centred: Float[Tensor, "pairs n"], pairs: PhasePairs) -> Profiles:
     """g_S(d) by both estimators, from logits of these pairs [pair, phase of the class], centred over the classes;
-    float64."""
+    float64.
+
+    >>> from interp.experiment import Task
+    >>> from interp.runs import phase_pairs
+    >>> from interp.testing import ideal_logits
+    >>> clock = ideal_logits(7, [2], "clock")  # cos w_2 d is all that there is
+    >>> published = profiles(clock.flatten(0, 1), phase_pairs(Task(7))).published
+    >>> bool(torch.allclose(published[0], torch.cos(4 * torch.pi * torch.arange(7) / 7).double()))
+    True
+    """
     n = centred.shape[1]
     totals, counts = torch.zeros(FOLDS + 1, n, dtype=torch.float64), torch.zeros(FOLDS + 1, dtype=torch.float64)
     group = pairs.fold + 1  # 0: training pairs, and all pairs when the split is unknown
@@ -93,14 +117,29 @@ def profiles(centred: Float[Tensor, "pairs n"], pairs: PhasePairs) -> Profiles:
 
 
 def centred(logits: Float[Tensor, "pairs p"], phase: Phase) -> Float[Tensor, "pairs n"]:
-    """Logits over the classes that have a phase, in its order, less their mean."""
+    """Logits over the classes that have a phase, in its order, less their mean.
+
+    >>> from interp.experiment import Task
+    >>> centred(torch.tensor([[0.0, 3.0, 0.0]]), Task(3).phase).tolist()
+    [[-1.0, 2.0, -1.0]]
+    """
     logits = logits[:, torch.from_numpy(phase.classes)]
     return logits - logits.mean(1, keepdim=True)
 
 
 def strengths(centred: Float[Tensor, "pairs n"], pairs: PhasePairs) -> tuple[float, float]:
     """The held-out mean logit of the label on training pairs in the generalizing and in the memorizing part; NaN where
-    the split is unknown and where there are no test pairs."""
+    the split is unknown and where there are no test pairs.
+
+    >>> from interp.experiment import Task
+    >>> from interp.runs import phase_pairs
+    >>> task = Task(7, train_fraction=0.5)
+    >>> circuit = torch.eye(7)[task.labels]  # right on all pairs
+    >>> table = circuit * torch.from_numpy(task.train_mask)[:, None]  # right on the training pairs
+    >>> found = (strengths(centred(x, task.phase), phase_pairs(task)) for x in (circuit, table))
+    >>> [(round(abs(generalizing), 3), round(abs(memorizing), 3)) for generalizing, memorizing in found]
+    [(0.857, 0.0), (0.0, 0.857)]
+    """
     of_train = pairs.is_train & pairs.has_label
     profile = profiles(centred, pairs).held_out[0]
     generalizing = profile[pairs.label_difference[of_train] % len(profile)].mean()
@@ -110,7 +149,11 @@ def strengths(centred: Float[Tensor, "pairs n"], pairs: PhasePairs) -> tuple[flo
 
 def leads_from(generalizing: Float[np.ndarray, " step"], memorizing: Float[np.ndarray, " step"]) -> int | None:
     """The first index from which on the generalizing strength stays above the memorizing one and LEAST_STRENGTH, where
-    both are known."""
+    both are known.
+
+    >>> leads_from(np.array([0.0, 2.0, 1.0, 3.0]), np.array([1.0, 1.0, 2.0, 1.0]))
+    3
+    """
     known = np.flatnonzero(np.isfinite(generalizing) & np.isfinite(memorizing))
     leads = ((generalizing > memorizing) & (generalizing >= LEAST_STRENGTH))[known]
     for_good = np.logical_and.accumulate(leads[::-1])[::-1]
@@ -118,14 +161,24 @@ def leads_from(generalizing: Float[np.ndarray, " step"], memorizing: Float[np.nd
 
 
 def part_rows(profile: Float[Tensor, "rows n"]) -> Float[Tensor, "rows_times_n n"]:
-    """The generalizing part for every sum: entry [row·n + (s+t), u] is profile[row](s+t−u)."""
+    """The generalizing part for every sum: entry [row·n + (s+t), u] is profile[row](s+t−u).
+
+    >>> part_rows(torch.tensor([[5.0, 1.0, 0.0]])).tolist()
+    [[5.0, 0.0, 1.0], [1.0, 5.0, 0.0], [0.0, 1.0, 5.0]]
+    """
     n = profile.shape[1]
     residue = torch.arange(n)
     return profile[:, (residue[:, None] - residue) % n].flatten(0, 1)
 
 
 def cosine_coefficients(profile: Float[Tensor, "rows n"]) -> Float[Tensor, "rows K"]:
-    """α_k of profile(d) = Σ_k α_k cos w_k d."""
+    """α_k of profile(d) = Σ_k α_k cos w_k d.
+
+    >>> d = torch.arange(7, dtype=torch.float64)
+    >>> profile = 3 * torch.cos(4 * torch.pi * d / 7)
+    >>> cosine_coefficients(profile[None]).round(decimals=3).abs().tolist()
+    [[0.0, 3.0, 0.0]]
+    """
     n = profile.shape[1]
     cosines = fourier.pairs(n)[:, 0] / fourier.pairs(n)[:, 0, :1]
     return profile @ cosines.T / cosines.square().sum(1)

@@ -23,6 +23,11 @@ def cross_entropy_and_gradient_(
 
     Gradients below 1e-30 are set to zero: late in training most are, and on them and on what they multiply a processor
     falls back to denormal arithmetic, which made a step up to five times slower.
+
+    >>> outputs = torch.zeros(4, 1)  # four classes, one example: every answer is as likely
+    >>> losses, correct = cross_entropy_and_gradient_(outputs, torch.tensor([2]), n_mean=1)
+    >>> round(losses.item(), 4), correct.tolist(), outputs[:, 0].tolist()
+    (1.3863, [False], [0.25, 0.25, -0.75, 0.25])
     """
     label = labels[None]
     exponentials, wrong, gap, correct = _shifted(outputs, label)
@@ -35,7 +40,12 @@ def cross_entropy_and_gradient_(
 def cross_entropy_and_correctness(
     outputs: Float[Tensor, "classes n"], labels: Int[Tensor, " n"]
 ) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
-    """The same without the gradient."""
+    """The same without the gradient.
+
+    >>> losses, correct = cross_entropy_and_correctness(torch.tensor([[0.0], [30.0]]), torch.tensor([1]))
+    >>> f"{losses.item():.3e}", correct.tolist()  # e⁻³⁰: a sum close to 1 would have no digit of it
+    ('9.358e-14', [True])
+    """
     _, wrong, gap, correct = _shifted(outputs, labels[None])
     return _losses(wrong, gap), correct
 
@@ -71,7 +81,12 @@ def _losses(wrong: Tensor, gap: Tensor) -> Tensor:
 def judge_(
     outputs: Float[Tensor, "classes n"], labels: Int[Tensor, " n"]
 ) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
-    """The same in the type of the outputs, several times as fast; it writes over them."""
+    """The same in the type of the outputs, several times as fast; it writes over them.
+
+    >>> losses, correct = judge_(torch.tensor([[0.0, 1.0], [0.0, 0.0]]), torch.tensor([0, 0]))
+    >>> losses.numpy().round(4).tolist(), correct.tolist()  # a tie is no answer
+    ([0.6931, 0.3133], [False, True])
+    """
     losses, leads = losses_and_leads_(outputs, labels)
     return losses, leads > 0
 
@@ -85,6 +100,10 @@ def losses_and_leads_(
 
     Only the last step is in float64. A small loss is exp(x), and not a sum close to 1 from which that must be told:
     even from float32 logits it has their own relative precision. Of many examples, give it `PAIRS_AT_ONCE`.
+
+    >>> losses, leads = losses_and_leads_(torch.tensor([[5.0], [2.0]]), torch.tensor([0]))
+    >>> round(losses.item(), 4), leads.item()
+    (0.0486, 3.0)
     """
     leads, totals = leads_and_totals_(outputs, labels)
     return losses_from(leads, totals), leads
@@ -94,7 +113,12 @@ def leads_and_totals_(
     outputs: Float[Tensor, "classes n"], labels: Int[Tensor, " n"]
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
     """By how much the logit of the label is above the highest other, and Σ_{c ≠ label} exp(logit_c − highest other):
-    all that the loss needs of the classes."""
+    all that the loss needs of the classes.
+
+    >>> leads, totals = leads_and_totals_(torch.tensor([[5.0], [2.0], [2.0]]), torch.tensor([0]))
+    >>> leads.item(), totals.item()
+    (3.0, 2.0)
+    """
     right = outputs.gather(0, labels[None])[0]
     outputs.scatter_(0, labels[None], -torch.inf)
     highest = outputs.amax(0)
@@ -103,5 +127,9 @@ def leads_and_totals_(
 
 
 def losses_from(leads: Float[Tensor, "*n"], totals: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
-    """The losses, from what `leads_and_totals_` gives."""
+    """The losses, from what `leads_and_totals_` gives.
+
+    >>> round(losses_from(torch.tensor([0.0]), torch.tensor([3.0])).item(), 4)  # three others as high: ln 4
+    1.3863
+    """
     return functional.softplus((totals.log() - leads).double(), threshold=40)

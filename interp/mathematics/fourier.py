@@ -22,7 +22,12 @@ _VALUES_AT_ONCE = 2**18
 
 @functools.cache
 def basis(n: int, dtype: torch.dtype = torch.float64) -> Float[Tensor, "n n"]:
-    """The orthonormal rows F_0 … F_{n−1}. Do not write to it: it is shared."""
+    """The orthonormal rows F_0 … F_{n−1}. Do not write to it: it is shared.
+
+    >>> F = basis(7)
+    >>> bool(torch.allclose(F @ F.T, torch.eye(7, dtype=torch.float64)))
+    True
+    """
     x = torch.arange(n, dtype=torch.float64)
     rows = [torch.full((n,), 1 / math.sqrt(n), dtype=torch.float64)]
     for k in range(1, n // 2 + 1):
@@ -39,7 +44,13 @@ def basis(n: int, dtype: torch.dtype = torch.float64) -> Float[Tensor, "n n"]:
 @functools.cache
 def pairs(n: int, dtype: torch.dtype = torch.float64) -> Float[Tensor, "K 2 n"]:
     """The basis without its constant row, as (cosine, sine) of each frequency 1 … K; a missing sine (k = n/2) is a row
-    of zeros."""
+    of zeros.
+
+    >>> pairs(8).shape  # frequencies 1 … 4, (cosine, sine), x
+    torch.Size([4, 2, 8])
+    >>> pairs(8)[3, 1].tolist()  # k = 4 = n/2 has no sine
+    [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+    """
     rows = basis(n, dtype)[1:]
     if n % 2 == 0:
         rows = torch.cat([rows, torch.zeros(1, n, dtype=dtype)])
@@ -48,32 +59,58 @@ def pairs(n: int, dtype: torch.dtype = torch.float64) -> Float[Tensor, "K 2 n"]:
 
 @functools.cache
 def row_frequencies(n: int) -> Int[Tensor, " n"]:
-    """The frequency of each row of the basis: 0, 1, 1, 2, 2, …"""
+    """The frequency of each row of the basis: 0, 1, 1, 2, 2, …
+
+    >>> row_frequencies(6).tolist()
+    [0, 1, 1, 2, 2, 3]
+    """
     return (torch.arange(n) + 1) // 2
 
 
 def coefficients(values: Float[Tensor, "n ..."]) -> Float[Tensor, "K 2 ..."]:
-    """Cosine and sine coefficients of frequencies 1 … K along the first axis."""
+    """Cosine and sine coefficients of frequencies 1 … K along the first axis.
+
+    >>> wave = torch.sin(2 * math.pi * 3 * torch.arange(8) / 8)
+    >>> (coefficients(wave).round(decimals=3) + 0.0).tolist()  # √(n/2) for the sine of k = 3
+    [[0.0, 0.0], [0.0, 0.0], [0.0, 2.0], [0.0, 0.0]]
+    """
     n = values.shape[0]
     return torch.einsum("kcn,n...->kc...", pairs(n, values.dtype), values)
 
 
 def power(values: Float[Tensor, "n ..."]) -> Float[Tensor, "K ..."]:
     """Power of each frequency 1 … K along the first axis; with the constant's n·mean² they add up to Σ values²
-    (Parseval)."""
+    (Parseval).
+
+    >>> values = torch.arange(7.0)
+    >>> power(values).shape  # frequencies 1, 2, 3
+    torch.Size([3])
+    >>> round(power(values).sum().item() + 7 * values.mean().item() ** 2, 3), values.square().sum().item()
+    (91.0, 91.0)
+    """
     return coefficients(values).square().sum(1)
 
 
 class Marginals(NamedTuple):
     """Sums of a function X of (a, b) over all pairs that agree in a, in b, in a + b or in a − b (mod n), and what is
-    left of them."""
+    left of them.
+
+    >>> found = marginals(torch.ones(3, 3, 1))
+    >>> found.sums.shape, found.square.item()
+    (torch.Size([4, 3, 1]), 9.0)
+    """
 
     sums: Float[Tensor, "4 n features"]
     square: Float[Tensor, " features"]  # Σ X²
 
 
 def marginals(grid: Float[Tensor, "n n features"], center: Float[Tensor, " features"] | None = None) -> Marginals:
-    """The marginals of X − `center`."""
+    """The marginals of X − `center`.
+
+    >>> table = torch.arange(4.0).view(2, 2, 1)  # X(a, b) = 2a + b, one feature
+    >>> marginals(table).sums[:, :, 0].tolist()  # over b, over a, along a + b, along a − b
+    [[1.0, 5.0], [2.0, 4.0], [3.0, 3.0], [3.0, 3.0]]
+    """
     n, _, features = grid.shape
     residue = torch.arange(n)
     of_sum, of_difference = ((residue[:, None] + sign * residue) % n for sign in (1, -1))
@@ -98,7 +135,15 @@ def renamed_marginals(
     names: Int[Tensor, " n"],
 ) -> Float[Tensor, "4 n features"]:
     """The sums of `marginals`, where entry (a, b) is taken for that of the residues (names[a], names[b]). Those over b
-    and over a only change their order, and are given."""
+    and over a only change their order, and are given.
+
+    >>> table, names = torch.arange(25.0).view(5, 5, 1), torch.tensor([2, 0, 1, 4, 3])
+    >>> of_first, of_second = marginals(table).sums[:2]
+    >>> renamed = torch.empty_like(table)
+    >>> renamed[names[:, None], names] = table
+    >>> torch.equal(renamed_marginals(table, of_first, of_second, names), marginals(renamed).sums)
+    True
+    """
     n, residue = len(grid), torch.arange(len(grid))
     of_name = names.argsort()
     second = (
@@ -112,7 +157,14 @@ def renamed_marginals(
 def block_coefficients(sums: Float[Tensor, "4 n features"]) -> Float[Tensor, "K 4 2 features"]:
     """Coefficients of a function of (a, b), given its marginals, on an orthonormal basis of each frequency's 3×3 block:
     cosine and sine of w_k a, w_k b, w_k(a+b) and w_k(a−b). The products of the waves of a with those of b span the last
-    two; for k = n/2 these are the same function, which is counted once."""
+    two; for k = n/2 these are the same function, which is counted once.
+
+    >>> a, b = torch.meshgrid(torch.arange(7), torch.arange(7), indexing="ij")
+    >>> wave = torch.cos(2 * math.pi * 2 * (a + b) / 7)[..., None]
+    >>> power = block_coefficients(marginals(wave).sums).square()[..., 0].sum(2)  # [k, wave]
+    >>> power.round(decimals=3)[1].tolist()  # k = 2: of a, of b, of a + b, of a − b
+    [0.0, 0.0, 24.5, 0.0]
+    """
     n = sums.shape[1]
     found = (pairs(n, sums.dtype).flatten(0, 1) @ sums / math.sqrt(n)).unflatten(1, (n // 2, 2)).transpose(0, 1)
     if n % 2 == 0:
@@ -123,7 +175,12 @@ def block_coefficients(sums: Float[Tensor, "4 n features"]) -> Float[Tensor, "K 
 @functools.lru_cache(maxsize=64)
 def block_waves(n: int, k: int, dtype: torch.dtype = torch.float64) -> Float[Tensor, "8 pairs"]:
     """The functions of (a, b) to which the coefficients of frequency k belong. Do not write to them: they are
-    shared."""
+    shared.
+
+    >>> waves = block_waves(7, 2)
+    >>> waves.shape, bool(torch.allclose(waves @ waves.T, torch.eye(8, dtype=torch.float64)))
+    (torch.Size([8, 49]), True)
+    """
     residue, constant = torch.arange(n), torch.zeros(n, dtype=torch.int64)
     first, second = residue[:, None], residue
     arguments = first + constant, constant[:, None] + second, (first + second) % n, (first - second) % n
@@ -139,12 +196,21 @@ def block_power(grid: Float[Tensor, "n n features"]) -> Float[Tensor, "K feature
 
     (Nanda et al. 2023, §5.1 and the authors' code). Blocks of different k share no term, so Σ_k block_k ≤ Σ (X −
     mean)².
+
+    >>> a, b = torch.meshgrid(torch.arange(7), torch.arange(7), indexing="ij")
+    >>> product = torch.cos(2 * math.pi * 3 * a / 7) * torch.cos(2 * math.pi * 3 * b / 7)
+    >>> block_power(product[..., None])[:, 0].round(decimals=3).tolist()  # n²/4 at k = 3
+    [0.0, 0.0, 12.25]
     """
     return block_coefficients(marginals(grid).sums).square().sum((1, 2))
 
 
 def diagonal_sums(grid: Float[Tensor, "n n ..."]) -> Float[Tensor, "n ..."]:
-    """S(s) = Σ over pairs with a + b ≡ s (mod n) of X[a, b]."""
+    """S(s) = Σ over pairs with a + b ≡ s (mod n) of X[a, b].
+
+    >>> diagonal_sums(torch.tensor([[1.0, 2.0], [3.0, 4.0]])).tolist()
+    [5.0, 5.0]
+    """
     n, residue = grid.shape[0], torch.arange(grid.shape[0])
     sums = (residue[:, None] + residue) % n
     return torch.zeros_like(grid[0]).index_add_(0, sums.flatten(), grid.flatten(0, 1))
@@ -155,6 +221,11 @@ def sum_coefficients(grid: Float[Tensor, "n n ..."]) -> Float[Tensor, "K 2 ..."]
 
     u_k = (F_{2k−1}⊗F_{2k−1} − F_{2k}⊗F_{2k})/√2 and v_k = (F_{2k}⊗F_{2k−1} + F_{2k−1}⊗F_{2k})/√2 (Nanda et al. 2023,
     §4.2); on the diagonals they are F_{2k−1}(a+b)/√n and F_{2k}(a+b)/√n, which also covers k = n/2.
+
+    >>> a, b = torch.meshgrid(torch.arange(5), torch.arange(5), indexing="ij")
+    >>> of_sum, of_difference = (torch.cos(2 * math.pi * (a + sign * b) / 5) for sign in (1, -1))
+    >>> [round(sum_coefficients(wave).square().sum().item(), 3) for wave in (of_sum, of_difference)]
+    [12.5, 0.0]
     """
     return coefficients(diagonal_sums(grid)) / math.sqrt(grid.shape[0])
 
@@ -164,6 +235,9 @@ def gini(values: Float[Tensor, "n ..."]) -> Float[Tensor, "..."]:
     are 0.
 
     G = 1 − 2 Σ_i (x_(i)/‖x‖₁)·(n − i + ½)/n,   x_(1) ≤ … ≤ x_(n)   (Hurley & Rickard 2009, arXiv:0811.4706)
+
+    >>> gini(torch.ones(8)).item(), gini(torch.tensor([0.0, 0, 0, 0, 0, 0, 0, 1])).item()
+    (0.0, 0.875)
     """
     n = values.shape[0]
     ordered = values.abs().sort(0).values

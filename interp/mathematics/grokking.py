@@ -57,7 +57,11 @@ def whole(step: float) -> int | None:
 def chance(train_loss: Float[np.ndarray, " step"], test_loss: Float[np.ndarray, " step"]) -> float:
     """A stand-in for ln p where p is unknown: the larger of the first known losses, as of an untrained network, and so
     rather too high than too low, which leaves more undecided; NaN when it is below ln 2, as for two classes: such
-    curves begin too late to tell."""
+    curves begin too late to tell.
+
+    >>> chance(np.array([4.7, 0.1]), np.array([4.8, 6.0])), round(math.log(113), 1)
+    (4.8, 4.7)
+    """
     first = [losses[np.isfinite(losses)][:1] for losses in (train_loss, test_loss)]
     largest = max((float(losses[0]) for losses in first if len(losses)), default=math.nan)
     return largest if largest >= math.log(2) else math.nan
@@ -66,7 +70,12 @@ def chance(train_loss: Float[np.ndarray, " step"], test_loss: Float[np.ndarray, 
 def reached(
     accuracy: Float[np.ndarray, " step"], loss: Float[np.ndarray, " step"], chance_loss: float, level: float = LEVEL
 ) -> Float[np.ndarray, " step"]:
-    """At each step 1 (reached), 0 (not reached), ½ (the loss cannot decide) or NaN (nothing is known)."""
+    """At each step 1 (reached), 0 (not reached), ½ (the loss cannot decide) or NaN (nothing is known).
+
+    >>> unknown = np.full(3, np.nan)
+    >>> reached(unknown, np.array([4.7, 0.5, 0.001]), chance_loss=math.log(113)).tolist()
+    [0.0, 0.5, 1.0]
+    """
     by_loss = np.where(loss >= chance_loss / 2, 0.0, UNDECIDED)
     by_loss[loss <= round(1 - level, 9)] = 1.0
     by_loss[np.isnan(loss)] = np.nan
@@ -81,7 +90,13 @@ def first(
     steps: Int[np.ndarray, " step"], states: Float[np.ndarray, " step"], *, for_good: bool = False
 ) -> tuple[float, float]:
     """The first known step that reached it (or from which on all known steps did), and the interval to the known step
-    before it; NaN where there is none."""
+    before it; NaN where there is none.
+
+    >>> first(np.array([0, 10, 20, 30]), np.array([0.0, 1.0, 0.0, 1.0]))
+    (10.0, 10.0)
+    >>> first(np.array([0, 10, 20, 30]), np.array([0.0, 1.0, 0.0, 1.0]), for_good=True)
+    (30.0, 10.0)
+    """
     known = ~np.isnan(states)
     steps, yes = steps[known], states[known] == 1
     if for_good:
@@ -101,6 +116,10 @@ def verdict(
     and three logged steps or more lie in (m, g]; comprehension, when sooner; collapse: test was reached, and is not at
     the end; memorization: train only; confusion: neither; unknown: the curves cannot decide, or begin when test was
     already reached (which came first, they do not show).
+
+    >>> steps, memorized = np.arange(0, 100, 10), np.arange(10) >= 1.0
+    >>> [verdict(steps, memorized * 1.0, (np.arange(10) >= late) * 1.0) for late in (2, 8, 99)]
+    ['comprehension', 'grokking', 'memorization']
     """
     early = _without_generalization(train, test)
     if early is not None:
@@ -122,7 +141,14 @@ def fixed_gap_verdict(
 ) -> str:
     """The verdict of Liu et al. 2022 (arXiv:2205.10343, App. A, Table 1), from the states at 90 %: grokking when test
     is first reached 1,000 steps or more after train, comprehension when sooner; memorization, confusion and unknown as
-    in `verdict`."""
+    in `verdict`.
+
+    >>> steps, train = np.array([0, 100, 600, 2000]), np.array([0.0, 1.0, 1.0, 1.0])
+    >>> fixed_gap_verdict(steps, train, np.array([0.0, 0.0, 1.0, 1.0]))
+    'comprehension'
+    >>> fixed_gap_verdict(steps, train, np.array([0.0, 0.0, 0.0, 1.0]))
+    'grokking'
+    """
     early = _without_generalization(train, test)
     if early is not None:
         return early

@@ -42,12 +42,22 @@ def share_threshold(n: int) -> float:
     Of centred logits without structure P_k holds 2/n² on average, with a standard deviation of 1/√(n−1) of that (n − 1
     independent classes, two directions each); four standard deviations above lie below 2 % from n = 15 on. At n = 2
     nothing can be told.
+
+    >>> share_threshold(113), round(share_threshold(5), 2)
+    (0.02, 0.24)
     """
     return max(SHARE_THRESHOLD, 2 / n**2 * (1 + 4 / math.sqrt(n - 1))) if n > 1 else 1.0
 
 
 def in_phase(table: Float[Tensor, "p p ..."], phase: Phase) -> Float[Tensor, "n n ..."]:
-    """A table over pairs (a, b), reordered so that the operation is addition modulo n = phase.order."""
+    """A table over pairs (a, b), reordered so that the operation is addition modulo n = phase.order.
+
+    >>> from interp.experiment import Task
+    >>> task = Task(7, "multiply")
+    >>> table = torch.from_numpy(task.labels).view(7, 7).double()
+    >>> in_phase(table, task.phase)[0].tolist()  # 3⁰ · 3^t modulo 7
+    [1.0, 3.0, 2.0, 6.0, 4.0, 5.0]
+    """
     identity = np.arange(len(table))
     if np.array_equal(phase.rows, identity) and np.array_equal(phase.columns, identity):
         return table  # addition: the largest tables there are need not be copied
@@ -56,25 +66,49 @@ def in_phase(table: Float[Tensor, "p p ..."], phase: Phase) -> Float[Tensor, "n 
 
 def logits_in_phase(logits: Float[Tensor, "p p p"], phase: Phase) -> Float[Tensor, "n n n"]:
     """Logits reordered so that the correct class of (s, t) is s + t (mod n); classes outside the phases are left
-    out."""
+    out.
+
+    >>> from interp.experiment import Task
+    >>> task = Task(7, "multiply")
+    >>> logits = torch.eye(7)[task.labels].view(7, 7, 7)  # 1 for the right class
+    >>> logits_in_phase(logits, task.phase).argmax(-1)[4].tolist()  # s + t modulo 6, of s = 4
+    [4, 5, 0, 1, 2, 3]
+    """
     table = in_phase(logits, phase)
     return table if table is logits else table[..., torch.from_numpy(phase.classes)]
 
 
 def output_norms(W_L: Float[Tensor, "d_mlp p"], phase: Phase) -> Float[Tensor, " K"]:
-    """‖F_k W_L‖ for k = 1 … K: the norm of each frequency of the neurons' map to the logits, over the classes."""
+    """‖F_k W_L‖ for k = 1 … K: the norm of each frequency of the neurons' map to the logits, over the classes.
+
+    >>> from interp.experiment import Task
+    >>> W_L = 3 * fourier.pairs(7)[1, :1]  # one neuron, which speaks in the cosine of k = 2
+    >>> output_norms(W_L, Task(7).phase).round(decimals=3).tolist()
+    [0.0, 3.0, 0.0]
+    """
     return fourier.power(W_L.double()[:, torch.from_numpy(phase.classes)].T).sum(1).sqrt()
 
 
 class CentredLogits(NamedTuple):
-    """L_c, the logits without their mean over the classes, in phase coordinates."""
+    """L_c, the logits without their mean over the classes, in phase coordinates.
+
+    >>> from interp.testing import ideal_logits
+    >>> found = centre(5 + ideal_logits(7, [2], "clock"))  # cos² is ½ on average, 5 is gone
+    >>> found.values.shape, round(found.power.item() / 7**3, 3)
+    (torch.Size([7, 7, 7]), 0.5)
+    """
 
     values: Float[Tensor, "n n n"]
     power: Float[Tensor, ""]  # Σ L_c², float64; 0 where it is no more than the rounding of logits that are all equal
 
 
 def centre(logits: Float[Tensor, "n n n"]) -> CentredLogits:
-    """Logits in phase coordinates without their mean over the classes."""
+    """Logits in phase coordinates without their mean over the classes.
+
+    >>> centred = centre(torch.eye(3)[(torch.arange(3)[:, None] + torch.arange(3)) % 3])
+    >>> round(centred.power.item(), 3), centred.values.sum(-1).abs().max().item() < 1e-6  # 9 pairs, 2/3 each
+    (6.0, True)
+    """
     values = logits - logits.mean(-1, keepdim=True)
     power = torch.linalg.vector_norm(values, dim=-1).double().square().sum()
     largest = torch.stack(logits.aminmax()).abs().amax().double()
@@ -85,7 +119,13 @@ def centre(logits: Float[Tensor, "n n n"]) -> CentredLogits:
 
 def logit_measures(centred: CentredLogits) -> tuple[Float[Tensor, " K"], Float[Tensor, " K"]]:
     """‖P_k L_c‖²/‖L_c‖² for k = 1 … K, and the part of ‖P_k L_c‖² that lies in cos w_k(a+b−c), negative where its
-    coefficient is. Both are 0 where all logits are equal."""
+    coefficient is. Both are 0 where all logits are equal.
+
+    >>> from interp.testing import ideal_logits
+    >>> shares, alignments = logit_measures(centre(ideal_logits(7, [2], "clock")))
+    >>> shares.round(decimals=3).abs().tolist(), round(alignments[1].item(), 3)
+    ([0.0, 1.0, 0.0], 1.0)
+    """
     coefficients = fourier.sum_coefficients(centred.values).double()  # [K, (cos, sin) of a + b, class]
     power = coefficients.square().sum((1, 2))
     # e_k = (u_k F_{2k−1} + v_k F_{2k})/√2, and u_k F_{2k−1} alone for k = n/2, whose sine is zero.
@@ -99,7 +139,14 @@ def logit_measures(centred: CentredLogits) -> tuple[Float[Tensor, " K"], Float[T
 
 def held_out(centred: CentredLogits, test: Bool[Tensor, "n n"]) -> Float[Tensor, " K"]:
     """(α_k of the test pairs / α_k of all pairs)², negative where their signs differ; NaN where there are no test pairs
-    and where α_k is 0. α_k of a set of pairs is the mean of Σ_c cos w_k(a+b−c) L_c over them."""
+    and where α_k is 0. α_k of a set of pairs is the mean of Σ_c cos w_k(a+b−c) L_c over them.
+
+    >>> from interp.testing import ideal_logits
+    >>> everywhere = centre(ideal_logits(7, [2], "clock"))
+    >>> test = torch.arange(49).view(7, 7) % 3 == 0
+    >>> round(held_out(everywhere, test)[1].item(), 3)
+    1.0
+    """
     n, pairs = len(centred.values), test.sum()
     sums = torch.arange(n)[:, None] + torch.arange(n)
     of_test = centred.values.new_zeros(n, n).index_add_(0, sums[test] % n, centred.values[test])
@@ -114,13 +161,22 @@ def held_out(centred: CentredLogits, test: Bool[Tensor, "n n"]) -> Float[Tensor,
 def is_key(
     norms: Float[Tensor, " K"], shares: Float[Tensor, " K"], alignments: Float[Tensor, " K"], n: int
 ) -> Bool[Tensor, " K"]:
-    """The rule, for frequencies 1 … K (entry k − 1) of Z_n."""
+    """The rule, for frequencies 1 … K (entry k − 1) of Z_n.
+
+    >>> norms, shares = torch.tensor([1.0, 4.0, 4.0]), torch.tensor([0.3, 0.3, 0.3])
+    >>> is_key(norms, shares, torch.tensor([0.9, 0.9, 0.1]), n=7).tolist()
+    [True, True, False]
+    """
     return (
         (norms >= NORM_THRESHOLD * norms.max()) & (shares >= share_threshold(n)) & (alignments >= ALIGNMENT_THRESHOLD)
     )
 
 
 def frequencies_of(mask: Bool[Tensor, " K"]) -> list[int]:
-    """The frequencies of a mask over 1 … K."""
+    """The frequencies of a mask over 1 … K.
+
+    >>> frequencies_of(torch.tensor([False, True, True]))
+    [2, 3]
+    """
     index: Int[Tensor, " keys"] = torch.nonzero(mask)[:, 0] + 1
     return index.tolist()

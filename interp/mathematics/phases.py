@@ -13,6 +13,11 @@ class Phase:
 
     A table X[a, b, c] becomes Y = X[rows][:, columns][:, :, classes], and there the correct class of (s, t) is s + t
     (mod order).
+
+    >>> from interp.experiment import Task
+    >>> phase = Task(5, "subtract").phase
+    >>> phase.order, phase.rows.tolist(), phase.columns.tolist()  # a − b = a + (−b)
+    (5, [0, 1, 2, 3, 4], [0, 4, 3, 2, 1])
     """
 
     order: int
