@@ -18,17 +18,31 @@ Inputs = Int[Tensor, "n 2"] | Float[Tensor, "n features"]
 
 
 def is_factored(model: ModelConfig) -> bool:
-    """Whether the model is computed by its factored form."""
+    """Whether the model is computed by its factored form.
+
+    >>> is_factored(ModelConfig()), is_factored(ModelConfig(n_layers=2)), is_factored(ModelConfig(family="mlp"))
+    (True, False, False)
+    """
     return model.family == "transformer" and model.n_layers == 1 and model.prompt == "ab="
 
 
 def method(model: ModelConfig) -> str:
-    """How the gradient of a model is computed: the first way is several times as fast."""
+    """How the gradient of a model is computed: the first way is several times as fast.
+
+    >>> method(ModelConfig()), method(ModelConfig(family="mlp"))
+    ('factored, closed-form gradient', 'general, autograd')
+    """
     return "factored, closed-form gradient" if is_factored(model) else "general, autograd"
 
 
 def matrices(weights: Weights, model: ModelConfig) -> Matrices:
-    """W_E, and the last layer's W_in, W_out and W_U, whatever they are called."""
+    """W_E, and the last layer's W_in, W_out and W_U, whatever they are called.
+
+    >>> from interp.models import initial_weights
+    >>> model = ModelConfig(d_model=8, d_mlp=4)
+    >>> matrices(initial_weights(model, 7), model).W_L.shape  # 4 neurons, 7 classes
+    torch.Size([4, 7])
+    """
     return FAMILIES[model.family].matrices(weights, model)
 
 
@@ -39,12 +53,24 @@ def embed(
 
     With `vectors`, the residues enter by these in place of their own; where b has a vocabulary of its own, those of a
     come first. `=` keeps its vector.
+
+    >>> from interp.models import initial_weights
+    >>> model = ModelConfig(d_model=8, d_mlp=4)
+    >>> embed(initial_weights(model, 7), model, torch.tensor([[2, 3], [0, 6]])).shape  # pairs, `ab=`, d_model
+    torch.Size([2, 3, 8])
     """
     return FAMILIES[model.family].embed(weights, model, inputs, vectors)
 
 
 def transform(weights: Weights, model: ModelConfig, x: Float[Tensor, "n positions features"]) -> Activations:
-    """The layers and the unembedding, from any `embed`: the door for gradients and patching at single positions."""
+    """The layers and the unembedding, from any `embed`: the door for gradients and patching at single positions.
+
+    >>> from interp.models import initial_weights
+    >>> weights, pairs = initial_weights(model := ModelConfig(d_model=8, d_mlp=4), 7), torch.tensor([[2, 3]])
+    >>> by_hand = transform(weights, model, embed(weights, model, pairs)).logits
+    >>> bool(torch.allclose(by_hand, logits(weights, model, pairs), atol=1e-5))
+    True
+    """
     return FAMILIES[model.family].transform(weights, model, x)
 
 
@@ -52,7 +78,15 @@ def residual_post(
     weights: Weights, model: ModelConfig, mid: Float[Tensor, "... inputs"], neurons: Float[Tensor, "... d_mlp"]
 ) -> Float[Tensor, "... features"]:
     """What the last matrix before the logits reads, given what W_in reads and the neurons: the residual stream after
-    the MLP; of an MLP, act(h) W_out, or without embedding act(h) itself."""
+    the MLP; of an MLP, act(h) W_out, or without embedding act(h) itself.
+
+    >>> from interp.models import initial_weights
+    >>> weights = initial_weights(model := ModelConfig(d_model=8, d_mlp=4), 7)
+    >>> found = forward(weights, model, torch.tensor([[2, 3]]))
+    >>> post = residual_post(weights, model, found.residual_mid, found.neurons)
+    >>> bool(torch.allclose(post, found.residual_post, atol=1e-5))
+    True
+    """
     return FAMILIES[model.family].residual_post(weights, model, mid, neurons)
 
 
@@ -64,7 +98,15 @@ def forward(weights: Weights, model: ModelConfig, inputs: Inputs) -> Activations
 
 
 def forward_all(weights: Weights, model: ModelConfig, examples: Examples) -> Activations:
-    """The forward pass over all examples; every value has the leading axes of their table, [p, p] for pairs (a, b)."""
+    """The forward pass over all examples; every value has the leading axes of their table, [p, p] for pairs (a, b).
+
+    >>> import interp
+    >>> from interp.models import initial_weights
+    >>> weights = initial_weights(model := ModelConfig(d_model=8, d_mlp=4), 7)
+    >>> found = forward_all(weights, model, interp.Task(7))
+    >>> found.logits.shape, found.neurons.shape
+    (torch.Size([7, 7, 7]), torch.Size([7, 7, 4]))
+    """
     inputs = torch.from_numpy(examples.inputs)
     if inputs.is_floating_point():
         inputs = inputs.to(next(iter(weights.values())))
@@ -73,7 +115,14 @@ def forward_all(weights: Weights, model: ModelConfig, examples: Examples) -> Act
 
 
 def logits(weights: Weights, model: ModelConfig, inputs: Inputs) -> Float[Tensor, "n classes"]:
-    """The logits alone, with no more work than they need; autograd can differentiate them."""
+    """The logits alone, with no more work than they need; autograd can differentiate them.
+
+    >>> import interp
+    >>> checkpoint = interp.open_run(interp.reference_path()).last
+    >>> pairs = torch.tensor([[20, 30], [1, 1]])
+    >>> logits(checkpoint.weights, checkpoint.model, pairs).argmax(1).tolist()  # the sums modulo 43
+    [7, 2]
+    """
     if is_factored(model) and not _is_differentiated(weights):
         return factored_gradient.logits(weights, model, inputs)[0]
     return transform(weights, model, embed(weights, model, inputs)).logits
@@ -82,7 +131,15 @@ def logits(weights: Weights, model: ModelConfig, inputs: Inputs) -> Float[Tensor
 def logits_with_vectors(
     weights: Weights, model: ModelConfig, vectors: Float[Tensor, "sets residues features"], pairs: Int[Tensor, "n 2"]
 ) -> Float[Tensor, "sets n classes"]:
-    """The logits for each of several sets of `vectors` (`embed`). A tied W_E keeps its own at the end."""
+    """The logits for each of several sets of `vectors` (`embed`). A tied W_E keeps its own at the end.
+
+    >>> import interp
+    >>> checkpoint = interp.open_run(interp.reference_path()).last
+    >>> shifted = checkpoint.W_E.roll(1, 0)  # every residue enters as the one below it
+    >>> found = logits_with_vectors(checkpoint.weights, checkpoint.model, shifted[None], torch.tensor([[20, 30]]))
+    >>> found.argmax(2).tolist()  # 19 + 29 modulo 43
+    [[5]]
+    """
     if is_factored(model):
         return factored_gradient.logits(weights, model, pairs, vectors)
     return torch.stack([transform(weights, model, embed(weights, model, pairs, rows)).logits for rows in vectors])

@@ -11,7 +11,14 @@ from interp.models.values import Weights
 class Snapshot:
     """One moment of training. `kept` says whether the schedule wants a checkpoint of it; the others are there for their
     metrics. `state` and `weights` together are what exact resume needs. A metric that cannot be (the test loss without
-    test pairs) is NaN."""
+    test pairs) is NaN.
+
+    >>> import interp
+    >>> experiment = interp.Experiment(interp.Task(7), interp.ModelConfig(d_model=8, d_mlp=4))
+    >>> first = next(interp.train(experiment))
+    >>> first.step, first.kept, len(first.weights), first.metrics["test_accuracy"] < 0.5
+    (0, True, 11, True)
+    """
 
     step: int
     weights: Weights
@@ -21,7 +28,12 @@ class Snapshot:
 
 
 class DivergedError(RuntimeError):
-    """The loss is no longer finite. Everything before `step` is sound."""
+    """The loss is no longer finite. Everything before `step` is sound.
+
+    >>> error = DivergedError(120, None)
+    >>> error.step, str(error)
+    (120, 'training diverged: the loss of step 120 is not finite; try a lower training.lr')
+    """
 
     def __init__(self, step: int, last: Snapshot | None) -> None:
         self.step, self.last = step, last

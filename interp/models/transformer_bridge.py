@@ -18,6 +18,11 @@ def bridge(weights: Weights, model: ModelConfig) -> "TransformerBridge":
     Its input is tokens (a, b, p) or (a, b), with two vocabularies (a, p + b, 2p) or (a, p + b); its answer is
     `bridge(tokens)[:, -1]`. Raises InputError for what TransformerLens cannot express: an MLP, an attention rate other
     than 1, and the square activation.
+
+    >>> bridge({}, ModelConfig(family="mlp"))
+    Traceback (most recent call last):
+        ...
+    interp.errors.InputError: TransformerLens cannot express model.family 'mlp', only 'transformer'
     """
     options = bridge_options(weights, model)
     from transformer_lens.config import TransformerBridgeConfig
@@ -32,7 +37,13 @@ def bridge(weights: Weights, model: ModelConfig) -> "TransformerBridge":
 
 def bridge_options(weights: Weights, model: ModelConfig) -> dict[str, Any]:
     """The options of TransformerLens' `TransformerBridgeConfig` for a network. Raises InputError for what it cannot
-    express."""
+    express.
+
+    >>> from interp.models import initial_weights
+    >>> options = bridge_options(initial_weights(model := ModelConfig(d_model=8, d_mlp=4), 7), model)
+    >>> options["d_vocab"], options["d_vocab_out"], options["normalization_type"]
+    (8, 7, None)
+    """
     if model.family != "transformer":
         raise InputError(f"TransformerLens cannot express model.family {model.family!r}, only 'transformer'")
     if model.attention_rate != 1:
@@ -55,7 +66,13 @@ def bridge_options(weights: Weights, model: ModelConfig) -> dict[str, Any]:
 
 
 def classic_state(weights: Weights, model: ModelConfig) -> Weights:
-    """All of a classic TransformerLens state dict: our weights, and the biases that we do not have, zero."""
+    """All of a classic TransformerLens state dict: our weights, and the biases that we do not have, zero.
+
+    >>> from interp.models import initial_weights
+    >>> weights = initial_weights(model := ModelConfig(d_model=8, d_mlp=4), 7)
+    >>> sorted(classic_state(weights, model).keys() - weights.keys())
+    ['blocks.0.attn.b_K', 'blocks.0.attn.b_O', 'blocks.0.attn.b_Q', 'blocks.0.attn.b_V', 'unembed.b_U']
+    """
     dtype = weights["embed.W_E"].dtype
     state = dict(weights) | {"unembed.b_U": torch.zeros(weights["unembed.W_U"].shape[1], dtype=dtype)}
     for layer in range(model.n_layers):

@@ -10,7 +10,11 @@ Weights = dict[str, Tensor]
 
 class Sizes(NamedTuple):
     """The sizes that the examples give a model: how many different inputs a token has, or numbers an example has, and
-    how many classes. Both are p for a table over Z_p."""
+    how many classes. Both are p for a table over Z_p.
+
+    >>> Sizes.of(113) == Sizes(113, 113), Sizes.of((64, 10)).classes
+    (True, 10)
+    """
 
     inputs: int
     classes: int
@@ -41,7 +45,12 @@ class Matrices(NamedTuple):
 
 
 class Activations(NamedTuple):
-    """What one forward pass computed at the last position of the last layer, per example."""
+    """What one forward pass computed at the last position of the last layer, per example.
+
+    >>> import interp
+    >>> Activations._fields, interp.open_run(interp.reference_path()).last.activations.attention.shape
+    (('logits', 'neurons', 'attention', 'residual_mid', 'residual_post'), torch.Size([43, 43, 4, 3]))
+    """
 
     logits: Float[Tensor, "*examples classes"]
     neurons: Float[Tensor, "*examples d_mlp"]  # after the nonlinearity

@@ -13,7 +13,13 @@ from interp.models.values import Sizes, Weights
 
 
 def weight_shapes(model: ModelConfig, sizes: int | tuple[int, int]) -> dict[str, tuple[int, ...]]:
-    """Every weight of a model and its shape; a modulus p stands for the sizes (p, p)."""
+    """Every weight of a model and its shape; a modulus p stands for the sizes (p, p).
+
+    >>> weight_shapes(ModelConfig(family="mlp", d_mlp=24), 7)
+    {'mlp.W_in': (7, 24), 'mlp.W_out': (24, 7)}
+    >>> weight_shapes(ModelConfig(d_model=16), 7)["embed.W_E"]  # residues 0 … 6, and the token `=`
+    (8, 16)
+    """
     return FAMILIES[model.family].shapes(model, Sizes.of(sizes))
 
 
@@ -23,6 +29,10 @@ def initial_weights(model: ModelConfig, sizes: int | tuple[int, int]) -> Weights
     Of a transformer: every matrix with variance 1/d_model, W_U with variance 1/d_vocab (Nanda et al. 2023,
     arXiv:2301.05217, and the authors' code). Of an MLP: every matrix with variance 1/rows, the embedding 1/d_model, so
     that every value has a variance of order one.
+
+    >>> weights = initial_weights(ModelConfig(), 113)
+    >>> round(128 * weights["embed.W_E"].var().item(), 1), weights["blocks.0.mlp.b_in"].any().item()
+    (1.0, False)
     """
     generator = torch.Generator().manual_seed(model.seed)
     weights = {}
@@ -39,7 +49,15 @@ def check_weights(
     weights: Mapping[str, Tensor], model: ModelConfig, sizes: int | tuple[int, int], *, where: str = "weights"
 ) -> None:
     """Raises InputError, naming the tensor with the shape seen and the shape expected, unless `weights` are those of
-    the model."""
+    the model.
+
+    >>> model = ModelConfig(d_model=8, d_mlp=4)
+    >>> check_weights(initial_weights(model, 7), model, 7)
+    >>> check_weights(initial_weights(model, 11), model, 7)
+    Traceback (most recent call last):
+        ...
+    interp.errors.InputError: weights: tensor 'embed.W_E' has shape [12, 8], expected [8, 8]
+    """
     expected = weight_shapes(model, sizes)
     for name, shape in expected.items():
         if name not in weights:
@@ -60,5 +78,9 @@ def check_weights(
 
 
 def are_finite(weights: Mapping[str, Tensor]) -> bool:
-    """Whether no weight is NaN or infinite."""
+    """Whether no weight is NaN or infinite.
+
+    >>> are_finite({"layer": torch.ones(2)}), are_finite({"layer": torch.tensor([1.0, torch.nan])})
+    (True, False)
+    """
     return all(bool(weight.isfinite().all()) for weight in weights.values())

@@ -13,13 +13,26 @@ from interp.models import factored_gradient
 
 
 def unmirrored_of_test(task: Examples) -> Bool[Tensor, " n"]:
-    """Which of the test pairs have no mirror (b, a) among the training pairs."""
+    """Which of the test pairs have no mirror (b, a) among the training pairs.
+
+    >>> from interp.experiment import Task
+    >>> unmirrored_of_test(Task(2, split=(1,))).tolist()  # of (0, 0), (1, 0), (1, 1); (0, 1) is trained on
+    [True, False, True]
+    """
     return torch.from_numpy(task.mask("unmirrored")[task.mask("test")])
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Examples and the labels they are trained or tested on."""
+    """Examples and the labels they are trained or tested on.
+
+    >>> from interp.experiment import Task
+    >>> batch = Batch.of(Task(3, split=(1, 5)), "train")
+    >>> batch.inputs.tolist(), batch.labels.tolist(), len(batch)
+    ([[0, 1], [1, 2]], [1, 0], 2)
+    >>> len(Batch.of(Task(113), "train").minibatch(100, step=0, seed=0))
+    100
+    """
 
     inputs: Int[Tensor, "n 2"] | Float[Tensor, "n features"]
     labels: Int[Tensor, " n"]
