@@ -20,7 +20,13 @@ from interp.runs.spectrum import Spectrum
 
 @runtime_checkable
 class HasWeights(Protocol):
-    """All that an analysis of weights alone may ask: a `Checkpoint`, or somebody's weights at a step (`Weighted`)."""
+    """All that an analysis of weights alone may ask: a `Checkpoint`, or somebody's weights at a step (`Weighted`).
+
+    >>> import interp
+    >>> checkpoint = interp.open_run(interp.reference_path()).last
+    >>> isinstance(checkpoint, HasWeights)
+    True
+    """
 
     @property
     def step(self) -> int: ...
@@ -30,7 +36,12 @@ class HasWeights(Protocol):
 
 
 class Weighted(NamedTuple):
-    """Weights of any network at a step."""
+    """Weights of any network at a step.
+
+    >>> member = Weighted(1000, {"layer": torch.zeros(2, 2)})
+    >>> member.step, isinstance(member, HasWeights)
+    (1000, True)
+    """
 
     step: int
     weights: Weights
@@ -42,6 +53,19 @@ class Checkpoint:
 
     Tables over all pairs have the leading axes [p, p] for (a, b), those over examples that are vectors [n]; a split
     without examples has loss and accuracy NaN.
+
+    >>> import interp
+    >>> checkpoint = interp.open_run(interp.reference_path()).last
+    >>> checkpoint
+    Checkpoint(step=3000, add modulo 43, key frequencies [3, 11, 12])
+    >>> checkpoint.logits[20, 30].argmax().item()  # 20 + 30 modulo 43
+    7
+    >>> [list(table.shape) for table in (checkpoint.logits, checkpoint.neurons, checkpoint.attention)]
+    [[43, 43, 43], [43, 43, 128], [43, 43, 4, 3]]
+    >>> [list(matrix.shape) for matrix in (checkpoint.W_E, checkpoint.W_in, checkpoint.W_out, checkpoint.W_U)]
+    [[43, 32], [32, 128], [128, 32], [32, 43]]
+    >>> bool(torch.allclose(checkpoint.logits, checkpoint.residual_post @ checkpoint.W_U, atol=1e-3))
+    True
     """
 
     def __init__(
@@ -58,12 +82,26 @@ class Checkpoint:
         """A checkpoint in memory, from anybody's training loop or notebook; step −1 means unknown.
 
         Raises InputError, naming the tensor, for weights that are not those of the model.
+
+        >>> import interp
+        >>> from interp.models import initial_weights
+        >>> task, model = interp.Task(7), interp.ModelConfig(d_model=16, n_heads=2, d_mlp=24)
+        >>> Checkpoint.from_weights(initial_weights(model, 7), task, model, step=0)
+        Checkpoint(step=0, add modulo 7, key frequencies [])
         """
         return cls(step, {name: weight.detach().clone() for name, weight in weights.items()}, task, model)
 
     @cached_property
     def activations(self) -> Activations:
-        """One forward pass over all pairs, in the type of the weights."""
+        """One forward pass over all pairs, in the type of the weights.
+
+        >>> import interp
+        >>> activations = interp.open_run(interp.reference_path()).last.activations
+        >>> activations._fields
+        ('logits', 'neurons', 'attention', 'residual_mid', 'residual_post')
+        >>> bool(torch.allclose(activations.attention.sum(-1), torch.ones(43, 43, 4)))
+        True
+        """
         with torch.no_grad():
             return forward_all(self.weights, self.model, self.task)
 
@@ -99,7 +137,13 @@ class Checkpoint:
     @property
     def token_rows(self) -> tuple[Int[Tensor, " n"], ...]:
         """The rows of `embed.W_E` that are residues, in phase order: those that a and b share, or those of a and those
-        of b."""
+        of b.
+
+        >>> from interp.testing import circuit_checkpoint, circuit_neurons
+        >>> clock = circuit_neurons([1], per_frequency=16, circuit="clock")
+        >>> [rows.tolist() for rows in circuit_checkpoint(Task(7, "multiply"), clock).token_rows]
+        [[1, 3, 2, 6, 4, 5]]
+        """
         phase, b = self.task.coordinates, self.model.first_token_of_b(self.task.p)
         return tuple(torch.from_numpy(rows) for rows in ((phase.rows, b + phase.columns) if b else (phase.rows,)))
 
@@ -120,7 +164,15 @@ class Checkpoint:
 
     @cached_property
     def W_L(self) -> Float[Tensor, "d_mlp classes"]:
-        """The last layer's neurons' map to the logits, W_out W_U, in float64."""
+        """The last layer's neurons' map to the logits, W_out W_U, in float64.
+
+        >>> import interp
+        >>> checkpoint = interp.open_run(interp.reference_path()).last
+        >>> checkpoint.W_L.shape, checkpoint.W_L.dtype
+        (torch.Size([128, 43]), torch.float64)
+        >>> bool(torch.allclose(checkpoint.W_L.float(), checkpoint.W_out @ checkpoint.W_U, atol=1e-4))
+        True
+        """
         return matrices({name: weight.double() for name, weight in self.weights.items()}, self.model).W_L
 
     @cached_property
@@ -134,40 +186,79 @@ class Checkpoint:
 
     @cached_property
     def losses(self) -> Float[np.ndarray, " pairs"]:
-        """The cross-entropy of every pair in nats, float64; NaN where the operation is not defined."""
+        """The cross-entropy of every pair in nats, float64; NaN where the operation is not defined.
+
+        >>> import interp
+        >>> checkpoint = interp.open_run(interp.reference_path())[0]
+        >>> checkpoint.losses.shape, round(checkpoint.losses.mean()), round(math.log(43))  # it guesses
+        ((1849,), 4, 4)
+        """
         return np.where(self.task.defined, self._judged[0].numpy(), np.nan)
 
     @cached_property
     def correct(self) -> Bool[np.ndarray, " pairs"]:
-        """Whether the logit of the (trained) label is larger than every other, for every pair."""
+        """Whether the logit of the (trained) label is larger than every other, for every pair.
+
+        >>> import interp
+        >>> run = interp.open_run(interp.reference_path())
+        >>> bool(run[0].correct.mean() < 0.1), bool(run.last.correct.all())
+        (True, True)
+        """
         return self._judged[1].numpy() & self.task.defined
 
     def loss(self, split: str) -> float:
-        """The mean cross-entropy over the pairs of "train", "test", "unmirrored" or "all"; NaN where there are none."""
+        """The mean cross-entropy over the pairs of "train", "test", "unmirrored" or "all"; NaN where there are none.
+
+        >>> import interp
+        >>> checkpoint = interp.open_run(interp.reference_path())[0]
+        >>> [round(checkpoint.loss(split)) for split in ("train", "test")], round(math.log(43))  # it guesses
+        ([4, 4], 4)
+        """
         mask = self.task.mask(split)
         return float(self.losses[mask].mean()) if mask.any() else math.nan
 
     def accuracy(self, split: str) -> float:
         """The share of correct answers over the pairs of "train", "test", "unmirrored" or "all"; NaN where there are
-        none."""
+        none.
+
+        >>> import interp
+        >>> run = interp.open_run(interp.reference_path())
+        >>> run[100].accuracy("train"), run[100].accuracy("test") < 0.5, run.last.accuracy("test")
+        (1.0, True, 1.0)
+        """
         mask = self.task.mask(split)
         return float(self.correct[mask].mean()) if mask.any() else math.nan
 
     @cached_property
     def spectrum(self) -> Spectrum:
-        """The network's Fourier picture. Raises InputError for examples that are no pairs over Z_p."""
+        """The network's Fourier picture. Raises InputError for examples that are no pairs over Z_p.
+
+        >>> import interp
+        >>> interp.open_run(interp.reference_path()).last.spectrum.neuron_frequencies.unique().tolist()
+        [3, 11, 12]
+        """
         if not isinstance(self.task, Task):
             raise InputError("frequencies are those of pairs over Z_p, and the examples of this checkpoint are vectors")
         return Spectrum(self.activations, self.W_L, self.task)
 
     @property
     def key_mask(self) -> Bool[Tensor, " K"]:
-        """Which of the frequencies 1 … K are key (`Spectrum.key_mask`)."""
+        """Which of the frequencies 1 … K are key (`Spectrum.key_mask`).
+
+        >>> from interp.testing import circuit_checkpoint, circuit_neurons
+        >>> circuit_checkpoint(Task(7), circuit_neurons([2])).key_mask.tolist()
+        [False, True, False]
+        """
         return self.spectrum.key_mask
 
     @property
     def key_frequencies(self) -> list[int]:
-        """This checkpoint's own key frequencies."""
+        """This checkpoint's own key frequencies.
+
+        >>> from interp.testing import circuit_checkpoint, circuit_neurons
+        >>> circuit_checkpoint(Task(11), circuit_neurons([2, 5])).key_frequencies
+        [2, 5]
+        """
         return self.spectrum.key_frequencies
 
     _repr_html_ = notebook.of_checkpoint

@@ -12,7 +12,13 @@ from interp.runs.run import Run, open_run
 
 
 def list_runs(folder: Path) -> Iterator[str]:
-    """One line per run under `folder`; a run that cannot be read is named with the reason."""
+    """One line per run under `folder`; a run that cannot be read is named with the reason.
+
+    >>> import interp
+    >>> [line] = list_runs(interp.reference_path())
+    >>> "add modulo 43" in line, line.endswith("test accuracy 100.0%")
+    (True, True)
+    """
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}")
     found = sorted(path.parent for path in folder.rglob("run.json") if ".tmp" not in path.parent.name)
@@ -27,7 +33,13 @@ def list_runs(folder: Path) -> Iterator[str]:
 
 
 def describe(run: Run) -> Iterator[str]:
-    """What a run is, line by line."""
+    """What a run is, line by line.
+
+    >>> import interp
+    >>> run = open_run(interp.reference_path())
+    >>> next(line for line in describe(run) if line.startswith("task"))
+    'task         add modulo 43; 832 of 1,849 pairs trained on (45.0%), seed 0'
+    """
     steps = run.steps
     yield f"run          {run.path}"
     yield f"hash         {run.hash}"
@@ -101,7 +113,13 @@ def _fields(values: dict[str, Any]) -> str:
 
 
 def configuration_differences(runs: Sequence[Run]) -> dict[str, list[Any]]:
-    """One value per run of the fields of task, model and training that differ; None where a side has no such field."""
+    """One value per run of the fields of task, model and training that differ; None where a side has no such field.
+
+    >>> import interp
+    >>> run = open_run(interp.reference_path())
+    >>> configuration_differences([run, run])
+    {}
+    """
     described = [_configuration(run) for run in runs]
     names = dict.fromkeys(name for fields in described for name in fields)
     values = {name: [fields.get(name) for fields in described] for name in names}

@@ -20,7 +20,11 @@ _TYPE_NAMES = {torch.float32: "F32", torch.int64: "I64"}
 
 
 def step_name(step: int) -> str:
-    """The file name of a step's checkpoint or state."""
+    """The file name of a step's checkpoint or state.
+
+    >>> step_name(3000)
+    'step_000003000.safetensors'
+    """
     return f"step_{step:09d}.safetensors"
 
 
@@ -43,7 +47,13 @@ def description(task: Examples, model: ModelConfig, training: TrainingConfig | N
 
 
 def weights_digest(weights: Mapping[str, Tensor]) -> str:
-    """16 hex digits of the SHA-256 over names, shapes and bytes, in the order of the names."""
+    """16 hex digits of the SHA-256 over names, shapes and bytes, in the order of the names.
+
+    >>> from interp.models import initial_weights
+    >>> weights = {"layer": torch.zeros(2, 2)}
+    >>> weights_digest(weights), weights_digest({"layer": torch.zeros(2, 2), "bias": torch.zeros(2)})
+    ('6271d7aad2a2b8a0', 'd3833d6440976609')
+    """
     digest = hashlib.sha256()
     for name in sorted(weights):
         tensor = weights[name].contiguous()

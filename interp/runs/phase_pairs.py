@@ -15,7 +15,12 @@ from interp.runs.checkpoint import Checkpoint
 @functools.lru_cache(maxsize=8)
 def phase_pairs(task: Task) -> PhasePairs:
     """All pairs of a task that have phases and an answer, with s in the outer loop. Do not write to it: it is
-    shared."""
+    shared.
+
+    >>> pairs = phase_pairs(Task(7, "multiply", train_fraction=0.5))
+    >>> len(pairs.sums), int(pairs.has_label.sum())  # 6 units, 36 pairs of them
+    (36, 36)
+    """
     phase = task.coordinates
     residue = np.arange(phase.order)
     defined = _defined(task)
@@ -40,6 +45,13 @@ def _defined(task: Task) -> Bool[np.ndarray, " pairs"]:
 
 
 def centred_logits(checkpoint: Checkpoint, pairs: PhasePairs) -> Float[Tensor, "pairs n"]:
-    """The logits of all `phase_pairs`, over the classes that have a phase, in its order, less their mean."""
+    """The logits of all `phase_pairs`, over the classes that have a phase, in its order, less their mean.
+
+    >>> from interp.testing import circuit_checkpoint, circuit_neurons
+    >>> checkpoint = circuit_checkpoint(Task(7), circuit_neurons([2]))
+    >>> centred = centred_logits(checkpoint, phase_pairs(checkpoint.task))
+    >>> centred.shape, centred.sum(1).abs().max().item() < 1e-6
+    (torch.Size([49, 7]), True)
+    """
     every = checkpoint.spectrum.centred_logits.values.flatten(0, 1)
     return every if len(every) == len(pairs.row_major) else every[_defined(checkpoint.task)]

@@ -36,12 +36,21 @@ if TYPE_CHECKING:
 
 
 def open_run(path: str | Path) -> "Run":
-    """The run in a folder. Raises InputError when there is none, or one of a format that this version does not know."""
+    """The run in a folder. Raises InputError when there is none, or one of a format that this version does not know.
+
+    >>> import interp
+    >>> open_run(interp.reference_path()).task.title
+    'add modulo 43'
+    """
     return Run(Path(path))
 
 
 def check_has_phases(run: "Run", what: str) -> None:
-    """Raises InputError, for `what` tells of circuits on Z_p, unless the run is about pairs over Z_p."""
+    """Raises InputError, for `what` tells of circuits on Z_p, unless the run is about pairs over Z_p.
+
+    >>> import interp
+    >>> check_has_phases(open_run(interp.reference_path()), "an explanation")  # nothing to say: pairs over Z_43
+    """
     if not isinstance(run.task, Task):
         raise InputError(
             f"{what} tells of circuits on Z_p, and {run.path} was trained on vectors ({run.task.title}); "
@@ -55,6 +64,13 @@ class Run:
     `run[step]` and `run.at(index)` give checkpoints, `run.trajectory(name)` one tensor at every checkpoint,
     `run.metrics` what training logged, `run.result(analysis)` what an analysis says of it. The listing of steps is read
     anew each time: a run may be growing.
+
+    >>> import interp
+    >>> run = interp.open_run(interp.reference_path())
+    >>> run.hash == run.experiment.hash, len(run.steps), run.is_complete
+    (True, 53, True)
+    >>> run.last.step, run.key_frequencies
+    (3000, [3, 11, 12])
     """
 
     def __init__(self, path: Path) -> None:
@@ -115,19 +131,39 @@ class Run:
 
     @property
     def experiment(self) -> Experiment | None:
-        """The experiment, for a run that was trained here."""
+        """The experiment, for a run that was trained here.
+
+        >>> import interp
+        >>> open_run(interp.reference_path()).experiment == interp.preset("reference")
+        True
+        """
         return Experiment(self.task, self.model, self.training) if self.training is not None else None
 
     # ---- checkpoints -------------------------------------------------------------------------------------------------
 
     @property
     def steps(self) -> list[int]:
-        """The steps that have a checkpoint, ascending."""
+        """The steps that have a checkpoint, ascending.
+
+        >>> import interp
+        >>> open_run(interp.reference_path()).steps[-3:]
+        [2800, 2900, 3000]
+        """
         return steps_in(self.path / "steps")
 
     def __getitem__(self, step: int) -> Checkpoint:
         """The checkpoint of a step. Raises InputError, naming the nearest, for a step that was not saved, and naming
-        the file for one that is damaged or no longer has the digest that metrics.jsonl recorded."""
+        the file for one that is damaged or no longer has the digest that metrics.jsonl recorded.
+
+        >>> import interp
+        >>> run = open_run(interp.reference_path())
+        >>> run[100].step
+        100
+        >>> run[101]
+        Traceback (most recent call last):
+            ...
+        interp.errors.InputError: ... has no checkpoint of step 101; the nearest is 100
+        """
         path = self.path / "steps" / step_name(step)
         if not os.path.lexists(path):
             raise self._no_checkpoint(step)
@@ -153,7 +189,13 @@ class Run:
         return InputError(f"{self.path} has no checkpoint of step {step}; the nearest is {nearest}")
 
     def at(self, index: int = -1) -> Checkpoint:
-        """The checkpoint by its place in `steps`; −1 is the last."""
+        """The checkpoint by its place in `steps`; −1 is the last.
+
+        >>> import interp
+        >>> run = open_run(interp.reference_path())
+        >>> run.at(0).step, run.at(-1).step
+        (0, 3000)
+        """
         steps = self.steps
         if not -len(steps) <= index < len(steps):
             raise InputError(f"{self.path} has {len(steps)} checkpoints; there is none at index {index}")
@@ -166,7 +208,13 @@ class Run:
         return (self[step] for step in self.steps)
 
     def trajectory(self, name: str) -> Float[Tensor, "checkpoint ..."]:
-        """One tensor at every checkpoint, in the order of `steps`."""
+        """One tensor at every checkpoint, in the order of `steps`.
+
+        >>> import interp
+        >>> run = open_run(interp.reference_path())
+        >>> run.trajectory("embed.W_E").shape  # checkpoint, residues and `=`, d_model
+        torch.Size([53, 44, 32])
+        """
         known = weight_shapes(self.model, self.task.sizes)
         if name not in known:
             raise unknown_name("tensor", name, known)
@@ -183,7 +231,13 @@ class Run:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl: step, metrics, and the digest of the weights where a checkpoint was kept."""
+        """The lines of metrics.jsonl: step, metrics, and the digest of the weights where a checkpoint was kept.
+
+        >>> import interp
+        >>> row = open_run(interp.reference_path()).rows[0]
+        >>> row["step"], row["weights"]
+        (0, 'a1946ef1423a341e')
+        """
         path = self.path / "metrics.jsonl"
         rows = read_lines(path) if os.path.lexists(path) else []
         last = FIRST_STEP - 1
@@ -203,7 +257,13 @@ class Run:
 
     @property
     def digests(self) -> dict[int, str]:
-        """The digest of the weights of every step, as metrics.jsonl recorded it. Do not write to it."""
+        """The digest of the weights of every step, as metrics.jsonl recorded it. Do not write to it.
+
+        >>> import interp
+        >>> run = open_run(interp.reference_path())
+        >>> run.digests[3000] == weights_digest(run[3000].weights)
+        True
+        """
         path = self.path / "metrics.jsonl"
         try:
             stat = path.stat()
@@ -216,7 +276,13 @@ class Run:
 
     @property
     def metrics(self) -> "xr.Dataset":
-        """What training logged, one variable per metric over `step`; NaN where a step has none."""
+        """What training logged, one variable per metric over `step`; NaN where a step has none.
+
+        >>> import interp
+        >>> metrics = open_run(interp.reference_path()).metrics
+        >>> [round(float(metrics.test_accuracy.sel(step=step)), 2) for step in (0, 3000)]
+        [0.02, 1.0]
+        """
         import xarray as xr  # half a second, for which training need not wait
 
         rows = self.rows
@@ -228,7 +294,12 @@ class Run:
 
     @property
     def thinned(self) -> set[int]:
-        """The steps whose checkpoints were removed on purpose."""
+        """The steps whose checkpoints were removed on purpose.
+
+        >>> import interp
+        >>> open_run(interp.reference_path()).thinned
+        set()
+        """
         path = self.path / "thinned.json"
         steps = read_json(path) if os.path.lexists(path) else []
         if not isinstance(steps, list) or not all(type(step) is int for step in steps):
@@ -258,7 +329,13 @@ class Run:
         return self.last.key_frequencies
 
     def result(self, analysis: str) -> "xr.Dataset":
-        """The result of an analysis, computed if it is missing or stale."""
+        """The result of an analysis, computed if it is missing or stale.
+
+        >>> import interp
+        >>> norms = interp.open_run(interp.reference_path()).result("weight_norms")
+        >>> norms.sizes["step"], bool(norms.total_l2[-1] < norms.total_l2.max())  # cleanup lowers the norm
+        (53, True)
+        """
         # The one door upward: a notebook asks the run, and the run asks `interp.analysis.walk`.
         from interp.analysis import analyze
 
@@ -266,7 +343,13 @@ class Run:
 
     def bridge(self, step: int | None = None) -> "TransformerBridge":
         """The network at a step (default: the last) as a TransformerLens `TransformerBridge`, ready for
-        `run_with_cache` and hooks."""
+        `run_with_cache` and hooks.
+
+        >>> import interp
+        >>> run = open_run(interp.reference_path())
+        >>> run.bridge()(torch.tensor([[20, 30, 43]]))[0, -1].argmax().item()  # 20 + 30 modulo 43
+        7
+        """
         return bridge((self[step] if step is not None else self.last).weights, self.model)
 
     _repr_html_ = notebook.of_run

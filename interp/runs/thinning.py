@@ -12,7 +12,19 @@ from interp.runs.run import Run
 
 def thin(run: Run, keep_every: int) -> int:
     """Remove the checkpoints whose step is not a multiple of `keep_every`; the first and the last stay. Returns how
-    many went."""
+    many went.
+
+    >>> import interp
+    >>> from interp.models import initial_weights
+    >>> from tempfile import TemporaryDirectory
+    >>> weights = initial_weights(model := interp.ModelConfig(d_model=8, d_mlp=4), 7)
+    >>> with TemporaryDirectory() as folder:
+    ...     with interp.RunWriter.create(f"{folder}/mine", interp.Task(7), model) as writer:
+    ...         for step in range(0, 50, 10):
+    ...             writer.append(step, weights)
+    ...     thin(writer.run, keep_every=20), writer.run.steps
+    (2, [0, 20, 40])
+    """
     if keep_every < 1:
         raise InputError(f"--keep-every must be at least 1, got {keep_every}")
     with contextlib.ExitStack() as held, refusals_as(f"cannot thin {run.path}"):

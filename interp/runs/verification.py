@@ -13,7 +13,13 @@ ABSOLUTE_TOLERANCE = 1e-9
 
 
 def differences(run: Run, walk: Callable[[Sequence[int]], Iterable[int]] = lambda steps: steps) -> Iterator[str]:
-    """One line for everything in the run that contradicts itself; nothing for a sound run."""
+    """One line for everything in the run that contradicts itself; nothing for a sound run.
+
+    >>> import interp
+    >>> run = interp.open_run(interp.reference_path())
+    >>> list(differences(run, walk=lambda steps: steps[-1:]))  # the last checkpoint alone
+    []
+    """
     rows = {row["step"]: row for row in run.rows}
     steps = set(run.steps)
     for step in sorted(step for step, row in rows.items() if "weights" in row and step not in steps | run.thinned):

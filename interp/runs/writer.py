@@ -55,6 +55,16 @@ class RunWriter:
 
     Steps ascend. The folder is locked while the writer is open; `create` and `reopen` raise InputError when another
     process has it.
+
+    >>> import interp
+    >>> from interp.models import initial_weights
+    >>> from tempfile import TemporaryDirectory
+    >>> task, model = interp.Task(7), interp.ModelConfig(d_model=8, d_mlp=4)
+    >>> with TemporaryDirectory() as folder:
+    ...     with RunWriter.create(f"{folder}/mine", task, model) as writer:
+    ...         writer.append(0, initial_weights(model, 7), {"train_loss": 1.9})
+    ...     interp.open_run(f"{folder}/mine").steps
+    [0]
     """
 
     def __init__(self, run: Run, lock: int) -> None:
@@ -81,6 +91,13 @@ class RunWriter:
         The run appears at once and locked; until then, and when anything goes wrong, what was there is untouched. Of
         `initial`, the weights that training starts from where they are not drawn from model.seed, run.json notes the
         digest.
+
+        >>> import interp
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     with RunWriter.create(f"{folder}/mine", interp.Task(7), ModelConfig(d_mlp=4)) as writer:
+        ...         writer.run.task.title, writer.run.steps
+        ('add modulo 7', [])
         """
         path = Path(path)
         target = Path(os.path.realpath(path))
@@ -102,7 +119,18 @@ class RunWriter:
 
     @classmethod
     def reopen(cls, path: str | Path) -> "RunWriter":
-        """Go on with a run. What a kill left half-done is put away."""
+        """Go on with a run. What a kill left half-done is put away.
+
+        >>> import interp
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     with RunWriter.create(f"{folder}/mine", interp.Task(7), ModelConfig(d_mlp=4)) as writer:
+        ...         writer.log(0, {"train_loss": 1.9})
+        ...     with RunWriter.reopen(f"{folder}/mine") as writer:
+        ...         writer.log(10, {"train_loss": 1.2})
+        ...     [row["step"] for row in writer.run.rows]
+        [0, 10]
+        """
         run = open_run(path)
         lock = lock_folder(run.path)
         with contextlib.ExitStack() as on_failure, refusals_as(f"cannot write to {run.path}"):
@@ -118,7 +146,18 @@ class RunWriter:
     def append(
         self, step: int, weights: Mapping[str, Tensor], metrics: Mapping[str, float | Tensor] | None = None
     ) -> None:
-        """Save the weights after exactly `step` updates and, in metrics.jsonl, the metrics of those same weights."""
+        """Save the weights after exactly `step` updates and, in metrics.jsonl, the metrics of those same weights.
+
+        >>> import interp
+        >>> from interp.models import initial_weights
+        >>> from tempfile import TemporaryDirectory
+        >>> model = ModelConfig(d_model=8, d_mlp=4)
+        >>> with TemporaryDirectory() as folder:
+        ...     with RunWriter.create(f"{folder}/mine", interp.Task(7), model) as writer:
+        ...         writer.append(0, initial_weights(model, 7), {"train_loss": 1.9})
+        ...     writer.run.steps, writer.run.rows[0]["train_loss"]
+        ([0], 1.9)
+        """
         step = self._next(step)
         check_weights(weights, self.run.model, self.run.task.sizes)
         stored = {name: weight.detach().to("cpu", torch.float32) for name, weight in weights.items()}
@@ -129,16 +168,46 @@ class RunWriter:
         self._write_row(row)
 
     def log(self, step: int, metrics: Mapping[str, float | Tensor]) -> None:
-        """Metrics of a step that keeps no checkpoint."""
+        """Metrics of a step that keeps no checkpoint.
+
+        >>> import interp
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     with RunWriter.create(f"{folder}/mine", interp.Task(7), ModelConfig(d_mlp=4)) as writer:
+        ...         writer.log(0, {"train_loss": torch.tensor(1.5)})
+        ...     writer.run.rows, writer.run.steps
+        ([{'step': 0, 'train_loss': 1.5}], [])
+        """
         self._write_row({"step": self._next(step)} | _finite(metrics))
 
     def log_divergence(self, step: int) -> None:
         """That training could not go on at `step`, because its loss there is not finite: a line whose training loss is
-        null."""
+        null.
+
+        >>> import interp
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     with RunWriter.create(f"{folder}/mine", interp.Task(7), ModelConfig(d_mlp=4)) as writer:
+        ...         writer.log_divergence(70)
+        ...     writer.run.rows
+        [{'step': 70, 'train_loss': None}]
+        """
         self.log(step, {"train_loss": math.nan})
 
     def write(self, snapshot: Snapshot) -> None:
-        """A snapshot of training: a checkpoint where it is to be kept, its metrics in any case."""
+        """A snapshot of training: a checkpoint where it is to be kept, its metrics in any case.
+
+        >>> import interp
+        >>> from tempfile import TemporaryDirectory
+        >>> training = TrainingConfig(steps=2, log_every=1)
+        >>> mine = interp.Experiment(interp.Task(7), ModelConfig(d_model=8, d_mlp=4), training)
+        >>> with TemporaryDirectory() as folder:
+        ...     with RunWriter.create(f"{folder}/mine", mine.task, mine.model, training) as writer:
+        ...         for snapshot in interp.train(mine):
+        ...             writer.write(snapshot)
+        ...     writer.run.steps, [row["step"] for row in writer.run.rows]
+        ([0, 2], [0, 1, 2])
+        """
         if snapshot.kept:
             self.append(snapshot.step, snapshot.weights, snapshot.metrics)
         else:
@@ -183,7 +252,20 @@ class RunWriter:
     # ---- exact resume ------------------------------------------------------------------------------------------------
 
     def save_state(self, snapshot: Snapshot) -> None:
-        """Everything needed to go on from a snapshot to the last bit; replaces the state saved before."""
+        """Everything needed to go on from a snapshot to the last bit; replaces the state saved before.
+
+        >>> import interp
+        >>> from tempfile import TemporaryDirectory
+        >>> training = TrainingConfig(steps=2)
+        >>> mine = interp.Experiment(interp.Task(7), ModelConfig(d_model=8, d_mlp=4), training)
+        >>> start, end = interp.train(mine)
+        >>> with TemporaryDirectory() as folder:
+        ...     with RunWriter.create(f"{folder}/mine", mine.task, mine.model, training) as writer:
+        ...         writer.save_state(start)
+        ...         [again] = interp.train(mine, resume=writer.load_state())
+        >>> weights_digest(again.weights) == weights_digest(end.weights)
+        True
+        """
         tensors = {f"weights|{name}": weight for name, weight in snapshot.weights.items()}
         tensors |= {f"optimizer|{name}": value for name, value in snapshot.state.items()}
         folder = self.run.path / "state"
@@ -200,7 +282,15 @@ class RunWriter:
         """The newest saved state, with metrics.jsonl cut back to its step: what came later will be written again, bit
         for bit.
 
-        None, with all of metrics.jsonl gone, when no state was saved: training starts over."""
+        None, with all of metrics.jsonl gone, when no state was saved: training starts over.
+
+        >>> import interp
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     with RunWriter.create(f"{folder}/mine", interp.Task(7), ModelConfig(d_mlp=4)) as writer:
+        ...         writer.load_state() is None  # no state was saved
+        True
+        """
         steps = steps_in(self.run.path / "state")
         snapshot = self._read_state(steps[-1]) if steps else None
         kept_rows = [json.dumps(row) + "\n" for row in self.run.rows if snapshot and row["step"] <= snapshot.step]
@@ -222,7 +312,15 @@ class RunWriter:
         return Snapshot(step, parts["weights"], {}, parts["optimizer"], kept=False)
 
     def close(self) -> None:
-        """Give the lock back. Closing twice is fine."""
+        """Give the lock back. Closing twice is fine.
+
+        >>> import interp
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     writer = RunWriter.create(f"{folder}/mine", interp.Task(7), ModelConfig(d_mlp=4))
+        ...     writer.close()
+        ...     RunWriter.reopen(f"{folder}/mine").close()
+        """
         if self._metrics == _CLOSED:
             return
         try:
@@ -256,7 +354,14 @@ def new_run(path: Path, overwrite: bool) -> Iterator[Path]:
 
 def is_run_to_replace(path: Path, overwrite: bool) -> bool:
     """Whether there is a run at `path` that is to be replaced; raises InputError when there is something that must not
-    be."""
+    be.
+
+    >>> import interp
+    >>> is_run_to_replace(interp.reference_path(), overwrite=True)
+    True
+    >>> is_run_to_replace(interp.reference_path() / "no-such-folder", overwrite=False)
+    False
+    """
     if not os.path.lexists(path) or (path.is_dir() and not any(path.iterdir())):
         return False
     if not overwrite:
