@@ -34,7 +34,14 @@ INPUTS = ("a", "b")
 def measure(checkpoint: Checkpoint) -> xr.Dataset:
     """`mean`, `deviation` [head, position]; `fraction_explained` [head, input, frequency]; `frequency_of_head`,
     `alpha`, `beta` [head, input], of the best frequency; `attention_to_a` [head, phase]: the mean over the second
-    input, as a function of the first."""
+    input, as a function of the first.
+
+    >>> import interp
+    >>> from interp.testing import circuit_checkpoint, circuit_neurons
+    >>> found = measure(circuit_checkpoint(interp.Task(11), circuit_neurons([2, 5])))  # one head, uniform
+    >>> found["mean"].values.round(3).tolist(), found.frequency_of_head.values.tolist()
+    ([[0.333, 0.333, 0.333]], [[0, 0]])
+    """
     positions = [*"ab="][: checkpoint.attention.shape[-1]]
     attention = (
         in_phase(checkpoint.attention, checkpoint.task.coordinates).double().permute(2, 3, 0, 1)

@@ -48,7 +48,14 @@ _NEURONS_AT_ONCE, _RENAMINGS_AT_ONCE = 64, 4
 def measure(checkpoint: Checkpoint, *, rate: float = 0.01, threshold: float = 0.85, seed: int = 0) -> xr.Dataset:
     """`null_fraction_explained` [quantile]; `calibrated_threshold` and `random_network_threshold` of the fraction
     explained, and the `periodic_neurons` [rule] above the calibrated and from the fixed one on; `share_threshold`,
-    `largest_share` of logit power, `is_key` [frequency]: key and above chance."""
+    `largest_share` of logit power, `is_key` [frequency]: key and above chance.
+
+    >>> import interp
+    >>> from interp.testing import circuit_checkpoint, circuit_neurons
+    >>> found = measure(circuit_checkpoint(interp.Task(11), circuit_neurons([2, 5])))
+    >>> found.frequency[found.is_key].values.tolist(), found.periodic_neurons.sel(rule="calibrated").item()
+    ([2, 5], 18)
+    """
     null = null_fractions_explained(checkpoint, rate=rate, seed=seed)
     quantiles = np.quantile(null.numpy(), QUANTILES) if len(null) else np.full(len(QUANTILES), np.nan)
     explained = checkpoint.spectrum.neuron_shares.nan_to_num(nan=-1).max(0).values

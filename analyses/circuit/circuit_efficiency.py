@@ -71,6 +71,14 @@ def measure(
 
     `key_frequencies` are those of the run's last checkpoint; of a checkpoint alone, its own. The partial networks are
     judged on a fixed random sample of `n_pairs` pairs. Strengths are NaN where the split is unknown.
+
+    >>> import interp
+    >>> from interp.testing import circuit_checkpoint, circuit_neurons
+    >>> found = measure(circuit_checkpoint(interp.Task(11), circuit_neurons([2, 5])))
+    >>> found.norm.values.round(1).tolist(), found.n_neurons.values.tolist()  # all of it generalizes
+    ([43.6, 0.0, 0.0], [18, 0, 0])
+    >>> found.accuracy.sel(split="test").values.tolist()  # of the whole network, of either part alone
+    [1.0, 1.0, 0.0]
     """
     task, model = checkpoint.task, checkpoint.model
     parts, n_neurons = split_weights(checkpoint, checkpoint.spectrum.frequencies_to_use(key_frequencies), threshold)

@@ -56,6 +56,13 @@ def measure(checkpoint: Checkpoint, *, degree_pairs: int = 2048, scale_step: flo
 
     NaN where the split is unknown, and held out where there is no test pair. For × and ÷ pairs and classes are those of
     units.
+
+    >>> import interp
+    >>> from interp.testing import LookupTable, circuit_checkpoint
+    >>> table = circuit_checkpoint(interp.Task(7), [], lookup=LookupTable(strength=7.0))
+    >>> strength = measure(table).strength.sel(estimator="held_out", split="train")
+    >>> abs(strength).values.round(3).tolist()  # generalizing, memorizing: 7 less its mean over the classes, 1
+    [0.0, 6.0]
     """
     task = checkpoint.task
     pairs = phase_pairs(task)

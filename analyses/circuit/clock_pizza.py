@@ -60,6 +60,14 @@ def measure(
 
     `key_frequencies` are those of the run's last checkpoint; of a checkpoint alone, its own. `triples` are drawn from
     `seed`.
+
+    >>> import interp
+    >>> from interp.testing import circuit_checkpoint, circuit_neurons
+    >>> pizza = circuit_neurons([2, 5], per_frequency=8)
+    >>> clock = circuit_neurons([2, 5], per_frequency=16, circuit="clock")
+    >>> found = [measure(circuit_checkpoint(interp.Task(11), neurons)) for neurons in (clock, pizza)]
+    >>> [one.explained.values.round(2).tolist() for one in found]  # by the formula of a clock, by that of a pizza
+    [[0.99, 0.81], [0.81, 0.99]]
     """
     key = checkpoint.spectrum.frequencies_to_use(key_frequencies)
     symmetricity, error = _gradient_symmetricity(checkpoint, triples, seed)

@@ -31,7 +31,14 @@ PLACE = 2
 
 def measure(checkpoint: Checkpoint) -> xr.Dataset:
     """`embedding_norm`, `output_norm`, `logit_share` [frequency], `is_key` and `is_key_by_neurons` [frequency],
-    `gini_embedding` and `gini_output`."""
+    `gini_embedding` and `gini_output`.
+
+    >>> import interp
+    >>> from interp.testing import circuit_checkpoint, circuit_neurons
+    >>> found = measure(circuit_checkpoint(interp.Task(11), circuit_neurons([2, 5])))
+    >>> found.frequency[found.is_key].values.tolist(), (found.embedding_norm > 1e-6).values.tolist()
+    ([2, 5], [False, True, False, False, True])
+    """
     phase = checkpoint.task.coordinates
     embedding = checkpoint.W_E.double()[torch.from_numpy(phase.rows)]
     output = checkpoint.W_L[:, torch.from_numpy(phase.classes)].T

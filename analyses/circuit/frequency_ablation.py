@@ -61,6 +61,14 @@ def measure(
     `key_frequencies` are those of the run's last checkpoint; of a checkpoint alone, its own. Neurons are replaced from
     `threshold` on. The network runs anew for every cut of the embedding: on `embedding_pairs` pairs, a fixed random
     draw, or on all if they are no more.
+
+    >>> import interp
+    >>> from interp.testing import circuit_checkpoint, circuit_neurons
+    >>> found = measure(circuit_checkpoint(interp.Task(11), circuit_neurons([2, 5])))
+    >>> found.accuracy.sel(target="logits", split="all", mode="keep_key").item()
+    1.0
+    >>> found.loss.sel(target="logits", split="all", mode="remove_key").item() > 2.4  # worse than a guess, ln 11
+    True
     """
     n, task = checkpoint.task.coordinates.order, checkpoint.task
     frequencies = np.arange(1, n // 2 + 1, dtype=np.int32)

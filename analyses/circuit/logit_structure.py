@@ -52,6 +52,12 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None)
 
     `key_frequencies` are those of the run's last checkpoint; of a checkpoint alone, its own. Logits that are all equal
     have shares 0.
+
+    >>> import interp
+    >>> from interp.testing import ideal_logits, with_logits
+    >>> found = measure(with_logits(interp.Task(7), 3 * ideal_logits(7, [2], "clock")))
+    >>> found.coefficient.values.round(3).tolist()[1], found.r_squared.values.round(3).tolist()
+    (3.0, [1.0, 1.0])
     """
     n = checkpoint.task.coordinates.order
     frequencies = np.arange(1, n // 2 + 1, dtype=np.int32)

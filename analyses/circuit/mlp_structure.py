@@ -43,6 +43,12 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None,
     latter NaN but for key frequencies; `is_key` [frequency]; `residual`.
 
     `key_frequencies` are those of the run's last checkpoint; of a checkpoint alone, its own.
+
+    >>> import interp
+    >>> from interp.testing import circuit_checkpoint, circuit_neurons
+    >>> found = measure(circuit_checkpoint(interp.Task(11), circuit_neurons([2, 5])))
+    >>> found["rank"].item(), round(found.effective_rank.item(), 3)  # two directions per frequency
+    (4, 4.0)
     """
     phase = checkpoint.task.coordinates
     key = checkpoint.spectrum.frequencies_to_use(key_frequencies)

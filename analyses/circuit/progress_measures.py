@@ -50,6 +50,13 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None)
     `excluded_loss_of_frequency` [split, frequency]; `test_to_restricted_ratio`; `is_key` [frequency].
 
     `key_frequencies` are those of the run's last checkpoint; of a checkpoint alone, its own.
+
+    >>> import interp
+    >>> run = interp.open_run(interp.reference_path())
+    >>> found = measure(run[100], key_frequencies=run.key_frequencies)  # memorized, and not yet generalized
+    >>> test = found.sel(split="test")
+    >>> bool(test.restricted_loss < test.loss), bool(found.loss.sel(split="train") < 0.1)
+    (True, True)
     """
     task, n_classes = checkpoint.task, checkpoint.logits.shape[-1]
     n = task.coordinates.order

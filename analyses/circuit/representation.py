@@ -51,6 +51,12 @@ def measure(checkpoint: Checkpoint, *, delta: float = 0.1, parallelograms: int =
     neurons that have any power.
 
     `parallelograms` are drawn from `seed`.
+
+    >>> import interp
+    >>> from interp.testing import circuit_checkpoint, circuit_neurons
+    >>> found = measure(circuit_checkpoint(interp.Task(11), circuit_neurons([2])))
+    >>> found.circularity.values[:2].round(3).tolist(), found.effective_rank.values.round(3).tolist()
+    ([1.0, 1.0], [2.0, 2.0, 2.0, 2.0])
     """
     phase, n = checkpoint.task.coordinates, checkpoint.task.coordinates.order
     rows = torch.from_numpy(phase.rows)

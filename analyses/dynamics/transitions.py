@@ -84,7 +84,13 @@ def compute(run: "Run") -> xr.Dataset:
     """`loss` [step, loss_of], `accuracy` [step, accuracy_of], `sum_of_squares`, `gini` [step]: the curves, NaN where
     not measured; `event_at` [event, event_value]: the step, and the logging interval before it; `verdict` [rule, kind];
     `boundary_at` [boundary, boundary_value]: step and interval; `signal_boundary` [signal, boundary]: where each signal
-    bends."""
+    bends.
+
+    >>> import interp
+    >>> found = compute(interp.open_run(interp.reference_path()))
+    >>> found.kind[found.verdict.sel(rule="delay")].values.tolist()
+    ['grokking']
+    """
     curves, progress = run.result("learning_curves"), run.result("progress_measures")
     steps = curves.step.values
     measured = {

@@ -42,6 +42,13 @@ def measure(
     The factors reach `octaves` down and up.
 
     NaN for a split without pairs, and for a shell that is not there.
+
+    >>> import interp
+    >>> from interp.testing import circuit_checkpoint, circuit_neurons
+    >>> found = measure(circuit_checkpoint(interp.Task(11), circuit_neurons([2, 5])))
+    >>> half, same, twice = found.loss.sel(split="test", factor=[0.5, 1.0, 2.0]).values
+    >>> bool(half > same > twice), found.shell_norm.item()  # it never rises: no shell
+    (True, nan)
     """
     exponents = np.arange(-round(octaves * per_octave), round(octaves * per_octave) + 1) / per_octave
     factors = 2.0**exponents

@@ -30,6 +30,12 @@ def measure(checkpoint: HasWeights, *, key_frequencies: list[int] | None = None)
     """`l1`, `l2`, `rms` [tensor]; `total_l1`, `total_l2`; `embedding_l2`, `unembedding_l2` [part].
 
     `key_frequencies` are those of the run's last checkpoint; of a checkpoint alone, its own.
+
+    >>> import torch
+    >>> from interp.runs import Weighted
+    >>> found = measure(Weighted(0, {"layer": torch.tensor([3.0, -4.0])}))
+    >>> found.total_l1.item(), found.total_l2.item()
+    (7.0, 5.0)
     """
     weights = {name: weight.double() for name, weight in checkpoint.weights.items()}
     l1 = np.array([float(w.abs().sum()) for w in weights.values()])
