@@ -27,6 +27,10 @@ def reference_path() -> Path:
     """The folder of the small grokked run that comes with the package.
 
     Raises InputError where the package is not installed.
+
+    >>> import interp
+    >>> interp.open_run(interp.reference_path()).key_frequencies
+    [3, 11, 12]
     """
     from importlib import import_module
 

@@ -8,7 +8,14 @@ from numbers import Integral
 
 
 class InputError(ValueError):
-    """Something the user gave is wrong. The command line prints it as one line and exits with code 2."""
+    """Something the user gave is wrong. The command line prints it as one line and exits with code 2.
+
+    >>> import interp
+    >>> interp.Task(p=1)
+    Traceback (most recent call last):
+        ...
+    interp.errors.InputError: task.p must be at least 2, got 1
+    """
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:

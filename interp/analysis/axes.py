@@ -11,7 +11,12 @@ Axis = tuple[str, np.ndarray, dict[str, str]]  # dimension, values, attributes
 
 
 def axes(coordinates: Mapping[str, Axis]) -> xr.Coordinates:
-    """These coordinates with their indexes, for `xarray.Dataset(coords=…)`. Do not write to them: they are shared."""
+    """These coordinates with their indexes, for `xarray.Dataset(coords=…)`. Do not write to them: they are shared.
+
+    >>> layer = ("layer", np.arange(3), {"units": "index"})
+    >>> axes({"layer": layer}) is axes({"layer": layer}), axes({"layer": layer})["layer"].values.tolist()
+    (True, [0, 1, 2])
+    """
     return _indexed(
         tuple(
             (name, *_frozen(dimension, np.asarray(values), attributes))

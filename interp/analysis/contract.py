@@ -46,7 +46,14 @@ Scale = Literal["magnitude", "share", "index", "signed"]
 
 @dataclass(frozen=True)
 class Analysis:
-    """One analysis, by name."""
+    """One analysis, by name.
+
+    >>> analysis = find("frequency_ablation")
+    >>> analysis.title
+    'Frequency ablation. What does the network lose without a frequency, and what is left when it has no other?'
+    >>> analysis.asks, analysis.of_run, analysis.parameters["threshold"]
+    ('phases', False, 0.85)
+    """
 
     name: str
     module: ModuleType
@@ -166,6 +173,9 @@ def discover() -> dict[str, Analysis]:
 
     Raises InputError when two have one name, naming both. One that cannot be imported is left out with a warning: what
     somebody else installed must not take the others away.
+
+    >>> {"weight_norms", "neuron_periodicity", "transitions"} <= discover().keys()
+    True
     """
     try:
         package = import_module("interp.analyses")
@@ -199,7 +209,15 @@ def discover() -> dict[str, Analysis]:
 
 
 def find(name: str) -> Analysis:
-    """An analysis by name; InputError with the nearest name for one that does not exist."""
+    """An analysis by name; InputError with the nearest name for one that does not exist.
+
+    >>> find("weight_norms").asks
+    'weights'
+    >>> find("weight_norm")
+    Traceback (most recent call last):
+        ...
+    interp.errors.InputError: unknown analysis 'weight_norm'; did you mean 'weight_norms'?
+    """
     known = discover()
     if name not in known:
         raise unknown_name("analysis", name, known)

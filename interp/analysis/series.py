@@ -17,11 +17,11 @@ def measure_series(series: Iterable[HasWeights], name: str, **parameters: Any) -
     The members have the same tensors: one pass, in their order, each let go before the next. Raises InputError for an
     analysis that asks for more than weights, and for a series without members.
 
-        >>> import torch
-        >>> from interp.runs import Weighted
-        >>> series = (Weighted(step, {"layer": torch.full((2, 2), float(step))}) for step in (0, 1, 2))
-        >>> measure_series(series, "weight_norms").total_l2.values
-        array([0., 2., 4.])
+    >>> import torch
+    >>> from interp.runs import Weighted
+    >>> series = (Weighted(step, {"layer": torch.full((2, 2), float(step))}) for step in (0, 1, 2))
+    >>> measure_series(series, "weight_norms").total_l2.values
+    array([0., 2., 4.])
     """
     analysis = find(name)
     if analysis.asks != "weights" or analysis.of_run:

@@ -16,6 +16,13 @@ def write_tables(results: Mapping[str, xr.Dataset], folder: Path) -> list[Path]:
     Up to two dimensions the rows are (step, …) with a column per variable; beyond that the last dimension runs along
     the columns. `<analysis>.csv` holds what depends on the step alone; other names carry their dimensions, with `run`
     in place of the step for what does not depend on it.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> result = xr.Dataset({"norm": ("step", [3.0, 5.0])}, coords={"step": [0, 100]})
+    >>> with TemporaryDirectory() as folder:
+    ...     [path] = write_tables({"norms": result}, Path(folder))
+    ...     path.name, path.read_text().split()
+    ('norms.csv', ['step,norm', '0,3.0', '100,5.0'])
     """
     with refusals_as(f"cannot write to {folder}"):
         folder.mkdir(parents=True, exist_ok=True)

@@ -101,7 +101,14 @@ def _asked(run: Run, names: Sequence[str | Analysis], *, of_steps: bool) -> list
 
 
 def measure_checkpoint(checkpoint: Checkpoint, name: str, **parameters: Any) -> xr.Dataset:
-    """One analysis of one checkpoint, in memory, with its provenance."""
+    """One analysis of one checkpoint, in memory, with its provenance.
+
+    >>> from interp.testing import circuit_checkpoint, circuit_neurons
+    >>> pizza = circuit_checkpoint(Task(11), circuit_neurons([2, 5]), step=100)
+    >>> result = measure_checkpoint(pizza, "embedding_spectrum")
+    >>> result.step.values.tolist(), result.frequency[result.is_key[0]].values.tolist()
+    ([100], [2, 5])
+    """
     analysis = find(name)
     if analysis.of_run:
         raise InputError(f"{name} is an analysis of a whole run; this is one checkpoint")
@@ -117,6 +124,12 @@ def results_at(run: Run, checkpoint: Checkpoint, names: Iterable[str]) -> dict[s
     kept, where they are fresh, and otherwise measured now. The rest of the run is not walked, and nothing is written.
 
     Raises InputError for an analysis of a whole run, and for one that cannot be asked about this model.
+
+    >>> import interp
+    >>> run = interp.open_run(interp.reference_path())
+    >>> result = results_at(run, run[100], ["weight_norms"])["weight_norms"]
+    >>> result.step.values.tolist()
+    [100]
     """
     results = {}
     digest = run.digests.get(checkpoint.step) or weights_digest(checkpoint.weights)

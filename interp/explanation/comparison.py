@@ -32,7 +32,14 @@ CURVES = ("train_loss", "test_loss", "train_accuracy", "test_accuracy")
 @dataclass(frozen=True)
 class Side:
     """One checkpoint of a comparison: what was asked of it, what it answered, and the curves of its run (None where
-    they are not known for every checkpoint)."""
+    they are not known for every checkpoint).
+
+    >>> import interp
+    >>> run = interp.open_run(interp.reference_path())
+    >>> side = Side("the end", run, run.last, {}, None, {})
+    >>> side.step, side.key_frequencies
+    (3000, [3, 11, 12])
+    """
 
     label: str
     run: Run
@@ -85,7 +92,15 @@ class Row:
 @dataclass(frozen=True)
 class Comparison:
     """The sides, the fields in which their configurations differ (field → one value per side), the numbers in reading
-    order, and what cannot be compared."""
+    order, and what cannot be compared.
+
+    >>> import interp
+    >>> run = interp.open_run(interp.reference_path())
+    >>> sides = tuple(Side(f"step {step}", run, run[step], {}, None, {}) for step in (0, 3000))
+    >>> rows = (Row("loss", "loss", "losses", "magnitude", (4.0, 0.4), 1.0),)
+    >>> Comparison(sides, {}, rows, ()).same_run, Comparison(sides, {}, rows, ()).ranking[0].difference
+    (True, 1.0)
+    """
 
     sides: tuple[Side, ...]
     configuration: dict[str, list[Any]]
@@ -140,6 +155,19 @@ def compare(
     A side is a run, for its last checkpoint; a run and a step; or the path of a run, with @STEP behind it for one step:
     `compare("checkpoints/a@100", "checkpoints/a")`. Raises InputError for a run or a step that there is not (naming the
     nearest), for fewer than two sides, and for a checkpoint that is given twice.
+
+    >>> import interp
+    >>> from interp.testing import circuit_checkpoint, circuit_neurons
+    >>> from tempfile import TemporaryDirectory
+    >>> pizza = circuit_checkpoint(interp.Task(7), circuit_neurons([1, 2]))
+    >>> with TemporaryDirectory() as folder:
+    ...     with interp.RunWriter.create(f"{folder}/run", pizza.task, pizza.model) as writer:
+    ...         writer.append(0, {name: weight / 8 for name, weight in pizza.weights.items()})
+    ...         writer.append(1, pizza.weights)
+    ...     comparison = compare(f"{folder}/run@0", f"{folder}/run@1")
+    >>> norm = next(row for row in comparison.rows if row.name == "l2.total")
+    >>> comparison.same_run, norm.label, round(10**norm.difference)  # a factor of 8
+    (True, 'norm of all weights', 8)
     """
     if not 2 <= len(sides) <= MOST_SIDES:
         raise InputError(

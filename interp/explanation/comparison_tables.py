@@ -33,7 +33,11 @@ class Table:
 
 
 def tables(comparison: Comparison) -> list[Table]:
-    """What happened, what was set differently, what differs most, and all numbers by group."""
+    """What happened, what was set differently, what differs most, and all numbers by group.
+
+    >>> [table.title for table in tables(Comparison((), {}, (), ()))]
+    ['Sides', 'Set differently', 'What differs most']
+    """
     labels = tuple(side.label for side in comparison.sides)
     facts = [side.facts for side in comparison.sides]
     story = [
@@ -60,13 +64,21 @@ def tables(comparison: Comparison) -> list[Table]:
 
 
 def plain(comparison: Comparison) -> str:
-    """All tables and what was left out, as plain text."""
+    """All tables and what was left out, as plain text.
+
+    >>> plain(Comparison((), {}, (), ("The operations differ.",))).endswith("The operations differ.")
+    True
+    """
     parts = ["\n".join(_lines(table)) for table in tables(comparison)]
     return "\n\n".join([*parts, *(fill(paragraph, 110) for paragraph in closing(comparison))])
 
 
 def closing(comparison: Comparison) -> list[str]:
-    """How differences are measured, and what cannot be compared, a paragraph each."""
+    """How differences are measured, and what cannot be compared, a paragraph each.
+
+    >>> closing(Comparison((), {}, (), ("The operations differ.",)))[1:]
+    ['The operations differ.']
+    """
     return [HOW, *comparison.left_out]
 
 

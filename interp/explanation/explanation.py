@@ -59,7 +59,14 @@ class Fact:
 class Explanation:
     """A verdict for a run and a state for one of its checkpoints, with the numbers (documented in docs/guide.md), the
     facts that a reader wants first, what a person would read aloud, what speaks against the story, and what cannot be
-    said."""
+    said.
+
+    >>> fact = Fact("key frequencies", "2, 5", "embedding_spectrum")
+    >>> print(Explanation({}, "It grokked.", (fact,), ("It adds.",), (), ()).headline)
+    It grokked.
+    >>> str(Explanation({}, "It grokked.", (fact,), ("It adds.",), (), ())).splitlines()[1]
+    '  key frequencies  2, 5'
+    """
 
     numbers: dict[str, Any]
     headline: str
@@ -100,7 +107,19 @@ def explain(
     parallel: bool = False,
 ) -> Explanation:
     """The explanation of a run at one checkpoint (default: the last). Raises InputError, naming the nearest, for a step
-    not saved."""
+    not saved.
+
+    >>> import interp
+    >>> from interp.testing import circuit_checkpoint, circuit_neurons
+    >>> from tempfile import TemporaryDirectory
+    >>> pizza = circuit_checkpoint(interp.Task(7), circuit_neurons([1, 2]))
+    >>> with TemporaryDirectory() as folder:
+    ...     with interp.RunWriter.create(f"{folder}/run", pizza.task, pizza.model) as writer:
+    ...         writer.append(0, pizza.weights)
+    ...     numbers = explain(writer.run).numbers["checkpoint"]
+    >>> numbers["circuit"], [key["frequency"] for key in numbers["key_frequencies"]], numbers["state"]
+    ('pizza', [1, 2], 'generalizing')
+    """
     check_has_phases(run, "an explanation")
     if step is not None and step not in run.steps:
         run[step]  # raises, naming the nearest
@@ -108,7 +127,14 @@ def explain(
 
 
 def explanation_of(run: Run, results: Mapping[str, xr.Dataset], step: int | None = None) -> Explanation:
-    """The explanation that the results of the analyses in EVIDENCE give of a run."""
+    """The explanation that the results of the analyses in EVIDENCE give of a run.
+
+    >>> import interp
+    >>> explanation_of(interp.open_run(interp.reference_path()), {name: xr.Dataset() for name in EVIDENCE[1:]})
+    Traceback (most recent call last):
+        ...
+    interp.errors.InputError: an explanation needs the results of calibration
+    """
     missing = [name for name in EVIDENCE if name not in results]
     if missing:
         raise InputError(f"an explanation needs the results of {', '.join(missing)}")

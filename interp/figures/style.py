@@ -42,7 +42,12 @@ def key_frequencies_of(result: "xr.Dataset", otherwise: Iterable[int]) -> list[i
 
 
 def new_figure(title: str, *, x: str, y: str, reference: str = "", height: int = 420) -> "go.Figure":
-    """An empty figure in the project's template, with axis titles and the reference below the title."""
+    """An empty figure in the project's template, with axis titles and the reference below the title.
+
+    >>> figure = new_figure("Norm", x="step (updates)", y="norm")
+    >>> figure.layout.xaxis.title.text, len(figure.data)
+    ('step (updates)', 0)
+    """
     import plotly.graph_objects as go
 
     figure = go.Figure()

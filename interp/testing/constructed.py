@@ -33,7 +33,11 @@ from interp.runs import Checkpoint
 
 @dataclass(frozen=True)
 class Neuron:
-    """A planted neuron: its frequency k, and its phases α over the first and β over the second input, in radians."""
+    """A planted neuron: its frequency k, and its phases α over the first and β over the second input, in radians.
+
+    >>> circuit_neurons([2], per_frequency=3)[0]
+    Neuron(frequency=2, phase_a=0.0, phase_b=0.0)
+    """
 
     frequency: int
     phase_a: float
@@ -43,7 +47,12 @@ class Neuron:
 @dataclass(frozen=True)
 class LookupTable:
     """Planted memorization: adds `strength` to the logit of the label on every training pair, and `leakage` times that
-    on test pairs."""
+    on test pairs.
+
+    >>> task = Task(3, split=(0, 4))  # (0, 0) and (1, 1)
+    >>> LookupTable(strength=8.0, leakage=0.5).pairs(task).tolist()
+    [[8.0, 4.0, 4.0], [4.0, 8.0, 4.0], [4.0, 4.0, 4.0]]
+    """
 
     strength: float
     leakage: float = 0.0
@@ -62,6 +71,10 @@ def circuit_neurons(
 
     A pizza needs an odd p and, per frequency, 3 neurons or from 5 on with `square`, an odd number from 5 on or any from
     9 on with `relu`; a clock 8 or more with `square` and 16 or more with `relu`.
+
+    >>> pizza, clock = circuit_neurons([2, 5]), circuit_neurons([2, 5], per_frequency=16, circuit="clock")
+    >>> len(pizza), len(clock), clock[1].phase_b / clock[1].phase_a
+    (18, 32, 2.0)
     """
     angles = [2 * math.pi * j / per_frequency for j in range(per_frequency)]
     return [Neuron(k, angle, angle if circuit == "pizza" else 2 * angle) for k in frequencies for angle in angles]
@@ -69,7 +82,12 @@ def circuit_neurons(
 
 def gromov_neurons(p: int, width: int, seed: int = 0) -> list[Neuron]:
     """Gromov's solution, for the `square` activation: the frequencies 1 … (p−1)/2 in turn, both phases random. The
-    wider, the more accurate: from 4 per frequency on nearly every pair is right."""
+    wider, the more accurate: from 4 per frequency on nearly every pair is right.
+
+    >>> checkpoint = circuit_checkpoint(Task(11), gromov_neurons(11, 300), activation="square", family="mlp")
+    >>> checkpoint.accuracy("all") > 0.95, checkpoint.neurons.shape[-1]
+    (True, 300)
+    """
     phases = np.random.RandomState(seed).uniform(0, 2 * math.pi, size=(width, 2))
     return [Neuron(1 + j % ((p - 1) // 2), float(alpha), float(beta)) for j, (alpha, beta) in enumerate(phases)]
 
@@ -84,7 +102,12 @@ def circuit_model(
     lookup: LookupTable | None = None,
 ) -> ModelConfig:
     """The smallest model that has room for these neurons, and for the lookup table of a task. `embedding` is that of an
-    MLP."""
+    MLP.
+
+    >>> model = circuit_model(circuit_neurons([2, 5]))
+    >>> model.d_mlp, model.n_heads, model.d_model
+    (18, 1, 8)
+    """
     width, d_mlp, shared = (
         2 * len({neuron.frequency for neuron in neurons}),
         len(neurons),
@@ -118,6 +141,11 @@ def circuit_weights(
     In a transformer, neurons with α = β stand behind one head of uniform attention (W_Q = W_K = 0), others behind two,
     each of which reads one input. Raises InputError for a model without room and for an operation that is no addition
     in disguise.
+
+    >>> neurons = circuit_neurons([2])
+    >>> weights = circuit_weights(Task(7), circuit_model(neurons), neurons)
+    >>> weights["blocks.0.attn.W_Q"].any().item(), weights["embed.W_E"].shape  # attention is uniform
+    (False, torch.Size([8, 4]))
     """
     needed = circuit_model(
         neurons, model.activation, family=model.family, embedding=model.embedding, task=task, lookup=lookup
@@ -157,13 +185,25 @@ def circuit_checkpoint(
     lookup: LookupTable | None = None,
     step: int = -1,
 ) -> Checkpoint:
-    """A checkpoint of the smallest network with these neurons."""
+    """A checkpoint of the smallest network with these neurons.
+
+    >>> checkpoint = circuit_checkpoint(Task(11), circuit_neurons([2, 5]))
+    >>> checkpoint.key_frequencies, checkpoint.accuracy("all")
+    ([2, 5], 1.0)
+    """
     model = circuit_model(neurons, activation, family=family, embedding=embedding, task=task, lookup=lookup)
     return Checkpoint(step, circuit_weights(task, model, neurons, strength=strength, lookup=lookup), task, model)
 
 
 def ideal_logits(p: int, frequencies: Iterable[int], formula: Literal["clock", "pizza"]) -> Float[Tensor, "p p p"]:
-    """Σ_k cos w_k(a+b−c), and for a pizza each term times |cos(w_k(a−b)/2)|, in float64."""
+    """Σ_k cos w_k(a+b−c), and for a pizza each term times |cos(w_k(a−b)/2)|, in float64.
+
+    >>> clock, pizza = (ideal_logits(7, [1, 2], formula) for formula in ("clock", "pizza"))
+    >>> clock[3, 5].argmax().item(), round(clock[3, 5, 1].item(), 6)  # 3 + 5 modulo 7, where both cosines are 1
+    (1, 2.0)
+    >>> bool(torch.allclose(pizza[3, 3], clock[3, 3]))  # a pizza is weaker only where a ≠ b
+    True
+    """
     a, b, c = (torch.arange(p, dtype=torch.float64).view(shape) for shape in ((-1, 1, 1), (1, -1, 1), (1, 1, -1)))
     logits = torch.zeros(p, p, p, dtype=torch.float64)
     for k in frequencies:
@@ -173,7 +213,12 @@ def ideal_logits(p: int, frequencies: Iterable[int], formula: Literal["clock", "
 
 
 def with_logits(task: Task, logits: Float[Tensor, "p p p"] | Float[np.ndarray, "p p p"]) -> Checkpoint:
-    """A checkpoint of a small untrained network that answers with these logits [a, b, c] all the same."""
+    """A checkpoint of a small untrained network that answers with these logits [a, b, c] all the same.
+
+    >>> checkpoint = with_logits(Task(7), ideal_logits(7, [2], "clock"))
+    >>> checkpoint.key_frequencies, checkpoint.accuracy("all")
+    ([2], 1.0)
+    """
     model = ModelConfig(d_model=4, n_heads=1, d_mlp=4)
     checkpoint = Checkpoint(0, initial_weights(model, task.p), task, model)
     checkpoint.__dict__["activations"] = checkpoint.activations._replace(logits=torch.as_tensor(logits))

@@ -23,7 +23,13 @@ from interp.testing.constructed import Neuron, circuit_model, circuit_neurons, c
 def check_analysis(analysis: str | ModuleType) -> None:
     """Run an analysis, by name or as an imported module, over small untrained and constructed networks, for an odd p
     and for an even one whose split is unknown. Raises AssertionError, saying what to mend, unless it keeps the contract
-    of CONTRIBUTING."""
+    of CONTRIBUTING.
+
+    >>> check_analysis(ModuleType("mine", doc="Mine. What does it ask?"))
+    Traceback (most recent call last):
+        ...
+    AssertionError: the analysis 'mine' breaks its contract: REFERENCE must say where the measure comes from
+    """
     subject = find(analysis) if isinstance(analysis, str) else Analysis(analysis.__name__.rpartition(".")[2], analysis)
     _check_module(subject)
     fresh = _imported_again(subject.module)
