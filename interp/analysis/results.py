@@ -18,7 +18,15 @@ from interp.machine import refusals_as, write_atomically
 
 def result_path(run: Path, run_hash: str, name: str, parameters: Mapping[str, Any] | None = None) -> Path:
     """Where a result is kept: with the run, or in the user's cache directory for a run that cannot be written to.
-    `parameters` are those that are not the defaults; every choice of them has a file of its own."""
+    `parameters` are those that are not the defaults; every choice of them has a file of its own.
+
+    >>> import interp
+    >>> run = interp.open_run(interp.reference_path())
+    >>> result_path(run.path, run.hash, "neuron_periodicity").name
+    'neuron_periodicity.nc'
+    >>> result_path(run.path, run.hash, "neuron_periodicity", {"threshold": 0.9}).name
+    'neuron_periodicity-c0408b.nc'
+    """
     file = f"{name}-{hash_of(dict(parameters))[:6]}.nc" if parameters else f"{name}.nc"
     if os.access(run, os.W_OK):
         return run / "results" / file
@@ -29,7 +37,15 @@ def result_path(run: Path, run_hash: str, name: str, parameters: Mapping[str, An
 
 def load_result(path: Path, identity: str | None) -> xr.Dataset | None:
     """The stored result, unless it is absent, unreadable or computed from something else (None: what that was is not
-    recorded)."""
+    recorded).
+
+    >>> from tempfile import TemporaryDirectory
+    >>> result = xr.Dataset({"norm": ("step", [3.0, 5.0])}, attrs={"identity": "mine"})
+    >>> with TemporaryDirectory() as folder:
+    ...     save_result(path := Path(folder, "norms.nc"), result)
+    ...     load_result(path, "mine").identical(result), load_result(path, "of other weights")
+    (True, None)
+    """
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError, IndexError), open(path, "rb") as file:
         stored = xr.load_dataset(file, engine="scipy")
         if stored.attrs.get("identity") == identity:
@@ -63,7 +79,15 @@ def _checksum(result: xr.Dataset) -> str:
 
 
 def save_result(path: Path, result: xr.Dataset) -> None:
-    """Write a result, whole or not at all. Raises InputError where that is not possible."""
+    """Write a result, whole or not at all. Raises InputError where that is not possible.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> result = xr.Dataset({"norm": ("step", [3.0, 5.0])}, attrs={"identity": "mine"})
+    >>> with TemporaryDirectory() as folder:
+    ...     save_result(path := Path(folder, "norms.nc"), result)
+    ...     load_result(path, "mine").norm.values.tolist()
+    [3.0, 5.0]
+    """
     with refusals_as(f"cannot write {path.parent}"):
         path.parent.mkdir(parents=True, exist_ok=True)
     # Straight to the file: through a buffer in memory it would be there three times.

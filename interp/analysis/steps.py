@@ -7,7 +7,11 @@ import numpy as np
 
 def steps_to_show(steps: Sequence[int], marks: Sequence[float], most: int) -> list[int]:
     """At most `most` of the steps, at even places in the list, with the first, the last, and those nearest to the
-    marks."""
+    marks.
+
+    >>> steps_to_show(range(0, 1001, 10), marks=[337.0], most=6)
+    [0, 250, 340, 500, 750, 1000]
+    """
     if len(steps) <= most:
         return list(steps)
     array = np.asarray(steps)

@@ -37,16 +37,24 @@ def analyze(
     progress: Progress = lambda steps: steps,
     parallel: bool = False,
 ) -> dict[str, xr.Dataset]:
-    """The results of the named analyses over a run, from disk where they are fresh: by name or by group, "core" for
-    what the story of a run needs, or "all"; those for several leave out what cannot be asked about its examples and
-    model.
+    """The results of analyses over a run, read from disk where they are fresh. `names` are names of analyses, groups,
+    "core" (`Analysis.core`) or "all"; a word for several analyses leaves out those that cannot be asked about the
+    examples and the model of the run.
 
     `parameters` maps the name of an analysis to keyword parameters other than its defaults, and `steps` restricts the
     checkpoints that are measured; analyses of a whole run are then refused, or left out where they were not asked for
-    by name. The checkpoints are walked once, each with one shared forward pass, and let go; memory stays flat.
-    Interrupted, what was computed is kept. Checkpoints whose weights are not finite, because training diverged, have no
-    row; InputError when there are no others. With `parallel`, other processes share long work
+    by name. Each checkpoint is read once, with one forward pass for all analyses, and not kept in memory. When
+    interrupted, the rows computed so far are saved. Checkpoints whose weights are not finite, because training
+    diverged, have no row; InputError when there are no others. With `parallel`, other processes share long work
     (`interp.analysis.workers`); a script that asks for it needs the guard `if __name__ == "__main__":`.
+
+    >>> import interp
+    >>> run = interp.open_run(interp.reference_path())
+    >>> norm = interp.analyze(run, ["weight_norms"])["weight_norms"].total_l2
+    >>> norm.sizes["step"], bool(norm[-1] < norm.max())  # cleanup lowers it
+    (53, True)
+    >>> interp.analyze(run, ["weight_norms"], steps=[0, 3000])["weight_norms"].step.values.tolist()
+    [0, 3000]
     """
     asked = _asked(run, list(names), of_steps=steps is not None)
     chosen = _with_needs(asked)
@@ -145,7 +153,14 @@ def results_at(run: Run, checkpoint: Checkpoint, names: Iterable[str]) -> dict[s
 
 
 def stored_result(run: Run, name: str) -> xr.Dataset | None:
-    """The result of an analysis with its default parameters, if it was computed before and is fresh and whole."""
+    """The result of an analysis with its default parameters, if it was computed before and is fresh and whole.
+
+    >>> import interp
+    >>> run = interp.open_run(interp.reference_path())
+    >>> curves = interp.analyze(run, ["learning_curves"])["learning_curves"]
+    >>> stored_result(run, "learning_curves").identical(curves)
+    True
+    """
     analysis, path = find(name), result_path(run.path, run.hash, name)
     if not path.is_file():
         return None

@@ -54,7 +54,13 @@ def differentiable_cross_entropy(
     outputs: Float[Tensor, "classes n"], labels: Int[Tensor, " n"]
 ) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
     """The same again, up to rounding, of operations that torch.func can differentiate and vectorize: log(1 + exp x) in
-    float64 with x = log Σ_{c ≠ label} exp(logit_c) − logit_label."""
+    float64 with x = log Σ_{c ≠ label} exp(logit_c) − logit_label.
+
+    >>> outputs = torch.tensor([[5.0, 0.0], [2.0, 0.0]])
+    >>> losses, correct = differentiable_cross_entropy(outputs, torch.tensor([0, 0]))
+    >>> losses.numpy().round(4).tolist(), correct.tolist()  # a tie is no answer
+    ([0.0486, 0.6931], [True, False])
+    """
     logits, label = outputs.double().T, labels[:, None]
     right = logits.gather(1, label)[:, 0]
     others = logits.scatter(1, label, -torch.inf)

@@ -21,7 +21,12 @@ UNDECIDED = 0.5
 
 class Events(NamedTuple):
     """What happened in a run: whether test pairs were at each step (`reached`), the step of each event and the interval
-    before it (`first`), and the verdict (`verdict`)."""
+    before it (`first`), and the verdict (`verdict`).
+
+    >>> found = events(np.array([0, 10, 20]), np.array([[0.1, 1.0, 1.0], [0.1, 0.1, 0.1]]))
+    >>> found.memorized, found.test.tolist(), found.verdict
+    ((10.0, 10.0), [0.0, 0.0, 0.0], 'memorization')
+    """
 
     test: Float[np.ndarray, " step"]
     memorized: tuple[float, float]
@@ -37,7 +42,13 @@ def events(
     chance_loss: float = math.nan,
 ) -> Events:
     """The events of a run from its learning curves, of train and of all test pairs; without losses from its accuracies
-    alone."""
+    alone.
+
+    >>> late = np.arange(10) * np.ones((2, 1)) >= [[1], [8]]  # train from step 10 on, test from 80 on
+    >>> found = events(np.arange(0, 100, 10), late * 1.0)
+    >>> found.memorized, found.generalized_for_good, found.verdict
+    ((10.0, 10.0), (80.0, 10.0), 'grokking')
+    """
     losses = np.full_like(accuracies, np.nan) if losses is None else losses
     train, test = (reached(of_split, loss, chance_loss) for of_split, loss in zip(accuracies, losses, strict=True))
     return Events(
@@ -50,7 +61,11 @@ def events(
 
 
 def whole(step: float) -> int | None:
-    """A step as an integer; None where there is none (NaN)."""
+    """A step as an integer; None where there is none (NaN).
+
+    >>> whole(120.0), whole(math.nan)
+    (120, None)
+    """
     return round(float(step)) if math.isfinite(step) else None
 
 

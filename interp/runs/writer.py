@@ -345,7 +345,16 @@ class RunWriter:
 @contextlib.contextmanager
 def new_run(path: Path, overwrite: bool) -> Iterator[Path]:
     """A folder for what is to be the run at `path`, see `built_beside`. One that it replaces is locked meanwhile:
-    nobody is writing there, and none can begin to."""
+    nobody is writing there, and none can begin to.
+
+    >>> import interp
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     with new_run(Path(folder, "mine"), overwrite=False) as fresh:
+    ...         RunWriter.create(fresh, interp.Task(7), ModelConfig(d_mlp=4)).close()
+    ...     open_run(Path(folder, "mine")).task.title
+    'add modulo 7'
+    """
     with contextlib.ExitStack() as held, refusals_as(f"cannot write {path}"):
         if is_run_to_replace(path, overwrite):
             held.callback(os.close, lock_folder(path))

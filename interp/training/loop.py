@@ -56,6 +56,15 @@ def train(
 
     Raises DivergedError when the loss stops being finite, and InputError for initial weights of another shape or a
     device that is not there.
+
+    >>> from interp.experiment import ModelConfig, Task, TrainingConfig
+    >>> training = TrainingConfig(steps=5, checkpoint_every=5, log_every=1)
+    >>> experiment = Experiment(Task(7), ModelConfig(d_model=16, n_heads=2, d_mlp=32), training)
+    >>> snapshots = list(train(experiment))
+    >>> [(snapshot.step, snapshot.kept) for snapshot in snapshots]
+    [(0, True), (1, False), (2, False), (3, False), (4, False), (5, True)]
+    >>> snapshots[5].metrics["train_loss"] < snapshots[0].metrics["train_loss"]
+    True
     """
     own, after = None if initial is None else [initial], None if resume is None else [resume]
     for moment in together([experiment], initial=own, resume=after, device=device):
@@ -77,6 +86,13 @@ def together(
 
     `initial` has weights for each of them, and `resume` a snapshot of one step for each. One whose loss is no longer
     finite leaves with its DivergedError, and the others go on.
+
+    >>> from interp.experiment import ModelConfig, Task, TrainingConfig
+    >>> models = [ModelConfig(d_model=16, n_heads=2, d_mlp=32, seed=seed) for seed in (0, 1)]
+    >>> seeds = [Experiment(Task(7), model, TrainingConfig(steps=5)) for model in models]
+    >>> moments = [moment for moment in together(seeds) if moment is not None]
+    >>> [(place, snapshot.step) for moment in moments for place, snapshot in moment.items()]
+    [(0, 0), (1, 0), (0, 5), (1, 5)]
     """
     check_device(device)
     keep_freed_memory()
@@ -140,7 +156,14 @@ def measured(
     weights: Weights,
 ) -> dict[str, float]:
     """METRICS of one step, from the training loss and answers, and the test losses, answers, and which of them are
-    unmirrored."""
+    unmirrored.
+
+    >>> right, weights = torch.tensor([True, False]), {"layer": torch.tensor([3.0, 4.0])}
+    >>> of_test = torch.tensor([2.0, 4.0]), right, torch.tensor([True, False])
+    >>> found = measured((1.5, right), of_test, weights, weights)
+    >>> found["test_loss"], found["unmirrored_test_loss"], found["train_accuracy"], found["weight_norm"]
+    (3.0, 2.0, 0.5, 5.0)
+    """
     (loss, correct), (test_losses, test_correct, unmirrored) = train, test
     values = (
         loss,
@@ -156,7 +179,14 @@ def measured(
 
 
 def check_device(device: str) -> None:
-    """Raises InputError for a device that this machine, or this build of torch, does not have."""
+    """Raises InputError for a device that this machine, or this build of torch, does not have.
+
+    >>> check_device("cpu")
+    >>> check_device("gpu")
+    Traceback (most recent call last):
+        ...
+    interp.errors.InputError: unknown device 'gpu'; known: cpu, cuda
+    """
     if device not in ("cpu", "cuda"):
         raise InputError(
             f"unknown device {device!r}; known: cpu, cuda"

@@ -32,7 +32,15 @@ Judged = tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]  # the losses of example
 def loss_and_gradient(
     weights: Weights, model: ModelConfig, batch: Batch, each: factored_gradient.Each = map
 ) -> tuple[float, Bool[Tensor, " n"], Weights]:
-    """The mean cross-entropy of a batch, which of its answers are correct, and the gradient of the loss."""
+    """The mean cross-entropy of a batch, which of its answers are correct, and the gradient of the loss.
+
+    >>> from interp.experiment import Task
+    >>> from interp.models import initial_weights
+    >>> weights = initial_weights(model := ModelConfig(d_model=128), 7)
+    >>> loss, correct, gradient = loss_and_gradient(weights, model, Batch.of(Task(7), "train"))
+    >>> abs(loss - math.log(7)) < 1, len(correct), gradient.keys() == weights.keys()
+    (True, 14, True)
+    """
     if is_factored(model):
         with one_thread():
             losses, correct, gradient = factored_gradient.loss_and_gradient(weights, model, batch.examples, each)
@@ -49,7 +57,14 @@ def loss_and_gradient(
 def evaluate(
     weights: Weights, model: ModelConfig, batch: Batch, each: factored_gradient.Each = map
 ) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
-    """The cross-entropy of every example of a batch, and which of its answers are correct."""
+    """The cross-entropy of every example of a batch, and which of its answers are correct.
+
+    >>> import interp
+    >>> last = interp.open_run(interp.reference_path()).last
+    >>> losses, correct = evaluate(last.weights, last.model, Batch.of(last.task, "test"))
+    >>> len(losses), bool(correct.all())
+    (1017, True)
+    """
     if is_factored(model):
         with one_thread():
             return factored_gradient.evaluate(weights, model, batch.examples, each)
@@ -57,7 +72,11 @@ def evaluate(
 
 
 def mean(values: Tensor) -> float:
-    """In float64; NaN of nothing."""
+    """The mean, in float64; NaN where there are no values.
+
+    >>> mean(torch.tensor([1.0, 2.0])), mean(torch.tensor([]))
+    (1.5, nan)
+    """
     return values.double().mean().item() if len(values) else math.nan
 
 
@@ -126,7 +145,12 @@ def unstacked(stacked: Weights) -> list[Weights]:
 
 @contextmanager
 def worker_threads() -> Iterator[factored_gradient.Each]:
-    """A `map` for as many threads as torch has, each of which works alone."""
+    """A `map` for as many threads as torch has, each of which works alone.
+
+    >>> with worker_threads() as each:
+    ...     list(each(math.sqrt, [1, 4, 9]))
+    [1.0, 2.0, 3.0]
+    """
     n_threads = torch.get_num_threads()
     if n_threads == 1:
         yield map
@@ -138,7 +162,12 @@ def worker_threads() -> Iterator[factored_gradient.Each]:
 def threads_of_torch(model: ModelConfig) -> AbstractContextManager[None]:
     """One, where the parts of a batch have threads of their own (`worker_threads`): after whatever torch does with
     several, those that are done wait for more in a loop, for milliseconds, and keep a core from the parts of the next
-    batch."""
+    batch.
+
+    >>> with threads_of_torch(ModelConfig()):
+    ...     torch.get_num_threads()
+    1
+    """
     return one_thread() if is_factored(model) else nullcontext()
 
 

@@ -69,7 +69,14 @@ BUFFERS = {
 
 class WeightUpdater:
     """Applies one optimizer to the named weights of one or several networks, in place, and gives and takes its state as
-    named tensors."""
+    named tensors.
+
+    >>> weights, gradient = {"layer": torch.tensor([1.0])}, {"layer": torch.tensor([0.5])}
+    >>> updater = WeightUpdater([weights], TrainingConfig(optimizer="sgd", lr=0.25, weight_decay=0, warmup=0))
+    >>> updater.update(0, [gradient])
+    >>> weights["layer"].item(), list(updater.state())  # 1 − 0.25 · 0.5
+    (0.875, ['layer|momentum_buffer'])
+    """
 
     def __init__(self, weights: Sequence[Weights], config: TrainingConfig) -> None:
         self._weights, self._config, self._memory = weights, config, Memory()
