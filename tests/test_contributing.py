@@ -1,6 +1,7 @@
 """What CONTRIBUTING.md shows works as it stands: its commands, its template of an analysis, and the way into a package
 of one's own."""
 
+import doctest
 import importlib
 import re
 import shlex
@@ -64,6 +65,10 @@ def run_tests(source: str) -> int:
 
 def test_the_template_is_an_analysis(package):
     check_analysis(package)
+
+
+def test_the_example_of_the_template_is_true(package):
+    assert doctest.testmod(package) == (0, 5)
 
 
 def test_the_template_stands_where_it_says():
