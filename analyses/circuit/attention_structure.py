@@ -7,7 +7,7 @@ deviation on every position, and how well one frequency describes the attention 
 
 by least squares; the fraction of A's variance that this explains, for every k, and α, β for the best. The mean is 0.5
 for a head that shares itself out between the inputs. A head whose attention to an input does not depend on the inputs
-has frequency 0, the rest NaN.
+has frequency 0, and NaN in place of the fractions, α and β.
 
 It cannot tell that a head matters. And a mean of one half says nothing: uniform attention has it, and so has any sum of
 the waves above; look at the standard deviation.

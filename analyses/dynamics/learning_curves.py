@@ -2,7 +2,7 @@
 
 Loss is the mean cross-entropy (natural logarithm, float64 log-softmax) over the pairs of a split; accuracy the share of
 correct answers. Splits: train, test, and unmirrored: test pairs (a, b) whose mirror (b, a) was not trained on either,
-because for a commutative operation a trained mirror gives the answer away. The generalization gap is test loss − train
+because for a commutative operation a pair and its mirror have one label. The generalization gap is test loss − train
 loss. A network overfits where its test accuracy is more than 5 points below its train accuracy. Every step that
 training logged is here, and every checkpoint: one without logged metrics is run to obtain them.
 

@@ -171,8 +171,8 @@ def discover() -> dict[str, Analysis]:
     """Every analysis, by name, in alphabetical order: the files of the package and the entry points of the group
     `interp.analyses`.
 
-    Raises InputError when two have one name, naming both. One that cannot be imported is left out with a warning: what
-    somebody else installed must not take the others away.
+    Raises InputError when two have one name, naming both. One that cannot be imported is left out with a warning: a
+    plug-in that is broken must not make the other analyses unavailable.
 
     >>> {"weight_norms", "neuron_periodicity", "transitions"} <= discover().keys()
     True

@@ -14,7 +14,8 @@ Source = Literal["digits"]
 
 @dataclass(frozen=True)
 class Samples:
-    """Labeled vectors, split into `n_train` that are trained on and `n_test` that are tested; the rest is left out.
+    """Labeled vectors, split into `n_train` that are trained on and `n_test` that are tested; other examples of the
+    source are not used.
 
     "digits" are the 1,797 handwritten digits of scikit-learn: 64 gray values from 0 to 1, ten classes. `seed` draws the
     split. Raises InputError for sizes that cannot be.

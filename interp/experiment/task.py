@@ -224,9 +224,9 @@ class Task:
 
     @cached_property
     def unmirrored_test_mask(self) -> Bool[np.ndarray, " pairs"]:
-        """Test pairs (a, b) whose mirror (b, a) was not trained on either. For a commutative table a trained mirror
-        gives the answer away, and test accuracy shows a plateau that is no generalization; for other tables all test
-        pairs are unmirrored.
+        """Test pairs (a, b) whose mirror (b, a) was not trained on either. In a commutative table a pair and its mirror
+        have one label, so that test accuracy can reach a plateau by symmetry alone; in a table that is not commutative
+        all test pairs are unmirrored.
 
         >>> task = Task(2, split=(1,))  # trained on (0, 1) alone; its mirror (1, 0) is tested
         >>> task.test_mask.tolist(), task.unmirrored_test_mask.tolist()

@@ -58,8 +58,7 @@ class Fact:
 @dataclass(frozen=True)
 class Explanation:
     """A verdict for a run and a state for one of its checkpoints, with the numbers (documented in docs/guide.md), the
-    facts that a reader wants first, what a person would read aloud, what speaks against the story, and what cannot be
-    said.
+    main facts, the text in paragraphs, what speaks against it, and what cannot be said.
 
     >>> fact = Fact("key frequencies", "2, 5", "embedding_spectrum")
     >>> print(Explanation({}, "It grokked.", (fact,), ("It adds.",), (), ()).headline)

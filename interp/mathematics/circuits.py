@@ -6,8 +6,8 @@ the classes, and d = s + t − u what class u is off by. For a set S of pairs, t
     m_S(d) = mean over (s, t) in S of L_c(s, t, s+t−d),      g_S(d) = (m_S(d) + m_S(−d)) / 2,
 
 is a sum of cosines Σ_k α_k cos w_k d, because Σ_d m_S(d) = 0. The generalizing part of the logits,
-G(s, t, u) = g_S(s+t−u), is the same for every pair; the memorizing part is what is left, M = L_c − G. Two choices of S
-(Varma et al. 2023, arXiv:2309.02390, §3 for the first):
+G(s, t, u) = g_S(s+t−u), is the same for every pair; the memorizing part is the difference, M = L_c − G. Two choices of
+S (Varma et al. 2023, arXiv:2309.02390, §3 for the first):
 
     published   all pairs: G is the orthogonal projection of L_c on the span of the cubes cos w_k d
     held out    the test pairs, of which nothing was memorized; a test pair itself is judged by the pairs outside its
@@ -66,7 +66,7 @@ class PhasePairs(NamedTuple):
 
 class Profiles(NamedTuple):
     """The generalizing part as a function of d: one row for the published estimator; for the held-out one a row for
-    training pairs, and one for the test pairs of each fold. NaN where there are no pairs to tell it from.
+    training pairs, and one for the test pairs of each fold. NaN where there are no such pairs.
 
     >>> from interp.experiment import Task
     >>> from interp.runs import phase_pairs

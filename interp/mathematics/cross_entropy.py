@@ -40,7 +40,8 @@ def cross_entropy_and_gradient_(
 def cross_entropy_and_correctness(
     outputs: Float[Tensor, "classes n"], labels: Int[Tensor, " n"]
 ) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
-    """The same without the gradient.
+    """The losses and correct answers of `cross_entropy_and_gradient_`, without the gradient; `outputs` are not written
+    to.
 
     >>> losses, correct = cross_entropy_and_correctness(torch.tensor([[0.0], [30.0]]), torch.tensor([1]))
     >>> f"{losses.item():.3e}", correct.tolist()  # e⁻³⁰: a sum close to 1 would have no digit of it
@@ -53,8 +54,8 @@ def cross_entropy_and_correctness(
 def differentiable_cross_entropy(
     outputs: Float[Tensor, "classes n"], labels: Int[Tensor, " n"]
 ) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
-    """The same again, up to rounding, of operations that torch.func can differentiate and vectorize: log(1 + exp x) in
-    float64 with x = log Σ_{c ≠ label} exp(logit_c) − logit_label.
+    """The losses and correct answers once more, up to rounding, by operations that torch.func can differentiate and
+    vectorize: log(1 + exp x) in float64 with x = log Σ_{c ≠ label} exp(logit_c) − logit_label.
 
     >>> outputs = torch.tensor([[5.0, 0.0], [2.0, 0.0]])
     >>> losses, correct = differentiable_cross_entropy(outputs, torch.tensor([0, 0]))
@@ -87,7 +88,8 @@ def _losses(wrong: Tensor, gap: Tensor) -> Tensor:
 def judge_(
     outputs: Float[Tensor, "classes n"], labels: Int[Tensor, " n"]
 ) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
-    """The same in the type of the outputs, several times as fast; it writes over them.
+    """The losses and correct answers in the type of the outputs, several times as fast as
+    `cross_entropy_and_correctness`; it writes over the outputs.
 
     >>> losses, correct = judge_(torch.tensor([[0.0, 1.0], [0.0, 0.0]]), torch.tensor([0, 0]))
     >>> losses.numpy().round(4).tolist(), correct.tolist()  # a tie is no answer

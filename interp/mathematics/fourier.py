@@ -92,8 +92,8 @@ def power(values: Float[Tensor, "n ..."]) -> Float[Tensor, "K ..."]:
 
 
 class Marginals(NamedTuple):
-    """Sums of a function X of (a, b) over all pairs that agree in a, in b, in a + b or in a − b (mod n), and what is
-    left of them.
+    """Sums of a function X of (a, b) over all pairs that agree in a, in b, in a + b or in a − b (mod n), and the sum of
+    X².
 
     >>> found = marginals(torch.ones(3, 3, 1))
     >>> found.sums.shape, found.square.item()

@@ -2,17 +2,17 @@
 
 Frequency k is key when all hold (for n < 15 the second threshold is higher: `share_threshold`):
 
-    ‖F_k W_L‖ ≥ ¼ max_j ‖F_j W_L‖    (the neurons' map to the logits, W_L = W_out W_U, speaks in it)
+    ‖F_k W_L‖ ≥ ¼ max_j ‖F_j W_L‖    (the neurons' map to the logits, W_L = W_out W_U, has power in it)
     ‖P_k L_c‖² / ‖L_c‖² ≥ 0.02       (the logits, centred over classes, carry it in cos, sin w_k(a+b))
-    ⟨e_k, L_c⟩² / ‖P_k L_c‖² ≥ ½     (and speak of the sum: e_k is the unit cube cos w_k(a+b−c), and ⟨e_k, L_c⟩ > 0)
+    ⟨e_k, L_c⟩² / ‖P_k L_c‖² ≥ ½     (and depend on the sum: e_k is the unit cube cos w_k(a+b−c), and ⟨e_k, L_c⟩ > 0)
     (α_k test / α_k)² ≥ ½            (also where nothing was trained: α_k is the mean over pairs of
                                      Σ_c cos w_k(a+b−c) L_c)
 
 F_k takes the cosine and sine of frequency k over the classes; P_k projects on cos w_k(a+b) and sin w_k(a+b) (Nanda et
 al. 2023, arXiv:2301.05217, App. C.2 for the first, §4.2 for P_k; the thresholds are ours, the paper states none). No
 condition can be spared: on a memorizing network a quarter of the maximum calls nearly every frequency key; and a
-grokked network whose neurons were shuffled between input and output still reads and speaks in its frequencies, with
-nothing to connect the two (its alignments, the third ratio, are rarely above ½; those of grokked networks are above
+grokked network whose neurons were shuffled between input and output still has its frequencies in its neurons and in
+W_L, but no longer connected (its alignments, the third ratio, are rarely above ½; those of grokked networks are above
 0.9). The fourth needs a known split with test pairs, and is left out elsewhere: a table that is right on the fraction f
 of the pairs, and nothing more, has the share f·2/n at every k, above 2 % where n is small and f large; of what circuits
 hold, also small growing ones, test pairs have 0.7 and more. The number of key frequencies is never capped. All

@@ -63,7 +63,7 @@ def embed(
 
 
 def transform(weights: Weights, model: ModelConfig, x: Float[Tensor, "n positions features"]) -> Activations:
-    """The layers and the unembedding, from any `embed`: the door for gradients and patching at single positions.
+    """The layers and the unembedding, from any `embed`; use it for gradients and patching at single positions.
 
     >>> from interp.models import initial_weights
     >>> weights, pairs = initial_weights(model := ModelConfig(d_model=8, d_mlp=4), 7), torch.tensor([[2, 3]])

@@ -9,9 +9,9 @@ from interp.models.values import Weights
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One moment of training. `kept` says whether the schedule wants a checkpoint of it; the others are there for their
-    metrics. `state` and `weights` together are what exact resume needs. A metric that cannot be (the test loss without
-    test pairs) is NaN.
+    """One moment of training. `kept`: whether the schedule keeps a checkpoint of this step; a snapshot that is not kept
+    is given for its metrics. `state` is that of the optimizer; with `weights` it is what exact resume needs. A metric
+    that does not exist (the test loss without test pairs) is NaN.
 
     >>> import interp
     >>> experiment = interp.Experiment(interp.Task(7), interp.ModelConfig(d_model=8, d_mlp=4))

@@ -70,8 +70,7 @@ def embed(
 
 
 def transform(weights: Weights, model: ModelConfig, x: Float[Tensor, "n positions d_model"]) -> Activations:
-    """The layers and the unembedding, from any residual stream: the door for gradients and patching at single
-    positions."""
+    """The layers and the unembedding, from any residual stream."""
     n_ctx = x.shape[1]
     for layer in range(model.n_layers - 1):
         x, *_ = _layer(weights, model, layer, x, slice(None))

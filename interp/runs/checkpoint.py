@@ -48,8 +48,8 @@ class Weighted(NamedTuple):
 
 
 class Checkpoint:
-    """The weights after `step` updates, and everything that follows from them. Do not write to what it gives: it is
-    shared.
+    """The weights after `step` updates, and what is computed from them when first asked for: activations, logits,
+    losses, key frequencies. Do not write to its tensors and arrays: they are shared.
 
     Tables over all pairs have the leading axes [p, p] for (a, b), those over examples that are vectors [n]; a split
     without examples has loss and accuracy NaN.
@@ -231,7 +231,8 @@ class Checkpoint:
 
     @cached_property
     def spectrum(self) -> Spectrum:
-        """The network's Fourier picture. Raises InputError for examples that are no pairs over Z_p.
+        """The power and the coefficients of every frequency in the neurons and logits. Raises InputError for examples
+        that are no pairs over Z_p.
 
         >>> import interp
         >>> interp.open_run(interp.reference_path()).last.spectrum.neuron_frequencies.unique().tolist()

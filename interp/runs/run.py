@@ -46,7 +46,8 @@ def open_run(path: str | Path) -> "Run":
 
 
 def check_has_phases(run: "Run", what: str) -> None:
-    """Raises InputError, for `what` tells of circuits on Z_p, unless the run is about pairs over Z_p.
+    """Raises InputError, which says that `what` is about circuits on Z_p, unless the task of the run is a table over
+    Z_p.
 
     >>> import interp
     >>> check_has_phases(open_run(interp.reference_path()), "an explanation")  # nothing to say: pairs over Z_43
@@ -62,8 +63,8 @@ class Run:
     """A run on disk, read only.
 
     `run[step]` and `run.at(index)` give checkpoints, `run.trajectory(name)` one tensor at every checkpoint,
-    `run.metrics` what training logged, `run.result(analysis)` what an analysis says of it. The listing of steps is read
-    anew each time: a run may be growing.
+    `run.metrics` what training logged, `run.result(analysis)` the result of an analysis. The steps are listed anew each
+    time, because a run may be growing.
 
     >>> import interp
     >>> run = interp.open_run(interp.reference_path())
@@ -316,7 +317,7 @@ class Run:
 
     @property
     def last(self) -> Checkpoint:
-        """The last checkpoint, kept, so that what follows from it is computed once."""
+        """The last checkpoint. It stays in memory, so that its activations, losses and spectrum are computed once."""
         step = self.at(-1).step if not self.steps else self.steps[-1]
         if step not in self._last:
             self._last.clear()

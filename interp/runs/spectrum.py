@@ -13,8 +13,8 @@ from interp.models import Activations
 
 
 class Spectrum:
-    """What the frequencies 1 … K of Z_n carry of a network's neurons and logits, computed when first asked for. Do not
-    write to what it gives: it is shared.
+    """The coefficients and shares of power of the frequencies 1 … K of Z_n in a network's neurons and logits, computed
+    when first asked for. Do not write to its tensors: they are shared.
 
     With n phases (`task.coordinates`) and K = ⌊n/2⌋; `W_L` is the neurons' map to the logits, float64.
 

@@ -12,7 +12,7 @@ from interp.runs.run import Run
 
 def thin(run: Run, keep_every: int) -> int:
     """Remove the checkpoints whose step is not a multiple of `keep_every`; the first and the last stay. Returns how
-    many went.
+    many were removed.
 
     >>> import interp
     >>> from interp.models import initial_weights

@@ -13,7 +13,8 @@ ABSOLUTE_TOLERANCE = 1e-9
 
 
 def differences(run: Run, walk: Callable[[Sequence[int]], Iterable[int]] = lambda steps: steps) -> Iterator[str]:
-    """One line for everything in the run that contradicts itself; nothing for a sound run.
+    """One line for each contradiction in a run (checkpoints that are missing, altered or of steps that the schedule
+    does not keep; stored losses and accuracies that the weights do not give); none for a sound run.
 
     >>> import interp
     >>> run = interp.open_run(interp.reference_path())

@@ -119,7 +119,8 @@ class RunWriter:
 
     @classmethod
     def reopen(cls, path: str | Path) -> "RunWriter":
-        """Go on with a run. What a kill left half-done is put away.
+        """A writer that continues a run. Temporary files and an unfinished last line of metrics.jsonl, which a killed
+        writer leaves, are removed.
 
         >>> import interp
         >>> from tempfile import TemporaryDirectory
@@ -168,7 +169,7 @@ class RunWriter:
         self._write_row(row)
 
     def log(self, step: int, metrics: Mapping[str, float | Tensor]) -> None:
-        """Metrics of a step that keeps no checkpoint.
+        """Write the metrics of a step without a checkpoint to metrics.jsonl.
 
         >>> import interp
         >>> from tempfile import TemporaryDirectory
@@ -181,7 +182,7 @@ class RunWriter:
         self._write_row({"step": self._next(step)} | _finite(metrics))
 
     def log_divergence(self, step: int) -> None:
-        """That training could not go on at `step`, because its loss there is not finite: a line whose training loss is
+        """Record that training stopped at `step` because its loss there is not finite: a line whose training loss is
         null.
 
         >>> import interp
@@ -195,7 +196,7 @@ class RunWriter:
         self.log(step, {"train_loss": math.nan})
 
     def write(self, snapshot: Snapshot) -> None:
-        """A snapshot of training: a checkpoint where it is to be kept, its metrics in any case.
+        """Write a snapshot of training: always its metrics, and a checkpoint where `snapshot.kept`.
 
         >>> import interp
         >>> from tempfile import TemporaryDirectory
@@ -312,7 +313,7 @@ class RunWriter:
         return Snapshot(step, parts["weights"], {}, parts["optimizer"], kept=False)
 
     def close(self) -> None:
-        """Give the lock back. Closing twice is fine.
+        """Flush metrics.jsonl to disk and release the lock. Closing twice does nothing more.
 
         >>> import interp
         >>> from tempfile import TemporaryDirectory

@@ -135,12 +135,12 @@ def circuit_weights(
     strength: float = 10.0,
     lookup: LookupTable | None = None,
 ) -> Weights:
-    """float64 weights of an MLP or of a one-layer `ab=` transformer with these neurons. What is left over is zero: such
-    neurons are dead.
+    """float64 weights of an MLP or of a one-layer `ab=` transformer with these neurons. All other weights are zero, and
+    neurons beyond the planted ones dead.
 
     In a transformer, neurons with α = β stand behind one head of uniform attention (W_Q = W_K = 0), others behind two,
-    each of which reads one input. Raises InputError for a model without room and for an operation that is no addition
-    in disguise.
+    each of which reads one input. Raises InputError for a model without room and for an operation without a phase
+    (`Task.phase`).
 
     >>> neurons = circuit_neurons([2])
     >>> weights = circuit_weights(Task(7), circuit_model(neurons), neurons)

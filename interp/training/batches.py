@@ -45,7 +45,8 @@ class Batch:
 
     def minibatch(self, size: int, step: int, seed: int) -> "Batch":
         """The batch of update number `step`. Each epoch is a permutation of its own, a function of the seed and the
-        epoch alone, so resuming needs no generator state; what is left over at the end of an epoch is dropped."""
+        epoch alone, so resuming needs no generator state; the last len % size examples of each permutation are not
+        used."""
         epoch, position = divmod(step, len(self) // size)
         order = np.random.RandomState([seed, epoch]).permutation(len(self))
         chosen = torch.from_numpy(order[position * size : (position + 1) * size]).to(self.labels.device)
