@@ -8,19 +8,17 @@ bit.
 
 import math
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from multiprocessing import get_context
-from multiprocessing.connection import Connection, wait
+from collections.abc import Generator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 import xarray as xr
 
 from interp.analysis.contract import Analysis, find
-from interp.machine import interrupts_held_back, keep_freed_memory, n_cores, one_thread
+from interp.machine import n_cores, one_thread, worker_processes
 from interp.models import are_finite
 from interp.runs import Run, open_run
 
@@ -29,6 +27,7 @@ LEAST_WORK = (
     20 * 113**2 * 512
 )  # neurons over pairs and checkpoints; below that another process is hardly up before all is done
 _AHEAD = 2  # steps given to another process beforehand, so that it need not wait for this one
+_opened = lru_cache(1)(open_run)
 
 
 class Order(NamedTuple):
@@ -58,29 +57,31 @@ def measured(
     if processes < 2:
         yield from ((step, _rows(run, orders, step)) for step in steps)
         return
-    waiting = deque(steps)
-    with _others(run, orders, processes - 1) as others:
-        while waiting or any(given for given in others.values()):
-            for other, given in list(others.items()):
-                try:
-                    while waiting and len(given) < _AHEAD:
-                        other.send(waiting[0])
-                        given.append(waiting.popleft())
-                except OSError:
-                    waiting.extend(others.pop(other))
+    waiting, given, most = deque(steps), dict[Future[Rows], int](), _AHEAD * (processes - 1)
+    with worker_processes(processes - 1) as pool:
+        while waiting or given:
+            try:
+                while waiting and len(given) < most:
+                    step = waiting[0]
+                    wanted = [(order.analysis.name, order.parameters) for order in orders if step in order.steps]
+                    given[pool.submit(_answer, run.path, wanted, step)] = step
+                    waiting.popleft()
+            except BrokenProcessPool:  # the system took one, for its memory perhaps: this process goes on
+                most = 0
             if waiting:
                 step = waiting.popleft()
                 yield step, _rows(run, orders, step)
-            for other in wait([other for other, given in others.items() if given], timeout=0 if waiting else None):
-                assert isinstance(other, Connection)
-                try:
-                    found = other.recv()
-                except (EOFError, OSError):  # the system took it, for its memory perhaps: this one goes on
-                    waiting.extend(others.pop(other))
-                    continue
-                if isinstance(found, Exception):
-                    raise found
-                yield others[other].popleft(), found
+            for future in wait(given, timeout=0 if waiting else None, return_when=FIRST_COMPLETED).done:
+                step = given.pop(future)
+                if isinstance(future.exception(), BrokenProcessPool):
+                    waiting.append(step)
+                else:
+                    yield step, future.result()
+
+
+def _answer(path: Path, wanted: list[tuple[str, dict[str, Any]]], step: int) -> Rows:
+    """What another process does."""
+    return _rows(_opened(path), [Order(find(name), parameters, frozenset([step])) for name, parameters in wanted], step)
 
 
 def _rows(run: Run, orders: Sequence[Order], step: int) -> Rows:
@@ -93,52 +94,3 @@ def _rows(run: Run, orders: Sequence[Order], step: int) -> Rows:
             for order in orders
             if step in order.steps
         }
-
-
-# ---- the other processes ---------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _others(run: Run, orders: Sequence[Order], workers: int) -> Iterator[dict[Connection, deque[int]]]:
-    """Connections to other processes, each with the steps that it was given and has not answered."""
-    spawn, named = get_context("spawn"), [(order.analysis.name, order.parameters, order.steps) for order in orders]
-    others: dict[Connection, deque[int]] = {}
-    started = []
-    try:
-        for _ in range(workers):
-            here, there = spawn.Pipe()
-            process = spawn.Process(target=_answer, args=(there, run.path, named), daemon=True)
-            with interrupts_held_back():
-                process.start()
-            there.close()
-            started.append(process)
-            others[here] = deque()
-        yield dict(others)
-    finally:
-        for process, here in zip(started, others, strict=True):
-            process.terminate()
-            process.join()
-            here.close()
-
-
-def _answer(connection: Connection, path: Path, named: list[tuple[str, dict[str, Any], frozenset[int]]]) -> None:
-    torch.set_num_threads(1)
-    keep_freed_memory()
-    run, orders = open_run(path), [Order(find(name), parameters, steps) for name, parameters, steps in named]
-    # The one that asks is busy itself: a thread waits for it to take an answer.
-    with ThreadPoolExecutor(1) as sender, suppress(EOFError, OSError):
-        while True:
-            try:
-                answer = _rows(run, orders, connection.recv())
-            except (EOFError, ConnectionError):
-                raise  # nobody asks any more
-            except Exception as error:
-                answer = error
-            sender.submit(_send, connection, answer)
-
-
-def _send(connection: Connection, answer: Rows | Exception) -> None:
-    try:
-        connection.send(answer)
-    except Exception as error:  # what cannot be sent can be told
-        connection.send(RuntimeError(f"{error}: {answer!r}"))

@@ -1,26 +1,16 @@
 """A grid of runs: one process per core, resumable; each run is an ordinary run directory under one folder."""
 
-import os
-import signal
-import threading
-import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
 from pathlib import Path
-
-import torch
 
 from interp.errors import InputError
 from interp.experiment import Experiment
-from interp.machine import interrupts_held_back, n_cores, one_thread
+from interp.machine import n_cores, one_thread, worker_processes
 from interp.runs import Run, open_run
 from interp.sweeps.driver import InterruptedTrainingError, resume_run, run_experiment, signals_interrupt
-
-_SECONDS_TO_SAVE = 10.0
 
 
 @dataclass(frozen=True)
@@ -118,47 +108,21 @@ def _train(folder: Path, run: GridRun) -> str:
     return run.name
 
 
-# ---- processes -------------------------------------------------------------------------------------------------------
-
-
 def _train_in_processes(
     folder: Path, missing: list[GridRun], done: set[str], n_workers: int, finished: Callable[[str], None]
 ) -> None:
-    context = get_context("spawn")
-    ends, held = context.Pipe(duplex=False)
     waiting, running = list(missing), dict[Future[str], GridRun]()
-    pool = ProcessPoolExecutor(n_workers, context, initializer=_begin_worker, initargs=(ends,))
     try:
-        with signals_interrupt():
+        with worker_processes(n_workers) as pool, signals_interrupt():
             while waiting or running:
                 for run in [run for run in waiting if run.start is None or run.start in done][
                     : n_workers - len(running)
                 ]:
                     waiting.remove(run)
-                    with interrupts_held_back():
-                        running[pool.submit(_train, folder, run)] = run
+                    running[pool.submit(_train, folder, run)] = run
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     del running[future]
                     finished(future.result())
     except BrokenProcessPool:
         why = "a training process was killed, perhaps for want of memory"
         raise InputError(f"{why}; the same command goes on, perhaps with fewer --processes") from None
-    finally:
-        held.close()  # tells the workers to stop
-        pool.shutdown(cancel_futures=True)
-        ends.close()
-
-
-def _begin_worker(ends: Connection) -> None:
-    torch.set_num_threads(1)
-    threading.Thread(target=_stop_with_parent, args=(ends,), daemon=True).start()
-
-
-def _stop_with_parent(ends: Connection) -> None:
-    """The other end of the pipe is closed when the parent says stop, and also when it is killed: then the run is saved
-    and left."""
-    while not ends.poll(None):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(_SECONDS_TO_SAVE)
-    os._exit(1)

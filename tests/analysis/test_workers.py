@@ -1,9 +1,12 @@
 """Several processes: the same rows, Ctrl-C, a process that is lost, and an error in one of them."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,7 @@ import torch
 
 import interp.analysis.walk
 from interp.analyses import neuron_periodicity
-from interp.analysis import analyze, workers
+from interp.analysis import analyze, find, workers
 from interp.errors import InputError
 from interp.experiment import ModelConfig, Task
 from interp.models import initial_weights
@@ -77,10 +80,36 @@ def test_little_work_stays_in_one_process(tmp_path):
 
 
 @pytest.mark.usefixtures("two")
-def test_a_process_that_is_lost_is_replaced_by_this_one(tmp_path, monkeypatch):
-    monkeypatch.setattr(workers, "_answer", os._exit)  # as if the system had taken it at once
+@pytest.mark.parametrize("at", [1, 5])
+def test_a_process_that_is_lost_is_replaced_by_this_one(at, tmp_path, monkeypatch):
+    here = []
+    rows = workers._rows
+
+    def kill(run, orders, step):
+        here.append(step)
+        if len(here) == at:
+            for other in multiprocessing.active_children():  # as the system does for want of memory
+                other.kill()
+                other.join()
+        time.sleep(0.1)
+        return rows(run, orders, step)
+
+    monkeypatch.setattr(workers, "_rows", kill)
     result = analyze(written(tmp_path / "run"), ["neuron_periodicity"], parallel=True)["neuron_periodicity"]
     assert result.step.values.tolist() == list(STEPS)
+    assert len(here) == len(set(here)) > len(STEPS) // 2
+
+
+def test_few_steps_are_under_way_at_once(tmp_path, monkeypatch):
+    given, submit = [], ProcessPoolExecutor.submit
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", lambda *work: given.append(work[-1]) or submit(*work))
+    orders = [workers.Order(find("neuron_periodicity"), {}, frozenset(STEPS))]
+    got = []
+    for step, _ in workers.measured(written(tmp_path / "run"), orders, STEPS, 2):
+        got.append(step)
+        assert len(set(given) - set(got)) <= workers._AHEAD
+    assert sorted(got) == list(STEPS)
+    assert len(given) >= workers._AHEAD
 
 
 @pytest.mark.usefixtures("two")
