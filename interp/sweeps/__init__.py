@@ -1,4 +1,4 @@
-"""From experiments to runs on disk: one, its seeds, a grid."""
+"""From experiments to runs on disk: one, its seeds, a grid, a sweep."""
 
 from interp.sweeps.driver import (
     InterruptedTrainingError,
@@ -10,12 +10,14 @@ from interp.sweeps.driver import (
 )
 from interp.sweeps.grid import GridProgress, GridReport, GridRun, run_grid
 from interp.sweeps.seeds import run_seeds
+from interp.sweeps.sweep import Sweep
 
 __all__ = [
     "GridProgress",
     "GridReport",
     "GridRun",
     "InterruptedTrainingError",
+    "Sweep",
     "check_room",
     "megabytes",
     "resume_run",

@@ -134,10 +134,36 @@ def test_another_experiment_in_the_place_of_a_run_is_refused(tmp_path: Path):
         run_grid(tmp_path, changed, processes=1)
 
 
+def test_a_run_that_began_with_other_weights_is_refused(tmp_path: Path):
+    """The experiment is the same."""
+    alone = [replace(GRID[0], start=None)]
+    run_grid(tmp_path / "drawn", [GRID[1], *alone], processes=1)
+    with pytest.raises(
+        InputError, match=r"on-0 began with other weights \(drawn from its seed\) than this run \(\w{16}\)"
+    ):
+        run_grid(tmp_path / "drawn", GRID[:2], processes=1)
+    run_grid(tmp_path / "given", GRID[:2], processes=1)
+    with pytest.raises(
+        InputError, match=r"on-0 began with other weights \(\w{16}\) than this run \(drawn from its seed\)"
+    ):
+        run_grid(tmp_path / "given", alone, processes=1)
+    other = replace(GRID[1], name="other", experiment=replace(EXPERIMENT, training=replace(TRAINING, lr=0.1)))
+    with pytest.raises(InputError, match=r"on-0 began with other weights \(\w{16}\) than this run \(\w{16}\)"):
+        run_grid(tmp_path / "given", [replace(GRID[0], start="other"), other], processes=1)
+
+
+def test_a_key_knows_the_experiment_and_where_it_starts():
+    keys = {run.key for run in (*GRID, replace(GRID[0], start=None), replace(GRID[0], start="other"))}
+    assert len(keys) == 5
+    assert replace(GRID[0], name="another").key == GRID[0].key
+
+
 def test_threads_are_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    before, during, train_one = torch.get_num_threads(), list[int](), grid._train
+    before, during, train_one = torch.get_num_threads(), list[int](), grid.run_experiment
     monkeypatch.setattr(
-        grid, "_train", lambda folder, run: during.append(torch.get_num_threads()) or train_one(folder, run)
+        grid,
+        "run_experiment",
+        lambda *arguments, **options: during.append(torch.get_num_threads()) or train_one(*arguments, **options),
     )
     try:
         torch.set_num_threads(2)
