@@ -167,3 +167,15 @@ def test_what_the_pages_say_of_the_reference_run():
     efficiency = find("circuit_efficiency").summary(run.result("circuit_efficiency"))
     assert efficiency["generalizing_leads_from"] == 300
     assert round(efficiency["efficiency_ratio_at_lead"], 1) == 1.3
+
+
+def test_imports_that_are_documented_name_packages_and_not_their_files():
+    """But for `mathematics`, whose files are named, and analyses, which are found in whatever folder they lie."""
+    pages = [*PAGES, "CONTRIBUTING.md", *(str(path.relative_to(ROOT)) for path in (ROOT / "examples").glob("*.ipynb"))]
+    told = {
+        (page, module)
+        for page in pages
+        for module in re.findall(r"^[ \"]*(?:from|import) (interp[.\w]*)", (ROOT / page).read_text(), re.MULTILINE)
+    }
+    assert ("docs/guide.md", "interp.analysis") in told
+    assert [one for one in told if one[1].count(".") > 1 and not one[1].startswith("interp.mathematics.")] == []
