@@ -5,14 +5,14 @@ import contextlib
 import difflib
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import is_dataclass
 from typing import Any, get_type_hints
 
 import tyro
 
 from interp.errors import InputError, flag, unknown_name
-from interp.experiment import SECTIONS
+from interp.experiment import KINDS, SECTIONS
 
 
 def parse(kind: type, prog: str, arguments: Sequence[str], default: Any = None) -> Any:
@@ -21,13 +21,27 @@ def parse(kind: type, prog: str, arguments: Sequence[str], default: Any = None) 
     Options that are not given are those of `default`. Raises InputError, in one line, for arguments that describe none.
     """
     _check_names(option_names(kind, default=default), prog, arguments)
-    with contextlib.redirect_stderr(io.StringIO()) as complaint:
+    with contextlib.redirect_stderr(io.StringIO()) as complaint, _help_without_examples():
         try:
             return tyro.cli(kind, prog=prog, args=list(arguments), default=default)
         except SystemExit as stop:
             if not stop.code:
                 return None
             raise InputError(_one_line(complaint.getvalue(), prog)) from None
+
+
+@contextlib.contextmanager
+def _help_without_examples() -> Iterator[None]:
+    """Help shows the docstrings of configurations; the examples in them are for readers of the code."""
+    kinds = [*SECTIONS.values(), *(kind for others in KINDS.values() for kind in others.values())]
+    whole = [kind.__doc__ for kind in kinds]
+    try:
+        for kind in kinds:
+            kind.__doc__ = (kind.__doc__ or "").partition(">>>")[0].rstrip()
+        yield
+    finally:
+        for kind, text in zip(kinds, whole, strict=True):
+            kind.__doc__ = text
 
 
 def value_of(option: str, arguments: Sequence[str]) -> str | None:

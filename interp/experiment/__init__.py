@@ -14,6 +14,7 @@ from interp.experiment.model import (
 )
 from interp.experiment.presets import PRESETS, preset
 from interp.experiment.recorded import (
+    KINDS,
     SECTIONS,
     hash_of,
     json_values,
@@ -27,6 +28,7 @@ from interp.experiment.training import TrainingConfig
 
 __all__ = [
     "FIELDS_OF_OTHERS",
+    "KINDS",
     "PRESETS",
     "SECTIONS",
     "Activation",

@@ -91,6 +91,7 @@ def test_every_way_to_ask_for_help(arguments: list[str], capsys: pytest.CaptureF
 def test_every_command_explains_its_options(name: str, capsys: pytest.CaptureFixture[str]):
     text = said(capsys, name, "--help")
     assert text.startswith(f"usage: interp {name} ")
+    assert ">>>" not in text
     kind = commands.command_class(name)
     default = kind.defaults([]) if hasattr(kind, "defaults") else None
     assert set(re.findall(r"(?<=[ ,])--[a-z][a-z0-9.-]*", text)) == set(option_names(kind, default=default))
