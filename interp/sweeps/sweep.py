@@ -1,13 +1,12 @@
 """A sweep: an experiment, varied along axes."""
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import product
 from typing import Any
 
 from interp.errors import InputError, flag, unknown_name
-from interp.experiment import SECTIONS, Experiment, experiment_from_dict
+from interp.experiment import SECTIONS, Experiment, experiment_from_dict, recorded_section
 from interp.sweeps.grid import GridRun
 
 SEED = "seed"  # that of split, initial weights and batches alike
@@ -29,7 +28,8 @@ class Sweep:
     axes: Mapping[str, Sequence[Any]]
 
     def __post_init__(self) -> None:
-        known = [SEED, *(f"{name}.{flag(field.name)}" for name, kind in SECTIONS.items() for field in fields(kind))]
+        sections = {name: fields(getattr(self.base, name)) for name in SECTIONS}
+        known = [SEED, *(f"{name}.{flag(field.name)}" for name, own in sections.items() for field in own)]
         for axis, values in self.axes.items():
             if flag(axis) not in known:
                 raise unknown_name("axis", axis, known)
@@ -39,9 +39,10 @@ class Sweep:
     def runs(self) -> list[GridRun]:
         """A run for every combination, the last axis fastest, each named by its key. Raises InputError for a value that
         cannot be, and for two that are the same."""
+        kinds = {name: recorded_section(getattr(self.base, name)).get("kind") for name in SECTIONS}
         runs: dict[str, GridRun] = {}
         for values in product(*self.axes.values()):
-            chosen: dict[str, dict[str, Any]] = defaultdict(dict)
+            chosen: dict[str, dict[str, Any]] = {name: {"kind": kind} if kind else {} for name, kind in kinds.items()}
             for axis, value in zip(self.axes, values, strict=True):
                 for name in [f"{section}.{SEED}" for section in SECTIONS] if axis == SEED else [axis]:
                     section, _, field = name.partition(".")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from interp.errors import InputError
-from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig
+from interp.experiment import Experiment, ModelConfig, Samples, Task, TrainingConfig
 from interp.models import Snapshot
 from interp.sweeps import GridProgress, InterruptedTrainingError, Sweep, run_experiment, run_grid
 
@@ -33,6 +33,14 @@ def test_the_runs_are_the_product_of_the_axes_named_by_what_they_are() -> None:
     assert [run.name for run in runs] == [run.key for run in runs]
     assert Sweep(BASE, {}).runs()[0].experiment == BASE
     assert Sweep(BASE, {"training.weight_decay": [1]}).runs()[0].key == Sweep(BASE, {}).runs()[0].key
+
+
+def test_samples_stay_samples() -> None:
+    base = Experiment(Samples(n_train=100, n_test=50), ModelConfig(family="mlp", d_mlp=8), TRAINING)
+    (run,) = Sweep(base, {"seed": (1,), "task.n-train": (20,)}).runs()
+    assert run.experiment.task == Samples(n_train=20, n_test=50, seed=1)
+    with pytest.raises(InputError, match=r"^unknown axis 'task.train-fraction'"):
+        Sweep(base, {"task.train-fraction": (0.5,)})
 
 
 @pytest.mark.parametrize(
