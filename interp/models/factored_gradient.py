@@ -26,7 +26,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.experiment import ModelConfig
-from interp.mathematics.cross_entropy import cross_entropy_and_correctness, cross_entropy_and_gradient_
+from interp.mathematics.losses import CROSS_ENTROPY, Loss
 from interp.models.activations import activate, backward
 from interp.models.factored import NAMES
 from interp.models.values import Weights
@@ -166,7 +166,7 @@ def write_gradient(
 
 @torch.no_grad()
 def loss_and_gradient(
-    weights: Weights, model: ModelConfig, examples: Examples, each: Each = map
+    weights: Weights, model: ModelConfig, examples: Examples, each: Each = map, *, loss: Loss = CROSS_ENTROPY
 ) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"], Weights]:
     """The loss of every example, whether its answer is correct, and the gradient of the mean loss. `each` works on the
     parts."""
@@ -181,7 +181,7 @@ def loss_and_gradient(
     def work(out: Tensor, part: Examples) -> tuple[Tensor, Tensor]:
         a, b, labels = part
         at = forward(products, model, a, b)
-        losses, correct = cross_entropy_and_gradient_(at.logits, labels, n)
+        losses, correct = loss.judge_with_gradient_(at.logits, labels, n)
         write_gradient(as_products(out), products, model, at, at.logits)
         return losses, correct
 
@@ -207,9 +207,8 @@ def logits(
             (rows + at).flatten(0, 1).T for rows, at in zip((vectors[:, :p], vectors[:, -p:]), W_pos, strict=False)
         )
         products = products._replace(table_a=folded.read @ of_a - at_equals, table_b=folded.read @ of_b - at_equals)
-        index = (pairs.T[:, None] + p * torch.arange(len(vectors))[:, None]).flatten(
-            1
-        )  # the sets are so many more residues
+        # The sets are so many more residues.
+        index = (pairs.T[:, None] + p * torch.arange(len(vectors))[:, None]).flatten(1)
     # Half a part: its neurons leave room in the cache for the tables of many sets.
     parts = zip(*(tokens.split(PART // 2) for tokens in index), strict=True)
     every = torch.cat([forward(products, model, a, b).logits.T for a, b in parts])
@@ -218,14 +217,14 @@ def logits(
 
 @torch.no_grad()
 def evaluate(
-    weights: Weights, model: ModelConfig, examples: Examples, each: Each = map
+    weights: Weights, model: ModelConfig, examples: Examples, each: Each = map, *, loss: Loss = CROSS_ENTROPY
 ) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
     """The loss of every example, and whether its answer is correct."""
     products, parts = fold(weights, model).products, _parts(examples)
 
     def work(part: Examples) -> tuple[Tensor, Tensor]:
         a, b, labels = part
-        return cross_entropy_and_correctness(forward(products, model, a, b).logits, labels)
+        return loss.judge(forward(products, model, a, b).logits, labels)
 
     losses, correct = zip(*_by(each, parts)(work, parts), strict=True)
     return torch.cat(losses), torch.cat(correct)

@@ -50,8 +50,8 @@ def render_experiment(folder: Path) -> str:
     if (diagram := phase_diagram(found)) is not None:
         figures["phase-diagram"] = diagram
     headings = {name: without_title(figure) for name, figure in figures.items()}
-    title, _, text = (experiment.__doc__ or "").partition("\n")
-    short, _, question = title.partition(". ")
+    title, _, text = (experiment.__doc__ or "").partition("\n\n")
+    short, _, question = " ".join(title.split()).partition(". ")
     return rendered(
         "experiment.html",
         figures,

@@ -14,6 +14,7 @@ from torch import Tensor
 from interp.errors import InputError
 from interp.experiment import Experiment
 from interp.machine import keep_freed_memory
+from interp.mathematics.losses import LOSSES
 from interp.models import DivergedError, Snapshot, Weights, check_weights, initial_weights, weight_shapes
 from interp.training.batches import Batch, unmirrored_of_test
 from interp.training.loss import (
@@ -107,7 +108,7 @@ def together(
         name: torch.stack([start[name].detach().to(device, torch.float32) for start in starts])
         for name in weight_shapes(model, sizes)
     }
-    weights = unstacked(stacked)
+    weights, loss = unstacked(stacked), LOSSES["cross-entropy"]
     updater = WeightUpdater(weights, config)
     if resume is not None:
         updater.restore([one.state for one in resume])
@@ -123,10 +124,10 @@ def together(
                 if (size := config.batch_size) is not None:
                     pairs = zip(train_sets, experiments, strict=True)
                     batches = [every.minibatch(size, step, one.training.seed) for every, one in pairs]
-                losses, answers, gradients = losses_and_gradients(stacked, model, batches, each)
+                losses, answers, gradients = losses_and_gradients(stacked, model, batches, each, loss)
                 of_train = list(zip(losses, answers, strict=True))
                 if is_shown and batches is not train_sets:
-                    judged = evaluate_each(stacked, model, train_sets, each)
+                    judged = evaluate_each(stacked, model, train_sets, each, loss)
                     of_train = [(mean(of_all), correct) for of_all, correct in judged]
                 lost = [place for place in living if not math.isfinite(losses[place] + of_train[place][0])]
             if lost:
@@ -136,7 +137,7 @@ def together(
                 return
             if is_shown:
                 with threads_of_torch(model):
-                    of_test = evaluate_each(stacked, model, test_sets, each)
+                    of_test = evaluate_each(stacked, model, test_sets, each, loss)
                     for place in living:
                         test = (*of_test[place], unmirrored[place])
                         metrics = measured(of_train[place], test, gradients[place], weights[place])

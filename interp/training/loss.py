@@ -1,6 +1,6 @@
 """The loss of networks on batches and its gradient: of one, and of several that are trained side by side.
 
-The loss is the mean of `interp.mathematics.cross_entropy` over a batch. Of several networks on a CPU each has a core to
+The loss (`interp.mathematics.losses`) is a mean over a batch. Of several networks on a CPU each has a core to
 itself, with the factored form and its closed-form gradient (`interp.models.factored_gradient`), and is the same to the
 last bit as alone. On a GPU, which one small network does not fill, and for every other model, the weights of all are
 one batch: the general model (`interp.models.forward`), vectorized and differentiated by torch.func; each is the same up
@@ -8,7 +8,7 @@ to rounding.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
@@ -18,11 +18,7 @@ from torch import Tensor
 
 from interp.experiment import ModelConfig
 from interp.machine import one_thread
-from interp.mathematics.cross_entropy import (
-    cross_entropy_and_correctness,
-    cross_entropy_and_gradient_,
-    differentiable_cross_entropy,
-)
+from interp.mathematics.losses import CROSS_ENTROPY, Loss
 from interp.models import Weights, embed, factored_gradient, is_factored, logits, transform
 from interp.training.batches import Batch
 
@@ -30,9 +26,14 @@ Judged = tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]  # the losses of example
 
 
 def loss_and_gradient(
-    weights: Weights, model: ModelConfig, batch: Batch, each: factored_gradient.Each = map
+    weights: Weights,
+    model: ModelConfig,
+    batch: Batch,
+    each: factored_gradient.Each = map,
+    *,
+    loss: Loss = CROSS_ENTROPY,
 ) -> tuple[float, Bool[Tensor, " n"], Weights]:
-    """The mean cross-entropy of a batch, which of its answers are correct, and the gradient of the loss.
+    """The mean loss of a batch, which of its answers are correct, and the gradient of the loss.
 
     >>> from interp.experiment import Task
     >>> from interp.models import initial_weights
@@ -43,21 +44,28 @@ def loss_and_gradient(
     """
     if is_factored(model):
         with one_thread():
-            losses, correct, gradient = factored_gradient.loss_and_gradient(weights, model, batch.examples, each)
+            losses, correct, gradient = factored_gradient.loss_and_gradient(
+                weights, model, batch.examples, each, loss=loss
+            )
             return mean(losses), correct, gradient
     leaves = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
     outputs = transform(leaves, model, embed(leaves, model, batch.inputs)).logits
     d_outputs = outputs.detach().T.clone()
-    losses, correct = cross_entropy_and_gradient_(d_outputs, batch.labels, len(batch))
+    losses, correct = loss.judge_with_gradient_(d_outputs, batch.labels, len(batch))
     gradients = torch.autograd.grad(outputs, list(leaves.values()), d_outputs.T)
     return mean(losses), correct, dict(zip(leaves, gradients, strict=True))
 
 
 @torch.no_grad()
 def evaluate(
-    weights: Weights, model: ModelConfig, batch: Batch, each: factored_gradient.Each = map
+    weights: Weights,
+    model: ModelConfig,
+    batch: Batch,
+    each: factored_gradient.Each = map,
+    *,
+    loss: Loss = CROSS_ENTROPY,
 ) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
-    """The cross-entropy of every example of a batch, and which of its answers are correct.
+    """The loss of every example of a batch, and which of its answers are correct.
 
     >>> import interp
     >>> last = interp.open_run(interp.reference_path()).last
@@ -67,8 +75,8 @@ def evaluate(
     """
     if is_factored(model):
         with one_thread():
-            return factored_gradient.evaluate(weights, model, batch.examples, each)
-    return cross_entropy_and_correctness(logits(weights, model, batch.inputs).T, batch.labels)
+            return factored_gradient.evaluate(weights, model, batch.examples, each, loss=loss)
+    return loss.judge(logits(weights, model, batch.inputs).T, batch.labels)
 
 
 def mean(values: Tensor) -> float:
@@ -84,32 +92,32 @@ def mean(values: Tensor) -> float:
 
 
 def losses_and_gradients(
-    stacked: Weights, model: ModelConfig, batches: Sequence[Batch], each: factored_gradient.Each
+    stacked: Weights, model: ModelConfig, batches: Sequence[Batch], each: factored_gradient.Each, loss: Loss
 ) -> tuple[list[float], list[Bool[Tensor, " n"]], list[Weights]]:
     """What `loss_and_gradient` gives, of every network on its batch; `stacked` has their weights along a first axis."""
     if _are_one_batch(stacked, model):
-        gradients, judged = torch.func.vmap(torch.func.grad(_loss, has_aux=True), in_dims=(0, None, 0, 0))(
-            stacked, model, *_of_all(batches)
-        )
-        losses, correct = judged
+        gradient_of_one = torch.func.grad(_mean_loss(model, loss), has_aux=True)
+        gradients, (losses, correct) = torch.func.vmap(gradient_of_one)(stacked, *_of_all(batches))
         return [mean(own) for own in losses], list(correct), unstacked(gradients)
     # The parts of one network's batch are shared out, or the networks.
     over, within = (map, each) if len(batches) == 1 else (each, map)
-    found = over(lambda own, batch: loss_and_gradient(own, model, batch, within), unstacked(stacked), batches)
+    found = over(
+        lambda own, batch: loss_and_gradient(own, model, batch, within, loss=loss), unstacked(stacked), batches
+    )
     losses, correct, gradients = zip(*found, strict=True)
     return list(losses), list(correct), list(gradients)
 
 
 @torch.no_grad()
 def evaluate_each(
-    stacked: Weights, model: ModelConfig, batches: Sequence[Batch], each: factored_gradient.Each
+    stacked: Weights, model: ModelConfig, batches: Sequence[Batch], each: factored_gradient.Each, loss: Loss
 ) -> list[Judged]:
     """What `evaluate` gives, of every network on its batch."""
     if _are_one_batch(stacked, model) and len(batches[0]):
-        _, judged = torch.func.vmap(_loss, in_dims=(0, None, 0, 0))(stacked, model, *_of_all(batches))
+        _, judged = torch.func.vmap(_mean_loss(model, loss))(stacked, *_of_all(batches))
         return list(zip(*judged, strict=True))
     over, within = (map, each) if len(batches) == 1 else (each, map)
-    return list(over(lambda own, batch: evaluate(own, model, batch, within), unstacked(stacked), batches))
+    return list(over(lambda own, batch: evaluate(own, model, batch, within, loss=loss), unstacked(stacked), batches))
 
 
 def _are_one_batch(stacked: Weights, model: ModelConfig) -> bool:
@@ -122,12 +130,15 @@ def _has_cores(stacked: Weights, model: ModelConfig) -> bool:
     return is_factored(model) and next(iter(stacked.values())).device.type == "cpu"
 
 
-def _loss(weights: Weights, model: ModelConfig, inputs: Tensor, labels: Int[Tensor, " n"]) -> tuple[Tensor, Judged]:
-    """The mean loss of one network, with what it is the mean of."""
-    losses, correct = differentiable_cross_entropy(
-        transform(weights, model, embed(weights, model, inputs)).logits.T, labels
-    )
-    return losses.mean(), (losses, correct)
+def _mean_loss(model: ModelConfig, loss: Loss) -> Callable[[Weights, Tensor, Tensor], tuple[Tensor, Judged]]:
+    """The mean loss of one network, with what it is the mean of, as a function that torch.func can differentiate."""
+
+    def of_one(weights: Weights, inputs: Tensor, labels: Int[Tensor, " n"]) -> tuple[Tensor, Judged]:
+        outputs = transform(weights, model, embed(weights, model, inputs)).logits.T
+        losses, correct = loss.differentiable(outputs, labels)
+        return losses.mean(), (losses, correct)
+
+    return of_one
 
 
 def _of_all(batches: Sequence[Batch]) -> tuple[Tensor, Int[Tensor, "networks n"]]:

@@ -21,7 +21,7 @@ from interp.models import (
     transform,
     weight_shapes,
 )
-from interp.training import Batch, WeightUpdater, loop, loss_and_gradient, train
+from interp.training import Batch, WeightUpdater, loss, loss_and_gradient, train
 
 ACTIVATIONS = ["relu", "gelu", "square"]
 RATES = [0.0, 0.3, 1.0]
@@ -185,9 +185,9 @@ def test_the_general_forward_pass_stays_on_the_device_of_the_weights(model: Mode
 def steps_of(model: ModelConfig, weights: Weights, training_config: TrainingConfig) -> Weights:
     batch = Batch.of(Task(p=P, train_fraction=0.5), "train")
     weights = {name: weight.clone() for name, weight in weights.items()}
-    updater = WeightUpdater(weights, training_config)
+    updater = WeightUpdater([weights], training_config)
     for step in range(training_config.steps):
-        updater.update(step, loss_and_gradient(weights, model, batch)[2])
+        updater.update(step, [loss_and_gradient(weights, model, batch)[2]])
     return weights
 
 
@@ -199,7 +199,7 @@ def test_two_hundred_steps_in_float64_take_both_forms_to_the_same_place(
     model, weights = network(activation, 1.0)
     config = TrainingConfig(steps=200, optimizer=optimizer, lr=1e-2, weight_decay=0.1)
     by_engine = steps_of(model, weights, config)
-    monkeypatch.setattr(loop, "is_factored", lambda model: False)
+    monkeypatch.setattr(loss, "is_factored", lambda model: False)
     by_autograd = steps_of(model, weights, config)
     for name, start in weights.items():
         assert_close(by_engine[name], by_autograd[name], rtol=0, atol=1e-8)
@@ -212,7 +212,7 @@ def test_training_in_float32_follows_the_general_path(monkeypatch: pytest.Monkey
     assert is_factored(experiment.model)
     assert not is_factored(replace(experiment.model, n_layers=2))
     by_engine = list(train(experiment))
-    monkeypatch.setattr(loop, "is_factored", lambda model: False)
+    monkeypatch.setattr(loss, "is_factored", lambda model: False)
     for one, other in zip(by_engine, train(experiment), strict=True):
         for name in ("train_loss", "test_loss", "weight_norm", "gradient_norm"):
             assert one.metrics[name] == pytest.approx(other.metrics[name], rel=1e-3)

@@ -234,9 +234,9 @@ def test_nothing_of_a_step_is_left_to_threads_of_torch(
     seen: dict[str, set[int]] = {"loss_and_gradient": set(), "evaluate": set(), "measured": set(), "update": set()}
 
     def watched(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any) -> Any:
+        def call(*arguments: Any, **named: Any) -> Any:
             seen[name].add(torch.get_num_threads())
-            return function(*arguments)
+            return function(*arguments, **named)
 
         return call
 
