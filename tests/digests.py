@@ -61,9 +61,12 @@ WAYS_TO_TRAIN = (
     *("task.operation=random task.symmetric=true", "task.seed=3 model.seed=4 training.seed=5 training.batch_size=50"),
 )
 TRAINED_BY_COMMAND = ("", "model.n_layers=2", f"{MLP} model.embedding=untied")
+HEADS = "attention_structure"  # which an MLP cannot be asked about
+# By name: without names a later version may run fewer.
+EVERY = " ".join(sorted(path.stem for path in (ROOT / "analyses").rglob("*.py") if path.stem != "__init__"))
 # In this order: what one writes, the next may read. No path of a machine gets into what they say and write.
 COMMANDS = """
-info run | verify run | analyze run --json --csv tables
+info run | verify run | analyze run EVERY --json --csv tables
 explain run | explain run --json | explain run --step 400 --json
 compare run@100 run | compare run@100 run --json | compare run@100 run -o compare.html | report run -o report.html
 export run --to transformer-lens --out lens | export run --to numpy --out arrays
@@ -75,7 +78,7 @@ experiment semi-grokking --sizes 30 50 TINY --out experiments/semi-grokking
 experiment data-fraction --sizes 30 60 90 TINY --out experiments/data-fraction
 experiment weight-decay --sizes 60 --weight-decays 0.5 1 2 TINY --out experiments/weight-decay
 --help
-""".replace("TINY", "--p 11 --d-model 8 --d-mlp 16 --processes 1 --duration 0.1 --seeds 2")
+""".replace("EVERY", EVERY).replace("TINY", "--p 11 --d-model 8 --d-mlp 16 --processes 1 --duration 0.1 --seeds 2")
 # Each argument is a command; a form feed ends what it prints.
 PROGRAM = """
 import sys
@@ -156,7 +159,9 @@ def trainings_by_command(folder: Path) -> Iterator[tuple[str, Any]]:
                 if snapshot.step == chosen.training.steps // 2:
                     writer.save_state(snapshot)
                     break
-        said = printed(["resume resumed", "analyze run --json", "explain run"], place, threads)
+        said = printed(
+            ["resume resumed", f"analyze run {EVERY.replace(HEADS, '')} --json", "explain run"], place, threads
+        )
         name = place.relative_to(folder)
         yield f"resumed as uninterrupted/{name}", same(*(dict(files_in(place / run)) for run in ("run", "resumed")))
         yield f"interp analyze/{name}", json.loads(said[1])
@@ -178,7 +183,7 @@ def reference(folder: Path) -> Iterator[tuple[str, Any]]:
         elif "--processes" not in command:  # of an experiment, which says how long it took
             yield f"interp {command}", re.sub(r"(?m)^(created|host) .*\n", "", text)
     yield from files_in(folder)
-    for name, result in interp.analyze(interp.open_run(folder / "run")).items():
+    for name, result in interp.analyze(interp.open_run(folder / "run"), EVERY.split()).items():
         # A new version of the source gives a result another version, and with it another identity.
         yield f"result/{name}", {key: str(result.attrs[key]) for key in result.attrs.keys() - {"version", "identity"}}
         yield from (
