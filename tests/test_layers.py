@@ -37,11 +37,7 @@ FACELESS = {"mathematics"}
 
 # What a package may import against the order, and why.
 EXCEPTIONS = {
-    (
-        "interp.runs.run",
-        "Run.result",
-        "interp.analysis",
-    ): "people ask a run for a result; the import waits until they do",
+    ("interp.runs.run", "Run.result", "interp.analysis"): "people ask a run for a result; the import waits until then"
 }
 
 

@@ -6,20 +6,10 @@ from typing import Literal, get_args
 from interp.errors import InputError, check_choice, check_integer, check_number, flag
 
 Family = Literal["transformer", "mlp"]
-
-
 Activation = Literal["relu", "gelu", "square"]
-
-
 Prompt = Literal["ab=", "ab"]
-
-
 Vocabularies = Literal["one", "two"]
-
-
 Inputs = Literal["sum", "concatenated"]
-
-
 Embedding = Literal["none", "untied", "tied"]
 
 

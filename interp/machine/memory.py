@@ -1,14 +1,7 @@
-"""One switch of the C library's allocator that decides a third of the training step's time."""
+"""What the C library's allocator does with freed memory: to keep it decides a third of the training step's time."""
 
 import ctypes
 import sys
-
-
-def give_back_freed_memory() -> None:
-    """The opposite, once: what has been kept and is free goes back to the system, before something large is made."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform.startswith("linux") else None
-    if trim is not None:
-        trim(0)
 
 
 def keep_freed_memory() -> None:
@@ -21,3 +14,10 @@ def keep_freed_memory() -> None:
         m_trim_threshold, m_mmap_threshold = -1, -3  # malloc.h
         mallopt(m_mmap_threshold, 32 * 1024 * 1024)
         mallopt(m_trim_threshold, 1024 * 1024 * 1024)
+
+
+def give_back_freed_memory() -> None:
+    """The opposite, once: what has been kept and is free goes back to the system, before something large is made."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform.startswith("linux") else None
+    if trim is not None:
+        trim(0)

@@ -9,8 +9,7 @@ import xarray as xr
 from interp.mathematics import grokking
 from interp.runs import Run
 
-# Each event: the metric, whether it must exceed (accuracy) or fall below (loss) the level, and whether for good or for
-# the first time.
+# Each event in words: where a metric exceeds (accuracy) or falls below (loss) its level, first or for good.
 EVENTS = {
     "memorized": "99 % train accuracy, first",
     "train_loss_1e-2": "train loss below 0.01, first",

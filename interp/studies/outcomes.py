@@ -1,5 +1,4 @@
-"""The runs of an experiment one by one: how each was configured differently, what came of it, and a map of that over
-the grid."""
+"""The runs of an experiment one by one: how each was configured differently, and what came of it."""
 
 import math
 from collections.abc import Mapping

@@ -10,10 +10,10 @@ import numpy as np
 
 from interp.figures import PALETTE, SEQUENTIAL, new_panels
 from interp.mathematics import grokking
+from interp.studies.outcomes import KEPT, RunOutcome
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
-from interp.studies.outcomes import KEPT, RunOutcome
 
 FIRST_AXES = ("task.train-pairs", "training.weight-decay")
 SECOND_AXES = ("training.weight-decay", "training.eps", "task.seed")
