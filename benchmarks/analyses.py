@@ -48,8 +48,8 @@ class Notebook:
         return textbook(w, w["W_E"][self.tokens])
 
     def neuron_spectra(self) -> Tensor:
-        """The share of every 3×3 block in every neuron's variance, neuron by neuron, frequency by frequency [K,
-        d_mlp]."""
+        """The share of every 3×3 block in every neuron's variance, neuron by neuron, frequency by frequency
+        [K, d_mlp]."""
         _, neurons = self.forward()
         grid = neurons.view(self.p, self.p, -1)
         shares = torch.zeros(self.p // 2, grid.shape[2])

@@ -206,8 +206,8 @@ def full_disk() -> Callable[[str, int], AbstractContextManager[None]]:
 
 @pytest.fixture(scope="session")
 def adds_without_equals() -> Callable[[int, float], tuple[ModelConfig, Weights]]:
-    """Zhong et al.'s kind of network, planted: the prompt is `ab`, and at any attention rate a uniform head brings E_a
-    + E_b to the last position, where 16 neurons for each of three frequencies make a pizza of it."""
+    """Zhong et al.'s kind of network, planted: the prompt is `ab`, and at any attention rate a uniform head
+    brings E_a + E_b to the last position, where 16 neurons for each of three frequencies make a pizza of it."""
 
     def plant(p: int, rate: float) -> tuple[ModelConfig, Weights]:
         model = ModelConfig(d_model=18, n_heads=1, d_head=6, d_mlp=48, prompt="ab", causal=False, attention_rate=rate)

@@ -43,9 +43,8 @@ def measure(checkpoint: Checkpoint) -> xr.Dataset:
     ([[0.333, 0.333, 0.333]], [[0, 0]])
     """
     positions = [*"ab="][: checkpoint.attention.shape[-1]]
-    attention = (
-        in_phase(checkpoint.attention, checkpoint.task.coordinates).double().permute(2, 3, 0, 1)
-    )  # [heads, positions, n, n]
+    # attention [heads, positions, n, n]
+    attention = in_phase(checkpoint.attention, checkpoint.task.coordinates).double().permute(2, 3, 0, 1)
     n = attention.shape[-1]
     mean, deviation = attention.mean((2, 3)), attention.std((2, 3), correction=0)
     over_a, over_b = attention[:, :2].mean(3), attention[:, :2].mean(2)  # [heads, inputs, n]

@@ -239,9 +239,8 @@ def _renamed_waves(n: int, draws: int, seed: int, dtype: torch.dtype) -> Float[T
     generator = torch.Generator().manual_seed(seed)
     frequency = torch.randint(1, n // 2 + 1, (draws, 1, 1), generator=generator)
     renamed = torch.stack([_renaming(n, generator) for _ in range(draws)])
-    angle = (
-        2 * math.pi * torch.remainder(frequency * (renamed[:, :, None] + renamed[:, None]), n).double() / n
-    )  # [draw, a, b]
+    # angle [draw, a, b]
+    angle = 2 * math.pi * torch.remainder(frequency * (renamed[:, :, None] + renamed[:, None]), n).double() / n
     # cos and sin of a frequency have norm n/√2; for k = n/2 there is only the cosine, of norm n.
     norm = torch.where(2 * frequency == n, 1, math.sqrt(2)) / n
     return torch.cat([norm * angle.cos(), norm * angle.sin()]).flatten(1).to(dtype)

@@ -49,10 +49,10 @@ SPLITS = ("all", "train", "test")
 
 def measure(checkpoint: Checkpoint, *, degree_pairs: int = 2048, scale_step: float = 0.01) -> xr.Dataset:
     """`strength`, `margin`, `loss`, `power_share` [estimator, circuit, split] (‖part‖²/‖L_c‖²; held out, the two need
-    not add up to 1); `standard_error` [circuit] of the held-out strengths on training pairs; `degree` [estimator,
-    circuit], on a fixed random sample of `degree_pairs` pairs between the scales 1 ± `scale_step`, NaN where a strength
-    is below four of its standard errors; `coefficient` α_k [estimator, frequency] of the generalizing part;
-    `network_loss` [split].
+    not add up to 1); `standard_error` [circuit] of the held-out strengths on training pairs;
+    `degree` [estimator, circuit], on a fixed random sample of `degree_pairs` pairs between the scales 1 ± `scale_step`,
+    NaN where a strength is below four of its standard errors; `coefficient` α_k [estimator, frequency] of the
+    generalizing part; `network_loss` [split].
 
     NaN where the split is unknown, and held out where there is no test pair. For × and ÷ pairs and classes are those of
     units.

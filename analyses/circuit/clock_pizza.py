@@ -13,11 +13,11 @@ Gradient symmetricity s_g, the mean over triples (s, t, u) of cos(∂logit_u/∂
 stream at the two inputs before the first layer: 1 for a pizza. Over all n³ triples, or `triples` random ones, with the
 standard error of the mean.
 
-Circularity, over the first four principal components v of W_E (unit length, rows in phase order):  mean of max_k ‖F_k
-v‖².
+Circularity, over the first four principal components v of W_E (unit length, rows in phase order):  mean of
+max_k ‖F_k v‖².
 
-Fit. y_k, the part of the logits with frequency k over the classes, against one formula's term of that frequency: 1 −
-mean (y_k − ŷ_k)² over all n³ entries, both sides standardized, which is 2·correlation − 1. All key frequencies
+Fit. y_k, the part of the logits with frequency k over the classes, against one formula's term of that frequency:
+1 − mean (y_k − ŷ_k)² over all n³ entries, both sides standardized, which is 2·correlation − 1. All key frequencies
 together: the share of the centred logit power that Σ_k α_k·(term of k) explains, by least squares with α_k ≥ 0.
 
 The verdict needs two independent witnesses to agree: the better fitting formula, explaining at least half of the logit
@@ -234,9 +234,8 @@ def _distance_irrelevance(logits: Float[Tensor, "n n n"], rounding: float) -> fl
 def _circularity(checkpoint: Checkpoint) -> float:
     embedding = checkpoint.W_E.double()[torch.from_numpy(checkpoint.task.coordinates.rows)]
     embedding -= embedding.mean(0)
-    squares, components = torch.linalg.eigh(
-        embedding @ embedding.T
-    )  # ascending; half the time of a singular value decomposition
+    # Ascending; half the time of a singular value decomposition.
+    squares, components = torch.linalg.eigh(embedding @ embedding.T)
     real = components[:, -4:][:, squares[-4:] > 1e-12 * squares[-1]]
     return float(fourier.power(real).amax(0).mean()) if real.numel() else float("nan")
 
@@ -370,19 +369,16 @@ def _one_layer_gradients(checkpoint: Checkpoint) -> Callable[[Tensor, Tensor], F
     asked = torch.einsum("hde,he->dh", W_K, query[:, :, 0, 0])  # `=` asks the same of every pair
     neurons, mid = checkpoint.neurons, None if activation == "relu" else checkpoint.activations.residual_mid
     attention_table = checkpoint.attention[..., :2].permute(2, 3, 0, 1).contiguous()  # [heads, 2, p, p]
-    workspace = W_L.new_empty(
-        max(AT_ONCE, p), W_L.shape[1]
-    )  # fresh memory for every few rows costs more than what is done in it
+    # Fresh memory for every few rows costs more than what is done in it.
+    workspace = W_L.new_empty(max(AT_ONCE, p), W_L.shape[1])
 
     def gradients(rows: Int[Tensor, " rows"], classes: Int[Tensor, "rows p"]) -> Float[Tensor, "pairs 2 d_model"]:
         flat = classes.flatten()
-        some = (
-            slice(int(rows[0]), int(rows[-1]) + 1) if (rows.diff() == 1).all() else rows
-        )  # rows that adjoin need no copy
+        # Rows that adjoin need no copy.
+        some = slice(int(rows[0]), int(rows[-1]) + 1) if (rows.diff() == 1).all() else rows
         y, d_neurons = neurons[some].flatten(0, 1), torch.index_select(W_L, 0, flat, out=workspace[: len(flat)])
-        preactivation = (
-            y if mid is None else mid[some].flatten(0, 1) @ W_in + b_in
-        )  # relu's derivative shows in its value
+        # The derivative of relu shows in its value.
+        preactivation = y if mid is None else mid[some].flatten(0, 1) @ W_in + b_in
         activations.backward(activation, preactivation, y, d_neurons, out=d_neurons)
         # From here on examples are the last axis: sums over heads then run along contiguous memory.
         d_mid = by_class.index_select(1, flat).addmm_(by_neurons, d_neurons.T)
@@ -394,9 +390,8 @@ def _one_layer_gradients(checkpoint: Checkpoint) -> Callable[[Tensor, Tensor], F
         softmax_times_rate = attention - (1 - rate)
         d_scores = softmax_times_rate * d_attention
         d_scores.addcmul_(softmax_times_rate, d_scores.sum(1, keepdim=True) / (rate or 1), value=-1)
-        gradient = (d_heads[:, :, None] * attention[:, None]).flatten(0, 1).flatten(
-            1
-        ).T @ outer_V.T  # [2·pairs, d_model]
+        # gradient [2·pairs, d_model]
+        gradient = (d_heads[:, :, None] * attention[:, None]).flatten(0, 1).flatten(1).T @ outer_V.T
         if is_equals:
             gradient.addmm_(d_scores.flatten(2).flatten(1).T, asked.T)
         else:

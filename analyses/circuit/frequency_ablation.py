@@ -232,9 +232,8 @@ def plot(result: xr.Dataset):
             max(min(level, float(last.loss_without.min())), 1e-12),
             max(level, float(last.loss_without.max())),
         )
-        figure.update_yaxes(
-            range=[np.log10(lowest) - 0.4, np.log10(highest) + 0.4], row=1, col=1
-        )  # else it begins at the line
+        # Else the axis begins at the line.
+        figure.update_yaxes(range=[np.log10(lowest) - 0.4, np.log10(highest) + 0.4], row=1, col=1)
     figure.update_layout(margin_r=210, legend={"x": 1.01, "xanchor": "left", "y": 1, "yanchor": "top"}, bargap=0.25)
     figure.update_xaxes(title_text="step (updates)", title_standoff=4).update_xaxes(
         title_text="frequency removed", row=1

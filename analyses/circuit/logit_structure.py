@@ -47,8 +47,8 @@ TERMS = ("key", "all")
 
 
 def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None) -> xr.Dataset:
-    """`coefficient` α_k, `cosine_share`, `logit_share`, `is_key` [frequency]; `r_squared`, `trigonometric_fraction`
-    [terms]; `loss` [terms, split] of the fit and `network_loss` [split], over the same pairs.
+    """`coefficient` α_k, `cosine_share`, `logit_share`, `is_key` [frequency]; `r_squared`,
+    `trigonometric_fraction` [terms]; `loss` [terms, split] of the fit and `network_loss` [split], over the same pairs.
 
     `key_frequencies` are those of the run's last checkpoint; of a checkpoint alone, its own. Logits that are all equal
     have shares 0.
@@ -250,9 +250,8 @@ def _means_by_sum(checkpoint: Checkpoint) -> Float[Tensor, "n n"]:
     """The mean logits [s, c] of the n pairs with a + b ≡ s, in phase coordinates; all that P_k and the fit ever see."""
     phase, n_classes = checkpoint.task.coordinates, checkpoint.logits.shape[-1]
     residue = np.arange(phase.order)
-    pairs = (
-        phase.rows[residue] * checkpoint.task.p + phase.columns[(residue[:, None] - residue) % phase.order]
-    )  # [s, a]
+    # pairs [s, a]
+    pairs = phase.rows[residue] * checkpoint.task.p + phase.columns[(residue[:, None] - residue) % phase.order]
     logits = checkpoint.logits.reshape(-1, n_classes)
     # By few sums at a time, which stay in the processor's cache.
     chunks = torch.from_numpy(pairs).split(8)

@@ -61,10 +61,8 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None,
     directions = fourier.coefficients(W_L.T)  # [K, (cos, sin), d_mlp]
     norm = directions.norm(dim=-1)
     chosen = torch.from_numpy(np.flatnonzero(is_key))
-    # The neurons are projected in their own type: the large product of this measure.
-    along = (
-        checkpoint.neurons.flatten(0, 1) @ directions[chosen].flatten(0, 1).to(checkpoint.neurons.dtype).T
-    )  # [pairs, 2 per frequency]
+    # The neurons are projected in their own type: the large product of this measure; [pairs, 2 per frequency].
+    along = checkpoint.neurons.flatten(0, 1) @ directions[chosen].flatten(0, 1).to(checkpoint.neurons.dtype).T
     explained = torch.full((len(frequencies), 2), torch.nan, dtype=torch.float64)
     explained[chosen] = _explained(
         in_phase(along.unflatten(0, checkpoint.neurons.shape[:2]), phase).movedim(-1, 0), chosen
@@ -210,8 +208,8 @@ def _key(last: xr.Dataset) -> list[int]:
 
 
 def _explained(along: Float[Tensor, "directions n n"], chosen: Int[Tensor, " keys"]) -> Float[Tensor, "keys 2"]:
-    """The share of the variance along u_k that cos w_k(s+t) carries, and along v_k that of sin w_k(s+t), for k = chosen
-    + 1."""
+    """The share of the variance along u_k that cos w_k(s+t) carries, and along v_k that of sin w_k(s+t), for
+    k = chosen + 1."""
     if not len(chosen):
         return along.new_zeros(0, 2, dtype=torch.float64)
     n = along.shape[-1]

@@ -37,8 +37,8 @@ PLACE = 1
 
 def measure(checkpoint: Checkpoint, *, threshold: float = 0.85) -> xr.Dataset:
     """`share` [neuron, frequency]; `dominant_frequency`, `fraction_explained`, `phase_a`, `phase_b` (radians),
-    `variance` [neuron]; `mean_over_b` [neuron, input]: the neuron as a function of its first input; `periodic_neurons`
-    [frequency], counted from `threshold` on.
+    `variance` [neuron]; `mean_over_b` [neuron, input]: the neuron as a function of its first input;
+    `periodic_neurons` [frequency], counted from `threshold` on.
 
     >>> import interp
     >>> from interp.testing import circuit_checkpoint, circuit_neurons

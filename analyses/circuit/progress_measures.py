@@ -64,9 +64,8 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None)
     is_key = np.isin(frequencies, checkpoint.spectrum.frequencies_to_use(key_frequencies))
 
     pairs = _diagonals(task)
-    logits = (
-        checkpoint.logits.reshape(-1, n_classes).index_select(0, pairs.flatten()).view(n, n, n_classes)
-    )  # [s, a, c]
+    # logits [s, a, c]
+    logits = checkpoint.logits.reshape(-1, n_classes).index_select(0, pairs.flatten()).view(n, n, n_classes)
     labels = torch.from_numpy(task.labels)[pairs].clamp(min=0)
     masks = torch.stack([torch.from_numpy(task.mask(split))[pairs] for split in SPLITS])
     weights = masks / masks.sum((1, 2), keepdim=True).double()  # NaN for a split without pairs
@@ -74,15 +73,13 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None)
     sums = torch.cat([some.double().sum(1) for some in logits.split(AT_ONCE)])
     coefficients = fourier.coefficients(sums) / n
     chosen = torch.from_numpy(is_key)
-    circuit = torch.einsum(
-        "kis,kic->sc", fourier.pairs(n)[chosen], coefficients[chosen]
-    )  # Σ_k P_k L, the same all along a diagonal
+    # Σ_k P_k L, the same all along a diagonal.
+    circuit = torch.einsum("kis,kic->sc", fourier.pairs(n)[chosen], coefficients[chosen])
     restricted = circuit + sums.mean(0) / n
     restricted_loss = -(weights * restricted.log_softmax(-1).gather(1, labels)).sum((1, 2))
     highest, answers = restricted.topk(2)
-    answers = answers[:, :1].where(
-        highest[:, :1] > highest[:, 1:], -1
-    )  # a tie is no answer (`interp.mathematics.cross_entropy`)
+    # A tie is no answer (`interp.mathematics.cross_entropy`).
+    answers = answers[:, :1].where(highest[:, :1] > highest[:, 1:], -1)
     restricted_accuracy = (masks & (answers == labels)).sum((1, 2)) / masks.sum((1, 2)).double()
     losses = torch.from_numpy(checkpoint.losses)[pairs].where(masks[0], 0)
     loss = (weights * losses).sum((1, 2))

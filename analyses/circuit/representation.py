@@ -5,8 +5,8 @@ and, with v the coordinates scaled to length 1, the frequency k and the circular
 Fourier basis). Two components of one frequency, drawn against each other, are a circle.
 
 Effective rank of a matrix: exp(−Σ q log q), q = σ/Σσ over its singular values. Spectral entropy of the covariance of
-the penultimate activations (the last residual stream, over all pairs in phase coordinates): H = −Σ q log q / log
-d_model, q = μ/Σμ its eigenvalues.
+the penultimate activations (the last residual stream, over all pairs in phase coordinates):
+H = −Σ q log q / log d_model, q = μ/Σμ its eigenvalues.
 
 Representation quality index: the share of parallelograms i+j = m+n ({i, j} ≠ {m, n}, integer phases) that the embedding
 closes, |E_i + E_j − E_m − E_n| ≤ `delta` times the root mean square distance of the E from their mean: 1 for numbers on
@@ -160,9 +160,8 @@ def plot(result: xr.Dataset):
     key = key_frequencies_of(result, {k for k, _, _ in circles})
     for column, (k, i, j) in enumerate(shown, start=1):
         x, y = (last.coordinate.sel(component=component).values for component in (i, j))
-        order = (
-            np.arange(len(x)) if not k else np.argsort(k * np.arange(len(x)) % len(x), kind="stable")
-        )  # neighbors on the circle
+        # Neighbors on the circle are joined.
+        order = np.arange(len(x)) if not k else np.argsort(k * np.arange(len(x)) % len(x), kind="stable")
         trace = go.Scatter(
             x=x[order], y=y[order], mode="lines+markers+text" if len(x) <= 60 else "lines+markers", showlegend=False
         )
@@ -234,9 +233,8 @@ def _components(embedding: Float[Tensor, "n d_model"]) -> tuple[np.ndarray, np.n
     fewer."""
     left, sizes, right = torch.linalg.svd(embedding - embedding.mean(0), full_matrices=False)
     real = (sizes > 1e-7 * sizes[0])[:COMPONENTS].numpy()
-    left = left * torch.sign(
-        right.sum(1)
-    )  # a component has no sign of its own; this one changes little from step to step
+    # A component has no sign of its own; this one changes little from step to step.
+    left = left * torch.sign(right.sum(1))
     power = fourier.power(left[:, :COMPONENTS])
     n_real = len(real)
     share, circularity = np.full(COMPONENTS, np.nan), np.full(COMPONENTS, np.nan)
@@ -281,9 +279,8 @@ def _rqi(embedding: Float[Tensor, "n d_model"], delta: float, parallelograms: in
     if not sums.size:
         return float("nan")
     centred = embedding - embedding.mean(0)
-    products = (
-        (centred @ centred.T).numpy().reshape(-1)
-    )  # distances of sums from products alone, without d_model-long vectors
+    # Distances of sums from products alone, without vectors of length d_model.
+    products = (centred @ centred.T).numpy().reshape(-1)
     p = len(embedding)
     square = np.diagonal(products.reshape(p, p))
     of_sum = (square[:, None] + square + 2 * products.reshape(p, p)).reshape(-1)

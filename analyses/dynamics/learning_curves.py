@@ -27,8 +27,8 @@ _LOGGED = {
 
 
 def compute(run, *, overfitting_gap: float = 0.05) -> xr.Dataset:
-    """`loss` and `accuracy` [step, split], `generalization_gap` and `overfits` (1, 0, or NaN where it cannot be known)
-    [step].
+    """`loss` and `accuracy` [step, split], `generalization_gap` and `overfits` (1, 0, or NaN where it cannot be
+    known) [step].
 
     `overfitting_gap` is the difference of accuracies from which on the network counts as overfitting.
 

@@ -1,10 +1,10 @@
 """Transitions. Did the network grok, and when did memorization, circuit formation and cleanup end?
 
-From learning curves alone, anybody's: the verdict and its steps by the definitions of `interp.mathematics.grokking` (99
-% accuracy; losses against chance where accuracies are unknown; without `chance_loss` the larger of the first train and
-test loss stands for ln p), and the verdict of Liu et al. (90 %, fixed gap of 1,000 steps). With g the step from which
-on the network generalizes, the boundaries of its phases: log losses, Σw² and Gini are fitted up to g by continuous
-lines with two kinks, and from the start of cleanup to 3 g with one (`interp.mathematics.kinks`):
+From learning curves alone, anybody's: the verdict and its steps by the definitions of `interp.mathematics.grokking`
+(99 % accuracy; losses against chance where accuracies are unknown; without `chance_loss` the larger of the first train
+and test loss stands for ln p), and the verdict of Liu et al. (90 %, fixed gap of 1,000 steps). With g the step from
+which on the network generalizes, the boundaries of its phases: log losses, Σw² and Gini are fitted up to g by
+continuous lines with two kinks, and from the start of cleanup to 3 g with one (`interp.mathematics.kinks`):
 
     end of memorization   test loss turns down, excluded loss (train pairs) turns up
     start of cleanup      test loss, restricted loss (all pairs) and Σw² fall faster, Gini rises faster

@@ -2,10 +2,11 @@
 
 The squared norm of all weights, Σw², is taken apart into parts that share nothing, so that it is their sum exactly:
 
-    W_E (rows: residues),      by the orthonormal Fourier basis: constant, key and other frequencies (of two
-    W_U (columns: classes)     vocabularies the sum)
-    neurons of the last layer  column of W_in, entry of b_in and row of W_out, by the neuron's frequency: key, other, or
-                               dead
+    W_E (rows: residues)       by the orthonormal Fourier basis: constant, key and other frequencies
+                               (of two vocabularies the sum)
+    W_U (columns: classes)     likewise
+    neurons of the last layer  column of W_in, entry of b_in and row of W_out, by the neuron's frequency:
+                               key, other, or dead
     every other tensor         as a whole; rows and columns without a phase (`=`; 0 for × and ÷) on their own
 
 The key frequencies, and the frequency of every neuron, are those of the last checkpoint, so that a part is always the
@@ -36,9 +37,9 @@ NEURONS = ("key", "other", "dead")
 
 
 def compute(run) -> xr.Dataset:
-    """`squared_norm` [step, part] and `total` [step]; `boundary` [phase, end]: the steps accounted for; `change`
-    [phase, part]; `change_by_frequency` [phase, matrix, frequency], where a neuron counts for its frequency; `is_key`
-    [frequency].
+    """`squared_norm` [step, part] and `total` [step]; `boundary` [phase, end]: the steps accounted for;
+    `change` [phase, part]; `change_by_frequency` [phase, matrix, frequency], where a neuron counts for its frequency;
+    `is_key` [frequency].
 
     NaN for a phase whose boundaries are unknown, and for a matrix that the model does not have.
 

@@ -1,9 +1,10 @@
 """Weight norms. Which weights grow, which shrink, and do the key frequencies keep what the others lose?
 
-For every tensor W with entries w:  L1 = Σ|w|,  L2 = √Σw²,  RMS = √(mean w²); totals run over all weights, L2_total =
-√Σ_tensors L2². The embedding (rows: residues, without `=`) and the unembedding (columns: classes) are projected on the
-constant, on the key frequencies of the run's last checkpoint, and on all other frequencies of the orthonormal Fourier
-basis; the squares of the three parts add up to the square of the whole (for × and ÷, to that of the units).
+For every tensor W with entries w:  L1 = Σ|w|,  L2 = √Σw²,  RMS = √(mean w²); totals run over all weights,
+L2_total = √Σ_tensors L2². The embedding (rows: residues, without `=`) and the unembedding (columns: classes) are
+projected on the constant, on the key frequencies of the run's last checkpoint, and on all other frequencies of the
+orthonormal Fourier basis; the squares of the three parts add up to the square of the whole (for × and ÷, to that of the
+units).
 
 Weights alone, of any network, have no such parts: they are NaN. It cannot tell which circuit a weight serves: key
 directions carry memorization too.

@@ -23,9 +23,8 @@ from interp.models import are_finite
 from interp.runs import Run, open_run
 
 MOST_PROCESSES = 4  # each needs up to half a gigabyte
-LEAST_WORK = (
-    20 * 113**2 * 512
-)  # neurons over pairs and checkpoints; below that another process is hardly up before all is done
+# Neurons over pairs and checkpoints; below that another process is hardly up before all is done.
+LEAST_WORK = 20 * 113**2 * 512
 _AHEAD = 2  # steps given to another process beforehand, so that it need not wait for this one
 _opened = lru_cache(1)(open_run)
 

@@ -94,9 +94,8 @@ def _one_line(complaint: str, prog: str) -> str:
         needed = [row.strip() for row in rows if re.match(r" {5}\S", row)]
         return f"{prog} needs {' and '.join(needed)}; see {prog} --help"
     if choice := re.match(r"invalid choice '(.*)' for argument '-*(.*)'\. Expected one of \((.*)\)", message):
-        option = (
-            choice[2] if "." in choice[2] else f"--{choice[2]}"
-        )  # of the three configurations, errors name the field
+        # Of the three configurations, errors name the field.
+        option = choice[2] if "." in choice[2] else f"--{choice[2]}"
         return str(unknown_name(option, choice[1], sorted(set(re.findall(r"'(.*?)'", choice[3])) - {"None"})))
     if extra := re.match(r"Unrecognized options: ([^,]+)", message):
         return f"unexpected {extra[1]!r}; see {prog} --help"

@@ -12,12 +12,10 @@ from interp.figures import as_percent, readable
 
 MOST_DIFFERENT = 12
 HOW = (
-    "The difference of losses, norms and ranks is |log₁₀| of their ratio (1 beside a zero), of shares and "
-    "indices |x − y|, of strengths of "
-    "circuits |x − y| / max(|x|, |y|): a factor of ten counts as much as a whole. It says how much a number "
-    "differs, not whether that "
-    "matters. Restricted and excluded losses and key shares refer to the key frequencies of the last checkpoint "
-    "of each run."
+    "The difference of losses, norms and ranks is |log₁₀| of their ratio (1 beside a zero), of shares and indices "
+    "|x − y|, of strengths of circuits |x − y| / max(|x|, |y|): a factor of ten counts as much as a whole. It says how "
+    "much a number differs, not whether that matters. Restricted and excluded losses and key shares refer to the key "
+    "frequencies of the last checkpoint of each run."
 )
 
 

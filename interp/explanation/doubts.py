@@ -32,9 +32,8 @@ def against(checkpoint: Mapping[str, Any], summaries: Summaries, of_run: Summari
         )
     if has_circuit and excluded is not None and loss is not None and excluded - loss < LEAST_RISE * setting.guessing:
         yield (
-            f"Without the key frequencies the loss goes from {as_number(loss)} to {as_number(excluded)} only, "
-            "less than a quarter of what "
-            f"guessing costs ({as_number(setting.guessing)}) more: they may not be what it uses."
+            f"Without the key frequencies the loss goes from {as_number(loss)} to {as_number(excluded)} only, less "
+            f"than a quarter of what guessing costs ({as_number(setting.guessing)}) more: they may not be what it uses."
         )
     if spectrum["only_by_neurons"] and has_circuit:
         named = ", ".join(map(str, spectrum["only_by_neurons"][:8])) + (
@@ -54,9 +53,8 @@ def against(checkpoint: Mapping[str, Any], summaries: Summaries, of_run: Summari
     ratio, leads_from = efficiency["efficiency_ratio_at_lead"], efficiency["generalizing_leads_from"]
     if ratio is not None and ratio < 1 and transitions["generalized_at_sustained"] is not None:
         yield (
-            f"When what is common took the lead, at step {leads_from:,}, it had {ratio:.2f} times the efficiency "
-            "of memorization: "
-            "by this one number weight decay did not favor it."
+            f"When what is common took the lead, at step {leads_from:,}, it had {ratio:.2f} times the efficiency of "
+            "memorization: by this one number weight decay did not favor it."
         )
     fixed = transitions["fixed_gap_verdict"]
     if fixed not in (transitions["verdict"], "unknown"):

@@ -29,9 +29,8 @@ def write_figure(figure: "go.Figure", path: Path, *, width: int = 1100, scale: f
     check_ending(path)
     ending = path.suffix.lower()
     if ending == ".html":
-        content = figure.to_html(
-            include_plotlyjs=True, config=dict(CONFIG)
-        ).encode()  # plotly takes an entry out of what it is given
+        # Plotly takes an entry out of what it is given.
+        content = figure.to_html(include_plotlyjs=True, config=dict(CONFIG)).encode()
     elif ending == ".json":
         content = str(figure.to_json()).encode()
     else:

@@ -171,9 +171,8 @@ def percent_axis(figure: "go.Figure", **where: Any) -> None:
 def power_of_ten_axis(figure: "go.Figure", **where: Any) -> None:
     """A logarithmic vertical axis with powers of ten, at most nine of them for what is drawn by now; `where` goes to
     update_yaxes."""
-    figure.update_yaxes(
-        type="log", exponentformat="power", tickfont_size=10.4, **where
-    )  # plotly writes powers a quarter larger
+    # Plotly writes powers a quarter larger.
+    figure.update_yaxes(type="log", exponentformat="power", tickfont_size=10.4, **where)
     for axis in figure.select_yaxes(row=where.get("row"), col=where.get("col")):
         own = axis.plotly_name.replace("axis", "")
         traces: Any = list(figure.select_traces())

@@ -125,9 +125,8 @@ def lock_folder(path: Path) -> int:
         lock = os.open(path / ".lock", os.O_WRONLY | os.O_CREAT, 0o644)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if (
-            os.fstat(lock).st_ino != os.stat(path / ".lock").st_ino
-        ):  # the folder was replaced meanwhile: this is its predecessor's
+        if os.fstat(lock).st_ino != os.stat(path / ".lock").st_ino:
+            # The folder was replaced meanwhile: this lock is its predecessor's.
             raise BlockingIOError
     except BlockingIOError:
         os.close(lock)

@@ -37,8 +37,8 @@ def one_thread() -> Iterator[None]:
 def interrupts_held_back() -> Iterator[None]:
     """A process that is started meanwhile never hears of Ctrl-C, which a terminal sends to all: its parent tells it to
     stop."""
-    # It comes up with the first process that is spawned, and then lets Ctrl-C through again (ensure_running of Python
-    # 3.11).
+    # It comes up with the first process that is spawned, and then lets Ctrl-C through again
+    # (ensure_running of Python 3.11).
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

@@ -18,8 +18,8 @@ def cross_entropy_and_gradient_(
 ) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
     """The cross-entropy of every example in nats, −log softmax(outputs)[label], float64, and which are answered
     correctly: those whose label has a larger logit than every other class; a tie is no answer, and neither is NaN. Over
-    the outputs it writes the gradient with respect to them of the sum of the losses divided by `n_mean`, (softmax −
-    onehot)/n_mean.
+    the outputs it writes the gradient with respect to them of the sum of the losses divided by `n_mean`,
+    (softmax − onehot)/n_mean.
 
     Gradients below 1e-30 are set to zero: late in training most are, and on them and on what they multiply a processor
     falls back to denormal arithmetic, which made a step up to five times slower.

@@ -146,9 +146,8 @@ def renamed_marginals(
     """
     n, residue = len(grid), torch.arange(len(grid))
     of_name = names.argsort()
-    second = (
-        torch.stack([residue[:, None] - residue, residue - residue[:, None]]) % n
-    )  # t with s + t, or s − t, the same all along a row
+    # t with s + t, or s − t, the same all along a row.
+    second = torch.stack([residue[:, None] - residue, residue - residue[:, None]]) % n
     pairs = (of_name * n + of_name[second]).flatten(0, 1)
     diagonals = embedding_bag(pairs, grid.reshape(n * n, -1), mode="sum").view(2, n, -1)
     return torch.cat([torch.stack([of_first[of_name], of_second[of_name]]), diagonals])
@@ -194,8 +193,8 @@ def block_power(grid: Float[Tensor, "n n features"]) -> Float[Tensor, "K feature
 
         block_k = Σ_{f,g ∈ {0, 2k−1, 2k}, (f,g) ≠ (0,0)} H[f,g]²,   H = F X Fᵀ
 
-    (Nanda et al. 2023, §5.1 and the authors' code). Blocks of different k share no term, so Σ_k block_k ≤ Σ (X −
-    mean)².
+    (Nanda et al. 2023, §5.1 and the authors' code). Blocks of different k share no term, so
+    Σ_k block_k ≤ Σ (X − mean)².
 
     >>> a, b = torch.meshgrid(torch.arange(7), torch.arange(7), indexing="ij")
     >>> product = torch.cos(2 * math.pi * 3 * a / 7) * torch.cos(2 * math.pi * 3 * b / 7)

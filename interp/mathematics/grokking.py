@@ -2,8 +2,8 @@
 only.
 
 A split is *reached* at a step where its accuracy is at least a level ℓ (99 %). Where the accuracy is unknown the loss
-stands for it: reached where it is at most 1 − ℓ nats (a wrong answer costs at least ln 2, so a loss of 0.01 proves 98.6
-%), not reached where it is at least half of chance, ln p; in between it cannot decide.
+stands for it: reached where it is at most 1 − ℓ nats (a wrong answer costs at least ln 2, so a loss of 0.01 proves
+98.6 %), not reached where it is at least half of chance, ln p; in between it cannot decide.
 """
 
 import math
@@ -95,9 +95,8 @@ def reached(
     by_loss[loss <= round(1 - level, 9)] = 1.0
     by_loss[np.isnan(loss)] = np.nan
     if not np.isnan(accuracy).all():
-        by_loss[by_loss == UNDECIDED] = (
-            np.nan
-        )  # between accuracies that are known, a loss that decides nothing is no news
+        # Between accuracies that are known, a loss that decides nothing is no news.
+        by_loss[by_loss == UNDECIDED] = np.nan
     return np.where(np.isnan(accuracy), by_loss, accuracy >= level)
 
 

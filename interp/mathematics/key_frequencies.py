@@ -39,9 +39,9 @@ HELD_OUT_THRESHOLD = 0.5
 def share_threshold(n: int) -> float:
     """The share of logit power from which on a frequency can be key: 2 %, and for small n what chance alone reaches.
 
-    Of centred logits without structure P_k holds 2/n² on average, with a standard deviation of 1/√(n−1) of that (n − 1
-    independent classes, two directions each); four standard deviations above lie below 2 % from n = 15 on. At n = 2
-    nothing can be told.
+    Of centred logits without structure P_k holds 2/n² on average, with a standard deviation of 1/√(n−1) of that
+    (n − 1 independent classes, two directions each); four standard deviations above lie below 2 % from n = 15 on. At
+    n = 2 nothing can be told.
 
     >>> share_threshold(113), round(share_threshold(5), 2)
     (0.02, 0.24)

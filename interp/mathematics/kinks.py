@@ -30,8 +30,8 @@ def kinks(
 ) -> Kinks | None:
     """The `count` kinks of a curve (NaN where unknown) between two steps.
 
-    The interval of a kink is that of the positions at which, the other kinks staying, the squared error is at most 1.5
-    times the least, and one point of the curve or of the grid more. None: fewer than 12 points, a curve without
+    The interval of a kink is that of the positions at which, the other kinks staying, the squared error is at most
+    1.5 times the least, and one point of the curve or of the grid more. None: fewer than 12 points, a curve without
     variation, or one of which the lines leave more than a quarter of the variance unexplained.
     """
     from ruptures import Dynp

@@ -11,8 +11,8 @@ class Phase:
     """Coordinates in which an operation is addition modulo `order`: entry t of each array is the residue whose phase is
     t.
 
-    A table X[a, b, c] becomes Y = X[rows][:, columns][:, :, classes], and there the correct class of (s, t) is s + t
-    (mod order).
+    A table X[a, b, c] becomes Y = X[rows][:, columns][:, :, classes], and there the correct class of (s, t) is
+    s + t (mod order).
 
     >>> from interp.experiment import Task
     >>> phase = Task(5, "subtract").phase

@@ -1,5 +1,5 @@
 """The one-layer network on the prompt `a b =`, computed exactly with far less work than the textbook needs; its
-gradient: `engine`.
+gradient: `interp.models.factored_gradient`.
 
 Only the last position matters, and its token is always `=`. So its query is one vector, the scores and values of
 positions 0 and 1 are tables over the p tokens that each may have, and the MLP runs once per example instead of three
@@ -57,8 +57,8 @@ def forward(weights: Weights, model: ModelConfig, pairs: Int[Tensor, "n 2"]) -> 
 def _mixed(
     weights: Weights, model: ModelConfig, a: Int[Tensor, " n"], b: Int[Tensor, " n"]
 ) -> tuple[Float[Tensor, "n 3 H"], Float[Tensor, "n d"]]:
-    """The attention and the residual stream at `=` after it: x₂ and, mixed, three rows for each head of the table x W_V
-    W_O of what it writes for every token."""
+    """The attention and the residual stream at `=` after it: x₂ and, mixed, three rows for each head of the table
+    x W_V W_O of what it writes for every token."""
     W_E, W_pos, W_Q, W_K, W_V, W_O, *_, W_U = (weights[name] for name in NAMES)
     n_heads, _, d_head = W_Q.shape
     p = W_U.shape[1]

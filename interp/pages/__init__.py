@@ -1,5 +1,5 @@
-"""Self-contained HTML pages: of a run, of a comparison, of a study. Python here; what runs in the browser in
-browser/."""
+"""Self-contained HTML pages: of a run, of a comparison, of a study. Python here; what runs in the browser
+in browser/."""
 
 from interp.pages.comparison import explored, render_comparison
 from interp.pages.headline import phases

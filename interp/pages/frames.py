@@ -1,8 +1,8 @@
 """What the slider moves: the state of the network at up to 200 checkpoints, from the results of the analyses and from
 the checkpoints.
 
-Shapes: S steps shown, N neurons, K frequencies, F frequencies drawn as circles, H heads, n phases (p, or p − 1 for ×
-and ÷).
+Shapes: S steps shown, N neurons, K frequencies, F frequencies drawn as circles, H heads, n phases (p, or
+p − 1 for × and ÷).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,10 +24,8 @@ MOST_SHARES = 8_000_000  # S·N·K: beyond it fewer steps are shown
 MOST_LINES = 6_000_000  # S·neurons·n: beyond it the lines of some neurons only
 MOST_CIRCLES = 8
 MOST_MAPS = 4_000_000  # values of the maps of attention, and of those of single classes
-WINDOW, NARROW_WINDOW = (
-    128,
-    64,
-)  # residues along the sides of a map, and along those of attention where that is too much
+# Residues along the sides of a map, and along those of attention where that is too much.
+WINDOW, NARROW_WINDOW = 128, 64
 SPLITS = ("train", "test", "all")
 # The results that the slider moves.
 NEEDS = frozenset(
@@ -160,9 +158,9 @@ def _of_checkpoints(
 
 
 def _drawn(checkpoint: Checkpoint, circles: Sequence[int], classes: Sequence[int], side: int) -> dict[str, np.ndarray]:
-    """`circle` [F, n, 2]; `logits_by_sum` [s, c], the mean over all pairs with s = a + b, and `logits_of_class` [class,
-    a, b], centred over the classes; `attention` [H, a, b] to the first input; `head_drive` [H, F]. All in phase
-    coordinates, maps cut to a window."""
+    """`circle` [F, n, 2]; `logits_by_sum` [s, c], the mean over all pairs with s = a + b, and
+    `logits_of_class` [class, a, b], centred over the classes; `attention` [H, a, b] to the first input;
+    `head_drive` [H, F]. All in phase coordinates, maps cut to a window."""
     phase = checkpoint.task.coordinates
     logits = logits_in_phase(checkpoint.logits, phase)
     window = min(phase.order, WINDOW)

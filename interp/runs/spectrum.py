@@ -209,9 +209,7 @@ class Spectrum:
         return key_frequencies.frequencies_of(self.key_mask)
 
     def frequencies_to_use(self, given: list[int] | None) -> list[int]:
-        """The given frequencies, or, where none are given, those of this network. InputError for one
-        outside
-        1 … K.
+        """The given frequencies, or, where none are given, those of this network. InputError for one outside 1 … K.
 
         >>> from interp.testing import circuit_checkpoint, circuit_neurons
         >>> spectrum = circuit_checkpoint(Task(7), circuit_neurons([2])).spectrum

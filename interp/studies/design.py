@@ -79,9 +79,8 @@ class Design:
             weight_decay=weight_decay,
             eps=self.eps,
             checkpoint_every=None,
-            log_every=max(1, math.ceil(steps / 40)),
+            log_every=max(1, math.ceil(steps / 40)),  # the last step is logged because it is kept
         )
-        # The last step is logged because it is kept.
         return Experiment(
             task, ModelConfig(d_model=self.d_model, d_mlp=self.d_mlp, seed=seed), replace(config, **training)
         )

@@ -1,8 +1,9 @@
 """Weight decay. Does time to generalize go as 1/(lr·wd)?
 
-If memorization must be worn down to the norm w_c of the generalizing solution at the pace of decay alone, w(t) = w₀
-exp(−lr·wd·t), then t = ln(w₀/w_c)/(lr·wd): time falls as 1/wd, and t·lr·wd is one number. Grids vary wd at one lr. The
-exponent is the slope of log t against log wd, its interval a bootstrap over seeds; prediction: −1, within 0.2.
+If memorization must be worn down to the norm w_c of the generalizing solution at the pace of decay alone,
+w(t) = w₀ exp(−lr·wd·t), then t = ln(w₀/w_c)/(lr·wd): time falls as 1/wd, and t·lr·wd is one number. Grids vary wd at
+one lr. The exponent is the slope of log t against log wd, its interval a bootstrap over seeds; prediction: −1, within
+0.2.
 
 It cannot tell whether the norm is the cause: wd also sets how large the logits come to be.
 """

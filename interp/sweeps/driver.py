@@ -63,9 +63,8 @@ def run_experiment(
     check_room(out, experiment)
     if initial is not None:
         check_weights(initial, experiment.model, experiment.task.sizes, where="initial weights")
-        initial = {
-            name: weight.detach().to("cpu", torch.float32) for name, weight in initial.items()
-        }  # as they are trained and stored
+        # As they are trained and stored.
+        initial = {name: weight.detach().to("cpu", torch.float32) for name, weight in initial.items()}
     with RunWriter.create(
         out, experiment.task, experiment.model, experiment.training, initial=initial, overwrite=overwrite
     ) as writer:

@@ -189,9 +189,8 @@ def check_device(device: str) -> None:
     interp.errors.InputError: unknown device 'gpu'; known: cpu, cuda
     """
     if device not in ("cpu", "cuda"):
-        raise InputError(
-            f"unknown device {device!r}; known: cpu, cuda"
-        )  # nothing is near to "gpu" but what is not meant
+        # Nothing is near to "gpu" but what is not meant.
+        raise InputError(f"unknown device {device!r}; known: cpu, cuda")
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("there is no CUDA device here that torch can use; leave the device at cpu")
 

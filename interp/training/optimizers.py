@@ -1,5 +1,5 @@
-"""The optimizers, by name. To add one: a rule in RULES, its name in `experiment.Optimizer`, and what it needs in
-TrainingConfig.
+"""The optimizers, by name. To add one: a rule in RULES, the names of what it remembers in BUFFERS, its own name in
+`Optimizer` (interp.experiment.training), and what it needs in TrainingConfig.
 
 The rules are the functions behind torch's optimizer classes, in their fused form: each update is one pass over memory.
 An object of the classes themselves would import torch._dynamo, which takes nearly as long as torch.
@@ -18,9 +18,8 @@ from interp.errors import InputError
 from interp.experiment import TrainingConfig
 from interp.models import Weights
 
-Memory = dict[
-    str, list[Tensor]
-]  # what an optimizer remembers, by the name of the buffer: one for every weight, in their order
+# What an optimizer remembers, by the name of the buffer: one for every weight, in their order.
+Memory = dict[str, list[Tensor]]
 Rule = Callable[[list[Tensor], list[Tensor], Memory, float, TrainingConfig], None]
 
 

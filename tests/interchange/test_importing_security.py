@@ -245,9 +245,8 @@ def bomb_program() -> bytes:
         (saved({"state_dicts": [sound(), sound()], "epochs": [1, 1]}), "would both be step 1"),
         (saved({"model": sound(), "epoch": 10**9 - 1} | {"state_dicts": []}), "cannot be verified|which operation"),
     ],
-    ids=lambda value: (
-        value if isinstance(value, str) else ""
-    ),  # contents hold the second they were made in: no name for a test
+    # Contents hold the second they were made in: no name for a test.
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_files_that_are_something_else(content: bytes, expected: str):
     Path("hostile.pt").write_bytes(content)

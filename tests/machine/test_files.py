@@ -299,9 +299,8 @@ def test_a_hostile_file_is_refused_by_name_and_costs_no_more_memory_than_its_siz
         try:
             with pytest.raises(InputError, match=str(tmp_path / "file")) as caught:
                 read(tmp_path / "file")
-            assert tracemalloc.get_traced_memory()[1] < 1_000_000 + 8 * len(
-                content
-            )  # Python's own: the error, its traceback
+            # A megabyte of Python's own: the error, its traceback.
+            assert tracemalloc.get_traced_memory()[1] < 1_000_000 + 8 * len(content)
         finally:
             tracemalloc.stop()
         assert "\n" not in str(caught.value)

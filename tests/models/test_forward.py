@@ -37,8 +37,8 @@ def every_pair(p: int) -> Tensor:
 
 
 def textbook(weights: Weights, model: ModelConfig, pairs: Tensor) -> Activations:
-    """A transformer without LayerNorm, plainly, and what its unembedding reads. x[i] is the residual stream at position
-    i, one row per example."""
+    """A transformer without LayerNorm, plainly, and what its unembedding reads. x[i] is the residual stream at
+    position i, one row per example."""
     tokens = [pairs[:, 0], pairs[:, 1]]
     if model.prompt == "ab=":
         tokens.append(torch.full((len(pairs),), weights["unembed.W_U"].shape[1]))

@@ -110,9 +110,8 @@ def test_a_disk_that_fills_up_while_training(
     assert not list(Path("new").rglob("*.tmp"))
     # The disk has room again.
     assert main(["verify", "new"]) == 0
-    complete = open_run(
-        "new"
-    ).is_complete  # then it was only the last state that found no room, and no one needs it any more
+    # If it is complete, only the last state found no room, and no one needs that any more.
+    complete = open_run("new").is_complete
     assert main(["resume", "new"]) == (2 if complete else 0)
     assert what_training_determines(Path("new"), but=complete * "state") == what_training_determines(
         run, but=complete * "state"

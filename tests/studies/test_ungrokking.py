@@ -43,9 +43,8 @@ def verdicts(result: xr.Dataset) -> dict[str, str]:
 @pytest.mark.parametrize("d_crit", [450.0, 600.0, 1000.0])
 def test_a_planted_transition_is_found(d_crit: float):
     result = planted((d_crit,) * 3)
-    assert critical_size(result, 1.0) == pytest.approx(
-        d_crit, rel=0.02
-    )  # a straight line between sizes a quarter apart
+    # A straight line between sizes a quarter apart.
+    assert critical_size(result, 1.0) == pytest.approx(d_crit, rel=0.02)
 
 
 def test_sharp_and_the_same():
@@ -73,9 +72,8 @@ def test_seeds_that_differ_leave_it_open():
     result = planted()
     result["test_accuracy"] = planted(noise=0.3).test_accuracy
     shuffled = result.test_accuracy.values.copy()
-    shuffled[:, 0] = shuffled[:, 0][
-        :, ::-1
-    ]  # one weight decay has its seeds in another order: pairs of seeds tell nothing
+    # One weight decay has its seeds in another order: pairs of seeds tell nothing.
+    shuffled[:, 0] = shuffled[:, 0][:, ::-1]
     result["test_accuracy"] = (("size", "weight_decay", "seed"), shuffled)
     assert verdicts(result)["P3"] == "not shown"
 

@@ -93,9 +93,8 @@ MODELS = {
 @pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 def test_as_a_batch_each_is_the_same_up_to_rounding(model: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loss, "_has_cores", lambda stacked, model: False)
-    experiment = replace(
-        EXPERIMENT, model=model, training=replace(SHORT, eps=1e-4)
-    )  # with 1e-8 rounding decides the sign of an update
+    # With 1e-8 rounding decides the sign of an update.
+    experiment = replace(EXPERIMENT, model=model, training=replace(SHORT, eps=1e-4))
     for seed, found in enumerate(of_all(experiment)):
         for one, other in zip(found, train(with_seed(experiment, seed)), strict=True):
             same(one, other, rtol=1e-4, atol=1e-5)

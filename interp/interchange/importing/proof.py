@@ -88,9 +88,8 @@ def trials(
                     Trial(layout, fitted._replace(model=model), checkpoint, checkpoint.accuracy("all"), compared)
                 )
             for trial in found:
-                trial.checkpoint.__dict__.pop(
-                    "activations", None
-                )  # the largest arrays there are; losses and answers are kept
+                # The largest arrays there are; losses and answers are kept.
+                trial.checkpoint.__dict__.pop("activations", None)
     if refused is not None and not found:
         raise refused
     order = list(activations)
@@ -108,15 +107,13 @@ def trials(
 def _check_memory(fitted: Fitted) -> None:
     """Raises InputError where all pairs at once are more than this machine holds: a small file can have a large p."""
     model, n_pairs = fitted.model, fitted.p**2
-    needed = n_pairs * (
-        12 * fitted.p + 8 * model.d_mlp
-    )  # as measured: three times the logits, and twice the neurons, in float32
+    # As measured: three times the logits, and twice the neurons, in float32.
+    needed = n_pairs * (12 * fitted.p + 8 * model.d_mlp)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > memory:
         raise InputError(
             f"p = {fitted.p} and {model.d_mlp:,} neurons: the answers to all {n_pairs:,} pairs need more than "
-            f"{needed / 1e9:,.1f} GB of "
-            f"memory, and this machine has {memory / 1e9:,.1f} GB"
+            f"{needed / 1e9:,.1f} GB of memory, and this machine has {memory / 1e9:,.1f} GB"
         )
 
 

@@ -263,8 +263,7 @@ def _check_told(found: Match, model: Mapping[str, Any]) -> None:
     if found.layout.name == "nanda" and found.sizes["n_ctx"] == 2 and model.get("attention_rate") is None:
         raise InputError(
             "a prompt without '=' in the layout of Zhong et al. has an attention rate (attn_coeff in their "
-            "configuration file); "
-            "give --model.attention-rate, 1 for plain attention"
+            "configuration file); give --model.attention-rate, 1 for plain attention"
         )
 
 
@@ -279,9 +278,9 @@ def _why_left_over(found: Match, tensors: Mapping[str, Tensor], drop: Sequence[s
         why = "as the mapping file says" if name in drop else of_no_use(name, tensors[name], recognized)
         if why is None:
             raise InputError(
-                f"{where} fits the layout {found.layout.name!r} but for tensor {name!r} "
-                f"{list(tensors[name].shape)}, which is not known "
-                "to be of no use; our models have no such part. Where it is, say so in a mapping file: drop"
+                f"{where} fits the layout {found.layout.name!r} but for tensor {name!r} {list(tensors[name].shape)}, "
+                "which is not known to be of no use; our models have no such part. Where it is, say so in a mapping "
+                "file: drop"
             )
         reasons[name] = why
     return reasons

@@ -101,9 +101,8 @@ def _read_list(path: Path) -> np.ndarray:
         raise InputError(f"{path}: {name!r} has type {tensors[name].dtype}, expected integers")
     try:
         if path.suffix == ".npy":
-            return np.array(
-                np.load(path, allow_pickle=False, mmap_mode="r")
-            )  # mapped: a shape that the file does not hold is an error
+            # Mapped: a shape that the file does not hold is an error.
+            return np.array(np.load(path, allow_pickle=False, mmap_mode="r"))
         return np.array(json.loads(read_bytes(path)))
     except (OSError, ValueError, TypeError, RecursionError, OverflowError, EOFError, SyntaxError, MemoryError) as error:
         raise InputError(

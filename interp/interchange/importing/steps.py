@@ -11,9 +11,10 @@ _SAID = re.compile(
 _AT_THE_END = re.compile(r"(?:^|(?<!\d)\.|[_\- ])[es]?[_\-=]?(\d{1,9})$")
 # What stands before a number that is something else: a setting, a date, one run of several.
 _OTHER = re.compile(
-    r"(?:^|[_\-. "
-    r"])(seed|p|mod|modulus|prime|run|trial|fold|rank|part|shard|v|ver|version|lr|wd|decay|frac|fraction|alpha|layers?|heads?"
-    r"|dim|d|n|width)[_\-. =]\d+$"
+    r"(?:^|[_\-. ])"
+    r"(seed|p|mod|modulus|prime|run|trial|fold|rank|part|shard|v|ver|version|lr|wd|decay|frac|fraction|alpha|layers?"
+    r"|heads?|dim|d|n|width)"
+    r"[_\-. =]\d+$"
 )
 _DATE = re.compile(r"(19|20)\d\d(0[1-9]|1[0-2])([0-2]\d|3[01])")
 

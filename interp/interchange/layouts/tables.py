@@ -2,9 +2,9 @@
 ours.
 
 A name is literal but for `{L}`, the number of a layer, and `(x|y)`, spellings of which the first is written on export.
-The axes of a pattern are sizes of the model, and one name is one size throughout; a bracketed axis such as `(n_heads
-d_head)` is their product. Biases that our models do not have go by TransformerLens' names and are folded in, dropped or
-refused (`interp.interchange.layouts.fitting`).
+The axes of a pattern are sizes of the model, and one name is one size throughout; a bracketed axis such as
+`(n_heads d_head)` is their product. Biases that our models do not have go by TransformerLens' names and are folded in,
+dropped or refused (`interp.interchange.layouts.fitting`).
 """
 
 import re
@@ -160,10 +160,8 @@ _POSITIONS = (
 )
 _HAND_OUTER = {
     "embed.W_E": ("(token_embed|tok_embed|token_embedding|tok_emb|embedding|embed|wte).weight", "d_vocab d_model"),
-    "pos_embed.W_pos": (
-        f"({'.weight|'.join(_POSITIONS)}.weight|{'|'.join(_POSITIONS)})",
-        "n_ctx d_model",
-    ),  # also a bare nn.Parameter
+    # Also as a bare nn.Parameter, whose name has no `.weight`.
+    "pos_embed.W_pos": (f"({'.weight|'.join(_POSITIONS)}.weight|{'|'.join(_POSITIONS)})", "n_ctx d_model"),
     "unembed.W_U": ("(unembed|unembedding|lm_head|head|output).weight", "d_out d_model"),
     "unembed.b_U": ("(unembed|unembedding|lm_head|head|output).bias", "d_out"),
 }

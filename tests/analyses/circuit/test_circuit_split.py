@@ -270,8 +270,8 @@ def test_a_table_of_real_neurons_has_a_degree_too() -> None:
 
 
 def test_the_standard_error_covers() -> None:
-    """A pizza memorizes nothing: over many splits the memorizing strength lies within two standard errors about 19
-    times of 20."""
+    """A pizza memorizes nothing: over many splits the memorizing strength lies within two standard errors about
+    19 times of 20."""
     logits = ideal_logits(13, [2], "pizza").numpy()
     inside = []
     for seed in range(60):

@@ -241,9 +241,8 @@ def test_the_standard_error_is_the_spread_over_seeds(operation: str, triples: in
 )
 def test_there_are_as_many_triples_as_promised_and_none_twice(p: int, n: int, triples: int) -> None:
     drawn = clock_pizza._random_classes(p, n, triples, 0)
-    assert sum(classes[:, :n].numel() for _, classes in drawn) >= min(
-        triples, n**3
-    )  # a column outside the phases does not count
+    # A column outside the phases does not count.
+    assert sum(classes[:, :n].numel() for _, classes in drawn) >= min(triples, n**3)
     different = {
         (s, t, c)
         for rows, classes in drawn

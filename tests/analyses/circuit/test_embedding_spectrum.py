@@ -94,8 +94,8 @@ def test_the_planted_frequencies_are_key(p, operation, frequencies, activation):
 @pytest.mark.parametrize(("p", "frequencies"), [(11, [2]), (11, [1, 3, 5]), (10, [1, 4])])
 def test_the_norms_and_gini_of_a_planted_circuit(p, frequencies):
     """W_E holds cos and sin of every planted k, of norm √(p/2) each; N neurons write strength·cos(w_k c − ψ) with
-    evenly spread ψ. Of the p components, 2|K| are equal and the others vanish, so the Gini coefficient is 1 −
-    2|K|/p."""
+    evenly spread ψ. Of the p components, 2|K| are equal and the others vanish, so the Gini coefficient is
+    1 − 2|K|/p."""
     strength, N = 3.0, 9
     checkpoint = circuit_checkpoint(Task(p), circuit_neurons(frequencies, per_frequency=N), strength=strength)
     result = embedding_spectrum.measure(checkpoint)

@@ -93,9 +93,9 @@ def test_where_the_double_of_a_frequency_is_itself_or_a_half():
 
 
 def test_a_relu_neuron_is_96_percent_periodic():
-    """relu(z) = (z + |z|)/2 with |cos x + cos y| = 2|cos u||cos v|, u, v = (x ± y)/2. Over all angles the variance is ½
-    − 16/π⁴: the half-sum gives ¼ to the block of k, and the first harmonics of |cos| (means 2/π, amplitudes 4/3π) give
-    64/9π⁴."""
+    """relu(z) = (z + |z|)/2 with |cos x + cos y| = 2|cos u||cos v|, u, v = (x ± y)/2. Over all angles the variance is
+    ½ − 16/π⁴: the half-sum gives ¼ to the block of k, and the first harmonics of |cos| (means 2/π, amplitudes 4/3π)
+    give 64/9π⁴."""
     limit = (1 / 4 + 64 / (9 * math.pi**4)) / (1 / 2 - 16 / math.pi**4)
     assert limit == pytest.approx(0.962, abs=5e-4)
     neuron = Neuron(1, 0.5, 0.2)

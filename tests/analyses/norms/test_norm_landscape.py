@@ -82,9 +82,8 @@ def test_the_parabola_is_exact_for_a_parabola():
         loss = np.exp(3 * (logs - center) ** 2 - 4)
         assert norm_landscape._shell(FACTORS, loss, math.log(7)) == pytest.approx(math.exp(center), rel=1e-9)
     assert math.isnan(norm_landscape._shell(FACTORS, np.exp(-logs), math.log(7)))  # still falling at the end
-    assert math.isnan(
-        norm_landscape._shell(FACTORS, 0.95 * math.log(7) + logs**2, math.log(7))
-    )  # no better than a guess
+    # No better than a guess.
+    assert math.isnan(norm_landscape._shell(FACTORS, 0.95 * math.log(7) + logs**2, math.log(7)))
 
 
 # ---- a second implementation, samples --------------------------------------------------------------------------------
