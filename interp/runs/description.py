@@ -132,6 +132,6 @@ def _configuration(run: Run) -> dict[str, Any]:
         for name, value in section_to_dict(config).items() if config is not None else ():
             if section != "model" or name not in FIELDS_OF_OTHERS[run.model.family]:
                 fields[f"{section}.{flag(name)}"] = value
-    if isinstance(split := fields["task.split"], list):
+    if isinstance(split := fields.get("task.split"), list):
         fields["task.split"] = f"{len(split)} listed pairs ({hash_of(sorted(split))[:6]})"
     return fields | ({} if run.training is not None else {"training": "not trained here"})
