@@ -8,7 +8,7 @@ from textwrap import fill
 from interp.analysis import Scale
 from interp.explanation.comparison import Comparison, Row
 from interp.explanation.sentences import VERDICTS
-from interp.figures import as_percent, readable
+from interp.figures import as_percent, as_step, readable
 
 MOST_DIFFERENT = 12
 HOW = (
@@ -40,8 +40,8 @@ def tables(comparison: Comparison) -> list[Table]:
     facts = [side.facts for side in comparison.sides]
     story = [
         ("what happened", *(VERDICTS[fact["verdict"]].lower() for fact in facts)),
-        ("memorized at step", *(_step(fact["memorized_at"]) for fact in facts)),
-        ("generalized at step", *(_step(fact["generalized_at_sustained"]) for fact in facts)),
+        ("memorized at step", *(as_step(fact["memorized_at"]) for fact in facts)),
+        ("generalized at step", *(as_step(fact["generalized_at_sustained"]) for fact in facts)),
         ("state of the checkpoint", *(fact["state"] for fact in facts)),
         ("its key frequencies", *(", ".join(map(str, fact["key_frequencies"])) or "none" for fact in facts)),
     ]
@@ -105,10 +105,6 @@ def _values(row: Row) -> Iterable[str]:
 
 def _setting(value: object) -> str:
     return "not set" if value is None else readable(value)
-
-
-def _step(step: int | None) -> str:
-    return f"{step:,}" if step is not None else "not seen"
 
 
 def _lines(table: Table) -> Iterable[str]:

@@ -3,7 +3,6 @@ from .files import built_beside as built_beside
 from .files import first_line as first_line
 from .files import foreign_shapes as foreign_shapes
 from .files import lock_folder as lock_folder
-from .files import move_into_place as move_into_place
 from .files import open_binary as open_binary
 from .files import read_bytes as read_bytes
 from .files import read_foreign_tensors as read_foreign_tensors
@@ -13,13 +12,11 @@ from .files import read_stacked as read_stacked
 from .files import read_tensors as read_tensors
 from .files import refusals_as as refusals_as
 from .files import remove_leftovers as remove_leftovers
-from .files import temporary_beside as temporary_beside
 from .files import tensor_bytes as tensor_bytes
 from .files import write_atomically as write_atomically
 from .memory import give_back_freed_memory as give_back_freed_memory
 from .memory import keep_freed_memory as keep_freed_memory
 from .pool import worker_processes as worker_processes
-from .processes import interrupts_held_back as interrupts_held_back
 from .processes import n_cores as n_cores
 from .processes import one_thread as one_thread
 from .processes import wait_without_spinning as wait_without_spinning

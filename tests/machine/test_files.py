@@ -20,16 +20,15 @@ from interp.errors import InputError
 from interp.machine import (
     built_beside,
     lock_folder,
-    move_into_place,
     read_json,
     read_lines,
     read_stacked,
     read_tensors,
     remove_leftovers,
-    temporary_beside,
     tensor_bytes,
     write_atomically,
 )
+from interp.machine.files import move_into_place, temporary_beside
 
 DEEP = b"[" * 100_000  # deeper than Python's stack
 
