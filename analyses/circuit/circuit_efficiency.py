@@ -42,7 +42,7 @@ from interp.experiment import ModelConfig
 from interp.figures import PALETTE, new_panels, percent_axis, power_of_ten_axis
 from interp.mathematics import circuits, fourier
 from interp.mathematics.cross_entropy import judge_
-from interp.models import Weights, logits
+from interp.models import Weights, last_mlp, logits
 from interp.runs import Checkpoint, centred_logits, phase_pairs
 
 REFERENCE = "after Varma et al. 2023, arXiv:2309.02390, §3; the split of one network's weights is ours"
@@ -302,7 +302,7 @@ def split_weights(
 
 def _without_silent_neurons(weights: Weights, model: ModelConfig) -> Weights:
     """The same network without the last layer's neurons that say nothing: of a part's, most."""
-    layer = "mlp" if model.family == "mlp" else f"blocks.{model.n_layers - 1}.mlp"
+    layer = last_mlp(model)
     speaks = weights[f"{layer}.W_out"].any(1)
     axes = {f"{layer}.W_in": 1, f"{layer}.b_in": 0, f"{layer}.W_out": 0}
     return {

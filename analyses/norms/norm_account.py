@@ -24,6 +24,7 @@ import xarray as xr
 
 from interp.figures import NEUTRAL, PALETTE, PHASE_COLORS, color_of_frequency, new_panels
 from interp.mathematics import fourier
+from interp.models import last_mlp
 
 REFERENCE = (
     "Nanda et al. 2023, arXiv:2301.05217, §5.2; Liu et al. 2022 (Omnigrok), arXiv:2210.01117; the account is ours"
@@ -203,8 +204,8 @@ class _Account:
         self.n_frequencies, self.n_layers = last.spectrum.n_frequencies, last.model.n_layers
         self.is_key = torch.isin(torch.arange(self.n_frequencies + 1), torch.tensor(key, dtype=torch.long))
         self.neuron_frequency = last.spectrum.neuron_frequencies
-        prefix = "mlp" if last.model.family == "mlp" else f"blocks.{last.model.n_layers - 1}.mlp"
-        self.neuron_axis = {f"{prefix}.W_in": 1, f"{prefix}.b_in": 0, f"{prefix}.W_out": 0}
+        layer = last_mlp(last.model)
+        self.neuron_axis = {f"{layer}.W_in": 1, f"{layer}.b_in": 0, f"{layer}.W_out": 0}
         self.names = list(self._parts({name: weight.double() for name, weight in last.weights.items()})[0])
 
     def of(self, weights: dict[str, torch.Tensor]) -> tuple[np.ndarray, np.ndarray]:

@@ -46,6 +46,15 @@ def matrices(weights: Weights, model: ModelConfig) -> Matrices:
     return FAMILIES[model.family].matrices(weights, model)
 
 
+def last_mlp(model: ModelConfig) -> str:
+    """What the names of the last layer's W_in and W_out (and b_in, b_out) begin with.
+
+    >>> last_mlp(ModelConfig(n_layers=2)), last_mlp(ModelConfig(family="mlp"))
+    ('blocks.1.mlp', 'mlp')
+    """
+    return FAMILIES[model.family].last_mlp(model)
+
+
 def embed(
     weights: Weights, model: ModelConfig, inputs: Inputs, vectors: Float[Tensor, "residues features"] | None = None
 ) -> Float[Tensor, "n positions features"]:
