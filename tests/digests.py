@@ -363,9 +363,8 @@ def main() -> int:
     )
     options = parser.parse_args()
     if options.command == "record":
-        if (
-            "OMP_WAIT_POLICY" not in os.environ
-        ):  # which torch reads when it is loaded; threads that spin are slow in company
+        # Torch reads it when it is loaded; threads that spin are slow in company.
+        if "OMP_WAIT_POLICY" not in os.environ:
             os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | {"OMP_WAIT_POLICY": "passive"})
         recording = record()
         options.file.write_text(json.dumps(recording, sort_keys=True, indent=0) + "\n")

@@ -1,7 +1,7 @@
 """Logit structure. How much of the logits is a sum of cosines cos w_k(a+b−c), and is that sum the better network?
 
-The n² × n logits L in phase coordinates, centred over classes to L_c, are fitted by least squares with one coefficient
-per frequency,
+The n² × n logits L in phase coordinates, centred over classes to L_c, are fitted by least squares
+with one coefficient per frequency,
 
     L_c(a, b, c) ≈ Σ_k α_k cos w_k(a+b−c),   w_k = 2πk/n.
 
