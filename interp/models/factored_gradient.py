@@ -1,8 +1,8 @@
 """The loss of the factored network and its gradient, in parts of a batch that are worked on side by side.
 
 The mathematics is that of `interp.models.factored`. Since the attention weights of a head have one sum, T = 3 − 2α (1
-for a plain softmax), the values at `=` need not be mixed: with scores s and values v at the three positions, and (w₀,
-w₁, w₂) = α·softmax(s) + 1 − α,
+for a plain softmax), the values at `=` need not be mixed: with scores s and values v at the three positions, and
+(w₀, w₁, w₂) = α·softmax(s) + 1 − α,
 
     z = w₀ (v₀ − v₂) + w₁ (v₁ − v₂) per head,   r = x₂ + T Σ_h v₂ W_O
     h = z A + r W_in + b_in,   y = act(h),   logits = z C + y B + (r + b_out) W_U
