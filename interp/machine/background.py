@@ -1,6 +1,7 @@
 """Computing ahead: what an iterator gives next is made in a thread of its own while its last is still being used."""
 
 import contextlib
+import sys
 import threading
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -51,7 +52,9 @@ def computed_ahead(items: Generator[Item | None]) -> Iterator[Iterator[Item]]:
         yield taken()
     finally:
         stopped.set()
-        with waiting.mutex:  # room for what the thread may be waiting to hand over: it is the last
-            waiting.queue.clear()
-            waiting.not_full.notify()  # an interrupt of `get` may have taken an item and not said so
+        # Room for all that the thread may still hand over, an item and its end: nobody takes it. It is told so, because
+        # an interrupt of `get` may have taken an item and not said it.
+        with waiting.mutex:
+            waiting.maxsize = sys.maxsize
+            waiting.not_full.notify()
         thread.join()

@@ -80,6 +80,30 @@ def test_leaving_early_stops_the_thread_and_closes_the_iterator(taken: int, erro
     assert len(made) <= taken + 4
 
 
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_leaving_before_the_end_when_the_end_is_near_leaves_no_thread_waiting(length: int, fails: bool):
+    """The thread waits to hand over an item when nobody takes any more, and then its end or its error as well."""
+    given = []
+
+    def items() -> Generator[int]:
+        for item in range(length):
+            given.append(item)
+            yield item
+        if fails:
+            raise ValueError
+
+    leaving = threading.Thread(target=lambda: leave(items(), given, length), daemon=True)
+    leaving.start()
+    leaving.join(timeout=30)
+    assert not leaving.is_alive()
+
+
+def leave(items: Generator[int], given: list[int], length: int) -> None:
+    with computed_ahead(items):
+        assert comes(lambda: len(given) >= min(length, 2))
+
+
 def test_a_long_silence_can_be_interrupted():
     """As of training that logs nothing for a million steps."""
     steps = [0]
