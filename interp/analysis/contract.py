@@ -243,6 +243,8 @@ def select(words: Iterable[str | Analysis], task: Examples, model: ModelConfig) 
             chosen = [known[word]]
         elif word in several:
             chosen = [analysis for analysis in several[word] if analysis.is_for(task, model)]
+            if not chosen:
+                raise InputError(f"no analysis of {word!r} can be asked about {task.title} and a {model.family}")
         else:
             raise unknown_name("analysis", word, (*known, *several))
         selected |= {analysis.name: analysis for analysis in chosen}

@@ -46,7 +46,8 @@ def load_result(path: Path, identity: str | None) -> xr.Dataset | None:
     ...     load_result(path, "mine").identical(result), load_result(path, "of other weights")
     (True, None)
     """
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError, IndexError), open(path, "rb") as file:
+    # A damaged file can make its reader raise anything, LookupError for an encoding and MemoryError among it.
+    with contextlib.suppress(Exception), open(path, "rb") as file:
         stored = xr.load_dataset(file, engine="scipy")
         if stored.attrs.get("identity") == identity:
             # NetCDF gives strings back as objects; what is read shall be what was written.
@@ -61,10 +62,10 @@ def load_result(path: Path, identity: str | None) -> xr.Dataset | None:
 def _checksum(result: xr.Dataset) -> str:
     """A sum over the values of all variables: NetCDF-3 has none, and a byte changed on disk is a wrong number
     otherwise."""
-    total = 0
+    total = zlib.crc32(_words(result.attrs).encode())
     for name in sorted(map(str, result.variables)):
         values = result[name].values
-        total = zlib.crc32(f"{name} {values.shape}".encode(), total)
+        total = zlib.crc32(f"{name} {result[name].dims} {values.shape} {_words(result[name].attrs)}".encode(), total)
         if values.dtype.kind == "U":
             total = zlib.crc32(json.dumps(values.tolist()).encode(), total)
         else:
@@ -76,6 +77,11 @@ def _checksum(result: xr.Dataset) -> str:
             )
             total = zlib.crc32(np.ascontiguousarray(plain).view(np.uint8).data, total)
     return f"{total:08x}"
+
+
+def _words(attributes: Mapping[Any, Any]) -> str:
+    """The attributes that are text: NetCDF-3 gives back numbers of other types than it was given."""
+    return json.dumps(sorted((str(name), value) for name, value in attributes.items() if value and type(value) is str))
 
 
 def save_result(path: Path, result: xr.Dataset) -> None:

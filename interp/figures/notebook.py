@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from interp.experiment import Task
 from interp.figures.style import FONT, TEST, TRAIN
 
 _CARD = Markup(
@@ -37,7 +38,8 @@ def of_checkpoint(checkpoint: Any) -> str:
     for split in ("train", "test", "all"):
         loss, accuracy = checkpoint.loss(split), checkpoint.accuracy(split)
         rows[f"{split} pairs"] = "unknown" if math.isnan(loss) else f"loss {loss:.3g}, accuracy {accuracy:.1%}"
-    rows["key frequencies"] = ", ".join(map(str, checkpoint.key_frequencies)) or "none"
+    if isinstance(checkpoint.task, Task):
+        rows["key frequencies"] = ", ".join(map(str, checkpoint.key_frequencies)) or "none"
     step = f"step {checkpoint.step:,}" if checkpoint.step >= 0 else "step unknown"
     return _card(f"{checkpoint.task.title}, {step}", [_table(rows)])
 

@@ -3,6 +3,7 @@ provenance. It needs no network and no server. Data, panels and template are apa
 several runs, each with data of its own."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,7 +48,7 @@ def render(run: Run, results: Mapping[str, xr.Dataset], *, progress: Progress = 
         explorer=explorer,
         error=f"{LARGEST_ERROR[8]:.1%}",
         sections=sections,
-        provenance=[line.split(maxsplit=1) for line in describe(run)],
+        provenance=[re.split(r"\s{2,}", line, maxsplit=1) for line in describe(run)],
     )
 
 

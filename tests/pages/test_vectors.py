@@ -73,3 +73,9 @@ def test_what_needs_pairs_refuses_to_be_exported(run: Run, tmp_path, capsys: pyt
     assert main(["export", str(run.path), "--to", "huggingface", "--out", str(tmp_path / "card")]) == 2
     assert "a model card tells of circuits on Z_p" in capsys.readouterr().err
     assert not (tmp_path / "card").exists()
+
+
+def test_a_notebook_shows_its_checkpoints_and_a_group_without_an_analysis_for_it_is_refused(run: Run, capsys) -> None:
+    assert "key frequencies" not in run.last._repr_html_()
+    assert main(["analyze", str(run.path), "circuit"]) == 2
+    assert "no analysis of 'circuit' can be asked about 700 digits" in capsys.readouterr().err
