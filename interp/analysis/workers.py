@@ -9,7 +9,7 @@ bit.
 import math
 from collections import deque
 from collections.abc import Generator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import xarray as xr
 
 from interp.analysis.contract import Analysis, find
-from interp.machine import n_cores, one_thread, worker_processes
+from interp.machine import first_done, n_cores, one_thread, worker_processes
 from interp.models import are_finite
 from interp.runs import Run, open_run
 
@@ -70,7 +70,7 @@ def measured(
             if waiting:
                 step = waiting.popleft()
                 yield step, _rows(run, orders, step)
-            for future in wait(given, timeout=0 if waiting else None, return_when=FIRST_COMPLETED).done:
+            for future in first_done(given, at_once=bool(waiting)) if given else ():
                 step = given.pop(future)
                 if isinstance(future.exception(), BrokenProcessPool):
                     waiting.append(step)

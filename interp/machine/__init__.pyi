@@ -16,6 +16,7 @@ from .files import tensor_bytes as tensor_bytes
 from .files import write_atomically as write_atomically
 from .memory import give_back_freed_memory as give_back_freed_memory
 from .memory import keep_freed_memory as keep_freed_memory
+from .pool import first_done as first_done
 from .pool import worker_processes as worker_processes
 from .processes import n_cores as n_cores
 from .processes import one_thread as one_thread

@@ -4,17 +4,17 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
 from interp.machine.memory import keep_freed_memory
-from interp.machine.processes import interrupts_held_back
+from interp.machine.processes import interrupts_held_back, interrupts_put_off
 
-_SECONDS_TO_SAVE = 10.0
+_SECONDS_TO_SAVE, _SECONDS_A_LOOK = 10.0, 0.2
 
 Result = TypeVar("Result")
 
@@ -38,8 +38,18 @@ class _Pool(ProcessPoolExecutor):
     """It starts its processes when it is given work."""
 
     def submit(self, fn: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Future[Result]:
-        with interrupts_held_back():
+        with interrupts_put_off(), interrupts_held_back():
             return super().submit(fn, *args, **kwargs)
+
+
+def first_done(futures: Collection[Future[Result]], *, at_once: bool = False) -> set[Future[Result]]:
+    """Those of the futures that are done, as soon as one is; `at_once`, those that are by now. Ctrl-C is heard between
+    looks: within one it could leave a lock taken that the executor needs to end."""
+    while True:
+        with interrupts_put_off():
+            done = wait(futures, timeout=0 if at_once else _SECONDS_A_LOOK, return_when=FIRST_COMPLETED).done
+        if done or at_once:
+            return done
 
 
 def _begin(ends: Connection) -> None:

@@ -2,7 +2,7 @@
 under one folder."""
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from interp.errors import InputError
 from interp.experiment import Experiment, hash_of
-from interp.machine import n_cores, one_thread, worker_processes
+from interp.machine import first_done, n_cores, one_thread, worker_processes
 from interp.runs import Run, open_run, weights_digest
 from interp.sweeps.driver import InterruptedTrainingError, resume_run, run_experiment, signals_interrupt
 
@@ -88,7 +88,7 @@ def run_grid(
                 for run in ready[: n_workers - len(running)]:
                     waiting.remove(run)
                     running[pool.submit(_train, folder, run)] = run
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                for future in first_done(running):
                     name = running.pop(future).name
                     future.result()
                     done.add(name)

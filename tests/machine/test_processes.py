@@ -1,10 +1,13 @@
 """Processes that share work hear their parent alone."""
 
 import os
+import signal
 import subprocess
 import sys
 
 import pytest
+
+from interp.machine.processes import interrupts_put_off
 
 SPAWNING = """
 import signal
@@ -50,3 +53,20 @@ cli.main(["presets"])
     environment |= {"OMP_WAIT_POLICY": given} if given else {}
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True)
     assert said.stdout.split() == [policy, "False"]
+
+
+def test_an_interrupt_that_is_put_off_comes_at_the_end() -> None:
+    """The wait of an executor holds locks that its own thread needs to end."""
+    reached = []
+
+    def interrupted() -> None:
+        with interrupts_put_off():
+            signal.raise_signal(signal.SIGINT)
+            reached.append("the end")
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert reached == ["the end"]
+    with interrupts_put_off():
+        pass
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
