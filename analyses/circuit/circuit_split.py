@@ -2,10 +2,12 @@
 
 The logits L_c, centred over classes, are the sum of a generalizing part G = g(d), a function of d = s + t − u alone (s
 and t the phases of the inputs, u that of the class), and of a memorizing part M = L_c − G. The published g is the even
-part of the mean of L_c at each d over all pairs, which is the projection on cos w_k d; the held-out g is that over test
-pairs only, in five folds, so that no test pair judges itself (`interp.mathematics.circuits`). The published one takes
-the share f of what was memorized, f the fraction of pairs trained on, for generalization: strengths at s + t obey
-gen_published = gen_held_out + f·mem_held_out and mem_published = (1−f)·mem_held_out.
+part of the mean of L_c at each d over all pairs, which is the projection on cos w_k d; the held-out g is that over the
+pairs that could not have been memorized, in five folds, so that none judges itself (`interp.mathematics.circuits`,
+`Task.held_out_mask`). The published one takes the share f of what was memorized, f the fraction of pairs known by heart,
+for generalization: strengths at s + t obey gen_published = gen_held_out + f·mem_held_out and mem_published =
+(1−f)·mem_held_out. Of an operation without phases (x² + y², random labels) only held-out strengths are known: the
+generalizing one is then the mean logit of the label on held-out pairs.
 
     strength   mean logit of the (trained) label in a part
     margin     mean lead of the label over the best other class
@@ -13,8 +15,9 @@ gen_published = gen_held_out + f·mem_held_out and mem_published = (1−f)·mem_
     degree     d log strength / d log λ, all weights scaled by λ, at λ = 1
 
 It cannot tell a lookup table of all pairs from a circuit, both being functions of d: only few frequencies can
-(`coefficient`). What a circuit's logits owe to s − t, as a pizza's do, is counted as memorizing; on test pairs a real
-memorizer can be below zero.
+(`coefficient`). What a circuit's logits owe to s − t, as a pizza's do, is counted as memorizing; on held-out pairs a
+real memorizer can be below zero. Held out means: no symmetry in `Task.symmetries` makes the pair of a trained one; what a
+network infers from its training pairs in another way counts as generalizing.
 """
 
 import numpy as np
@@ -25,7 +28,7 @@ from torch import Tensor
 
 from interp.analysis import axes
 from interp.figures import PALETTE, TEST, TRAIN, new_panels, percent_axis, power_of_ten_axis, threshold_line
-from interp.mathematics import circuits
+from interp.mathematics import circuits, grokking
 from interp.mathematics.circuits import PhasePairs
 from interp.mathematics.cross_entropy import PAIRS_AT_ONCE, losses_and_leads_
 from interp.models import logits
@@ -37,14 +40,15 @@ PLACE = 10
 SCALES = {
     "strength": "signed",
     "margin": "signed",
-    "loss_alone_on_test_pairs": "magnitude",
+    "loss_alone_on_held_out_pairs": "magnitude",
+    "held_out_margin": "signed",
     "degree": "signed",
     "published_strength": "signed",
     "published_power_share": "share",
 }
 ESTIMATORS = ("published", "held_out")
 CIRCUITS = ("generalizing", "memorizing")
-SPLITS = ("all", "train", "test")
+SPLITS = ("all", "train", "test", "held_out")
 
 
 def measure(checkpoint: Checkpoint, *, degree_pairs: int = 2048, scale_step: float = 0.01) -> xr.Dataset:
@@ -54,15 +58,15 @@ def measure(checkpoint: Checkpoint, *, degree_pairs: int = 2048, scale_step: flo
     NaN where a strength is below four of its standard errors; `coefficient` α_k [estimator, frequency] of the
     generalizing part; `network_loss` [split].
 
-    NaN where the split is unknown, and held out where there is no test pair. For × and ÷ pairs and classes are those of
-    units.
+    NaN where the split is unknown, and held out where fewer than 20 independent pairs are. For × and ÷ pairs and classes
+    are those of units.
 
     >>> import interp
     >>> from interp.testing import LookupTable, circuit_checkpoint
-    >>> table = circuit_checkpoint(interp.Task(7), [], lookup=LookupTable(strength=7.0))
+    >>> table = circuit_checkpoint(interp.Task(13), [], lookup=LookupTable(strength=13.0))
     >>> strength = measure(table).strength.sel(estimator="held_out", split="train")
-    >>> abs(strength).values.round(3).tolist()  # generalizing, memorizing: 7 less its mean over the classes, 1
-    [0.0, 6.0]
+    >>> abs(strength).values.round(3).tolist()  # generalizing, memorizing: 13 less its mean over the classes, 1
+    [0.0, 12.0]
     """
     task = checkpoint.task
     pairs = phase_pairs(task)
@@ -77,6 +81,12 @@ def measure(checkpoint: Checkpoint, *, degree_pairs: int = 2048, scale_step: flo
     )
     frequencies = np.arange(1, task.coordinates.order // 2 + 1, dtype=np.int32)
     coefficients = circuits.cosine_coefficients(torch.stack([profiles.published[0], profiles.held_out[0]]))
+    degrees = _degrees(checkpoint, degree_pairs, scale_step)
+    if not task.has_phase:
+        for unknown in (strength, margin, loss, power, coefficients):
+            unknown.fill_(torch.nan)
+        degrees[:] = np.nan
+        strength[1] = _strengths_without_phase(centred, pairs)
     kind, one, by = {"units": "logits"}, {"units": "1"}, ("estimator", "circuit", "split")
     return xr.Dataset(
         {
@@ -90,12 +100,12 @@ def measure(checkpoint: Checkpoint, *, degree_pairs: int = 2048, scale_step: flo
             ),
             "standard_error": (
                 "circuit",
-                _standard_errors(strength[1].sum(0), pairs),
+                _standard_errors(centred.gather(1, pairs.label[:, None])[:, 0], pairs),
                 {"long_name": "standard error, held out"} | kind,
             ),
             "degree": (
                 ("estimator", "circuit"),
-                _degrees(checkpoint, degree_pairs, scale_step),
+                degrees,
                 {"long_name": "degree"} | one,
             ),
             "coefficient": (
@@ -122,14 +132,17 @@ def measure(checkpoint: Checkpoint, *, degree_pairs: int = 2048, scale_step: flo
 
 def summary(result: xr.Dataset) -> dict:
     """Of the last step, held out: strength (with standard error) and margin of both circuits on training pairs, in
-    logits, the loss of each part alone on test pairs in nats, and the degrees; the published strengths; the highest
-    strengths, and the memorizing one's step; and the first step from which on the generalizing strength stays above the
-    memorizing one and 0.1 logits. Null where unknown."""
+    logits, the margin of the generalizing one and the loss of each part alone (in nats) on held-out pairs, whether the
+    generalizing part answers (its strength is clear of 0.1 logits and of three standard errors, and the right answer
+    leads in it), and the degrees; the published strengths; the highest strengths, and the memorizing one's step; and
+    between which checkpoints the generalizing part, answering, became the stronger one and stayed it
+    (`interp.mathematics.grokking.crossing`). Null where unknown."""
     last = result.isel(step=-1)
     held_out, published = last.sel(estimator="held_out"), last.sel(estimator="published")
-    strengths = result.strength.sel(estimator="held_out", split="train")
-    generalizing, memorizing = (strengths.sel(circuit=circuit).values for circuit in CIRCUITS)
-    known, lead = np.isfinite(memorizing).any(), circuits.leads_from(generalizing, memorizing)
+    told = competition(result)
+    generalizing, memorizing = told.generalizing, told.memorizing
+    known, lead = np.isfinite(memorizing).any(), grokking.crossing(result.step.values, told.leads())
+    answers = told.generalizes()[-1]
 
     def by_circuit(values: xr.DataArray) -> dict[str, float]:
         return {circuit: float(values.sel(circuit=circuit)) for circuit in CIRCUITS}
@@ -139,15 +152,33 @@ def summary(result: xr.Dataset) -> dict:
         "strength": by_circuit(held_out.strength.sel(split="train")),
         "standard_error": by_circuit(last.standard_error),
         "margin": by_circuit(held_out.margin.sel(split="train")),
-        "loss_alone_on_test_pairs": by_circuit(held_out.loss.sel(split="test")),
+        "held_out_margin": float(told.margin[-1]),
+        "generalizing_part_answers": bool(answers) if np.isfinite(answers) else None,
+        "loss_alone_on_held_out_pairs": by_circuit(held_out.loss.sel(split="held_out")),
         "degree": by_circuit(held_out.degree),
         "published_strength": by_circuit(published.strength.sel(split="train")),
         "published_power_share": by_circuit(published.power_share.sel(split="all")),
         "highest_memorizing_strength": float(np.nanmax(memorizing)) if known else None,
         "highest_memorizing_strength_at": int(result.step.values[np.nanargmax(memorizing)]) if known else None,
         "highest_generalizing_strength": float(np.nanmax(generalizing)) if known else None,
-        "generalizing_leads_from": int(result.step.values[lead]) if lead is not None else None,
+        "generalizing_leads_from": grokking.whole(lead.at) if lead is not None else None,
+        "generalizing_led_not_at": grokking.whole(lead.after) if lead is not None and lead.after >= 0 else None,
     }
+
+
+def competition(result: xr.Dataset) -> circuits.Competition:
+    """The two circuits over training, held out, from a result of `measure` over steps.
+
+    >>> import interp
+    >>> told = competition(interp.open_run(interp.reference_path()).result("circuit_split"))
+    >>> (told.leads()[[0, -1]]).tolist()  # not before training, and at its end
+    [0.0, 1.0]
+    """
+    held_out = result.sel(estimator="held_out")
+    generalizing, memorizing = (held_out.strength.sel(split="train", circuit=circuit).values for circuit in CIRCUITS)
+    of_generalizing = held_out.sel(circuit="generalizing")
+    margin = of_generalizing.margin.sel(split="held_out").values
+    return circuits.Competition(generalizing, memorizing, of_generalizing.standard_error.values, margin)
 
 
 def plot(result: xr.Dataset):
@@ -159,7 +190,7 @@ def plot(result: xr.Dataset):
     panels = (
         "Strength on training pairs",
         "Margin on training pairs",
-        "Loss on test pairs of each part alone",
+        "Loss on held-out pairs of each part alone",
         "Power beside that of the logits",
         "Degree of homogeneity",
         f"Generalizing part, step {int(last.step):,}",
@@ -193,13 +224,13 @@ def plot(result: xr.Dataset):
             seen = {name: "all" if np.isnan(of.strength.sel(split="train").values).all() else name for name in SPLITS}
             add(of.strength.sel(split=seen["train"]).values, name, *style, row=1, column=1, legend=True)
             add(of.margin.sel(split=seen["train"]).values, name, *style, row=1, column=2)
-            add(_positive(of.loss.sel(split=seen["test"]).values), name, *style, row=2, column=1)
+            add(_positive(of.loss.sel(split=seen["held_out"]).values), name, *style, row=2, column=1)
             add(of.power_share.sel(split="all").values, name, *style, row=2, column=2)
             add(of.degree.values, name, *style, row=3, column=1)
-    for split, color in (("train", TRAIN), ("test", TEST)):
+    for split, color in (("train", TRAIN), ("held_out", TEST)):
         add(
             _positive(result.network_loss.sel(split=split).values),
-            f"network, {split}",
+            f"network, {split.replace('_', ' ')}",
             color,
             "solid",
             row=2,
@@ -257,7 +288,19 @@ def _parts(
 
 def _masks(pairs: PhasePairs) -> Bool[Tensor, "splits pairs"]:
     """The pairs of each split whose label has a phase."""
-    return torch.stack([torch.ones_like(pairs.is_train), pairs.is_train, pairs.fold >= 0]) & pairs.has_label
+    every = torch.ones_like(pairs.is_train)
+    return torch.stack([every, pairs.is_train, pairs.is_test, pairs.is_held_out]) & pairs.has_label
+
+
+def _strengths_without_phase(
+    centred: Float[Tensor, "pairs n"], pairs: PhasePairs
+) -> Float[Tensor, "circuits pairs"]:
+    """What the label of a held-out pair is given on average, which every pair is given, and what is given beyond it."""
+    of_label = centred.gather(1, pairs.label[:, None])[:, 0].double()
+    unseen = pairs.is_held_out & pairs.has_label
+    enough = len(pairs.orbit[unseen].unique()) >= grokking.FEWEST_HELD_OUT
+    generalizing = torch.full_like(of_label, of_label[unseen].mean().item() if enough else torch.nan)
+    return torch.stack([generalizing, of_label - generalizing])
 
 
 def _mean(
@@ -274,12 +317,13 @@ def _shares(parts: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 
 def _standard_errors(label_logits: Float[Tensor, " pairs"], pairs: PhasePairs) -> Float[np.ndarray, " circuits"]:
-    """Of the held-out strengths: the generalizing one is a mean over test pairs, the memorizing one the difference of
-    two means."""
-    _, train, test = _masks(pairs)
-    of_test = label_logits[test].var() / test.sum() if test.sum() > 1 else torch.tensor(torch.nan)
-    of_train = label_logits[train].var() / train.sum() if train.sum() > 1 else torch.tensor(torch.nan)
-    return torch.stack([of_test.sqrt(), (of_test + of_train).sqrt()]).double().numpy()
+    """Of the held-out strengths: the generalizing one is a mean over held-out pairs, the memorizing one the difference
+    of two means. Pairs of one orbit are one observation; what pairs with one label have in common is not allowed for."""
+    _, train, _, unseen = _masks(pairs)
+    of_train, of_unseen = (
+        circuits.standard_error(label_logits[some].double(), pairs.orbit[some]) for some in (train, unseen)
+    )
+    return np.array([of_unseen, np.hypot(of_train, of_unseen)])
 
 
 def _degrees(checkpoint: Checkpoint, n_pairs: int, step: float) -> Float[np.ndarray, "estimators circuits"]:
@@ -309,7 +353,7 @@ def _log_strengths(centred: Float[Tensor, "pairs n"], pairs: PhasePairs) -> Floa
     everything = torch.ones_like(pairs.is_train)
     memorized = pairs.is_train if pairs.is_train.any() else everything
     logs = []
-    for profile, told_from in ((profiles.published[0], everything), (profiles.held_out[0], pairs.fold >= 0)):
+    for profile, told_from in ((profiles.published[0], everything), (profiles.held_out[0], pairs.is_held_out)):
         generalizing = profile[pairs.label_difference % len(profile)]
         memorizing = (of_label - generalizing)[memorized & pairs.has_label]
         logs += [

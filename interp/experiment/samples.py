@@ -91,8 +91,14 @@ class Samples:
     def train_indices(self) -> Int[np.ndarray, " train"]:
         return np.arange(self.n_train)
 
+    @property
+    def n_held_out(self) -> int:
+        """How many held-out examples are independent: all that are tested."""
+        return self.n_test
+
     def mask(self, split: str) -> Bool[np.ndarray, " n"]:
-        """The examples of "train", "test" or "all"; "unmirrored" is "test", because there are no mirrors."""
-        check_choice("split", split, ("train", "test", "unmirrored", "all"))
+        """The examples of "train", "test" or "all"; "held_out" and "unmirrored" are "test", because there are no
+        mirrors."""
+        check_choice("split", split, ("train", "test", "held_out", "unmirrored", "all"))
         is_train = np.arange(self.n_train + self.n_test) < self.n_train
         return {"train": is_train, "all": self.defined}.get(split, ~is_train)

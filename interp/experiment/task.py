@@ -29,6 +29,18 @@ _TABLES: dict[str, Callable[[np.ndarray, np.ndarray, int], np.ndarray]] = {
 }
 COMMUTATIVE = frozenset({"add", "multiply", "x2+y2", "x2+xy+y2"})
 
+# What leaves the label of every pair as it is, among exchanging the inputs and changing their signs.
+Symmetry = Literal["mirror", "negate a", "negate b", "negate both"]
+_SYMMETRIES: dict[str, tuple[Symmetry, ...]] = {
+    "add": ("mirror",),
+    "subtract": (),
+    "multiply": ("mirror", "negate both"),
+    "divide": ("negate both",),
+    "x2+y2": ("mirror", "negate a", "negate b"),
+    "x2+xy+y2": ("mirror", "negate both"),
+    "x3+xy": (),
+}
+
 
 @dataclass(frozen=True)
 class Task:
@@ -240,14 +252,80 @@ class Task:
     def commutative(self) -> bool:
         return self.operation in COMMUTATIVE or (self.operation == "random" and self.symmetric)
 
-    def mask(self, split: str) -> Bool[np.ndarray, " pairs"]:
-        """The pairs of "train", "test", "unmirrored" (test) or "all" (every defined pair).
+    @property
+    def symmetries(self) -> tuple[Symmetry, ...]:
+        """The changes of the inputs that leave every label as it is, among exchanging them ("mirror") and changing the
+        sign of a, of b, or of both.
+
+        >>> Task(7).symmetries, Task(7, "subtract").symmetries, Task(7, "divide").symmetries
+        (('mirror',), (), ('negate both',))
+        """
+        if self.operation == "random":
+            return ("mirror",) if self.symmetric else ()
+        return _SYMMETRIES[self.operation]
+
+    @cached_property
+    def orbits(self) -> Int[np.ndarray, " pairs"]:
+        """For every pair the first index among the pairs that the symmetries of the task make of it: pairs with one
+        orbit have one label, and whoever knows the symmetries knows all of them from one.
+
+        >>> Task(3).orbits.tolist()  # (0, 1) and (1, 0) are one, and so on
+        [0, 1, 2, 1, 4, 5, 2, 5, 8]
+        """
+        a, b = self.pairs.T
+        images = {
+            "mirror": b * self.p + a,
+            "negate a": -a % self.p * self.p + b,
+            "negate b": a * self.p + -b % self.p,
+            "negate both": -a % self.p * self.p + -b % self.p,
+        }
+        first = np.arange(self.p**2)
+        while True:
+            before = first
+            for symmetry in self.symmetries:
+                first = np.minimum(first, first[images[symmetry]])
+            if (first == before).all():
+                return first
+
+    @cached_property
+    def held_out_mask(self) -> Bool[np.ndarray, " pairs"]:
+        """Test pairs of which nothing was trained on that the symmetries of the task make of them: a network that
+        memorized, and learned no more of the rule than that a + b = b + a, cannot know them. Not excluded is what else a
+        network could infer from training pairs without the whole rule, such as that a − b = −b − (−a).
+
+        >>> task = Task(2, split=(1,))  # trained on (0, 1) alone; its mirror (1, 0) is tested, and not held out
+        >>> task.held_out_mask.tolist()
+        [True, False, False, True]
+        >>> bool((Task(7, "subtract").held_out_mask == Task(7, "subtract").test_mask).all())  # it has no mirrors
+        True
+        """
+        return self.test_mask & ~np.isin(self.orbits, self.orbits[self.train_indices])
+
+    @cached_property
+    def n_held_out(self) -> int:
+        """How many held-out pairs are independent: (a, b) and its mirror (b, a), say, are one.
 
         >>> task = Task(113)
-        >>> [int(task.mask(split).sum()) for split in ("train", "test", "unmirrored", "all")]
-        [3830, 8939, 6296, 12769]
+        >>> task.n_held_out, int(task.mask("held_out").sum())
+        (3186, 6296)
         """
-        masks = {"train": "train_mask", "test": "test_mask", "unmirrored": "unmirrored_test_mask", "all": "defined"}
+        return len(np.unique(self.orbits[self.held_out_mask]))
+
+    def mask(self, split: str) -> Bool[np.ndarray, " pairs"]:
+        """The pairs of "train", "test", "held_out" (of these), "unmirrored" (of these too) or "all" (every defined
+        pair).
+
+        >>> task = Task(113)
+        >>> [int(task.mask(split).sum()) for split in ("train", "test", "held_out", "unmirrored", "all")]
+        [3830, 8939, 6296, 6296, 12769]
+        """
+        masks = {
+            "train": "train_mask",
+            "test": "test_mask",
+            "held_out": "held_out_mask",
+            "unmirrored": "unmirrored_test_mask",
+            "all": "defined",
+        }
         check_choice("split", split, masks)
         return getattr(self, masks[split])
 
@@ -267,7 +345,7 @@ class Task:
             return Phase(self.p, residue, residue, residue)
         if self.operation == "subtract":
             return Phase(self.p, residue, -residue % self.p, residue)
-        if self.operation in ("multiply", "divide") and self.p > 2 and _is_prime(self.p):
+        if self.has_phase:
             root = _primitive_root(self.p)
             powers = np.array([pow(root, t, self.p) for t in range(self.p - 1)])
             columns = powers if self.operation == "multiply" else powers[-np.arange(self.p - 1) % (self.p - 1)]
@@ -277,6 +355,16 @@ class Task:
             "w_k(a+b−c)"
         )
 
+    @property
+    def has_phase(self) -> bool:
+        """Whether the operation is addition in other coordinates (`phase`).
+
+        >>> Task(7, "multiply").has_phase, Task(7, "x2+y2").has_phase
+        (True, False)
+        """
+        is_on_units = self.operation in ("multiply", "divide") and self.p > 2 and _is_prime(self.p)
+        return self.operation in ("add", "subtract") or is_on_units
+
     @cached_property
     def coordinates(self) -> Phase:
         """`phase`, and for an operation that has none the residues themselves: the coordinates in which a network's
@@ -285,11 +373,10 @@ class Task:
         >>> Task(7, "multiply").coordinates.order, Task(7, "x2+y2").coordinates.order
         (6, 7)
         """
-        residue = np.arange(self.p)
-        try:
+        if self.has_phase:
             return self.phase
-        except InputError:
-            return Phase(self.p, residue, residue, residue)
+        residue = np.arange(self.p)
+        return Phase(self.p, residue, residue, residue)
 
     @staticmethod
     def _pairs_of(fraction: float, n: int) -> int:

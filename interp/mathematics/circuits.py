@@ -10,14 +10,18 @@ G(s, t, u) = g_S(s+t−u), is the same for every pair; the memorizing part is th
 S (Varma et al. 2023, arXiv:2309.02390, §3 for the first):
 
     published   all pairs: G is the orthogonal projection of L_c on the span of the cubes cos w_k d
-    held out    the test pairs, of which nothing was memorized; a test pair itself is judged by the pairs outside its
-                own fold
+    held out    the pairs that could not have been memorized (`Task.held_out_mask`): no training pair, nor what the
+                symmetries of the task make of one, (b, a) of (a, b); such a pair itself is judged by the pairs outside
+                its own fold. NaN where fewer than 20 of them are independent
 
-What was memorized of training pairs leaks into the published G. With the fraction f of the pairs trained on,
-g_all = f g_train + (1−f) g_test; so, where every training label is s + t, with
-gen = g_test(0) and mem = g_train(0) − g_test(0), the strengths at it are
+What was memorized of training pairs leaks into the published G, also by their mirrors. Where a network knows the
+fraction f of the pairs by heart (training pairs, and their mirrors if it learned a + b = b + a), with label s + t, and
+gen = g_held out(0), mem = g_known(0) − g_held out(0), the strengths at it are
 
     gen published = gen held out + f · mem held out,        mem published = (1 − f) · mem held out.
+
+What is common to held-out pairs need not be a circuit of few frequencies; and what a network infers from training pairs
+by other symmetries than those of `Task.symmetries` counts as generalizing.
 """
 
 from typing import NamedTuple
@@ -27,13 +31,15 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from interp.mathematics import fourier
+from interp.mathematics import fourier, grokking
 from interp.mathematics.phases import Phase
 
 FOLDS = 5
 # In logits. Untrained networks have strengths of some hundredths, of either sign: below this there is nothing to
 # compare.
 LEAST_STRENGTH = 0.1
+# A strength is there when it is so many of its standard errors above 0.
+CLEAR = 3
 
 
 class PhasePairs(NamedTuple):
@@ -51,8 +57,15 @@ class PhasePairs(NamedTuple):
     label: Int[Tensor, " pairs"]  # the phase of the (trained) label; 0 where it has none
     has_label: Bool[Tensor, " pairs"]
     is_train: Bool[Tensor, " pairs"]
-    # Of a test pair 0 … FOLDS − 1; its mirror image (b, a) is in the same one. −1 for other pairs.
+    is_test: Bool[Tensor, " pairs"]
+    # Of a held-out pair 0 … FOLDS − 1; its mirror image (b, a) is in the same one. −1 for other pairs.
     fold: Int[Tensor, " pairs"]
+    orbit: Int[Tensor, " pairs"]  # the same for pairs that symmetries make of each other (`Task.orbits`)
+
+    @property
+    def is_held_out(self) -> Bool[Tensor, " pairs"]:
+        """The pairs that could not have been memorized."""
+        return self.fold >= 0
 
     @property
     def label_difference(self) -> Int[Tensor, " pairs"]:
@@ -66,14 +79,14 @@ class PhasePairs(NamedTuple):
 
 class Profiles(NamedTuple):
     """The generalizing part as a function of d: one row for the published estimator; for the held-out one a row for
-    training pairs, and one for the test pairs of each fold. NaN where there are no such pairs.
+    pairs that are not held out, and one for those of each fold. NaN where there are too few such pairs.
 
     >>> from interp.experiment import Task
     >>> from interp.runs import phase_pairs
-    >>> pairs = phase_pairs(task := Task(7, train_fraction=0.5))
-    >>> found = profiles(centred(torch.eye(7)[task.labels], task.phase), pairs)
-    >>> found.held_out.shape, found.held_out_row(pairs).unique().tolist()  # training pairs, five folds
-    (torch.Size([6, 7]), [0, 1, 2, 3, 4, 5])
+    >>> pairs = phase_pairs(task := Task(13, train_fraction=0.3))
+    >>> found = profiles(centred(torch.eye(13)[task.labels], task.phase), pairs)
+    >>> found.held_out.shape, found.held_out_row(pairs).unique().tolist()  # not held out, five folds
+    (torch.Size([6, 13]), [0, 1, 2, 3, 4, 5])
     """
 
     published: Float[Tensor, "1 n"]
@@ -99,7 +112,7 @@ def profiles(centred: Float[Tensor, "pairs n"], pairs: PhasePairs) -> Profiles:
     """
     n = centred.shape[1]
     totals, counts = torch.zeros(FOLDS + 1, n, dtype=torch.float64), torch.zeros(FOLDS + 1, dtype=torch.float64)
-    group = pairs.fold + 1  # 0: training pairs, and all pairs when the split is unknown
+    group = pairs.fold + 1  # 0: all that are not held out, as when the split is unknown
     by_sum = (
         centred.new_zeros((FOLDS + 1) * n, n)
         .index_add_(0, group * n + pairs.sums, centred)
@@ -111,8 +124,10 @@ def profiles(centred: Float[Tensor, "pairs n"], pairs: PhasePairs) -> Profiles:
     totals = by_sum.gather(2, class_of.expand(FOLDS + 1, n, n)).sum(1)
     totals = (totals + totals[:, -residue % n]) / 2
     counts = counts.index_add_(0, group, torch.ones(len(group), dtype=torch.float64))
-    test, n_test = totals[1:].sum(0), counts[1:].sum()
-    others = torch.cat([test[None], test - totals[1:]]) / torch.cat([n_test[None], n_test - counts[1:]])[:, None]
+    unseen, n_unseen = totals[1:].sum(0), counts[1:].sum()
+    others = torch.cat([unseen[None], unseen - totals[1:]]) / torch.cat([n_unseen[None], n_unseen - counts[1:]])[:, None]
+    if len(pairs.orbit[pairs.is_held_out].unique()) < grokking.FEWEST_HELD_OUT:
+        others = torch.full_like(others, torch.nan)
     return Profiles((totals.sum(0) / counts.sum())[None], others)
 
 
@@ -129,16 +144,16 @@ def centred(logits: Float[Tensor, "pairs p"], phase: Phase) -> Float[Tensor, "pa
 
 def strengths(centred: Float[Tensor, "pairs n"], pairs: PhasePairs) -> tuple[float, float]:
     """The held-out mean logit of the label on training pairs in the generalizing and in the memorizing part; NaN where
-    the split is unknown and where there are no test pairs.
+    the split is unknown and where there are too few held-out pairs.
 
     >>> from interp.experiment import Task
     >>> from interp.runs import phase_pairs
-    >>> task = Task(7, train_fraction=0.5)
-    >>> circuit = torch.eye(7)[task.labels]  # right on all pairs
+    >>> task = Task(13, train_fraction=0.3)
+    >>> circuit = torch.eye(13)[task.labels]  # right on all pairs
     >>> table = circuit * torch.from_numpy(task.train_mask)[:, None]  # right on the training pairs
     >>> found = (strengths(centred(x, task.phase), phase_pairs(task)) for x in (circuit, table))
     >>> [(round(abs(generalizing), 3), round(abs(memorizing), 3)) for generalizing, memorizing in found]
-    [(0.857, 0.0), (0.0, 0.857)]
+    [(0.923, 0.0), (0.0, 0.923)]
     """
     of_train = pairs.is_train & pairs.has_label
     profile = profiles(centred, pairs).held_out[0]
@@ -147,17 +162,55 @@ def strengths(centred: Float[Tensor, "pairs n"], pairs: PhasePairs) -> tuple[flo
     return generalizing.item(), (of_label.double().mean() - generalizing).item()
 
 
-def leads_from(generalizing: Float[np.ndarray, " step"], memorizing: Float[np.ndarray, " step"]) -> int | None:
-    """The first index from which on the generalizing strength stays above the memorizing one and LEAST_STRENGTH, where
-    both are known.
+def standard_error(values: Float[Tensor, " pairs"], orbit: Int[Tensor, " pairs"]) -> float:
+    """The standard error of the mean of values of pairs, those of one orbit being no more than one observation; NaN for
+    fewer than two orbits.
 
-    >>> leads_from(np.array([0.0, 2.0, 1.0, 3.0]), np.array([1.0, 1.0, 2.0, 1.0]))
-    3
+    >>> values = torch.tensor([1.0, 3.0, 1.0, 3.0])
+    >>> round(standard_error(values, torch.arange(4)), 3), round(standard_error(values, torch.tensor([0, 1, 0, 1])), 3)
+    (0.577, 1.0)
     """
-    known = np.flatnonzero(np.isfinite(generalizing) & np.isfinite(memorizing))
-    leads = ((generalizing > memorizing) & (generalizing >= LEAST_STRENGTH))[known]
-    for_good = np.logical_and.accumulate(leads[::-1])[::-1]
-    return int(known[for_good.argmax()]) if for_good.any() else None
+    _, place = orbit.unique(return_inverse=True)
+    n_orbits = int(place.max()) + 1 if len(place) else 0
+    if n_orbits < 2:
+        return float("nan")
+    sums = torch.zeros(n_orbits, dtype=torch.float64).index_add_(0, place, (values - values.mean()).double())
+    return (sums.square().sum() * n_orbits / (n_orbits - 1)).sqrt().item() / len(values)
+
+
+class Competition(NamedTuple):
+    """The two circuits over the checkpoints of a run, held out, in logits: their strengths on training pairs, and of
+    the generalizing one its standard error and its margin on held-out pairs. NaN where unknown."""
+
+    generalizing: Float[np.ndarray, " step"]
+    memorizing: Float[np.ndarray, " step"]
+    standard_error: Float[np.ndarray, " step"]
+    margin: Float[np.ndarray, " step"]
+
+    def generalizes(self) -> Float[np.ndarray, " step"]:
+        """At each checkpoint whether there is a generalizing part that answers: it is clear of its standard error and
+        of LEAST_STRENGTH, and the right answer leads in it. 1, 0, or NaN where that is unknown.
+
+        >>> one = np.ones(3)
+        >>> Competition(np.array([5.0, 5.0, 5.0]), one, np.array([0.5, 2.0, 0.5]), np.array([1.0, 1.0, -2.2])).generalizes()
+        array([1., 0., 0.])
+        """
+        with np.errstate(invalid="ignore"):
+            there = (
+                (self.generalizing >= LEAST_STRENGTH)
+                & (self.generalizing > CLEAR * self.standard_error)
+                & (self.margin > 0)
+            )
+        return np.where(np.isfinite(self.generalizing), there, np.nan)
+
+    def leads(self) -> Float[np.ndarray, " step"]:
+        """Where the generalizing part answers (`generalizes`) and is the stronger one.
+
+        >>> one = np.ones(3)
+        >>> Competition(np.array([0.0, 2.0, 3.0]), one, 0.1 * one, np.array([-1.0, -0.5, 1.0])).leads().tolist()
+        [0.0, 0.0, 1.0]
+        """
+        return np.where(np.isfinite(self.memorizing), self.generalizes() * (self.generalizing > self.memorizing), np.nan)
 
 
 def part_rows(profile: Float[Tensor, "rows n"]) -> Float[Tensor, "rows_times_n n"]:

@@ -1,9 +1,27 @@
 """What happened in a run, told from its learning curves: the definitions of grokking and of what is not grokking. numpy
 only.
 
-A split is *reached* at a step where its accuracy is at least a level ℓ (99 %). Where the accuracy is unknown the loss
-stands for it: reached where it is at most 1 − ℓ nats (a wrong answer costs at least ln 2, so a loss of 0.01 proves
-98.6 %), not reached where it is at least half of chance, ln p; in between it cannot decide.
+A split is *reached* at a logged step where its accuracy is at least a level ℓ: 99 %, or all but two pairs where it has
+fewer than 200. Where the accuracy is unknown the loss stands for it: reached where it is at most 1 − ℓ nats (a wrong
+answer costs at least ln 2, so a loss of 0.01 proves 98.6 %), not reached where it is at least half of chance, ln p; in
+between it cannot decide.
+
+A run *has memorized* (train pairs) or *generalized* (held-out pairs) at the first reached step that holds: at 9 of 10
+logged steps up to 1.5 times that step, at least five of them. Among fewer than ten a single miss undoes nothing, so that
+no verdict hangs on one logged point. It happened between two logged steps, (m₀, m₁] and (g₀, g₁]: m₁ and g₁ are the
+steps that hold, m₀ and g₀ the last ones before them that are known not to have reached it.
+
+    grokking        g₀ ≥ 3 m₁
+    comprehension   g₁ < 3 m₀, or g₁ ≤ m₀
+    memorization    train pairs only
+    confusion       neither
+    collapse        generalized, and lost it for good: the last three logged steps or more have a held-out loss of ln 2 or
+                    more (the geometric mean of the probability of the right answer is below ½), and less than 90 %
+                    accuracy
+    unknown         what cannot be told: too few held-out pairs (FEWEST_HELD_OUT), curves that cannot decide, or steps
+                    logged too far apart to tell grokking from comprehension
+
+Words after Liu et al. 2022 (arXiv:2205.10343), whose gap of 1,000 steps is `fixed_gap_verdict`. It cannot tell why.
 """
 
 import math
@@ -13,26 +31,75 @@ import numpy as np
 from jaxtyping import Float, Int
 
 VERDICTS = ("grokking", "comprehension", "memorization", "confusion", "collapse", "unknown")
-LEVEL = 0.99
-DELAY_FACTOR, DELAY_INTERVALS = 3, 3
+LEVEL, MOST_MISSED, SMALL_SPLIT = 0.99, 2, 200
+FEWEST_HELD_OUT = 20
+DELAY_FACTOR = 3
+WINDOW_FACTOR, WINDOW_POINTS, POINTS_TO_A_MISS = 1.5, 5, 10
+LOST_LOSS, LOST_ACCURACY, LOST_POINTS = math.log(2), 0.9, 3
 FIXED_GAP_LEVEL, FIXED_GAP = 0.9, 1000
 UNDECIDED = 0.5
 
+States = Float[np.ndarray, " step"]
 
-class Events(NamedTuple):
-    """What happened in a run: whether test pairs were at each step (`reached`), the step of each event and the interval
-    before it (`first`), and the verdict (`verdict`).
 
-    >>> found = events(np.array([0, 10, 20]), np.array([[0.1, 1.0, 1.0], [0.1, 0.1, 0.1]]))
-    >>> found.memorized, found.test.tolist(), found.verdict
-    ((10.0, 10.0), [0.0, 0.0, 0.0], 'memorization')
+class Crossing(NamedTuple):
+    """Between which two logged steps something began that held: (after, at]. `after` is −1 where nothing was logged
+    before. `seen_for`: the steps that were left to see it hold, where the run ends before it had to; else NaN.
+
+    >>> Crossing(after=10.0, at=20.0).interval
+    10.0
     """
 
-    test: Float[np.ndarray, " step"]
-    memorized: tuple[float, float]
-    generalized: tuple[float, float]
-    generalized_for_good: tuple[float, float]
+    after: float
+    at: float
+    seen_for: float = math.nan
+
+    @property
+    def interval(self) -> float:
+        """How finely the step is known; NaN where nothing was logged before."""
+        return self.at - self.after if self.after >= 0 else math.nan
+
+
+class Episode(NamedTuple):
+    """A fall after a crossing: the first logged step of it, the lowest accuracy (NaN where only the loss is known), and
+    the step at which it had recovered; NaN where the run ends in it.
+
+    >>> Episode(40.0, 0.6, 50.0).lasted
+    10.0
+    """
+
+    step: float
+    lowest: float
+    recovered_at: float
+
+    @property
+    def lasted(self) -> float:
+        """Steps; NaN where the run ends in it."""
+        return self.recovered_at - self.step
+
+
+class Events(NamedTuple):
+    """What happened in a run: when it memorized and when it generalized (None: it did not, or nobody can tell), the
+    falls after either, how much of the held-out pairs it ever knew and held, and the verdict.
+
+    >>> late = np.arange(10) * np.ones((2, 1)) >= [[1], [8]]  # train from step 10 on, held-out pairs from 80 on
+    >>> found = events(np.arange(0, 100, 10), late * 1.0)
+    >>> found.memorized.at, found.generalized.at, found.generalized.seen_for, found.delay, found.verdict
+    (10.0, 80.0, 10.0, (60.0, 80.0), 'grokking')
+    """
+
+    memorized: Crossing | None
+    generalized: Crossing | None
+    train_falls: tuple[Episode, ...]
+    falls: tuple[Episode, ...]
+    reached: float
+    reached_at: float
     verdict: str
+
+    @property
+    def delay(self) -> tuple[float, float]:
+        """The bounds of the steps from memorizing to generalizing; NaN where either is unknown."""
+        return delay(self.memorized, self.generalized)
 
 
 def events(
@@ -40,23 +107,35 @@ def events(
     accuracies: Float[np.ndarray, "2 step"],
     losses: Float[np.ndarray, "2 step"] | None = None,
     chance_loss: float = math.nan,
+    pairs: tuple[int | None, int | None] = (None, None),
+    independent: int | None = None,
 ) -> Events:
-    """The events of a run from its learning curves, of train and of all test pairs; without losses from its accuracies
-    alone.
+    """The events of a run from its learning curves, of train and of held-out pairs; without losses from its accuracies
+    alone. `pairs`: how many there are of each; `independent`: how many of the held-out ones are (`Task.n_held_out`);
+    None where unknown.
 
-    >>> late = np.arange(10) * np.ones((2, 1)) >= [[1], [8]]  # train from step 10 on, test from 80 on
-    >>> found = events(np.arange(0, 100, 10), late * 1.0)
-    >>> found.memorized, found.generalized_for_good, found.verdict
-    ((10.0, 10.0), (80.0, 10.0), 'grokking')
+    >>> never = events(np.array([0, 10, 20]), np.array([[0.1, 1.0, 1.0], [0.1, 0.1, 0.3]]))
+    >>> never.memorized, never.generalized, never.reached, never.reached_at, never.verdict
+    (Crossing(after=0.0, at=10.0, seen_for=10.0), None, 0.3, 20.0, 'memorization')
     """
     losses = np.full_like(accuracies, np.nan) if losses is None else losses
-    train, test = (reached(of_split, loss, chance_loss) for of_split, loss in zip(accuracies, losses, strict=True))
+    levels = [level_for(count) for count in pairs]
+    states = [
+        reached(accuracy, loss, chance_loss, level)
+        for accuracy, loss, level in zip(accuracies, losses, levels, strict=True)
+    ]
+    memorized, generalized = (crossing(steps, state) for state in states)
+    highest, highest_at = highest_held(steps, accuracies[1])
     return Events(
-        test,
-        first(steps, train),
-        first(steps, test),
-        first(steps, test, for_good=True),
-        verdict(steps, train, test),
+        memorized,
+        generalized,
+        falls(steps, states[0], accuracies[0], memorized),
+        falls(steps, states[1], accuracies[1], generalized),
+        highest,
+        highest_at,
+        "unknown"
+        if independent is not None and independent < FEWEST_HELD_OUT
+        else verdict(steps, states, (memorized, generalized), is_lost(states[1], accuracies[1], losses[1])),
     )
 
 
@@ -82,9 +161,18 @@ def chance(train_loss: Float[np.ndarray, " step"], test_loss: Float[np.ndarray, 
     return largest if largest >= math.log(2) else math.nan
 
 
+def level_for(pairs: int | None) -> float:
+    """The accuracy from which on so many pairs count as known: 99 %, or all but two where there are fewer than 200.
+
+    >>> level_for(3830), level_for(100), level_for(None)
+    (0.99, 0.98, 0.99)
+    """
+    return LEVEL if pairs is None or pairs >= SMALL_SPLIT else max(0.0, 1 - MOST_MISSED / max(pairs, 1))
+
+
 def reached(
     accuracy: Float[np.ndarray, " step"], loss: Float[np.ndarray, " step"], chance_loss: float, level: float = LEVEL
-) -> Float[np.ndarray, " step"]:
+) -> States:
     """At each step 1 (reached), 0 (not reached), ½ (the loss cannot decide) or NaN (nothing is known).
 
     >>> unknown = np.full(3, np.nan)
@@ -97,14 +185,118 @@ def reached(
     if not np.isnan(accuracy).all():
         # Between accuracies that are known, a loss that decides nothing is no news.
         by_loss[by_loss == UNDECIDED] = np.nan
-    return np.where(np.isnan(accuracy), by_loss, accuracy >= level)
+    return np.where(np.isnan(accuracy), by_loss, accuracy >= level - 1e-9)
+
+
+def crossing(steps: Int[np.ndarray, " step"], states: States) -> Crossing | None:
+    """The first step that is reached and holds; None where there is none. States that are unknown or cannot decide are
+    left out of what holds.
+
+    >>> steps, states = np.arange(0, 200, 10), (np.arange(20) >= 8) * 1.0
+    >>> crossing(steps, states)
+    Crossing(after=70.0, at=80.0, seen_for=nan)
+    >>> states[10] = 0  # a single fall undoes nothing
+    >>> crossing(steps, states).at
+    80.0
+    """
+    decided = (states == 0) | (states == 1)
+    known, yes = steps[decided], states[decided] == 1
+    n = len(known)
+    until = np.searchsorted(known, WINDOW_FACTOR * known, side="right")
+    until = np.maximum(until, np.arange(n) + WINDOW_POINTS)
+    is_cut = (until > n) | (known[-1:] < WINDOW_FACTOR * known if n else np.zeros(0, dtype=bool))
+    until = np.minimum(until, n)
+    points = until - np.arange(n)
+    misses = np.concatenate([[0], np.cumsum(~yes)])
+    missed = misses[until] - misses[:-1]
+    allowed = np.where(points >= WINDOW_POINTS, np.maximum(1, points // POINTS_TO_A_MISS), 0)
+    holds = np.flatnonzero(yes & (missed <= allowed))
+    if not len(holds):
+        return None
+    at = int(holds[0])
+    before = known[:at][~yes[:at]]
+    after = float(before[-1]) if len(before) else (0.0 if known[at] > 0 else -1.0)
+    return Crossing(after, float(known[at]), float(known[-1] - known[at]) if is_cut[at] else math.nan)
+
+
+def highest_held(
+    steps: Int[np.ndarray, " step"], accuracy: Float[np.ndarray, " step"]
+) -> tuple[float, float]:
+    """The highest accuracy that was reached and held (`crossing`), and the step since when; NaN where none is known.
+
+    >>> highest_held(np.arange(6), np.array([0.1, 0.9, 0.2, 0.6, 0.6, 0.6]))
+    (0.6, 1.0)
+    """
+    levels = np.unique(accuracy[np.isfinite(accuracy)])
+    if not len(levels):
+        return math.nan, math.nan
+
+    def crossed(level: float) -> Crossing | None:
+        return crossing(steps, np.where(np.isnan(accuracy), np.nan, accuracy >= level))
+
+    low, high = 0, len(levels)  # the lowest level is held everywhere; what is held at a level is held at all lower ones
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if crossed(levels[middle]) else (low, middle)
+    found = crossed(levels[low])
+    return float(levels[low]), found.at if found else math.nan
+
+
+def falls(
+    steps: Int[np.ndarray, " step"],
+    states: States,
+    accuracy: Float[np.ndarray, " step"],
+    since: Crossing | None,
+) -> tuple[Episode, ...]:
+    """The episodes after a crossing in which it was not reached, in order.
+
+    >>> accuracy = np.array([0.2, 1.0, 0.6, 0.7, 1.0, 0.98])
+    >>> falls(np.arange(0, 60, 10), (accuracy >= 0.99) * 1.0, accuracy, Crossing(0.0, 10.0))
+    (Episode(step=20.0, lowest=0.6, recovered_at=40.0), Episode(step=50.0, lowest=0.98, recovered_at=nan))
+    """
+    if since is None:
+        return ()
+    later = ((states == 0) | (states == 1)) & (steps >= since.at)
+    steps, down, accuracy = steps[later], states[later] == 0, accuracy[later]
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], down, [False]]).astype(np.int8)))
+    found = []
+    for start, end in zip(edges[::2], edges[1::2], strict=True):
+        known = accuracy[start:end][np.isfinite(accuracy[start:end])]
+        lowest = float(known.min()) if len(known) else math.nan
+        found.append(Episode(float(steps[start]), lowest, float(steps[end]) if end < len(steps) else math.nan))
+    return tuple(found)
+
+
+def is_lost(states: States, accuracy: Float[np.ndarray, " step"], loss: Float[np.ndarray, " step"]) -> bool:
+    """Whether the last LOST_POINTS known steps or more are far from reached: by the loss and by the accuracy, where
+    these are known.
+
+    >>> loss, accuracy = np.array([0.0, 4.0, 4.0, 4.0]), np.array([1.0, 0.1, 0.1, 0.1])
+    >>> is_lost(accuracy, accuracy, loss), is_lost(accuracy[:3], accuracy[:3], loss[:3])
+    (True, False)
+    """
+    known = np.isfinite(accuracy) | np.isfinite(loss)
+    far = ~(loss < LOST_LOSS) & ~(accuracy >= LOST_ACCURACY) & ~(states == 1)
+    return bool(known.sum() >= LOST_POINTS and far[known][-LOST_POINTS:].all())
+
+
+def delay(memorized: Crossing | None, generalized: Crossing | None) -> tuple[float, float]:
+    """The bounds of the steps from memorizing to generalizing, max(0, g₀ − m₁) and g₁ − m₀; NaN where either is
+    unknown.
+
+    >>> delay(Crossing(0.0, 100.0), Crossing(400.0, 1000.0))
+    (300.0, 1000.0)
+    """
+    if memorized is None or generalized is None:
+        return math.nan, math.nan
+    return max(0.0, generalized.after - memorized.at), max(0.0, generalized.at - max(memorized.after, 0.0))
 
 
 def first(
-    steps: Int[np.ndarray, " step"], states: Float[np.ndarray, " step"], *, for_good: bool = False
+    steps: Int[np.ndarray, " step"], states: States, *, for_good: bool = False
 ) -> tuple[float, float]:
     """The first known step that reached it (or from which on all known steps did), and the interval to the known step
-    before it; NaN where there is none.
+    before it; NaN where there is none. Both hang on one logged point: for tables that compare with published steps.
 
     >>> first(np.array([0, 10, 20, 30]), np.array([0.0, 1.0, 0.0, 1.0]))
     (10.0, 10.0)
@@ -122,64 +314,68 @@ def first(
 
 
 def verdict(
-    steps: Int[np.ndarray, " step"], train: Float[np.ndarray, " step"], test: Float[np.ndarray, " step"]
+    steps: Int[np.ndarray, " step"],
+    states: list[States],
+    crossings: tuple[Crossing | None, Crossing | None],
+    lost: bool,
 ) -> str:
-    """The verdict from the states of the train split and of all test pairs (`reached`).
+    """The verdict from the states of train and held-out pairs, when they were reached and held, and whether the end has
+    lost it.
 
-    With m the first step that reached train and g the first from which on test stays reached: grokking, when g ≥ 3 m
-    and three logged steps or more lie in (m, g]; comprehension, when sooner; collapse: test was reached, and is not at
-    the end; memorization: train only; confusion: neither; unknown: the curves cannot decide, or begin when test was
-    already reached (which came first, they do not show).
-
-    >>> steps, memorized = np.arange(0, 100, 10), np.arange(10) >= 1.0
-    >>> [verdict(steps, memorized * 1.0, (np.arange(10) >= late) * 1.0) for late in (2, 8, 99)]
-    ['comprehension', 'grokking', 'memorization']
+    >>> steps, memorized = np.arange(0, 100, 10), (np.arange(10) >= 3) * 1.0
+    >>> def found(late: int) -> str:
+    ...     held_out = (np.arange(10) >= late) * 1.0
+    ...     return verdict(steps, [memorized, held_out], (crossing(steps, memorized), crossing(steps, held_out)), False)
+    >>> [found(late) for late in (2, 4, 99)]
+    ['comprehension', 'comprehension', 'memorization']
     """
-    early = _without_generalization(train, test)
-    if early is not None:
-        return early
-    trained, tested = train[~np.isnan(train)], test[~np.isnan(test)]
-    if tested[-1] != 1:
-        return "collapse" if tested[-1] == 0 else "unknown"
-    memorized, generalized = first(steps, train)[0], first(steps, test, for_good=True)[0]
-    if (tested == 1).all() or (math.isnan(memorized) and (trained == UNDECIDED).any()):
-        return "unknown"
-    if math.isnan(memorized):
-        return "comprehension"
-    logged = int(((steps > memorized) & (steps <= generalized) & ~np.isnan(test)).sum())
-    return "grokking" if generalized >= DELAY_FACTOR * memorized and logged >= DELAY_INTERVALS else "comprehension"
+    memorized, generalized = crossings
+    early = _without_generalization(states, crossings)
+    if early is not None or generalized is None:
+        return early or "unknown"
+    if lost:
+        return "collapse"
+    if memorized is None:
+        if (states[0] == UNDECIDED).any():
+            return "unknown"
+        memorized = Crossing(float(steps[-1]), math.inf)
+    if generalized.after >= DELAY_FACTOR * memorized.at:
+        return "grokking"
+    before = generalized.at < DELAY_FACTOR * memorized.after or generalized.at <= memorized.after
+    return "comprehension" if before else "unknown"
 
 
-def fixed_gap_verdict(
-    steps: Int[np.ndarray, " step"], train: Float[np.ndarray, " step"], test: Float[np.ndarray, " step"]
-) -> str:
+def fixed_gap_verdict(steps: Int[np.ndarray, " step"], train: States, test: States) -> str:
     """The verdict of Liu et al. 2022 (arXiv:2205.10343, App. A, Table 1), from the states at 90 %: grokking when test
-    is first reached 1,000 steps or more after train, comprehension when sooner; memorization, confusion and unknown as
-    in `verdict`.
+    is reached 1,000 steps or more after train, comprehension when sooner; memorization, confusion and unknown as in
+    `verdict`, and unknown where the steps are logged too far apart to tell.
 
     >>> steps, train = np.array([0, 100, 600, 2000]), np.array([0.0, 1.0, 1.0, 1.0])
     >>> fixed_gap_verdict(steps, train, np.array([0.0, 0.0, 1.0, 1.0]))
     'comprehension'
-    >>> fixed_gap_verdict(steps, train, np.array([0.0, 0.0, 0.0, 1.0]))
-    'grokking'
+    >>> fixed_gap_verdict(steps, train, np.array([0.0, 0.0, 0.0, 1.0]))  # somewhere between 500 and 2,000 steps
+    'unknown'
     """
-    early = _without_generalization(train, test)
+    crossings = crossing(steps, train), crossing(steps, test)
+    early = _without_generalization([train, test], crossings)
     if early is not None:
         return early
-    memorized, generalized = first(steps, train)[0], first(steps, test)[0]
-    if math.isnan(memorized) and (train == UNDECIDED).any():
-        return "unknown"
-    return "grokking" if generalized - memorized >= FIXED_GAP else "comprehension"
+    memorized, generalized = crossings
+    if memorized is None:
+        return "unknown" if (train == UNDECIDED).any() else "comprehension"
+    least, most = delay(memorized, generalized)
+    return "grokking" if least >= FIXED_GAP else "comprehension" if most < FIXED_GAP else "unknown"
 
 
-def _without_generalization(train: np.ndarray, test: np.ndarray) -> str | None:
-    """The verdict where test was never reached, or nothing is known of a split; None where test was reached."""
-    if np.isnan(train).all() or np.isnan(test).all():
+def _without_generalization(states: list[States], crossings: tuple[Crossing | None, Crossing | None]) -> str | None:
+    """The verdict where held-out pairs were never reached, or nothing is known of a split; None where they were."""
+    (train, held_out), (memorized, generalized) = states, crossings
+    if np.isnan(train).all() or np.isnan(held_out).all():
         return "unknown"
-    if (test == 1).any():
+    if generalized is not None:
         return None
-    if (test == UNDECIDED).any():
+    if (held_out == UNDECIDED).any():
         return "unknown"
-    if (train == 1).any():
+    if memorized is not None:
         return "memorization"
     return "unknown" if (train == UNDECIDED).any() else "confusion"

@@ -5,17 +5,18 @@ Frequency k is key when all hold (for n < 15 the second threshold is higher: `sh
     ‖F_k W_L‖ ≥ ¼ max_j ‖F_j W_L‖    (the neurons' map to the logits, W_L = W_out W_U, has power in it)
     ‖P_k L_c‖² / ‖L_c‖² ≥ 0.02       (the logits, centred over classes, carry it in cos, sin w_k(a+b))
     ⟨e_k, L_c⟩² / ‖P_k L_c‖² ≥ ½     (and depend on the sum: e_k is the unit cube cos w_k(a+b−c), and ⟨e_k, L_c⟩ > 0)
-    (α_k test / α_k)² ≥ ½            (also where nothing was trained: α_k is the mean over pairs of
-                                     Σ_c cos w_k(a+b−c) L_c)
+    (α_k held out / α_k)² ≥ ½        (also where nothing could be memorized, as `Task.held_out_mask` has it: α_k is the
+                                     mean over pairs of Σ_c cos w_k(a+b−c) L_c)
 
 F_k takes the cosine and sine of frequency k over the classes; P_k projects on cos w_k(a+b) and sin w_k(a+b) (Nanda et
 al. 2023, arXiv:2301.05217, App. C.2 for the first, §4.2 for P_k; the thresholds are ours, the paper states none). No
 condition can be spared: on a memorizing network a quarter of the maximum calls nearly every frequency key; and a
 grokked network whose neurons were shuffled between input and output still has its frequencies in its neurons and in
 W_L, but no longer connected (its alignments, the third ratio, are rarely above ½; those of grokked networks are above
-0.9). The fourth needs a known split with test pairs, and is left out elsewhere: a table that is right on the fraction f
-of the pairs, and nothing more, has the share f·2/n at every k, above 2 % where n is small and f large; of what circuits
-hold, also small growing ones, test pairs have 0.7 and more. The number of key frequencies is never capped. All
+0.9). The fourth needs a known split with 20 independent held-out pairs, and is left out elsewhere: a table that is right
+on the fraction f of the pairs (its training pairs and their mirrors), and nothing more, has the share f·2/n at every k,
+above 2 % where n is small and f large; of what circuits hold, also small growing ones, held-out pairs have 0.7 and
+more. The number of key frequencies is never capped. All
 functions take weights and logits in phase coordinates (`task.coordinates`).
 """
 
@@ -137,25 +138,25 @@ def logit_measures(centred: CentredLogits) -> tuple[Float[Tensor, " K"], Float[T
     return power / centred.power, along.sign() * along.square() / power.clamp(min=torch.finfo(power.dtype).tiny)
 
 
-def held_out(centred: CentredLogits, test: Bool[Tensor, "n n"]) -> Float[Tensor, " K"]:
-    """(α_k of the test pairs / α_k of all pairs)², negative where their signs differ; NaN where there are no test pairs
-    and where α_k is 0. α_k of a set of pairs is the mean of Σ_c cos w_k(a+b−c) L_c over them.
+def held_out(centred: CentredLogits, unseen: Bool[Tensor, "n n"]) -> Float[Tensor, " K"]:
+    """(α_k of the unseen pairs / α_k of all pairs)², negative where their signs differ; NaN where there are no such
+    pairs and where α_k is 0. α_k of a set of pairs is the mean of Σ_c cos w_k(a+b−c) L_c over them.
 
     >>> from interp.testing import ideal_logits
     >>> everywhere = centre(ideal_logits(7, [2], "clock"))
-    >>> test = torch.arange(49).view(7, 7) % 3 == 0
-    >>> round(held_out(everywhere, test)[1].item(), 3)
+    >>> unseen = torch.arange(49).view(7, 7) % 3 == 0
+    >>> round(held_out(everywhere, unseen)[1].item(), 3)
     1.0
     """
-    n, pairs = len(centred.values), test.sum()
+    n, pairs = len(centred.values), unseen.sum()
     sums = torch.arange(n)[:, None] + torch.arange(n)
-    of_test = centred.values.new_zeros(n, n).index_add_(0, sums[test] % n, centred.values[test])
+    of_unseen = centred.values.new_zeros(n, n).index_add_(0, sums[unseen] % n, centred.values[unseen])
     of_all = fourier.diagonal_sums(centred.values)
     waves = fourier.pairs(n)
-    test_mean, mean = (
-        (fourier.coefficients(by_sum.double()) * waves).sum((1, 2)) for by_sum in (of_test / pairs, of_all / n**2)
+    unseen_mean, mean = (
+        (fourier.coefficients(by_sum.double()) * waves).sum((1, 2)) for by_sum in (of_unseen / pairs, of_all / n**2)
     )
-    return (test_mean / mean).square() * (test_mean / mean).sign()
+    return (unseen_mean / mean).square() * (unseen_mean / mean).sign()
 
 
 def is_key(

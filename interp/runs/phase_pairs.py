@@ -29,12 +29,12 @@ def phase_pairs(task: Task) -> PhasePairs:
     of_class = np.full(task.p, -1)
     of_class[phase.classes] = residue
     label = of_class[task.labels[index]]
-    # Unordered pairs are dealt out: a network that treats (a, b) and (b, a) alike must not be judged by the mirror
-    # image.
-    a, b = np.divmod(index, task.p)
+    # Orbits are dealt out, of unordered pairs for one: a network that treats (a, b) and (b, a) alike must not be judged
+    # by the mirror image.
+    orbit = task.orbits[index]
     deal = np.random.RandomState(0).permutation(task.p**2) % FOLDS
-    fold = np.where(task.mask("test")[index], deal[np.minimum(a, b) * task.p + np.maximum(a, b)], -1)
-    values = (index, sums, label.clip(min=0), label >= 0, task.mask("train")[index], fold)
+    train, test, held_out = (task.mask(split)[index] for split in ("train", "test", "held_out"))
+    values = (index, sums, label.clip(min=0), label >= 0, train, test, np.where(held_out, deal[orbit], -1), orbit)
     return PhasePairs(*(torch.from_numpy(value) for value in values))
 
 

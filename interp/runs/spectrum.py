@@ -8,7 +8,7 @@ from torch import Tensor
 
 from interp.errors import check_integer
 from interp.experiment import Task
-from interp.mathematics import fourier, key_frequencies
+from interp.mathematics import fourier, grokking, key_frequencies
 from interp.models import Activations
 
 
@@ -198,9 +198,9 @@ class Spectrum:
         n = self._phase.order
         mask = key_frequencies.is_key(self.output_norms, self.logit_shares, self.logit_alignments, n)
         pairs = self._phase.rows[:, None] * self._task.p + self._phase.columns
-        test = torch.from_numpy(self._task.mask("test")[pairs])
-        if mask.any() and test.any():
-            mask &= key_frequencies.held_out(self.centred_logits, test) >= key_frequencies.HELD_OUT_THRESHOLD
+        if mask.any() and self._task.n_held_out >= grokking.FEWEST_HELD_OUT:
+            unseen = torch.from_numpy(self._task.mask("held_out")[pairs])
+            mask &= key_frequencies.held_out(self.centred_logits, unseen) >= key_frequencies.HELD_OUT_THRESHOLD
         return mask
 
     @property

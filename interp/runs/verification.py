@@ -39,7 +39,7 @@ def differences(run: Run, walk: Callable[[Sequence[int]], Iterable[int]] = lambd
 
 
 def _contradictions(checkpoint: Checkpoint, row: dict) -> Iterator[str]:
-    for split in ("train", "test", "unmirrored"):
+    for split in ("train", "test", "unmirrored", "held_out"):
         prefix = "unmirrored_test" if split == "unmirrored" else split
         stored_loss, stored_accuracy = row.get(f"{prefix}_loss"), row.get(f"{prefix}_accuracy")
         loss, accuracy = checkpoint.loss(split), checkpoint.accuracy(split)

@@ -12,14 +12,21 @@ from interp.experiment import Examples
 from interp.models import factored_gradient
 
 
-def unmirrored_of_test(task: Examples) -> Bool[Tensor, " n"]:
-    """Which of the test pairs have no mirror (b, a) among the training pairs.
+def parts_of_test(task: Examples) -> dict[str, Bool[Tensor, " n"]]:
+    """Which of the test pairs are unmirrored; and which are held out, where these are fewer.
 
     >>> from interp.experiment import Task
-    >>> unmirrored_of_test(Task(2, split=(1,))).tolist()  # of (0, 0), (1, 0), (1, 1); (0, 1) is trained on
-    [True, False, True]
+    >>> of = parts_of_test(Task(2, split=(1,)))  # tests (0, 0), (1, 0), (1, 1); the mirror (0, 1) is trained on
+    >>> {part: which.tolist() for part, which in of.items()}
+    {'unmirrored_test': [True, False, True]}
+    >>> list(parts_of_test(Task(7, "x2+y2")))
+    ['unmirrored_test', 'held_out']
     """
-    return torch.from_numpy(task.mask("unmirrored")[task.mask("test")])
+    test, unmirrored, held_out = (task.mask(split) for split in ("test", "unmirrored", "held_out"))
+    parts = {"unmirrored_test": unmirrored}
+    if (held_out != unmirrored).any():
+        parts["held_out"] = held_out
+    return {part: torch.from_numpy(mask[test]) for part, mask in parts.items()}
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from interp.experiment import Experiment
 from interp.machine import keep_freed_memory
 from interp.mathematics.losses import LOSSES
 from interp.models import DivergedError, Snapshot, Weights, check_weights, initial_weights, weight_shapes
-from interp.training.batches import Batch, unmirrored_of_test
+from interp.training.batches import Batch, parts_of_test
 from interp.training.loss import (
     evaluate_each,
     losses_and_gradients,
@@ -27,6 +27,7 @@ from interp.training.loss import (
 )
 from interp.training.optimizers import WeightUpdater
 
+# Of every run; where fewer pairs are held out than are unmirrored, with `held_out_loss` and `held_out_accuracy`.
 METRICS = (
     "train_loss",
     "test_loss",
@@ -113,7 +114,7 @@ def together(
     if resume is not None:
         updater.restore([one.state for one in resume])
     train_sets, test_sets = ([Batch.of(one.task, split, device) for one in experiments] for split in ("train", "test"))
-    unmirrored = [unmirrored_of_test(one.task).to(device) for one in experiments]
+    parts = [{part: which.to(device) for part, which in parts_of_test(one.task).items()} for one in experiments]
     kept, first = set(config.kept_steps()), resume[0].step if resume is not None else 0
     living, last = list(range(len(experiments))), dict(enumerate(resume or ()))
     with worker_threads() as each:
@@ -139,7 +140,7 @@ def together(
                 with threads_of_torch(model):
                     of_test = evaluate_each(stacked, model, test_sets, each, loss)
                     for place in living:
-                        test = (*of_test[place], unmirrored[place])
+                        test = (*of_test[place], parts[place])
                         metrics = measured(of_train[place], test, gradients[place], weights[place])
                         copies = {name: weight.to("cpu", copy=True) for name, weight in weights[place].items()}
                         last[place] = Snapshot(step, copies, metrics, updater.state(place), step in kept)
@@ -152,31 +153,29 @@ def together(
 
 def measured(
     train: tuple[float, Bool[Tensor, " n"]],
-    test: tuple[Float[Tensor, " m"], Bool[Tensor, " m"], Bool[Tensor, " m"]],
+    test: tuple[Float[Tensor, " m"], Bool[Tensor, " m"], Mapping[str, Bool[Tensor, " m"]]],
     gradient: Weights,
     weights: Weights,
 ) -> dict[str, float]:
-    """METRICS of one step, from the training loss and answers, and the test losses, answers, and which of them are
-    unmirrored.
+    """METRICS of one step, from the training loss and answers, and the test losses, answers, and which of them belong
+    to each part (`parts_of_test`); of held-out pairs too, where they are a part of their own.
 
     >>> right, weights = torch.tensor([True, False]), {"layer": torch.tensor([3.0, 4.0])}
-    >>> of_test = torch.tensor([2.0, 4.0]), right, torch.tensor([True, False])
+    >>> of_test = torch.tensor([2.0, 4.0]), right, {"unmirrored_test": torch.tensor([True, False])}
     >>> found = measured((1.5, right), of_test, weights, weights)
     >>> found["test_loss"], found["unmirrored_test_loss"], found["train_accuracy"], found["weight_norm"]
     (3.0, 2.0, 0.5, 5.0)
     """
-    (loss, correct), (test_losses, test_correct, unmirrored) = train, test
-    values = (
-        loss,
-        mean(test_losses),
-        mean(test_losses[unmirrored]),
-        mean(correct),
-        mean(test_correct),
-        mean(test_correct[unmirrored]),
-        _norm(gradient),
-        _norm(weights),
-    )
-    return dict(zip(METRICS, values, strict=True))
+    (loss, correct), (test_losses, test_correct, parts) = train, test
+    of_splits = {
+        "train": (loss, mean(correct)),
+        "test": (mean(test_losses), mean(test_correct)),
+        **{part: (mean(test_losses[which]), mean(test_correct[which])) for part, which in parts.items()},
+    }
+    values = {f"{split}_loss": value for split, (value, _) in of_splits.items()}
+    values |= {f"{split}_accuracy": value for split, (_, value) in of_splits.items()}
+    values |= {"gradient_norm": _norm(gradient), "weight_norm": _norm(weights)}
+    return {name: values.pop(name) for name in METRICS} | values
 
 
 def check_device(device: str) -> None:
