@@ -150,21 +150,26 @@ def periodic_share(snapshot: Snapshot, experiment: Experiment) -> float:
 
 
 def told(seen: Sequence[Snapshot]) -> Line:
-    """What the learning curves tell, by the definitions of `interp.mathematics.grokking`."""
+    """What the learning curves tell: first and lasting steps of 99 % test accuracy, and the verdict from held-out pairs
+    (`interp.mathematics.grokking`)."""
     steps = np.array([snapshot.step for snapshot in seen])
-    curves = np.array([[snapshot.metrics[f"{split}_accuracy"] for snapshot in seen] for split in ("train", "test")])
-    events = grokking.events(steps, curves)
-    accuracy = [snapshot.metrics["test_accuracy"] for snapshot in seen if snapshot.step >= events.generalized[0]]
+    train, test, held_out = (
+        np.array([snapshot.metrics[f"{split}_accuracy"] for snapshot in seen])
+        for split in ("train", "test", "unmirrored_test")
+    )
+    known = (test >= grokking.LEVEL).astype(float)
+    generalized = grokking.first(steps, known)[0]
+    accuracy = [snapshot.metrics["test_accuracy"] for snapshot in seen if snapshot.step >= generalized]
     return {
         "steps": int(steps[-1]),
-        "memorized": grokking.whole(events.memorized[0]),
-        "generalized": grokking.whole(events.generalized[0]),
-        "sustained": grokking.whole(events.generalized_for_good[0]),
+        "memorized": grokking.whole(grokking.first(steps, (train >= grokking.LEVEL).astype(float))[0]),
+        "generalized": grokking.whole(generalized),
+        "sustained": grokking.whole(grokking.first(steps, known, for_good=True)[0]),
         "lowest_after": round(min(accuracy), 4) if accuracy else None,
         "test_accuracy": round(seen[-1].metrics["test_accuracy"], 4),
         "test_loss": seen[-1].metrics["test_loss"],
         "lowest_test_loss": min(snapshot.metrics["test_loss"] for snapshot in seen),
-        "verdict": events.verdict,
+        "verdict": grokking.events(steps, np.array([train, held_out])).verdict,
     }
 
 

@@ -38,8 +38,8 @@ COMMAND = [sys.executable, "-c", "from interp.cli import main; raise SystemExit(
 
 def sustained_step(run: Run) -> float:
     """The step from which on test accuracy stays at 99 %; NaN where it does not."""
-    accuracies = np.nan_to_num([run.metrics.train_accuracy.values, run.metrics.test_accuracy.values])
-    return grokking.events(run.metrics.step.values, accuracies).generalized_for_good[0]
+    is_known = np.nan_to_num(run.metrics.test_accuracy.values) >= grokking.LEVEL
+    return grokking.first(run.metrics.step.values, is_known.astype(float), for_good=True)[0]
 
 
 def timed(name: str, seed: int, folder: Path, options: list[str]) -> tuple[float, float, float]:

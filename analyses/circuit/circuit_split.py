@@ -292,9 +292,7 @@ def _masks(pairs: PhasePairs) -> Bool[Tensor, "splits pairs"]:
     return torch.stack([every, pairs.is_train, pairs.is_test, pairs.is_held_out]) & pairs.has_label
 
 
-def _strengths_without_phase(
-    centred: Float[Tensor, "pairs n"], pairs: PhasePairs
-) -> Float[Tensor, "circuits pairs"]:
+def _strengths_without_phase(centred: Float[Tensor, "pairs n"], pairs: PhasePairs) -> Float[Tensor, "circuits pairs"]:
     """What the label of a held-out pair is given on average, which every pair is given, and what is given beyond it."""
     of_label = centred.gather(1, pairs.label[:, None])[:, 0].double()
     unseen = pairs.is_held_out & pairs.has_label

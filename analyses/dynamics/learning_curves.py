@@ -1,13 +1,18 @@
 """Learning curves. When did the network memorize, and when did it generalize?
 
 Loss is the mean cross-entropy (natural logarithm, float64 log-softmax) over the pairs of a split; accuracy the share of
-correct answers. Splits: train, test, and unmirrored: test pairs (a, b) whose mirror (b, a) was not trained on either,
-because for a commutative operation a pair and its mirror have one label. The generalization gap is test loss − train
-loss. A network overfits where its test accuracy is more than 5 points below its train accuracy. Every step that
+correct answers. Splits: train; test; unmirrored: test pairs (a, b) whose mirror (b, a) was not trained on either, because
+for a commutative operation a pair and its mirror have one label; held out: test pairs that no symmetry of the task makes
+of a trained one (`Task.symmetries`: of most operations these are the unmirrored ones). When it memorized and when it
+generalized are told by `interp.mathematics.grokking` from train and held-out pairs. The generalization gap is test loss −
+train loss. A network overfits where its test accuracy is more than 5 points below its train accuracy. Every step that
 training logged is here, and every checkpoint: one without logged metrics is run to obtain them.
 
-It cannot tell why: a circuit may long be growing while these curves stand still.
+It cannot tell why: a circuit may long be growing while these curves stand still. What an importer gave as test curves,
+without a split, has mirrored pairs among them.
 """
+
+import math
 
 import numpy as np
 import xarray as xr
@@ -19,11 +24,7 @@ ASKS = "answers"
 REFERENCE = "Power et al. 2022, arXiv:2201.02177, §3; Nanda et al. 2023, arXiv:2301.05217, §3"
 CORE = True
 PLACE = 2
-SPLITS = ("train", "test", "unmirrored")
-_LOGGED = {
-    "loss": ("train_loss", "test_loss", "unmirrored_test_loss"),
-    "accuracy": ("train_accuracy", "test_accuracy", "unmirrored_test_accuracy"),
-}
+SPLITS = ("train", "test", "unmirrored", "held_out")
 
 
 def compute(run, *, overfitting_gap: float = 0.05) -> xr.Dataset:
@@ -37,16 +38,11 @@ def compute(run, *, overfitting_gap: float = 0.05) -> xr.Dataset:
     >>> [accuracy.sel(step=step).values.round(1).tolist() for step in (100, 3000)]  # memorized, then generalized
     [[1.0, 0.2], [1.0, 1.0]]
     """
-    logged = run.metrics.drop_duplicates("step", keep="last")
-    if logged.data_vars:
-        logged = logged.dropna("step", how="all")  # such as the step at which training diverged
+    task, logged = run.task, run.curves
     steps = np.union1d(logged.step.values, run.steps).astype(np.int32)
     logged = logged.reindex(step=steps)
-    curves = {}
-    for name, columns in _LOGGED.items():
-        missing = xr.full_like(logged.step, np.nan, dtype=np.float64)
-        curves[name] = np.stack([logged.get(column, missing).values for column in columns], axis=1)
-    knowable = [column for column, split in enumerate(SPLITS[:2]) if run.task.mask(split).any()]
+    curves = {name: logged[name].values.copy() for name in ("loss", "accuracy")}
+    knowable = [SPLITS.index(split) for split in ("train", "test", "held_out") if task.mask(split).any()]
     unknown = np.isnan(curves["loss"][:, knowable] + curves["accuracy"][:, knowable]).any(1)
     for row in np.flatnonzero(unknown & np.isin(steps, run.steps)):
         checkpoint = run[int(steps[row])]
@@ -74,35 +70,35 @@ def compute(run, *, overfitting_gap: float = 0.05) -> xr.Dataset:
             "step": ("step", steps, {"long_name": "step", "units": "updates"}),
             "split": ("split", np.array(SPLITS), {"long_name": "split", "units": "name"}),
         },
+        attrs={
+            "pairs": [int(task.mask(split).sum()) for split in ("train", "held_out")],
+            "independent_held_out_pairs": task.n_held_out,
+            "chance_loss": math.log(task.n_classes),
+        },
     )
 
 
 def summary(result: xr.Dataset) -> dict:
-    """Steps are the first logged ones at which it was so (99 %); `logging_interval` is the gap before `generalized_at`,
-    its resolution. `generalized_at_sustained` is the step from which on test accuracy was 99 % or more at every logged
-    step."""
-    steps = result.step.values
-    train, test, unmirrored = result.accuracy.values.T
-    loss = {split: result.loss.sel(split=split).values for split in ("train", "test")}
-    known = np.nan_to_num([train, test, unmirrored])  # an accuracy that is not known is not 99 %
-    events, without_mirror = grokking.events(steps, known[:2]), grokking.events(steps, known[[0, 2]])
-    sustained = events.generalized_for_good[0]
-    after = test[steps >= sustained]
+    """`memorized_at` and `generalized_at` are the logged steps from which on 99 % of train and of held-out pairs were
+    known and stayed so (`interp.mathematics.grokking`), `memorized_after` and `generalized_after` the last ones before
+    at which they were not; `held_out_accuracy` is the highest that was held, since `held_out_accuracy_at`; `falls` are
+    those of held-out accuracy later. Null where unknown."""
+    steps, found = result.step.values, grokking.events_of(result)
+    loss = {split: result.loss.sel(split=split).values for split in SPLITS}
+    accuracy = {split: result.accuracy.sel(split=split).values for split in SPLITS}
+    test_loss = loss["test"]
+    is_known = np.isfinite(test_loss).any()
     return {
-        "memorized_at": grokking.whole(events.memorized[0]),
-        "generalized_at": grokking.whole(events.generalized[0]),
-        "generalized_at_sustained": grokking.whole(sustained),
-        "unmirrored_generalized_at": grokking.whole(without_mirror.generalized[0]),
-        "logging_interval": grokking.whole(events.generalized[1]),
-        "lowest_test_accuracy_since": float(after.min()) if len(after) else None,
+        **found.times,
         "last_step": int(steps[-1]),
         "final_train_loss": float(loss["train"][-1]),
-        "final_test_loss": float(loss["test"][-1]),
-        "final_train_accuracy": float(train[-1]),
-        "final_test_accuracy": float(test[-1]),
-        "highest_test_loss": float(np.nanmax(loss["test"])) if np.isfinite(loss["test"]).any() else None,
-        "highest_test_loss_at": int(steps[np.nanargmax(loss["test"])]) if np.isfinite(loss["test"]).any() else None,
-        "overfits_at_the_end": bool(result.overfits.values[-1]) if np.isfinite(test[-1]) else None,
+        "final_test_loss": float(test_loss[-1]),
+        "final_train_accuracy": float(accuracy["train"][-1]),
+        "final_test_accuracy": float(accuracy["test"][-1]),
+        "final_held_out_accuracy": float(accuracy["held_out"][-1]),
+        "highest_test_loss": float(np.nanmax(test_loss)) if is_known else None,
+        "highest_test_loss_at": int(steps[np.nanargmax(test_loss)]) if is_known else None,
+        "overfits_at_the_end": bool(result.overfits.values[-1]) if np.isfinite(accuracy["test"][-1]) else None,
     }
 
 
@@ -111,20 +107,20 @@ def plot(result: xr.Dataset):
     import plotly.graph_objects as go
 
     figure = new_panels("Learning curves", ("Loss", "Accuracy"), reference=REFERENCE, row_height=340)
-    names = {"train": "train", "test": "test", "unmirrored": "test, mirror (b, a) not trained on"}
-    colors = {"train": TRAIN, "test": TEST, "unmirrored": PALETTE[4]}
+    names = {"train": "train", "test": "test", "held_out": "held out: no mirror trained on"}
+    colors = {"train": TRAIN, "test": TEST, "held_out": PALETTE[4]}
     for column, variable in enumerate(("loss", "accuracy"), start=1):
-        for split in SPLITS:
+        for split in names:
             values = result[variable].sel(split=split).values
             if np.isfinite(values).any():
-                line = {"color": colors[split], "width": 2, "dash": "dot" if split == "unmirrored" else "solid"}
+                line = {"color": colors[split], "width": 2, "dash": "dot" if split == "held_out" else "solid"}
                 trace = go.Scatter(
                     x=result.step.values, y=values, name=names[split], line=line, mode="lines", legendgroup=split
                 )
                 trace.showlegend = column == 2
                 figure.add_trace(trace, row=1, col=column)
     facts = summary(result)
-    for label, step in (("memorized", facts["memorized_at"]), ("generalized", facts["generalized_at_sustained"])):
+    for label, step in (("memorized", facts["memorized_at"]), ("generalized", facts["generalized_at"])):
         if step is not None:
             figure.add_vline(x=step, line={"color": NEUTRAL, "width": 1, "dash": "dash"})
             figure.add_annotation(

@@ -1,19 +1,22 @@
 """Transitions. Did the network grok, and when did memorization, circuit formation and cleanup end?
 
-From learning curves alone, anybody's: the verdict and its steps by the definitions of `interp.mathematics.grokking`
-(99 % accuracy; losses against chance where accuracies are unknown; without `chance_loss` the larger of the first train
-and test loss stands for ln p), and the verdict of Liu et al. (90 %, fixed gap of 1,000 steps). With g the step from
-which on the network generalizes, the boundaries of its phases: log losses, Σw² and Gini are fitted up to g by
-continuous lines with two kinks, and from the start of cleanup to 3 g with one (`interp.mathematics.kinks`):
+From learning curves alone, anybody's: the verdict and its steps by the definitions of `interp.mathematics.grokking`, of
+train and held-out pairs (99 % accuracy that holds; losses against chance where accuracies are unknown; without
+`chance_loss` the larger of the first train and test loss stands for ln p), and the verdict of Liu et al. (90 %, fixed gap
+of 1,000 steps). Of curves that were imported without a split, test pairs stand for held-out ones, mirrors included. With
+g the step from which on the network generalizes, the boundaries of its phases: log losses, Σw² and Gini are fitted up to
+g by continuous lines with up to two kinks, and from the start of cleanup to 3 g with up to one (as many as the Bayesian
+information criterion says; `interp.mathematics.kinks`):
 
-    end of memorization   test loss turns down, excluded loss (train pairs) turns up
-    start of cleanup      test loss, restricted loss (all pairs) and Σw² fall faster, Gini rises faster
-    end of cleanup        test loss, Σw² and Gini level out to less than half their slope
+    end of memorization   held-out loss turns down, excluded loss (train pairs) turns up
+    start of cleanup      held-out loss, restricted loss (all pairs) and Σw² fall faster, Gini rises faster
+    end of cleanup        held-out loss, Σw² and Gini level out to less than half their slope
 
-A boundary is the median over the signals; its interval holds all of them and the median of their own intervals. It is
-unknown without generalization, with too few points, or where no signal bends that way. The papers drew these lines by
-eye: this is an approximation, and its interval the spread of signals and fit, no confidence interval. It cannot tell
-why a phase ended.
+A boundary is the median over the signals that bend so, at least two of them (`signals`); its interval holds all of them
+and the median of their own intervals. There are no phases unless the network memorized before it generalized; a boundary
+is unknown with too few points, or where fewer than two signals bend that way. The papers drew these lines by eye: this is
+an approximation, and its interval the spread of signals and fit, no confidence interval. It cannot tell why a phase ended,
+nor that a smooth curve has a bend at all.
 """
 
 import json
@@ -39,17 +42,19 @@ NEEDS = ("learning_curves", "progress_measures", "embedding_spectrum", "weight_n
 CORE = True
 PLACE = 1
 
-LOSSES, ACCURACIES = ("train", "test", "excluded", "restricted"), ("train", "test", "unmirrored")
-EVENTS = ("memorized", "generalized", "generalized_sustained", "unmirrored_generalized")
+LOSSES, ACCURACIES = ("train", "held_out", "test", "excluded", "restricted"), ("train", "held_out", "test")
+EVENTS = ("memorized", "generalized")
+EVENT_VALUES = ("after", "at", "seen_for")
+FEWEST_SIGNALS = 2
 BOUNDARIES = ("end of memorization", "start of cleanup", "end of cleanup")
 
 # For each boundary: the signals that bend there, and the direction of the slope after it (for the last: before it).
 _BENDS = (
-    {"test loss": -1, "excluded loss": 1},
-    {"test loss": -1, "restricted loss": -1, "sum of squares": -1, "gini": 1},
-    {"test loss": -1, "sum of squares": -1, "gini": 1},
+    {"held-out loss": -1, "excluded loss": 1},
+    {"held-out loss": -1, "restricted loss": -1, "sum of squares": -1, "gini": 1},
+    {"held-out loss": -1, "sum of squares": -1, "gini": 1},
 )
-SIGNALS = ("test loss", "excluded loss", "restricted loss", "sum of squares", "gini")
+SIGNALS = ("held-out loss", "excluded loss", "restricted loss", "sum of squares", "gini")
 
 
 def from_curves(
@@ -63,7 +68,8 @@ def from_curves(
 ) -> xr.Dataset:
     """The transitions of anybody's learning curves: one-dimensional arrays over ascending steps, NaN where unknown,
     accuracies from 0 to 1, losses in nats. `chance_loss` is the loss of a uniform guess, ln p; without it the first
-    losses stand for it."""
+    losses stand for it. Test curves are taken for those of pairs that could not have been memorized; of a commutative
+    operation mirrored pairs are among them unless they were left out."""
     curves = {
         "train_loss": train_loss,
         "test_loss": test_loss,
@@ -73,18 +79,21 @@ def from_curves(
     known_steps = _checked_steps(steps)
     checked = {name: _checked(name, values, len(known_steps)) for name, values in curves.items()}
     unknown = np.full(len(known_steps), np.nan)
-    loss = np.stack([checked["train_loss"], checked["test_loss"], unknown, unknown], axis=1)
-    accuracy = np.stack([checked["train_accuracy"], checked["test_accuracy"], unknown], axis=1)
+    of_test = checked["test_loss"]
+    loss = np.stack([checked["train_loss"], of_test, of_test, unknown, unknown], axis=1)
+    accuracy = np.stack([checked["train_accuracy"], *[checked["test_accuracy"]] * 2], axis=1)
     if chance_loss is not None and not 0 < chance_loss < math.inf:
         raise InputError(f"chance_loss must be a positive number of nats (ln p), got {chance_loss}")
-    return _transitions(known_steps, loss, accuracy, {"sum of squares": unknown, "gini": unknown}, chance_loss)
+    chance = chance_loss if chance_loss is not None else grokking.chance(loss[:, 0], loss[:, 1])
+    told = grokking.events(known_steps, accuracy[:, :2].T, loss[:, :2].T, chance)
+    return _transitions(known_steps, loss, accuracy, {"sum of squares": unknown, "gini": unknown}, chance, told)
 
 
 def compute(run: "Run") -> xr.Dataset:
     """`loss` [step, loss_of], `accuracy` [step, accuracy_of], `sum_of_squares`, `gini` [step]: the curves, NaN where
-    not measured; `event_at` [event, event_value]: the step, and the logging interval before it; `verdict` [rule, kind];
-    `boundary_at` [boundary, boundary_value]: step and interval; `signal_boundary` [signal, boundary]: where each signal
-    bends.
+    not measured; `event_at` [event, event_value]: between which logged steps (after, at] it happened, and for how many
+    steps it was seen to hold where the run ends before it had to; `verdict` [rule, kind]; `boundary_at` [boundary,
+    boundary_value]: step and interval; `signal_boundary` [signal, boundary]: where each signal bends.
 
     >>> import interp
     >>> found = compute(interp.open_run(interp.reference_path()))
@@ -100,35 +109,45 @@ def compute(run: "Run") -> xr.Dataset:
         "gini": run.result("embedding_spectrum").gini_embedding,
     }
     aligned = {name: values.reindex(step=steps).values.astype(np.float64) for name, values in measured.items()}
-    train_test = [curves.loss.sel(split=split).values for split in ("train", "test")]
-    loss = np.stack([*train_test, aligned["excluded"], aligned["restricted"]], axis=1)
-    return _transitions(steps, loss, curves.accuracy.values, aligned, math.log(run.task.p))
+    is_split_known = run.task.split_known
+    splits = ["train", "held_out" if is_split_known else "test", "test"]
+    loss, accuracy = (curves[name].sel(split=splits).values for name in ("loss", "accuracy"))
+    loss = np.concatenate([loss, np.stack([aligned["excluded"], aligned["restricted"]], axis=1)], axis=1)
+    result = _transitions(steps, loss, accuracy, aligned, math.log(run.task.p), grokking.events_of(curves))
+    return result.assign_attrs(mirrors_included=int(not is_split_known and bool(run.task.symmetries)))
 
 
 def summary(result: xr.Dataset) -> dict:
-    """Steps, each with the `_interval` of logging before it (null at the first logged step); `delay` is from memorized
-    to generalized for good, known to ± `delay_interval`; `evidence` is what decided about each split: accuracy, loss or
-    none."""
-    facts: dict = {"verdict": _verdict(result, "delay")}
-    for name in EVENTS:
-        key = {"generalized_sustained": "generalized_at_sustained"}.get(name, f"{name}_at")
-        facts[key], facts[f"{name}_interval"] = map(grokking.whole, result.event_at.sel(event=name).values)
-    (memorized, before), (_, _), (generalized, interval), _ = result.event_at.values
-    facts["delay"] = grokking.whole(generalized - memorized)
-    facts["delay_interval"] = None if facts["delay"] is None else grokking.whole(np.nanmax([before, interval, 0]))
+    """The verdict; when it memorized and generalized, each between two logged steps (`_after`, `_at`], and how much of
+    the held-out pairs it knew and held (`held_out_accuracy`) since when; `falls` after it generalized; `delay`: the
+    bounds of the steps from the one to the other; `evidence` is what decided about each split: accuracy, loss or none;
+    the boundaries of its phases, with the signals that bend there."""
+    facts: dict = {"verdict": _verdict(result, "delay"), **json.loads(result.attrs["times"])}
+    bounds = json.loads(result.attrs["delay"])
+    facts["delay"] = None if None in bounds else bounds
     facts["fixed_gap_verdict"] = _verdict(result, "fixed gap")
     facts["chance_loss"] = float(result.attrs["chance_loss"])
     facts["evidence"] = json.loads(result.attrs["evidence"])
     rows = {name: [*map(grokking.whole, result.boundary_at.sel(boundary=name).values)] for name in BOUNDARIES}
+    signals = {
+        name: [str(s) for s in result.signal.values[np.isfinite(result.signal_boundary.sel(boundary=name).values)]]
+        for name in BOUNDARIES
+    }
     facts["boundaries"] = {
-        name: {"step": step, "interval": [low, high]} if step is not None else None
+        name: {"step": step, "interval": [low, high], "signals": signals[name]} if step is not None else None
         for name, (step, low, high) in rows.items()
     }
     starts = [int(result.step.values[0]), *(rows[name][0] for name in BOUNDARIES[:2])]
     facts["phases"] = [
-        {"name": phase, "start": start, "end": end, "interval": [low, high] if end is not None else None}
-        for phase, start, (end, low, high) in zip(
-            ("memorization", "circuit formation", "cleanup"), starts, rows.values(), strict=True
+        {
+            "name": phase,
+            "start": start,
+            "end": end,
+            "interval": [low, high] if end is not None else None,
+            "signals": signals[name] if end is not None else [],
+        }
+        for phase, start, (name, (end, low, high)) in zip(
+            ("memorization", "circuit formation", "cleanup"), starts, rows.items(), strict=True
         )
     ]
     return facts
@@ -145,17 +164,17 @@ def plot(result: xr.Dataset):
     figure = new_panels(
         f"Transitions: {rule}", ("Loss", "Accuracy", *weighed.values()), reference=REFERENCE, vertical_spacing=0.2
     )
-    colors = {"train": TRAIN, "test": TEST, "excluded": PALETTE[2], "restricted": PALETTE[3], "unmirrored": PALETTE[4]}
+    colors = {"train": TRAIN, "test": TEST, "excluded": PALETTE[2], "restricted": PALETTE[3], "held_out": PALETTE[4]}
     panels = [(result.loss.sel(loss_of=name), name, 0) for name in LOSSES]
     panels += [(result.accuracy.sel(accuracy_of=name), name, 1) for name in ACCURACIES]
     panels += [(result[name], name, index) for index, name in enumerate(weighed, start=2)]
     shown: set[str] = set()
     for values, name, panel in panels:
         known = np.isfinite(values.values)
-        if not known.any():
+        if not known.any() or (name == "held_out" and _is_test(result)):
             continue
-        label = {"unmirrored": "test, mirror (b, a) not trained on"}.get(name, name)
-        line = {"color": colors.get(name, "#222"), "width": 1.8, "dash": "dot" if name == "unmirrored" else "solid"}
+        label = {"held_out": "held out: no mirror trained on"}.get(name, name)
+        line = {"color": colors.get(name, "#222"), "width": 1.8, "dash": "dot" if name == "held_out" else "solid"}
         trace = go.Scatter(x=result.step.values[known], y=values.values[known], name=label, line=line, legendgroup=name)
         trace.update(
             mode="lines+markers" if known.sum() < 3 else "lines", showlegend=name in colors and name not in shown
@@ -170,8 +189,8 @@ def plot(result: xr.Dataset):
                 figure, [interval, {"type": "line", "x0": step, "x1": step, "line": {"color": "#222", "width": 1.2}}]
             )
             _label(figure, step, f"{name} {step:,.0f}", axis="y", height=0.99, anchor="top")
-    for name, label in (("memorized", "memorized"), ("generalized_sustained", "generalized")):
-        step = result.event_at.sel(event=name, event_value="step").item()
+    for label in EVENTS:
+        step = result.event_at.sel(event=label, event_value="at").item()
         if np.isfinite(step):
             across_panels(
                 figure,
@@ -198,25 +217,39 @@ def _label(figure, step: float, text: str, *, axis: str, height: float, anchor: 
     figure.add_annotation(x=step, y=height, text=text, showarrow=False, font_size=10.5, **where)
 
 
+def _is_test(result: xr.Dataset) -> bool:
+    """Whether held-out pairs are all test pairs, so that one curve shows both."""
+    return all(
+        np.array_equal(values.sel({axis: "test"}), values.sel({axis: "held_out"}), equal_nan=True)
+        for values, axis in ((result.loss, "loss_of"), (result.accuracy, "accuracy_of"))
+    )
+
+
 def _transitions(
-    steps: np.ndarray, loss: np.ndarray, accuracy: np.ndarray, weighed: dict[str, np.ndarray], chance_loss: float | None
+    steps: np.ndarray,
+    loss: np.ndarray,
+    accuracy: np.ndarray,
+    weighed: dict[str, np.ndarray],
+    chance: float,
+    told: grokking.Events,
 ) -> xr.Dataset:
-    chance = chance_loss if chance_loss is not None else grokking.chance(loss[:, 0], loss[:, 1])
-    told = grokking.events(steps, accuracy[:, :2].T, loss[:, :2].T, chance)
-    unmirrored = grokking.reached(accuracy[:, 2], np.full(len(steps), np.nan), chance)
-    events = [told.memorized, told.generalized, told.generalized_for_good, grokking.first(steps, unmirrored)]
     lower = [grokking.reached(accuracy[:, i], loss[:, i], chance, grokking.FIXED_GAP_LEVEL) for i in range(2)]
     verdicts = [[told.verdict], [grokking.fixed_gap_verdict(steps, *lower)]]
+    nothing = (np.nan,) * len(EVENT_VALUES)
+    events = [event or nothing for event in (told.memorized, told.generalized)]
     signals: dict[str, np.ndarray] = dict(
         zip(
             SIGNALS,
-            (_log(loss[:, 1]), _log(loss[:, 2]), _log(loss[:, 3]), *(weighed[name] for name in SIGNALS[3:])),
+            (_log(loss[:, 1]), _log(loss[:, 3]), _log(loss[:, 4]), *(weighed[name] for name in SIGNALS[3:])),
             strict=True,
         )
     )
-    generalized = events[2][0] if np.isfinite(events[2][0]) else events[1][0]
+    has_phases = (
+        told.memorized is not None and told.generalized is not None and told.memorized.at <= told.generalized.after
+    )
+    generalized = told.generalized.at if told.generalized is not None and has_phases else np.nan
     boundary, signal_boundary = _boundaries(steps, signals, generalized)
-    evidence = {split: _evidence(loss[:, i], accuracy[:, i]) for i, split in enumerate(("train", "test"))}
+    evidence = {split: _evidence(loss[:, i], accuracy[:, i]) for i, split in enumerate(ACCURACIES[:2])}
     count, name = {"units": "updates"}, {"units": "name"}
     return xr.Dataset(
         {
@@ -231,7 +264,7 @@ def _transitions(
             "event_at": (
                 ("event", "event_value"),
                 np.array(events),
-                {"long_name": "step, and logging interval before it"} | count,
+                {"long_name": "between which steps, and how long it was seen to hold"} | count,
             ),
             "verdict": (
                 ("rule", "kind"),
@@ -254,18 +287,24 @@ def _transitions(
             "loss_of": (
                 "loss_of",
                 np.array(LOSSES),
-                {"long_name": "train, test, excluded (train), restricted (all)"} | name,
+                {"long_name": "train, held out, test, excluded (train), restricted (all)"} | name,
             ),
             "accuracy_of": ("accuracy_of", np.array(ACCURACIES), {"long_name": "split"} | name),
             "event": ("event", np.array(EVENTS), {"long_name": "event"} | name),
-            "event_value": ("event_value", np.array(["step", "interval"]), {"long_name": "value"} | name),
+            "event_value": ("event_value", np.array(EVENT_VALUES), {"long_name": "value"} | name),
             "rule": ("rule", np.array(["delay", "fixed gap"]), {"long_name": "rule of the verdict"} | name),
             "kind": ("kind", np.array(grokking.VERDICTS), {"long_name": "kind of run"} | name),
             "boundary": ("boundary", np.array(BOUNDARIES), {"long_name": "boundary"} | name),
             "boundary_value": ("boundary_value", np.array(["step", "low", "high"]), {"long_name": "value"} | name),
             "signal": ("signal", np.array(SIGNALS), {"long_name": "signal"} | name),
         },
-        attrs={"chance_loss": chance, "evidence": json.dumps(evidence)},
+        attrs={
+            "chance_loss": chance,
+            "evidence": json.dumps(evidence),
+            "times": json.dumps(told.times),
+            "delay": json.dumps([grokking.whole(bound) for bound in told.delay]),
+            "mirrors_included": 0,
+        },
     )
 
 
@@ -296,9 +335,9 @@ def _boundaries(steps: np.ndarray, signals: dict[str, np.ndarray], generalized: 
             at = find(bends, direction) if bends is not None else None
             if bends is not None and at is not None and not (index == 1 and bends.positions[at] <= boundary[0, 0]):
                 found[name] = (bends.positions[at], *bends.intervals[at])
-        for name, (position, _, _) in found.items():
-            single[SIGNALS.index(name), index] = position
-        if found:
+        if len(found) >= FEWEST_SIGNALS:
+            for name, (position, _, _) in found.items():
+                single[SIGNALS.index(name), index] = position
             position, low, high = zip(*found.values(), strict=True)
             boundary[index] = np.median(position), min(*position, np.median(low)), max(*position, np.median(high))
     return boundary, single
@@ -314,12 +353,16 @@ def _turn(bends: Kinks, direction: int) -> int | None:
 
 def _steepening(bends: Kinks, direction: int) -> int | None:
     """The last kink, if from there on the curve rises (1) or falls (−1) faster than before."""
+    if not len(bends.positions):
+        return None
     before, after = bends.slopes[-2:] * direction
     return len(bends.positions) - 1 if after > max(before, 0) else None
 
 
 def _leveling(bends: Kinks, direction: int) -> int | None:
     """The only kink, if the curve rises (1) or falls (−1) before it and then has less than half that slope."""
+    if not len(bends.positions):
+        return None
     before, after = bends.slopes * direction
     return 0 if before > 2 * abs(after) else None
 

@@ -1,7 +1,8 @@
 """Running analyses over a run, with results kept on disk.
 
 Results are kept with a hash of what they were computed from; asking again computes only the steps that are missing or
-stale. A keyword parameter called `key_frequencies` whose default is None is given those of the run's last checkpoint.
+stale. A keyword parameter called `key_frequencies` whose default is None is given those of the run: of its last
+checkpoint that has a circuit.
 """
 
 import json
@@ -319,7 +320,7 @@ def _with_needs(asked: Iterable[Analysis]) -> list[Analysis]:
 def _resolved(run: Run, analysis: Analysis, given: Mapping[str, Any]) -> dict[str, Any]:
     resolved = analysis.resolve(dict(given))
     if resolved.get("key_frequencies", ()) is None and isinstance(run.task, Task):
-        resolved["key_frequencies"] = _last_finite(run).key_frequencies
+        resolved["key_frequencies"] = run.key_frequencies
     return resolved
 
 
@@ -344,12 +345,14 @@ def _digests(run: Run) -> dict[int, str]:
     return {step: logged[step] if step in logged else weights_digest(run[step].weights) for step in steps}
 
 
-def _of_run(run: Run, analysis: Analysis, parameters: Mapping[str, Any]) -> dict[str, str]:
-    key = _last_finite(run).key_frequencies if isinstance(run.task, Task) else []
-    return _provenance(analysis, parameters, run.hash) | {"key_frequencies": json.dumps(key)}
+def _of_run(run: Run, analysis: Analysis, parameters: Mapping[str, Any]) -> dict[str, str | int]:
+    circuit = run.last_circuit if isinstance(run.task, Task) else None
+    key, step = ([], -1) if circuit is None else (circuit.key_frequencies, circuit.step)
+    known = {"key_frequencies": json.dumps(key), "key_frequencies_of_step": step}
+    return _provenance(analysis, parameters, run.hash) | known
 
 
-def _provenance(analysis: Analysis, parameters: Mapping[str, Any], run_hash: str) -> dict[str, str]:
+def _provenance(analysis: Analysis, parameters: Mapping[str, Any], run_hash: str) -> dict[str, str | int]:
     return {
         "analysis": analysis.name,
         "title": analysis.title,

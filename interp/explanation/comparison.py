@@ -65,15 +65,11 @@ class Side:
             for name in ("loss", "accuracy")
         }
         state = state_of({"key_frequencies": self.key_frequencies} | values, math.log(self.run.task.p))
-        happened: dict[str, Any] = {"verdict": "unknown", "memorized_at": None, "generalized_at_sustained": None}
+        happened: dict[str, Any] = {"verdict": "unknown", "memorized_at": None, "generalized_at": None}
         if self.curves is not None:
-            curves = self.curves.sel(split=["train", "test"])
-            events = grokking.events(
-                curves.step.values, curves.accuracy.values.T, curves.loss.values.T, math.log(self.run.task.p)
-            )
-            happened["verdict"] = events.verdict
-            happened["memorized_at"] = grokking.whole(events.memorized[0])
-            happened["generalized_at_sustained"] = grokking.whole(events.generalized_for_good[0])
+            events = grokking.events_of(self.curves)
+            times = {name: events.times[name] for name in ("memorized_at", "generalized_at")}
+            happened = {"verdict": events.verdict} | times
         return happened | {"state": state, "key_frequencies": self.key_frequencies}
 
 

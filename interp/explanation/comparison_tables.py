@@ -41,7 +41,7 @@ def tables(comparison: Comparison) -> list[Table]:
     story = [
         ("what happened", *(VERDICTS[fact["verdict"]].lower() for fact in facts)),
         ("memorized at step", *(as_step(fact["memorized_at"]) for fact in facts)),
-        ("generalized at step", *(as_step(fact["generalized_at_sustained"]) for fact in facts)),
+        ("generalized at step", *(as_step(fact["generalized_at"]) for fact in facts)),
         ("state of the checkpoint", *(fact["state"] for fact in facts)),
         ("its key frequencies", *(", ".join(map(str, fact["key_frequencies"])) or "none" for fact in facts)),
     ]

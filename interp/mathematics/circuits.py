@@ -125,7 +125,9 @@ def profiles(centred: Float[Tensor, "pairs n"], pairs: PhasePairs) -> Profiles:
     totals = (totals + totals[:, -residue % n]) / 2
     counts = counts.index_add_(0, group, torch.ones(len(group), dtype=torch.float64))
     unseen, n_unseen = totals[1:].sum(0), counts[1:].sum()
-    others = torch.cat([unseen[None], unseen - totals[1:]]) / torch.cat([n_unseen[None], n_unseen - counts[1:]])[:, None]
+    others = (
+        torch.cat([unseen[None], unseen - totals[1:]]) / torch.cat([n_unseen[None], n_unseen - counts[1:]])[:, None]
+    )
     if len(pairs.orbit[pairs.is_held_out].unique()) < grokking.FEWEST_HELD_OUT:
         others = torch.full_like(others, torch.nan)
     return Profiles((totals.sum(0) / counts.sum())[None], others)
@@ -210,7 +212,9 @@ class Competition(NamedTuple):
         >>> Competition(np.array([0.0, 2.0, 3.0]), one, 0.1 * one, np.array([-1.0, -0.5, 1.0])).leads().tolist()
         [0.0, 0.0, 1.0]
         """
-        return np.where(np.isfinite(self.memorizing), self.generalizes() * (self.generalizing > self.memorizing), np.nan)
+        return np.where(
+            np.isfinite(self.memorizing), self.generalizes() * (self.generalizing > self.memorizing), np.nan
+        )
 
 
 def part_rows(profile: Float[Tensor, "rows n"]) -> Float[Tensor, "rows_times_n n"]:

@@ -25,10 +25,13 @@ Words after Liu et al. 2022 (arXiv:2205.10343), whose gap of 1,000 steps is `fix
 """
 
 import math
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 VERDICTS = ("grokking", "comprehension", "memorization", "confusion", "collapse", "unknown")
 LEVEL, MOST_MISSED, SMALL_SPLIT = 0.99, 2, 200
@@ -77,6 +80,11 @@ class Episode(NamedTuple):
         """Steps; NaN where the run ends in it."""
         return self.recovered_at - self.step
 
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values; None where unknown."""
+        lowest = self.lowest if math.isfinite(self.lowest) else None
+        return {"step": whole(self.step), "lowest_accuracy": lowest, "recovered_at": whole(self.recovered_at)}
+
 
 class Events(NamedTuple):
     """What happened in a run: when it memorized and when it generalized (None: it did not, or nobody can tell), the
@@ -100,6 +108,24 @@ class Events(NamedTuple):
     def delay(self) -> tuple[float, float]:
         """The bounds of the steps from memorizing to generalizing; NaN where either is unknown."""
         return delay(self.memorized, self.generalized)
+
+    @property
+    def times(self) -> dict[str, Any]:
+        """JSON: the steps of the events, the accuracy on held-out pairs that was held, and the falls after it
+        generalized; None where unknown."""
+        facts: dict[str, Any] = {}
+        for name, event in (("memorized", self.memorized), ("generalized", self.generalized)):
+            after, at, seen_for = event or (math.nan, math.nan, math.nan)
+            facts |= {
+                f"{name}_at": whole(at),
+                f"{name}_after": whole(after) if after >= 0 else None,
+                f"{name}_seen_for": whole(seen_for),
+            }
+        facts |= {
+            "held_out_accuracy": self.reached if math.isfinite(self.reached) else None,
+            "held_out_accuracy_at": whole(self.reached_at),
+        }
+        return facts | {"falls": [fall.to_dict() for fall in self.falls]}
 
 
 def events(
@@ -137,6 +163,26 @@ def events(
         if independent is not None and independent < FEWEST_HELD_OUT
         else verdict(steps, states, (memorized, generalized), is_lost(states[1], accuracies[1], losses[1])),
     )
+
+
+def events_of(curves: "xr.Dataset") -> Events:
+    """What curves tell, `loss` and `accuracy` [step, split], with the attributes `pairs` (how many train and held-out
+    pairs there are), `independent_held_out_pairs` and `chance_loss`, as in the result of `learning_curves`. Where the
+    split is unknown the test curve of an import stands for held-out pairs, mirrors included.
+
+    >>> import interp
+    >>> found = events_of(interp.open_run(interp.reference_path()).result("learning_curves"))
+    >>> found.memorized.at, found.generalized.at, found.verdict
+    (100.0, 950.0, 'grokking')
+    """
+    train, held_out = (int(count) for count in curves.attrs["pairs"])
+    independent: int | None = int(curves.attrs["independent_held_out_pairs"])
+    unseen = "held_out"
+    if not train and not held_out:
+        unseen, independent = "test", None
+    loss, accuracy = (curves[name].sel(split=["train", unseen]).values.T for name in ("loss", "accuracy"))
+    chance_loss, pairs = float(curves.attrs["chance_loss"]), (train or None, held_out or None)
+    return events(curves.step.values, accuracy, loss, chance_loss, pairs, independent)
 
 
 def whole(step: float) -> int | None:
@@ -219,9 +265,7 @@ def crossing(steps: Int[np.ndarray, " step"], states: States) -> Crossing | None
     return Crossing(after, float(known[at]), float(known[-1] - known[at]) if is_cut[at] else math.nan)
 
 
-def highest_held(
-    steps: Int[np.ndarray, " step"], accuracy: Float[np.ndarray, " step"]
-) -> tuple[float, float]:
+def highest_held(steps: Int[np.ndarray, " step"], accuracy: Float[np.ndarray, " step"]) -> tuple[float, float]:
     """The highest accuracy that was reached and held (`crossing`), and the step since when; NaN where none is known.
 
     >>> highest_held(np.arange(6), np.array([0.1, 0.9, 0.2, 0.6, 0.6, 0.6]))
@@ -292,9 +336,7 @@ def delay(memorized: Crossing | None, generalized: Crossing | None) -> tuple[flo
     return max(0.0, generalized.after - memorized.at), max(0.0, generalized.at - max(memorized.after, 0.0))
 
 
-def first(
-    steps: Int[np.ndarray, " step"], states: States, *, for_good: bool = False
-) -> tuple[float, float]:
+def first(steps: Int[np.ndarray, " step"], states: States, *, for_good: bool = False) -> tuple[float, float]:
     """The first known step that reached it (or from which on all known steps did), and the interval to the known step
     before it; NaN where there is none. Both hang on one logged point: for tables that compare with published steps.
 

@@ -42,7 +42,7 @@ def frames(run: Run, results: Mapping[str, xr.Dataset], progress: Progress = lam
     periodicity = results["neuron_periodicity"]
     n_neurons, n_frequencies = periodicity.sizes["neuron"], periodicity.sizes["frequency"]
     transitions = results["transitions"]
-    marks = [*transitions.event_at.values[:, 0], *transitions.boundary_at.values[:, 0]]
+    marks = [*transitions.event_at.sel(event_value="at").values, *transitions.boundary_at.values[:, 0]]
     most = max(2, min(MOST_STEPS, MOST_SHARES // (n_neurons * n_frequencies)))
     every = [int(step) for step in periodicity.step.values]
     steps = steps_to_show(every, marks, most)

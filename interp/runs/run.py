@@ -17,7 +17,7 @@ from interp.errors import InputError, unknown_name
 from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig, hash_of, section_from_dict
 from interp.figures import notebook
 from interp.machine import read_json, read_lines, read_stacked, read_tensors, refusals_as
-from interp.models import bridge, weight_shapes
+from interp.models import are_finite, bridge, weight_shapes
 from interp.runs.checkpoint import Checkpoint
 from interp.runs.format import (
     FIRST_STEP,
@@ -33,6 +33,9 @@ from interp.runs.format import (
 if TYPE_CHECKING:
     import xarray as xr
     from transformer_lens.model_bridge import TransformerBridge
+
+
+MOST_LOOKED_AT = 64  # in search of the last checkpoint that has a circuit
 
 
 def open_run(path: str | Path) -> "Run":
@@ -112,6 +115,7 @@ class Run:
             )
         self._digests: tuple[Any, dict[int, str]] = (None, {})
         self._last: dict[int, Checkpoint] = {}
+        self._last_circuit: tuple[list[int], Checkpoint | None] | None = None
         self._check_split()
 
     def _check_split(self) -> None:
@@ -294,6 +298,41 @@ class Run:
         return xr.Dataset(data, coords={"step": ("step", np.array([row["step"] for row in rows], dtype=np.int32))})
 
     @property
+    def curves(self) -> "xr.Dataset":
+        """The learning curves that training logged, `loss` and `accuracy` [step, split] of train, test, unmirrored and
+        held-out pairs (`Task.mask`); NaN where nothing is known.
+
+        >>> import interp
+        >>> curves = open_run(interp.reference_path()).curves
+        >>> curves.accuracy.sel(split="held_out", step=[0, 3000]).values.round(2).tolist()
+        [0.02, 1.0]
+        """
+        import xarray as xr
+
+        metrics = self.metrics.drop_duplicates("step", keep="last")
+        if metrics.data_vars:
+            metrics = metrics.dropna("step", how="all")  # such as the step at which training diverged
+        # Training writes of held-out pairs only where they are not the unmirrored ones.
+        is_same = bool((self.task.mask("held_out") == self.task.mask("unmirrored")).all())
+        columns = {
+            "train": "train",
+            "test": "test",
+            "unmirrored": "unmirrored_test",
+            "held_out": "unmirrored_test" if is_same else "held_out",
+        }
+        missing = np.full(metrics.sizes["step"], np.nan)
+
+        def logged(name: str) -> np.ndarray:
+            found = [metrics.get(f"{column}_{name}") for column in columns.values()]
+            return np.stack([missing if values is None else values.values for values in found], axis=1)
+
+        axes = ("step", "split")
+        return xr.Dataset(
+            {name: (axes, logged(name)) for name in ("loss", "accuracy")},
+            {"step": metrics.step.values, "split": list(columns)},
+        )
+
+    @property
     def thinned(self) -> set[int]:
         """The steps whose checkpoints were removed on purpose.
 
@@ -325,9 +364,34 @@ class Run:
         return self._last[step]
 
     @property
+    def last_circuit(self) -> Checkpoint | None:
+        """The last checkpoint that has a circuit (`Spectrum.has_circuit`), so that a run which lost it still names the
+        one that it had; None where there is none. Of more than MOST_LOOKED_AT checkpoints so many are looked at, evenly
+        spaced, from the last on.
+
+        >>> import interp
+        >>> open_run(interp.reference_path()).last_circuit.step
+        3000
+        """
+        steps = self.steps
+        if self._last_circuit is None or self._last_circuit[0] != steps:
+            places = np.unique(np.round(np.linspace(len(steps) - 1, 0, min(len(steps), MOST_LOOKED_AT))).astype(int))
+            looked_at = (self.last if place == len(steps) - 1 else self[steps[place]] for place in places[::-1])
+            found = (one for one in looked_at if are_finite(one.weights) and one.spectrum.has_circuit)
+            self._last_circuit = steps, next(found, None)
+        return self._last_circuit[1]
+
+    @property
     def key_frequencies(self) -> list[int]:
-        """The key frequencies of the last checkpoint: those that measures of earlier checkpoints refer to."""
-        return self.last.key_frequencies
+        """The key frequencies of `last_circuit`: those that measures of other checkpoints refer to. Empty where no
+        checkpoint has a circuit.
+
+        >>> import interp
+        >>> open_run(interp.reference_path()).key_frequencies
+        [3, 11, 12]
+        """
+        checkpoint = self.last_circuit
+        return [] if checkpoint is None else checkpoint.key_frequencies
 
     def result(self, analysis: str) -> "xr.Dataset":
         """The result of an analysis, computed if it is missing or stale.

@@ -1,5 +1,6 @@
 """The Fourier picture of a network on Z_p: its neurons and logits in phase coordinates, and their key frequencies."""
 
+import math
 from functools import cached_property
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from interp.errors import check_integer
 from interp.experiment import Task
-from interp.mathematics import fourier, grokking, key_frequencies
+from interp.mathematics import circuits, fourier, grokking, key_frequencies
 from interp.models import Activations
 
 
@@ -207,6 +208,36 @@ class Spectrum:
     def key_frequencies(self) -> list[int]:
         """The frequencies of `key_mask`."""
         return key_frequencies.frequencies_of(self.key_mask)
+
+    @cached_property
+    def has_circuit(self) -> bool:
+        """Whether the key frequencies alone answer better than guessing: the restricted loss, of the logits' part in cos,
+        sin w_k(a+b) of key k and their mean over the pairs, lies below ln p on pairs that could not have been memorized
+        (on all, where fewer than 20 of these are independent), by three standard errors of its mean.
+
+        >>> from interp.testing import circuit_checkpoint, circuit_neurons
+        >>> circuit_checkpoint(Task(13), circuit_neurons([2])).spectrum.has_circuit
+        True
+        >>> circuit_checkpoint(Task(13), []).spectrum.has_circuit  # no frequency is key
+        False
+        """
+        if not self.key_mask.any():
+            return False
+        task, n = self._task, self._phase.order
+        rows, columns = torch.from_numpy(self._phase.rows), torch.from_numpy(self._phase.columns)
+        pairs = (rows[:, None] * task.p + columns).flatten()
+        logits = self._activations.logits.flatten(0, 1)[pairs].view(n, n, -1).double()
+        residue = torch.arange(n)
+        sums = (residue[:, None] + residue).flatten() % n
+        by_sum = fourier.diagonal_sums(logits)
+        coefficients = fourier.coefficients(by_sum)[self.key_mask] / n
+        restricted = torch.einsum("kis,kic->sc", fourier.pairs(n)[self.key_mask], coefficients) + by_sum.mean(0) / n
+        labels = torch.from_numpy(task.labels)[pairs]
+        of_split = "held_out" if task.n_held_out >= grokking.FEWEST_HELD_OUT else "all"
+        judged = torch.from_numpy(task.mask(of_split))[pairs].nonzero()[:, 0]
+        gained = math.log(restricted.shape[1]) + restricted.log_softmax(-1)[sums[judged], labels[judged]]
+        error = circuits.standard_error(gained, torch.from_numpy(task.orbits)[pairs][judged])
+        return bool(gained.mean() > circuits.CLEAR * error)
 
     def frequencies_to_use(self, given: list[int] | None) -> list[int]:
         """The given frequencies, or, where none are given, those of this network. InputError for one outside 1 … K.

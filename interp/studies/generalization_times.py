@@ -1,6 +1,7 @@
-"""When did a run memorize, when generalize? By accuracy that lasts and by both thresholds of loss that published curves
+"""When did a run memorize, when generalize? By accuracy that holds and by both thresholds of loss that published curves
 are read at."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -8,31 +9,30 @@ import xarray as xr
 
 from interp.mathematics import grokking
 from interp.runs import Run
+from interp.studies.outcomes import events_of
 
-# Each event in words: where a metric exceeds (accuracy) or falls below (loss) its level, first or for good.
+# Each event in words: where a metric exceeds (accuracy) or falls below (loss) its level, and holds, or first.
 EVENTS = {
-    "memorized": "99 % train accuracy, first",
+    "memorized": "99 % train accuracy that holds",
     "train_loss_1e-2": "train loss below 0.01, first",
     "test_loss_1": "test loss below 1, first",
     "test_loss_1e-2": "test loss below 0.01, first",
-    "generalized": "99 % test accuracy, for good",
+    "generalized": "99 % held-out accuracy that holds",
 }
 
 
 def event_steps(run: Run) -> dict[str, float]:
-    """The logged step of every event, NaN where it did not happen; "for good" is from there to the last logged step."""
-    metrics, steps = run.metrics, run.metrics.step.values
-    accuracies = np.nan_to_num([metrics.train_accuracy.values, metrics.test_accuracy.values])  # unknown: not reached
-    events = grokking.events(steps, accuracies)
+    """The logged step of every event, NaN where it did not happen; what holds, by `interp.mathematics.grokking`."""
+    metrics, events = run.metrics, events_of(run)
     losses = {
         "train_loss_1e-2": metrics.train_loss.values < 1e-2,
         "test_loss_1": metrics.test_loss.values < 1,
         "test_loss_1e-2": metrics.test_loss.values < 1e-2,
     }
     return {
-        "memorized": events.memorized[0],
-        **{event: grokking.first(steps, state.astype(float))[0] for event, state in losses.items()},
-        "generalized": events.generalized_for_good[0],
+        "memorized": math.nan if events.memorized is None else events.memorized.at,
+        **{event: grokking.first(metrics.step.values, state.astype(float))[0] for event, state in losses.items()},
+        "generalized": math.nan if events.generalized is None else events.generalized.at,
     }
 
 

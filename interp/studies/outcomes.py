@@ -8,8 +8,8 @@ from typing import Any
 from interp.mathematics import grokking
 from interp.runs import Run, configuration_differences
 
-# What becomes of a run that begins with the weights of one that generalized: this, or collapse.
-KEPT = "still generalizes"
+# What becomes of a run that begins with the weights of one that generalized: these, or collapse.
+KEPT, KEPT_IN_PART = "still generalizes", "generalizes in part"
 
 
 @dataclass(frozen=True)
@@ -28,30 +28,35 @@ class RunOutcome:
     is_start: bool
 
 
+def events_of(run: Run) -> grokking.Events:
+    """What the logged metrics of a run tell of train and held-out pairs (`interp.mathematics.grokking`)."""
+    task = run.task
+    pairs = [int(task.mask(split).sum()) for split in ("train", "held_out")]
+    known = {
+        "pairs": pairs,
+        "independent_held_out_pairs": task.n_held_out,
+        "chance_loss": math.log(task.n_classes),
+    }
+    return grokking.events_of(run.curves.assign_attrs(known))
+
+
 def outcomes(runs: Mapping[str, Run]) -> list[RunOutcome]:
     """The outcome of every run, in the order given; the verdicts are those of `interp.mathematics.grokking`, from the
-    logged metrics; a run that goes on from the weights of another still generalizes at its end, or collapsed."""
+    logged metrics. A run that goes on from the weights of another still generalizes at its end (99 % of the test pairs),
+    generalizes in part, or collapsed."""
     differing = configuration_differences(list(runs.values()))
     continued = [run.info.get("initial_weights") is not None for run in runs.values()]
     found = []
     for place, (name, run) in enumerate(runs.items()):
-        metrics = run.metrics
-        accuracies, losses = (
-            metrics[[f"train_{curve}", f"test_{curve}"]].to_array().values for curve in ("accuracy", "loss")
-        )
-        events = grokking.events(metrics.step.values, accuracies, losses, math.log(run.task.p))
-        if continued[place]:  # its curves begin where others end
-            happened, memorized_at, generalized_at = KEPT if events.test[-1] == 1 else "collapse", math.nan, math.nan
-        else:
-            happened, memorized_at = events.verdict, events.memorized[0]
-            generalized_at = events.generalized_for_good[0]
+        metrics, events = run.metrics, events_of(run)
+        happened = _what_was_kept(run) if continued[place] else events.verdict  # its curves begin where others end
         found.append(
             RunOutcome(
                 name=name,
                 fields={field: values[place] for field, values in differing.items()},
                 verdict=happened,
-                memorized_at=memorized_at,
-                generalized_at=generalized_at,
+                memorized_at=_at(None if continued[place] else events.memorized),
+                generalized_at=_at(None if continued[place] else events.generalized),
                 train_accuracy=float(metrics.train_accuracy.values[-1]),
                 test_accuracy=float(metrics.test_accuracy.values[-1]),
                 weight_norm=float(metrics.weight_norm.values[-1]),
@@ -59,3 +64,16 @@ def outcomes(runs: Mapping[str, Run]) -> list[RunOutcome]:
             )
         )
     return found
+
+
+def _at(crossing: grokking.Crossing | None) -> float:
+    return math.nan if crossing is None else crossing.at
+
+
+def _what_was_kept(run: Run) -> str:
+    curves, chance = run.curves.sel(split="test"), math.log(run.task.n_classes)
+    accuracy, loss = curves.accuracy.values, curves.loss.values
+    states = grokking.reached(accuracy, loss, chance, grokking.level_for(int(run.task.mask("test").sum())))
+    if len(states) and states[-1] == 1:
+        return KEPT
+    return "collapse" if grokking.is_lost(states, accuracy, loss) else KEPT_IN_PART

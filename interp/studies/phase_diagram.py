@@ -10,7 +10,7 @@ import numpy as np
 
 from interp.figures import PALETTE, SEQUENTIAL, new_panels
 from interp.mathematics import grokking
-from interp.studies.outcomes import KEPT, RunOutcome
+from interp.studies.outcomes import KEPT, KEPT_IN_PART, RunOutcome
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -25,7 +25,7 @@ AXIS_NAMES = {
 }
 COLORS = dict(
     zip(grokking.VERDICTS, (PALETTE[2], PALETTE[5], PALETTE[1], PALETTE[6], PALETTE[3], "#D0D0D0"), strict=True)
-) | {KEPT: PALETTE[2]}
+) | {KEPT: PALETTE[2], KEPT_IN_PART: PALETTE[4]}
 
 
 def phase_diagram(found: Sequence[RunOutcome]) -> "go.Figure | None":
