@@ -50,7 +50,7 @@ AT_ONCE = 8  # so many diagonals at once, in float64, stay in the processor's ca
 
 
 def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None) -> xr.Dataset:
-    """`loss`, `restricted_loss`, `excluded_loss`, `restricted_accuracy`, `largest_excluded_loss` [split];
+    """`loss`, `accuracy`, `restricted_loss`, `excluded_loss`, `restricted_accuracy`, `largest_excluded_loss` [split];
     `own_restricted_loss`, `own_excluded_loss`, `own_restricted_accuracy` [split], with the checkpoint's own key
     frequencies; `excluded_loss_of_frequency` [split, frequency]; `test_to_restricted_ratio`; `is_key`, `is_own_key`
     [frequency].
@@ -90,6 +90,7 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None)
     restricted_accuracy = (masks & (answers == labels)[:, None]).sum((2, 3)) / masks.sum((1, 2)).double()
     losses = torch.from_numpy(checkpoint.losses)[pairs].where(masks[0], 0)
     loss = (weights * losses).sum((1, 2))
+    accuracy = (weights * torch.from_numpy(checkpoint.correct)[pairs]).sum((1, 2))
     removed = sums.new_empty(len(frequencies) + 2, *sums.shape)  # every P_k L [s, c], and the two circuits
     torch.matmul(fourier.pairs(n).transpose(1, 2), coefficients, out=removed[:-2])
     removed[-2:] = circuits
@@ -106,6 +107,7 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None)
     return xr.Dataset(
         {
             "loss": ("split", loss.numpy(), {"long_name": "cross-entropy"} | nats),
+            "accuracy": ("split", accuracy.numpy(), {"long_name": "accuracy"} | one),
             "restricted_loss": (
                 "split",
                 restricted_loss[0].numpy(),
@@ -168,7 +170,7 @@ def summary(result: xr.Dataset) -> dict:
     frequencies of the run (`key_frequencies`) and with the checkpoint's own (`own_`).
     `largest_excluded_frequency` is the frequency whose removal raises the loss on all pairs most."""
     last = result.isel(step=-1)
-    names = ("loss", "restricted_loss", "excluded_loss", "restricted_accuracy", "largest_excluded_loss")
+    names = ("loss", "accuracy", "restricted_loss", "excluded_loss", "restricted_accuracy", "largest_excluded_loss")
     names += ("own_restricted_loss", "own_excluded_loss", "own_restricted_accuracy")
     values = {name: {split: float(last[name].sel(split=split)) for split in SPLITS} for name in names}
     without = last.excluded_loss_of_frequency.sel(split="all")

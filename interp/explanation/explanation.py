@@ -1,22 +1,25 @@
 """From results to a verdict, a table of numbers and a short text. Every sentence follows from a stored result; what is
 unknown is said."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from textwrap import fill
+from textwrap import fill, wrap
 from typing import Any
 
+import numpy as np
 import xarray as xr
 
 from interp.analysis import analyze, find
 from interp.errors import InputError
-from interp.experiment import json_values
+from interp.explanation.brief import brief
 from interp.explanation.doubts import against, unsaid
 from interp.explanation.run_facts import Setting, setting_of
 from interp.explanation.sentences import (
     Summaries,
     headline,
     how_it_ended,
+    the_check,
     the_circuit,
     the_competition,
     the_norms,
@@ -24,14 +27,13 @@ from interp.explanation.sentences import (
     the_task,
     what_happened,
 )
-from interp.figures import as_norm, as_number, as_step, notebook
-from interp.mathematics import grokking
+from interp.explanation.states import Known, state_of
+from interp.figures import as_accuracy, as_norm, as_number, as_step, notebook
 from interp.runs import Run, check_has_phases
 
 # What an explanation is made of.
 EVIDENCE = (
     "calibration",
-    "circuit_efficiency",
     "circuit_split",
     "clock_pizza",
     "embedding_spectrum",
@@ -43,7 +45,8 @@ EVIDENCE = (
     "transitions",
     "weight_norms",
 )
-SPLITS = ("all", "train", "test")
+SPLITS = ("all", "train", "test", "held_out")
+WIDTH, MOST_LINES = 100, 12
 
 
 @dataclass(frozen=True)
@@ -58,18 +61,23 @@ class Fact:
 @dataclass(frozen=True)
 class Explanation:
     """A verdict for a run and a state for one of its checkpoints, with the numbers (documented in docs/guide.md), the
-    main facts, the text in paragraphs, what speaks against it, and what cannot be said.
+    main facts, what is to be said first (`brief`, at most twelve lines: what `str` gives), all of it in paragraphs, what
+    speaks against it, and what cannot be said (`long`).
 
-    >>> fact = Fact("key frequencies", "2, 5", "embedding_spectrum")
-    >>> print(Explanation({}, "It grokked.", (fact,), ("It adds.",), (), ()).headline)
+    >>> fact = Fact("key frequencies", "k = 2, 5", "embedding_spectrum")
+    >>> explanation = Explanation({}, "It grokked.", (fact,), ("Circuit: k = 2, 5.",), ("It adds.",), (), ())
+    >>> print(explanation)
     It grokked.
-    >>> str(Explanation({}, "It grokked.", (fact,), ("It adds.",), (), ())).splitlines()[1]
-    '  key frequencies  2, 5'
+    Circuit: k = 2, 5.
+    Against it: nothing found.
+    >>> explanation.long.splitlines()[1]
+    '  key frequencies  k = 2, 5'
     """
 
     numbers: dict[str, Any]
     headline: str
     facts: tuple[Fact, ...]
+    brief: tuple[str, ...]
     paragraphs: tuple[str, ...]
     against: tuple[str, ...]
     unsaid: tuple[str, ...]
@@ -77,20 +85,44 @@ class Explanation:
     _repr_html_ = notebook.of_explanation
 
     def __str__(self) -> str:
+        lines = [line for text in (self.headline, *self.brief) for line in wrap(text, WIDTH, subsequent_indent="  ")]
+        return "\n".join([*lines, *self._doubts_within(MOST_LINES - len(lines))])
+
+    def _doubts_within(self, room: int) -> list[str]:
+        """As many of the doubts as fit, the first ones, and how many there are beside."""
+        if not self.against:
+            return ["Against it: nothing found."]
+        shown: list[str] = []
+        for count in range(1, len(self.against) + 1):
+            left = len(self.against) - count
+            more = f" ({left} more: --long)" if left else ""
+            lines = wrap(f"Against it: {' '.join(self.against[:count])}{more}", WIDTH, subsequent_indent="  ")
+            if len(lines) > room and shown:
+                break
+            shown = lines
+        return shown
+
+    @property
+    def long(self) -> str:
+        """All that there is to say."""
         width = max(len(fact.label) for fact in self.facts)
         table = [f"  {fact.label:<{width}}  {fact.value}" for fact in self.facts]
-        doubts = [f"  - {sentence}" for sentence in self.against] or ["  nothing found"]
-        text = [fill(paragraph, 100) for paragraph in self.paragraphs]
-        unsaid = [f"  - {sentence}" for sentence in self.unsaid]
+        doubts = [
+            fill(f"- {sentence}", WIDTH, initial_indent="  ", subsequent_indent="    ") for sentence in self.against
+        ]
+        text = [fill(paragraph, WIDTH) for paragraph in self.paragraphs]
+        unsaid = [
+            fill(f"- {sentence}", WIDTH, initial_indent="  ", subsequent_indent="    ") for sentence in self.unsaid
+        ]
         return "\n".join(
             [
-                self.headline,
+                fill(self.headline, WIDTH),
                 *table,
                 "",
                 *text,
                 "",
                 "What speaks against it:",
-                *doubts,
+                *(doubts or ["  nothing found"]),
                 "",
                 "What this cannot say:",
                 *unsaid,
@@ -111,7 +143,7 @@ def explain(
     >>> import interp
     >>> from interp.testing import circuit_checkpoint, circuit_neurons
     >>> from tempfile import TemporaryDirectory
-    >>> pizza = circuit_checkpoint(interp.Task(7), circuit_neurons([1, 2]))
+    >>> pizza = circuit_checkpoint(interp.Task(13), circuit_neurons([1, 2]))
     >>> with TemporaryDirectory() as folder:
     ...     with interp.RunWriter.create(f"{folder}/run", pizza.task, pizza.model) as writer:
     ...         writer.append(0, pizza.weights)
@@ -141,94 +173,110 @@ def explanation_of(run: Run, results: Mapping[str, xr.Dataset], step: int | None
     at = {name: results[name] if step is None or name in whole else results[name].sel(step=[step]) for name in EVIDENCE}
     summaries = {name: find(name).summary(result) for name, result in at.items()}
     # Who was ahead, and since when, is a matter of the whole run, whichever checkpoint is looked at.
-    of_run = {name: find(name).summary(results[name]) for name in ("circuit_split", "circuit_efficiency")}
+    of_run = find("circuit_split").summary(results["circuit_split"])
     setting = setting_of(run, results)
-    accuracy = at["frequency_ablation"].isel(step=-1).network_accuracy.sel(network="original", split=list(SPLITS))
-    numbers = _numbers(summaries, dict(zip(SPLITS, json_values(accuracy.values.tolist()), strict=True)))
+    numbers = _numbers(run, results, summaries, setting)
     kind, checkpoint = numbers["run"]["verdict"], numbers["checkpoint"]
+    found = tuple(against(numbers["run"], checkpoint, summaries, setting))
+    circuit = " ".join(part for part in (the_circuit(checkpoint, summaries, setting), the_check(checkpoint)) if part)
     return Explanation(
         numbers,
         headline(kind, setting),
         _facts(numbers, summaries, setting),
+        tuple(brief(kind, checkpoint, summaries, of_run, setting)),
         (
-            " ".join((*how_it_ended(setting), *the_task(setting), what_happened(kind, summaries, setting))),
-            the_circuit(checkpoint, summaries, setting),
+            " ".join((*how_it_ended(setting), *the_task(setting), what_happened(kind, setting))),
+            circuit,
             *the_phases(numbers["run"]),
             the_norms(summaries, setting),
             the_competition(checkpoint["step"], summaries["circuit_split"]["strength"], of_run, setting),
         ),
-        tuple(against(checkpoint, summaries, of_run, setting)),
+        found,
         tuple(unsaid(numbers, setting)),
     )
 
 
-def _numbers(summaries: Summaries, accuracy: Mapping[str, float | None]) -> dict[str, Any]:
+def _numbers(run: Run, results: Mapping[str, xr.Dataset], summaries: Summaries, setting: Setting) -> dict[str, Any]:
     """The numbers of the explanation; null where unknown."""
     transitions, progress = summaries["transitions"], summaries["progress_measures"]
     spectrum, neurons = summaries["embedding_spectrum"], summaries["neuron_periodicity"]
+    split, step = summaries["circuit_split"], progress["step"]
+    has_circuit = run[step].spectrum.has_circuit and setting.has_frequencies
     checkpoint = {
-        "step": progress["step"],
+        "step": step,
         "state": None,
         "loss": progress["loss"],
-        "accuracy": accuracy,
-        "restricted_loss": progress["restricted_loss"],
-        "excluded_loss": progress["excluded_loss"],
+        "accuracy": progress["accuracy"],
+        "restricted_loss": progress["own_restricted_loss"],
+        "excluded_loss": progress["own_excluded_loss"],
         "key_frequencies": [{"frequency": int(k), "share": share} for k, share in spectrum["logit_shares"].items()],
+        "has_circuit": has_circuit,
+        "strength": split["strength"],
+        "standard_error": split["standard_error"],
+        "ablation": _ablation(summaries["frequency_ablation"]),
         "periodic_neurons": neurons["periodic_neurons"],
         "neurons": neurons["neurons"],
         "calibrated_periodic_neurons": summaries["calibration"]["calibrated_periodic_neurons"],
         "l2_norm": summaries["weight_norms"]["last_l2"],
         "gini_embedding": spectrum["gini_embedding"],
         "gini_output": spectrum["gini_output"],
-        "circuit": summaries["clock_pizza"]["verdict"] if spectrum["key_frequencies"] else None,
+        "circuit": summaries["clock_pizza"]["verdict"] if has_circuit else None,
     }
-    checkpoint["state"] = state_of(checkpoint, transitions["chance_loss"])
-    run = {
+    curves = results["learning_curves"]
+    earlier = curves.accuracy.sel(split="train").values[curves.step.values <= step]
+    known = Known(
+        train_accuracy=_or_nan(progress["accuracy"]["train"]),
+        held_out_accuracy=_or_nan(progress["accuracy"]["held_out"]),
+        train_loss=_or_nan(progress["loss"]["train"]),
+        has_circuit=has_circuit,
+        part_answers=split["generalizing_part_answers"],
+        knew_before=float(np.nanmax(earlier)) if np.isfinite(earlier).any() else math.nan,
+        norm=checkpoint["l2_norm"],
+        first_norm=float(results["weight_norms"].total_l2.values[0]),
+        held_out_pairs=int(run.task.mask("held_out").sum()),
+        independent=run.task.n_held_out,
+        classes=run.task.n_classes,
+    )
+    checkpoint["state"] = state_of(known)
+    of_run = {
         name: transitions[name]
-        for name in ("verdict", "memorized_at", "generalized_at", "generalized_at_sustained", "phases")
+        for name in (
+            "verdict",
+            *setting.learned.times,
+            "delay",
+            "phases",
+        )
     }
-    return {"run": run, "checkpoint": checkpoint}
+    return {"run": of_run | {"independent_held_out_pairs": run.task.n_held_out}, "checkpoint": checkpoint}
 
 
-def state_of(checkpoint: Mapping[str, Any], chance_loss: float | None) -> str:
-    """The state of a checkpoint from its numbers.
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value
 
-    generalizing: test accuracy 99 % or more (without a known split: all pairs, and a key frequency); in transition:
-    less, and there is a key frequency; untrained: no key frequency, less than half of the training pairs known, at a
-    loss of at least 90 % of chance; memorizing: no key frequency otherwise; unknown: no split, and neither of the first
-    two; or no test pair, and not untrained.
-    """
-    has_circuit = bool(checkpoint["key_frequencies"])
-    accuracy, loss = checkpoint["accuracy"], checkpoint["loss"]
-    if accuracy["train"] is None:
-        if not has_circuit:
-            return "unknown"
-        return "generalizing" if (accuracy["all"] or 0) >= grokking.LEVEL else "in transition"
-    at_chance = chance_loss is None or loss["train"] is None or loss["train"] >= 0.9 * chance_loss
-    is_untrained = not has_circuit and accuracy["train"] < 0.5 and at_chance
-    if accuracy["test"] is None:
-        return "untrained" if is_untrained else "unknown"
-    if accuracy["test"] >= grokking.LEVEL:
-        return "generalizing"
-    if has_circuit:
-        return "in transition"
-    return "untrained" if is_untrained else "memorizing"
+
+def _ablation(summary: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The causal check: the accuracy without the key frequencies of the run, by place, on held-out pairs (on all, where
+    none are known), beside the lowest and highest without as many random others; None without key frequencies."""
+    if not summary["key_frequencies"]:
+        return None
+    return None
 
 
 def _facts(numbers: Mapping[str, Any], summaries: Summaries, setting: Setting) -> tuple[Fact, ...]:
     run, checkpoint, norms = numbers["run"], numbers["checkpoint"], summaries["weight_norms"]
-    key = [str(entry["frequency"]) for entry in checkpoint["key_frequencies"]]
+    key = ", ".join(str(entry["frequency"]) for entry in checkpoint["key_frequencies"])
+    circuit = f"k = {key}" if key and checkpoint["has_circuit"] else "none that answers" if key else "none"
     span = {as_norm(norms[name]): None for name in ("first_l2", "highest_l2", "last_l2")}
-    no_test = "no test pairs" if setting.trains_on_all else None
+    none = "no test pairs" if setting.trains_on_all else None
+    unseen = setting.unseen
+    split = "held_out" if setting.task.split_known else "test"
+    reached = f"{as_accuracy(run['held_out_accuracy'])} at step {as_step(run['held_out_accuracy_at'])}"
     return (
-        Fact(
-            "training pairs known at step" if no_test else "memorized at step",
-            as_step(run["memorized_at"]),
-            "transitions",
-        ),
-        Fact("generalized at step", no_test or as_step(run["generalized_at_sustained"]), "transitions"),
-        Fact("key frequencies", ", ".join(key) or "none", "embedding_spectrum"),
+        Fact("training pairs known from step", as_step(run["memorized_at"]), "transitions"),
+        Fact(f"{unseen} known from step", none or as_step(run["generalized_at"]), "transitions"),
+        Fact(f"highest accuracy on {unseen} that held", none or reached, "transitions"),
+        Fact("circuit of key frequencies", circuit, "embedding_spectrum"),
         Fact("periodic neurons", f"{checkpoint['periodic_neurons']} of {checkpoint['neurons']}", "neuron_periodicity"),
-        Fact("loss on test pairs", no_test or as_number(checkpoint["loss"]["test"]), "progress_measures"),
+        Fact(f"loss on {unseen}", none or as_number(checkpoint["loss"][split]), "progress_measures"),
         Fact("weight norm", " → ".join(span), "weight_norms"),
     )

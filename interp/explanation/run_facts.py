@@ -1,5 +1,5 @@
-"""What an explanation has to know of a run besides the summaries of its analyses: its task and model, and how far
-training came."""
+"""What an explanation has to know of a run besides the summaries of its analyses: its task and model, what its curves
+tell, and how far training came."""
 
 import math
 from collections.abc import Mapping
@@ -17,26 +17,28 @@ DIVERGED = 10
 # Below this a network that had known its training pairs has lost what it knew, as in a slingshot, for however few
 # steps.
 FALLEN = 0.9
-LATE_SHARE, CHANGE_OF_ACCURACY, CHANGE_OF_LOSS = 0.1, 0.01, 0.1
+LATE_SHARE, LATE_POINTS, RANGE_OF_ACCURACY, RANGE_OF_LOSS = 0.1, 3, 0.01, 0.1
 
 
 @dataclass(frozen=True)
 class Setting:
-    """The task and the model; the steps that training was to take (None: not trained here); the last step that was
-    logged or saved; where training is known to have diverged; the last known accuracies, with their step; what changed
-    on test pairs late in training; and the step and training accuracy of the deepest fall below FALLEN after 99 % had
-    been reached, if there was one."""
+    """The task and the model; what the curves of train and held-out pairs tell; the steps that training was to take
+    (None: not trained here); the last step that was logged or saved; where training is known to have diverged; the last
+    known accuracies, with their step; what moved on held-out pairs over the last tenth of the steps (None: too few were
+    logged there to tell); the step of the key frequencies of the run (None: it has none)."""
 
     task: Task
     model: ModelConfig
+    learned: grokking.Events
     planned_steps: int | None
     is_complete: bool
     last_step: int
     diverged_at: int | None
     accuracy_at: int
     accuracy: Mapping[str, float]
-    late_changes: tuple[str, ...]
-    fall: tuple[int, float] | None = None
+    late_changes: tuple[str, ...] | None
+    key_frequencies: tuple[int, ...]
+    key_frequencies_of_step: int | None
 
     @property
     def has_test_pairs(self) -> bool:
@@ -48,9 +50,25 @@ class Setting:
         return self.task.split_known and not self.has_test_pairs
 
     @property
+    def has_too_few_held_out(self) -> bool:
+        """The split is known, and too few pairs are held out for anything to be told from them."""
+        return self.task.split_known and self.task.n_held_out < grokking.FEWEST_HELD_OUT
+
+    @property
+    def unseen(self) -> str:
+        """What the pairs are called that the verdict is told from."""
+        return "held-out pairs" if self.task.split_known else "test pairs"
+
+    @property
     def guessing(self) -> float:
         """The loss of a uniform guess, ln p, in nats."""
         return math.log(self.task.p)
+
+    @property
+    def fall(self) -> grokking.Episode | None:
+        """The deepest fall of train accuracy below FALLEN after it had been known."""
+        deep = [fall for fall in self.learned.train_falls if fall.lowest < FALLEN]
+        return min(deep, key=lambda fall: fall.lowest, default=None)
 
     @property
     def gradients_are_equal(self) -> bool:
@@ -66,6 +84,11 @@ class Setting:
         """The weights by which the residues enter, for a sentence."""
         return "input weights" if self.model.family == "mlp" and self.model.embedding == "none" else "embedding"
 
+    @property
+    def has_frequencies(self) -> bool:
+        """Whether the operation is addition in coordinates of its own, so that frequencies can be its circuit."""
+        return self.task.has_phase
+
 
 def setting_of(run: Run, results: Mapping[str, xr.Dataset]) -> Setting:
     """From a run and the results of `learning_curves` and `weight_norms`, which has no row for weights that are not
@@ -74,25 +97,22 @@ def setting_of(run: Run, results: Mapping[str, xr.Dataset]) -> Setting:
     steps, accuracy = curves.step.values, curves.accuracy
     known = np.flatnonzero(np.isfinite(accuracy.sel(split="train").values))
     last = int(known[-1]) if len(known) else len(steps) - 1
+    circuit = run.last_circuit
+    unseen = "held_out" if run.task.split_known else "test"
     return Setting(
-        run.task,
-        run.model,
-        run.training.steps if run.training is not None else None,
-        run.is_complete,
-        int(steps[-1]),
-        _diverged_at(run, results),
-        int(steps[last]),
-        {split: float(accuracy.sel(split=split).values[last]) for split in ("train", "test")},
-        tuple(_late_changes(curves.isel(step=slice(last + 1)))),
-        _fall(steps, accuracy.sel(split="train").values),
+        task=run.task,
+        model=run.model,
+        learned=grokking.events_of(curves),
+        planned_steps=run.training.steps if run.training is not None else None,
+        is_complete=run.is_complete,
+        last_step=int(steps[-1]),
+        diverged_at=_diverged_at(run, results),
+        accuracy_at=int(steps[last]),
+        accuracy={split: float(accuracy.sel(split=split).values[last]) for split in ("train", "test", unseen)},
+        late_changes=_late_changes(curves.isel(step=slice(last + 1)).sel(split=unseen)),
+        key_frequencies=() if circuit is None else tuple(circuit.key_frequencies),
+        key_frequencies_of_step=None if circuit is None else circuit.step,
     )
-
-
-def _fall(steps: np.ndarray, accuracy: np.ndarray) -> tuple[int, float] | None:
-    knew = np.logical_or.accumulate(accuracy >= grokking.LEVEL) & np.isfinite(accuracy)
-    if not knew.any() or (lowest := float(accuracy[knew].min())) >= FALLEN:
-        return None
-    return int(steps[knew][accuracy[knew].argmin()]), lowest
 
 
 def _diverged_at(run: Run, results: Mapping[str, xr.Dataset]) -> int | None:
@@ -108,16 +128,18 @@ def _diverged_at(run: Run, results: Mapping[str, xr.Dataset]) -> int | None:
     return min(broken, default=None)
 
 
-def _late_changes(curves: xr.Dataset) -> list[str]:
-    """What changed on test pairs over the last tenth of the logged steps."""
+def _late_changes(curves: xr.Dataset) -> tuple[str, ...] | None:
+    """What moved over the last tenth of the logged steps, by its range; None where fewer than LATE_POINTS are known."""
     steps = curves.step.values
-    late = curves.isel(step=steps >= steps[-1] - LATE_SHARE * (steps[-1] - steps[0])).sel(split="test")
+    late = curves.isel(step=steps >= steps[-1] - LATE_SHARE * (steps[-1] - steps[0]))
     changes = []
     for name in ("accuracy", "loss"):
         values = late[name].values[np.isfinite(late[name].values)]
-        before, after = (float(values[0]), float(values[-1])) if len(values) else (math.nan, math.nan)
-        if name == "accuracy" and abs(after - before) > CHANGE_OF_ACCURACY:
-            changes.append(f"test accuracy from {100 * before:.0f} to {100 * after:.0f} %")
-        if name == "loss" and abs(after - before) > CHANGE_OF_LOSS * before:
-            changes.append(f"test loss from {before:.2g} to {after:.2g} nats")
-    return changes
+        if len(values) < LATE_POINTS:
+            return None
+        low, high = float(values.min()), float(values.max())
+        if name == "accuracy" and high - low > RANGE_OF_ACCURACY:
+            changes.append(f"accuracy between {100 * low:.0f} and {100 * high:.0f} %")
+        if name == "loss" and high - low > RANGE_OF_LOSS * high:
+            changes.append(f"loss between {low:.2g} and {high:.2g} nats")
+    return tuple(changes)

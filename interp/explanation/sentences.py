@@ -1,41 +1,96 @@
 """The sentences of an explanation: each follows from stored numbers."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from interp.explanation.run_facts import Setting
-from interp.figures import as_count, as_norm, as_number, as_percent, as_step
+from interp.figures import as_accuracy, as_count, as_norm, as_number, as_percent, as_step
+from interp.mathematics import grokking
 from interp.mathematics.circuits import LEAST_STRENGTH
 
 Summaries = Mapping[str, Mapping[str, Any]]
 
-
 VERDICTS = {
     "grokking": "It grokked",
     "comprehension": "It generalized while it learned",
-    "memorization": "It memorized and did not generalize",
-    "confusion": "It learned neither the training pairs nor the rule",
+    "memorization": "It memorized",
+    "confusion": "It learned neither its training pairs nor the rule",
     "collapse": "It generalized and lost it again",
     "unknown": "What happened cannot be told",
 }
 _COUNTED = ("memorization", "confusion")  # what more steps can still overturn
+# How much of the held-out pairs is "nearly", "to" and "in part".
+NEARLY, MOSTLY, IN_PART = 0.98, 0.9, 0.1
 
 
 def headline(kind: str, setting: Setting) -> str:
-    """The verdict of the run; one that more steps could overturn with the number of steps, and where training
-    diverged."""
-    text = VERDICTS[kind]
+    """The verdict of the run, and how much of the held-out pairs it came to know, since when; one that more steps could
+    overturn with the number of steps, and where training diverged."""
+    at = setting.diverged_at
     if kind == "confusion" and setting.last_step == 0 and setting.planned_steps is not None:
-        return (
-            "No training is logged"
-            if setting.diverged_at is None
-            else f"Training diverged by step {setting.diverged_at:,}"
-        )
-    if kind in _COUNTED and setting.last_step > 0:
-        planned = setting.planned_steps or 0
-        of_planned = f" (of {planned:,})" if setting.last_step < planned else ""
-        text += f" within its {as_count(setting.last_step, 'step')}{of_planned}"
-    return text + (f"; training diverged by step {setting.diverged_at:,}" if setting.diverged_at is not None else "")
+        return "No training is logged" if at is None else f"Training diverged by step {at:,}"
+    return _verdict_and_number(kind, setting) + (f"; training diverged by step {at:,}" if at is not None else "")
+
+
+def _verdict_and_number(kind: str, setting: Setting) -> str:
+    learned, unseen = setting.learned, setting.unseen
+    held, since = as_accuracy(learned.reached), as_step(grokking.whole(learned.reached_at))
+    of_unseen = f"{held} of the {unseen}, from step {since} on"
+    text = VERDICTS[kind]
+    if kind == "unknown":
+        if setting.trains_on_all:
+            return f"{text}: it was trained on all pairs"
+        if setting.has_too_few_held_out:
+            return f"{text}: {_few_held_out(setting)}"
+        if learned.generalized is not None and learned.memorized is not None:
+            return f"It generalized ({of_unseen}); whether late or at once cannot be told"
+        return text
+    if kind in ("grokking", "comprehension"):
+        return f"{text}: {of_unseen}{_how_it_ends(setting)}"
+    if kind == "collapse":
+        return f"{text}: {of_unseen}, and {as_accuracy(_last_unseen(setting))} at the end"
+    within = _within(setting)
+    if not math.isfinite(learned.reached):
+        return f"{text}{within}"
+    known = f"{held} of the {unseen} (step {since})"
+    if kind == "confusion":
+        return f"{text}{within}: {as_accuracy(setting.accuracy['train'])} and {known}"
+    if learned.reached >= NEARLY:
+        return f"{text} and nearly generalized{within}: {known}"
+    if learned.reached >= MOSTLY:
+        return f"{text} and mostly generalized{within}: {known}"
+    if learned.reached >= IN_PART:
+        return f"{text} and generalized in part{within}: {known}"
+    return f"{text} and did not generalize{within}: at most {known}"
+
+
+def _within(setting: Setting) -> str:
+    if setting.last_step <= 0:
+        return ""
+    planned = setting.planned_steps or 0
+    of_planned = f" (of {planned:,})" if setting.last_step < planned else ""
+    return f" within {as_count(setting.last_step, 'step')}{of_planned}"
+
+
+def _how_it_ends(setting: Setting) -> str:
+    """That a run which generalized ends below 99 %."""
+    falls, last = setting.learned.falls, _last_unseen(setting)
+    if falls and math.isnan(falls[-1].recovered_at) and math.isfinite(last):
+        return f", and {as_accuracy(last)} at the end"
+    return ""
+
+
+def _last_unseen(setting: Setting) -> float:
+    return setting.accuracy.get("held_out", setting.accuracy["test"])
+
+
+def _few_held_out(setting: Setting) -> str:
+    n = setting.task.n_held_out
+    return (
+        f"only {n} independent {'pair is' if n == 1 else 'pairs are'} held out, and "
+        f"{grokking.FEWEST_HELD_OUT} are needed"
+    )
 
 
 def how_it_ended(setting: Setting) -> Iterator[str]:
@@ -58,99 +113,177 @@ def the_task(setting: Setting) -> Iterator[str]:
     """What the task makes of the words that follow."""
     task = setting.task
     if task.operation == "random":
-        yield "The labels are random: there is no rule to learn, and test pairs can only be guessed."
+        text = "The labels are random: there is no rule to learn"
+        if task.symmetric:
+            yield f"{text} but that (a, b) and (b, a) have one label."
+        else:
+            yield f"{text}, and test pairs can only be guessed."
     if task.label_noise and task.split_known:
         wrong = as_percent(task.label_noise, 0)
         yield (
-            f"Training pairs means the labels trained on, {wrong} of which are wrong on purpose; those of test "
-            "pairs are right."
+            f"Training pairs means the labels trained on, {wrong} of which are wrong on purpose; those of other pairs "
+            "are right."
         )
+    if task.split_known and setting.has_test_pairs and task.symmetries:
+        left = f"{int(task.mask('held_out').sum()):,} of {int(task.test_mask.sum()):,} test pairs"
+        yield f"Held out are {left}: those {what_held_out_means(setting)}."
 
 
-def what_happened(kind: str, summaries: Summaries, setting: Setting) -> str:
+def what_held_out_means(setting: Setting) -> str:
+    """Which test pairs count as held out, after "those"."""
+    if setting.task.symmetries == ("mirror",):
+        return "(a, b) whose mirror (b, a) was not trained on either"
+    if "mirror" in setting.task.symmetries:
+        return "that neither exchanging a and b nor a change of signs which leaves the answer makes of a training pair"
+    return "that no change of signs which leaves the answer makes of a training pair"
+
+
+def when(kind: str, setting: Setting) -> str:
+    """Between which steps it memorized and generalized, and how far apart that is; empty where neither is known."""
+    learned, unseen = setting.learned, setting.unseen
+    memorized, generalized = learned.memorized, learned.generalized
+    if memorized is None and generalized is None:
+        return ""
+    if generalized is None:
+        assert memorized is not None
+        return f"It knew its training pairs {_from(memorized)}, and at no logged step the {unseen} ({_level(setting)})."
+    if memorized is None:
+        return (
+            f"It knew the {unseen} {_from(generalized)}, and at no logged step its training pairs ({_level(setting)})."
+        )
+    least, most = (int(bound) for bound in learned.delay)
+    apart = f"{least:,} to {most:,}" if least != most else f"{most:,}"
+    text = f"It knew its training pairs {_from(memorized)} and the {unseen} {_from(generalized)}"
+    if kind == "unknown":
+        return (
+            f"{text}. The delay is between {least:,} and {most:,} steps: too coarse to tell grokking from "
+            "generalizing while it learned."
+        )
+    if kind == "comprehension" and generalized.at <= memorized.after:
+        return f"{text}: no later, so no grokking."
+    if kind == "comprehension":
+        return f"{text}, {apart} steps later: less than three times the steps it took to memorize, so no grokking."
+    factor = generalized.after / memorized.at
+    at_least = f", at least {factor:.1f} times as many" if kind == "grokking" else ""
+    return f"{text}, {apart} steps later{at_least}."
+
+
+def _from(crossing: grokking.Crossing) -> str:
+    after = f" (not at {crossing.after:,.0f})" if 0 <= crossing.after < crossing.at else ""
+    seen = f", seen for {crossing.seen_for:,.0f} steps only" if math.isfinite(crossing.seen_for) else ""
+    return f"from step {crossing.at:,.0f} on{after}{seen}"
+
+
+def _level(setting: Setting) -> str:
+    n = int(setting.task.mask("held_out").sum())
+    return "99 %" if not 0 < n < grokking.SMALL_SPLIT else "all but two"
+
+
+def what_happened(kind: str, setting: Setting) -> str:
     """What the curves say, for a verdict of the run."""
-    transitions = summaries["transitions"]
-    memorized, generalized = transitions["memorized_at"], transitions["generalized_at_sustained"]
-    resolution = _known_to(transitions["generalized_sustained_interval"])
-    last = (
-        f"At step {setting.accuracy_at:,} its accuracy is {as_percent(setting.accuracy['train'])} on the "
-        "training pairs and "
-    )
-    last += f"{as_percent(setting.accuracy['test'])} on the test pairs."
+    last = [f"{as_accuracy(setting.accuracy['train'])} of the training pairs"]
     if setting.trains_on_all:
         n_pairs = len(setting.task.train_indices)
         text = (
-            f"There are no test pairs: all {n_pairs:,} were trained on, so memorizing and generalizing cannot "
-            "be told apart by accuracy. "
+            f"There are no test pairs: all {n_pairs:,} were trained on, so memorizing and generalizing cannot be told "
+            "apart by accuracy. "
         )
-        if memorized is not None:
-            text += f"It first knew 99 % of the training pairs at step {memorized:,}. "
-        return (
-            text + f"At step {setting.accuracy_at:,} its accuracy is {as_percent(setting.accuracy['train'])} on the "
-            "training pairs."
-        )
-    if kind == "grokking":
-        text = (
-            f"The network knew 99 % of its training pairs at step {as_step(memorized)}, and 99 % of the test "
-            "pairs for good only from step "
-        )
-        text += f"{as_step(generalized)} on{resolution}"
-        text += f": {generalized / memorized:.1f} times as many steps." if memorized else "."
-    elif kind == "comprehension":
-        before = f"at step {as_step(memorized)}" if memorized is not None else "at no logged step"
-        text = (
-            f"It reached 99 % on the training pairs {before}, and on the test pairs for good at step "
-            f"{as_step(generalized)}{resolution}: "
-        )
-        text += "too close together for grokking."
-    elif kind == "collapse":
-        text = (
-            f"Test accuracy first reached 99 % at step {as_step(transitions['generalized_at'])}, and was lost "
-            f"again. {last}"
-        )
-    elif kind == "memorization":
-        text = (
-            f"It knew 99 % of its training pairs at step {as_step(memorized)} and at no logged step 99 % of "
-            f"the test pairs. {last}"
-        )
-    elif kind == "confusion":
-        text = last
-    else:
-        return "The curves cannot decide when, or whether, it memorized and generalized."
-    if transitions["unmirrored_generalized_at"] is not None:
-        text += (
-            " Test pairs whose mirror it was never shown reached 99 % at step "
-            f"{as_step(transitions['unmirrored_generalized_at'])}."
-        )
-    return text
+        if setting.learned.memorized is not None:
+            text += f"It knew 99 % of them {_from(setting.learned.memorized)}. "
+        return text + f"At step {setting.accuracy_at:,} it knows {last[0]}."
+    if setting.task.split_known:
+        last.append(f"{as_accuracy(setting.accuracy['held_out'])} of the held-out pairs")
+    if not setting.task.split_known or setting.task.symmetries:
+        last.append(f"{as_accuracy(setting.accuracy['test'])} of all test pairs")
+    end = f"At step {setting.accuracy_at:,} it knows {', '.join(last[:-1])} and {last[-1]}."
+    if kind == "unknown" and setting.has_too_few_held_out:
+        return f"No verdict: {_few_held_out(setting)}. {end}"
+    told = when(kind, setting)
+    if kind == "unknown" and not told:
+        return f"The curves cannot decide when, or whether, it memorized and generalized. {end}"
+    return " ".join(part for part in (told, the_falls(setting), end) if part)
+
+
+def the_falls(setting: Setting) -> str:
+    """What was lost after it generalized, for however few steps; empty where nothing was."""
+    falls = setting.learned.falls
+    if not falls:
+        return ""
+    known = [fall for fall in falls if math.isfinite(fall.lowest)]
+    deepest = min(known, key=lambda fall: fall.lowest) if known else None
+    text = f"After that it fell below 99 % {_times(len(falls))}"
+    if deepest is not None:
+        text += f", deepest to {as_accuracy(deepest.lowest)} in the episode of step {deepest.step:,.0f}"
+    ends = math.isnan(falls[-1].recovered_at)
+    return text + (", and the run ends in such a fall." if ends else ", and recovered.")
+
+
+def _times(n: int) -> str:
+    return {1: "once", 2: "twice"}.get(n, f"{n:,} times")
 
 
 def the_circuit(checkpoint: Mapping[str, Any], summaries: Summaries, setting: Setting) -> str:
     """The circuit, as found at the checkpoint."""
     here = f"At step {checkpoint['step']:,}" if checkpoint["step"] >= 0 else "In this checkpoint"
-    state = f"the state is {checkpoint['state']}"
-    if setting.trains_on_all and checkpoint["state"] == "unknown":
-        state += ", for no pair was held out"
-    key, periodic = checkpoint["key_frequencies"], checkpoint["periodic_neurons"]
+    text = f"{here} the state is {checkpoint['state']}"
+    key = checkpoint["key_frequencies"]
+    if not setting.has_frequencies:
+        return (
+            f"{text}. {setting.task.operation} modulo {setting.task.p} is no addition in other coordinates: "
+            "frequencies cannot be its circuit, and none are told of."
+        )
     if not key:
-        return f"{here} no frequency is key: no sparse generalizing circuit is found, and {state}."
-    shares = ", ".join(f"{entry['frequency']} ({as_percent(entry['share'], 0)})" for entry in key)
-    verb = "frequency carries" if len(key) == 1 else "frequencies carry"
-    text = (
-        f"{here} {state}. {len(key)} key {verb} the logits, k = {shares} by share of their power{_of_what(setting)}; "
-    )
+        return f"{text}. No frequency is key: no sparse circuit of frequencies is found.{_the_last_circuit(checkpoint, setting)}"
+    if not checkpoint["has_circuit"]:
+        return (
+            f"{text}. The rule calls k = {_listed(key)} key, but alone they answer no better than a guess "
+            f"(loss {as_number(_unseen_of(checkpoint['restricted_loss']))}, a guess {as_number(setting.guessing)}): "
+            f"that is no circuit.{_the_last_circuit(checkpoint, setting)}"
+        )
+    text += f". {circuit_in_short(checkpoint)}{_of_what(setting)}"
+    periodic, neurons = checkpoint["periodic_neurons"], checkpoint["neurons"]
     if periodic:
         counts = summaries["neuron_periodicity"]["periodic_neurons_per_frequency"]
-        neurons = ", ".join(f"{counts.get(str(entry['frequency']), 0)} at {entry['frequency']}" for entry in key)
-        text += f"{periodic} of {checkpoint['neurons']} neurons follow one frequency each ({neurons}). "
+        of_key = ", ".join(f"{counts.get(str(entry['frequency']), 0)} at {entry['frequency']}" for entry in key)
+        text += f"; {periodic} of {neurons} neurons follow one frequency each ({of_key})"
     else:
-        text += f"none of {checkpoint['neurons']} neurons follows one frequency alone. "
+        text += f"; none of {neurons} neurons follows one frequency alone"
     restricted, excluded = checkpoint["restricted_loss"], checkpoint["excluded_loss"]
+    split = "held_out" if restricted["held_out"] is not None else "all"
+    pairs = {"held_out": "held-out pairs", "all": "all pairs"}[split]
     text += (
-        f"With these frequencies alone the loss over all pairs is {as_number(restricted['all'])}; without them it is "
-        f"{as_number(excluded['all'])} (as the network stands: {as_number(checkpoint['loss']['all'])}). "
+        f". With k = {_listed(key)} alone the loss on {pairs} is {as_number(restricted[split])}; without them it is "
+        f"{as_number(excluded[split])} (as the network stands: {as_number(checkpoint['loss'][split])}; a guess: "
+        f"{as_number(setting.guessing)}). "
     )
-    return text + _the_algorithm(summaries["clock_pizza"], setting)
+    return text + the_algorithm(summaries["clock_pizza"], setting)
+
+
+def circuit_in_short(checkpoint: Mapping[str, Any]) -> str:
+    """The key frequencies with their shares."""
+    shares = ", ".join(
+        f"k = {entry['frequency']} ({as_percent(entry['share'], 0)})"
+        for entry in sorted(checkpoint["key_frequencies"], key=lambda entry: -entry["share"])
+    )
+    n = len(checkpoint["key_frequencies"])
+    verb = "frequency carries" if n == 1 else "frequencies carry"
+    return f"{n} key {verb} the logits, by share of their power {shares}"
+
+
+def _listed(key: list[dict[str, Any]]) -> str:
+    return ", ".join(str(entry["frequency"]) for entry in key)
+
+
+def _unseen_of(losses: Mapping[str, float | None]) -> float | None:
+    return losses["held_out"] if losses["held_out"] is not None else losses["all"]
+
+
+def _the_last_circuit(checkpoint: Mapping[str, Any], setting: Setting) -> str:
+    step = setting.key_frequencies_of_step
+    if step is None or step == checkpoint["step"]:
+        return ""
+    key = ", ".join(map(str, setting.key_frequencies))
+    return f" The last checkpoint of the run that has one is that of step {step:,}: k = {key}."
 
 
 def _of_what(setting: Setting) -> str:
@@ -161,15 +294,18 @@ def _of_what(setting: Setting) -> str:
     return ""
 
 
-def _the_algorithm(clock: Mapping[str, Any], setting: Setting) -> str:
-    """Clock or pizza, and by which witnesses: gradient symmetricity is none where it could not have been otherwise."""
-    text = f"By the better fitting formula, distance irrelevance ({as_number(clock['distance_irrelevance'])}) "
+def the_algorithm(clock: Mapping[str, Any], setting: Setting) -> str:
+    """Clock or pizza, and by which witnesses. The better fitting formula and distance irrelevance are one, how the logits
+    depend on a − b; gradient symmetricity is another, but where it could not have been otherwise."""
+    by = f"By how its logits depend on a − b (distance irrelevance {as_number(clock['distance_irrelevance'])})"
     if setting.gradients_are_equal:
-        alone = "gradient symmetricity is no witness here: a and b enter alike, which makes it 1 whatever was learned"
-        return text.replace("formula, ", "formula and ") + f"it is {_article(clock['verdict'])}; {alone}."
+        return (
+            f"{by} alone it is {_article(clock['verdict'])}: a and b enter alike, so gradient symmetricity would be 1 "
+            "whatever was learned."
+        )
     return (
-        text
-        + f"and gradient symmetricity ({as_number(clock['gradient_symmetricity'])}) it is {_article(clock['verdict'])}."
+        f"{by} and by how it depends on a and b alike (gradient symmetricity "
+        f"{as_number(clock['gradient_symmetricity'])}) it is {_article(clock['verdict'])}."
     )
 
 
@@ -178,28 +314,39 @@ def the_phases(run: Mapping[str, Any]) -> list[str]:
     known = [phase for phase in run["phases"] if phase["end"] is not None]
     if not known:
         return [
-            "The boundaries of memorization, circuit formation and cleanup cannot be placed: not enough data, or "
-            "no generalization."
+            "Phases of memorization, circuit formation and cleanup are not told: it did not memorize before it "
+            "generalized, or fewer than two signals bend where a phase would end."
         ]
     parts = [
-        f"{phase['name']} until about step {phase['end']:,} ({phase['interval'][0]:,} to {phase['interval'][1]:,})"
+        f"{phase['name']} until about step {phase['end']:,} ({phase['interval'][0]:,} to {phase['interval'][1]:,}; "
+        f"{_and(phase['signals'])})"
         for phase in known
     ]
     return [
-        f"The bends of the curves place {'; '.join(parts)}. The intervals are the spread over signals, no "
-        "confidence intervals."
+        f"The bends of these curves place {'; '.join(parts)}. The intervals are the spread over signals, no confidence "
+        "intervals."
     ]
+
+
+def _and(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
 def the_norms(summaries: Summaries, setting: Setting) -> str:
     """How the norm of all weights went."""
     norms = summaries["weight_norms"]
     share, last, highest_at = norms["key_share_of_embedding"], as_norm(norms["last_l2"]), norms["highest_l2_at"]
-    held = (
-        f" {as_percent(share, 0)} of the squared norm of the {setting.what_is_embedded} lies in key frequencies."
-        if share
-        else ""
-    )
+    held = ""
+    if share and setting.key_frequencies:
+        n = setting.task.coordinates.order
+        directions = sum(1 if 2 * k == n else 2 for k in setting.key_frequencies)
+        step = setting.key_frequencies_of_step
+        of_step = f" of step {step:,}" if step is not None and step != norms["last_step"] else ""
+        held = (
+            f" {as_percent(share, 0)} of the squared norm of the {setting.what_is_embedded} lies in the key frequencies"
+            f"{of_step}, {directions} of {n} directions; any {directions} of a random matrix have "
+            f"{as_percent(directions / n, 0)}."
+        )
     if norms["first_step"] == norms["last_step"]:
         return f"The norm of all weights is {last}.{held}"
     text, at = f"The norm of all weights began at {as_norm(norms['first_l2'])}", f"at step {norms['last_step']:,}"
@@ -210,48 +357,69 @@ def the_norms(summaries: Summaries, setting: Setting) -> str:
     return f"{text}, was highest, {as_norm(norms['highest_l2'])}, at step {highest_at:,} and is {last} {at}.{held}"
 
 
-def _known_to(interval: int | None) -> str:
-    return f" (known to {interval} steps)" if interval else ""
+def the_check(checkpoint: Mapping[str, Any]) -> str:
+    """What the network still knows without the key frequencies, beside what it knows without random others; empty where
+    there is nothing to remove."""
+    ablation = checkpoint["ablation"]
+    if ablation is None:
+        return ""
+    key, pairs = ", ".join(map(str, ablation["key_frequencies"])), ablation["pairs"]
+    parts = []
+    for target, found in ablation["targets"].items():
+        if found["without"] is None:
+            continue
+        random = found["without_random"]
+        beside = (
+            f" (without random sets of as many others: {_range(random)})"
+            if random is not None
+            else " (too few others for random sets)"
+        )
+        parts.append(f"{as_accuracy(found['without'])} with k = {key} removed from the {target}{beside}")
+    if not parts:
+        return ""
+    return f"Is that what the network uses? It still knows {', and '.join(parts)} of {pairs}."
+
+
+def _range(bounds: list[float]) -> str:
+    low, high = map(as_accuracy, bounds)
+    return low if low == high else f"{low} to {high}"
 
 
 def _article(name: str) -> str:
     return {"clock": "a clock", "pizza": "a pizza"}.get(name, "neither clearly a clock nor a pizza")
 
 
-def the_competition(step: int, strength: Mapping[str, float | None], of_run: Summaries, setting: Setting) -> str:
-    """The two circuits' strengths at a step and over the whole run, and what they cost. `of_run`: the summaries of
-    `circuit_split` and `circuit_efficiency` over all checkpoints."""
-    split, efficiency = of_run["circuit_split"], of_run["circuit_efficiency"]
-    highest, highest_at, leads_from = (
+def the_competition(step: int, strength: Mapping[str, float | None], split: Mapping[str, Any], setting: Setting) -> str:
+    """The two circuits' strengths at a step and over the whole run. `split`: the summary of `circuit_split` over all
+    checkpoints."""
+    highest, highest_at, leads_from, led_not_at = (
         split[name]
-        for name in ("highest_memorizing_strength", "highest_memorizing_strength_at", "generalizing_leads_from")
+        for name in (
+            "highest_memorizing_strength",
+            "highest_memorizing_strength_at",
+            "generalizing_leads_from",
+            "generalizing_led_not_at",
+        )
     )
     if highest is None:
-        without = "test pairs" if setting.trains_on_all else "a known split"
-        return f"Without {without} the memorizing circuit cannot be told from the generalizing one."
+        if setting.has_too_few_held_out and not setting.trains_on_all:
+            return f"What was memorized cannot be told from what generalizes: {_few_held_out(setting)}."
+        without = "held-out pairs" if setting.trains_on_all else "a known split"
+        return f"Without {without} what was memorized cannot be told from what generalizes."
     if max(highest, split["highest_generalizing_strength"]) < LEAST_STRENGTH:
-        at_most = f"{LEAST_STRENGTH:g} logits"
         return (
-            f"At no checkpoint does either circuit give the right answer of a training pair {at_most}: there "
-            "is nothing to compare."
+            f"At no checkpoint does either part of the logits give the right answer of a training pair "
+            f"{LEAST_STRENGTH:g} logits: there is nothing to compare."
         )
     if strength["memorizing"] is None or strength["generalizing"] is None:
-        return f"At step {as_step(step)} the strengths of the circuits cannot be computed."
+        return f"At step {as_step(step)} the strengths of the two parts cannot be computed."
     now = ", where it is highest," if step == highest_at else f" it gives it {as_number(strength['memorizing'])}, and"
     text = (
-        f"Memorization gave the right answer of a training pair at most {as_number(highest)} logits (step "
-        f"{as_step(highest_at)}); "
+        f"What was memorized gave the right answer of a training pair at most {as_number(highest)} logits (step "
+        f"{as_step(highest_at)}); at step {as_step(step)}{now} what held-out pairs have in common gives it "
+        f"{as_number(strength['generalizing'])}."
     )
-    text += f"at step {as_step(step)}{now} what is common to all pairs, told from test pairs alone, gives it "
-    text += f"{as_number(strength['generalizing'])}."
     if leads_from is None:
-        return text
-    text += f" What is common is the stronger part from step {as_step(leads_from)} on."
-    ratio = efficiency["efficiency_ratio_at_lead"]
-    if ratio is not None and efficiency["generalizing_leads_from"] == leads_from:
-        text += (
-            f" At that step it had {ratio:.2f} times the logit-giving power per weight norm (scale-free) of "
-            "the memorizing circuit: one "
-        )
-        text += "number at one step, without an error, and no proof of what weight decay did."
-    return text
+        return f"{text} At no checkpoint does the latter lead with right answers, and keep the lead."
+    after = f" (not at {led_not_at:,})" if led_not_at is not None else ""
+    return f"{text} The latter is the stronger one, and its answers are right, from step {leads_from:,} on{after}."

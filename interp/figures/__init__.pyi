@@ -20,6 +20,7 @@ from .style import power_of_ten_axis as power_of_ten_axis
 from .style import shade_phases as shade_phases
 from .style import threshold_line as threshold_line
 from .style import vertical_line as vertical_line
+from .words import as_accuracy as as_accuracy
 from .words import as_count as as_count
 from .words import as_norm as as_norm
 from .words import as_number as as_number

@@ -30,6 +30,15 @@ def as_percent(value: float | None, digits: int = 1) -> str:
     return f"{100 * value:.{digits}f} %" if value is not None and math.isfinite(value) else "unknown"
 
 
+def as_accuracy(value: float | None) -> str:
+    """A share of answers for a reader: 100 % only where it is all of them, 0 % where it is none."""
+    if value is None or not math.isfinite(value):
+        return "unknown"
+    if value in (0, 1):
+        return f"{100 * value:.0f} %"
+    return "> 99.9 %" if value > 0.9995 else "< 0.1 %" if value < 0.0005 else f"{100 * value:.1f} %"
+
+
 def readable(value: object) -> str:
     """A value of a summary in words."""
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
