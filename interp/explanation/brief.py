@@ -6,10 +6,12 @@ from typing import Any
 from interp.explanation.run_facts import Setting
 from interp.explanation.sentences import (
     Summaries,
+    as_logits,
     circuit_in_short,
     how_it_ended,
     the_check,
     the_competition,
+    what_is_common,
     when,
 )
 from interp.figures import as_norm, as_number
@@ -19,13 +21,14 @@ def brief(
     kind: str, checkpoint: Mapping[str, Any], summaries: Summaries, split: Mapping[str, Any], setting: Setting
 ) -> Iterator[str]:
     """The lines after the headline and before what speaks against it, each a sentence or two."""
-    told = when(kind, setting)
-    if told and not setting.has_too_few_held_out:
+    yield from how_it_ended(setting)
+    if (memorized := setting.learned.memorized) is not None and setting.has_too_few_held_out:
+        yield f"When: It knew 99 % of its training pairs from step {memorized.at:,.0f} on."
+    elif told := when(kind, setting):
         yield f"When: {told}"
-    else:
-        yield from how_it_ended(setting)
     yield f"What changed: {_what_changed(checkpoint, summaries, split, setting)}"
-    yield f"Circuit: {_circuit(checkpoint, summaries, setting)}"
+    step = f"at step {checkpoint['step']:,}" if checkpoint["step"] >= 0 else "in this checkpoint"
+    yield f"Circuit {step} (state: {checkpoint['state']}): {_circuit(checkpoint, setting)}"
     if checkpoint["has_circuit"] and (check := the_check(checkpoint)):
         yield f"Check: {check}"
 
@@ -38,32 +41,31 @@ def _what_changed(
     norm = f"The weight norm went {' → '.join(span)}." if len(span) > 1 else f"The weight norm is {next(iter(span))}."
     strength, highest = checkpoint["strength"], split["highest_memorizing_strength"]
     if highest is None or strength["memorizing"] is None or strength["generalizing"] is None:
-        return f"{the_competition(checkpoint['step'], strength, split, setting)} {norm}"
+        told = the_competition(checkpoint["step"], strength, split, setting)
+        return f"{told[0].lower()}{told[1:]} {norm}"
     return (
-        f"of the right answer’s logit what was memorized gave at most {as_number(highest)} (step "
-        f"{split['highest_memorizing_strength_at']:,}) and gives {as_number(strength['memorizing'])} now; what held-out "
-        f"pairs share gives {as_number(strength['generalizing'])}{_lead(split)}. {norm}"
+        f"to the logit of the right answer memory gave at most {as_logits(highest)} (step "
+        f"{split['highest_memorizing_strength_at']:,}) and gives {as_logits(strength['memorizing'])} now; "
+        f"{what_is_common(setting)} gives {as_logits(strength['generalizing'])}{_lead(split)}. {norm}"
     )
 
 
 def _lead(split: Mapping[str, Any]) -> str:
     leads_from = split["generalizing_leads_from"]
-    return f", and leads from step {leads_from:,} on" if leads_from is not None else ""
+    return f", and is the stronger from step {leads_from:,} on" if leads_from is not None else ""
 
 
-def _circuit(checkpoint: Mapping[str, Any], summaries: Summaries, setting: Setting) -> str:
-    step = f"step {checkpoint['step']:,}" if checkpoint["step"] >= 0 else "this checkpoint"
-    state = f"{step} is in the state {checkpoint['state']}"
+def _circuit(checkpoint: Mapping[str, Any], setting: Setting) -> str:
     if not setting.has_frequencies:
-        return f"{state}; the operation is no addition, so none of frequencies is looked for."
+        return "the operation is no addition in other coordinates, so none of frequencies is looked for."
     if not checkpoint["has_circuit"]:
-        found = (
-            "no frequency is key"
-            if not checkpoint["key_frequencies"]
-            else "its key frequencies answer no better than a guess"
-        )
-        return f"{state}; {found}."
+        keys = checkpoint["key_frequencies"]
+        return "its key frequencies do not clearly answer better than a guess." if keys else "no frequency is key."
     kind = {"clock": "; a clock", "pizza": "; a pizza"}.get(checkpoint["circuit"], "")
-    alone = checkpoint["restricted_loss"]["held_out"]
-    pairs, alone = ("held-out", alone) if alone is not None else ("all", checkpoint["restricted_loss"]["all"])
-    return f"{state}; {circuit_in_short(checkpoint)}{kind}. Alone they have loss {as_number(alone)} on {pairs} pairs."
+    split = "held_out" if checkpoint["restricted_loss"]["held_out"] is not None else "all"
+    alone, whole = (as_number(checkpoint[name][split]) for name in ("restricted_loss", "loss"))
+    pairs = {"held_out": "held-out pairs", "all": "all pairs"}[split]
+    return (
+        f"{circuit_in_short(checkpoint)}{kind}. Loss of these alone on {pairs}: {alone} (network {whole}, a guess "
+        f"{as_number(setting.guessing)})."
+    )

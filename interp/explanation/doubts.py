@@ -25,9 +25,6 @@ def against(
     restricted, excluded, loss = (checkpoint[name][split] for name in ("restricted_loss", "excluded_loss", "loss"))
     if (falls := the_falls(setting)) and run["verdict"] != "collapse":
         yield falls
-    for name, event in (("memorized", setting.learned.memorized), ("generalized", setting.learned.generalized)):
-        if event is not None and math.isfinite(event.seen_for):
-            yield f"That it {name} was seen for its last {event.seen_for:,.0f} steps only."
     if setting.has_frequencies:
         yield from _against_the_circuit(checkpoint, (restricted, excluded, loss), spectrum, setting)
     if generalizes and not has_circuit and setting.has_frequencies:

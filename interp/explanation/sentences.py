@@ -55,7 +55,7 @@ def _verdict_and_number(kind: str, setting: Setting) -> str:
         return f"{text}{within}"
     known = f"{held} of the {unseen} (step {since})"
     if kind == "confusion":
-        return f"{text}{within}: {as_accuracy(setting.accuracy['train'])} and {known}"
+        return f"{text}{within}: {as_accuracy(setting.accuracy['train'])} of the former, at most {known}"
     if learned.reached >= NEARLY:
         return f"{text} and nearly generalized{within}: {known}"
     if learned.reached >= MOSTLY:
@@ -146,14 +146,14 @@ def when(kind: str, setting: Setting) -> str:
         return ""
     if generalized is None:
         assert memorized is not None
-        return f"It knew its training pairs {_from(memorized)}, and at no logged step the {unseen} ({_level(setting)})."
+        return f"It knew {_level(setting)} of its training pairs {_from(memorized)}, and at no logged step of the {unseen}."
     if memorized is None:
         return (
             f"It knew the {unseen} {_from(generalized)}, and at no logged step its training pairs ({_level(setting)})."
         )
     least, most = (int(bound) for bound in learned.delay)
     apart = f"{least:,} to {most:,}" if least != most else f"{most:,}"
-    text = f"It knew its training pairs {_from(memorized)} and the {unseen} {_from(generalized)}"
+    text = f"It knew {_level(setting)} of its training pairs {_from(memorized)} and of the {unseen} {_from(generalized)}"
     if kind == "unknown":
         return (
             f"{text}. The delay is between {least:,} and {most:,} steps: too coarse to tell grokking from "
@@ -236,11 +236,12 @@ def the_circuit(checkpoint: Mapping[str, Any], summaries: Summaries, setting: Se
         return f"{text}. No frequency is key: no sparse circuit of frequencies is found.{_the_last_circuit(checkpoint, setting)}"
     if not checkpoint["has_circuit"]:
         return (
-            f"{text}. The rule calls k = {_listed(key)} key, but alone they answer no better than a guess "
+            f"{text}. The rule calls k = {_listed(key)} key, but alone they do not clearly answer better than a guess "
             f"(loss {as_number(_unseen_of(checkpoint['restricted_loss']))}, a guess {as_number(setting.guessing)}): "
             f"that is no circuit.{_the_last_circuit(checkpoint, setting)}"
         )
-    text += f". {circuit_in_short(checkpoint)}{_of_what(setting)}"
+    short = circuit_in_short(checkpoint)
+    text += f". {short[0].upper()}{short[1:]}{_of_what(setting)}"
     periodic, neurons = checkpoint["periodic_neurons"], checkpoint["neurons"]
     if periodic:
         counts = summaries["neuron_periodicity"]["periodic_neurons_per_frequency"]
@@ -261,13 +262,12 @@ def the_circuit(checkpoint: Mapping[str, Any], summaries: Summaries, setting: Se
 
 def circuit_in_short(checkpoint: Mapping[str, Any]) -> str:
     """The key frequencies with their shares."""
-    shares = ", ".join(
-        f"k = {entry['frequency']} ({as_percent(entry['share'], 0)})"
-        for entry in sorted(checkpoint["key_frequencies"], key=lambda entry: -entry["share"])
-    )
-    n = len(checkpoint["key_frequencies"])
-    verb = "frequency carries" if n == 1 else "frequencies carry"
-    return f"{n} key {verb} the logits, by share of their power {shares}"
+    by_share = sorted(checkpoint["key_frequencies"], key=lambda entry: -entry["share"])
+    shares = ", ".join(f"k = {entry['frequency']} ({as_percent(entry['share'], 0)})" for entry in by_share)
+    if len(by_share) == 1:
+        return f"one key frequency carries {as_percent(by_share[0]['share'], 0)} of the logits’ power, k = {_listed(by_share)}"
+    total = as_percent(sum(entry["share"] for entry in by_share), 0)
+    return f"{len(by_share)} key frequencies carry {total} of the logits’ power, {shares}"
 
 
 def _listed(key: list[dict[str, Any]]) -> str:
@@ -304,7 +304,7 @@ def the_algorithm(clock: Mapping[str, Any], setting: Setting) -> str:
             "whatever was learned."
         )
     return (
-        f"{by} and by how it depends on a and b alike (gradient symmetricity "
+        f"{by} and by how alike its gradients for a and b are (gradient symmetricity "
         f"{as_number(clock['gradient_symmetricity'])}) it is {_article(clock['verdict'])}."
     )
 
@@ -413,13 +413,25 @@ def the_competition(step: int, strength: Mapping[str, float | None], split: Mapp
         )
     if strength["memorizing"] is None or strength["generalizing"] is None:
         return f"At step {as_step(step)} the strengths of the two parts cannot be computed."
-    now = ", where it is highest," if step == highest_at else f" it gives it {as_number(strength['memorizing'])}, and"
+    now = ", where it is highest," if step == highest_at else f" it gives it {as_logits(strength['memorizing'])}, and"
     text = (
-        f"What was memorized gave the right answer of a training pair at most {as_number(highest)} logits (step "
-        f"{as_step(highest_at)}); at step {as_step(step)}{now} what held-out pairs have in common gives it "
-        f"{as_number(strength['generalizing'])}."
+        f"What was memorized gave the right answer of a training pair at most {as_logits(highest)} logits (step "
+        f"{as_step(highest_at)}); at step {as_step(step)}{now} {what_is_common(setting)} gives it "
+        f"{as_logits(strength['generalizing'])}."
     )
+    if not setting.has_frequencies:
+        return text
     if leads_from is None:
-        return f"{text} At no checkpoint does the latter lead with right answers, and keep the lead."
+        return f"{text} At no checkpoint does the latter take the lead, with the right answer ahead in it, and keep it."
     after = f" (not at {led_not_at:,})" if led_not_at is not None else ""
-    return f"{text} The latter is the stronger one, and its answers are right, from step {leads_from:,} on{after}."
+    return f"{text} The latter is the stronger, with the right answer ahead in it, from step {leads_from:,} on{after}."
+
+
+def what_is_common(setting: Setting) -> str:
+    """What the generalizing strength is a strength of."""
+    return "what held-out pairs have in common" if setting.has_frequencies else "what held-out pairs are given too"
+
+
+def as_logits(strength: float) -> str:
+    """A strength for a reader; below LEAST_STRENGTH, of either sign, there is none."""
+    return "about 0" if abs(strength) < LEAST_STRENGTH else as_number(strength)
