@@ -36,7 +36,7 @@ _SYMMETRIES: dict[str, tuple[Symmetry, ...]] = {
     "subtract": (),
     "multiply": ("mirror", "negate both"),
     "divide": ("negate both",),
-    "x2+y2": ("mirror", "negate a", "negate b"),
+    "x2+y2": ("mirror", "negate a", "negate b", "negate both"),
     "x2+xy+y2": ("mirror", "negate both"),
     "x3+xy": (),
 }

@@ -7,7 +7,19 @@ from sklearn.datasets import load_digits
 from interp import Experiment, InputError, ModelConfig, Task, TrainingConfig
 from interp.experiment import Samples, experiment_from_dict, experiment_from_toml
 
-ASKED = ["seed", "title", "shape", "sizes", "n_classes", "inputs", "labels", "defined", "split_known", "train_indices"]
+ASKED = [
+    "seed",
+    "title",
+    "shape",
+    "sizes",
+    "n_classes",
+    "inputs",
+    "labels",
+    "defined",
+    "split_known",
+    "train_indices",
+    "n_held_out",
+]
 MLP = ModelConfig(family="mlp", d_mlp=16)
 
 
@@ -16,11 +28,15 @@ def test_both_kinds_answer_what_is_asked_of_examples(examples) -> None:
     assert all(hasattr(examples, name) for name in ASKED)
     n = int(np.prod(examples.shape))
     assert len(examples.inputs) == len(examples.labels) == len(examples.defined) == n
-    train, test, unmirrored, every = (examples.mask(split) for split in ("train", "test", "unmirrored", "all"))
+    train, test, held_out, unmirrored, every = (
+        examples.mask(split) for split in ("train", "test", "held_out", "unmirrored", "all")
+    )
     assert np.flatnonzero(train).tolist() == examples.train_indices.tolist()
     assert not (train & test).any()
     assert ((train | test) == every).all()
+    assert (held_out <= unmirrored).all()
     assert (unmirrored <= test).all()
+    assert 0 < examples.n_held_out <= held_out.sum()
     assert examples.labels.max() < examples.n_classes == examples.sizes[1]
     with pytest.raises(InputError, match="split"):
         examples.mask("tset")

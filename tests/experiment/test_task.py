@@ -1,13 +1,15 @@
 """The task against brute force over all pairs: tables, phases, noise and split, and every way to ask for what cannot
 be."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
 from interp.errors import InputError
 from interp.experiment import Task
-from interp.experiment.task import COMMUTATIVE
+from interp.experiment.task import COMMUTATIVE, Operation
 
 MODULI = (2, 3, 4, 6, 7, 10, 13)
 PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31)
@@ -200,6 +202,99 @@ def test_unmirrored_pairs_of_a_commutative_table(task: Task) -> None:
 def test_every_test_pair_of_another_table_is_unmirrored(operation: str) -> None:
     task = Task(p=7, operation=operation)
     assert_array_equal(task.unmirrored_test_mask, task.test_mask)
+
+
+# ---- what is held out ------------------------------------------------------------------------------------------------
+
+CHANGES = {
+    "mirror": lambda a, b: (b, a),
+    "negate a": lambda a, b: (-a, b),
+    "negate b": lambda a, b: (a, -b),
+    "negate both": lambda a, b: (-a, -b),
+}
+OPERATIONS: tuple[Operation, ...] = get_args(Operation)
+
+
+def leaves_every_label(task: Task, change: str) -> bool:
+    table = dict(zip(residues(task.p), task.true_labels.tolist(), strict=True))
+    images = {pair: tuple(x % task.p for x in CHANGES[change](*pair)) for pair in table}
+    return all(table[pair] == table[image] for pair, image in images.items())
+
+
+def images_of(task: Task, pair: tuple[int, int]) -> set[tuple[int, int]]:
+    """All that the symmetries of a task make of a pair, one after the other until nothing new comes."""
+    found, new = {pair}, [pair]
+    while new:
+        one = new.pop()
+        for change in task.symmetries:
+            a, b = CHANGES[change](*one)
+            image = (a % task.p, b % task.p)
+            if image not in found:
+                found.add(image)
+                new.append(image)
+    return found
+
+
+@pytest.mark.parametrize(("operation", "symmetric"), [*((name, False) for name in OPERATIONS), ("random", True)])
+def test_the_symmetries_are_those_that_leave_every_label(operation: Operation, symmetric: bool) -> None:
+    """Of every modulus: at p = 2, where x = −x, there are more."""
+    tasks = [Task(p, operation, symmetric=symmetric) for p in (7, 9, 10, 12, 13, 16)]
+    of_all = tuple(change for change in CHANGES if all(leaves_every_label(task, change) for task in tasks))
+    assert {task.symmetries for task in tasks} == {of_all}
+    for p in (2, 3, 4, 5, 6, 8):
+        task = Task(p, operation, train_fraction=0.5, symmetric=symmetric)
+        assert all(leaves_every_label(task, change) for change in task.symmetries)
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.45, 0.9])
+@pytest.mark.parametrize("p", [6, 9, 11])
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_no_symmetry_makes_a_held_out_pair_of_a_trained_one(operation: Operation, p: int, fraction: float) -> None:
+    """And every other test pair is made of one; independent are those that no symmetry makes of each other."""
+    task = Task(p, operation, train_fraction=fraction)
+    trained = {residues(p)[index] for index in task.train_indices}
+    images = [images_of(task, pair) for pair in residues(p)]
+    expected = [bool(task.test_mask[index]) and not images[index] & trained for index in range(p**2)]
+    assert_array_equal(task.held_out_mask, expected)
+    assert_array_equal(task.mask("held_out"), expected)
+    orbits = {frozenset(of_pair) for of_pair, is_held_out in zip(images, expected, strict=True) if is_held_out}
+    assert task.n_held_out == len(orbits)
+    assert_array_equal(task.orbits, [min(a * p + b for a, b in of_pair) for of_pair in images])
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_symmetries_leave_the_true_label_and_what_is_held_out(operation: Operation) -> None:
+    """Pairs of one orbit have one label, and are held out together or not at all, also where labels are noise."""
+    task = Task(13, operation, train_fraction=0.2, label_noise=0.5)
+    for orbit in np.unique(task.orbits):
+        of_orbit = task.orbits == orbit
+        assert len(set(task.true_labels[of_orbit])) == len(set(task.held_out_mask[of_orbit])) == 1
+
+
+def test_held_out_of_a_sum_are_unmirrored_and_of_a_difference_all_test_pairs() -> None:
+    """a − b = −(b − a): the mirror of a pair has another label, so that no symmetry answers a test pair. Somebody who
+    knows a − b could know b − a; that is a rule, and is not excluded."""
+    add, subtract = Task(13), Task(13, "subtract")
+    assert_array_equal(add.held_out_mask, add.unmirrored_test_mask)
+    assert_array_equal(subtract.held_out_mask, subtract.test_mask)
+    assert subtract.n_held_out == subtract.test_mask.sum()
+
+
+def test_held_out_of_an_unknown_split_is_nothing() -> None:
+    task = Task(7, "x2+y2", split="unknown")
+    assert not task.held_out_mask.any()
+    assert task.n_held_out == 0
+
+
+def test_whether_there_is_a_phase_is_whether_it_can_be_had() -> None:
+    for operation in OPERATIONS:
+        for p in (2, 3, 4, 7, 9):
+            task = Task(p, operation, train_fraction=0.6)
+            try:
+                found = task.phase is not None
+            except InputError:
+                found = False
+            assert task.has_phase == found
 
 
 # ---- label noise -----------------------------------------------------------------------------------------------------
