@@ -4,8 +4,8 @@ The logits L_c, centred over classes, are the sum of a generalizing part G = g(d
 and t the phases of the inputs, u that of the class), and of a memorizing part M = L_c − G. The published g is the even
 part of the mean of L_c at each d over all pairs, which is the projection on cos w_k d; the held-out g is that over the
 pairs that could not have been memorized, in five folds, so that none judges itself (`interp.mathematics.circuits`,
-`Task.held_out_mask`). The published one takes the share f of what was memorized, f the fraction of pairs known by heart,
-for generalization: strengths at s + t obey gen_published = gen_held_out + f·mem_held_out and mem_published =
+`Task.held_out_mask`). The published one takes the share f of what was memorized, f the fraction of pairs known by
+heart, for generalization: strengths at s + t obey gen_published = gen_held_out + f·mem_held_out and mem_published =
 (1−f)·mem_held_out. Of an operation without phases (x² + y², random labels) only held-out strengths are known: the
 generalizing one is then the mean logit of the label on held-out pairs.
 
@@ -16,8 +16,8 @@ generalizing one is then the mean logit of the label on held-out pairs.
 
 It cannot tell a lookup table of all pairs from a circuit, both being functions of d: only few frequencies can
 (`coefficient`). What a circuit's logits owe to s − t, as a pizza's do, is counted as memorizing; on held-out pairs a
-real memorizer can be below zero. Held out means: no symmetry in `Task.symmetries` makes the pair of a trained one; what a
-network infers from its training pairs in another way counts as generalizing.
+real memorizer can be below zero. Held out means: no symmetry in `Task.symmetries` makes the pair of a trained one; what
+a network infers from its training pairs in another way counts as generalizing.
 """
 
 import numpy as np
@@ -58,8 +58,8 @@ def measure(checkpoint: Checkpoint, *, degree_pairs: int = 2048, scale_step: flo
     NaN where a strength is below four of its standard errors; `coefficient` α_k [estimator, frequency] of the
     generalizing part; `network_loss` [split].
 
-    NaN where the split is unknown, and held out where fewer than 20 independent pairs are. For × and ÷ pairs and classes
-    are those of units.
+    NaN where the split is unknown, and held out where fewer than 20 independent pairs are. For × and ÷ pairs and
+    classes are those of units.
 
     >>> import interp
     >>> from interp.testing import LookupTable, circuit_checkpoint
@@ -316,7 +316,8 @@ def _shares(parts: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 def _standard_errors(label_logits: Float[Tensor, " pairs"], pairs: PhasePairs) -> Float[np.ndarray, " circuits"]:
     """Of the held-out strengths: the generalizing one is a mean over held-out pairs, the memorizing one the difference
-    of two means. Pairs of one orbit are one observation; what pairs with one label have in common is not allowed for."""
+    of two means. Pairs of one orbit are one observation; what pairs with one label have in common is not allowed
+    for."""
     _, train, _, unseen = _masks(pairs)
     of_train, of_unseen = (
         circuits.standard_error(label_logits[some].double(), pairs.orbit[some]) for some in (train, unseen)

@@ -1,12 +1,12 @@
 """Learning curves. When did the network memorize, and when did it generalize?
 
 Loss is the mean cross-entropy (natural logarithm, float64 log-softmax) over the pairs of a split; accuracy the share of
-correct answers. Splits: train; test; unmirrored: test pairs (a, b) whose mirror (b, a) was not trained on either, because
-for a commutative operation a pair and its mirror have one label; held out: test pairs that no symmetry of the task makes
-of a trained one (`Task.symmetries`: of most operations these are the unmirrored ones). When it memorized and when it
-generalized are told by `interp.mathematics.grokking` from train and held-out pairs. The generalization gap is test loss −
-train loss. A network overfits where its test accuracy is more than 5 points below its train accuracy. Every step that
-training logged is here, and every checkpoint: one without logged metrics is run to obtain them.
+correct answers. Splits: train; test; unmirrored: test pairs (a, b) whose mirror (b, a) was not trained on either,
+because for a commutative operation a pair and its mirror have one label; held out: test pairs that no symmetry of the
+task makes of a trained one (`Task.symmetries`: of most operations these are the unmirrored ones). When it memorized and
+when it generalized are told by `interp.mathematics.grokking` from train and held-out pairs. The generalization gap is
+test loss − train loss. A network overfits where its test accuracy is more than 5 points below its train accuracy. Every
+step that training logged is here, and every checkpoint: one without logged metrics is run to obtain them.
 
 It cannot tell why: a circuit may long be growing while these curves stand still. What an importer gave as test curves,
 without a split, has mirrored pairs among them.
@@ -110,12 +110,12 @@ def plot(result: xr.Dataset):
     names = {"train": "train", "test": "test", "held_out": "held out: no mirror trained on"}
     colors = {"train": TRAIN, "test": TEST, "held_out": PALETTE[4]}
     for column, variable in enumerate(("loss", "accuracy"), start=1):
-        for split in names:
+        for split, split_name in names.items():
             values = result[variable].sel(split=split).values
             if np.isfinite(values).any():
                 line = {"color": colors[split], "width": 2, "dash": "dot" if split == "held_out" else "solid"}
                 trace = go.Scatter(
-                    x=result.step.values, y=values, name=names[split], line=line, mode="lines", legendgroup=split
+                    x=result.step.values, y=values, name=split_name, line=line, mode="lines", legendgroup=split
                 )
                 trace.showlegend = column == 2
                 figure.add_trace(trace, row=1, col=column)

@@ -2,21 +2,21 @@
 
 From learning curves alone, anybody's: the verdict and its steps by the definitions of `interp.mathematics.grokking`, of
 train and held-out pairs (99 % accuracy that holds; losses against chance where accuracies are unknown; without
-`chance_loss` the larger of the first train and test loss stands for ln p), and the verdict of Liu et al. (90 %, fixed gap
-of 1,000 steps). Of curves that were imported without a split, test pairs stand for held-out ones, mirrors included. With
-g the step from which on the network generalizes, the boundaries of its phases: log losses, Σw² and Gini are fitted up to
-g by continuous lines with up to two kinks, and from the start of cleanup to 3 g with up to one (as many as the Bayesian
-information criterion says; `interp.mathematics.kinks`):
+`chance_loss` the larger of the first train and test loss stands for ln p), and the verdict of Liu et al. (90 %, fixed
+gap of 1,000 steps). Of curves that were imported without a split, test pairs stand for held-out ones, mirrors included.
+With g the step from which on the network generalizes, the boundaries of its phases: log losses, Σw² and Gini are fitted
+up to g by continuous lines with up to two kinks, and from the start of cleanup to 3 g with up to one (as many as the
+Bayesian information criterion says; `interp.mathematics.kinks`):
 
     end of memorization   held-out loss turns down, excluded loss (train pairs) turns up
     start of cleanup      held-out loss, restricted loss (all pairs) and Σw² fall faster, Gini rises faster
     end of cleanup        held-out loss, Σw² and Gini level out to less than half their slope
 
 A boundary is the median over the signals that bend so, at least two of them (`signals`); its interval holds all of them
-and the median of their own intervals. There are no phases unless the network memorized before it generalized; a boundary
-is unknown with too few points, or where fewer than two signals bend that way. The papers drew these lines by eye: this is
-an approximation, and its interval the spread of signals and fit, no confidence interval. It cannot tell why a phase ended,
-nor that a smooth curve has a bend at all.
+and the median of their own intervals. There are no phases unless the network memorized before it generalized; a
+boundary is unknown with too few points, or where fewer than two signals bend that way. The papers drew these lines by
+eye: this is an approximation, and its interval the spread of signals and fit, no confidence interval. It cannot tell
+why a phase ended, nor that a smooth curve has a bend at all.
 """
 
 import json
@@ -86,7 +86,8 @@ def from_curves(
         raise InputError(f"chance_loss must be a positive number of nats (ln p), got {chance_loss}")
     chance = chance_loss if chance_loss is not None else grokking.chance(loss[:, 0], loss[:, 1])
     told = grokking.events(known_steps, accuracy[:, :2].T, loss[:, :2].T, chance)
-    return _transitions(known_steps, loss, accuracy, {"sum of squares": unknown, "gini": unknown}, chance, told)
+    weighed = {"sum of squares": unknown, "gini": unknown}
+    return _transitions(known_steps, loss, accuracy, weighed, chance=chance, told=told)
 
 
 def compute(run: "Run") -> xr.Dataset:
@@ -113,7 +114,8 @@ def compute(run: "Run") -> xr.Dataset:
     splits = ["train", "held_out" if is_split_known else "test", "test"]
     loss, accuracy = (curves[name].sel(split=splits).values for name in ("loss", "accuracy"))
     loss = np.concatenate([loss, np.stack([aligned["excluded"], aligned["restricted"]], axis=1)], axis=1)
-    result = _transitions(steps, loss, accuracy, aligned, math.log(run.task.p), grokking.events_of(curves))
+    told, chance = grokking.events_of(curves), math.log(run.task.p)
+    result = _transitions(steps, loss, accuracy, aligned, chance=chance, told=told)
     return result.assign_attrs(mirrors_included=int(not is_split_known and bool(run.task.symmetries)))
 
 
@@ -230,6 +232,7 @@ def _transitions(
     loss: np.ndarray,
     accuracy: np.ndarray,
     weighed: dict[str, np.ndarray],
+    *,
     chance: float,
     told: grokking.Events,
 ) -> xr.Dataset:

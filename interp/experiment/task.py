@@ -290,8 +290,8 @@ class Task:
     @cached_property
     def held_out_mask(self) -> Bool[np.ndarray, " pairs"]:
         """Test pairs of which nothing was trained on that the symmetries of the task make of them: a network that
-        memorized, and learned no more of the rule than that a + b = b + a, cannot know them. Not excluded is what else a
-        network could infer from training pairs without the whole rule, such as that a − b = −b − (−a).
+        memorized, and learned no more of the rule than that a + b = b + a, cannot know them. Not excluded is what else
+        a network could infer from training pairs without the whole rule, such as that a − b = −b − (−a).
 
         >>> task = Task(2, split=(1,))  # trained on (0, 1) alone; its mirror (1, 0) is tested, and not held out
         >>> task.held_out_mask.tolist()

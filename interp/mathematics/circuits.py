@@ -194,7 +194,8 @@ class Competition(NamedTuple):
         of LEAST_STRENGTH, and the right answer leads in it. 1, 0, or NaN where that is unknown.
 
         >>> one = np.ones(3)
-        >>> Competition(np.array([5.0, 5.0, 5.0]), one, np.array([0.5, 2.0, 0.5]), np.array([1.0, 1.0, -2.2])).generalizes()
+        >>> unclear = np.array([0.5, 2.0, 0.5])
+        >>> Competition(5 * one, one, unclear, np.array([1.0, 1.0, -2.2])).generalizes()
         array([1., 0., 0.])
         """
         with np.errstate(invalid="ignore"):

@@ -2,21 +2,22 @@
 only.
 
 A split is *reached* at a logged step where its accuracy is at least a level ℓ: 99 %, or all but two pairs where it has
-fewer than 200. Where the accuracy is unknown the loss stands for it: reached where it is at most 1 − ℓ nats (a wrong
-answer costs at least ln 2, so a loss of 0.01 proves 98.6 %), not reached where it is at least half of chance, ln p; in
-between it cannot decide.
+fewer than 200, and never less than 90 %. Where the accuracy is unknown the loss stands for it: reached where it is at
+most 1 − ℓ nats (a wrong answer costs at least ln 2, so a loss of 0.01 proves 98.6 %), not reached where it is at least
+half of chance, ln p; in between it cannot decide.
 
 A run *has memorized* (train pairs) or *generalized* (held-out pairs) at the first reached step that holds: at 9 of 10
-logged steps up to 1.5 times that step, at least five of them. Among fewer than ten a single miss undoes nothing, so that
-no verdict hangs on one logged point. It happened between two logged steps, (m₀, m₁] and (g₀, g₁]: m₁ and g₁ are the
-steps that hold, m₀ and g₀ the last ones before them that are known not to have reached it.
+logged steps up to 1.5 times that step, at least five of them. Among fewer than ten a single miss undoes nothing, so
+that no verdict hangs on one logged point; where the run ends before there are five, none may miss. It happened between
+two logged steps, (m₀, m₁] and (g₀, g₁]: m₁ and g₁ are the steps that hold, m₀ and g₀ the last ones before them that are
+known not to have reached it.
 
     grokking        g₀ ≥ 3 m₁
     comprehension   g₁ < 3 m₀, or g₁ ≤ m₀
     memorization    train pairs only
     confusion       neither
-    collapse        generalized, and lost it for good: the last three logged steps or more have a held-out loss of ln 2 or
-                    more (the geometric mean of the probability of the right answer is below ½), and less than 90 %
+    collapse        generalized, and lost it for good: the last three logged steps or more have a held-out loss of ln 2
+                    or more (the geometric mean of the probability of the right answer is below ½), and less than 90 %
                     accuracy
     unknown         what cannot be told: too few held-out pairs (FEWEST_HELD_OUT), curves that cannot decide, or steps
                     logged too far apart to tell grokking from comprehension
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 VERDICTS = ("grokking", "comprehension", "memorization", "confusion", "collapse", "unknown")
-LEVEL, MOST_MISSED, SMALL_SPLIT = 0.99, 2, 200
+LEVEL, MOST_MISSED, SMALL_SPLIT, LOWEST_LEVEL = 0.99, 2, 200, 0.9
 FEWEST_HELD_OUT = 20
 DELAY_FACTOR = 3
 WINDOW_FACTOR, WINDOW_POINTS, POINTS_TO_A_MISS = 1.5, 5, 10
@@ -46,8 +47,9 @@ States = Float[np.ndarray, " step"]
 
 
 class Crossing(NamedTuple):
-    """Between which two logged steps something began that held: (after, at]. `after` is −1 where nothing was logged
-    before. `seen_for`: the steps that were left to see it hold, where the run ends before it had to; else NaN.
+    """Between which two logged steps something began that held: (after, at]. Where nothing was logged before, `after`
+    is 0, the untrained network, which has reached nothing; and −1 where `at` is that step itself. `seen_for`: the steps
+    that were left to see it hold, where the run ends before it had to; else NaN.
 
     >>> Crossing(after=10.0, at=20.0).interval
     10.0
@@ -59,7 +61,7 @@ class Crossing(NamedTuple):
 
     @property
     def interval(self) -> float:
-        """How finely the step is known; NaN where nothing was logged before."""
+        """How finely the step is known; NaN where it began before step 0."""
         return self.at - self.after if self.after >= 0 else math.nan
 
 
@@ -133,6 +135,7 @@ def events(
     accuracies: Float[np.ndarray, "2 step"],
     losses: Float[np.ndarray, "2 step"] | None = None,
     chance_loss: float = math.nan,
+    *,
     pairs: tuple[int | None, int | None] = (None, None),
     independent: int | None = None,
 ) -> Events:
@@ -182,7 +185,7 @@ def events_of(curves: "xr.Dataset") -> Events:
         unseen, independent = "test", None
     loss, accuracy = (curves[name].sel(split=["train", unseen]).values.T for name in ("loss", "accuracy"))
     chance_loss, pairs = float(curves.attrs["chance_loss"]), (train or None, held_out or None)
-    return events(curves.step.values, accuracy, loss, chance_loss, pairs, independent)
+    return events(curves.step.values, accuracy, loss, chance_loss, pairs=pairs, independent=independent)
 
 
 def whole(step: float) -> int | None:
@@ -208,12 +211,13 @@ def chance(train_loss: Float[np.ndarray, " step"], test_loss: Float[np.ndarray, 
 
 
 def level_for(pairs: int | None) -> float:
-    """The accuracy from which on so many pairs count as known: 99 %, or all but two where there are fewer than 200.
+    """The accuracy from which on so many pairs count as known: 99 %, or all but two where there are fewer than 200, and
+    never less than 90 %: of two pairs both.
 
-    >>> level_for(3830), level_for(100), level_for(None)
-    (0.99, 0.98, 0.99)
+    >>> level_for(3830), level_for(100), level_for(2), level_for(None)
+    (0.99, 0.98, 0.9, 0.99)
     """
-    return LEVEL if pairs is None or pairs >= SMALL_SPLIT else max(0.0, 1 - MOST_MISSED / max(pairs, 1))
+    return LEVEL if pairs is None or pairs >= SMALL_SPLIT else max(LOWEST_LEVEL, 1 - MOST_MISSED / max(pairs, 1))
 
 
 def reached(

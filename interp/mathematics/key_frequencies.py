@@ -13,11 +13,11 @@ al. 2023, arXiv:2301.05217, App. C.2 for the first, §4.2 for P_k; the threshold
 condition can be spared: on a memorizing network a quarter of the maximum calls nearly every frequency key; and a
 grokked network whose neurons were shuffled between input and output still has its frequencies in its neurons and in
 W_L, but no longer connected (its alignments, the third ratio, are rarely above ½; those of grokked networks are above
-0.9). The fourth needs a known split with 20 independent held-out pairs, and is left out elsewhere: a table that is right
-on the fraction f of the pairs (its training pairs and their mirrors), and nothing more, has the share f·2/n at every k,
-above 2 % where n is small and f large; of what circuits hold, also small growing ones, held-out pairs have 0.7 and
-more. The number of key frequencies is never capped. All
-functions take weights and logits in phase coordinates (`task.coordinates`).
+0.9). The fourth needs a known split with 20 independent held-out pairs, and is left out elsewhere: a table that is
+right on the fraction f of the pairs (its training pairs and their mirrors), and nothing more, has the share f·2/n at
+every k, above 2 % where n is small and f large; of what circuits hold, also small growing ones, held-out pairs have 0.7
+and more. The number of key frequencies is never capped. All functions take weights and logits in phase coordinates
+(`task.coordinates`).
 """
 
 import math

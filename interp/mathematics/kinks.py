@@ -2,9 +2,9 @@
 
 The curve is resampled to an even grid, because the fit (`ruptures`: Dynp with the cost "clinear", Truong et al. 2020,
 arXiv:1801.00718) knows no other; its lines run through the curve at the kinks. Step-like costs cut ramps where nothing
-happens. Of how many kinks a curve has the Bayesian information criterion decides, n ln(squared error/n) + 2·kinks·ln n, n
-the points of the curve, at most those of the grid: a straight line with noise has none. It presumes independent errors,
-which a smooth curve does not have: where that bends gently, kinks are still found.
+happens. Of how many kinks a curve has the Bayesian information criterion decides, n ln(squared error/n) + 2·kinks·ln n,
+n the points of the curve, at most those of the grid: a straight line with noise has none. It presumes independent
+errors, which a smooth curve does not have: where that bends gently, kinks are still found.
 """
 
 import math

@@ -211,9 +211,9 @@ class Spectrum:
 
     @cached_property
     def has_circuit(self) -> bool:
-        """Whether the key frequencies alone answer better than guessing: the restricted loss, of the logits' part in cos,
-        sin w_k(a+b) of key k and their mean over the pairs, lies below ln p on pairs that could not have been memorized
-        (on all, where fewer than 20 of these are independent), by three standard errors of its mean.
+        """Whether the key frequencies alone answer better than guessing: the restricted loss, of the logits' part in
+        cos, sin w_k(a+b) of key k and their mean over the pairs, lies below ln p on pairs that could not have been
+        memorized (on all, where fewer than 20 of these are independent), by three standard errors of its mean.
 
         >>> from interp.testing import circuit_checkpoint, circuit_neurons
         >>> circuit_checkpoint(Task(13), circuit_neurons([2])).spectrum.has_circuit

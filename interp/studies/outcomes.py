@@ -42,8 +42,8 @@ def events_of(run: Run) -> grokking.Events:
 
 def outcomes(runs: Mapping[str, Run]) -> list[RunOutcome]:
     """The outcome of every run, in the order given; the verdicts are those of `interp.mathematics.grokking`, from the
-    logged metrics. A run that goes on from the weights of another still generalizes at its end (99 % of the test pairs),
-    generalizes in part, or collapsed."""
+    logged metrics. A run that goes on from the weights of another still generalizes at its end (99 % of the test
+    pairs), generalizes in part, or collapsed."""
     differing = configuration_differences(list(runs.values()))
     continued = [run.info.get("initial_weights") is not None for run in runs.values()]
     found = []
