@@ -11,7 +11,6 @@ from interp.explanation.sentences import (
     how_it_ended,
     the_check,
     the_competition,
-    what_is_common,
     when,
 )
 from interp.figures import as_norm, as_number
@@ -40,19 +39,22 @@ def _what_changed(
     span = {as_norm(norms[name]): None for name in ("first_l2", "highest_l2", "last_l2")}
     norm = f"The weight norm went {' → '.join(span)}." if len(span) > 1 else f"The weight norm is {next(iter(span))}."
     strength, highest = checkpoint["strength"], split["highest_memorizing_strength"]
-    if highest is None or strength["memorizing"] is None or strength["generalizing"] is None:
+    is_unknown = highest is None or strength["memorizing"] is None or strength["generalizing"] is None
+    if is_unknown or not setting.has_frequencies:
         told = the_competition(checkpoint["step"], strength, split, setting)
         return f"{told[0].lower()}{told[1:]} {norm}"
     return (
         f"to the logit of the right answer memory gave at most {as_logits(highest)} (step "
         f"{split['highest_memorizing_strength_at']:,}) and gives {as_logits(strength['memorizing'])} now; "
-        f"{what_is_common(setting)} gives {as_logits(strength['generalizing'])}{_lead(split)}. {norm}"
+        f"what held-out pairs have in common gives {as_logits(strength['generalizing'])}"
+        f"{_lead(split, summaries['circuit_split'])}. {norm}"
     )
 
 
-def _lead(split: Mapping[str, Any]) -> str:
-    leads_from = split["generalizing_leads_from"]
-    return f", and is the stronger from step {leads_from:,} on" if leads_from is not None else ""
+def _lead(of_run: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    told = "" if here["generalizing_part_answers"] else ", the right answer not ahead in it"
+    leads_from = of_run["generalizing_leads_from"]
+    return told + (f"; it is the stronger, and right, from step {leads_from:,} on" if leads_from is not None else "")
 
 
 def _circuit(checkpoint: Mapping[str, Any], setting: Setting) -> str:

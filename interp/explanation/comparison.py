@@ -2,9 +2,9 @@
 most.
 
 Only the checkpoints that are compared are measured, and nothing is written but the learning curves. Measures that refer
-to key frequencies (restricted and excluded loss, the key parts of norms) take those of the last checkpoint of each run;
-a side's own key frequencies are those of the checkpoint itself. How far apart two numbers are, and so what differs
-most, is defined in `interp.explanation.quantities`.
+to key frequencies (restricted and excluded loss, the key parts of norms) take those of each run, of its last checkpoint
+that has a circuit; a side's own key frequencies are those of the checkpoint itself. How far apart two numbers are, and
+so what differs most, is defined in `interp.explanation.quantities`.
 """
 
 import math
@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from interp.analysis import Scale, discover, results_at, stored_result
+from interp.analysis import Scale, discover, find, results_at, stored_result
 from interp.errors import InputError
-from interp.explanation.explanation import state_of
 from interp.explanation.quantities import MEASURES, REPEATS, Quantity, difference, quantities
+from interp.explanation.states import Known, state_of
 from interp.mathematics import grokking
 from interp.models import weight_shapes
 from interp.runs import Checkpoint, Run, check_has_phases, configuration_differences, open_run
@@ -60,17 +60,39 @@ class Side:
     @property
     def facts(self) -> dict[str, Any]:
         """What happened in the run, and the state of the checkpoint; None where unknown."""
-        values = {
-            name: {s: self.quantities[f"{name}.{s}"].value for s in ("all", "train", "test")}
-            for name in ("loss", "accuracy")
-        }
-        state = state_of({"key_frequencies": self.key_frequencies} | values, math.log(self.run.task.p))
         happened: dict[str, Any] = {"verdict": "unknown", "memorized_at": None, "generalized_at": None}
         if self.curves is not None:
             events = grokking.events_of(self.curves)
             times = {name: events.times[name] for name in ("memorized_at", "generalized_at")}
             happened = {"verdict": events.verdict} | times
-        return happened | {"state": state, "key_frequencies": self.key_frequencies}
+        return happened | {"state": state_of(self._known), "key_frequencies": self.key_frequencies}
+
+    @property
+    def _known(self) -> Known:
+        checkpoint, task = self.checkpoint, self.checkpoint.task
+        before = math.nan
+        if self.curves is not None:
+            earlier = self.curves.accuracy.sel(split="train").values[self.curves.step.values <= self.step]
+            before = float(np.nanmax(earlier)) if np.isfinite(earlier).any() else math.nan
+        split = self.results.get("circuit_split")
+        steps = self.run.steps
+        return Known(
+            train_accuracy=checkpoint.accuracy("train"),
+            held_out_accuracy=checkpoint.accuracy("held_out"),
+            train_loss=checkpoint.loss("train"),
+            has_circuit=task.has_phase and checkpoint.spectrum.has_circuit,
+            part_answers=None if split is None else find("circuit_split").summary(split)["generalizing_part_answers"],
+            knew_before=before,
+            norm=_norm(checkpoint),
+            first_norm=_norm(self.run[steps[0]]) if steps else math.nan,
+            held_out_pairs=int(task.mask("held_out").sum()),
+            independent=task.n_held_out,
+            classes=task.n_classes,
+        )
+
+
+def _norm(checkpoint: Checkpoint) -> float:
+    return math.sqrt(sum(float(weight.double().square().sum()) for weight in checkpoint.weights.values()))
 
 
 @dataclass(frozen=True)

@@ -25,19 +25,24 @@ def against(
     restricted, excluded, loss = (checkpoint[name][split] for name in ("restricted_loss", "excluded_loss", "loss"))
     if (falls := the_falls(setting)) and run["verdict"] != "collapse":
         yield falls
+    if setting.learned.generalized is not None and setting.learned.generalized.seen_for == 0:
+        yield "That it generalized was seen at one logged step alone, the last."
     if setting.has_frequencies:
         yield from _against_the_circuit(checkpoint, (restricted, excluded, loss), spectrum, setting)
     if generalizes and not has_circuit and setting.has_frequencies:
         yield "It generalizes, yet no few frequencies do it: it uses many, or something else."
     if setting.fall is not None:
         yield (
-            f"After it had known its training pairs it knew {as_accuracy(setting.fall.lowest)} of them in a fall that began "
-            f"at step {setting.fall.step:,.0f}: no smooth transition."
+            f"After it had known its training pairs it knew {as_accuracy(setting.fall.lowest)} of them in a fall that "
+            f"began at step {setting.fall.step:,.0f}: no smooth transition."
         )
     if setting.task.split_known and grokking.FEWEST_HELD_OUT <= setting.task.n_held_out < FEW_PAIRS:
-        yield f"Only {setting.task.n_held_out} independent pairs are held out: each is a percent or more."
+        yield f"Only {setting.task.n_held_out} independent pairs are held out: one of them is more than a percent."
     if not setting.task.split_known and setting.task.symmetries and math.isfinite(setting.learned.reached):
         yield "The split is unknown: test curves may have mirrored pairs among them, which are known by heart."
+    lower = setting.learned.verdict_at_lower_level
+    if run["verdict"] != "unknown" and lower not in (run["verdict"], "unknown"):
+        yield f"With {as_percent(grokking.LOWER_LEVEL, 0)} in place of 99 % the verdict would be {lower}."
     fixed = summaries["transitions"]["fixed_gap_verdict"]
     if run["verdict"] != "unknown" and fixed not in (run["verdict"], "unknown"):
         yield f"By 90 % and the fixed gap of 1,000 steps (Liu et al.) the verdict would be {fixed}."

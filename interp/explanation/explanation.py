@@ -2,9 +2,10 @@
 unknown is said."""
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from textwrap import fill, wrap
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -85,7 +86,7 @@ class Explanation:
     _repr_html_ = notebook.of_explanation
 
     def __str__(self) -> str:
-        lines = [line for text in (self.headline, *self.brief) for line in wrap(text, WIDTH, subsequent_indent="  ")]
+        lines = [line for text in (self.headline, *self.brief) for line in _lines(text)]
         return "\n".join([*lines, *self._doubts_within(MOST_LINES - len(lines))])
 
     def _doubts_within(self, room: int) -> list[str]:
@@ -96,7 +97,7 @@ class Explanation:
         for count in range(1, len(self.against) + 1):
             left = len(self.against) - count
             more = f" ({left} more: --long)" if left else ""
-            lines = wrap(f"Against it: {' '.join(self.against[:count])}{more}", WIDTH, subsequent_indent="  ")
+            lines = _lines(f"Against it: {' '.join(self.against[:count])}{more}")
             if len(lines) > room and shown:
                 break
             shown = lines
@@ -128,6 +129,13 @@ class Explanation:
                 *unsaid,
             ]
         )
+
+
+def _lines(text: str, indent: str = "", hanging: str = "  ") -> list[str]:
+    """A text in lines; "k = 12" and "67 %" stay on one."""
+    together = re.sub(r"k = (?=\d)|(?<=\d) (?=%)", lambda found: found[0].replace(" ", "\xa0"), text)
+    lines = wrap(together, WIDTH, initial_indent=indent, subsequent_indent=indent + hanging)
+    return [line.replace("\xa0", " ") for line in lines]
 
 
 def explain(

@@ -37,15 +37,22 @@ MEASURES = (
 )
 CIRCUIT_MEASURES = ("circuit_split", "circuit_efficiency")
 REPEATS = {
-    "loss.unmirrored": "loss.test",
-    "loss.all": "loss.test",
+    "loss.test": "loss.held_out",
+    "loss.unmirrored": "loss.held_out",
+    "loss.all": "loss.held_out",
+    "accuracy.unmirrored": "accuracy.held_out",
     "accuracy.all": "accuracy.test",
-    "restricted_loss.all": "restricted_loss.test",
+    "restricted_loss.test": "restricted_loss.held_out",
+    "restricted_loss.all": "restricted_loss.held_out",
     "excluded_loss.all": "excluded_loss.train",
-    "circuit_efficiency.accuracy_alone.generalizing.all": "circuit_efficiency.accuracy_alone.generalizing.test",
-    "circuit_efficiency.accuracy_alone.memorizing.all": "circuit_efficiency.accuracy_alone.memorizing.test",
 }
-PAIRS = {"train": "training pairs", "test": "test pairs", "unmirrored": "unmirrored test pairs", "all": "all pairs"}
+PAIRS = {
+    "train": "training pairs",
+    "test": "test pairs",
+    "held_out": "held-out pairs",
+    "unmirrored": "unmirrored test pairs",
+    "all": "all pairs",
+}
 
 
 @dataclass(frozen=True)
@@ -106,7 +113,8 @@ def _answers(checkpoint: Checkpoint) -> Iterator[_Row]:
 def _circuit(summaries: Mapping[str, Any]) -> Iterator[_Row]:
     progress, neurons = summaries["progress_measures"], summaries["neuron_periodicity"]
     spectrum, clock, group = summaries["embedding_spectrum"], summaries["clock_pizza"], "Circuit"
-    for kind, split in (("restricted", "test"), ("restricted", "all"), ("excluded", "train"), ("excluded", "all")):
+    shown = [("restricted", "held_out"), ("restricted", "test"), ("restricted", "all")]
+    for kind, split in (*shown, ("excluded", "train"), ("excluded", "all")):
         loss = progress[f"{kind}_loss"][split]
         yield f"{kind}_loss.{split}", f"{kind} loss, {PAIRS[split]}", group, "magnitude", loss
     share = neurons["periodic_neurons"] / neurons["neurons"]

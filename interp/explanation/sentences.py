@@ -153,7 +153,9 @@ def when(kind: str, setting: Setting) -> str:
         )
     least, most = (int(bound) for bound in learned.delay)
     apart = f"{least:,} to {most:,}" if least != most else f"{most:,}"
-    text = f"It knew {_level(setting)} of its training pairs {_from(memorized)} and of the {unseen} {_from(generalized)}"
+    text = (
+        f"It knew {_level(setting)} of its training pairs {_from(memorized)} and of the {unseen} {_from(generalized)}"
+    )
     if kind == "unknown":
         return (
             f"{text}. The delay is between {least:,} and {most:,} steps: too coarse to tell grokking from "
@@ -169,9 +171,12 @@ def when(kind: str, setting: Setting) -> str:
 
 
 def _from(crossing: grokking.Crossing) -> str:
-    after = f" (not at {crossing.after:,.0f})" if 0 <= crossing.after < crossing.at else ""
-    seen = f", seen for {crossing.seen_for:,.0f} steps only" if math.isfinite(crossing.seen_for) else ""
-    return f"from step {crossing.at:,.0f} on{after}{seen}"
+    notes = [f"not at {crossing.after:,.0f}"] if 0 <= crossing.after < crossing.at else []
+    if crossing.seen_for == 0:
+        notes.append("the last that is logged")
+    elif math.isfinite(crossing.seen_for):
+        notes.append(f"seen for {crossing.seen_for:,.0f} steps only")
+    return f"from step {crossing.at:,.0f} on" + (f" ({'; '.join(notes)})" if notes else "")
 
 
 def _level(setting: Setting) -> str:
@@ -413,23 +418,23 @@ def the_competition(step: int, strength: Mapping[str, float | None], split: Mapp
         )
     if strength["memorizing"] is None or strength["generalizing"] is None:
         return f"At step {as_step(step)} the strengths of the two parts cannot be computed."
+    if not setting.has_frequencies:
+        both = as_logits(strength["memorizing"] + strength["generalizing"])
+        return (
+            f"At step {as_step(step)} the right answer of a training pair gets {both} logits on average, that of a "
+            f"held-out pair {as_logits(strength['generalizing'])}; {as_accuracy(_last_unseen(setting))} of the latter are "
+            f"answered right at the end."
+        )
     now = ", where it is highest," if step == highest_at else f" it gives it {as_logits(strength['memorizing'])}, and"
     text = (
         f"What was memorized gave the right answer of a training pair at most {as_logits(highest)} logits (step "
-        f"{as_step(highest_at)}); at step {as_step(step)}{now} {what_is_common(setting)} gives it "
+        f"{as_step(highest_at)}); at step {as_step(step)}{now} what held-out pairs have in common gives it "
         f"{as_logits(strength['generalizing'])}."
     )
-    if not setting.has_frequencies:
-        return text
     if leads_from is None:
         return f"{text} At no checkpoint does the latter take the lead, with the right answer ahead in it, and keep it."
     after = f" (not at {led_not_at:,})" if led_not_at is not None else ""
     return f"{text} The latter is the stronger, with the right answer ahead in it, from step {leads_from:,} on{after}."
-
-
-def what_is_common(setting: Setting) -> str:
-    """What the generalizing strength is a strength of."""
-    return "what held-out pairs have in common" if setting.has_frequencies else "what held-out pairs are given too"
 
 
 def as_logits(strength: float) -> str:

@@ -45,16 +45,19 @@ def of_checkpoint(checkpoint: Any) -> str:
 
 
 def of_explanation(explanation: Any) -> str:
-    """An `Explanation`: verdict, facts, text, and what speaks against it."""
-    paragraphs = [Markup("<p style='margin:6px 0'>{}</p>").format(paragraph) for paragraph in explanation.paragraphs]
-    doubts = [
-        ("What speaks against it", explanation.against or ("Nothing was found.",)),
-        ("What this cannot say", explanation.unsaid),
-    ]
-    lists = [Markup("<div style='font-weight:600'>{}</div>{}").format(title, _list(items)) for title, items in doubts]
-    return _card(
-        explanation.headline, [_table({fact.label: fact.value for fact in explanation.facts}), *paragraphs, *lists]
-    )
+    """An `Explanation`: verdict, facts, what is said first, and what speaks against it; the rest behind a click."""
+
+    def paragraphs(texts: Iterable[str]) -> list[Markup]:
+        return [Markup("<p style='margin:6px 0'>{}</p>").format(text) for text in texts]
+
+    def titled(title: str, items: Iterable[str]) -> Markup:
+        return Markup("<div style='font-weight:600'>{}</div>{}").format(title, _list(items))
+
+    facts = _table({fact.label: fact.value for fact in explanation.facts})
+    against = titled("What speaks against it", explanation.against or ("Nothing was found.",))
+    rest = Markup("").join([*paragraphs(explanation.paragraphs), titled("What this cannot say", explanation.unsaid)])
+    more = Markup("<details><summary>All of it</summary>{}</details>").format(rest)
+    return _card(explanation.headline, [facts, *paragraphs(explanation.brief), against, more])
 
 
 def _card(title: str, parts: Iterable[Markup]) -> str:

@@ -26,6 +26,7 @@ Words after Liu et al. 2022 (arXiv:2205.10343), whose gap of 1,000 steps is `fix
 """
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -38,6 +39,7 @@ VERDICTS = ("grokking", "comprehension", "memorization", "confusion", "collapse"
 LEVEL, MOST_MISSED, SMALL_SPLIT, LOWEST_LEVEL = 0.99, 2, 200, 0.9
 FEWEST_HELD_OUT = 20
 DELAY_FACTOR = 3
+LOWER_LEVEL = 0.9
 WINDOW_FACTOR, WINDOW_POINTS, POINTS_TO_A_MISS = 1.5, 5, 10
 LOST_LOSS, LOST_ACCURACY, LOST_POINTS = math.log(2), 0.9, 3
 FIXED_GAP_LEVEL, FIXED_GAP = 0.9, 1000
@@ -90,7 +92,8 @@ class Episode(NamedTuple):
 
 class Events(NamedTuple):
     """What happened in a run: when it memorized and when it generalized (None: it did not, or nobody can tell), the
-    falls after either, how much of the held-out pairs it ever knew and held, and the verdict.
+    falls after either, how much of the held-out pairs it ever knew and held, the verdict, and what that would be with
+    LOWER_LEVEL in place of 99 %.
 
     >>> late = np.arange(10) * np.ones((2, 1)) >= [[1], [8]]  # train from step 10 on, held-out pairs from 80 on
     >>> found = events(np.arange(0, 100, 10), late * 1.0)
@@ -105,6 +108,7 @@ class Events(NamedTuple):
     reached: float
     reached_at: float
     verdict: str
+    verdict_at_lower_level: str
 
     @property
     def delay(self) -> tuple[float, float]:
@@ -153,6 +157,10 @@ def events(
         reached(accuracy, loss, chance_loss, level)
         for accuracy, loss, level in zip(accuracies, losses, levels, strict=True)
     ]
+    lower = [reached(accuracies[split], losses[split], chance_loss, LOWER_LEVEL) for split in (0, 1)]
+    lost, is_told = is_lost(states[1], accuracies[1], losses[1]), independent is None or independent >= FEWEST_HELD_OUT
+    verdicts = (verdict(steps, of, (crossing(steps, of[0]), crossing(steps, of[1])), lost) for of in (states, lower))
+    at_level, at_lower_level = verdicts if is_told else ("unknown", "unknown")
     memorized, generalized = (crossing(steps, state) for state in states)
     highest, highest_at = highest_held(steps, accuracies[1])
     return Events(
@@ -162,9 +170,8 @@ def events(
         falls(steps, states[1], accuracies[1], generalized),
         highest,
         highest_at,
-        "unknown"
-        if independent is not None and independent < FEWEST_HELD_OUT
-        else verdict(steps, states, (memorized, generalized), is_lost(states[1], accuracies[1], losses[1])),
+        at_level,
+        at_lower_level,
     )
 
 
@@ -361,7 +368,7 @@ def first(steps: Int[np.ndarray, " step"], states: States, *, for_good: bool = F
 
 def verdict(
     steps: Int[np.ndarray, " step"],
-    states: list[States],
+    states: Sequence[States],
     crossings: tuple[Crossing | None, Crossing | None],
     lost: bool,
 ) -> str:
@@ -413,7 +420,7 @@ def fixed_gap_verdict(steps: Int[np.ndarray, " step"], train: States, test: Stat
     return "grokking" if least >= FIXED_GAP else "comprehension" if most < FIXED_GAP else "unknown"
 
 
-def _without_generalization(states: list[States], crossings: tuple[Crossing | None, Crossing | None]) -> str | None:
+def _without_generalization(states: Sequence[States], crossings: tuple[Crossing | None, Crossing | None]) -> str | None:
     """The verdict where held-out pairs were never reached, or nothing is known of a split; None where they were."""
     (train, held_out), (memorized, generalized) = states, crossings
     if np.isnan(train).all() or np.isnan(held_out).all():

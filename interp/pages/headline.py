@@ -19,11 +19,12 @@ _ROWS = (
 )
 _CURVES = (
     ("loss", "train", "train loss", TRAIN, 0),
-    ("loss", "test", "test loss", TEST, 0),
+    ("loss", "held_out", "held-out loss", TEST, 0),
     ("loss", "restricted", "restricted loss (key frequencies alone)", PALETTE[3], 0),
     ("loss", "excluded", "excluded loss (without them, train)", PALETTE[2], 0),
     ("accuracy", "train", "train accuracy", TRAIN, 1),
-    ("accuracy", "test", "test accuracy", TEST, 1),
+    ("accuracy", "held_out", "held-out accuracy", TEST, 1),
+    ("accuracy", "test", "accuracy on all test pairs", PALETTE[4], 1),
 )
 
 
@@ -42,8 +43,13 @@ def headline(results: Mapping[str, xr.Dataset]) -> dict[str, Any]:
     `values`, one per step, None where unknown). Curves of which nothing is known are left out, and so are rows without
     curves."""
     transitions = results["transitions"]
+    # Where no mirrors are left out, held-out pairs are the test pairs, or, without a split, may be.
+    same = np.array_equal(*(transitions.accuracy.sel(accuracy_of=of) for of in ("held_out", "test")), equal_nan=True)
+    words = {"held-out loss": "test loss", "held-out accuracy": "test accuracy"} if same else {}
     curves = [
-        (transitions[name].sel({f"{name}_of": of}).values, label, color, row) for name, of, label, color, row in _CURVES
+        (transitions[name].sel({f"{name}_of": of}).values, words.get(label, label), color, row)
+        for name, of, label, color, row in _CURVES
+        if not (same and (name, of) == ("accuracy", "test"))
     ]
     curves.append((np.sqrt(transitions.sum_of_squares.values), "weight norm", INK, 2))
     curves.append((transitions.gini.values, "Gini of W_E", PALETTE[4], 3))

@@ -13,13 +13,13 @@ from interp.figures import as_percent
 
 # Which figure shows a number, by the words around it: the first that stands in its clause.
 _SHOWN_BY = (
-    (r"right answer of a training pair|gives it|told from test pairs|what is common", "circuit_split"),
-    (r"power per weight norm", "circuit_efficiency"),
+    (r"right answer of a training pair|gives it|the stronger", "circuit_split"),
+    (r"still knows|removed from the|without random sets", "frequency_ablation"),
     (r"distance irrelevance|gradient symmetricity|a clock|a pizza", "clock_pizza"),
     (r"memorization until|circuit formation until|cleanup until|fixed gap", "transitions"),
-    (r"mirror", "learning_curves"),
-    (r"training pairs|test pairs|accuracy", "learning_curves"),
-    (r"with these frequencies|without it|without them|without the|as the network stands|loss", "progress_measures"),
+    (r"mirror|held out|steps later|times as many", "learning_curves"),
+    (r"training pairs|test pairs|held-out pairs and|of the held-out pairs|accuracy", "learning_curves"),
+    (r"alone the loss|without it|without them|without the|as the network stands|loss", "progress_measures"),
     (r"\bneurons?\b", "neuron_periodicity"),
     (r"squared norm lies|norm of all weights|highest|and is ", "weight_norms"),
     (r"frequenc|share of their power|k = ", "embedding_spectrum"),

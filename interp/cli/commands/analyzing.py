@@ -52,6 +52,8 @@ class Explain:
     """The folder of the run."""
     step: int | None = None
     """The checkpoint to explain; by default the last."""
+    long: bool = False
+    """Say all that there is to say, not only what matters most, in twelve lines."""
     json: bool = False
     """Print the numbers as one JSON object (docs/guide.md says what they are)."""
 
@@ -61,7 +63,10 @@ class Explain:
         from interp.runs import open_run
 
         explanation = explain(open_run(self.path), self.step, progress=walk, parallel=True)
-        print(json.dumps(explanation.numbers, indent=2, allow_nan=False) if self.json else explanation)
+        if self.json:
+            print(json.dumps(explanation.numbers, indent=2, allow_nan=False))
+        else:
+            print(explanation.long if self.long else explanation)
         return 0
 
 
