@@ -47,8 +47,9 @@ def compute(run, *, overfitting_gap: float = 0.05) -> xr.Dataset:
     for row in np.flatnonzero(unknown & np.isin(steps, run.steps)):
         checkpoint = run[int(steps[row])]
         for column, split in enumerate(SPLITS):
-            curves["loss"][row, column] = checkpoint.loss(split)
-            curves["accuracy"][row, column] = checkpoint.accuracy(split)
+            for name, value in (("loss", checkpoint.loss), ("accuracy", checkpoint.accuracy)):
+                if np.isnan(curves[name][row, column]):  # what was logged stays
+                    curves[name][row, column] = value(split)
     loss, accuracy = curves["loss"], curves["accuracy"]
     overfits = np.where(np.isnan(accuracy[:, :2]).any(1), np.nan, accuracy[:, 1] < accuracy[:, 0] - overfitting_gap)
     return xr.Dataset(

@@ -22,7 +22,7 @@ def brief(
     """The lines after the headline and before what speaks against it, each a sentence or two."""
     yield from how_it_ended(setting)
     if (memorized := setting.learned.memorized) is not None and setting.has_too_few_held_out:
-        yield f"When: It knew 99 % of its training pairs from step {memorized.at:,.0f} on."
+        yield f"When: It knew its training pairs from step {memorized.at:,.0f} on."
     elif told := when(kind, setting):
         yield f"When: {told}"
     yield f"What changed: {_what_changed(checkpoint, summaries, split, setting)}"

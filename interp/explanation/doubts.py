@@ -55,12 +55,12 @@ def _against_the_circuit(
     setting: Setting,
 ) -> Iterable[str]:
     (restricted, excluded, loss), has_circuit = losses, checkpoint["has_circuit"]
-    if checkpoint["state"] == "generalizing" and has_circuit and restricted is not None and loss is not None:
-        if restricted > max(10 * loss, 0.01):
-            yield (
-                f"The key frequencies alone do worse (loss {as_number(restricted)}) than the network "
-                f"({as_number(loss)}): more is at work."
-            )
+    is_known = has_circuit and None not in (restricted, loss)
+    if is_known and checkpoint["state"] == "generalizing" and restricted > max(10 * loss, 0.01):
+        yield (
+            f"The key frequencies alone do worse (loss {as_number(restricted)}) than the network "
+            f"({as_number(loss)}): more is at work."
+        )
     n_key, n_frequencies = len(checkpoint["key_frequencies"]), spectrum["n_frequencies"]
     if n_key > 4 and 2 * n_key > n_frequencies:
         yield (
@@ -113,7 +113,7 @@ def unsaid(numbers: Mapping[str, Any], setting: Setting) -> Iterable[str]:
         yield _what_more_steps_would_bring(setting)
     if checkpoint["circuit"] == "neither":
         yield "Neither the clock's nor the pizza's marks are clear enough for a name."
-    yield "Why it left one circuit for the other: strengths and norms side by side show what changed, not what drove it."
+    yield "Why one circuit gave way to the other: strengths and norms side by side show what changed, not what did it."
     yield (
         "Fourier measures find Fourier circuits: a rule computed in another way would show only as power "
         "outside the key frequencies."

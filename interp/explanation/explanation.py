@@ -62,7 +62,7 @@ class Fact:
 @dataclass(frozen=True)
 class Explanation:
     """A verdict for a run and a state for one of its checkpoints, with the numbers (documented in docs/guide.md), the
-    main facts, what is to be said first (`brief`, at most twelve lines: what `str` gives), all of it in paragraphs, what
+    main facts, what is to be said first (`brief`; `str` gives at most twelve lines), all of it in paragraphs, what
     speaks against it, and what cannot be said (`long`).
 
     >>> fact = Fact("key frequencies", "k = 2, 5", "embedding_spectrum")
@@ -108,16 +108,12 @@ class Explanation:
         """All that there is to say."""
         width = max(len(fact.label) for fact in self.facts)
         table = [f"  {fact.label:<{width}}  {fact.value}" for fact in self.facts]
-        doubts = [
-            fill(f"- {sentence}", WIDTH, initial_indent="  ", subsequent_indent="    ") for sentence in self.against
-        ]
-        text = [fill(paragraph, WIDTH) for paragraph in self.paragraphs]
-        unsaid = [
-            fill(f"- {sentence}", WIDTH, initial_indent="  ", subsequent_indent="    ") for sentence in self.unsaid
-        ]
+        doubts = [line for sentence in self.against for line in _lines(f"- {sentence}", "  ")]
+        text = [line for paragraph in self.paragraphs for line in _lines(paragraph, hanging="")]
+        unsaid = [line for sentence in self.unsaid for line in _lines(f"- {sentence}", "  ")]
         return "\n".join(
             [
-                fill(self.headline, WIDTH),
+                *_lines(self.headline, hanging=""),
                 *table,
                 "",
                 *text,

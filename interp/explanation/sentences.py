@@ -34,35 +34,49 @@ def headline(kind: str, setting: Setting) -> str:
 
 
 def _verdict_and_number(kind: str, setting: Setting) -> str:
-    learned, unseen = setting.learned, setting.unseen
-    held, since = as_accuracy(learned.reached), as_step(grokking.whole(learned.reached_at))
-    of_unseen = f"{held} of the {unseen}, from step {since} on"
-    text = VERDICTS[kind]
     if kind == "unknown":
-        if setting.trains_on_all:
-            return f"{text}: it was trained on all pairs"
-        if setting.has_too_few_held_out:
-            return f"{text}: {_few_held_out(setting)}"
-        if learned.generalized is not None and learned.memorized is not None:
-            return f"It generalized ({of_unseen}); whether late or at once cannot be told"
-        return text
+        return _why_unknown(setting)
+    learned, text = setting.learned, VERDICTS[kind]
     if kind in ("grokking", "comprehension"):
-        return f"{text}: {of_unseen}{_how_it_ends(setting)}"
+        return f"{text}: {_held_since(setting)}{_how_it_ends(setting)}"
     if kind == "collapse":
-        return f"{text}: {of_unseen}, and {as_accuracy(_last_unseen(setting))} at the end"
-    within = _within(setting)
-    if not math.isfinite(learned.reached):
-        return f"{text}{within}"
-    known = f"{held} of the {unseen} (step {since})"
+        return f"{text}: {_held_since(setting)}, and {as_accuracy(_last_unseen(setting))} at the end"
+    within, known = _within(setting), _held_at(setting)
     if kind == "confusion":
-        return f"{text}{within}: {as_accuracy(setting.accuracy['train'])} of the former, at most {known}"
-    if learned.reached >= NEARLY:
-        return f"{text} and nearly generalized{within}: {known}"
-    if learned.reached >= MOSTLY:
-        return f"{text} and mostly generalized{within}: {known}"
-    if learned.reached >= IN_PART:
-        return f"{text} and generalized in part{within}: {known}"
-    return f"{text} and did not generalize{within}: at most {known}"
+        known = f"{as_accuracy(setting.accuracy['train'])} of the former, at most {known}"
+        return f"{text}{within}: {known}" if math.isfinite(learned.reached) else f"{text}{within}"
+    extents = (
+        (NEARLY, f" and nearly generalized{within}: {known}"),
+        (MOSTLY, f" and mostly generalized{within}: {known}"),
+        (IN_PART, f" and generalized in part{within}: {known}"),
+        (0.0, f" and did not generalize{within}: at most {known}"),
+    )
+    return text + next((extent for least, extent in extents if learned.reached >= least), within)
+
+
+def _why_unknown(setting: Setting) -> str:
+    text, learned = VERDICTS["unknown"], setting.learned
+    if setting.trains_on_all:
+        return f"{text}: it was trained on all pairs"
+    if setting.has_too_few_held_out:
+        return f"{text}: {_few_held_out(setting)}"
+    if learned.generalized is not None and learned.memorized is not None:
+        return f"It generalized ({_held_since(setting)}); whether late or at once cannot be told"
+    return text
+
+
+def _held_at(setting: Setting) -> str:
+    """How much of the held-out pairs it came to know and held, and when."""
+    learned = setting.learned
+    return (
+        f"{as_accuracy(learned.reached)} of the {setting.unseen} (step {as_step(grokking.whole(learned.reached_at))})"
+    )
+
+
+def _held_since(setting: Setting) -> str:
+    learned = setting.learned
+    since = as_step(grokking.whole(learned.reached_at))
+    return f"{as_accuracy(learned.reached)} of the {setting.unseen}, from step {since} on"
 
 
 def _within(setting: Setting) -> str:
@@ -142,32 +156,34 @@ def when(kind: str, setting: Setting) -> str:
     """Between which steps it memorized and generalized, and how far apart that is; empty where neither is known."""
     learned, unseen = setting.learned, setting.unseen
     memorized, generalized = learned.memorized, learned.generalized
-    if memorized is None and generalized is None:
-        return ""
-    if generalized is None:
-        assert memorized is not None
-        return f"It knew {_level(setting)} of its training pairs {_from(memorized)}, and at no logged step of the {unseen}."
-    if memorized is None:
-        return (
-            f"It knew the {unseen} {_from(generalized)}, and at no logged step its training pairs ({_level(setting)})."
-        )
-    least, most = (int(bound) for bound in learned.delay)
+    levels = [_level(setting, split) for split in ("train", "held_out")]
+    train, other = f"{levels[0]} of its training pairs", f"{levels[1]} of the {unseen}"
+    if memorized is not None and generalized is not None:
+        also = f"of the {unseen}" if levels[0] == levels[1] else other
+        text = f"It knew {train} {_from(memorized)} and {also} {_from(generalized)}"
+        return text + _apart(kind, memorized, generalized, learned.delay)
+    if memorized is not None:
+        return f"It knew {train} {_from(memorized)}, and at no logged step of the {unseen} so that it held."
+    if generalized is not None:
+        return f"It knew {other} {_from(generalized)}, and at no logged step of its training pairs so that it held."
+    return ""
+
+
+def _apart(kind: str, memorized: grokking.Crossing, generalized: grokking.Crossing, delay: tuple[float, float]) -> str:
+    least, most = (int(bound) for bound in delay)
     apart = f"{least:,} to {most:,}" if least != most else f"{most:,}"
-    text = (
-        f"It knew {_level(setting)} of its training pairs {_from(memorized)} and of the {unseen} {_from(generalized)}"
-    )
     if kind == "unknown":
         return (
-            f"{text}. The delay is between {least:,} and {most:,} steps: too coarse to tell grokking from "
-            "generalizing while it learned."
+            f". The delay is between {least:,} and {most:,} steps: too coarse to tell grokking from generalizing while "
+            "it learned."
         )
     if kind == "comprehension" and generalized.at <= memorized.after:
-        return f"{text}: no later, so no grokking."
+        return ": no later, so no grokking."
     if kind == "comprehension":
-        return f"{text}, {apart} steps later: less than three times the steps it took to memorize, so no grokking."
+        return f", {apart} steps later: less than three times the steps it took to memorize, so no grokking."
     factor = generalized.after / memorized.at
     at_least = f", at least {factor:.1f} times as many" if kind == "grokking" else ""
-    return f"{text}, {apart} steps later{at_least}."
+    return f", {apart} steps later{at_least}."
 
 
 def _from(crossing: grokking.Crossing) -> str:
@@ -179,9 +195,10 @@ def _from(crossing: grokking.Crossing) -> str:
     return f"from step {crossing.at:,.0f} on" + (f" ({'; '.join(notes)})" if notes else "")
 
 
-def _level(setting: Setting) -> str:
-    n = int(setting.task.mask("held_out").sum())
-    return "99 %" if not 0 < n < grokking.SMALL_SPLIT else "all but two"
+def _level(setting: Setting, split: str = "held_out") -> str:
+    """How much of a split has to be known."""
+    n = int(setting.task.mask(split).sum())
+    return "99 %" if not 0 < n < grokking.SMALL_SPLIT else "all but two" if n >= grokking.FEWEST_HELD_OUT else "90 %"
 
 
 def what_happened(kind: str, setting: Setting) -> str:
@@ -194,7 +211,7 @@ def what_happened(kind: str, setting: Setting) -> str:
             "apart by accuracy. "
         )
         if setting.learned.memorized is not None:
-            text += f"It knew 99 % of them {_from(setting.learned.memorized)}. "
+            text += f"It knew {_level(setting, 'train')} of them {_from(setting.learned.memorized)}. "
         return text + f"At step {setting.accuracy_at:,} it knows {last[0]}."
     if setting.task.split_known:
         last.append(f"{as_accuracy(setting.accuracy['held_out'])} of the held-out pairs")
@@ -216,7 +233,7 @@ def the_falls(setting: Setting) -> str:
         return ""
     known = [fall for fall in falls if math.isfinite(fall.lowest)]
     deepest = min(known, key=lambda fall: fall.lowest) if known else None
-    text = f"After that it fell below 99 % {_times(len(falls))}"
+    text = f"After it first knew {_level(setting)} of the {setting.unseen} it fell below that {_times(len(falls))}"
     if deepest is not None:
         text += f", deepest to {as_accuracy(deepest.lowest)} in the episode of step {deepest.step:,.0f}"
     ends = math.isnan(falls[-1].recovered_at)
@@ -238,7 +255,8 @@ def the_circuit(checkpoint: Mapping[str, Any], summaries: Summaries, setting: Se
             "frequencies cannot be its circuit, and none are told of."
         )
     if not key:
-        return f"{text}. No frequency is key: no sparse circuit of frequencies is found.{_the_last_circuit(checkpoint, setting)}"
+        last = _the_last_circuit(checkpoint, setting)
+        return f"{text}. No frequency is key: no sparse circuit of frequencies is found.{last}"
     if not checkpoint["has_circuit"]:
         return (
             f"{text}. The rule calls k = {_listed(key)} key, but alone they do not clearly answer better than a guess "
@@ -270,7 +288,8 @@ def circuit_in_short(checkpoint: Mapping[str, Any]) -> str:
     by_share = sorted(checkpoint["key_frequencies"], key=lambda entry: -entry["share"])
     shares = ", ".join(f"k = {entry['frequency']} ({as_percent(entry['share'], 0)})" for entry in by_share)
     if len(by_share) == 1:
-        return f"one key frequency carries {as_percent(by_share[0]['share'], 0)} of the logits’ power, k = {_listed(by_share)}"
+        share = as_percent(by_share[0]["share"], 0)
+        return f"one key frequency carries {share} of the logits’ power, k = {_listed(by_share)}"
     total = as_percent(sum(entry["share"] for entry in by_share), 0)
     return f"{len(by_share)} key frequencies carry {total} of the logits’ power, {shares}"
 
@@ -300,8 +319,8 @@ def _of_what(setting: Setting) -> str:
 
 
 def the_algorithm(clock: Mapping[str, Any], setting: Setting) -> str:
-    """Clock or pizza, and by which witnesses. The better fitting formula and distance irrelevance are one, how the logits
-    depend on a − b; gradient symmetricity is another, but where it could not have been otherwise."""
+    """Clock or pizza, and by which witnesses. The better fitting formula and distance irrelevance are one, how the
+    logits depend on a − b; gradient symmetricity is another, but where it could not have been otherwise."""
     by = f"By how its logits depend on a − b (distance irrelevance {as_number(clock['distance_irrelevance'])})"
     if setting.gradients_are_equal:
         return (
@@ -395,17 +414,9 @@ def _article(name: str) -> str:
 
 
 def the_competition(step: int, strength: Mapping[str, float | None], split: Mapping[str, Any], setting: Setting) -> str:
-    """The two circuits' strengths at a step and over the whole run. `split`: the summary of `circuit_split` over all
-    checkpoints."""
-    highest, highest_at, leads_from, led_not_at = (
-        split[name]
-        for name in (
-            "highest_memorizing_strength",
-            "highest_memorizing_strength_at",
-            "generalizing_leads_from",
-            "generalizing_led_not_at",
-        )
-    )
+    """The two parts of the logits: their strengths at a step and over the whole run. `split`: the summary of
+    `circuit_split` over all checkpoints."""
+    highest = split["highest_memorizing_strength"]
     if highest is None:
         if setting.has_too_few_held_out and not setting.trains_on_all:
             return f"What was memorized cannot be told from what generalizes: {_few_held_out(setting)}."
@@ -416,25 +427,30 @@ def the_competition(step: int, strength: Mapping[str, float | None], split: Mapp
             f"At no checkpoint does either part of the logits give the right answer of a training pair "
             f"{LEAST_STRENGTH:g} logits: there is nothing to compare."
         )
-    if strength["memorizing"] is None or strength["generalizing"] is None:
+    memorizing, generalizing = strength["memorizing"], strength["generalizing"]
+    if memorizing is None or generalizing is None:
         return f"At step {as_step(step)} the strengths of the two parts cannot be computed."
     if not setting.has_frequencies:
-        both = as_logits(strength["memorizing"] + strength["generalizing"])
         return (
-            f"At step {as_step(step)} the right answer of a training pair gets {both} logits on average, that of a "
-            f"held-out pair {as_logits(strength['generalizing'])}; {as_accuracy(_last_unseen(setting))} of the latter are "
-            f"answered right at the end."
+            f"At step {as_step(step)} the right answer of a training pair gets {as_logits(memorizing + generalizing)} "
+            f"logits on average, that of a held-out pair {as_logits(generalizing)}; "
+            f"{as_accuracy(_last_unseen(setting))} of the latter are answered right at the end."
         )
-    now = ", where it is highest," if step == highest_at else f" it gives it {as_logits(strength['memorizing'])}, and"
-    text = (
+    highest_at = split["highest_memorizing_strength_at"]
+    now = ", where it is highest," if step == highest_at else f" it gives it {as_logits(memorizing)}, and"
+    return (
         f"What was memorized gave the right answer of a training pair at most {as_logits(highest)} logits (step "
         f"{as_step(highest_at)}); at step {as_step(step)}{now} what held-out pairs have in common gives it "
-        f"{as_logits(strength['generalizing'])}."
+        f"{as_logits(generalizing)}. {_the_lead(split)}"
     )
+
+
+def _the_lead(split: Mapping[str, Any]) -> str:
+    leads_from, led_not_at = split["generalizing_leads_from"], split["generalizing_led_not_at"]
     if leads_from is None:
-        return f"{text} At no checkpoint does the latter take the lead, with the right answer ahead in it, and keep it."
+        return "At no checkpoint does the latter take the lead, with the right answer ahead in it, and keep it."
     after = f" (not at {led_not_at:,})" if led_not_at is not None else ""
-    return f"{text} The latter is the stronger, with the right answer ahead in it, from step {leads_from:,} on{after}."
+    return f"The latter is the stronger, with the right answer ahead in it, from step {leads_from:,} on{after}."
 
 
 def as_logits(strength: float) -> str:

@@ -44,7 +44,8 @@ def state_of(known: Known) -> str:
     lost          knows less than half of the training pairs, and knew more before, or has less than half of the norm
                   that it began with
     both          knows something of held-out pairs: it has a circuit that answers them better than a guess, or the
-                  generalizing part of its logits answers them, or its accuracy on them is above 10 % and clear of chance
+                  generalizing part of its logits answers them, or its accuracy on them is above 10 % and clear of
+                  chance
     memorizing    otherwise
 
     >>> grokked = Known(1.0, 1.0, 1e-7, True, True, 1.0, 22.0, 27.0, 526, 272, 43)

@@ -92,8 +92,8 @@ class Episode(NamedTuple):
 
 class Events(NamedTuple):
     """What happened in a run: when it memorized and when it generalized (None: it did not, or nobody can tell), the
-    falls after either, how much of the held-out pairs it ever knew and held, the verdict, and what that would be with
-    LOWER_LEVEL in place of 99 %.
+    falls of train and of held-out pairs after they were first reached, how much of the held-out pairs it ever knew and
+    held, the verdict, and what that would be with LOWER_LEVEL in place of 99 %.
 
     >>> late = np.arange(10) * np.ones((2, 1)) >= [[1], [8]]  # train from step 10 on, held-out pairs from 80 on
     >>> found = events(np.arange(0, 100, 10), late * 1.0)
@@ -166,8 +166,7 @@ def events(
     return Events(
         memorized,
         generalized,
-        falls(steps, states[0], accuracies[0], memorized),
-        falls(steps, states[1], accuracies[1], generalized),
+        *(falls(steps, state, of, _first_reached(steps, state)) for state, of in zip(states, accuracies, strict=True)),
         highest,
         highest_at,
         at_level,
@@ -320,6 +319,11 @@ def falls(
         lowest = float(known.min()) if len(known) else math.nan
         found.append(Episode(float(steps[start]), lowest, float(steps[end]) if end < len(steps) else math.nan))
     return tuple(found)
+
+
+def _first_reached(steps: Int[np.ndarray, " step"], states: States) -> Crossing | None:
+    at = first(steps, states)[0]
+    return Crossing(-1.0, at) if math.isfinite(at) else None
 
 
 def is_lost(states: States, accuracy: Float[np.ndarray, " step"], loss: Float[np.ndarray, " step"]) -> bool:

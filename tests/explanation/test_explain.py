@@ -1,23 +1,38 @@
 """The explanation says what the results say, at every checkpoint, and shows what speaks against it."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 
 import interp
-from interp.analyses import circuit_split
+from interp.analyses import circuit_split, progress_measures
 from interp.analysis import analyze
 from interp.explanation import EVIDENCE, Explanation, explain, explanation_of
-from interp.explanation.explanation import state_of
 from interp.explanation.run_facts import setting_of
 from interp.explanation.sentences import VERDICTS, the_competition
+from interp.explanation.states import Known, state_of
 from interp.models import initial_weights
 from interp.testing import circuit_model, circuit_neurons, circuit_weights
 
 SCHEMA = {
-    "run": {"verdict", "memorized_at", "generalized_at", "generalized_at_sustained", "phases"},
+    "run": {
+        "verdict",
+        "memorized_at",
+        "memorized_after",
+        "memorized_seen_for",
+        "generalized_at",
+        "generalized_after",
+        "generalized_seen_for",
+        "held_out_accuracy",
+        "held_out_accuracy_at",
+        "falls",
+        "delay",
+        "phases",
+        "independent_held_out_pairs",
+    },
     "checkpoint": {
         "step",
         "state",
@@ -26,6 +41,10 @@ SCHEMA = {
         "restricted_loss",
         "excluded_loss",
         "key_frequencies",
+        "has_circuit",
+        "strength",
+        "standard_error",
+        "ablation",
         "periodic_neurons",
         "neurons",
         "calibrated_periodic_neurons",
@@ -35,6 +54,7 @@ SCHEMA = {
         "circuit",
     },
 }
+SPLITS = {"all", "train", "test", "held_out"}
 
 
 @pytest.fixture(scope="module")
@@ -51,14 +71,14 @@ def test_the_numbers_are_strict_json_of_the_documented_form(grokked):
     numbers = json.loads(json.dumps(grokked.numbers, allow_nan=False))
     assert {name: set(part) for name, part in numbers.items()} == SCHEMA
     for name in ("loss", "accuracy", "restricted_loss", "excluded_loss"):
-        assert set(numbers["checkpoint"][name]) == {"all", "train", "test"}
-    assert all(set(phase) == {"name", "start", "end", "interval"} for phase in numbers["run"]["phases"])
+        assert set(numbers["checkpoint"][name]) == SPLITS
+    assert all(set(phase) == {"name", "start", "end", "interval", "signals"} for phase in numbers["run"]["phases"])
 
 
 def test_the_numbers_are_those_of_the_checkpoint(reference, grokked):
     last, checkpoint = reference.last, grokked.numbers["checkpoint"]
     assert [entry["frequency"] for entry in checkpoint["key_frequencies"]] == last.key_frequencies
-    for split in ("all", "train", "test"):
+    for split in SPLITS:
         assert checkpoint["loss"][split] == pytest.approx(last.loss(split), rel=1e-5)
         assert checkpoint["accuracy"][split] == pytest.approx(last.accuracy(split), abs=1e-12)
     norm = torch.cat([weight.flatten() for weight in last.weights.values()]).double().norm().item()
@@ -68,18 +88,34 @@ def test_the_numbers_are_those_of_the_checkpoint(reference, grokked):
 
 
 def test_the_states_of_a_run_follow_one_another(reference):
-    states = [explain(reference, step).numbers["checkpoint"]["state"] for step in (0, 46, 400, 1000, 3000)]
-    assert states[0] == "untrained"
-    assert states[2:] == ["in transition", "generalizing", "generalizing"]
-    order = ["untrained", "memorizing", "in transition", "generalizing"]
-    assert [order.index(state) for state in states] == sorted(order.index(state) for state in states)
+    states = [explain(reference, step).numbers["checkpoint"]["state"] for step in (0, 46, 100, 400, 1000, 3000)]
+    assert states == ["start", "memorizing", "memorizing", "both", "generalizing", "generalizing"]
 
 
 def test_it_tells_the_story_and_what_speaks_against_it(grokked):
-    text = " ".join(str(grokked).split())
-    for part in ("It grokked", "step 950", "9.5 times", "121 of 128", "3 (20 %), 11 (12 %), 12 (67 %)", "fixed gap"):
+    text = " ".join(grokked.long.split())
+    for part in (
+        "It grokked: 100 % of the held-out pairs, from step 975 on",
+        "from step 100 on (not at 92) and of the held-out pairs from step 950 on (not at 925), 825 to 858 steps later",
+        "at least 9.2 times as many",
+        "121 of 128",
+        "k = 12 (67 %), k = 3 (20 %), k = 11 (12 %)",
+        "fixed gap",
+        "(a, b) whose mirror (b, a) was not trained on either",
+        "any 6 of a random matrix have 14 %",
+        "held-out loss and excluded loss",  # the signals of a phase are named
+    ):
         assert part in text, part
-    assert "None" not in text
+    for part in ("None", "nan", "efficien", "weight decay", "causes", "because of"):
+        assert part not in text, part
+
+
+@pytest.mark.parametrize("step", [0, 46, 100, 400, 600, 1000, 3000])
+def test_the_short_story_has_at_most_twelve_lines_of_a_hundred_letters(reference, step):
+    lines = str(explain(reference, step)).splitlines()
+    assert 3 <= len(lines) <= 12
+    assert max(map(len, lines)) <= 100
+    assert not any("k =" in line[-4:] for line in lines), "a frequency is not torn from its number"
 
 
 def test_a_step_that_was_not_saved_is_named_with_the_nearest(reference):
@@ -88,41 +124,54 @@ def test_a_step_that_was_not_saved_is_named_with_the_nearest(reference):
 
 
 def test_evidence_that_is_missing_is_named(reference):
-    with pytest.raises(interp.InputError, match="calibration, circuit_efficiency"):
+    with pytest.raises(interp.InputError, match="calibration, circuit_split"):
         explanation_of(reference, analyze(reference, EVIDENCE[2:]))
 
 
 @pytest.mark.parametrize("step", [3000, 400])
 def test_the_competition_of_the_circuits_is_told(reference, step):
-    """Who was stronger, since when, and at what price, in the whole run; and both strengths at the checkpoint that is
-    looked at."""
+    """Who was stronger, and since when, in the whole run; and both strengths at the checkpoint that is looked at."""
     result = reference.result("circuit_split")
     split, at_step = circuit_split.summary(result), circuit_split.summary(result.sel(step=[step]))
     text = " ".join(explain(reference, step).paragraphs[-1].split())
-    assert f"at most {split['highest_memorizing_strength']:.2g} logits (step 100)" in text
+    assert f"at most {split['highest_memorizing_strength']:.2g} logits (step 131)" in text
     assert f"at step {step:,} it gives it {at_step['strength']['memorizing']:.2g}" in text
-    assert f"alone, gives it {at_step['strength']['generalizing']:.2g}" in text
-    assert "the stronger part from step 300 on" in text
-    assert "At that step it had 1.34 times" in text
-    assert "one number at one step, without an error, and no proof of what weight decay did" in text
+    assert f"in common gives it {at_step['strength']['generalizing']:.2g}" in text
+    # At 600 its strength is nearly that of the memory, and another answer than the right one leads in it.
+    assert "The latter is the stronger, with the right answer ahead in it, from step 700 on (not at 600)" in text
+
+
+@pytest.mark.parametrize("step", [100, 400])
+def test_a_number_belongs_to_the_set_of_frequencies_that_it_is_named_with(reference, step):
+    """At step 400 two frequencies are key: alone they have loss 1.18 on held-out pairs, and not the 0.55 that they have
+    with the third one of the last checkpoint."""
+    found = explain(reference, step)
+    own = progress_measures.measure(reference[step], key_frequencies=reference[step].key_frequencies)
+    assert found.numbers["checkpoint"]["restricted_loss"]["held_out"] == float(
+        own.restricted_loss.sel(split="held_out")
+    )
+    assert found.numbers["checkpoint"]["excluded_loss"]["all"] == float(own.excluded_loss.sel(split="all"))
+    text = " ".join(found.long.split())
+    if step == 400:
+        assert "With k = 11, 12 alone the loss on held-out pairs is 1.2; without them it is 21" in text
+    else:
+        assert "The rule calls k = 11 key, but alone they do not clearly answer better than a guess" in text
+        assert "The last checkpoint of the run that has one is that of step 3,000: k = 3, 11, 12" in text
 
 
 def test_a_memorizer_has_no_lead_to_tell_of(reference):
-    found = {
-        "circuit_split": {
-            "highest_memorizing_strength": 14.0,
-            "highest_memorizing_strength_at": 100,
-            "highest_generalizing_strength": 3.0,
-            "generalizing_leads_from": None,
-        },
-        "circuit_efficiency": {"generalizing_leads_from": None, "efficiency_ratio_at_lead": None},
+    split = {
+        "highest_memorizing_strength": 14.0,
+        "highest_memorizing_strength_at": 100,
+        "highest_generalizing_strength": 3.0,
+        "generalizing_leads_from": None,
+        "generalizing_led_not_at": None,
     }
-    text = the_competition(
-        3000, {"generalizing": 0.0, "memorizing": 12.0}, found, setting_of(reference, analyze(reference, EVIDENCE))
-    )
+    strength = {"generalizing": 0.0, "memorizing": 12.0}
+    text = the_competition(3000, strength, split, setting_of(reference, analyze(reference, EVIDENCE)))
     assert "it gives it 12" in text
-    assert "the stronger part" not in text
-    assert "weight decay" not in text
+    assert "gives it about 0" in text
+    assert "At no checkpoint does the latter take the lead" in text
 
 
 def test_without_a_split_and_without_a_history(reference, tmp_path):
@@ -131,7 +180,8 @@ def test_without_a_split_and_without_a_history(reference, tmp_path):
         writer.append(-1, reference.last.weights)
     explanation = explain(interp.open_run(tmp_path / "grokked"))
     assert explanation.headline == VERDICTS["unknown"]
-    assert explanation.numbers["checkpoint"]["state"] == "generalizing"
+    assert explanation.numbers["checkpoint"]["state"] == "unknown"  # nobody knows what it could have memorized
+    assert explanation.numbers["checkpoint"]["has_circuit"]
     assert explanation.numbers["checkpoint"]["loss"]["test"] is None
     assert any("split is unknown" in sentence for sentence in explanation.unsaid)
 
@@ -142,30 +192,48 @@ def test_an_untrained_network_has_no_circuit(operation, tmp_path):
     with interp.RunWriter.create(tmp_path / "untrained", task, model) as writer:
         writer.append(0, initial_weights(model, task.p))
     checkpoint = explain(interp.open_run(tmp_path / "untrained")).numbers["checkpoint"]
-    assert checkpoint["state"] == "untrained"
+    assert checkpoint["state"] == "start"
     assert checkpoint["key_frequencies"] == []
     assert checkpoint["circuit"] is None
 
 
+GROKKED = Known(1.0, 1.0, 1e-7, True, True, 1.0, 22.0, 27.0, 5000, 2500, 113)
+
+
 @pytest.mark.parametrize(
-    ("train", "test", "train_loss", "keys", "expected"),
+    ("changes", "expected"),
     [
-        (1.0, 0.995, 1e-6, 3, "generalizing"),
-        (1.0, 0.995, 1e-6, 0, "generalizing"),  # by another circuit than a sparse one
-        (1.0, 0.4, 1e-3, 2, "in transition"),
-        (1.0, 0.1, 1e-3, 0, "memorizing"),
-        (0.3, 0.02, 2.0, 0, "memorizing"),
-        (0.02, 0.02, 4.6, 0, "untrained"),
-        (None, None, None, 0, "unknown"),
+        ({}, "generalizing"),
+        ({"has_circuit": False, "part_answers": False}, "generalizing"),  # by another circuit than a sparse one
+        ({"held_out_accuracy": 0.4}, "both"),
+        ({"held_out_accuracy": 0.01, "part_answers": False}, "both"),  # a circuit grows unseen
+        ({"held_out_accuracy": 0.01, "part_answers": False, "has_circuit": False}, "memorizing"),
+        ({"held_out_accuracy": 0.3, "part_answers": False, "has_circuit": False}, "both"),  # by whatever it does
+        ({"independent": 19}, "unknown"),
+        ({"independent": 19, "held_out_accuracy": 1.0, "held_out_pairs": 30}, "unknown"),
+        ({"held_out_accuracy": 0.97, "held_out_pairs": 100, "independent": 60}, "both"),
+        ({"held_out_accuracy": 0.98, "held_out_pairs": 100, "independent": 60}, "generalizing"),  # all but two
+        ({"train_accuracy": math.nan, "held_out_accuracy": math.nan}, "unknown"),
     ],
 )
-def test_state(train, test, train_loss, keys, expected):
-    checkpoint = {
-        "accuracy": {"all": test, "train": train, "test": test},
-        "loss": {"all": 1.0, "train": train_loss, "test": 1.0},
-        "key_frequencies": [{"frequency": k, "share": 0.3} for k in range(1, keys + 1)],
-    }
-    assert state_of(checkpoint, 4.73) == expected
+def test_the_state_of_a_network_that_knows_its_training_pairs(changes, expected):
+    assert state_of(replace(GROKKED, **changes)) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "start"),
+        ({"norm": 3.9}, "lost"),  # crushed by weight decay
+        ({"knew_before": 1.0}, "lost"),
+        ({"train_loss": 2.0}, "memorizing"),  # has begun
+        ({"independent": 0, "held_out_accuracy": math.nan}, "start"),
+        ({"independent": 0, "held_out_accuracy": math.nan, "train_loss": 2.0}, "unknown"),
+    ],
+)
+def test_the_state_of_a_network_that_does_not(changes, expected):
+    fresh = Known(0.01, 0.01, 4.73, False, False, 0.01, 27.0, 27.0, 5000, 2500, 113)
+    assert state_of(replace(fresh, **changes)) == expected
 
 
 def test_a_network_that_uses_all_frequencies_is_described_as_such(tmp_path):
@@ -174,5 +242,5 @@ def test_a_network_that_uses_all_frequencies_is_described_as_such(tmp_path):
     with interp.RunWriter.create(tmp_path / "run", task, model) as writer:
         writer.append(0, circuit_weights(task, model, neurons))
     found = explain(interp.open_run(tmp_path / "run"))
-    assert found.numbers["checkpoint"]["state"] == "generalizing"
+    assert found.numbers["checkpoint"]["state"] == "unknown"
     assert any("6 of 6 frequencies are key: no sparse circuit" in line for line in found.against)
