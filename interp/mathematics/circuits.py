@@ -191,7 +191,8 @@ class Competition(NamedTuple):
 
     def generalizes(self) -> Float[np.ndarray, " step"]:
         """At each checkpoint whether there is a generalizing part that answers: it is clear of its standard error and
-        of LEAST_STRENGTH, and the right answer leads in it. 1, 0, or NaN where that is unknown.
+        of LEAST_STRENGTH, and the right answer leads in it. 1, 0, or NaN where that is unknown, as the margin is of an
+        operation without phases.
 
         >>> one = np.ones(3)
         >>> unclear = np.array([0.5, 2.0, 0.5])
@@ -204,7 +205,7 @@ class Competition(NamedTuple):
                 & (self.generalizing > CLEAR * self.standard_error)
                 & (self.margin > 0)
             )
-        return np.where(np.isfinite(self.generalizing), there, np.nan)
+        return np.where(np.isfinite(self.generalizing + self.margin), there, np.nan)
 
     def leads(self) -> Float[np.ndarray, " step"]:
         """Where the generalizing part answers (`generalizes`) and is the stronger one.

@@ -3,6 +3,7 @@
 import math
 from functools import cached_property
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -198,11 +199,24 @@ class Spectrum:
         """
         n = self._phase.order
         mask = key_frequencies.is_key(self.output_norms, self.logit_shares, self.logit_alignments, n)
-        pairs = self._phase.rows[:, None] * self._task.p + self._phase.columns
-        if mask.any() and self._task.n_held_out >= grokking.FEWEST_HELD_OUT:
-            unseen = torch.from_numpy(self._task.mask("held_out")[pairs])
-            mask &= key_frequencies.held_out(self.centred_logits, unseen) >= key_frequencies.HELD_OUT_THRESHOLD
+        unseen = self._unseen
+        if mask.any() and unseen is not None:
+            of_unseen = key_frequencies.held_out(self.centred_logits, unseen)
+            mask &= of_unseen >= key_frequencies.HELD_OUT_THRESHOLD
         return mask
+
+    @cached_property
+    def _pairs(self) -> Int[np.ndarray, "n n"]:
+        """The row-major indices of the pairs in phase coordinates."""
+        return self._phase.rows[:, None] * self._task.p + self._phase.columns
+
+    @cached_property
+    def _unseen(self) -> Bool[Tensor, "n n"] | None:
+        """Which of the pairs in phase coordinates are held out; None where too few of these are independent to tell
+        from."""
+        unseen = self._task.mask("held_out")[self._pairs]
+        n_independent = len(np.unique(self._task.orbits[self._pairs][unseen]))
+        return torch.from_numpy(unseen) if n_independent >= grokking.FEWEST_HELD_OUT else None
 
     @property
     def key_frequencies(self) -> list[int]:
@@ -223,9 +237,7 @@ class Spectrum:
         """
         if not self.key_mask.any():
             return False
-        task, n = self._task, self._phase.order
-        rows, columns = torch.from_numpy(self._phase.rows), torch.from_numpy(self._phase.columns)
-        pairs = (rows[:, None] * task.p + columns).flatten()
+        task, n, pairs = self._task, self._phase.order, torch.from_numpy(self._pairs).flatten()
         logits = self._activations.logits.flatten(0, 1)[pairs].view(n, n, -1).double()
         residue = torch.arange(n)
         sums = (residue[:, None] + residue).flatten() % n
@@ -233,8 +245,8 @@ class Spectrum:
         coefficients = fourier.coefficients(by_sum)[self.key_mask] / n
         restricted = torch.einsum("kis,kic->sc", fourier.pairs(n)[self.key_mask], coefficients) + by_sum.mean(0) / n
         labels = torch.from_numpy(task.labels)[pairs]
-        of_split = "held_out" if task.n_held_out >= grokking.FEWEST_HELD_OUT else "all"
-        judged = torch.from_numpy(task.mask(of_split))[pairs].nonzero()[:, 0]
+        judges = torch.from_numpy(task.defined)[pairs] if self._unseen is None else self._unseen.flatten()
+        judged = judges.nonzero()[:, 0]
         gained = math.log(restricted.shape[1]) + restricted.log_softmax(-1)[sums[judged], labels[judged]]
         error = circuits.standard_error(gained, torch.from_numpy(task.orbits)[pairs][judged])
         return bool(gained.mean() > circuits.CLEAR * error)
