@@ -227,7 +227,8 @@ class Spectrum:
     def has_circuit(self) -> bool:
         """Whether the key frequencies alone answer better than guessing: the restricted loss, of the logits' part in
         cos, sin w_k(a+b) of key k and their mean over the pairs, lies below ln p on pairs that could not have been
-        memorized (on all, where fewer than 20 of these are independent), by three standard errors of its mean.
+        memorized (on all, where fewer than 20 of these are independent), by 0.1 nats or more and by more than three
+        standard errors of its mean over the sums, of which it is a function.
 
         >>> from interp.testing import circuit_checkpoint, circuit_neurons
         >>> circuit_checkpoint(Task(13), circuit_neurons([2])).spectrum.has_circuit
@@ -248,8 +249,9 @@ class Spectrum:
         judges = torch.from_numpy(task.defined)[pairs] if self._unseen is None else self._unseen.flatten()
         judged = judges.nonzero()[:, 0]
         gained = math.log(restricted.shape[1]) + restricted.log_softmax(-1)[sums[judged], labels[judged]]
-        error = circuits.standard_error(gained, torch.from_numpy(task.orbits)[pairs][judged])
-        return bool(gained.mean() > circuits.CLEAR * error)
+        error = circuits.standard_error(gained, sums[judged])
+        # The first nats that a circuit gains are as many as its strength in logits.
+        return gained.mean().item() > max(circuits.CLEAR * error, circuits.LEAST_STRENGTH)
 
     def frequencies_to_use(self, given: list[int] | None) -> list[int]:
         """The given frequencies, or, where none are given, those of this network. InputError for one outside 1 … K.

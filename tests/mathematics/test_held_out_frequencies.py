@@ -2,15 +2,17 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.testing import assert_close
 
 from interp.experiment import Task
+from interp.experiment.task import Operation
 from interp.mathematics import key_frequencies
 from interp.mathematics.key_frequencies import centre, held_out, is_key, logit_measures
-from interp.testing import circuit_checkpoint, circuit_neurons, ideal_logits
+from interp.testing import circuit_checkpoint, circuit_neurons, ideal_logits, with_logits
 
 
 def random_logits(n: int, seed: int = 0) -> Tensor:
@@ -72,3 +74,38 @@ def test_a_checkpoint_counts_no_frequency_that_training_pairs_alone_carry(operat
         found[split] = checkpoint.key_frequencies
     assert found[0.4] == []
     assert found[1.0] == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("operation", "p", "fraction"),
+    [("add", 17, 0.5), ("add", 23, 0.7), ("add", 31, 0.8), ("multiply", 31, 0.4), ("divide", 23, 0.6)],
+)
+def test_a_table_of_training_pairs_and_all_their_images_has_no_key_frequency(
+    operation: Operation, p: int, fraction: float
+) -> None:
+    """Also where so many are trained on that most test pairs are images of these: by test pairs every frequency would
+    be key."""
+    task = Task(p, operation, train_fraction=fraction)
+    known = np.isin(task.orbits, task.orbits[task.train_indices])
+    labels = np.eye(p)[task.labels.clip(min=0)] * known[:, None]
+    spectrum = with_logits(task, 10 * labels.reshape(p, p, p)).spectrum
+    n = task.coordinates.order
+    assert is_key(torch.ones(n // 2), spectrum.logit_shares, spectrum.logit_alignments, n).all()
+    assert spectrum.key_frequencies == []
+    assert not spectrum.has_circuit
+    if fraction >= 0.7:
+        test = torch.from_numpy(task.test_mask).view(p, p)
+        assert (held_out(spectrum.centred_logits, test) >= key_frequencies.HELD_OUT_THRESHOLD).all()
+
+
+def test_held_out_pairs_without_phases_do_not_judge_frequencies() -> None:
+    """Of 0·b and a·0 alone is anything held out: enough pairs, and none of them among those of units, which are all
+    trained on."""
+    p = 43
+    units = [a * p + b for a in range(1, p) for b in range(1, p)]
+    task = Task(p, "multiply", split=tuple(units))
+    assert task.n_held_out >= 20
+    labels = 10 * np.eye(p)[task.labels].reshape(p, p, p)
+    spectrum = with_logits(task, labels).spectrum
+    assert spectrum.key_mask.any()  # as where the split is unknown
+    assert spectrum.has_circuit
