@@ -15,7 +15,7 @@ from interp.models import initial_weights
 from interp.runs import Checkpoint
 from interp.testing import circuit_checkpoint, circuit_neurons, with_logits
 
-SPLITS = ("all", "train", "test")
+SPLITS = ("all", "train", "test", "held_out")
 EXACT = {"rtol": 1e-9, "atol": 1e-11}  # float64 sums of a few thousand terms of order ten
 
 
@@ -54,7 +54,8 @@ def slow_measures(checkpoint: Checkpoint, key: list[int]) -> dict[str, np.ndarra
     restricted = circuit + logits.mean(0)
 
     def mean(values: np.ndarray) -> np.ndarray:
-        return np.array([values[task.mask(split)[pairs]].mean() for split in SPLITS])
+        of_splits = (values[task.mask(split)[pairs]] for split in SPLITS)
+        return np.array([of_split.mean() if len(of_split) else np.nan for of_split in of_splits])
 
     by_frequency = [mean(slow_losses(logits - projected(k), labels)) for k in range(1, phase.order // 2 + 1)]
     return {
@@ -86,6 +87,9 @@ def test_pair_by_pair(task: Task, key: list[int]) -> None:
     result = progress_measures.measure(checkpoint, key_frequencies=key)
     for name, expected in slow_measures(checkpoint, key).items():
         assert_allclose(result[name], expected, err_msg=name, **EXACT)
+    own = slow_measures(checkpoint, checkpoint.key_frequencies)
+    for name in ("restricted_loss", "excluded_loss", "restricted_accuracy"):
+        assert_allclose(result[f"own_{name}"], own[name], err_msg=f"own {name}", **EXACT)
     assert_allclose(
         float(result.test_to_restricted_ratio), float(result.loss[2] / result.restricted_loss[0]), rtol=1e-12
     )
@@ -181,6 +185,25 @@ def test_a_lookup_table_of_random_labels_has_no_circuit() -> None:
     assert result.largest_excluded_loss.sel(split="all") < 0.01
     assert result.restricted_loss.sel(split="all") > 0.7 * math.log(13)
     assert result.restricted_accuracy.sel(split="all") < 0.35
+
+
+def test_a_checkpoint_of_other_frequencies_than_its_run_has_losses_of_its_own() -> None:
+    """What the network used and gave up later: by the keys of the run it is memorized, by its own it is all there is."""
+    logits = 9 * cosines(13, 2) + 2 * cosines(13, 5) + gaussian(13, 0.3)
+    checkpoint = with_logits(Task(13), logits)
+    result = progress_measures.measure(checkpoint, key_frequencies=[5])
+    assert checkpoint.key_frequencies == [2, 5]
+    assert result.frequency[result.is_own_key].values.tolist() == [2, 5]
+    for keys, prefix in (([5], ""), ([2, 5], "own_")):
+        slow = slow_measures(checkpoint, keys)
+        for name in ("restricted_loss", "excluded_loss", "restricted_accuracy"):
+            assert_allclose(result[f"{prefix}{name}"], slow[name], err_msg=prefix + name, **EXACT)
+    assert (result.own_restricted_loss < 0.3).all()
+    assert (result.restricted_loss > 1).all()
+    assert_allclose(result.own_excluded_loss, math.log(13), rtol=0.1)
+    facts = find("progress_measures").summary(measure_checkpoint(checkpoint, "progress_measures", key_frequencies=[5]))
+    assert (facts["key_frequencies"], facts["own_key_frequencies"]) == ([5], [2, 5])
+    assert facts["own_restricted_loss"]["held_out"] == pytest.approx(result.own_restricted_loss.values[3])
 
 
 def test_untrained_weights() -> None:
