@@ -5,9 +5,9 @@ on a fixed random sample of pairs of each split:
 
     ℓ_split(α) = mean over the sample of −log softmax(logits(α w))[label],      norm α‖w‖
 
-The *generalizing shell* is the norm with the least test loss: the lowest of the grid, refined by the parabola through
-it and its neighbors in (log α, log ℓ). There is none where the lowest lies at an end of the grid, or above 90 % of
-chance, log p.
+The *generalizing shell* is the norm with the least loss on held-out pairs (`Task.held_out_mask`): the lowest of the
+grid, refined by the parabola through it and its neighbors in (log α, log ℓ). There is none where the lowest lies at an
+end of the grid, or above 90 % of chance, log p.
 
 This is no reduced landscape of Liu et al., min over ‖w‖ = r of the training loss, whose weights are trained anew at
 every norm: here they only grow and shrink together, so it cannot tell that another network of that norm would not
@@ -30,7 +30,7 @@ from interp.runs import Checkpoint
 ASKS = "answers"
 REFERENCE = "after Liu et al. 2022 (Omnigrok), arXiv:2210.01117, §2; rescaling without training anew is ours"
 SCALES = {}  # its numbers are not compared
-SPLITS = ("train", "test")
+SPLITS = ("train", "held_out")
 CHANCE_SHARE = 0.9
 
 
@@ -38,7 +38,7 @@ def measure(
     checkpoint: Checkpoint, *, pairs: int = 256, octaves: float = 1.0, per_octave: int = 4, seed: int = 0
 ) -> xr.Dataset:
     """`loss` (nats) and `accuracy` [factor, split] on at most `pairs` pairs of a split, drawn with `seed`; `l2`, the
-    norm of the weights as they are; `shell_factor`, `shell_norm` and `shell_loss` (the lowest test loss of the grid).
+    norm of the weights as they are; `shell_factor`, `shell_norm` and `shell_loss` (the lowest held-out loss of the grid).
     The factors reach `octaves` down and up.
 
     NaN for a split without pairs, and for a shell that is not there.
@@ -46,7 +46,7 @@ def measure(
     >>> import interp
     >>> from interp.testing import circuit_checkpoint, circuit_neurons
     >>> found = measure(circuit_checkpoint(interp.Task(11), circuit_neurons([2, 5])))
-    >>> half, same, twice = found.loss.sel(split="test", factor=[0.5, 1.0, 2.0]).values
+    >>> half, same, twice = found.loss.sel(split="held_out", factor=[0.5, 1.0, 2.0]).values
     >>> bool(half > same > twice), found.shell_norm.item()  # it never rises: no shell
     (True, nan)
     """
@@ -78,7 +78,7 @@ def measure(
             "l2": ((), l2, {"long_name": "L2 norm of all weights"} | one),
             "shell_factor": ((), shell, {"long_name": "factor to the generalizing shell"} | one),
             "shell_norm": ((), shell * l2, {"long_name": "norm of the generalizing shell"} | one),
-            "shell_loss": ((), lowest, {"long_name": "lowest test loss of the rescaled network"} | nats),
+            "shell_loss": ((), lowest, {"long_name": "lowest held-out loss of the rescaled network"} | nats),
         },
         coords=axes(
             {
@@ -90,7 +90,7 @@ def measure(
 
 
 def summary(result: xr.Dataset) -> dict:
-    """Of the last step: its norm, the norm of the shell, the factor between the two, the lowest test loss and the test
+    """Of the last step: its norm, the norm of the shell, the factor between the two, the lowest held-out loss and the test
     loss at factor 1 on the same pairs; the first step with a shell, and the first whose norm is no more than 5 % above
     its shell; null where there is none."""
     last = result.isel(step=-1)
@@ -106,7 +106,7 @@ def summary(result: xr.Dataset) -> dict:
         "shell_norm": float(last.shell_norm),
         "shell_factor": float(last.shell_factor),
         "shell_loss": float(last.shell_loss),
-        "sampled_test_loss": float(last.loss.sel(split="test", factor=1.0)),
+        "sampled_held_out_loss": float(last.loss.sel(split="held_out", factor=1.0)),
         "first_step_with_shell": first(has_shell),
         "first_step_within_shell": first(inside),
     }
@@ -120,7 +120,7 @@ def plot(result: xr.Dataset):
     steps, last = result.step.values, result.isel(step=-1)
     panels = (
         "Train loss of the rescaled weights",
-        "Test loss of the rescaled weights",
+        "Held-out loss of the rescaled weights",
         "Norm and generalizing shell",
         "Accuracy, last step",
     )
@@ -151,7 +151,11 @@ def plot(result: xr.Dataset):
     for split, color in zip(SPLITS, (TRAIN, TEST), strict=True):
         values = last.accuracy.sel(split=split).values
         figure.add_trace(
-            go.Scatter(x=last.factor.values, y=values, name=split, line_color=color, legend="legend2"), row=2, col=2
+            go.Scatter(
+                x=last.factor.values, y=values, name=split.replace("_", " "), line_color=color, legend="legend2"
+            ),
+            row=2,
+            col=2,
         )
     figure.add_vline(x=1, line={"color": NEUTRAL, "width": 1, "dash": "dash"}, row=2, col=2)  # pyright: ignore[reportArgumentType]
     figure.update_xaxes(title_text="norm α‖w‖", row=1)

@@ -182,7 +182,9 @@ def explanation_of(run: Run, results: Mapping[str, xr.Dataset], step: int | None
     numbers = _numbers(run, results, summaries, setting)
     kind, checkpoint = numbers["run"]["verdict"], numbers["checkpoint"]
     found = tuple(against(numbers["run"], checkpoint, summaries, setting))
-    circuit = " ".join(part for part in (the_circuit(checkpoint, summaries, setting), the_check(checkpoint)) if part)
+    circuit, check = the_circuit(checkpoint, summaries, setting), the_check(checkpoint)
+    if check:
+        circuit += f" Is it what the network uses? {check[0].upper()}{check[1:]}"
     return Explanation(
         numbers,
         headline(kind, setting),
@@ -263,7 +265,18 @@ def _ablation(summary: Mapping[str, Any]) -> dict[str, Any] | None:
     none are known), beside the lowest and highest without as many random others; None without key frequencies."""
     if not summary["key_frequencies"]:
         return None
-    return None
+    of_held_out = summary["held_out_accuracy"]
+    split = "held_out" if of_held_out["neurons"]["remove_key"] is not None else "all"
+    accuracy = of_held_out if split == "held_out" else summary["accuracy"]
+    targets = {}
+    for target in ("embedding", "neurons"):
+        random = summary["random_accuracy"][target][split]
+        targets[target] = {
+            "without": accuracy[target]["remove_key"],
+            "without_random": None if None in random else random,
+        }
+    pairs = {"held_out": "held-out pairs", "all": "all pairs"}[split]
+    return {"key_frequencies": summary["key_frequencies"], "pairs": pairs, "targets": targets}
 
 
 def _facts(numbers: Mapping[str, Any], summaries: Summaries, setting: Setting) -> tuple[Fact, ...]:

@@ -387,21 +387,16 @@ def the_check(checkpoint: Mapping[str, Any]) -> str:
     ablation = checkpoint["ablation"]
     if ablation is None:
         return ""
-    key, pairs = ", ".join(map(str, ablation["key_frequencies"])), ablation["pairs"]
+    key = ", ".join(map(str, ablation["key_frequencies"]))
     parts = []
     for target, found in ablation["targets"].items():
-        if found["without"] is None:
-            continue
-        random = found["without_random"]
-        beside = (
-            f" (without random sets of as many others: {_range(random)})"
-            if random is not None
-            else " (too few others for random sets)"
-        )
-        parts.append(f"{as_accuracy(found['without'])} with k = {key} removed from the {target}{beside}")
+        if found["without"] is not None:
+            random = found["without_random"]
+            beside = f"random others {_range(random)}" if random is not None else "too few others to compare"
+            parts.append(f"{as_accuracy(found['without'])} without them in the {target} ({beside})")
     if not parts:
         return ""
-    return f"Is that what the network uses? It still knows {', and '.join(parts)} of {pairs}."
+    return f"of {ablation['pairs']} it knows {' and '.join(parts)}, k = {key}."
 
 
 def _range(bounds: list[float]) -> str:

@@ -51,7 +51,7 @@ def test_logits_of_an_mlp_scale_as_a_power(embedding, activation: Activation, de
     logits = checkpoint.logits.reshape(-1, 7)
     result = norm_landscape.measure(checkpoint)
     assert_allclose(result.factor, FACTORS, rtol=1e-12)
-    for split in ("train", "test"):
+    for split in ("train", "held_out"):
         expected = [losses(factor**degree * logits, task, split) for factor in FACTORS]
         assert_allclose(result.loss.sel(split=split), expected, rtol=1e-9)
         assert_allclose(result.accuracy.sel(split=split), checkpoint.accuracy(split), rtol=1e-12)
@@ -98,7 +98,7 @@ def test_losses_are_those_of_rescaled_checkpoints(model):
     result = norm_landscape.measure(checkpoint)
     for factor in (0.5, 1.0, 2.0**0.25, 2.0):
         scaled = Checkpoint(0, {name: factor * weight for name, weight in checkpoint.weights.items()}, task, model)
-        for split in ("train", "test"):
+        for split in ("train", "held_out"):
             at = result.sel(split=split).sel(factor=factor, method="nearest")
             assert_allclose(at.loss, scaled.loss(split), rtol=1e-9)
             assert_allclose(at.accuracy, scaled.accuracy(split), rtol=1e-12)
@@ -111,19 +111,19 @@ def test_a_sample_is_of_its_split_and_always_the_same():
     checkpoint = untrained(Task(23, train_fraction=0.3))
     few, again = (norm_landscape.measure(checkpoint, pairs=20) for _ in range(2))
     assert few.identical(again)
-    for column, split in enumerate(("train", "test")):
+    for column, split in enumerate(("train", "held_out")):
         sample = norm_landscape._sample(checkpoint, split, 20, 0)
         assert len(set(sample)) == 20
         assert checkpoint.task.mask(split)[sample].all()
         assert_allclose(few.loss.sel(factor=1.0)[column], checkpoint.losses[sample].mean(), rtol=1e-9)
     other = norm_landscape.measure(checkpoint, pairs=20, seed=1)
-    assert abs(float((other.loss - few.loss).sel(factor=1.0, split="test"))) > 1e-6
+    assert abs(float((other.loss - few.loss).sel(factor=1.0, split="held_out"))) > 1e-6
 
 
 def test_an_unknown_split_and_a_split_without_pairs_are_unknown():
     for task in (Task(7, split="unknown"), Task(7, train_fraction=1.0)):
         result = norm_landscape.measure(untrained(task))
-        assert np.isnan(result.loss.sel(split="test")).all()
+        assert np.isnan(result.loss.sel(split="held_out")).all()
         assert np.isnan(result.shell_norm)
         assert np.isfinite(result.l2)
         assert np.isnan(result.loss.sel(split="train")).all() == (not task.split_known)
@@ -164,7 +164,7 @@ def test_an_untrained_network_has_no_shell(operation, scale):
         untrained(Task(23, operation, train_fraction=0.4), ModelConfig(d_model=16, n_heads=2, d_mlp=32), scale)
     )
     assert np.isnan(result.shell_norm)
-    assert float(result.loss.sel(split="test").min()) > 0.9 * math.log(23)
+    assert float(result.loss.sel(split="held_out").min()) > 0.9 * math.log(23)
 
 
 def test_a_lookup_table_alone_has_no_shell():
@@ -174,7 +174,7 @@ def test_a_lookup_table_alone_has_no_shell():
     result = norm_landscape.measure(lookup)
     assert float(result.loss.sel(split="train", factor=1.0)) < 0.01
     assert np.isnan(result.shell_norm)
-    assert_allclose(result.loss.sel(split="test"), math.log(11), rtol=1e-9)
+    assert_allclose(result.loss.sel(split="held_out"), math.log(11), rtol=1e-9)
 
 
 def test_the_reference_run_falls_into_its_shell():
