@@ -20,8 +20,9 @@ Fit. y_k, the part of the logits with frequency k over the classes, against one 
 1 − mean (y_k − ŷ_k)² over all n³ entries, both sides standardized, which is 2·correlation − 1. All key frequencies
 together: the share of the centred logit power that Σ_k α_k·(term of k) explains, by least squares with α_k ≥ 0.
 
-The verdict needs two independent witnesses to agree: the better fitting formula, explaining at least half of the logit
-power, and the authors' line, on whose pizza side s_g > 0.98 and q < 0.6. Else it is `neither`. The margin is the
+The verdict needs two criteria to agree: the better fitting formula, explaining at least half of the logit power, and
+the authors' line, on whose pizza side s_g > 0.98 and q < 0.6. Else it is `neither`. They are not independent: fit and q
+both see how the logits depend on s − t, and s_g is 1 whatever was learned where a and b enter alike. The margin is the
 clock's explained share less the pizza's: even an ideal network's is at most 0.19.
 
 It cannot tell how the neurons do it. s_g alone says nothing: an untrained network has 0.98 too. Circles of equal size

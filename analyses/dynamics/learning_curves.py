@@ -75,6 +75,7 @@ def compute(run, *, overfitting_gap: float = 0.05) -> xr.Dataset:
             "pairs": [int(task.mask(split).sum()) for split in ("train", "held_out")],
             "independent_held_out_pairs": task.n_held_out,
             "chance_loss": math.log(task.n_classes),
+            "mirrors_included": int(not task.split_known and bool(task.symmetries)),
         },
     )
 
@@ -108,7 +109,8 @@ def plot(result: xr.Dataset):
     import plotly.graph_objects as go
 
     figure = new_panels("Learning curves", ("Loss", "Accuracy"), reference=REFERENCE, row_height=340)
-    names = {"train": "train", "test": "test", "held_out": "held out: no mirror trained on"}
+    of_test = "test, mirrors included" if result.attrs["mirrors_included"] else "test"
+    names = {"train": "train", "test": of_test, "held_out": "held out: no mirror trained on"}
     colors = {"train": TRAIN, "test": TEST, "held_out": PALETTE[4]}
     for column, variable in enumerate(("loss", "accuracy"), start=1):
         for split, split_name in names.items():

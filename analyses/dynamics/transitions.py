@@ -175,7 +175,8 @@ def plot(result: xr.Dataset):
         known = np.isfinite(values.values)
         if not known.any() or (name == "held_out" and _is_test(result)):
             continue
-        label = {"held_out": "held out: no mirror trained on"}.get(name, name)
+        of_test = "test, mirrors included" if result.attrs["mirrors_included"] else "test"
+        label = {"held_out": "held out: no mirror trained on", "test": of_test}.get(name, name)
         line = {"color": colors.get(name, "#222"), "width": 1.8, "dash": "dot" if name == "held_out" else "solid"}
         trace = go.Scatter(x=result.step.values[known], y=values.values[known], name=label, line=line, legendgroup=name)
         trace.update(

@@ -11,6 +11,7 @@ What training, runs and checkpoints may ask of either, over all examples in one 
                            "train", "test", "held_out" (test examples that no symmetry of the task makes of a trained
                            one), "unmirrored" (those whose mirror was not trained on; where there are no mirrors or
                            symmetries, both are those of "test") or "all"
+    symmetries             the changes of an input that leave its label and are known; of vectors none
     n_held_out             how many independent examples are held out
 
 Phases, and all that is told in frequencies, are those of a `Task` alone.

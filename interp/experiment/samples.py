@@ -92,6 +92,11 @@ class Samples:
         return np.arange(self.n_train)
 
     @property
+    def symmetries(self) -> tuple[str, ...]:
+        """None that is known."""
+        return ()
+
+    @property
     def n_held_out(self) -> int:
         """How many held-out examples are independent: all that are tested."""
         return self.n_test

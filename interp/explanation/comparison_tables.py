@@ -15,7 +15,7 @@ HOW = (
     "The difference of losses, norms and ranks is |log₁₀| of their ratio (1 beside a zero), of shares and indices "
     "|x − y|, of strengths of circuits |x − y| / max(|x|, |y|): a factor of ten counts as much as a whole. It says how "
     "much a number differs, not whether that matters. Restricted and excluded losses and key shares refer to the key "
-    "frequencies of the last checkpoint of each run."
+    "frequencies of each run, of its last checkpoint that has a circuit."
 )
 
 
@@ -28,6 +28,10 @@ class Table:
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     otherwise: str = ""
+
+
+def _listed(key: list[int]) -> str:
+    return f"k = {', '.join(map(str, key))}" if key else "none"
 
 
 def tables(comparison: Comparison) -> list[Table]:
@@ -43,7 +47,7 @@ def tables(comparison: Comparison) -> list[Table]:
         ("memorized at step", *(as_step(fact["memorized_at"]) for fact in facts)),
         ("generalized at step", *(as_step(fact["generalized_at"]) for fact in facts)),
         ("state of the checkpoint", *(fact["state"] for fact in facts)),
-        ("its key frequencies", *(", ".join(map(str, fact["key_frequencies"])) or "none" for fact in facts)),
+        ("its key frequencies", *(_listed(fact["key_frequencies"]) for fact in facts)),
     ]
     configured = tuple((name, *map(_setting, values)) for name, values in comparison.configuration.items())
     same = "They are checkpoints of one run." if comparison.same_run else "Task, model and training are the same."

@@ -35,11 +35,12 @@ def of_run(run: Any) -> str:
 def of_checkpoint(checkpoint: Any) -> str:
     """A `Checkpoint`: its step, losses, accuracies and key frequencies."""
     rows = {}
-    for split in ("train", "test", "all"):
+    for split in ("train", "test", "held_out", "all"):
         loss, accuracy = checkpoint.loss(split), checkpoint.accuracy(split)
-        rows[f"{split} pairs"] = "unknown" if math.isnan(loss) else f"loss {loss:.3g}, accuracy {accuracy:.1%}"
+        rows[f"{split.replace('_', '-')} pairs"] = "unknown" if math.isnan(loss) else f"loss {loss:.3g}, accuracy {accuracy:.1%}"
     if isinstance(checkpoint.task, Task):
-        rows["key frequencies"] = ", ".join(map(str, checkpoint.key_frequencies)) or "none"
+        key = ", ".join(map(str, checkpoint.key_frequencies))
+        rows["key frequencies"] = f"k = {key}" if key else "none"
     step = f"step {checkpoint.step:,}" if checkpoint.step >= 0 else "step unknown"
     return _card(f"{checkpoint.task.title}, {step}", [_table(rows)])
 
