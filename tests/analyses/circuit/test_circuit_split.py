@@ -348,7 +348,8 @@ def test_the_summary_of_a_story() -> None:
 
 @pytest.mark.parametrize("operation", ["add", "x2+y2", "multiply"])
 def test_a_table_of_training_pairs_and_all_their_images_generalizes_nothing(operation: Operation) -> None:
-    """Somebody who learned by heart, and learned the symmetries of the task: 46 % of the test pairs are right, and more."""
+    """Somebody who learned by heart, and learned the symmetries of the task: 46 % of the test pairs are right, and
+    more."""
     task = Task(31, operation, train_fraction={"add": 0.7}.get(operation, 0.2))
     known = np.isin(task.orbits, task.orbits[task.train_indices])
     assert known[task.test_mask].mean() > 0.4

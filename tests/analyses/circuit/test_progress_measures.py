@@ -188,7 +188,8 @@ def test_a_lookup_table_of_random_labels_has_no_circuit() -> None:
 
 
 def test_a_checkpoint_of_other_frequencies_than_its_run_has_losses_of_its_own() -> None:
-    """What the network used and gave up later: by the keys of the run it is memorized, by its own it is all there is."""
+    """What the network used and gave up later: by the keys of the run it is memorized, by its own it is all there
+    is."""
     logits = 9 * cosines(13, 2) + 2 * cosines(13, 5) + gaussian(13, 0.3)
     checkpoint = with_logits(Task(13), logits)
     result = progress_measures.measure(checkpoint, key_frequencies=[5])
