@@ -76,9 +76,9 @@ def render_experiment(folder: Path) -> str:
 
 
 CAPTIONS = {
-    "result": "Lines: means over seeds. Bands: 95 % of bootstrap samples of the seeds. Dots: every run.",
-    "phase-diagram": "A cell is one setting: what became of most of its seeds, and of how many; their mean "
-    "accuracy. Empty: not trained.",
+    "result": "Lines: means over seeds. Bands: 95 % intervals over seeds, Student’s t. Dots: every run.",
+    "phase-diagram": "A cell is one setting: what became of most of its seeds, and of how many (gray: as many had "
+    "another end, and all are named); their mean accuracy. Empty: not trained.",
 }
 
 

@@ -12,9 +12,11 @@ of log f; every kind and D is compared at one logit, in the middle of the logits
 where they cross, read along either axis. Along the other, log f at one norm, norms seldom overlap, as f goes with a
 high power of w; it stands beside, where they do.)
 
-P1: w at that logit rises with D for C_mem, and not for C_gen (slope of log w against log D, 95 % interval over
-bootstrap samples of seeds; not rising: the interval has 0 or less in it, or the slope is less than a tenth of C_mem's).
-D_crit: where w of C_mem at D is that of C_gen, its mean over D; between neighbors in log D, by a straight line.
+P1: w at that logit rises with D for C_mem, and not for C_gen: the slope s of log w against log D is positive for C_mem,
+and s(C_gen) is less than a tenth of s(C_mem). Confirmed when the 95 % intervals over seeds (Student's t by the
+jackknife) of s(C_mem) and of s(C_gen) − s(C_mem)/10 lie above and below 0, not confirmed when one of them lies on the
+other side, not shown otherwise. D_crit: where w of C_mem at D is that of C_gen, its mean over D; between neighbors in
+log D, by a straight line. It counts when it is there without any one of the seeds too.
 
 At rest AdamW has g = −eps·wd·w (see `Design`), the minimum of loss + ½ eps·wd·‖w‖²: there eps and weight decay λ matter
 only as a product. With `rescale_lr` networks therefore have weight decay 1, one learning rate, and eps·λ in place of
@@ -27,14 +29,14 @@ memorized without the help that true labels may give.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import xarray as xr
 
 from interp.experiment import Experiment, Task
 from interp.figures import PALETTE, TEST, TRAIN, band, new_panels, plain_log_axis, vertical_line
-from interp.mathematics.bootstrap import bootstrap, mean_interval
+from interp.mathematics.intervals import seed_interval
 from interp.runs import Checkpoint, Run
 from interp.studies.design import Design, Prediction
 from interp.studies.efficiency_curves import EfficiencyCurves
@@ -58,9 +60,8 @@ KINDS = ("memorizing", "generalizing")
 # memorized below.
 GENERALIZING_FROM = 0.3
 LARGEST_CHANGE, SMALLEST_FRACTION = 0.01, 0.95
-# C_gen counts as flat when it rises less than this part of what C_mem does; a crossing counts when it is in this part
-# of the samples.
-FLAT, CROSSING_SAMPLES = 0.1, 0.95
+# C_gen counts as flat when it rises less than this part of what C_mem does.
+FLAT = 0.1
 
 
 def grid(design: Design, *, full: bool = False) -> list[GridRun]:
@@ -160,51 +161,73 @@ def predictions(result: xr.Dataset, *, ungrokking: float | None = None) -> list[
         "norms_all_curves_reach": (math.exp(transposed.low), math.exp(transposed.high))
         if math.isfinite(transposed.at)
         else None,
+        "d_crit_of_ungrokking": ungrokking,
         "seeds": n_seeds,
     }
-    return [_slopes(curves, n_seeds, shared), _crossing(curves, transposed, n_seeds, shared, ungrokking)]
+    if (because := failed_precondition(result)) is not None:
+        return [Prediction(key, text, "not shown", because, shared) for key, text in _STATEMENTS.items()]
+    return [_slopes(curves, n_seeds, shared), _crossing(curves, transposed, n_seeds, shared)]
+
+
+_STATEMENTS = {
+    "P1": "C_mem becomes less efficient with D, C_gen does not",
+    "D_crit": "the two are equally efficient at some D, D_crit",
+}
+
+
+def failed_precondition(result: xr.Dataset) -> str | None:
+    """Why the circuits cannot be compared, where they cannot: of one kind no network counts."""
+    for index, kind in enumerate(KINDS):
+        trained = int(np.isfinite(result.weight_norm[index]).sum())
+        if not result.kept[index].any():
+            return f"none of {trained} {kind} networks is at rest and of its kind: there is no C_{kind[:3]}"
+    return None
 
 
 def _slopes(curves: EfficiencyCurves, n_seeds: int, shared: dict) -> Prediction:
-    statement = "C_mem becomes less efficient with D, C_gen does not"
-    slopes = {kind: curves.slope(index) for index, kind in enumerate(KINDS)}
-    intervals = {
-        kind: bootstrap(n_seeds, lambda seeds, i=index: curves.slope(i, seeds))[0] for index, kind in enumerate(KINDS)
-    }
-    numbers = {"slope_of_log_norm_against_log_D": slopes, "slope_intervals_95": intervals} | shared
-    (memorizing, generalizing), ((low, _), (_, high)) = slopes.values(), intervals.values()
-    if not all(map(math.isfinite, (memorizing, generalizing, low, high))):
-        because = "the curves do not reach one logit at two or more D with two or more seeds"
-        return Prediction("P1", statement, "not shown", because, numbers)
-    shown = {kind: f"{slopes[kind]:+.3f} ({intervals[kind][0]:+.3f} to {intervals[kind][1]:+.3f})" for kind in KINDS}
-    because = f"log norm against log D, at one logit: C_mem {shown['memorizing']}, C_gen {shown['generalizing']} (95 %)"
-    flat = intervals["generalizing"][0] <= 0 or generalizing < FLAT * memorizing
-    if low > 0 and flat:
-        return Prediction("P1", statement, "confirmed", because, numbers)
-    return Prediction(
-        "P1", statement, "not confirmed" if low > 0 or intervals["memorizing"][1] < 0 else "not shown", because, numbers
-    )
+    def slopes(seeds: Sequence[int] | None = None) -> np.ndarray:
+        memorizing, generalizing = (curves.slope(index, seeds) for index in range(len(KINDS)))
+        # The excess over what still counts as flat is a statistic of its own, with an interval of its own.
+        return np.array([memorizing, generalizing, generalizing - FLAT * memorizing])
+
+    names = (*KINDS, "generalizing_minus_a_tenth_of_memorizing")
+    found, intervals = slopes(), seed_interval(n_seeds, slopes).T
+    numbers = {
+        "slope_of_log_norm_against_log_D": dict(zip(names, found.tolist(), strict=True)),
+        "slope_intervals_95": dict(zip(names, intervals.tolist(), strict=True)),
+    } | shared
+    if not np.isfinite(intervals).all():
+        because = (
+            "the curves do not reach one logit at two or more D with two or more seeds, and without any one of them"
+        )
+        return Prediction("P1", _STATEMENTS["P1"], "not shown", because, numbers)
+    shown = [f"{value:+.3f} ({low:+.3f} to {high:+.3f})" for value, (low, high) in zip(found, intervals, strict=True)]
+    because = f"log norm against log D, at one logit: C_mem {shown[0]}, C_gen {shown[1]}, "
+    because += f"C_gen less a tenth of C_mem {shown[2]} (95 %)"
+    (rises, falls), _, (excess, flat) = intervals
+    if rises > 0 and flat < 0:
+        return Prediction("P1", _STATEMENTS["P1"], "confirmed", because, numbers)
+    verdict = "not confirmed" if falls < 0 or excess > 0 else "not shown"
+    return Prediction("P1", _STATEMENTS["P1"], verdict, because, numbers)
 
 
-def _crossing(
-    curves: EfficiencyCurves, transposed: EfficiencyCurves, n_seeds: int, shared: dict, ungrokking: float | None
-) -> Prediction:
-    statement = "the two are equally efficient at some D, D_crit"
+def _crossing(curves: EfficiencyCurves, transposed: EfficiencyCurves, n_seeds: int, shared: dict) -> Prediction:
+    ungrokking = shared["d_crit_of_ungrokking"]
     d_crit = curves.critical_size()
-    interval, defined = bootstrap(n_seeds, curves.critical_size)
+    low, high = seed_interval(n_seeds, curves.critical_size, positive=True).tolist()
     numbers = {
         "d_crit": d_crit,
-        "d_crit_interval_95": interval,
-        "bootstrap_samples_that_cross": defined,
+        "d_crit_interval_95": (low, high),
         "d_crit_at_equal_norm": transposed.critical_size(rising=False),
-        "d_crit_of_ungrokking": ungrokking,
     } | shared
     beside = f"; ungrokking has D_crit {ungrokking:.0f}" if ungrokking is not None and math.isfinite(ungrokking) else ""
-    if not math.isfinite(d_crit) or not defined >= CROSSING_SAMPLES:
-        return Prediction("D_crit", statement, "not shown", f"the curves do not cross within the data{beside}", numbers)
-    because = f"D_crit is {d_crit:.0f} (95 %: {interval[0]:.0f} to {interval[1]:.0f}, {n_seeds} seeds)"
+    if not math.isfinite(low):
+        without = ", or not without one of the seeds" if math.isfinite(d_crit) else ""
+        because = f"the curves do not cross within the data{without}{beside}"
+        return Prediction("D_crit", _STATEMENTS["D_crit"], "not shown", because, numbers)
+    because = f"D_crit is {d_crit:.0f} (95 %: {low:.0f} to {high:.0f}, {n_seeds} seeds)"
     because += f" at a logit of {math.exp(curves.at):.1f}{beside}"
-    return Prediction("D_crit", statement, "confirmed", because, numbers)
+    return Prediction("D_crit", _STATEMENTS["D_crit"], "confirmed", because, numbers)
 
 
 def plot(result: xr.Dataset):
@@ -248,7 +271,8 @@ def plot(result: xr.Dataset):
         color = TRAIN if kind == "memorizing" else TEST
         line = {"color": color, "width": 2.5, "dash": dash}
         x = result["size"].values
-        band(figure, x, np.exp(mean_interval(np.log(spread).T)), color, row=1, col=2)
+        limits = seed_interval(len(spread), lambda seeds, row=row: curves.read(row, seeds))
+        band(figure, x, np.exp(limits), color, row=1, col=2)
         figure.add_trace(
             go.Scatter(x=x[known], y=norms[known], mode="lines+markers", line=line, name=f"C_{kind[:3]}"), row=1, col=2
         )

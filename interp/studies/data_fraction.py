@@ -2,26 +2,27 @@
 
 Prediction 1: fewer pairs, later: the slope of log time (99 % test accuracy for good) against log fraction is negative.
 Prediction 2: the delay goes away with data: with the largest fraction a network generalizes within three times the
-steps it took to memorize, with the smallest that generalizes at all it takes longer (grokking, as DESIGN defines it for
-a run).
+steps it took to memorize, with the smallest that generalizes at all it takes longer (the border of grokking in
+`interp.mathematics.grokking`). Confirmed when the 95 % interval over seeds of the factor lies above three at the
+smallest and below it at the largest, not confirmed when one of the two lies on the other side, not shown otherwise.
 
-It cannot tell "never" from "later than we trained": fractions where a run did not generalize say at least how long that
-was.
+It cannot tell "never" from "later than we trained": a run that did not generalize counts as later than its last step
+(`generalization_times`), and fractions of which fewer than half of the runs did are left out.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import xarray as xr
 
 from interp.experiment import Task
 from interp.figures import as_percent
-from interp.mathematics.bootstrap import bootstrap, slope
 from interp.mathematics.grokking import DELAY_FACTOR
+from interp.mathematics.intervals import seed_interval, slope
 from interp.runs import Run
 from interp.studies.design import Design, Prediction
-from interp.studies.generalization_times import EVENTS, mean_log_time, measure_times
+from interp.studies.generalization_times import EVENTS, arrived, mean_log_time, measure_times, median_time, too_few
 from interp.studies.weight_decay import plot_times
 from interp.sweeps import GridRun
 
@@ -63,49 +64,68 @@ def measure(runs: Mapping[str, Run], design: Design) -> xr.Dataset:
 
 def predictions(result: xr.Dataset) -> list[Prediction]:
     """Time falls with data; the delay goes away with data."""
-    fractions, times = result.fraction.values, result.time.sel(event="generalized").values
-    memorized = result.time.sel(event="memorized").values
-    log_time = mean_log_time(result, "generalized")
-    known = np.isfinite(log_time)
     numbers = {
-        "fractions": fractions.tolist(),
-        "runs_that_generalized": np.isfinite(times).sum(1).tolist(),
+        "fractions": result.fraction.values.tolist(),
+        "runs_that_arrived": {event: arrived(result, event).tolist() for event in EVENTS},
         "seeds": result.sizes["seed"],
         "mean_steps": {event: np.exp(mean_log_time(result, event)).tolist() for event in EVENTS},
+        "median_steps": {event: median_time(result, event).tolist() for event in EVENTS},
         "logging_interval_steps": result.logging_interval.values.tolist(),
     }
-    falls = "time to generalize falls with the fraction of pairs"
-    goes = "the delay goes away with data"
-    (low, high), _ = bootstrap(
-        len(times[0]), lambda seeds: slope(np.log(fractions), mean_log_time(result, "generalized", seeds))
-    )
-    exponent = slope(np.log(fractions), log_time)
-    if known.sum() < 3 or not math.isfinite(high):
-        because = f"{known.sum()} sizes generalized in at least half of the runs; three are needed, and two seeds"
-        return [
-            Prediction(key, text, "not shown", because, numbers) for key, text in (("time", falls), ("delay", goes))
-        ]
-    because = f"from {as_percent(fractions[known][0], 0)} to {as_percent(fractions[known][-1], 0)} of the pairs: "
-    because += (
-        f"{math.exp(log_time[known][0]):.0f} to {math.exp(log_time[known][-1]):.0f} steps, exponent {exponent:.2f}"
+    if (because := failed_precondition(result)) is not None:
+        return [Prediction(key, text, "not shown", because, numbers) for key, text in _STATEMENTS.items()]
+    return [_falls(result, numbers), _goes(result, numbers)]
+
+
+_STATEMENTS = {
+    "time": "time to generalize falls with the fraction of pairs",
+    "delay": "the delay goes away with data",
+}
+
+
+def failed_precondition(result: xr.Dataset) -> str | None:
+    """Why nothing can be said of time and delay, where nothing can."""
+    return too_few(result, "fractions")
+
+
+def _falls(result: xr.Dataset, numbers: dict) -> Prediction:
+    fractions, log_time = result.fraction.values, mean_log_time(result, "generalized")
+
+    def exponent(seeds: Sequence[int] | None = None) -> float:
+        return slope(np.log(fractions), mean_log_time(result, "generalized", seeds))
+
+    low, high = seed_interval(result.sizes["seed"], exponent).tolist()
+    numbers = {"exponent": exponent(), "exponent_interval_95": (low, high)} | numbers
+    first, last = np.flatnonzero(np.isfinite(log_time))[[0, -1]]
+    because = (
+        f"from {as_percent(fractions[first], 0)} to {as_percent(fractions[last], 0)} of the pairs: "
+        f"{math.exp(log_time[first]):.0f} to {math.exp(log_time[last]):.0f} steps, exponent {exponent():.2f} "
+        f"({low:.2f} to {high:.2f}, 95 %)"
     )
     verdict = "confirmed" if high < 0 else "not confirmed" if low > 0 else "not shown"
-    first = Prediction(
-        "time", falls, verdict, f"{because} ({low:.2f} to {high:.2f}, 95 %)", {"exponent": exponent} | numbers
-    )
-    with np.errstate(invalid="ignore"):
-        delay = np.exp(log_time - np.log(memorized).mean(1))
-    smallest, largest = delay[known][0], delay[known][-1]
-    numbers = {"delay_factor": delay.tolist()} | numbers
-    because = (
-        f"time to generalize / time to memorize is {smallest:.1f} at {as_percent(fractions[known][0], 0)} of the pairs"
-    )
-    because += f" and {largest:.1f} at {as_percent(fractions[known][-1], 0)}"
-    verdict = "confirmed" if smallest >= DELAY_FACTOR > largest else "not confirmed"
-    return [
-        first,
-        Prediction("delay", goes, verdict if math.isfinite(smallest + largest) else "not shown", because, numbers),
+    return Prediction("time", _STATEMENTS["time"], verdict, because, numbers)
+
+
+def _goes(result: xr.Dataset, numbers: dict) -> Prediction:
+    fractions = result.fraction.values
+
+    def factor(seeds: Sequence[int] | None = None) -> np.ndarray:
+        return np.exp(mean_log_time(result, "generalized", seeds) - mean_log_time(result, "memorized", seeds))
+
+    factors, intervals = factor(), seed_interval(result.sizes["seed"], factor, positive=True)
+    numbers = {"delay_factor": factors.tolist(), "delay_factor_intervals_95": intervals.T.tolist()} | numbers
+    first, last = np.flatnonzero(np.isfinite(mean_log_time(result, "generalized")))[[0, -1]]
+    shown = [
+        f"{factors[at]:.1f} ({intervals[0, at]:.1f} to {intervals[1, at]:.1f}) at {as_percent(fractions[at], 0)}"
+        for at in (first, last)
     ]
+    because = f"time to generalize / time to memorize is {shown[0]} of the pairs and {shown[1]} (95 %)"
+    (lowest, late), (early, highest) = intervals[:, first], intervals[:, last]
+    if lowest >= DELAY_FACTOR and highest < DELAY_FACTOR:
+        verdict = "confirmed"
+    else:
+        verdict = "not confirmed" if late < DELAY_FACTOR or early >= DELAY_FACTOR else "not shown"
+    return Prediction("delay", _STATEMENTS["delay"], verdict, because, numbers)
 
 
 def plot(result: xr.Dataset):

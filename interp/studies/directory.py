@@ -1,6 +1,6 @@
 """The experiments there are, by name: the files of this folder that have a DESIGN.
 
-Each has TITLE, REFERENCE, DESIGN and FULL, and grid, measure, predictions and plot.
+Each has TITLE, REFERENCE, DESIGN and FULL, and grid, measure, failed_precondition, predictions and plot.
 """
 
 from importlib import import_module

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from interp.mathematics.bootstrap import crossing, slope
+from interp.mathematics.intervals import crossing, slope
 
 # Logits go with a high power of the norm: extended over half of this, a norm is off by far less than its spread over
 # seeds.

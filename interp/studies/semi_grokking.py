@@ -17,7 +17,7 @@ import xarray as xr
 
 from interp.experiment import Task
 from interp.figures import PALETTE, band, new_panels, percent_axis, threshold_line
-from interp.mathematics.bootstrap import mean_interval
+from interp.mathematics.intervals import mean_interval
 from interp.runs import Run
 from interp.studies.design import Design, Prediction
 from interp.sweeps import GridRun
@@ -88,6 +88,9 @@ def predictions(result: xr.Dataset) -> list[Prediction]:
     """P4, as far as these runs go."""
     semi = result.semi_grokked.values.astype(bool)
     accuracy = result.unmirrored_test_accuracy
+    if (none := failed_precondition(result)) is not None:
+        numbers = {"runs": int(semi.size), "train_accuracy_highest": float(result.train_accuracy.max())}
+        return [Prediction("P4", _STATEMENT, "not shown", none, numbers)]
     between = (accuracy.values > LOWEST) & (accuracy.values < HIGHEST)
     longest = int(result.steps.max())
     numbers = {
@@ -104,11 +107,17 @@ def predictions(result: xr.Dataset) -> list[Prediction]:
         "are between and still moving"
     )
     because += f", after {longest:,} steps (the paper: 10,000,000)"
-    return [
-        Prediction(
-            "P4", "near D_crit networks settle in between", "confirmed" if semi.any() else "not shown", because, numbers
-        )
-    ]
+    return [Prediction("P4", _STATEMENT, "confirmed" if semi.any() else "not shown", because, numbers)]
+
+
+_STATEMENT = "near D_crit networks settle in between"
+
+
+def failed_precondition(result: xr.Dataset) -> str | None:
+    """Why nothing can be said, where nothing can: no network had memorized."""
+    if bool((result.train_accuracy == 1).any()):
+        return None
+    return "no network had all of its training pairs right at the end: none had memorized"
 
 
 def plot(result: xr.Dataset):

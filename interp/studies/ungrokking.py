@@ -2,23 +2,30 @@
 
 A network that generalizes is trained on, with the same weight decay, on D′ of the pairs alone. If memorizing few pairs
 costs less weight norm than the circuit does, weight decay takes the circuit away: test accuracy falls though training
-accuracy stays at 100 %. D_crit is the D′ at which final test accuracy, over all pairs not among the D′, passes ½
-(between neighbors in log D′, by a straight line).
+accuracy stays at 100 %. The D_crit of a seed is the D′ at which its final test accuracy, over all pairs not among the
+D′, passes ½ (between neighbors in log D′, by a straight line); D_crit is their geometric mean. It is read seed by seed,
+because the mean of curves that lie apart is less steep than each of them.
 
 P2: the transition is sharp: accuracy goes from 10 % to 90 % within a factor of 3 in D′ (the factor is ours; the paper's
-grid, on which it calls the transition sharp, spans 3.8). P3: D_crit is the same for all weight decays: of the two that
-differ most, the ratio lies between 1/1.1 and 1.1 in 95 % of the bootstrap samples of seeds; it is not the same when the
-ratio is above 1.1 and the samples exclude 1.
+grid, on which it calls the transition sharp, spans 3.8): confirmed when the 95 % interval over seeds (Student's t of
+the logarithm) of the factor lies below 3 at every weight decay. P3: D_crit is the same for all weight decays: confirmed
+when, for every two of them, the 95 % interval of the ratio lies between 1/1.1 and 1.1. Not confirmed when at one weight
+decay, or for one pair, the interval lies outside; as many had the chance to, each of those intervals covers
+1 − 0.05/their number. Not shown otherwise: wide intervals confirm nothing.
+
+Networks to begin with that have not grokked show nothing; then the rest is not trained at all.
 
 It cannot tell a network at rest from one that still forgets slowly: the change of test accuracy over the last tenth
 stands beside the result. The test pairs include those that the first training saw.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from itertools import combinations
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Float
 
 from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig
 from interp.figures import (
@@ -32,7 +39,7 @@ from interp.figures import (
     vertical_line,
 )
 from interp.mathematics import grokking
-from interp.mathematics.bootstrap import bootstrap, crossing, mean_interval
+from interp.mathematics.intervals import COVERAGE, crossing, mean_interval, seed_interval
 from interp.runs import Run
 from interp.studies.design import Design, Prediction
 from interp.sweeps import GridRun
@@ -55,6 +62,7 @@ START_DURATION = 7
 REPEATED_UP_TO = 1000
 LOGGED = 20  # steps of a run
 SHARP_FACTOR, SAME_FACTOR = 3.0, 1.1
+START_LEVEL = grokking.LEVEL  # of test accuracy: from here on a network to begin with has grokked
 
 
 def grid(design: Design, *, full: bool = False) -> list[GridRun]:
@@ -131,42 +139,51 @@ def measure(runs: Mapping[str, Run], design: Design) -> xr.Dataset:
     )
 
 
-def critical_size(
-    result: xr.Dataset, weight_decay: float, seeds: Sequence[int] | None = None, level: float = 0.5
-) -> float:
-    """The D′ at which the mean over seeds (all, when none are given) of the final test accuracy passes `level`; NaN
-    where it does not."""
-    accuracy = result.test_accuracy.sel(weight_decay=weight_decay)
-    accuracy = accuracy if seeds is None else accuracy.isel(seed=list(seeds))
-    known = np.isfinite(accuracy.values)
-    some = known.any(1)
-    means = np.where(known, accuracy.values, 0).sum(1)[some] / known.sum(1)[some]
-    return math.exp(crossing(np.log(result["size"].values[some]), means, level))
+def critical_sizes(result: xr.Dataset, weight_decay: float, level: float = 0.5) -> Float[np.ndarray, " seed"]:
+    """The D′ at which the final test accuracy of each seed passes `level`; NaN where it does not."""
+    accuracy, log_sizes = result.test_accuracy.sel(weight_decay=weight_decay).values, np.log(result["size"].values)
+    return np.exp([crossing(log_sizes, of_seed, level) for of_seed in accuracy.T])
+
+
+def critical_size(result: xr.Dataset, weight_decay: float) -> float:
+    """D_crit, the geometric mean over seeds; NaN where one of them has none."""
+    return _typical(critical_sizes(result, weight_decay))
+
+
+def _typical(values: np.ndarray) -> float:
+    return float(np.exp(np.log(values).mean()))
+
+
+def _interval(values: np.ndarray, coverage: float = COVERAGE) -> tuple[float, float]:
+    """The interval over seeds of the geometric mean of positive values."""
+    low, high = seed_interval(len(values), lambda seeds: _typical(values[seeds]), coverage=coverage, positive=True)
+    return float(low), float(high)
+
+
+def failed_precondition(result: xr.Dataset) -> str | None:
+    """Why nothing can be said, where nothing can: a network to begin with had not grokked."""
+    lowest = float(result.start_accuracy.min())
+    if lowest >= START_LEVEL:
+        return None
+    return f"a network to begin with has a test accuracy of {as_percent(lowest)}: it had not grokked"
 
 
 def predictions(result: xr.Dataset, *, circuit_efficiency: float | None = None) -> list[Prediction]:
     """P2 and P3, and D_crit with its interval over seeds. `circuit_efficiency`: the D_crit of that experiment, to stand
     beside it."""
-    decays, n_seeds = [float(decay) for decay in result.weight_decay.values], result.sizes["seed"]
+    decays = [float(decay) for decay in result.weight_decay.values]
     d_crit = {f"{decay:g}": critical_size(result, decay) for decay in decays}
-    intervals = {
-        f"{decay:g}": bootstrap(n_seeds, lambda seeds, d=decay: critical_size(result, d, seeds))[0] for decay in decays
-    }
     shared = {
         "d_crit_by_weight_decay": d_crit,
-        "d_crit_intervals_95": intervals,
+        "d_crit_intervals_95": {f"{decay:g}": _interval(critical_sizes(result, decay)) for decay in decays},
         "d_crit_mean": float(np.mean(list(d_crit.values()))),
         "d_crit_of_circuit_efficiency": circuit_efficiency,
-        "seeds": n_seeds,
+        "seeds": result.sizes["seed"],
         "start_accuracy_lowest": float(result.start_accuracy.min()),
         "train_accuracy_lowest": float(result.train_accuracy.min()),
         "settling_largest": float(abs(result.settling).max()),
     }
-    if shared["start_accuracy_lowest"] < grokking.LEVEL:
-        because = (
-            "a network to begin with has a test accuracy of "
-            f"{as_percent(shared['start_accuracy_lowest'])}: it had not grokked"
-        )
+    if (because := failed_precondition(result)) is not None:
         return [Prediction(key, text, "not shown", because, shared) for key, text in _STATEMENTS.items()]
     return [_sharp(result, decays, shared), _same(result, decays, d_crit, shared)]
 
@@ -178,64 +195,71 @@ _STATEMENTS = {
 
 
 def _sharp(result: xr.Dataset, decays: list[float], shared: dict) -> Prediction:
-    factors = {f"{d:g}": critical_size(result, d, level=0.9) / critical_size(result, d, level=0.1) for d in decays}
-    numbers = {"factor_from_10_to_90_percent": factors} | shared
-    known = [factor for factor in factors.values() if math.isfinite(factor)]
-    if len(known) < len(decays):
-        return Prediction(
-            "P2",
-            _STATEMENTS["P2"],
-            "not shown",
-            "accuracy does not go from below 10 % to above 90 % within the sizes",
-            numbers,
-        )
+    of_seeds = {d: critical_sizes(result, d, level=0.9) / critical_sizes(result, d, level=0.1) for d in decays}
+    intervals = {d: _interval(values) for d, values in of_seeds.items()}
+    numbers = {
+        "factor_from_10_to_90_percent": {f"{d:g}": _typical(values) for d, values in of_seeds.items()},
+        "factor_intervals_95": {f"{d:g}": interval for d, interval in intervals.items()},
+    } | shared
+    if not np.isfinite(list(of_seeds.values())).all():
+        because = "accuracy does not go from below 10 % to above 90 % within the sizes, on every seed"
+        return Prediction("P2", _STATEMENTS["P2"], "not shown", because, numbers)
+    if shared["seeds"] < 2:
+        return Prediction("P2", _STATEMENTS["P2"], "not shown", _ONE_SEED, numbers)
+    shown = " / ".join(f"{_typical(of_seeds[d]):.2f} ({intervals[d][0]:.2f} to {intervals[d][1]:.2f})" for d in decays)
     because = (
-        f"from 10 % to 90 % test accuracy takes a factor of {min(known):.2f} to {max(known):.2f} in D′ "
-        f"(sharp: at most {SHARP_FACTOR:g})"
+        f"from 10 % to 90 % test accuracy takes a factor of {shown} in D′ at weight decay "
+        f"{' / '.join(f'{d:g}' for d in decays)} (95 %; sharp: at most {SHARP_FACTOR:g})"
     )
-    return Prediction(
-        "P2", _STATEMENTS["P2"], "confirmed" if max(known) <= SHARP_FACTOR else "not confirmed", because, numbers
-    )
+    if max(high for _, high in intervals.values()) <= SHARP_FACTOR:
+        verdict = "confirmed"
+    else:
+        surely = [_interval(values, _of_several(len(decays)))[0] > SHARP_FACTOR for values in of_seeds.values()]
+        verdict = "not confirmed" if any(surely) else "not shown"
+    return Prediction("P2", _STATEMENTS["P2"], verdict, because, numbers)
 
 
 def _same(result: xr.Dataset, decays: list[float], d_crit: dict[str, float], shared: dict) -> Prediction:
-    known = [decay for decay in decays if math.isfinite(d_crit[f"{decay:g}"])]
-    if len(known) < max(2, len(decays)):
+    if len(decays) < 2 or shared["seeds"] < 2 or not np.isfinite(list(d_crit.values())).all():
         because = (
-            "not every weight decay has a D_crit within the sizes"
-            if len(decays) > 1
-            else "there is only one weight decay"
+            "there is only one weight decay"
+            if len(decays) < 2
+            else _ONE_SEED
+            if shared["seeds"] < 2
+            else "not every weight decay has a D_crit within the sizes, on every seed"
         )
         return Prediction("P3", _STATEMENTS["P3"], "not shown", because, shared)
-    lowest, *_, highest = sorted(known, key=lambda decay: d_crit[f"{decay:g}"])
-
-    def largest_ratio(seeds: Sequence[int] | None = None) -> float:
-        found = [critical_size(result, decay, seeds) for decay in known]
-        return max(found) / min(found) if all(map(math.isfinite, found)) else math.nan
-
-    def ratio(seeds: Sequence[int] | None = None) -> float:
-        return critical_size(result, highest, seeds) / critical_size(result, lowest, seeds)
-
-    # Which two are furthest apart is another question in every sample; whether these two differ is not.
-    (_, high), _ = bootstrap(result.sizes["seed"], largest_ratio)
-    (low, _), _ = bootstrap(result.sizes["seed"], ratio)
-    numbers = {"largest_ratio": ratio(), "largest_ratio_at_most_95": high, "same_two_at_least_95": low} | shared
-    sizes, at = (
-        " / ".join(texts) for texts in ([f"{d_crit[f'{d:g}']:.0f}" for d in decays], [f"{d:g}" for d in decays])
+    sizes = {d: critical_sizes(result, d) for d in decays}
+    # A seed has one network to begin with and one order of the pairs: ratios are taken within it.
+    ratios = {(a, b): sizes[b] / sizes[a] for a, b in combinations(decays, 2)}
+    intervals = {pair: _interval(values) for pair, values in ratios.items()}
+    numbers = {
+        "ratios": {f"{b:g} over {a:g}": _typical(values) for (a, b), values in ratios.items()},
+        "ratio_intervals_95": {f"{b:g} over {a:g}": interval for (a, b), interval in intervals.items()},
+    } | shared
+    texts = ([f"{d_crit[f'{d:g}']:.0f}" for d in decays], [f"{d:g}" for d in decays])
+    shown = ", ".join(
+        f"{b:g} over {a:g} {_typical(ratios[a, b]):.3f} ({low:.3f} to {high:.3f})"
+        for (a, b), (low, high) in intervals.items()
     )
-    because = (
-        f"D_crit is {sizes} at weight decay {at}: at most a factor of {ratio():.3f} (over seeds {low:.3f} "
-        f"to {high:.3f}, 95 %)"
-    )
-    if high <= SAME_FACTOR:
+    because = f"D_crit is {' / '.join(texts[0])} at weight decay {' / '.join(texts[1])}; ratios {shown} (95 %)"
+    if all(low >= 1 / SAME_FACTOR and high <= SAME_FACTOR for low, high in intervals.values()):
         return Prediction("P3", _STATEMENTS["P3"], "confirmed", because, numbers)
-    if low > 1 and ratio() > SAME_FACTOR:
-        return Prediction("P3", _STATEMENTS["P3"], "not confirmed", because, numbers)
-    return Prediction("P3", _STATEMENTS["P3"], "not shown", because, numbers)
+    surely = [_interval(values, _of_several(len(ratios))) for values in ratios.values()]
+    differ = any(low > SAME_FACTOR or high < 1 / SAME_FACTOR for low, high in surely)
+    return Prediction("P3", _STATEMENTS["P3"], "not confirmed" if differ else "not shown", because, numbers)
+
+
+_ONE_SEED = "one seed says nothing of others"
+
+
+def _of_several(n: int) -> float:
+    """The coverage of each of n intervals that all cover together in 95 % of the cases, at least (Bonferroni)."""
+    return 1 - (1 - COVERAGE) / n
 
 
 def plot(result: xr.Dataset):
-    """Final test accuracy against D′, a line per weight decay (mean over seeds, with its bootstrap interval), every run
+    """Final test accuracy against D′, a line per weight decay (mean over seeds, with its interval), every run
     as a point; and how far it had settled."""
     import plotly.graph_objects as go
 

@@ -11,8 +11,6 @@ import pytest
 
 from interp.cli import main
 from interp.errors import InputError
-from interp.mathematics import bootstrap
-from interp.mathematics.bootstrap import mean_interval
 from interp.pages import render_experiment
 from interp.runs import open_run
 from interp.studies import Design, RunOutcome, conduct, outcomes, phase_diagram, ungrokking
@@ -26,7 +24,6 @@ DESIGN = Design(p=11, sizes=(8, 14), weight_decays=(1.0, 3.0), seeds=2, duration
 def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("experiments") / "ungrokking"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bootstrap, "DRAWS", 100)
         patch.setattr(ungrokking, "START_DURATION", 1)
         conduct("ungrokking", folder, DESIGN, processes=1)
     (folder / "report.html").write_text(render_experiment(folder), encoding="utf-8")
@@ -146,11 +143,3 @@ def test_the_phase_diagram_counts_and_averages_over_seeds():
     assert kinds.text.tolist() == [["", "2/3"], ["", ""]]
     np.testing.assert_allclose(accuracies.z, [[np.nan, 0.7], [0.0, np.nan]])
     assert phase_diagram(found[:1]) is None
-
-
-def test_the_interval_of_a_mean():
-    """Of two seeds 0 and 1 the mean of a sample is 0, ½ or 1, the extremes a quarter of the time each; of one seed
-    nothing is known."""
-    low, high = mean_interval(np.array([[0.0, 1.0], [5.0, 5.0], [1.0, np.nan]]))
-    np.testing.assert_allclose(low, [0, 5, np.nan])
-    np.testing.assert_allclose(high, [1, 5, np.nan])
