@@ -26,11 +26,13 @@ AXIS_NAMES = {
 COLORS = dict(
     zip(grokking.VERDICTS, (PALETTE[2], PALETTE[5], PALETTE[1], PALETTE[6], PALETTE[3], "#D0D0D0"), strict=True)
 ) | {KEPT: PALETTE[2], KEPT_IN_PART: PALETTE[4]}
+TIE, TIE_COLOR = "as many of each", "#8C8C8C"
 
 
 def phase_diagram(found: Sequence[RunOutcome]) -> "go.Figure | None":
     """What happened, and the final test accuracy, over the two axes of the grid: the verdict that most seeds have and
-    how many have it, and the mean over seeds. None where fewer than two axes vary."""
+    how many have it (where several have as many, all of these, in gray: none is what happened there), and the mean over
+    seeds. None where fewer than two axes vary."""
     import plotly.graph_objects as go
 
     found = [run for run in found if not run.is_start]
@@ -44,12 +46,18 @@ def phase_diagram(found: Sequence[RunOutcome]) -> "go.Figure | None":
     for run in found:
         cells[rows.index(float(run.fields[up])), columns.index(float(run.fields[across]))].append(run)
     shape = (len(rows), len(columns))
-    kinds, accuracy, words = np.full(shape, np.nan), np.full(shape, np.nan), np.full(shape, "", dtype=object)
+    kinds, accuracy = np.full(shape, np.nan), np.full(shape, np.nan)
+    words, names = np.full(shape, "", dtype=object), np.full(shape, "", dtype=object)
+    colors = COLORS | {TIE: TIE_COLOR}
     for place, runs in cells.items():
         if runs:
-            kind, count = Counter(run.verdict for run in runs).most_common(1)[0]
-            kinds[place] = list(COLORS).index(kind)
-            words[place] = f"{count}/{len(runs)}" if len(runs) > 1 else ""
+            counts = Counter(run.verdict for run in runs)
+            count = max(counts.values())
+            most = [kind for kind in colors if counts[kind] == count]
+            kinds[place] = list(colors).index(most[0] if len(most) == 1 else TIE)
+            of_all = f"{count}/{len(runs)}" if len(runs) > 1 else ""
+            words[place] = of_all if len(most) == 1 else "<br>".join(f"{kind} {of_all}" for kind in most)
+            names[place] = most[0] if len(most) == 1 else TIE
             known = [run.test_accuracy for run in runs if math.isfinite(run.test_accuracy)]
             accuracy[place] = np.mean(known) if known else np.nan
     figure = new_panels(
@@ -60,30 +68,29 @@ def phase_diagram(found: Sequence[RunOutcome]) -> "go.Figure | None":
         shared_yaxes="all",
     )
     labels = {"x": [f"{value:,g}" for value in columns], "y": [f"{value:g}" for value in rows]}
-    steps = [(index + shift) / len(COLORS) for index in range(len(COLORS)) for shift in (0, 1)]
-    colors = [color for color in COLORS.values() for _ in (0, 1)]
-    scale = [list(pair) for pair in zip(steps, colors, strict=True)]
+    steps = [(index + shift) / len(colors) for index in range(len(colors)) for shift in (0, 1)]
+    twice = [color for color in colors.values() for _ in (0, 1)]
+    scale = [list(pair) for pair in zip(steps, twice, strict=True)]
     look = {"xgap": 2, "ygap": 2, "hoverongaps": False}
     drawn = go.Heatmap(
         z=kinds,
         text=words,
         texttemplate="%{text}",
         zmin=-0.5,
-        zmax=len(COLORS) - 0.5,
+        zmax=len(colors) - 0.5,
         colorscale=scale,
         showscale=False,
         **labels,
         **look,
     )
-    names = np.array([[list(COLORS)[int(kind)] if math.isfinite(kind) else "" for kind in row] for row in kinds])
     figure.add_trace(
         drawn.update(customdata=names, hovertemplate="%{x}, %{y}: %{customdata} %{text}<extra></extra>"), row=1, col=1
     )
     bar = {"tickformat": ".0%", "thickness": 12, "title": ""}
     drawn = go.Heatmap(z=accuracy, zmin=0, zmax=1, colorscale=SEQUENTIAL, colorbar=bar, **labels, **look)
     figure.add_trace(drawn.update(hovertemplate="%{x}, %{y}: %{z:.1%}<extra></extra>"), row=1, col=2)
-    for kind in dict.fromkeys(run.verdict for run in found):
-        marker = {"color": COLORS[kind], "symbol": "square", "size": 12}
+    for kind in [*dict.fromkeys(run.verdict for run in found), *([TIE] if TIE in names else [])]:
+        marker = {"color": colors[kind], "symbol": "square", "size": 12}
         figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker, name=kind, row=1, col=1)
     above = 1 + 44 / (figure.layout.height - figure.layout.margin.t - figure.layout.margin.b)
     figure.update_layout(

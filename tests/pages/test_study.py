@@ -15,6 +15,7 @@ from interp.pages import render_experiment
 from interp.runs import open_run
 from interp.studies import Design, RunOutcome, conduct, outcomes, phase_diagram, ungrokking
 from interp.studies.outcomes import KEPT
+from interp.studies.phase_diagram import COLORS, TIE_COLOR
 
 EVIL = "</script><img src=x onerror=alert(1)><script>alert(2)</script>{{ 7 * 7 }}"
 DESIGN = Design(p=11, sizes=(8, 14), weight_decays=(1.0, 3.0), seeds=2, duration=0.1, d_model=8, d_mlp=16)
@@ -143,3 +144,21 @@ def test_the_phase_diagram_counts_and_averages_over_seeds():
     assert kinds.text.tolist() == [["", "2/3"], ["", ""]]
     np.testing.assert_allclose(accuracies.z, [[np.nan, 0.7], [0.0, np.nan]])
     assert phase_diagram(found[:1]) is None
+
+
+def test_a_tie_is_not_the_color_of_either():
+    """As many runs ended one way as the other: the cell is gray and names both, and so does the legend."""
+    found = [
+        outcome(100, 1, 0, "grokking", 1.0),
+        outcome(100, 1, 1, "memorization", 0.1),
+        outcome(20, 3, 0, "memorization", 0.0),
+    ]
+    diagram = phase_diagram(found)
+    assert diagram is not None
+    kinds = diagram.data[0]
+    assert kinds.customdata.tolist() == [["", "as many of each"], ["memorization", ""]]
+    assert set(kinds.text[0][1].split("<br>")) == {"grokking 1/2", "memorization 1/2"}
+    share = (kinds.z[0][1] - kinds.zmin) / (kinds.zmax - kinds.zmin)
+    assert kinds.colorscale[2 * int(share * len(kinds.colorscale) / 2)][1] == TIE_COLOR
+    assert TIE_COLOR not in COLORS.values()
+    assert [trace.name for trace in diagram.data[2:]] == ["grokking", "memorization", "as many of each"]
