@@ -62,6 +62,7 @@ def render_experiment(folder: Path) -> str:
         method=method(text),
         reference=experiment.REFERENCE,
         p=summary["design"].get("p"),
+        failed_precondition=summary.get("failed_precondition"),
         predictions=[_prediction(name, values) for name, values in summary["predictions"].items()],
         sections=[
             {"name": name, "heading": headings[name], "caption": CAPTIONS[name], "height": figures[name].layout.height}
@@ -96,6 +97,7 @@ def _summary(path: Path) -> dict[str, Any]:
             and isinstance(summary["experiment"], str)
             and isinstance(summary["design"], dict)
             and isinstance(summary["runs"], int)
+            and isinstance(summary.get("failed_precondition"), str | None)
         ):
             return summary
         missing = "a field is not what it should be"

@@ -1,9 +1,11 @@
 """Conducting an experiment: from its design to runs, a result, figures and a verdict on every prediction."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import xarray as xr
 
@@ -11,17 +13,20 @@ from interp.analysis import save_result
 from interp.errors import InputError
 from interp.figures import write_figure
 from interp.machine import read_json, refusals_as, write_atomically
+from interp.runs import Run
 from interp.studies.design import Design, Prediction
 from interp.studies.directory import find
-from interp.sweeps import GridReport, run_grid
+from interp.sweeps import GridProgress, GridReport, GridRun, run_grid
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an experiment came to, and where it lies."""
+    """What an experiment came to, and where it lies. `failed_precondition`: why nothing could be shown, where nothing
+    could."""
 
     result: xr.Dataset
     predictions: Sequence[Prediction]
+    failed_precondition: str | None
     files: Mapping[str, Path]
 
 
@@ -37,6 +42,9 @@ def conduct(
     """Train the grid under `out`/runs, as far as it is not there, and write result.nc, summary.json, figure.html and
     figure.json; `interp.pages.study` makes a page of them.
 
+    Runs that others start from are trained first. Where they are not what the experiment needs (its
+    `failed_precondition`), it stops there.
+
     `full` follows the published setup (days on a laptop); `design` is that of the experiment when it is not given.
     Raises InputError for a design that cannot be, and what `interp.sweeps.grid.run_grid` raises.
     """
@@ -45,8 +53,10 @@ def conduct(
     grid = experiment.grid(chosen, full=full)
     with refusals_as(f"cannot write to {out}"):
         out.mkdir(parents=True, exist_ok=True)
-    runs = run_grid(out / "runs", grid, processes=processes, report=report)
+    train = partial(run_grid, out / "runs", processes=processes)
+    runs = _runs(experiment, chosen, grid, train, report)
     result = experiment.measure(runs, chosen)
+    failed = experiment.failed_precondition(result)
     result = result.assign_attrs(
         experiment=name, reference=experiment.REFERENCE, design=json.dumps(chosen.to_dict()), runs=len(runs)
     )
@@ -58,13 +68,37 @@ def conduct(
         "reference": experiment.REFERENCE,
         "design": chosen.to_dict(),
         "runs": len(runs),
+        "runs_of_the_design": len(grid),
+        "failed_precondition": failed,
         "predictions": {prediction.name: prediction.to_dict() for prediction in predictions},
     }
     write_atomically(files["summary.json"], json.dumps(summary, indent=2, allow_nan=False).encode() + b"\n")
     figure = experiment.plot(result)
     for key in ("figure.html", "figure.json"):
         write_figure(figure, files[key])
-    return Outcome(result, predictions, files)
+    return Outcome(result, predictions, failed, files)
+
+
+def _runs(
+    experiment: ModuleType,
+    design: Design,
+    grid: Sequence[GridRun],
+    train: Callable[..., dict[str, Run]],
+    report: GridReport,
+) -> dict[str, Run]:
+    """The runs of the grid; only those that others start from, where these already fail the precondition."""
+    names = {run.start for run in grid}
+    starts = [run for run in grid if run.name in names]
+    work = sum(run.work for run in grid)
+
+    def of_all(progress: GridProgress) -> None:
+        report(replace(progress, total=len(grid), work_total=work))
+
+    if starts:
+        runs = train(starts, report=of_all)
+        if experiment.failed_precondition(experiment.measure(runs, design)) is not None:
+            return runs
+    return train(grid, report=report)
 
 
 def _beside(name: str, out: Path, design: Design) -> dict[str, float]:

@@ -26,6 +26,7 @@ def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("experiments") / "ungrokking"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ungrokking, "START_DURATION", 1)
+        patch.setattr(ungrokking, "START_LEVEL", 0)
         conduct("ungrokking", folder, DESIGN, processes=1)
     (folder / "report.html").write_text(render_experiment(folder), encoding="utf-8")
     return folder

@@ -11,6 +11,7 @@ import interp.studies
 from interp.analysis import load_result
 from interp.cli import main
 from interp.errors import InputError
+from interp.pages import render_experiment
 from interp.studies import NAMES, Design, conduct, find, ungrokking
 
 TINY = "--p 11 --d-model 8 --d-mlp 16 --processes 1 --duration 0.1"
@@ -27,6 +28,7 @@ GRIDS = {
 def short_starts(monkeypatch: pytest.MonkeyPatch):
     """What an experiment says and writes is tested here, not what it finds."""
     monkeypatch.setattr(ungrokking, "START_DURATION", 0.5)
+    monkeypatch.setattr(ungrokking, "START_LEVEL", 0)
 
 
 def refuse(constant: str):
@@ -34,7 +36,7 @@ def refuse(constant: str):
 
 
 def test_the_experiments_are_the_files_that_have_what_an_experiment_has():
-    parts = ("TITLE", "REFERENCE", "DESIGN", "FULL", "grid", "measure", "predictions", "plot")
+    parts = ("TITLE", "REFERENCE", "DESIGN", "FULL", "grid", "measure", "failed_precondition", "predictions", "plot")
     for path in Path(str(interp.studies.__file__)).parent.glob("[a-z]*.py"):
         module = importlib.import_module(f"interp.studies.{path.stem}")
         assert (path.stem.replace("_", "-") in NAMES) == all(hasattr(module, part) for part in parts), path
@@ -57,6 +59,10 @@ def test_an_experiment_from_the_command_line(
     summary = json.loads(files[1].read_text(), parse_constant=refuse)
     assert (summary["experiment"], summary["runs"], summary["design"]["p"]) == (name, len(runs), 11)
     told = lines[len(runs) : -5]
+    if (failed := summary["failed_precondition"]) is not None:
+        assert told.pop(0) == f"nothing can be shown: {failed}"
+        assert {one["verdict"] for one in summary["predictions"].values()} == {"not shown"}
+        assert {one["because"] for one in summary["predictions"].values()} == {failed}
     assert [line.split(":")[0] for line in told] == [
         f"{key} {one['verdict']}" for key, one in summary["predictions"].items()
     ]
@@ -66,9 +72,29 @@ def test_an_experiment_from_the_command_line(
     before = {path: path.stat().st_mtime_ns for path in Path("here/runs").rglob("*.safetensors")}
     assert main(command) == 0
     again = capsys.readouterr().out.splitlines()
-    assert again == [first, *told, *map(str, files)]
+    assert again == [first, *lines[len(runs) :]]
     assert {path: path.stat().st_mtime_ns for path in Path("here/runs").rglob("*.safetensors")} == before
     assert json.loads(files[1].read_text()) == summary
+
+
+def test_networks_that_have_not_grokked_are_not_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What they show is known before the runs that start from them are trained; the page says it first."""
+    monkeypatch.setattr(ungrokking, "START_LEVEL", 0.99)
+    design = Design(p=11, sizes=(8, 14), weight_decays=(1.0, 3.0), seeds=2, duration=0.1, d_model=8, d_mlp=16)
+    told = []
+    outcome = conduct("ungrokking", tmp_path, design, processes=1, report=told.append)
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["start-seed0", "start-seed1"]
+    assert [(one.done, one.total) for one in told] == [(1, 10), (2, 10)]
+    assert told[-1].work_done < told[-1].work_total
+    summary = json.loads((tmp_path / "summary.json").read_text(), parse_constant=refuse)
+    assert (summary["runs"], summary["runs_of_the_design"]) == (2, 10)
+    assert "it had not grokked" in summary["failed_precondition"] == outcome.failed_precondition
+    assert {one.verdict for one in outcome.predictions} == {"not shown"}
+    page = render_experiment(tmp_path)
+    assert page.index("Nothing can be shown:") < page.index('class="card prediction')
+    monkeypatch.setattr(ungrokking, "START_LEVEL", 0)
+    assert len(conduct("ungrokking", tmp_path, design, processes=1).result.attrs) > 0
+    assert len(list((tmp_path / "runs").iterdir())) == 10
 
 
 def test_the_experiment_beside_is_read(tmp_path: Path):

@@ -57,6 +57,8 @@ class Study:
             f"{experiment.TITLE}: {len(experiment.grid(self.design, full=self.full))} runs in {out}"
         ) as report:
             outcome = conduct(self.name, out, self.design, full=self.full, processes=self.processes, report=report)
+        if outcome.failed_precondition is not None:
+            print(f"nothing can be shown: {outcome.failed_precondition}")
         for prediction in outcome.predictions:
             print(f"{prediction.name} {prediction.verdict}: {prediction.statement}; {prediction.because}")
         page = out / "report.html"
