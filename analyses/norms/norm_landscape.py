@@ -38,7 +38,7 @@ def measure(
     checkpoint: Checkpoint, *, pairs: int = 256, octaves: float = 1.0, per_octave: int = 4, seed: int = 0
 ) -> xr.Dataset:
     """`loss` (nats) and `accuracy` [factor, split] on at most `pairs` pairs of a split, drawn with `seed`; `l2`, the
-    norm of the weights as they are; `shell_factor`, `shell_norm` and `shell_loss` (the lowest held-out loss of the grid).
+    norm of the weights as they are; `shell_factor`, `shell_norm` and `shell_loss` (the lowest held-out loss there).
     The factors reach `octaves` down and up.
 
     NaN for a split without pairs, and for a shell that is not there.
@@ -90,9 +90,9 @@ def measure(
 
 
 def summary(result: xr.Dataset) -> dict:
-    """Of the last step: its norm, the norm of the shell, the factor between the two, the lowest held-out loss and the test
-    loss at factor 1 on the same pairs; the first step with a shell, and the first whose norm is no more than 5 % above
-    its shell; null where there is none."""
+    """Of the last step: its norm, the norm of the shell, the factor between the two, the lowest held-out loss and that
+    at factor 1 on the same pairs; the first step with a shell, and the first whose norm is no more than 5 % above its
+    shell; null where there is none."""
     last = result.isel(step=-1)
     has_shell = np.isfinite(result.shell_factor.values)
     inside = has_shell & (result.shell_factor.values >= 1 / 1.05)

@@ -37,7 +37,8 @@ def of_checkpoint(checkpoint: Any) -> str:
     rows = {}
     for split in ("train", "test", "held_out", "all"):
         loss, accuracy = checkpoint.loss(split), checkpoint.accuracy(split)
-        rows[f"{split.replace('_', '-')} pairs"] = "unknown" if math.isnan(loss) else f"loss {loss:.3g}, accuracy {accuracy:.1%}"
+        told = "unknown" if math.isnan(loss) else f"loss {loss:.3g}, accuracy {accuracy:.1%}"
+        rows[f"{split.replace('_', '-')} pairs"] = told
     if isinstance(checkpoint.task, Task):
         key = ", ".join(map(str, checkpoint.key_frequencies))
         rows["key frequencies"] = f"k = {key}" if key else "none"

@@ -1,10 +1,10 @@
 """Where a curve bends: the kinks of the continuous piecewise linear curve that fits it best.
 
 Of how many kinks a curve has a Bayesian information criterion decides, n ln(squared error) + 3·kinks·ln n (3 for each,
-its place being searched for, after Zhang & Siegmund 2007, Biometrics 63, 22-32), of least squares in which a point counts by
-the time that it stands for; n, no more than the points of the grid, is 1/Σ(share of time)². A straight line with noise
-has none. It presumes independent errors, which a smooth curve does not have: where that bends gently, kinks are still
-found. And what leaves less than a ten thousandth of the variance is no bend.
+its place being searched for, after Zhang & Siegmund 2007, Biometrics 63, 22-32), of least squares in which a point
+counts by the time that it stands for; n, no more than the points of the grid, is 1/Σ(share of time)². A straight line
+with noise has none. It presumes independent errors, which a smooth curve does not have: where that bends gently, kinks
+are still found. And what leaves less than a ten thousandth of the variance is no bend.
 
 For their places the curve is resampled to an even grid, because that fit (`ruptures`: Dynp with the cost "clinear",
 Truong et al. 2020, arXiv:1801.00718) knows no other; its lines run through the curve at the kinks, which is why its

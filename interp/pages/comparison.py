@@ -19,7 +19,7 @@ from interp.runs import Run
 MOST_EXPLORERS = 3  # beside each other; more would be too narrow to read
 CAPTIONS = {
     "curves": "Dashed: the checkpoints compared here.",
-    "losses": "Restricted and excluded loss, with the key frequencies of each run, of its last checkpoint that has a circuit.",
+    "losses": "Restricted and excluded loss, with the key frequencies of each run (of its last circuit).",
     "circuits": "The mean logit of the label, split into a generalizing and a memorizing part; and the weights "
     "split likewise.",
     "spectra": "In color the key frequencies of the checkpoint itself; a frequency has one color on all sides.",

@@ -16,7 +16,8 @@ decay, or for one pair, the interval lies outside; as many had the chance to, ea
 Networks to begin with that have not grokked show nothing; then the rest is not trained at all.
 
 It cannot tell a network at rest from one that still forgets slowly: the change of test accuracy over the last tenth
-stands beside the result. The test pairs include those that the first training saw.
+stands beside the result. The test pairs, those of the paper, include what the first training saw and mirrors of the D′,
+which are at most the share D′/p² of them; D_crit of the pairs that neither training could have memorized stands beside.
 """
 
 import math
@@ -98,12 +99,17 @@ def name(size: int, weight_decay: float, seed: int) -> str:
 
 def measure(runs: Mapping[str, Run], design: Design) -> xr.Dataset:
     """Final `test_accuracy`, `unmirrored_test_accuracy`, `train_accuracy`, `weight_norm`, and `settling`, the change of
-    test accuracy over the last tenth of training [size, weight_decay, seed]; NaN where there is no run.
+    test accuracy over the last tenth of training; final `held_out_accuracy`, over the pairs that neither training could
+    have memorized [size, weight_decay, seed]; NaN where there is no run, and where the first training saw all pairs.
     `start_accuracy` [seed]: of the networks that were begun with, over the pairs that their training did not see (all
     pairs when it saw all)."""
     sizes, decays, seeds = sorted(design.sizes), sorted(design.weight_decays), range(design.seeds)
     columns = ("test_accuracy", "unmirrored_test_accuracy", "train_accuracy", "weight_norm")
-    table = {column: np.full((len(sizes), len(decays), len(seeds)), np.nan) for column in (*columns, "settling")}
+    table = {
+        column: np.full((len(sizes), len(decays), len(seeds)), np.nan)
+        for column in (*columns, "settling", "held_out_accuracy")
+    }
+    starts = [runs[f"start-seed{seed}"].last for seed in seeds]
     for i, size in enumerate(sizes):
         for j, decay in enumerate(decays):
             for seed in seeds:
@@ -111,24 +117,28 @@ def measure(runs: Mapping[str, Run], design: Design) -> xr.Dataset:
                     metrics = run.metrics
                     for column in columns:
                         table[column][i, j, seed] = metrics[column].values[-1]
+                    last = run.last
+                    unseen = last.task.mask("held_out") & starts[seed].task.mask("held_out")
+                    if unseen.any():
+                        table["held_out_accuracy"][i, j, seed] = last.correct[unseen].mean()
                     earlier = int(np.searchsorted(metrics.step.values, 0.9 * metrics.step.values[-1]))
                     table["settling"][i, j, seed] = (
                         metrics.test_accuracy.values[-1] - metrics.test_accuracy.values[earlier]
                     )
-    last = [runs[f"start-seed{seed}"].last for seed in seeds]
-    split = ["test" if checkpoint.task.test_mask.any() else "all" for checkpoint in last]
+    split = ["test" if checkpoint.task.test_mask.any() else "all" for checkpoint in starts]
     long_names = {
         "test_accuracy": "final test accuracy",
         "unmirrored_test_accuracy": "final test accuracy, mirror (b, a) not trained on",
         "train_accuracy": "final train accuracy",
         "weight_norm": "final L2 norm of all weights",
         "settling": "change of test accuracy over the last tenth",
+        "held_out_accuracy": "final accuracy on pairs that neither training could have memorized",
     }
     grid_axes = ("size", "weight_decay", "seed")
     data = {
         column: (grid_axes, values, {"long_name": long_names[column], "units": "1"}) for column, values in table.items()
     }
-    start = np.array([checkpoint.accuracy(which) for checkpoint, which in zip(last, split, strict=True)])
+    start = np.array([checkpoint.accuracy(which) for checkpoint, which in zip(starts, split, strict=True)])
     return xr.Dataset(
         data | {"start_accuracy": ("seed", start, {"long_name": "test accuracy before", "units": "1"})},
         coords={
@@ -139,9 +149,12 @@ def measure(runs: Mapping[str, Run], design: Design) -> xr.Dataset:
     )
 
 
-def critical_sizes(result: xr.Dataset, weight_decay: float, level: float = 0.5) -> Float[np.ndarray, " seed"]:
-    """The D′ at which the final test accuracy of each seed passes `level`; NaN where it does not."""
-    accuracy, log_sizes = result.test_accuracy.sel(weight_decay=weight_decay).values, np.log(result["size"].values)
+def critical_sizes(
+    result: xr.Dataset, weight_decay: float, level: float = 0.5, *, of: str = "test_accuracy"
+) -> Float[np.ndarray, " seed"]:
+    """The D′ at which the final test accuracy (or another one, `of`) of each seed passes `level`; NaN where it does
+    not."""
+    accuracy, log_sizes = result[of].sel(weight_decay=weight_decay).values, np.log(result["size"].values)
     return np.exp([crossing(log_sizes, of_seed, level) for of_seed in accuracy.T])
 
 
@@ -176,6 +189,9 @@ def predictions(result: xr.Dataset, *, circuit_efficiency: float | None = None) 
     shared = {
         "d_crit_by_weight_decay": d_crit,
         "d_crit_intervals_95": {f"{decay:g}": _interval(critical_sizes(result, decay)) for decay in decays},
+        "d_crit_of_held_out_pairs": {
+            f"{decay:g}": _typical(critical_sizes(result, decay, of="held_out_accuracy")) for decay in decays
+        },
         "d_crit_mean": float(np.mean(list(d_crit.values()))),
         "d_crit_of_circuit_efficiency": circuit_efficiency,
         "seeds": result.sizes["seed"],

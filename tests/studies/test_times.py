@@ -263,25 +263,29 @@ def test_semi_grokking_is_confirmed_by_one_run_and_never_refuted():
 
 
 def planted_run(path: Path, curves: dict[str, list[float]]) -> Run:
-    training = TrainingConfig(steps=40, log_every=10)
-    with RunWriter.create(path, Task(p=7), ModelConfig(d_model=8, n_heads=2, d_mlp=8), training) as writer:
-        for row in range(5):
+    rows = len(curves["train_loss"])
+    training = TrainingConfig(steps=10 * (rows - 1), log_every=10)
+    with RunWriter.create(path, Task(p=13), ModelConfig(d_model=8, n_heads=2, d_mlp=8), training) as writer:
+        for row in range(rows):
             writer.log(10 * row, {name: values[row] for name, values in curves.items()})
     return open_run(path)
 
 
 def test_the_steps_of_events(tmp_path: Path):
+    """Of accuracies what holds, of losses the first logged step; and of test pairs those that could not have been
+    memorized."""
     curves = {
-        "train_accuracy": [0.1, 0.99, 0.5, 1.0, 1.0],
-        "train_loss": [4.0, 0.1, 1.0, 0.005, 0.001],
-        "test_loss": [4.0, 5.0, 0.9, 2.0, 0.5],
-        "test_accuracy": [0.0, 0.0, 0.995, 0.5, 0.99],
+        "train_accuracy": [0.1, 0.99, 0.5, 1.0, 1.0, 1.0, 1.0, 1.0],
+        "train_loss": [4.0, 0.1, 1.0, 0.005, 0.001, 0.001, 0.001, 0.001],
+        "test_loss": [4.0, 5.0, 0.9, 2.0, 0.5, 0.5, 0.5, 0.5],
+        "test_accuracy": [0.0, 0.0, 0.995, 1.0, 1.0, 1.0, 1.0, 1.0],
+        "unmirrored_test_accuracy": [0.0, 0.0, 0.995, 0.5, 0.99, 1.0, 1.0, 1.0],
     }
     steps = event_steps(planted_run(tmp_path / "run", curves))
-    assert steps["memorized"] == 10
+    assert steps["memorized"] == 10  # at 20 it fell, once
     assert steps["train_loss_1e-2"] == 30
     assert steps["test_loss_1"] == 20
     assert math.isnan(steps["test_loss_1e-2"])
-    assert steps["generalized"] == 40
-    never = event_steps(planted_run(tmp_path / "never", curves | {"test_accuracy": [0.0, 1.0, 1.0, 1.0, 0.98]}))
-    assert math.isnan(never["generalized"])
+    assert steps["generalized"] == 20
+    falling = {"unmirrored_test_accuracy": [0.0, 0.0, 0.0, 0.0, 1.0, 0.9, 0.9, 0.9]}
+    assert math.isnan(event_steps(planted_run(tmp_path / "never", curves | falling))["generalized"])

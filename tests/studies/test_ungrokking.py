@@ -33,6 +33,7 @@ def planted(
         {
             "test_accuracy": (axes, accuracy),
             "unmirrored_test_accuracy": (axes, accuracy),
+            "held_out_accuracy": (axes, accuracy),
             "train_accuracy": (axes, flat + 1),
             "weight_norm": (axes, flat + 30),
             "settling": (axes, flat - 0.01),
