@@ -13,14 +13,22 @@ them and the mean over t or over (a, b) (keep_key). NaN where a frequency is not
 without any k. And apart from that, every neuron of which one 3×3 block explains the fraction 0.85 or more is replaced
 by its mean and that block: its polynomial of degree 2 in sines and cosines.
 
-The cuts of the embedding are judged on a fixed random sample of 1,024 pairs where there are more: accuracies over all
-pairs have a standard error of up to 1.6 points. It cannot tell that other frequencies were of no use: after a cut the
-rest runs on inputs that it never met. For × and ÷ only the rows and pairs of units are cut and counted; the `=` row and
-the skip past the MLP are left alone.
+Removing anything may hurt. So beside remove_key, eight random sets of as many frequencies that are not key are removed
+in each place, each all at once (remove_random_1 … 8; NaN where there are not so many sets). One of nine sets drawn
+alike is the extreme one in 11 % of cases: eight are enough to see whether the key set stands apart, and no test of that
+at 5 %, for which it takes 19, and more time than all the rest of this takes.
+
+Random sets and the cuts of the embedding are judged on a fixed random sample of 1,024 pairs where there are more:
+accuracies over all pairs have a standard error of up to 1.6 points. If fewer than 256 of them are held out
+(`Task.held_out_mask`), such pairs are added, for that split alone. remove_key_in_sample is remove_key on these pairs.
+
+It cannot tell that other frequencies were of no use: after a cut the rest runs on inputs that it never met. Nor are the
+key frequencies and a random set alike but for that: what is key is also large, and more of the norm goes with it. For ×
+and ÷ only the rows and pairs of units are cut and counted; the `=` row and the skip past the MLP are left alone.
 """
 
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,10 +38,12 @@ from torch import Tensor
 
 from interp.analysis import axes
 from interp.experiment import Task
-from interp.figures import PALETTE, new_panels, percent_axis, power_of_ten_axis
+from interp.figures import PALETTE, band, new_panels, percent_axis, power_of_ten_axis
 from interp.mathematics import fourier
 from interp.mathematics.cross_entropy import PAIRS_AT_ONCE, judge_, leads_and_totals_, losses_from
 from interp.mathematics.key_frequencies import in_phase
+from interp.mathematics.pair_samples import pair_sample
+from interp.mathematics.random_sets import random_sets
 from interp.models import logits_with_vectors, matrices, residual_post
 from interp.runs import Checkpoint
 
@@ -41,9 +51,12 @@ REFERENCE = "Nanda et al. 2023, arXiv:2301.05217, §4.4 and App. C.2"
 CORE = True
 PLACE = 4
 SCALES = {}  # its numbers are not compared
-SPLITS = ("all", "train", "test")
+SPLITS = ("all", "train", "test", "held_out")
 TARGETS = ("embedding", "neurons", "logits")
-MODES = ("remove_key", "keep_key")
+CUTS = ("remove_key", "keep_key")
+RANDOM = tuple(f"remove_random_{draw}" for draw in range(1, 9))
+IN_SAMPLE = "remove_key_in_sample"
+MODES = (*CUTS, IN_SAMPLE, *RANDOM)
 NETWORKS = ("original", "polynomial")
 
 
@@ -52,15 +65,16 @@ def measure(
     *,
     key_frequencies: list[int] | None = None,
     threshold: float = 0.85,
-    embedding_pairs: int = 1024,
+    sample_pairs: int = 1024,
 ) -> xr.Dataset:
     """`loss`, `accuracy` [target, mode, split]; `loss_without`, `accuracy_without` [target, frequency, split], NaN but
     for key frequencies; `network_loss`, `network_accuracy` [network, split] of the original and of the network with
     `replaced_neurons` replaced; `is_key` [frequency].
 
-    `key_frequencies` are those of the run's last checkpoint; of a checkpoint alone, its own. Neurons are replaced from
-    `threshold` on. The network runs anew for every cut of the embedding: on `embedding_pairs` pairs, a fixed random
-    draw, or on all if they are no more.
+    `key_frequencies` are those of the run's last checkpoint; of a checkpoint alone, its own. The random sets are drawn
+    once for them (`interp.mathematics.random_sets`). Neurons are replaced from `threshold` on. Cuts of the embedding,
+    for each of which the network runs anew, and random sets are judged on `sample_pairs` pairs, a fixed random draw, or
+    on all if they are no more.
 
     >>> import interp
     >>> from interp.testing import circuit_checkpoint, circuit_neurons
@@ -69,6 +83,8 @@ def measure(
     1.0
     >>> found.loss.sel(target="logits", split="all", mode="remove_key").item() > 2.4  # worse than a guess, ln 11
     True
+    >>> found.accuracy.sel(target="neurons", split="all", mode=list(RANDOM)).values.tolist()  # three sets, of 1, 3, 4
+    [1.0, 1.0, 1.0, nan, nan, nan, nan, nan]
     """
     n, task = checkpoint.task.coordinates.order, checkpoint.task
     frequencies = np.arange(1, n // 2 + 1, dtype=np.int32)
@@ -78,26 +94,25 @@ def measure(
     logits = in_phase(checkpoint.logits, task.coordinates).flatten(0, 1).T.contiguous()
     periodic = checkpoint.spectrum.neuron_shares.nan_to_num(nan=-1).amax(0) >= threshold
 
+    others = dict(zip(RANDOM, random_sets(n // 2, key, len(RANDOM)), strict=False))
     cuts = _cut_neurons(checkpoint, logits, key, periodic) | _cut_logits(logits, n, key)
-    judged = dict(
-        zip(
-            cuts,
-            zip(*(_mean(values, splits) for values in _judge(list(cuts.values()), labels)), strict=True),
-            strict=True,
-        )
-    )
-    sample = torch.from_numpy(np.sort(np.random.RandomState(0).permutation(len(pairs))[:embedding_pairs]))
-    of_sample = [torch.isin(sample, split).nonzero()[:, 0] for split in splits]
-    for what, remaining in _cut_embedding(checkpoint, pairs[sample], key):
-        judged["embedding", what] = tuple(
-            _mean(values, of_sample) for values in judge_(remaining.T.contiguous(), labels[sample])
-        )
+    judged = _by_cut(cuts, *_judge(list(cuts.values()), labels), splits)
+
+    sample, of_sample = _sample(len(pairs), sample_pairs, splits)
+    some = {(target, IN_SAMPLE): cuts[target, "remove_key"].at(sample) for target in ("neurons", "logits")}
+    some |= _random_cuts(checkpoint, logits[:, sample], sample, others)
+    judged |= _by_cut(some, *_judge(list(some.values()), labels[sample]), of_sample)
+
+    names, remaining = _cut_embedding(checkpoint, pairs[sample], key, others)
+    losses, correct = zip(*(judge_(outputs.T.contiguous(), labels[sample]) for outputs in remaining), strict=True)
+    judged |= _by_cut([("embedding", name) for name in names], torch.stack(losses), torch.stack(correct), of_sample)
+    judged["embedding", IN_SAMPLE] = judged["embedding", "remove_key"]
     loss_of, correct_of = (torch.from_numpy(values)[pairs] for values in (checkpoint.losses, checkpoint.correct))
     judged["network", "original"] = _mean(loss_of, splits), _mean(correct_of, splits)
 
     def table(of: Iterable[str], what: Iterable[int | str]) -> Float[np.ndarray, "2 targets cuts splits"]:
         return np.stack(
-            [[judged.get((target, cut), np.full((2, 3), np.nan)) for cut in what] for target in of]
+            [[judged.get((target, cut), np.full((2, len(SPLITS)), np.nan)) for cut in what] for target in of]
         ).transpose(2, 0, 1, 3)
 
     loss, accuracy = table(TARGETS, MODES)
@@ -139,14 +154,26 @@ def measure(
 
 
 def summary(result: xr.Dataset) -> dict:
-    """Of the last step, over all pairs; losses in nats, `loss_without` and `accuracy_without` by place and key
-    frequency. Only the `network_loss` of the original and of the network with its periodic neurons replaced is by split
-    too, null where unknown."""
+    """Of the last step, over all pairs and, where it says so, over held-out pairs; losses in nats. Without the key
+    frequencies and with nothing else, by place; then, by place and pairs, in the sample: `loss_in_sample` and
+    `accuracy_in_sample` without the key frequencies, `random_loss` and `random_accuracy` without random sets, the
+    lowest and the highest. `loss_without` and `accuracy_without` by place and key frequency. The `network_loss` of the
+    original and of the network with its periodic neurons replaced is by split. Null where unknown."""
     last = result.isel(step=-1)
     everywhere, key = last.sel(split="all"), [int(k) for k in last.frequency.values[last.is_key.values.astype(bool)]]
+    held_out = last.sel(split="held_out")
 
     def by_mode(values: xr.DataArray) -> dict[str, dict[str, float]]:
-        return {target: {mode: float(values.sel(target=target, mode=mode)) for mode in MODES} for target in TARGETS}
+        return {target: {mode: float(values.sel(target=target, mode=mode)) for mode in CUTS} for target in TARGETS}
+
+    def by_pairs(*values: xr.DataArray) -> dict[str, dict[str, Any]]:
+        of = {
+            target: {
+                split: [float(each.sel(target=target, split=split)) for each in values] for split in ("all", "held_out")
+            }
+            for target in TARGETS
+        }
+        return of if len(values) > 1 else {t: {s: v[0] for s, v in by.items()} for t, by in of.items()}
 
     def by_frequency(values: xr.DataArray) -> dict[str, dict[str, float]]:
         return {target: {str(k): float(values.sel(target=target, frequency=k)) for k in key} for target in TARGETS}
@@ -156,6 +183,12 @@ def summary(result: xr.Dataset) -> dict:
         "key_frequencies": key,
         "loss": by_mode(everywhere.loss),
         "accuracy": by_mode(everywhere.accuracy),
+        "held_out_loss": by_mode(held_out.loss),
+        "held_out_accuracy": by_mode(held_out.accuracy),
+        "loss_in_sample": by_pairs(last.loss.sel(mode=IN_SAMPLE)),
+        "accuracy_in_sample": by_pairs(last.accuracy.sel(mode=IN_SAMPLE)),
+        "random_loss": by_pairs(*random_range(last.loss)),
+        "random_accuracy": by_pairs(*random_range(last.accuracy)),
         "loss_without": by_frequency(everywhere.loss_without),
         "accuracy_without": by_frequency(everywhere.accuracy_without),
         "replaced_neurons": int(last.replaced_neurons),
@@ -164,9 +197,22 @@ def summary(result: xr.Dataset) -> dict:
     }
 
 
+def random_range(values: xr.DataArray) -> tuple[xr.DataArray, xr.DataArray]:
+    """The lowest and the highest of `loss` or `accuracy` over the random sets; NaN where there are none.
+
+    >>> import interp
+    >>> from interp.testing import circuit_checkpoint, circuit_neurons
+    >>> found = measure(circuit_checkpoint(interp.Task(11), circuit_neurons([2, 5])))
+    >>> [end.sel(target="neurons", split="all").item() for end in random_range(found.accuracy)]
+    [1.0, 1.0]
+    """
+    at_random = values.sel(mode=list(RANDOM))
+    return at_random.min("mode"), at_random.max("mode")
+
+
 def plot(result: xr.Dataset):
     """Loss and accuracy without each key frequency at the last step; without all of them, with nothing else, and with
-    polynomials for neurons, over training. All over all pairs."""
+    polynomials for neurons, over training, as bands what is lost without random sets. All over all pairs."""
     import plotly.graph_objects as go
 
     last, steps = result.isel(step=-1), result.step.values
@@ -206,12 +252,20 @@ def plot(result: xr.Dataset):
             figure.add_trace(bars, row=1, col=column)
     original, polynomial = (everywhere.network_loss.sel(network=name) for name in NETWORKS)
     gray = {"color": "#222", "width": 1.4}
-    for column, cut in enumerate(MODES, start=1):
+    random = {"legendgroup": "random", "name": "without random sets"}
+    for row, column, name in ((2, 1, "loss"), (3, 1, "accuracy")):
+        ends = random_range(everywhere[name])
+        for target in TARGETS:
+            limits = [end.sel(target=target).values for end in ends]
+            if np.isfinite(limits).any():
+                band(figure, steps, limits, colors[target], row=row, col=column, **random)
+                figure.data[-1].update(showlegend=(name, target) == ("loss", TARGETS[0]))
+    for column, cut in enumerate(CUTS, start=1):
         for target in TARGETS:
             line, values = {"color": colors[target], "width": 2}, everywhere.loss.sel(target=target, mode=cut)
             add(values, f"cut in the {target}", line, (2, column), legendgroup=target, showlegend=False)
         add(original, "nothing cut", gray, (2, column), legendgroup="original", showlegend=column == 1)
-    for cut, dash in zip(MODES, ("solid", "dot"), strict=True):
+    for cut, dash in zip(CUTS, ("solid", "dot"), strict=True):
         for target in TARGETS:
             line, values = (
                 {"color": colors[target], "width": 1.8, "dash": dash},
@@ -256,22 +310,29 @@ class _Cut(NamedTuple):
     coefficients: Float[Tensor, "c waves"]
     waves: Float[Tensor, "waves pairs"]
 
+    def at(self, pairs: Int[Tensor, " some"]) -> "_Cut":
+        """The cut, of some pairs."""
+        return _Cut(self.base[:, pairs], self.coefficients, self.waves[:, pairs])
+
 
 def _cut_embedding(
-    checkpoint: Checkpoint, pairs: Int[Tensor, " pairs"], key: list[int]
-) -> Iterator[tuple[int | str, Tensor]]:
+    checkpoint: Checkpoint, pairs: Int[Tensor, " pairs"], key: list[int], others: dict[str, list[int]]
+) -> tuple[list[int | str], Float[Tensor, "cuts pairs c"]]:
+    """The cuts of the embedding, and the logits that remain."""
     rows, whole = checkpoint.token_rows, matrices(checkpoint.weights, checkpoint.model).W_E
     embedding = torch.cat([whole[index] for index in rows], dim=1).double()
-    waves = fourier.pairs(len(embedding))[[k - 1 for k in key]]
-    parts = waves.transpose(1, 2) @ (waves @ embedding)
-    in_key = parts.sum(0)
-    cut = torch.cat([embedding - parts, torch.stack([embedding - in_key, embedding.mean(0) + in_key])]).to(whole.dtype)
+
+    def part(frequencies: list[int]) -> Tensor:
+        waves = fourier.pairs(len(embedding))[[k - 1 for k in frequencies]].flatten(0, 1)
+        return waves.T @ (waves @ embedding)
+
+    without = [embedding - part(some) for some in (*([k] for k in key), key)]
+    without_others = [embedding - part(some) for some in others.values()]
+    cut = torch.stack([*without, embedding.mean(0) + part(key), *without_others]).to(whole.dtype)
     residues = whole[: len(rows) * checkpoint.task.p].expand(len(cut), -1, -1)
     vectors = residues.index_copy(1, torch.cat(rows), torch.cat(cut.tensor_split(len(rows), 2), dim=1))
     inputs = torch.stack([pairs // checkpoint.task.p, pairs % checkpoint.task.p], dim=-1)
-    yield from zip(
-        [*key, *MODES], logits_with_vectors(checkpoint.weights, checkpoint.model, vectors, inputs), strict=True
-    )
+    return [*key, *CUTS, *others], logits_with_vectors(checkpoint.weights, checkpoint.model, vectors, inputs)
 
 
 def _cut_neurons(
@@ -326,6 +387,26 @@ def _cut_logits(logits: Float[Tensor, "c pairs"], n: int, key: list[int]) -> dic
     )
 
 
+def _random_cuts(
+    checkpoint: Checkpoint, logits: Float[Tensor, "c sample"], sample: Tensor, others: dict[str, list[int]]
+) -> dict[tuple[str, int | str], _Cut]:
+    """The cuts of random sets in neurons and logits, of a sample of pairs."""
+    n, kind = checkpoint.task.coordinates.order, logits.dtype
+    s, t = sample // n, sample % n
+    arguments = torch.stack([s, t, (s + t) % n, (s - t) % n])
+    waves = fourier.pairs(n, kind)[:, :, arguments].transpose(1, 2)  # [K, of a, b, a + b, a − b, (cos, sin), pairs]
+    of_neurons, blocks = checkpoint.W_L.T.to(kind), checkpoint.spectrum.neuron_blocks.to(kind)
+    by_sum = fourier.sum_coefficients(in_phase(checkpoint.logits, checkpoint.task.coordinates)).to(kind)
+    cuts: dict[tuple[str, int | str], _Cut] = {}
+    for name, some in others.items():
+        places = [k - 1 for k in some]
+        chosen = waves[places] / n**0.5
+        of_blocks = of_neurons @ blocks[places].flatten(0, 2).T
+        cuts["neurons", name] = _Cut(logits, -of_blocks, chosen.flatten(0, 2))
+        cuts["logits", name] = _Cut(logits, -by_sum[places].flatten(0, 1).T, chosen[:, 2].flatten(0, 1))
+    return cuts
+
+
 def _without_and_alone(
     target: str,
     logits: Tensor,
@@ -356,6 +437,20 @@ def _pairs(task: Task) -> tuple[Int[Tensor, " pairs"], Int[Tensor, " pairs"], li
     return pairs, torch.from_numpy(task.labels)[pairs].clamp(min=0), splits
 
 
+def _sample(
+    n_pairs: int, size: int, splits: list[Int[Tensor, " _"]]
+) -> tuple[Int[Tensor, " sample"], list[Int[Tensor, " _"]]]:
+    """The pairs on which cuts of the embedding are judged, and which of these stand for each split: for held-out pairs
+    all of them, for the others those that were drawn from all pairs alike."""
+    held_out = torch.zeros(n_pairs, dtype=torch.bool).index_fill_(0, splits[-1], True)
+    sample = pair_sample(held_out, size)
+    place = torch.full((n_pairs,), -1)
+    place[sample.places] = torch.arange(len(sample.places))
+    *others, of_held_out = (place[split] for split in splits)
+    drawn = [within[(within >= 0) & sample.is_drawn[within]] for within in others]
+    return sample.places, [*drawn, of_held_out[of_held_out >= 0]]
+
+
 def _judge(
     cuts: list[_Cut], labels: Int[Tensor, " pairs"]
 ) -> tuple[Float[Tensor, "cuts pairs"], Bool[Tensor, "cuts pairs"]]:
@@ -371,6 +466,16 @@ def _judge(
                 torch.addmm(before, cut.coefficients, cut.waves[:, some], out=remaining)
                 leads[index, some], totals[index, some] = leads_and_totals_(remaining, right)
     return losses_from(leads, totals), leads > 0
+
+
+def _by_cut(
+    cuts: Iterable[tuple[str, int | str]],
+    losses: Float[Tensor, "cuts pairs"],
+    correct: Bool[Tensor, "cuts pairs"],
+    splits: list[Int[Tensor, " _"]],
+) -> dict[tuple[str, int | str], tuple[np.ndarray, np.ndarray]]:
+    """The mean loss and accuracy over each split, of every cut."""
+    return dict(zip(cuts, zip(_mean(losses, splits), _mean(correct, splits), strict=True), strict=True))
 
 
 def _mean(values: Shaped[Tensor, "*cuts pairs"], splits: list[Int[Tensor, " _"]]) -> Float[np.ndarray, "*cuts splits"]:

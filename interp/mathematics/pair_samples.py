@@ -16,11 +16,11 @@ class PairSample(NamedTuple):
     """Places of pairs, ascending, and whether each was drawn from all pairs alike: only those stand for all.
 
     >>> sample = pair_sample(torch.tensor([True, False, False]), 2)
-    >>> sample.index.tolist(), sample.is_drawn.tolist()
+    >>> sample.places.tolist(), sample.is_drawn.tolist()
     ([0, 1, 2], [False, True, True])
     """
 
-    index: Int[Tensor, " sample"]
+    places: Int[Tensor, " sample"]
     is_drawn: Bool[Tensor, " sample"]
 
 
@@ -29,12 +29,12 @@ def pair_sample(wanted: Bool[Tensor, " pairs"], size: int, *, least: int = LEAST
     many wanted ones more, or all there are. The draw is the same every time.
 
     >>> sample = pair_sample(torch.arange(100) % 20 == 0, 8, least=3)
-    >>> sample.index.tolist(), int(sample.is_drawn.sum())
+    >>> sample.places.tolist(), int(sample.is_drawn.sum())
     ([2, 16, 26, 40, 55, 60, 73, 75, 80, 86, 93], 8)
     """
     order = torch.from_numpy(np.random.RandomState(0).permutation(len(wanted)))
     drawn, rest = order[:size], order[size:]
     more = rest[wanted[rest]][: max(0, least - int(wanted[drawn].sum()))]
-    index = torch.cat([drawn, more])
-    by_place = index.argsort()
-    return PairSample(index[by_place], by_place < len(drawn))
+    places = torch.cat([drawn, more])
+    by_place = places.argsort()
+    return PairSample(places[by_place], by_place < len(drawn))

@@ -3,6 +3,7 @@ negative controls."""
 
 import json
 import math
+from itertools import zip_longest
 
 import numpy as np
 import pytest
@@ -12,11 +13,12 @@ from numpy.testing import assert_allclose
 from interp.analyses import frequency_ablation
 from interp.analysis import find, measure_checkpoint
 from interp.experiment import ModelConfig, Task
+from interp.mathematics.random_sets import random_sets
 from interp.models import embed, initial_weights, transform
 from interp.runs import Checkpoint
 from interp.testing import circuit_checkpoint, circuit_neurons, with_logits
 
-SPLITS = ("all", "train", "test")
+SPLITS = ("all", "train", "test", "held_out")
 EXACT = {"rtol": 1e-9, "atol": 1e-11}
 
 
@@ -124,10 +126,21 @@ def test_cut_and_run_on(task: Task, fields: dict) -> None:
             chosen = result.sel(target=target, mode=mode)
             assert_allclose(chosen.loss, loss, err_msg=f"{target} {mode}", **EXACT)
             assert_allclose(chosen.accuracy, accuracy, err_msg=f"{target} {mode}", **EXACT)
+        in_sample = result.sel(target=target, mode=[frequency_ablation.IN_SAMPLE, "remove_key"])  # of all pairs here
+        assert_allclose(in_sample.loss[0], in_sample.loss[1], **EXACT)
+        assert_allclose(in_sample.accuracy[0], in_sample.accuracy[1], **EXACT)
+        sets = random_sets(slow.n // 2, key, 8)
+        for mode, some in zip_longest(frequency_ablation.RANDOM, sets):
+            loss, accuracy = slow.judged(slow.logits_after(target, some, keep=False)) if some else (np.nan, np.nan)
+            chosen = result.sel(target=target, mode=mode)
+            assert_allclose(chosen.loss, loss, err_msg=f"{target} {some}", **EXACT)
+            assert_allclose(chosen.accuracy, accuracy, err_msg=f"{target} {some}", **EXACT)
         for k in range(1, slow.n // 2 + 1):
             chosen = result.sel(target=target, frequency=k)
             expected = (
-                slow.judged(slow.logits_after(target, [k], keep=False)) if k in key else (np.full(3, np.nan),) * 2
+                slow.judged(slow.logits_after(target, [k], keep=False))
+                if k in key
+                else (np.full(len(SPLITS), np.nan),) * 2
             )
             assert_allclose(chosen.loss_without, expected[0], err_msg=f"{target} {k}", **EXACT)
             assert_allclose(chosen.accuracy_without, expected[1], err_msg=f"{target} {k}", **EXACT)
@@ -227,6 +240,33 @@ def test_where_no_frequency_is_key_nothing_is_cut(task: Task) -> None:
     assert_allclose(result.network_loss, [known, known], **EXACT)
 
 
+def test_without_enough_frequencies_there_is_nothing_to_compare_with() -> None:
+    """Of 1 … 6 four are key, and two are left: no set of four. Of three there is one."""
+    result = frequency_ablation.measure(untrained(Task(13)), key_frequencies=[1, 2, 3, 4])
+    assert result.sel(mode=list(frequency_ablation.RANDOM)).loss.isnull().all()
+    few = frequency_ablation.measure(untrained(Task(13)), key_frequencies=[1, 2, 3]).loss
+    assert few.sel(mode=list(frequency_ablation.RANDOM[1:])).isnull().all()
+    assert few.sel(mode=frequency_ablation.RANDOM[0]).notnull().all()
+    facts = find("frequency_ablation").summary(result.expand_dims(step=[0]))
+    assert facts["random_accuracy"]["neurons"] == {"all": [None, None], "held_out": [None, None]}
+    frequency_ablation.plot(result.expand_dims(step=[0]))
+
+
+def test_held_out_pairs_leave_out_the_mirrors_of_training_pairs() -> None:
+    """A symmetric table of training pairs knows their mirrors: all it is worth to test pairs, and nothing to held-out
+    ones."""
+    p = 13
+    task = Task(p, train_fraction=0.3)
+    known = (task.train_mask | task.train_mask.reshape(p, p).T.reshape(-1)).reshape(p, p)
+    logits = 10.0 * np.eye(p)[task.labels].reshape(p, p, p) * known[..., None]
+    cut = frequency_ablation.measure(with_logits(task, logits), key_frequencies=[]).sel(
+        target="logits", mode="remove_key"
+    )
+    mirrored = known[task.test_mask.reshape(p, p)].mean()
+    assert 0 < mirrored < 1
+    assert_allclose(cut.accuracy.sel(split=["train", "test", "held_out"]), [1, mirrored, 0], rtol=1e-9)
+
+
 def test_untrained_weights_have_no_key_frequency() -> None:
     model = ModelConfig(d_model=16, n_heads=2, d_mlp=32)
     assert not frequency_ablation.measure(Checkpoint(0, initial_weights(model, 13), Task(13), model)).is_key.any()
@@ -236,7 +276,7 @@ def test_a_sample_of_pairs_for_the_embedding() -> None:
     """A sample is the mean over the pairs in it; all pairs are the default here, and everything else is not sampled."""
     checkpoint = untrained(Task(11, train_fraction=0.5))
     whole = frequency_ablation.measure(checkpoint, key_frequencies=[2])
-    result = frequency_ablation.measure(checkpoint, key_frequencies=[2], embedding_pairs=40)
+    result = frequency_ablation.measure(checkpoint, key_frequencies=[2], sample_pairs=40)
     slow, drawn = Slow(checkpoint), np.random.RandomState(0).permutation(121)[:40]
     logits, labels = slow.logits_after("embedding", [2], keep=False), checkpoint.task.labels
     losses = np.log(np.exp(logits).sum(1)) - logits[np.arange(121), labels]
@@ -244,8 +284,16 @@ def test_a_sample_of_pairs_for_the_embedding() -> None:
     cut = result.loss.sel(target="embedding", mode="remove_key")
     assert_allclose(cut.sel(split=["all", "train"]), [losses[drawn].mean(), losses[in_train].mean()], **EXACT)
     assert_allclose(whole.loss.sel(target="embedding", mode="remove_key", split="all"), losses.mean(), **EXACT)
+    # What is drawn stands for all; held-out pairs are all there, being so few.
+    held_out = np.flatnonzero(checkpoint.task.mask("held_out"))
+    assert_allclose(cut.sel(split="held_out"), losses[held_out].mean(), **EXACT)
     for target in ("neurons", "logits"):
-        assert_allclose(result.loss.sel(target=target), whole.loss.sel(target=target), rtol=0)
+        exact = {"target": target, "mode": list(frequency_ablation.CUTS)}
+        assert_allclose(result.loss.sel(exact), whole.loss.sel(exact), rtol=0)
+        logits = slow.logits_after(target, [2], keep=False)
+        losses = np.log(np.exp(logits).sum(1)) - logits[np.arange(121), labels]
+        cut = result.loss.sel(target=target, mode=frequency_ablation.IN_SAMPLE)
+        assert_allclose(cut.sel(split=["all", "train"]), [losses[drawn].mean(), losses[in_train].mean()], **EXACT)
 
 
 def test_float32_resolves_a_tiny_loss() -> None:
@@ -273,7 +321,7 @@ def test_pairs_judged_by_the_few_or_the_many(monkeypatch: pytest.MonkeyPatch, at
 def test_a_tie_is_no_answer() -> None:
     """Constant logits: nothing to choose by, though the first class is the answer of some pairs."""
     result = frequency_ablation.measure(with_logits(Task(7), np.zeros((7, 7, 7))), key_frequencies=[])
-    assert_allclose(result.accuracy.sel(target="logits"), 0, rtol=0)
+    assert_allclose(result.accuracy.sel(target="logits", mode=list(frequency_ablation.CUTS)), 0, rtol=0)
     assert_allclose(result.network_accuracy.sel(network="original"), 0, rtol=0)
 
 
