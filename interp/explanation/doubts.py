@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from interp.explanation.run_facts import Setting
-from interp.explanation.sentences import Summaries, the_falls
+from interp.explanation.sentences import IN_PART, Summaries, the_falls
 from interp.figures import as_accuracy, as_number, as_percent
 from interp.mathematics import grokking
 
@@ -85,7 +85,9 @@ def _against_the_circuit(
 
 def _against_the_check(ablation: Mapping[str, Any] | None) -> Iterable[str]:
     """Where removing the key frequencies costs no more than removing random ones."""
-    for target, found in (ablation or {}).get("targets", {}).items():
+    if ablation is None or not (ablation["whole"] or 0) >= IN_PART:
+        return
+    for target, found in ablation["targets"].items():
         without, random = found["without"], found["without_random"]
         if without is not None and random is not None and without >= random[0]:
             yield (

@@ -219,7 +219,7 @@ def _numbers(run: Run, results: Mapping[str, xr.Dataset], summaries: Summaries, 
         "has_circuit": has_circuit,
         "strength": split["strength"],
         "standard_error": split["standard_error"],
-        "ablation": _ablation(summaries["frequency_ablation"]),
+        "ablation": _ablation(summaries["frequency_ablation"], progress["accuracy"]),
         "periodic_neurons": neurons["periodic_neurons"],
         "neurons": neurons["neurons"],
         "calibrated_periodic_neurons": summaries["calibration"]["calibrated_periodic_neurons"],
@@ -260,9 +260,10 @@ def _or_nan(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def _ablation(summary: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The causal check: the accuracy without the key frequencies of the run, by place, on held-out pairs (on all, where
-    none are known), beside the lowest and highest without as many random others; None without key frequencies."""
+def _ablation(summary: Mapping[str, Any], whole: Mapping[str, float | None]) -> dict[str, Any] | None:
+    """The causal check: the accuracy of the `whole` network and that without the key frequencies of the run, by place,
+    on held-out pairs (on all, where none are known), beside the lowest and highest without as many random others; None
+    without key frequencies."""
     if not summary["key_frequencies"]:
         return None
     of_held_out = summary["held_out_accuracy"]
@@ -276,7 +277,8 @@ def _ablation(summary: Mapping[str, Any]) -> dict[str, Any] | None:
             "without_random": None if None in random else random,
         }
     pairs = {"held_out": "held-out pairs", "all": "all pairs"}[split]
-    return {"key_frequencies": summary["key_frequencies"], "pairs": pairs, "targets": targets}
+    key = summary["key_frequencies"]
+    return {"key_frequencies": key, "pairs": pairs, "whole": whole[split], "targets": targets}
 
 
 def _facts(numbers: Mapping[str, Any], summaries: Summaries, setting: Setting) -> tuple[Fact, ...]:

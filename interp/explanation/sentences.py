@@ -383,20 +383,22 @@ def the_norms(summaries: Summaries, setting: Setting) -> str:
 
 def the_check(checkpoint: Mapping[str, Any]) -> str:
     """What the network still knows without the key frequencies, beside what it knows without random others; empty where
-    there is nothing to remove."""
+    there is nothing to remove, or so little known that removing cannot show anything."""
     ablation = checkpoint["ablation"]
-    if ablation is None:
+    if ablation is None or not (ablation["whole"] or 0) >= IN_PART:
         return ""
-    key = ", ".join(map(str, ablation["key_frequencies"]))
-    parts = []
+    key, parts = ", ".join(map(str, ablation["key_frequencies"])), []
     for target, found in ablation["targets"].items():
         if found["without"] is not None:
             random = found["without_random"]
-            beside = f"random others {_range(random)}" if random is not None else "too few others to compare"
-            parts.append(f"{as_accuracy(found['without'])} without them in the {target} ({beside})")
-    if not parts:
-        return ""
-    return f"of {ablation['pairs']} it knows {' and '.join(parts)}, k = {key}."
+            if random is None:
+                beside = "too few others to compare"
+            else:
+                beside = f"without as many random others {_range(random)}" if not parts else _range(random)
+            knows = f"{as_accuracy(found['without'])}" if parts else f"it knows {as_accuracy(found['without'])}"
+            of_pairs = "" if parts else f" of {ablation['pairs']}"
+            parts.append(f"in the {target} {knows}{of_pairs} ({beside})")
+    return f"without k = {key} {', '.join(parts)}." if parts else ""
 
 
 def _range(bounds: list[float]) -> str:

@@ -1,10 +1,10 @@
 """Where a curve bends: the kinks of the continuous piecewise linear curve that fits it best.
 
 Of how many kinks a curve has a Bayesian information criterion decides, n ln(squared error) + 3·kinks·ln n (3 for each,
-its place being searched for, after Zhang & Siegmund 2007, Biometrics 63, 22-32), of least squares in which a point
-counts by the time that it stands for; n, no more than the points of the grid, is 1/Σ(share of time)². A straight line
-with noise has none. It presumes independent errors, which a smooth curve does not have: where that bends gently, kinks
-are still found. And what leaves less than a ten thousandth of the variance is no bend.
+its place being searched for, after Zhang & Siegmund 2007, Biometrics 63, 22-32), of least squares over its points; n of
+them, counted as no more than those of the grid. A straight line with noise has none. It presumes independent errors,
+which a smooth curve does not have: where that bends gently, kinks are still found. And what leaves less than a ten
+thousandth of the variance is no bend.
 
 For their places the curve is resampled to an even grid, because that fit (`ruptures`: Dynp with the cost "clinear",
 Truong et al. 2020, arXiv:1801.00718) knows no other; its lines run through the curve at the kinks, which is why its
@@ -51,7 +51,7 @@ def kinks(
     inside = np.isfinite(values) & (steps >= start) & (steps <= end)
     if inside.sum() < FEWEST_POINTS or np.ptp(values[inside]) == 0:
         return None
-    steps, values = steps[inside].astype(np.float64), values[inside]
+    steps, values = steps[inside].astype(np.float64), values[inside].astype(np.float64)
     grid = np.linspace(steps[0], steps[-1], GRID)
     resampled = np.interp(grid, steps, values)
     resampled = (resampled - np.mean(resampled)) / np.std(resampled)
@@ -87,26 +87,21 @@ def how_many(steps: Float[np.ndarray, " point"], values: Float[np.ndarray, " poi
     >>> [how_many(steps, values, 2) for values in (steps, abs(steps - 0.3), abs(abs(steps - 0.5) - 0.3))]
     [0, 1, 2]
     """
-    time = (steps - steps[0]) / (steps[-1] - steps[0])
-    share = np.diff(np.concatenate([time[:1], (time[1:] + time[:-1]) / 2, time[-1:]]))
-    n = min(1 / np.square(share).sum(), GRID)
-    errors = np.maximum(_least_errors(time, values, share)[: most + 1], _LEAST_ERROR)
+    n = min(len(steps), GRID)
+    errors = np.maximum(_least_errors(steps, values)[: most + 1], _LEAST_ERROR)
     return int(np.argmin(n * np.log(errors) + 3 * np.arange(len(errors)) * math.log(n)))
 
 
-def _least_errors(
-    time: Float[np.ndarray, " point"], values: Float[np.ndarray, " point"], share: Float[np.ndarray, " point"]
-) -> Float[np.ndarray, " 3"]:
-    """The squared error of the best fit without a kink, with one and with two, each from the points' shares, beside the
-    variance. Of all places at once, by the normal equations of what is left of the kinks and of the curve without their
-    straight lines."""
+def _least_errors(steps: Float[np.ndarray, " point"], values: Float[np.ndarray, " point"]) -> Float[np.ndarray, " 3"]:
+    """The squared error of the best fit without a kink, with one and with two, beside the variance. Of all places at
+    once, by the normal equations of what is left of the kinks and of the curve without their straight lines."""
+    time = (steps - steps[0]) / (steps[-1] - steps[0])
     shortest = _SHORTEST * _FINER
     places = np.linspace(0, 1, (GRID - 1) * _FINER + 1)[shortest - _FINER : 1 - shortest]
-    root = np.sqrt(share)[:, None]
-    lines = np.linalg.qr(np.stack([np.ones_like(time), time], axis=1) * root)[0]
+    lines = np.linalg.qr(np.stack([np.ones_like(time), time], axis=1))[0]
 
     def bent(columns: np.ndarray) -> np.ndarray:
-        return columns * root - lines @ (lines.T @ (columns * root))
+        return columns - lines @ (lines.T @ columns)
 
     curve, hinges = bent(values[:, None])[:, 0], bent(np.maximum(time[:, None] - places, 0))
     straight = float(curve @ curve)
@@ -120,8 +115,7 @@ def _least_errors(
     i, j, determinant = i[is_told], j[is_told], determinant[is_told]
     explained = along[i] ** 2 * size[j] + along[j] ** 2 * size[i] - 2 * along[i] * along[j] * gram[i, j]
     two = np.max(explained / determinant, initial=one)
-    variance = np.average(np.square(values - np.average(values, weights=share)), weights=share)
-    return np.array([straight, straight - one, straight - two]) / variance
+    return np.array([straight, straight - one, straight - two]) / np.square(values - values.mean()).sum()
 
 
 def _widened(steps: np.ndarray, grid: np.ndarray, index: int, direction: int) -> float:
