@@ -16,6 +16,9 @@ from interp.explanation.sentences import (
 from interp.figures import as_norm, as_number
 
 
+MOST_NAMED = 5  # frequencies, the strongest
+
+
 def brief(
     kind: str, checkpoint: Mapping[str, Any], summaries: Summaries, split: Mapping[str, Any], setting: Setting
 ) -> Iterator[str]:
@@ -37,24 +40,24 @@ def _what_changed(
 ) -> str:
     norms = summaries["weight_norms"]
     span = {as_norm(norms[name]): None for name in ("first_l2", "highest_l2", "last_l2")}
-    norm = f"The weight norm went {' → '.join(span)}." if len(span) > 1 else f"The weight norm is {next(iter(span))}."
+    norm = f"Weight norm {' → '.join(span)}."
     strength, highest = checkpoint["strength"], split["highest_memorizing_strength"]
     is_unknown = highest is None or strength["memorizing"] is None or strength["generalizing"] is None
     if is_unknown or not setting.has_frequencies:
         told = the_competition(checkpoint["step"], strength, split, setting)
         return f"{told[0].lower()}{told[1:]} {norm}"
     return (
-        f"to the logit of the right answer memory gave at most {as_logits(highest)} (step "
-        f"{split['highest_memorizing_strength_at']:,}) and gives {as_logits(strength['memorizing'])} now; "
-        f"what held-out pairs have in common gives {as_logits(strength['generalizing'])}"
-        f"{_lead(split, summaries['circuit_split'])}. {norm}"
+        f"memory gave the right answer at most {as_logits(highest)} logits (step "
+        f"{split['highest_memorizing_strength_at']:,}), now {as_logits(strength['memorizing'])}; what held-out pairs have "
+        f"in common gives it {as_logits(strength['generalizing'])}{_lead(split, summaries['circuit_split'])}. {norm}"
     )
 
 
 def _lead(of_run: Mapping[str, Any], here: Mapping[str, Any]) -> str:
-    told = "" if here["generalizing_part_answers"] else ", the right answer not ahead in it"
+    if not here["generalizing_part_answers"]:
+        return ", with another answer ahead"
     leads_from = of_run["generalizing_leads_from"]
-    return told + (f"; it is the stronger, and right, from step {leads_from:,} on" if leads_from is not None else "")
+    return f", more than memory from step {leads_from:,} on" if leads_from is not None else ""
 
 
 def _circuit(checkpoint: Mapping[str, Any], setting: Setting) -> str:
@@ -68,6 +71,6 @@ def _circuit(checkpoint: Mapping[str, Any], setting: Setting) -> str:
     alone, whole = (as_number(checkpoint[name][split]) for name in ("restricted_loss", "loss"))
     pairs = {"held_out": "held-out pairs", "all": "all pairs"}[split]
     return (
-        f"{circuit_in_short(checkpoint)}{kind}. Loss of these alone on {pairs}: {alone} (network {whole}, a guess "
-        f"{as_number(setting.guessing)})."
+        f"{circuit_in_short(checkpoint, MOST_NAMED)}{kind}. Alone they have loss {alone} on {pairs} (network {whole}, a "
+        f"guess {as_number(setting.guessing)})."
     )

@@ -29,7 +29,7 @@ from interp.explanation.sentences import (
     what_happened,
 )
 from interp.explanation.states import Known, state_of
-from interp.figures import as_accuracy, as_norm, as_number, as_step, notebook
+from interp.figures import as_accuracy, as_count, as_norm, as_number, as_step, notebook
 from interp.runs import Run, check_has_phases
 
 # What an explanation is made of.
@@ -86,19 +86,21 @@ class Explanation:
     _repr_html_ = notebook.of_explanation
 
     def __str__(self) -> str:
-        lines = [line for text in (self.headline, *self.brief) for line in _lines(text)]
+        texts = [self.headline, *self.brief]
+        while len(lines := [line for text in texts for line in _lines(text)]) >= MOST_LINES:
+            texts.remove(max(texts[1:], key=len))
         return "\n".join([*lines, *self._doubts_within(MOST_LINES - len(lines))])
 
     def _doubts_within(self, room: int) -> list[str]:
         """As many of the doubts as fit, the first ones, and how many there are beside."""
+        shown = [f"Against it: {as_count(len(self.against), 'sentence')} (--long)."]
         if not self.against:
             return ["Against it: nothing found."]
-        shown: list[str] = []
         for count in range(1, len(self.against) + 1):
             left = len(self.against) - count
             more = f" ({left} more: --long)" if left else ""
             lines = _lines(f"Against it: {' '.join(self.against[:count])}{more}")
-            if len(lines) > room and shown:
+            if len(lines) > room:
                 break
             shown = lines
         return shown

@@ -283,10 +283,11 @@ def the_circuit(checkpoint: Mapping[str, Any], summaries: Summaries, setting: Se
     return text + the_algorithm(summaries["clock_pizza"], setting)
 
 
-def circuit_in_short(checkpoint: Mapping[str, Any]) -> str:
-    """The key frequencies with their shares."""
+def circuit_in_short(checkpoint: Mapping[str, Any], most: int | None = None) -> str:
+    """The key frequencies with their shares, the `most` strongest of them."""
     by_share = sorted(checkpoint["key_frequencies"], key=lambda entry: -entry["share"])
-    shares = ", ".join(f"k = {entry['frequency']} ({as_percent(entry['share'], 0)})" for entry in by_share)
+    shares = ", ".join(f"k = {entry['frequency']} ({as_percent(entry['share'], 0)})" for entry in by_share[:most])
+    shares += ", …" if most is not None and len(by_share) > most else ""
     if len(by_share) == 1:
         share = as_percent(by_share[0]["share"], 0)
         return f"one key frequency carries {share} of the logits’ power, k = {_listed(by_share)}"
