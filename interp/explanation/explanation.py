@@ -47,7 +47,7 @@ EVIDENCE = (
     "weight_norms",
 )
 SPLITS = ("all", "train", "test", "held_out")
-WIDTH, MOST_LINES = 100, 12
+WIDTH, MOST_LINES, LEAST_ROOM = 100, 12, 2
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Explanation:
     speaks against it, and what cannot be said (`long`).
 
     >>> fact = Fact("key frequencies", "k = 2, 5", "embedding_spectrum")
-    >>> explanation = Explanation({}, "It grokked.", (fact,), ("Circuit: k = 2, 5.",), ("It adds.",), (), ())
+    >>> explanation = Explanation({}, "It grokked.", (fact,), (("Circuit: k = 2, 5.",),), ("It adds.",), (), ())
     >>> print(explanation)
     It grokked.
     Circuit: k = 2, 5.
@@ -78,7 +78,7 @@ class Explanation:
     numbers: dict[str, Any]
     headline: str
     facts: tuple[Fact, ...]
-    brief: tuple[str, ...]
+    brief: tuple[tuple[str, ...], ...]
     paragraphs: tuple[str, ...]
     against: tuple[str, ...]
     unsaid: tuple[str, ...]
@@ -86,9 +86,13 @@ class Explanation:
     _repr_html_ = notebook.of_explanation
 
     def __str__(self) -> str:
-        texts = [self.headline, *self.brief]
-        while len(lines := [line for text in texts for line in _lines(text)]) >= MOST_LINES:
-            texts.remove(max(texts[1:], key=len))
+        texts = [(self.headline,), *self.brief]
+        for place in (None, *range(len(texts))):  # shorter wordings, one by one, until there is room for the doubts
+            if place is not None:
+                texts[place] = texts[place][-1:]
+            lines = [line for wordings in texts for line in _lines(wordings[0])]
+            if len(lines) + LEAST_ROOM <= MOST_LINES:
+                break
         return "\n".join([*lines, *self._doubts_within(MOST_LINES - len(lines))])
 
     def _doubts_within(self, room: int) -> list[str]:

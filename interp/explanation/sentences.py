@@ -21,7 +21,7 @@ VERDICTS = {
 }
 _COUNTED = ("memorization", "confusion")  # what more steps can still overturn
 # How much of the held-out pairs is "nearly", "to" and "in part".
-NEARLY, MOSTLY, IN_PART = 0.98, 0.9, 0.1
+NEARLY, MOSTLY, HALF, IN_PART, A_POINT = 0.98, 0.9, 0.5, 0.1, 0.01
 
 
 def headline(kind: str, setting: Setting) -> str:
@@ -41,17 +41,26 @@ def _verdict_and_number(kind: str, setting: Setting) -> str:
         return f"{text}: {_held_since(setting)}{_how_it_ends(setting)}"
     if kind == "collapse":
         return f"{text}: {_held_since(setting)}, and {as_accuracy(_last_unseen(setting))} at the end"
-    within, known = _within(setting), _held_at(setting)
+    within, known, end = _within(setting), _held_at(setting), _how_it_ends(setting)
     if kind == "confusion":
-        known = f"{as_accuracy(setting.accuracy['train'])} of the former, at most {known}"
-        return f"{text}{within}: {known}" if math.isfinite(learned.reached) else f"{text}{within}"
+        return _confusion(setting)
     extents = (
-        (NEARLY, f" and nearly generalized{within}: {known}"),
-        (MOSTLY, f" and mostly generalized{within}: {known}"),
-        (IN_PART, f" and generalized in part{within}: {known}"),
+        (NEARLY, f" and nearly generalized{within}: {known}{end}"),
+        (MOSTLY, f" and mostly generalized{within}: {known}{end}"),
+        (IN_PART, f" and generalized in part{within}: {known}{end}"),
         (0.0, f" and did not generalize{within}: at most {known}"),
     )
     return text + next((extent for least, extent in extents if learned.reached >= least), within)
+
+
+def _confusion(setting: Setting) -> str:
+    train, within = setting.accuracy["train"], _within(setting)
+    if not math.isfinite(setting.learned.reached):
+        return f"{VERDICTS['confusion']}{within}"
+    known = f"its training pairs ({as_accuracy(train)})", f"the rule (at most {_held_at(setting, in_brackets=False)})"
+    if max(train, setting.learned.reached) >= HALF:
+        return f"It learned {known[0]} and {known[1]} in part only{within}"
+    return f"It learned neither {known[0]} nor {known[1]}{within}"
 
 
 def _why_unknown(setting: Setting) -> str:
@@ -65,12 +74,11 @@ def _why_unknown(setting: Setting) -> str:
     return text
 
 
-def _held_at(setting: Setting) -> str:
+def _held_at(setting: Setting, *, in_brackets: bool = True) -> str:
     """How much of the held-out pairs it came to know and held, and when."""
-    learned = setting.learned
-    return (
-        f"{as_accuracy(learned.reached)} of the {setting.unseen} (step {as_step(grokking.whole(learned.reached_at))})"
-    )
+    known = f"{as_accuracy(setting.learned.reached)} of the {setting.unseen}"
+    step = f"step {as_step(grokking.whole(setting.learned.reached_at))}"
+    return f"{known} ({step})" if in_brackets else f"{known}, {step}"
 
 
 def _held_since(setting: Setting) -> str:
@@ -88,9 +96,10 @@ def _within(setting: Setting) -> str:
 
 
 def _how_it_ends(setting: Setting) -> str:
-    """That a run which generalized ends below 99 %."""
+    """That it ends below what it had reached, by a point or more, or in a fall."""
     falls, last = setting.learned.falls, _last_unseen(setting)
-    if falls and math.isnan(falls[-1].recovered_at) and math.isfinite(last):
+    in_a_fall = bool(falls) and math.isnan(falls[-1].recovered_at)
+    if math.isfinite(last) and (in_a_fall or last < setting.learned.reached - A_POINT):
         return f", and {as_accuracy(last)} at the end"
     return ""
 
@@ -167,6 +176,21 @@ def when(kind: str, setting: Setting) -> str:
     if generalized is not None:
         return f"It knew {other} {_from(generalized)}, and at no logged step of its training pairs so that it held."
     return ""
+
+
+def when_in_short(kind: str, setting: Setting) -> str:
+    """`when`, in fewer words; of too few held-out pairs only when it knew its training pairs."""
+    learned, unseen = setting.learned, setting.unseen
+    memorized, generalized = learned.memorized, learned.generalized
+    if setting.has_too_few_held_out:
+        known = f"{_level(setting, 'train')} of its training pairs known"
+        return f"{known} {_from(memorized)}." if memorized is not None else ""
+    if memorized is None or generalized is None:
+        return when(kind, setting)
+    levels = [_level(setting, split) for split in ("train", "held_out")]
+    other = f" ({levels[1]})" if levels[0] != levels[1] else ""
+    text = f"training pairs ({levels[0]}) known {_from(memorized)}, {unseen}{other} {_from(generalized)}"
+    return text + _apart(kind, memorized, generalized, learned.delay)
 
 
 def _apart(kind: str, memorized: grokking.Crossing, generalized: grokking.Crossing, delay: tuple[float, float]) -> str:
@@ -396,6 +420,8 @@ def the_check(checkpoint: Mapping[str, Any]) -> str:
                 beside = "too few others to compare"
             else:
                 beside = f"without as many random others {_range(random)}" if not parts else _range(random)
+            if not parts and ablation["whole"] < grokking.LEVEL:
+                beside = f"whole {as_accuracy(ablation['whole'])}, {beside}"
             knows = f"{as_accuracy(found['without'])}" if parts else f"it knows {as_accuracy(found['without'])}"
             of_pairs = "" if parts else f" of {ablation['pairs']}"
             parts.append(f"in the {target} {knows}{of_pairs} ({beside})")

@@ -59,7 +59,9 @@ def of_explanation(explanation: Any) -> str:
     against = titled("What speaks against it", explanation.against or ("Nothing was found.",))
     rest = Markup("").join([*paragraphs(explanation.paragraphs), titled("What this cannot say", explanation.unsaid)])
     more = Markup("<details><summary>All of it</summary>{}</details>").format(rest)
-    return _card(explanation.headline, [facts, *paragraphs(explanation.brief), against, more])
+    return _card(
+        explanation.headline, [facts, *paragraphs(wordings[0] for wordings in explanation.brief), against, more]
+    )
 
 
 def _card(title: str, parts: Iterable[Markup]) -> str:
