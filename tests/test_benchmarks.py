@@ -156,3 +156,11 @@ def test_busy_machine(tmp_path: Path, written_run: Callable[..., Run], output_of
     found = re.search(r"beside a busy process  (\d+\.\d)×  alone (\d+\.\d) s; beside three (\d+\.\d)×", text)
     assert found
     assert all(float(ratio) > 0 for ratio in found.groups())
+
+
+def test_coverage(output_of: Benchmark):
+    text = output_of("benchmarks.coverage", "--samples", "100")
+    found = re.findall(r"^\| (.+?) \| (.+?) \| (\d+\.\d) % \| (\d+\.\d) % \| (\d+\.\d) % \|$", text, re.MULTILINE)
+    assert len(found) == 13
+    of_means = {by: float(share) for what, by, share, *_ in found if what == "mean of normal values"}
+    assert of_means["percentile bootstrap"] < 85 < of_means["Student's t"]
