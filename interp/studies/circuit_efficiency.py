@@ -165,7 +165,8 @@ def predictions(result: xr.Dataset, *, ungrokking: float | None = None) -> list[
         "seeds": n_seeds,
     }
     if (because := failed_precondition(result)) is not None:
-        return [Prediction(key, text, "not shown", because, shared) for key, text in _STATEMENTS.items()]
+        numbers = {"d_crit": math.nan} | shared
+        return [Prediction(key, text, "not shown", because, numbers) for key, text in _STATEMENTS.items()]
     return [_slopes(curves, n_seeds, shared), _crossing(curves, transposed, n_seeds, shared)]
 
 

@@ -8,6 +8,7 @@ smallest and below it at the largest, not confirmed when one of the two lies on 
 
 It cannot tell "never" from "later than we trained": a run that did not generalize counts as later than its last step
 (`generalization_times`), and fractions of which fewer than half of the runs did are left out.
+Times are known to the logging interval, which stands beside them: intervals over seeds do not hold that.
 """
 
 import math

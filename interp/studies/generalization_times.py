@@ -150,7 +150,7 @@ def censored_mean(values: Float[np.ndarray, " n"], limits: Float[np.ndarray, " n
     >>> censored_mean(np.array([1.0, 2.0, 6.0]), np.full(3, 9.0))
     3.0
     >>> round(censored_mean(np.array([1.0, 2.0, np.nan]), np.full(3, 9.0)), 1)  # 4.0, were it known to be 9
-    4.8
+    5.0
     """
     known = np.isfinite(values)
     if not known.any() or not np.isfinite(limits[~known]).all():

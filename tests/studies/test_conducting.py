@@ -108,6 +108,11 @@ def test_the_experiment_beside_is_read(tmp_path: Path):
     path.write_text(json.dumps(content | {"design": {"p": 13}}))
     outcome = conduct("circuit-efficiency", tmp_path / "circuit-efficiency", design, processes=1)
     assert outcome.predictions[1].numbers["d_crit_of_ungrokking"] is None
+    beside = conduct("ungrokking", tmp_path / "other" / "ungrokking", replace(design, sizes=(10,)), processes=1)
+    assert beside.predictions[0].numbers["d_crit_of_circuit_efficiency"] is None
+    conduct("circuit-efficiency", tmp_path / "other" / "circuit-efficiency", design, processes=1)  # nothing is kept
+    beside = conduct("ungrokking", tmp_path / "other" / "ungrokking", replace(design, sizes=(10,)), processes=1)
+    assert beside.predictions[0].numbers["d_crit_of_circuit_efficiency"] is None
     path.write_text("{}")
     with pytest.raises(InputError, match=r"summary.json is no summary of ungrokking: 'predictions' is missing"):
         conduct("circuit-efficiency", tmp_path / "circuit-efficiency", design, processes=1)
