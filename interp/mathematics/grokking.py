@@ -19,8 +19,8 @@ known not to have reached it.
     collapse        generalized, and lost it for good: the last three logged steps or more have a held-out loss of ln 2
                     or more (the geometric mean of the probability of the right answer is below ½), and less than 90 %
                     accuracy
-    unknown         what cannot be told: too few held-out pairs (FEWEST_HELD_OUT), curves that cannot decide, or steps
-                    logged too far apart to tell grokking from comprehension
+    unknown         what cannot be told: too few held-out pairs (FEWEST_HELD_OUT), curves that cannot decide or begin
+                    when it had memorized, or steps logged too far apart to tell grokking from comprehension
 
 Words after Liu et al. 2022 (arXiv:2205.10343), whose gap of 1,000 steps is `fixed_gap_verdict`. It cannot tell why.
 """
@@ -396,6 +396,8 @@ def verdict(
         if (states[0] == UNDECIDED).any():
             return "unknown"
         memorized = Crossing(float(steps[-1]), math.inf)
+    if memorized.after < 0:  # who began with it may have had it for long
+        return "unknown"
     if generalized.after >= DELAY_FACTOR * memorized.at:
         return "grokking"
     before = generalized.at < DELAY_FACTOR * memorized.after or generalized.at <= memorized.after
