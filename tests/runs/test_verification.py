@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig
 from interp.runs import RunWriter, differences, open_run, step_name, thin, weights_digest
 from interp.runs.format import step_header
 from interp.runs.verification import ABSOLUTE_TOLERANCE, RELATIVE_TOLERANCE
 from interp.runs.writer import tensor_bytes
+from interp.sweeps import run_experiment
 
 
 def found(run: Path) -> list[str]:
@@ -46,6 +48,19 @@ def test_losses_and_accuracies_are_recomputed(name: str, run: Path):
         rf"run: step 10: the {name.replace('_', '.')} is [\d.]+, recorded was [\d.]+",
         line.replace("the unmirrored_test ", "the unmirrored.test "),
     )
+
+
+@pytest.mark.parametrize("name", ["loss", "accuracy"])
+def test_what_is_logged_of_held_out_pairs_is_recomputed(name: str, tmp_path: Path):
+    """Of x² + y², where they are fewer than the unmirrored ones."""
+    training = TrainingConfig(steps=10, checkpoint_every=5, log_every=5)
+    model = ModelConfig(d_model=8, n_heads=2, d_mlp=8)
+    run = run_experiment(Experiment(Task(7, "x2+y2", train_fraction=0.3), model, training), tmp_path / "run").path
+    assert found(run) == []
+    column = f"held_out_{name}"
+    rewrite(run, lambda row: row | {column: row[column] + 0.9} if row["step"] == 10 else row)
+    [line] = found(run)
+    assert re.search(rf"step 10: the held_out {name} is [\d.]+, recorded was [\d.]+$", line)
 
 
 def test_what_is_equal_to_rounding_is_equal(run: Path):

@@ -13,6 +13,7 @@ from torch.testing import assert_close
 
 from interp.errors import InputError
 from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig
+from interp.experiment.task import Operation
 from interp.models import DivergedError, Snapshot, Weights, embed, initial_weights, transform
 from interp.models.forward import forward
 from interp.runs import Checkpoint
@@ -56,7 +57,15 @@ def test_no_steps_are_the_initialization_alone() -> None:
 
 @pytest.mark.parametrize("batch_size", [None, 7])
 @pytest.mark.parametrize("model", [FACTORED, GENERAL])
-@pytest.mark.parametrize("task", [TASK, Task(p=6, operation="divide", train_fraction=0.5), Task(p=7, label_noise=0.5)])
+@pytest.mark.parametrize(
+    "task",
+    [
+        TASK,
+        Task(p=6, operation="divide", train_fraction=0.4),
+        Task(p=7, label_noise=0.5),
+        Task(7, "x2+y2", train_fraction=0.3),
+    ],
+)
 def test_metrics_of_a_step_are_of_the_weights_of_that_step(
     task: Task, model: ModelConfig, batch_size: int | None
 ) -> None:
@@ -67,7 +76,11 @@ def test_metrics_of_a_step_are_of_the_weights_of_that_step(
         checkpoint = Checkpoint.from_weights(snapshot.weights, task, model)
         expected = {f"{split}_loss": checkpoint.loss(split) for split in ("train", "test")}
         expected |= {f"{split}_accuracy": checkpoint.accuracy(split) for split in ("train", "test")}
+        expected["unmirrored_test_loss"] = checkpoint.loss("unmirrored")
         expected["unmirrored_test_accuracy"] = checkpoint.accuracy("unmirrored")
+        if "negate both" in task.symmetries:
+            expected["held_out_loss"] = checkpoint.loss("held_out")
+            expected["held_out_accuracy"] = checkpoint.accuracy("held_out")
         expected["weight_norm"] = (
             torch.cat([weight.flatten() for weight in snapshot.weights.values()]).double().norm().item()
         )
@@ -124,6 +137,34 @@ def test_metrics_that_cannot_be_are_not_a_number() -> None:
     (snapshot,) = train(experiment(task=Task(p=7, train_fraction=1), steps=0))
     unknown = {name for name, value in snapshot.metrics.items() if math.isnan(value)}
     assert unknown == {"test_loss", "test_accuracy", "unmirrored_test_loss", "unmirrored_test_accuracy"}
+
+
+@pytest.mark.parametrize(
+    ("operation", "is_apart"),
+    [
+        ("add", False),
+        ("subtract", False),
+        ("x3+xy", False),
+        ("random", False),
+        ("multiply", True),
+        ("divide", True),
+        ("x2+y2", True),
+        ("x2+xy+y2", True),
+    ],
+)
+def test_held_out_pairs_are_told_of_where_they_are_fewer_than_the_unmirrored(
+    operation: Operation, is_apart: bool
+) -> None:
+    """And resumed or not, the metrics are the same to the last bit."""
+    task = Task(7, operation, train_fraction=0.3)
+    snapshots = list(train(experiment(task=task)))
+    names = (*METRICS, "held_out_loss", "held_out_accuracy") if is_apart else METRICS
+    assert {tuple(snapshot.metrics) for snapshot in snapshots} == {names}
+    middle = next(snapshot for snapshot in snapshots if snapshot.step == 4)
+    resumed = list(train(experiment(task=task), resume=middle))
+    for one, other in zip(snapshots[-len(resumed) :], resumed, strict=True):
+        assert_same_bits(one, other)
+        assert tuple(other.metrics) == names
 
 
 def test_training_memorizes() -> None:
