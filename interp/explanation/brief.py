@@ -13,7 +13,7 @@ from interp.explanation.sentences import (
     the_competition,
     when_in_short,
 )
-from interp.figures import as_norm, as_number
+from interp.figures import as_accuracy, as_norm, as_number
 
 MOST_NAMED = 5  # frequencies, the strongest
 
@@ -31,7 +31,8 @@ def brief(
     yield f"What changed: {changed} {norm}", f"What changed: {changed}"
     step = f"at step {checkpoint['step']:,}" if checkpoint["step"] >= 0 else "in this checkpoint"
     circuit, alone = _circuit(checkpoint, setting)
-    named = f"Circuit {step} (state: {checkpoint['state']}): {circuit}"
+    known = "" if setting.task.split_known else f"; {as_accuracy(checkpoint['accuracy']['all'])} of all pairs right"
+    named = f"Circuit {step} (state: {checkpoint['state']}{known}): {circuit}"
     yield (f"{named} {alone}", named) if alone else (named,)
     if checkpoint["has_circuit"] and (check := the_check(checkpoint)):
         yield (f"Check: {check}",)

@@ -295,7 +295,9 @@ def _facts(numbers: Mapping[str, Any], summaries: Summaries, setting: Setting) -
     none = "no test pairs" if setting.trains_on_all else None
     unseen = setting.unseen
     split = "held_out" if setting.task.split_known else "test"
-    reached = f"{as_accuracy(run['held_out_accuracy'])} at step {as_step(run['held_out_accuracy_at'])}"
+    reached = as_accuracy(run["held_out_accuracy"])
+    if run["held_out_accuracy"] is not None:
+        reached += f" at step {as_step(run['held_out_accuracy_at'])}"
     return (
         Fact("training pairs known from step", as_step(run["memorized_at"]), "transitions"),
         Fact(f"{unseen} known from step", none or as_step(run["generalized_at"]), "transitions"),

@@ -71,7 +71,7 @@ def _why_unknown(setting: Setting) -> str:
         return f"{text}: {_few_held_out(setting)}"
     if learned.generalized is not None and learned.memorized is not None:
         return f"It generalized ({_held_since(setting)}); whether late or at once cannot be told"
-    return text
+    return text if setting.task.split_known else f"{text}: the split is unknown"
 
 
 def _held_at(setting: Setting, *, in_brackets: bool = True) -> str:
@@ -246,7 +246,8 @@ def what_happened(kind: str, setting: Setting) -> str:
         return f"No verdict: {_few_held_out(setting)}. {end}"
     told = when(kind, setting)
     if kind == "unknown" and not told:
-        return f"The curves cannot decide when, or whether, it memorized and generalized. {end}"
+        cannot = "The curves cannot decide when, or whether, it memorized and generalized."
+        return f"{cannot} {end}" if math.isfinite(setting.accuracy["train"]) else cannot
     return " ".join(part for part in (told, the_falls(setting), end) if part)
 
 
@@ -272,6 +273,8 @@ def the_circuit(checkpoint: Mapping[str, Any], summaries: Summaries, setting: Se
     """The circuit, as found at the checkpoint."""
     here = f"At step {checkpoint['step']:,}" if checkpoint["step"] >= 0 else "In this checkpoint"
     text = f"{here} the state is {checkpoint['state']}"
+    if not setting.task.split_known:
+        text += f", and it answers {as_accuracy(checkpoint['accuracy']['all'])} of all pairs"
     key = checkpoint["key_frequencies"]
     if not setting.has_frequencies:
         return (
