@@ -179,7 +179,8 @@ def test_without_a_split_and_without_a_history(reference, tmp_path):
     with interp.RunWriter.create(tmp_path / "grokked", task, reference.model) as writer:
         writer.append(-1, reference.last.weights)
     explanation = explain(interp.open_run(tmp_path / "grokked"))
-    assert explanation.headline == VERDICTS["unknown"]
+    assert explanation.headline == f"{VERDICTS['unknown']}: the split is unknown"
+    assert "it answers 100 % of all pairs" in explanation.long
     assert explanation.numbers["checkpoint"]["state"] == "unknown"  # nobody knows what it could have memorized
     assert explanation.numbers["checkpoint"]["has_circuit"]
     assert explanation.numbers["checkpoint"]["loss"]["test"] is None
