@@ -31,6 +31,7 @@ from interp.figures import PALETTE, TEST, TRAIN, new_panels, percent_axis, power
 from interp.mathematics import circuits, grokking
 from interp.mathematics.circuits import PhasePairs
 from interp.mathematics.cross_entropy import PAIRS_AT_ONCE, losses_and_leads_
+from interp.mathematics.held_out import FEWEST_HELD_OUT, standard_error
 from interp.models import logits
 from interp.runs import Checkpoint, centred_logits, phase_pairs
 
@@ -296,7 +297,7 @@ def _strengths_without_phase(centred: Float[Tensor, "pairs n"], pairs: PhasePair
     """What the label of a held-out pair is given on average, which every pair is given, and what is given beyond it."""
     of_label = centred.gather(1, pairs.label[:, None])[:, 0].double()
     unseen = pairs.is_held_out & pairs.has_label
-    enough = len(pairs.orbit[unseen].unique()) >= grokking.FEWEST_HELD_OUT
+    enough = len(pairs.orbit[unseen].unique()) >= FEWEST_HELD_OUT
     generalizing = torch.full_like(of_label, of_label[unseen].mean().item() if enough else torch.nan)
     return torch.stack([generalizing, of_label - generalizing])
 
@@ -320,7 +321,7 @@ def _standard_errors(label_logits: Float[Tensor, " pairs"], pairs: PhasePairs) -
     for."""
     _, train, _, unseen = _masks(pairs)
     of_train, of_unseen = (
-        circuits.standard_error(label_logits[some].double(), pairs.orbit[some]) for some in (train, unseen)
+        standard_error(label_logits[some].double().numpy(), pairs.orbit[some].numpy()) for some in (train, unseen)
     )
     return np.array([of_unseen, np.hypot(of_train, of_unseen)])
 

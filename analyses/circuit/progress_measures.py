@@ -5,19 +5,19 @@ With P_k the projection of a function of the n² pairs on cos w_k(a+b) and sin w
 logits L class by class, and the cross-entropy CE in nats over the pairs of a split (all, train, test, held out:
 `Task.held_out_mask`):
 
-    restricted loss = CE(Σ_k P_k L + mean of L over all pairs),  k over the key frequencies of the run
+    restricted loss = CE(Σ_k P_k L + mean of L over all pairs),  k over the key frequencies
     excluded loss   = CE(L − Σ_k P_k L),  the mean not put back;  excluded loss of frequency k = CE(L − P_k L)
 
-The key frequencies of the run are those of its last checkpoint that has a circuit, the same for all checkpoints, and
-chosen with hindsight; the same two losses with a checkpoint's own key frequencies stand beside (`own_`).
+Of a run the key frequencies are those of its last checkpoint that has a circuit, the same for all checkpoints; of a
+checkpoint alone, its own.
 
 Restricted loss keeps nothing but the circuit; excluded loss takes the circuit away and leaves what is memorized. The
 largest excluded loss over all k needs no key frequencies. The ratio is test loss / restricted loss on all pairs. With
 an empty key set, restricted loss is that of the mean logits and excluded loss is the loss itself. Published: excluded
 loss on train pairs; restricted loss on all.
 
-It cannot tell where in the network the circuit sits; and with the key frequencies of the run, one that the network used
-for a while and gave up counts as memorized. For × and ÷ the pairs are those of units; without a phase
+It cannot tell where in the network the circuit sits; key frequencies are chosen with hindsight, and a frequency that
+the network used for a while and gave up counts as memorized. For × and ÷ the pairs are those of units; without a phase
 (random labels), of residues.
 """
 
@@ -50,10 +50,8 @@ AT_ONCE = 8  # so many diagonals at once, in float64, stay in the processor's ca
 
 
 def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None) -> xr.Dataset:
-    """`loss`, `accuracy`, `restricted_loss`, `excluded_loss`, `restricted_accuracy`, `largest_excluded_loss` [split];
-    `own_restricted_loss`, `own_excluded_loss`, `own_restricted_accuracy` [split], with the checkpoint's own key
-    frequencies; `excluded_loss_of_frequency` [split, frequency]; `test_to_restricted_ratio`; `is_key`, `is_own_key`
-    [frequency].
+    """`loss`, `restricted_loss`, `excluded_loss`, `restricted_accuracy`, `largest_excluded_loss` [split];
+    `excluded_loss_of_frequency` [split, frequency]; `test_to_restricted_ratio`; `is_key` [frequency].
 
     `key_frequencies` are those of the run's last checkpoint that has a circuit; of a checkpoint alone, its own.
 
@@ -78,22 +76,20 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None)
 
     sums = torch.cat([some.double().sum(1) for some in logits.split(AT_ONCE)])
     coefficients = fourier.coefficients(sums) / n
-    # Of the run's key frequencies and of its own: Σ_k P_k L, the same all along a diagonal.
-    chosen = torch.stack([torch.from_numpy(is_key), checkpoint.key_mask])
-    circuits = torch.stack([torch.einsum("kis,kic->sc", fourier.pairs(n)[keys], coefficients[keys]) for keys in chosen])
-    restricted = circuits + sums.mean(0) / n  # [key set, s, c]
-    of_label = restricted.log_softmax(-1).gather(2, labels.expand(2, n, n))  # [key set, s, a]
-    restricted_loss = -(weights * of_label[:, None]).sum((2, 3))
+    chosen = torch.from_numpy(is_key)
+    # Σ_k P_k L, the same all along a diagonal.
+    circuit = torch.einsum("kis,kic->sc", fourier.pairs(n)[chosen], coefficients[chosen])
+    restricted = circuit + sums.mean(0) / n
+    restricted_loss = -(weights * restricted.log_softmax(-1).gather(1, labels)).sum((1, 2))
     highest, answers = restricted.topk(2)
     # A tie is no answer (`interp.mathematics.cross_entropy`).
-    answers = answers[..., :1].where(highest[..., :1] > highest[..., 1:], -1)
-    restricted_accuracy = (masks & (answers == labels)[:, None]).sum((2, 3)) / masks.sum((1, 2)).double()
+    answers = answers[:, :1].where(highest[:, :1] > highest[:, 1:], -1)
+    restricted_accuracy = (masks & (answers == labels)).sum((1, 2)) / masks.sum((1, 2)).double()
     losses = torch.from_numpy(checkpoint.losses)[pairs].where(masks[0], 0)
     loss = (weights * losses).sum((1, 2))
-    accuracy = (weights * torch.from_numpy(checkpoint.correct)[pairs]).sum((1, 2))
-    removed = sums.new_empty(len(frequencies) + 2, *sums.shape)  # every P_k L [s, c], and the two circuits
-    torch.matmul(fourier.pairs(n).transpose(1, 2), coefficients, out=removed[:-2])
-    removed[-2:] = circuits
+    removed = sums.new_empty(len(frequencies) + 1, *sums.shape)  # every P_k L [s, c], and the circuit
+    torch.matmul(fourier.pairs(n).transpose(1, 2), coefficients, out=removed[:-1])
+    removed[-1] = circuit
     diagonals = zip(
         *(table.split(AT_ONCE, axis) for table, axis in ((logits, 0), (labels, 0), (weights, 1), (removed, 1))),
         strict=True,
@@ -101,42 +97,22 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None)
     label_weights = weights.new_zeros(len(SPLITS), n, n_classes).scatter_add_(2, labels.expand(weights.shape), weights)
     excluded = sum(_log_sums_without(*some) for some in diagonals) + label_weights.flatten(1) @ removed.flatten(1).T
     excluded.clamp_(min=0)  # rounding of a loss far below 1e-12
-    by_frequency, excluded_loss = excluded[:, :-2], excluded[:, -2:].T
+    by_frequency, excluded_loss = excluded[:, :-1], excluded[:, -1]
 
     nats, one = {"units": "nats"}, {"units": "1"}
     return xr.Dataset(
         {
             "loss": ("split", loss.numpy(), {"long_name": "cross-entropy"} | nats),
-            "accuracy": ("split", accuracy.numpy(), {"long_name": "accuracy"} | one),
             "restricted_loss": (
                 "split",
-                restricted_loss[0].numpy(),
+                restricted_loss.numpy(),
                 {"long_name": "loss of the key frequencies alone"} | nats,
             ),
-            "excluded_loss": (
-                "split",
-                excluded_loss[0].numpy(),
-                {"long_name": "loss without the key frequencies"} | nats,
-            ),
+            "excluded_loss": ("split", excluded_loss.numpy(), {"long_name": "loss without the key frequencies"} | nats),
             "restricted_accuracy": (
                 "split",
-                restricted_accuracy[0].numpy(),
+                restricted_accuracy.numpy(),
                 {"long_name": "accuracy of the key frequencies alone"} | one,
-            ),
-            "own_restricted_loss": (
-                "split",
-                restricted_loss[1].numpy(),
-                {"long_name": "loss of its own key frequencies alone"} | nats,
-            ),
-            "own_excluded_loss": (
-                "split",
-                excluded_loss[1].numpy(),
-                {"long_name": "loss without its own key frequencies"} | nats,
-            ),
-            "own_restricted_accuracy": (
-                "split",
-                restricted_accuracy[1].numpy(),
-                {"long_name": "accuracy of its own key frequencies alone"} | one,
             ),
             "largest_excluded_loss": (
                 "split",
@@ -150,11 +126,10 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None)
             ),
             "test_to_restricted_ratio": (
                 (),
-                float(loss[SPLITS.index("test")] / restricted_loss[0, 0]),
+                float(loss[SPLITS.index("test")] / restricted_loss[0]),
                 {"long_name": "test loss / restricted loss"} | one,
             ),
             "is_key": ("frequency", is_key, {"long_name": "taken as key"} | one),
-            "is_own_key": ("frequency", checkpoint.key_mask.numpy(), {"long_name": "key at this step"} | one),
         },
         coords=axes(
             {
@@ -166,18 +141,15 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None)
 
 
 def summary(result: xr.Dataset) -> dict:
-    """Of the last step; losses in nats and accuracies by split, null where the split is unknown; with the key
-    frequencies of the run (`key_frequencies`) and with the checkpoint's own (`own_`).
+    """Of the last step, with these `key_frequencies`; losses in nats and accuracies by split, null where unknown.
     `largest_excluded_frequency` is the frequency whose removal raises the loss on all pairs most."""
     last = result.isel(step=-1)
-    names = ("loss", "accuracy", "restricted_loss", "excluded_loss", "restricted_accuracy", "largest_excluded_loss")
-    names += ("own_restricted_loss", "own_excluded_loss", "own_restricted_accuracy")
+    names = ("loss", "restricted_loss", "excluded_loss", "restricted_accuracy", "largest_excluded_loss")
     values = {name: {split: float(last[name].sel(split=split)) for split in SPLITS} for name in names}
     without = last.excluded_loss_of_frequency.sel(split="all")
     return {
         "step": int(last.step),
         "key_frequencies": _key(last),
-        "own_key_frequencies": [int(k) for k in last.frequency.values[last.is_own_key.values.astype(bool)]],
         **values,
         "excluded_loss_of_frequency": {str(k): float(without.sel(frequency=k)) for k in _key(last)},
         "largest_excluded_frequency": int(last.frequency.values[without.values.argmax()])

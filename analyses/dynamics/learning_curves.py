@@ -47,9 +47,8 @@ def compute(run, *, overfitting_gap: float = 0.05) -> xr.Dataset:
     for row in np.flatnonzero(unknown & np.isin(steps, run.steps)):
         checkpoint = run[int(steps[row])]
         for column, split in enumerate(SPLITS):
-            for name, value in (("loss", checkpoint.loss), ("accuracy", checkpoint.accuracy)):
-                if np.isnan(curves[name][row, column]):  # what was logged stays
-                    curves[name][row, column] = value(split)
+            curves["loss"][row, column] = checkpoint.loss(split)
+            curves["accuracy"][row, column] = checkpoint.accuracy(split)
     loss, accuracy = curves["loss"], curves["accuracy"]
     overfits = np.where(np.isnan(accuracy[:, :2]).any(1), np.nan, accuracy[:, 1] < accuracy[:, 0] - overfitting_gap)
     return xr.Dataset(
@@ -72,7 +71,7 @@ def compute(run, *, overfitting_gap: float = 0.05) -> xr.Dataset:
             "split": ("split", np.array(SPLITS), {"long_name": "split", "units": "name"}),
         },
         attrs={
-            "pairs": [int(task.mask(split).sum()) for split in ("train", "held_out")],
+            **{f"{split}_pairs": int(task.mask(split).sum()) for split in ("train", "held_out")},
             "independent_held_out_pairs": task.n_held_out,
             "chance_loss": math.log(task.n_classes),
             "mirrors_included": int(not task.split_known and bool(task.symmetries)),

@@ -8,6 +8,7 @@ from interp.explanation.run_facts import Setting
 from interp.explanation.sentences import IN_PART, Summaries, the_falls
 from interp.figures import as_accuracy, as_number, as_percent
 from interp.mathematics import grokking
+from interp.mathematics.held_out import FEWEST_HELD_OUT
 
 # Without the key frequencies the loss must rise by this share of what guessing costs, ln p, for them to be what the
 # network uses.
@@ -36,7 +37,7 @@ def against(
             f"After it had known its training pairs it knew {as_accuracy(setting.fall.lowest)} of them in a fall that "
             f"began at step {setting.fall.step:,.0f}: no smooth transition."
         )
-    if setting.task.split_known and grokking.FEWEST_HELD_OUT <= setting.task.n_held_out < FEW_PAIRS:
+    if setting.task.split_known and FEWEST_HELD_OUT <= setting.task.n_held_out < FEW_PAIRS:
         yield f"Only {setting.task.n_held_out} independent pairs are held out: one of them is more than a percent."
     if not setting.task.split_known and setting.task.symmetries and math.isfinite(setting.learned.reached):
         yield "The split is unknown: test curves may have mirrored pairs among them, which are known by heart."

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from interp.analysis import analyze, find
+from interp.analysis import analyze, find, measure_checkpoint
 from interp.errors import InputError
+from interp.experiment import json_values
 from interp.explanation.brief import brief
 from interp.explanation.doubts import against, unsaid
 from interp.explanation.run_facts import Setting, setting_of
@@ -210,22 +211,26 @@ def explanation_of(run: Run, results: Mapping[str, xr.Dataset], step: int | None
 
 def _numbers(run: Run, results: Mapping[str, xr.Dataset], summaries: Summaries, setting: Setting) -> dict[str, Any]:
     """The numbers of the explanation; null where unknown."""
-    transitions, progress = summaries["transitions"], summaries["progress_measures"]
+    transitions, split = summaries["transitions"], summaries["circuit_split"]
     spectrum, neurons = summaries["embedding_spectrum"], summaries["neuron_periodicity"]
-    split, step = summaries["circuit_split"], progress["step"]
-    has_circuit = run[step].spectrum.has_circuit and setting.has_frequencies
+    step = summaries["progress_measures"]["step"]
+    weights = run.last if step == run.last.step else run[step]
+    has_circuit = weights.spectrum.has_circuit and setting.has_frequencies
+    # The stored measures are taken with the key frequencies of the run; of a checkpoint alone they are its own.
+    of_own = find("progress_measures").summary(measure_checkpoint(weights, "progress_measures"))
+    loss, accuracy = (json_values({name: getattr(weights, of)(name) for name in SPLITS}) for of in ("loss", "accuracy"))
     checkpoint = {
         "step": step,
         "state": None,
-        "loss": progress["loss"],
-        "accuracy": progress["accuracy"],
-        "restricted_loss": progress["own_restricted_loss"],
-        "excluded_loss": progress["own_excluded_loss"],
+        "loss": loss,
+        "accuracy": accuracy,
+        "restricted_loss": of_own["restricted_loss"],
+        "excluded_loss": of_own["excluded_loss"],
         "key_frequencies": [{"frequency": int(k), "share": share} for k, share in spectrum["logit_shares"].items()],
         "has_circuit": has_circuit,
         "strength": split["strength"],
         "standard_error": split["standard_error"],
-        "ablation": _ablation(summaries["frequency_ablation"], progress["accuracy"]),
+        "ablation": _ablation(summaries["frequency_ablation"], accuracy),
         "periodic_neurons": neurons["periodic_neurons"],
         "neurons": neurons["neurons"],
         "calibrated_periodic_neurons": summaries["calibration"]["calibrated_periodic_neurons"],
@@ -237,9 +242,9 @@ def _numbers(run: Run, results: Mapping[str, xr.Dataset], summaries: Summaries, 
     curves = results["learning_curves"]
     earlier = curves.accuracy.sel(split="train").values[curves.step.values <= step]
     known = Known(
-        train_accuracy=_or_nan(progress["accuracy"]["train"]),
-        held_out_accuracy=_or_nan(progress["accuracy"]["held_out"]),
-        train_loss=_or_nan(progress["loss"]["train"]),
+        train_accuracy=weights.accuracy("train"),
+        held_out_accuracy=weights.accuracy("held_out"),
+        train_loss=weights.loss("train"),
         has_circuit=has_circuit,
         part_answers=split["generalizing_part_answers"],
         knew_before=float(np.nanmax(earlier)) if np.isfinite(earlier).any() else math.nan,
@@ -260,10 +265,6 @@ def _numbers(run: Run, results: Mapping[str, xr.Dataset], summaries: Summaries, 
         )
     }
     return {"run": of_run | {"independent_held_out_pairs": run.task.n_held_out}, "checkpoint": checkpoint}
-
-
-def _or_nan(value: float | None) -> float:
-    return math.nan if value is None else value
 
 
 def _ablation(summary: Mapping[str, Any], whole: Mapping[str, float | None]) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ import xarray as xr
 
 from interp.experiment import ModelConfig, Task
 from interp.mathematics import grokking
+from interp.mathematics.held_out import FEWEST_HELD_OUT
 from interp.runs import Run
 
 # A training loss that stays so many times above that of a uniform guess is none that training could have wanted.
@@ -52,7 +53,7 @@ class Setting:
     @property
     def has_too_few_held_out(self) -> bool:
         """The split is known, and too few pairs are held out for anything to be told from them."""
-        return self.task.split_known and self.task.n_held_out < grokking.FEWEST_HELD_OUT
+        return self.task.split_known and self.task.n_held_out < FEWEST_HELD_OUT
 
     @property
     def unseen(self) -> str:

@@ -8,6 +8,7 @@ from interp.explanation.run_facts import Setting
 from interp.figures import as_accuracy, as_count, as_norm, as_number, as_percent, as_step
 from interp.mathematics import grokking
 from interp.mathematics.circuits import LEAST_STRENGTH
+from interp.mathematics.held_out import FEWEST_HELD_OUT
 
 Summaries = Mapping[str, Mapping[str, Any]]
 
@@ -110,10 +111,7 @@ def _last_unseen(setting: Setting) -> float:
 
 def _few_held_out(setting: Setting) -> str:
     n = setting.task.n_held_out
-    return (
-        f"only {n} independent {'pair is' if n == 1 else 'pairs are'} held out, and "
-        f"{grokking.FEWEST_HELD_OUT} are needed"
-    )
+    return f"only {n} independent {'pair is' if n == 1 else 'pairs are'} held out, and {FEWEST_HELD_OUT} are needed"
 
 
 def how_it_ended(setting: Setting) -> Iterator[str]:
@@ -222,7 +220,7 @@ def _from(crossing: grokking.Crossing) -> str:
 def _level(setting: Setting, split: str = "held_out") -> str:
     """How much of a split has to be known."""
     n = int(setting.task.mask(split).sum())
-    return "99 %" if not 0 < n < grokking.SMALL_SPLIT else "all but two" if n >= grokking.FEWEST_HELD_OUT else "90 %"
+    return "99 %" if not 0 < n < grokking.SMALL_SPLIT else "all but two" if n >= FEWEST_HELD_OUT else "90 %"
 
 
 def what_happened(kind: str, setting: Setting) -> str:

@@ -4,13 +4,14 @@ import math
 from dataclasses import dataclass
 
 from interp.mathematics import grokking
+from interp.mathematics.held_out import CLEAR, FEWEST_HELD_OUT
 
 STATES = ("start", "memorizing", "both", "generalizing", "lost", "unknown")
 # Of the loss of a guess: from here on a network is at chance. Of its training pairs: below this it does not know them.
 # Of the norm that it began with: below this its weights were crushed.
 AT_CHANCE, KNOWN, CRUSHED = 0.9, 0.5, 0.5
-# Held-out accuracy is above chance when it is so many of its standard errors, and this much, above 1/p.
-CLEAR, LEAST_ACCURACY = 3, 0.1
+# Held-out accuracy is above chance when it is this much, and clear of its standard error, above 1/p.
+LEAST_ACCURACY = 0.1
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def state_of(known: Known) -> str:
     """
     if math.isnan(known.train_accuracy):
         return "unknown"
-    is_judged = known.independent >= grokking.FEWEST_HELD_OUT
+    is_judged = known.independent >= FEWEST_HELD_OUT
     if is_judged and known.held_out_accuracy >= grokking.level_for(known.held_out_pairs) - 1e-9:
         return "generalizing"
     if known.train_accuracy < KNOWN:

@@ -31,15 +31,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from interp.mathematics import fourier, grokking
+from interp.mathematics import fourier
+from interp.mathematics.held_out import CLEAR, FEWEST_HELD_OUT
 from interp.mathematics.phases import Phase
 
 FOLDS = 5
 # In logits. Untrained networks have strengths of some hundredths, of either sign: below this there is nothing to
 # compare.
 LEAST_STRENGTH = 0.1
-# A strength is there when it is so many of its standard errors above 0.
-CLEAR = 3
 
 
 class PhasePairs(NamedTuple):
@@ -128,7 +127,7 @@ def profiles(centred: Float[Tensor, "pairs n"], pairs: PhasePairs) -> Profiles:
     others = (
         torch.cat([unseen[None], unseen - totals[1:]]) / torch.cat([n_unseen[None], n_unseen - counts[1:]])[:, None]
     )
-    if len(pairs.orbit[pairs.is_held_out].unique()) < grokking.FEWEST_HELD_OUT:
+    if len(pairs.orbit[pairs.is_held_out].unique()) < FEWEST_HELD_OUT:
         others = torch.full_like(others, torch.nan)
     return Profiles((totals.sum(0) / counts.sum())[None], others)
 
@@ -162,22 +161,6 @@ def strengths(centred: Float[Tensor, "pairs n"], pairs: PhasePairs) -> tuple[flo
     generalizing = profile[pairs.label_difference[of_train] % len(profile)].mean()
     of_label = centred.gather(1, pairs.label[:, None])[of_train, 0]
     return generalizing.item(), (of_label.double().mean() - generalizing).item()
-
-
-def standard_error(values: Float[Tensor, " pairs"], orbit: Int[Tensor, " pairs"]) -> float:
-    """The standard error of the mean of values of pairs, those of one orbit being no more than one observation; NaN for
-    fewer than two orbits.
-
-    >>> values = torch.tensor([1.0, 3.0, 1.0, 3.0])
-    >>> round(standard_error(values, torch.arange(4)), 3), round(standard_error(values, torch.tensor([0, 1, 0, 1])), 3)
-    (0.577, 1.0)
-    """
-    _, place = orbit.unique(return_inverse=True)
-    n_orbits = int(place.max()) + 1 if len(place) else 0
-    if n_orbits < 2:
-        return float("nan")
-    sums = torch.zeros(n_orbits, dtype=torch.float64).index_add_(0, place, (values - values.mean()).double())
-    return (sums.square().sum() * n_orbits / (n_orbits - 1)).sqrt().item() / len(values)
 
 
 class Competition(NamedTuple):

@@ -32,12 +32,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from interp.mathematics.held_out import FEWEST_HELD_OUT
+
 if TYPE_CHECKING:
     import xarray as xr
 
 VERDICTS = ("grokking", "comprehension", "memorization", "confusion", "collapse", "unknown")
 LEVEL, MOST_MISSED, SMALL_SPLIT, LOWEST_LEVEL = 0.99, 2, 200, 0.9
-FEWEST_HELD_OUT = 20
 DELAY_FACTOR = 3
 LOWER_LEVEL = 0.9
 WINDOW_FACTOR, WINDOW_POINTS, POINTS_TO_A_MISS = 1.5, 5, 10
@@ -175,16 +176,16 @@ def events(
 
 
 def events_of(curves: "xr.Dataset") -> Events:
-    """What curves tell, `loss` and `accuracy` [step, split], with the attributes `pairs` (how many train and held-out
-    pairs there are), `independent_held_out_pairs` and `chance_loss`, as in the result of `learning_curves`. Where the
-    split is unknown the test curve of an import stands for held-out pairs, mirrors included.
+    """What curves tell, `loss` and `accuracy` [step, split], with the attributes `train_pairs` and `held_out_pairs`
+    (how many there are), `independent_held_out_pairs` and `chance_loss`, as in the result of `learning_curves`. Where
+    the split is unknown the test curve of an import stands for held-out pairs, mirrors included.
 
     >>> import interp
     >>> found = events_of(interp.open_run(interp.reference_path()).result("learning_curves"))
     >>> found.memorized.at, found.generalized.at, found.verdict
     (100.0, 950.0, 'grokking')
     """
-    train, held_out = (int(count) for count in curves.attrs["pairs"])
+    train, held_out = (int(curves.attrs[f"{split}_pairs"]) for split in ("train", "held_out"))
     independent: int | None = int(curves.attrs["independent_held_out_pairs"])
     unseen = "held_out"
     if not train and not held_out:

@@ -10,8 +10,12 @@ from torch import Tensor
 
 from interp.errors import check_integer
 from interp.experiment import Task
-from interp.mathematics import circuits, fourier, grokking, key_frequencies
+from interp.mathematics import fourier, key_frequencies
+from interp.mathematics.held_out import CLEAR, FEWEST_HELD_OUT, standard_error
 from interp.models import Activations
+
+# In nats; of a growing circuit the first ones are as many as its strength in logits (`circuits.LEAST_STRENGTH`).
+LEAST_GAIN = 0.1
 
 
 class Spectrum:
@@ -216,7 +220,7 @@ class Spectrum:
         from."""
         unseen = self._task.mask("held_out")[self._pairs]
         n_independent = len(np.unique(self._task.orbits[self._pairs][unseen]))
-        return torch.from_numpy(unseen) if n_independent >= grokking.FEWEST_HELD_OUT else None
+        return torch.from_numpy(unseen) if n_independent >= FEWEST_HELD_OUT else None
 
     @property
     def key_frequencies(self) -> list[int]:
@@ -249,9 +253,8 @@ class Spectrum:
         judges = torch.from_numpy(task.defined)[pairs] if self._unseen is None else self._unseen.flatten()
         judged = judges.nonzero()[:, 0]
         gained = math.log(restricted.shape[1]) + restricted.log_softmax(-1)[sums[judged], labels[judged]]
-        error = circuits.standard_error(gained, sums[judged])
-        # The first nats that a circuit gains are as many as its strength in logits.
-        return gained.mean().item() > max(circuits.CLEAR * error, circuits.LEAST_STRENGTH)
+        error = standard_error(gained.numpy(), sums[judged].numpy())
+        return gained.mean().item() > max(CLEAR * error, LEAST_GAIN)
 
     def frequencies_to_use(self, given: list[int] | None) -> list[int]:
         """The given frequencies, or, where none are given, those of this network. InputError for one outside 1 … K.

@@ -31,9 +31,8 @@ class RunOutcome:
 def events_of(run: Run) -> grokking.Events:
     """What the logged metrics of a run tell of train and held-out pairs (`interp.mathematics.grokking`)."""
     task = run.task
-    pairs = [int(task.mask(split).sum()) for split in ("train", "held_out")]
     known = {
-        "pairs": pairs,
+        **{f"{split}_pairs": int(task.mask(split).sum()) for split in ("train", "held_out")},
         "independent_held_out_pairs": task.n_held_out,
         "chance_loss": math.log(task.n_classes),
     }

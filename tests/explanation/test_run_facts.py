@@ -306,9 +306,8 @@ def test_a_fall_after_it_knew_its_training_pairs_speaks_against_it(tmp_path):
         with interp.RunWriter.create(tmp_path / name, task, SMALL, interp.TrainingConfig(steps=40)) as writer:
             writer.append(0, initial_weights(SMALL, 23))
             for step, train in ((10, 0.2), (20, 1.0), (30, low), (35, low + 0.02)):
-                writer.log(step, {"train_accuracy": train, "test_accuracy": 0.1, "train_loss": 1.0, "test_loss": 5.0})
-            end = {"train_accuracy": 1.0, "test_accuracy": 0.1, "train_loss": 1.0, "test_loss": 5.0}
-            writer.append(40, initial_weights(SMALL, 23), end)
+                writer.log(step, of_accuracies(train, 0.1, step))
+            writer.append(40, initial_weights(SMALL, 23), of_accuracies(1.0, 0.1, 40))
         said = (
             "After it had known its training pairs it knew 46.0 % of them in a fall that began at step 30: no smooth "
             "transition."

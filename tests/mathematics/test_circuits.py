@@ -4,41 +4,40 @@ import math
 
 import numpy as np
 import pytest
-import torch
 from numpy.testing import assert_array_equal
 
 from interp.experiment import Task
-from interp.mathematics.circuits import CLEAR, LEAST_STRENGTH, Competition, standard_error
+from interp.mathematics.circuits import LEAST_STRENGTH, Competition
+from interp.mathematics.held_out import CLEAR, standard_error
 from interp.runs import phase_pairs
 
-VALUES = torch.randn(40, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+VALUES = np.random.RandomState(0).normal(size=40)
 
 
 def test_of_pairs_that_are_their_own_orbit_it_is_the_usual_standard_error() -> None:
-    expected = VALUES.numpy().std(ddof=1) / math.sqrt(40)
-    assert standard_error(VALUES, torch.arange(40) * 7 % 41) == pytest.approx(expected, rel=1e-12)
+    expected = VALUES.std(ddof=1) / math.sqrt(40)
+    assert standard_error(VALUES, np.arange(40) * 7 % 41) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("copies", [2, 4])
 def test_what_is_said_twice_is_known_no_better(copies: int) -> None:
     """A network that treats (a, b) and (b, a) alike: as many observations as orbits."""
-    orbit = torch.arange(40)
-    once, again = standard_error(VALUES, orbit), standard_error(VALUES.repeat(copies), orbit.repeat(copies))
+    orbit = np.arange(40)
+    once, again = standard_error(VALUES, orbit), standard_error(np.tile(VALUES, copies), np.tile(orbit, copies))
     assert again == pytest.approx(once, rel=1e-12)
 
 
 def test_orbits_of_two_sizes_count_by_their_pairs() -> None:
     """Against the variance of the mean over many draws: each orbit draws one value, which its one or two pairs have."""
-    orbit = torch.tensor([0, 1, 1, 2, 3, 3, 4, 5, 6, 6, 7, 8, 8, 9, 9, 10, 11, 11])
-    generator = torch.Generator().manual_seed(1)
-    draws = torch.randn(4000, 12, generator=generator, dtype=torch.float64)[:, orbit]
+    orbit = np.array([0, 1, 1, 2, 3, 3, 4, 5, 6, 6, 7, 8, 8, 9, 9, 10, 11, 11])
+    draws = np.random.RandomState(1).normal(size=(4000, 12))[:, orbit]
     squares = [standard_error(values, orbit) ** 2 for values in draws[:1500]]
-    assert float(np.mean(squares)) == pytest.approx(draws.mean(1).var().item(), rel=0.08)
+    assert float(np.mean(squares)) == pytest.approx(draws.mean(1).var(), rel=0.08)
 
 
 def test_of_fewer_than_two_orbits_it_is_unknown() -> None:
     for n in (0, 1, 5):
-        assert math.isnan(standard_error(VALUES[:n], torch.zeros(n, dtype=torch.int64)))
+        assert math.isnan(standard_error(VALUES[:n], np.zeros(n, dtype=np.int64)))
 
 
 def test_the_orbits_of_pairs_in_phase_are_those_of_the_task() -> None:

@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose
 import interp
 from interp import Run, RunWriter, Task
 from interp.analyses import progress_measures
-from interp.mathematics.circuits import standard_error
+from interp.mathematics.held_out import standard_error
 from interp.models import Weights
 from interp.runs import Checkpoint, open_run, run
 from interp.testing import (
@@ -54,7 +54,7 @@ def gained(checkpoint: Checkpoint, split: str) -> tuple[float, float]:
     of_label = np.take_along_axis(restricted, task.labels[:, None], 1)[:, 0] - np.log(np.exp(restricted).sum(1))
     judged = task.mask(split)
     values = torch.from_numpy(math.log(p) + of_label[judged])
-    return values.mean().item(), standard_error(values, torch.from_numpy(task.pairs[judged].sum(1) % p))
+    return values.mean().item(), standard_error(values.numpy(), task.pairs[judged].sum(1) % p)
 
 
 @pytest.mark.parametrize("loudness", [0.05, 0.3, 1.0, 3.0])
@@ -94,7 +94,7 @@ def test_the_memorizing_checkpoint_of_the_reference_run_has_a_key_frequency_and_
     memorized, last = reference[100], reference.last
     assert (memorized.key_frequencies, memorized.spectrum.has_circuit) == ([11], False)
     assert (last.key_frequencies, last.spectrum.has_circuit) == ([3, 11, 12], True)
-    own = progress_measures.measure(memorized).own_restricted_loss
+    own = progress_measures.measure(memorized).restricted_loss
     assert float(own.sel(split="held_out")) > math.log(43)
 
 
@@ -108,7 +108,7 @@ def test_a_whisper_is_no_circuit() -> None:
 
 def test_the_restricted_loss_that_decides_is_that_of_the_progress_measures() -> None:
     checkpoint = circuit_checkpoint(TASK, NEURONS, strength=0.3)
-    own = progress_measures.measure(checkpoint, key_frequencies=[1]).own_restricted_loss
+    own = progress_measures.measure(checkpoint).restricted_loss
     assert checkpoint.key_frequencies == [2, 5]
     assert_allclose(math.log(13) - own.sel(split="held_out"), gained(checkpoint, "held_out")[0], rtol=1e-6)
 

@@ -165,7 +165,7 @@ def test_the_times_of_a_run_that_crosses_falls_back_and_stays(tmp_path):
     test = [0.1, 0.6, 0.995, 1.0, 1.0, 1.0, 1.0]
     run = curves(tmp_path / "run", train, test, held_out=held_out, steps=[0, 10, 20, 50, 60, 80, 90])
     facts = find("learning_curves").summary(learning_curves.compute(run))
-    assert facts.pop("falls") == []
+    assert facts.pop("falls") == [{"step": 60, "lowest_accuracy": 0.6, "recovered_at": 80}]
     assert facts == pytest.approx(
         {
             "memorized_at": 20,
@@ -229,7 +229,7 @@ def test_held_out_pairs_of_an_operation_with_more_symmetries_are_computed_and_lo
     found = result.loss.sel(split="held_out")
     assert_allclose(found, [expected, 1.0], rtol=1e-6)
     assert found[0] != result.loss.sel(step=0, split="unmirrored")
-    assert result.attrs["pairs"] == [9, int(task.held_out_mask.sum())]
+    assert (result.train_pairs, result.held_out_pairs) == (9, int(task.held_out_mask.sum()))
     assert result.attrs["independent_held_out_pairs"] == task.n_held_out
 
 

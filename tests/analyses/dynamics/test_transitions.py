@@ -242,7 +242,7 @@ class PlantedRun:
         self.curves = xr.Dataset(
             {"loss": (("step", "split"), losses), "accuracy": (("step", "split"), accuracy)},
             {"step": steps, "split": list(learning_curves.SPLITS)},
-            {"pairs": [3830, 6296], "independent_held_out_pairs": 3186, "chance_loss": LN_P},
+            {"train_pairs": 3830, "held_out_pairs": 6296, "independent_held_out_pairs": 3186, "chance_loss": LN_P},
         )
         excluded = np.exp(curve("excluded", [1.5, -2, 3, 3.5, 3.5]))
         restricted = np.exp(curve("restricted", [1.5, 1.2, 0, -9, -10]))
