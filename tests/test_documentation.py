@@ -165,8 +165,11 @@ def test_what_the_pages_say_of_the_reference_run():
     assert strength.sel(step=100).values.round(1).tolist() == [6.5, 10.8]
     assert strength.sel(step=3000).values.round(1).tolist() == [43.7, 0.9]
     efficiency = find("circuit_efficiency").summary(run.result("circuit_efficiency"))
-    assert efficiency["generalizing_leads_from"] == 300
-    assert round(efficiency["efficiency_ratio_at_lead"], 1) == 1.3
+    assert round(efficiency["strength_alone"]["generalizing"]) == 43
+    assert round(efficiency["efficiency"]["generalizing"], 1) == 2.0
+    early = run.result("circuit_efficiency").sel(step=300, set="key")
+    assert (round(float(early.strength), 1), round(float(early.efficiency), 2)) == (4.6, 0.28)
+    assert run.result("circuit_efficiency").strength.drop_sel(set="key").max() < 0.1
 
 
 def test_imports_that_are_documented_name_packages_and_not_their_files():

@@ -1,4 +1,4 @@
-"""Circuit efficiency. How much logit does each circuit give for the norm of its own weights?
+"""Circuit efficiency. How much logit does the part of the weights with the key frequencies give alone, for its norm?
 
 All weights are split into three parts that add up to them and are orthogonal in every tensor, so that their squared
 norms add up too:
@@ -13,23 +13,44 @@ norms add up too:
     W_out        explains by half or more
 
 (Without embedding an MLP's W_in and W_out are split both ways: generalizing is a key frequency in such a neuron,
-memorizing the rest but for the constant.) With the held-out strengths S of `interp.mathematics.circuits`, the mean
-logits of the label in the two parts of the logits,
+memorizing the rest but for the constant.) The network is run with the generalizing part and what is shared, on a fixed
+random sample of pairs, and S is the held-out strength that it has then (`interp.mathematics.circuits`, the generalizing
+one): the mean logit of the label that is told from pairs that could not be memorized.
 
-    efficiency = S / ‖own part‖        scale-free efficiency = S^(1/κ) / ‖own part‖
+    efficiency = S / ‖generalizing part‖        in logits per norm; NaN for a part without norm
 
-κ is the number of weights multiplied on the way to a logit: scaling all weights by λ multiplies S by about λ^κ, so that
-only the second compares circuits of unequal norm; it is not given for a circuit with less than 5 % of both strengths
-together, because nothing then says that those logits come from the part. One norm for both circuits would only repeat
-the ratio of their strengths. The network is also run with either part and what is shared, on a fixed random sample of
-pairs.
+A split is a definition and makes numbers of any weights. So it is made once more for 19 random sets of as many
+frequencies that are not key: a number above all of theirs is what one set in 20 has if the key set is like them. Only
+what stands apart is kept. Key set v range of the random sets, on two runs (reference, p = 43; preset `quick`, p = 113):
 
-Varma et al. measure efficiency on networks with one circuit only, as logit over the norm of all weights. There all but
-the shared part belongs to that circuit, and theirs is ours times ‖own part‖/‖all weights‖. Within a run the split is
-ours, and no more than a definition. It cannot show which weights a circuit needs: by chance a random matrix has a share
-2·(number of key frequencies)/(dimension) in a key space, a weight may serve both circuits, and a part that fails alone
-may still be needed.
+                                   step 100             step 300             step 600             last step
+    reference   S                  2.9 v −0.03 to 0.03  4.6 v −0.04 to 0.05  13 v −0.03 to 0.05   43 v 0.00
+                efficiency         0.19 v 0.00          0.28 v 0.00          0.65 v 0.00          2.0 v 0.00
+                accuracy, held out 5.7 % v 1 to 4 %     5.1 % v 1 to 4 %     19 % v 1 to 4 %      100 % v 1 to 4 %
+                norm               16 v 11 to 12        17 v 11 to 13        20 v 11 to 12        22 v 9 to 10
+    quick       S                  5.0 v −0.01 to 0.01  27 v 0.00            47 v 0.00            50 v 0.00
+                efficiency         0.22 v 0.00          0.90 v 0.00          1.5 v 0.00           1.7 v 0.00
+                accuracy, held out 22 % v 0 to 2 %      98 % v 0 to 2 %      100 % v 0 to 2 %     100 % v 0 to 2 %
+                norm               23 v 15 to 16        30 v 10 to 11        31 v 10 to 12        29 v 12 to 14
+
+From steps 23 (norm), 65 (S, efficiency) and 300 (accuracy) of the reference run on the key set is above all 19; in
+`quick` from 20, 60 and 80 on; before training nowhere. Random sets have no neurons; with those of the key set they
+answer no better (S at most 0.2).
+
+Not kept is what random sets do as well. The ratio of a strength in the whole network's logits to the norm of either
+part is, at equal strengths, that of two norms, and any small part of the weights makes it large: 2.0 to 2.35 at step
+300 of the reference run where the key set makes it 1.34. What the memorizing part does alone lies among what all but a
+random set does, or below: strength 0.9 v 0.8 to 2.1 at step 100 and 0.8 v 0.1 to 1.3 at 600, and it knows fewer
+training pairs than any of these from 300 to 1,500. And up to 600 the loss of the generalizing part alone is above
+theirs, who say nothing.
+
+Varma et al. measure efficiency on networks with one circuit only, as logit over the norm of all weights. Within a run
+the split is ours. It cannot show which weights a circuit needs: by chance a random matrix has a share 2·(number of key
+frequencies)/(dimension) in a key space, a weight may serve both circuits, and a part that fails alone may still be
+needed. Nor does it say what memorizing costs, and so not why a network generalizes.
 """
+
+import math
 
 import numpy as np
 import torch
@@ -39,11 +60,13 @@ from torch import Tensor
 
 from interp.analysis import axes
 from interp.experiment import ModelConfig
-from interp.figures import PALETTE, new_panels, percent_axis, power_of_ten_axis
-from interp.mathematics import circuits, fourier
+from interp.figures import PALETTE, band, new_panels, percent_axis
+from interp.mathematics import circuits, fourier, grokking
 from interp.mathematics.cross_entropy import judge_
+from interp.mathematics.pair_samples import pair_sample
+from interp.mathematics.random_sets import random_sets
 from interp.models import Weights, last_mlp, logits
-from interp.runs import Checkpoint, centred_logits, phase_pairs
+from interp.runs import Checkpoint, phase_pairs
 
 REFERENCE = "after Varma et al. 2023, arXiv:2309.02390, §3; the split of one network's weights is ours"
 CORE = True
@@ -51,200 +74,197 @@ PLACE = 11
 SCALES = {
     "norm": "magnitude",
     "share_of_squared_norm": "share",
+    "strength_alone": "signed",
     "efficiency": "signed",
-    "scale_free_efficiency": "signed",
     "accuracy_alone": "share",
 }
 PARTS = ("generalizing", "memorizing", "shared")
-CIRCUITS = PARTS[:2]
-NETWORKS = ("whole", *CIRCUITS)
-SPLITS = ("all", "train", "test")
-NEGLIGIBLE = 0.05
+RANDOM = tuple(f"random_{draw}" for draw in range(1, 20))
+SETS = ("key", *RANDOM)
+SPLITS = ("all", "train", "test", "held_out")
+# A part with a smaller share of the norm of all weights is the rounding of what it is told from, in float32.
+ROUNDING = 1e-6
 
 
 def measure(
-    checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None, threshold: float = 0.5, n_pairs: int = 2048
+    checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None, threshold: float = 0.5, n_pairs: int = 1024
 ) -> xr.Dataset:
-    """`norm` [part]; `tensor_norm` [part, tensor]; `n_neurons` [part]; `strength` [network, circuit] in the whole
-    network and in those with only a circuit's part and what is shared; `efficiency`, `scale_free_efficiency` [circuit]
-    of the whole network, NaN without norm or strength; `loss`, `accuracy` [network, split].
+    """`norm`, `n_neurons` [set, part]; `tensor_norm` [part, tensor] of the key set; of the network with a set's
+    generalizing part and what is shared, `strength` and `efficiency` [set], `accuracy` [set, split].
 
-    `key_frequencies` are those of the run's last checkpoint; of a checkpoint alone, its own. The partial networks are
-    judged on a fixed random sample of `n_pairs` pairs. Strengths are NaN where the split is unknown.
+    `key_frequencies` are those of the run's last checkpoint; of a checkpoint alone, its own. The first set is theirs,
+    the others are random (`interp.mathematics.random_sets`), NaN where there are not so many. The network is judged on
+    a fixed random sample of `n_pairs` pairs, to which held-out ones are added if these are fewer than 256. Strengths
+    are NaN where fewer than 20 independent pairs are held out.
 
     >>> import interp
     >>> from interp.testing import circuit_checkpoint, circuit_neurons
-    >>> found = measure(circuit_checkpoint(interp.Task(11), circuit_neurons([2, 5])))
-    >>> found.norm.values.round(1).tolist(), found.n_neurons.values.tolist()  # all of it generalizes
+    >>> found = measure(circuit_checkpoint(interp.Task(11, train_fraction=0.5), circuit_neurons([2, 5])))
+    >>> key = found.sel(set="key")
+    >>> key.norm.values.round(1).tolist(), key.n_neurons.values.tolist()  # all of it generalizes
     ([43.6, 0.0, 0.0], [18, 0, 0])
-    >>> found.accuracy.sel(split="test").values.tolist()  # of the whole network, of either part alone
-    [1.0, 1.0, 0.0]
+    >>> found.accuracy.sel(split="held_out").values.round(2)[:5].tolist()  # there are three sets of two among 1, 3, 4
+    [1.0, 0.0, 0.0, 0.0, nan]
     """
-    task, model = checkpoint.task, checkpoint.model
-    parts, n_neurons = split_weights(checkpoint, checkpoint.spectrum.frequencies_to_use(key_frequencies), threshold)
-    tensor_norm = np.array([[float(w.double().norm()) for w in part.values()] for part in parts])
-    norm = np.sqrt(np.square(tensor_norm).sum(1))
-    pairs = phase_pairs(task)
-    sample = pairs.some(torch.from_numpy(np.sort(np.random.RandomState(0).permutation(len(pairs.row_major))[:n_pairs])))
-    masks = [torch.from_numpy(task.mask(split))[sample.row_major] for split in SPLITS]
-    strength = np.empty((3, 2))
-    strength[0] = circuits.strengths(centred_logits(checkpoint, pairs), pairs)
-    loss, accuracy = (
-        np.array([[checkpoint.loss(s) for s in SPLITS]] * 3),
-        np.array([[checkpoint.accuracy(s) for s in SPLITS]] * 3),
-    )
-    for index, part in enumerate(parts[:2], start=1):
-        network = _without_silent_neurons({name: weight + parts[2][name] for name, weight in part.items()}, model)
-        outputs = logits(network, model, torch.from_numpy(task.pairs)[sample.row_major])
-        strength[index] = circuits.strengths(circuits.centred(outputs, task.coordinates), sample)
-        losses, correct = judge_(outputs.T, torch.from_numpy(task.labels)[sample.row_major])
-        loss[index] = [_mean(losses[mask]) for mask in masks]
-        accuracy[index] = [_mean(correct[mask].double()) for mask in masks]
-    own = np.where(norm[:2] > 0, norm[:2], np.nan)
-    clear = strength[0] > NEGLIGIBLE * np.maximum(strength[0], 0).sum()
-    root = np.where(clear, strength[0].clip(min=0), np.nan) ** (1 / path_length(model))
+    key = checkpoint.spectrum.frequencies_to_use(key_frequencies)
+    judged = _Judge(checkpoint, n_pairs)
+    norm, strength = np.full((len(SETS), 3), np.nan), np.full(len(SETS), np.nan)
+    n_neurons, accuracy = np.zeros((len(SETS), 3), dtype=np.int32), np.full((len(SETS), len(SPLITS)), np.nan)
+    tensor_norm = np.zeros((len(PARTS), len(checkpoint.weights)))
+    sets = [key, *random_sets(checkpoint.spectrum.n_frequencies, key, len(RANDOM))]
+    for place, frequencies in enumerate(sets):
+        parts, n_neurons[place] = split_weights(checkpoint, frequencies, threshold)
+        norms = np.array([[float(w.double().norm()) for w in part.values()] for part in parts])
+        tensor_norm = norms if place == 0 else tensor_norm
+        norm[place] = np.sqrt(np.square(norms).sum(1))
+        strength[place], accuracy[place] = judged.alone(parts[0], parts[2])
+    whole = math.sqrt(np.square(tensor_norm).sum())
+    own = np.where(norm[:, 0] > ROUNDING * whole, norm[:, 0], np.nan)
     one, logit = {"units": "1"}, {"units": "logits"}
     return xr.Dataset(
         {
-            "norm": ("part", norm, {"long_name": "L2 norm of the part"} | one),
+            "norm": (("set", "part"), norm, {"long_name": "L2 norm of the part"} | one),
             "tensor_norm": (("part", "tensor"), tensor_norm, {"long_name": "L2 norm by tensor"} | one),
-            "n_neurons": ("part", np.array(n_neurons, dtype=np.int32), {"long_name": "neurons", "units": "neurons"}),
-            "strength": (
-                ("network", "circuit"),
-                strength,
-                {"long_name": "held-out strength on training pairs"} | logit,
-            ),
-            "efficiency": ("circuit", strength[0] / own, {"long_name": "strength / norm of the own part"} | logit),
-            "scale_free_efficiency": (
-                "circuit",
-                root / own,
-                {"long_name": "strength^(1/κ) / norm of the own part"} | one,
-            ),
-            "loss": (("network", "split"), loss, {"long_name": "loss", "units": "nats"}),
-            "accuracy": (("network", "split"), accuracy, {"long_name": "accuracy"} | one),
+            "n_neurons": (("set", "part"), n_neurons, {"long_name": "neurons", "units": "neurons"}),
+            "strength": ("set", strength, {"long_name": "held-out strength of the part alone"} | logit),
+            "efficiency": ("set", strength / own, {"long_name": "strength alone / norm of the part"} | logit),
+            "accuracy": (("set", "split"), accuracy, {"long_name": "accuracy of the part alone"} | one),
         },
         coords=axes(
             {
                 name: (name, np.array(values), {"long_name": name, "units": "name"})
                 for name, values in {
+                    "set": SETS,
                     "part": PARTS,
                     "tensor": list(checkpoint.weights),
-                    "circuit": CIRCUITS,
-                    "network": NETWORKS,
                     "split": SPLITS,
                 }.items()
             }
         ),
-        attrs={"path_length": path_length(model)},
     )
 
 
 def summary(result: xr.Dataset) -> dict:
-    """Of the last step: norms of the three parts and their shares of the squared norm, neurons by part, strengths in
-    logits, both efficiencies, and the accuracy on each split with either part alone; the first step from which on the
-    generalizing strength stays above the memorizing one and 0.1 logits, and the generalizing circuit's scale-free
-    efficiency there, as a multiple of the memorizing one's: near equal strengths that is how much less norm it needs.
-    Null where unknown."""
+    """Of the last step: norms of the three parts and their shares of the squared norm, neurons by part; of the
+    generalizing part alone the strength in logits, the efficiency and the accuracy by split; `random_sets`: how many
+    there are, and the lowest and the highest of the same numbers over them; and the first step from which on strength
+    and held-out accuracy of the key set's part alone are above those of all random sets and stay it
+    (`interp.mathematics.grokking.crossing`). Null where unknown."""
     last = result.isel(step=-1)
-    square = np.square(last.norm.values)
-    strength, efficiency = result.strength.sel(network="whole"), result.scale_free_efficiency
-    lead = circuits.leads_from(strength.sel(circuit="generalizing").values, strength.sel(circuit="memorizing").values)
-    at_lead = efficiency.isel(step=[] if lead is None else [lead])
-    ratio = at_lead.sel(circuit="generalizing").values / at_lead.sel(circuit="memorizing").values
+    own, random = last.sel(set="key"), last.sel(set=list(RANDOM))
+    share = _shares(last.norm)
 
-    def by_circuit(values: xr.DataArray) -> dict[str, float]:
-        return {circuit: float(values.sel(circuit=circuit)) for circuit in CIRCUITS}
+    def ends(values: xr.DataArray) -> list[float]:
+        return [float(values.min()), float(values.max())]
+
+    def above_from(values: xr.DataArray) -> int | None:
+        highest = values.sel(set=list(RANDOM)).max("set")
+        key = values.sel(set="key")
+        states = np.where(np.isfinite(highest) & np.isfinite(key), key > highest, np.nan)
+        found = grokking.crossing(result.step.values, states)
+        return grokking.whole(found.at) if found is not None else None
 
     return {
         "step": int(last.step),
-        "norm": {part: float(last.norm.sel(part=part)) for part in PARTS},
-        "share_of_squared_norm": {
-            part: float(s / square.sum()) if square.sum() else None for part, s in zip(PARTS, square, strict=True)
+        "norm": {part: float(own.norm.sel(part=part)) for part in PARTS},
+        "share_of_squared_norm": {part: float(share.sel(set="key", part=part)) for part in PARTS},
+        "neurons": {part: int(own.n_neurons.sel(part=part)) for part in PARTS},
+        "strength_alone": {"generalizing": float(own.strength)},
+        "efficiency": {"generalizing": float(own.efficiency)},
+        "accuracy_alone": {"generalizing": {split: float(own.accuracy.sel(split=split)) for split in SPLITS}},
+        "random_sets": {
+            "sets": int(np.isfinite(random.norm.sel(part="shared")).sum()),
+            "norm": ends(random.norm.sel(part="generalizing")),
+            "share_of_squared_norm": ends(share.sel(set=list(RANDOM), part="generalizing")),
+            "strength_alone": ends(random.strength),
+            "efficiency": ends(random.efficiency),
+            "accuracy_alone": {split: ends(random.accuracy.sel(split=split)) for split in SPLITS},
         },
-        "neurons": {part: int(last.n_neurons.sel(part=part)) for part in PARTS},
-        "strength": by_circuit(last.strength.sel(network="whole")),
-        "efficiency": by_circuit(last.efficiency),
-        "scale_free_efficiency": by_circuit(last.scale_free_efficiency),
-        "accuracy_alone": {
-            circuit: {split: float(last.accuracy.sel(network=circuit, split=split)) for split in SPLITS}
-            for circuit in CIRCUITS
-        },
-        "generalizing_leads_from": int(at_lead.step[0]) if len(at_lead) else None,
-        "efficiency_ratio_at_lead": float(ratio[0]) if len(ratio) else None,
+        "strength_alone_above_random_sets_from": above_from(result.strength),
+        "accuracy_alone_above_random_sets_from": above_from(result.accuracy.sel(split="held_out")),
     }
 
 
 def plot(result: xr.Dataset):
-    """Norms of the parts, strengths, both efficiencies, and what the network does with either part alone, over
-    training."""
+    """Norms of the parts, and of the generalizing part alone the share of the squared norm, strength, efficiency and
+    accuracy over training; as bands, the same of random sets."""
     import plotly.graph_objects as go
 
     panels = (
         "Norm of each part",
-        "Strength on training pairs",
-        "Efficiency: strength / norm of the own part",
-        "Scale-free efficiency",
-        "Loss on test pairs with one part alone",
-        "Accuracy with one part alone",
+        "Share of the squared norm",
+        "Strength of the part alone",
+        "Efficiency: strength alone / norm",
+        "Held-out accuracy, the part alone",
+        "Train accuracy, the part alone",
     )
     figure = new_panels("Circuit efficiency", panels, reference=REFERENCE, vertical_spacing=0.11)
-    colors = dict(zip((*PARTS, "whole"), (PALETTE[2], PALETTE[3], PALETTE[6], "#222"), strict=True))
-    steps = result.step.values
-    mode = "lines" if len(steps) > 1 else "lines+markers"
+    colors = dict(zip(PARTS, (PALETTE[2], PALETTE[3], PALETTE[6]), strict=True))
+    steps, mode = result.step.values, "lines" if result.sizes["step"] > 1 else "lines+markers"
+    known = bool(np.isfinite(result.accuracy.sel(set="key", split="held_out")).any())
+    held_out, train = ("held_out", "train") if known else ("all", "all")
+    share = _shares(result.norm)
 
-    def add(
-        values: xr.DataArray, name: str, color: str, *, row: int, column: int, dash: str = "solid", legend: str = ""
-    ) -> None:
-        trace = go.Scatter(
-            x=steps, y=values.values, mode=mode, line={"color": color, "dash": dash, "width": 1.8}, name=legend or name
-        )
-        trace.update(showlegend=bool(legend), hovertemplate=f"{name}<br>step %{{x}}: %{{y:.4g}}<extra></extra>")
+    def add(values: xr.DataArray, name: str, color: str, row: int, column: int, *, legend: bool = False) -> None:
+        trace = go.Scatter(x=steps, y=values.values, mode=mode, line={"color": color, "width": 1.8}, name=name)
+        trace.update(showlegend=legend, hovertemplate=f"{name}<br>step %{{x}}: %{{y:.4g}}<extra></extra>")
         figure.add_trace(trace, row=row, col=column)
 
-    for part in PARTS:
-        add(result.norm.sel(part=part), part, colors[part], row=1, column=1, legend=part)
-    known = bool(np.isfinite(result.loss.sel(split="test").values).any())
-    test = "test" if known else "all"
-    for circuit in CIRCUITS:
-        color = colors[circuit]
-        add(result.strength.sel(network="whole", circuit=circuit), circuit, color, row=1, column=2)
-        alone = result.strength.sel(network=circuit, circuit=circuit)
-        add(alone, f"{circuit}, its part alone", color, row=1, column=2, dash="dot", legend=f"{circuit} part alone")
-        add(result.efficiency.sel(circuit=circuit), circuit, color, row=2, column=1)
-        add(result.scale_free_efficiency.sel(circuit=circuit), circuit, color, row=2, column=2)
-        add(
-            result.accuracy.sel(network=circuit, split="train"), f"{circuit}, train", color, row=3, column=2, dash="dot"
-        )
-    for network in NETWORKS:
-        legend = "whole network" if network == "whole" else ""
-        add(result.loss.sel(network=network, split=test), network, colors[network], row=3, column=1, legend=legend)
-        add(result.accuracy.sel(network=network, split=test), f"{network}, {test}", colors[network], row=3, column=2)
-    figure.update_layout(margin_r=220, legend={"x": 1.01, "xanchor": "left", "y": 1, "yanchor": "top", "font_size": 11})
-    figure.add_annotation(
-        text="full: test pairs<br>dotted: train",
-        showarrow=False,
-        font_size=11,
-        x=0.98,
-        y=0.5,
-        xref="x6 domain",
-        yref="y6 domain",
-    )
+    def beside(values: xr.DataArray, row: int, column: int, *, legend: bool = False) -> None:
+        """The generalizing part's, over the band of random sets."""
+        random = values.sel(set=list(RANDOM))
+        limits = random.min("set").values, random.max("set").values
+        if np.isfinite(limits).any():
+            band(figure, steps, limits, colors["shared"], row=row, col=column, name="random sets")
+            figure.data[-1].update(showlegend=legend, opacity=0.4)
+        add(values.sel(set="key"), "generalizing", colors["generalizing"], row, column, legend=legend)
+
+    beside(result.norm.sel(part="generalizing"), 1, 1, legend=True)
+    for part in PARTS[1:]:
+        add(result.norm.sel(set="key", part=part), part, colors[part], 1, 1, legend=True)
+    beside(share.sel(part="generalizing"), 1, 2)
+    beside(result.strength, 2, 1)
+    beside(result.efficiency, 2, 2)
+    beside(result.accuracy.sel(split=held_out), 3, 1)
+    beside(result.accuracy.sel(split=train), 3, 2)
+    figure.update_layout(margin_r=190, legend={"x": 1.01, "xanchor": "left", "y": 1, "yanchor": "top", "font_size": 11})
     figure.update_xaxes(title_text="step (updates)", title_standoff=4)
     figure.update_yaxes(title_text="L2 norm", rangemode="tozero", row=1, col=1)
-    figure.update_yaxes(title_text="logits", row=1, col=2)
-    figure.update_yaxes(title_text="logits / norm", row=2, col=1)
-    figure.update_yaxes(title_text="logits^(1/κ) / norm", rangemode="tozero", row=2, col=2)
-    power_of_ten_axis(figure, row=3, col=1, title_text="cross-entropy (nats)")
-    percent_axis(figure, row=3, col=2, title_text="accuracy")
+    figure.update_yaxes(title_text="logits", row=2, col=1)
+    figure.update_yaxes(title_text="logits / norm", row=2, col=2)
+    for row, column, title in ((1, 2, "share"), (3, 1, "accuracy"), (3, 2, "accuracy")):
+        percent_axis(figure, row=row, col=column, title_text=title)
     return figure
 
 
-def path_length(model: ModelConfig) -> int:
-    """κ: how many weights are multiplied on the longest way through the last layer's neurons to a logit; x² takes those
-    before it twice."""
-    before = 4 if model.family == "transformer" else 1 if model.embedding == "none" else 2
-    after = 1 if model.family == "mlp" and model.embedding == "none" else 2
-    return before * (2 if model.activation == "square" else 1) + after
+def _shares(norm: xr.DataArray) -> xr.DataArray:
+    square = norm**2
+    total = square.sum("part")
+    return square / total.where(total > 0)
+
+
+class _Judge:
+    """What a part of a network answers, on a sample of its pairs."""
+
+    def __init__(self, checkpoint: Checkpoint, n_pairs: int) -> None:
+        self.model, self.task, pairs = checkpoint.model, checkpoint.task, phase_pairs(checkpoint.task)
+        places, is_drawn = pair_sample(pairs.is_held_out, n_pairs)
+        self.pairs = pairs.some(places)
+        self.inputs, self.labels = (
+            torch.from_numpy(values)[self.pairs.row_major] for values in (self.task.pairs, self.task.labels)
+        )
+        within = torch.from_numpy(np.stack([self.task.mask(split) for split in SPLITS]))[:, self.pairs.row_major]
+        # Held-out pairs that were added to the draw do not stand for all.
+        self.splits = within & (is_drawn | torch.tensor([[split == "held_out"] for split in SPLITS]))
+
+    def alone(self, part: Weights, shared: Weights) -> tuple[float, np.ndarray]:
+        """The held-out strength and the accuracy on each split, of a part and what is shared."""
+        network = _without_silent_neurons({name: weight + shared[name] for name, weight in part.items()}, self.model)
+        outputs = logits(network, self.model, self.inputs)
+        strength, _ = circuits.strengths(circuits.centred(outputs, self.task.coordinates), self.pairs)
+        _, correct = judge_(outputs.T.contiguous(), self.labels)
+        counts = self.splits.sum(1).double()
+        return strength, ((self.splits & correct).sum(1) / counts).numpy()
 
 
 def split_weights(
@@ -274,7 +294,7 @@ def split_weights(
             over_tokens("embed.W_E", tokens.numpy(), transposed=False)
         over_tokens("unembed.W_U", phase.classes, transposed=True)
         if model.n_layers == 1:
-            _split_attention(weights, generalizing, memorizing)
+            _split_attention(checkpoint, key, generalizing, memorizing)
         for name, axis in ((W_in, 1), (b_in, 0), (W_out, 0)):
             _by_neuron(weights, generalizing, memorizing, name=name, axis=axis, own=own, other=other)
     elif model.embedding == "none":
@@ -313,30 +333,39 @@ def _without_silent_neurons(weights: Weights, model: ModelConfig) -> Weights:
 
 def _by_frequency(rows: Float[Tensor, "n features"], key: list[int]) -> tuple[Tensor, Tensor]:
     """The parts of a function on the phases in the key frequencies, and in all others; neither has the constant."""
-    waves = fourier.pairs(len(rows))[[k - 1 for k in key]].flatten(0, 1)
-    kept = (waves.T @ (waves @ rows.double())).to(rows.dtype)
+    kept = (_waves(len(rows), key).T @ _coefficients(rows, key)).to(rows.dtype)
     return kept, rows - rows.mean(0) - kept
 
 
-def _split_attention(weights: Weights, generalizing: Weights, memorizing: Weights) -> None:
+def _coefficients(rows: Float[Tensor, "n features"], key: list[int]) -> Float[Tensor, "waves features"]:
+    return _waves(len(rows), key) @ rows.double()
+
+
+def _waves(n: int, key: list[int]) -> Float[Tensor, "waves n"]:
+    return fourier.pairs(n)[[k - 1 for k in key]].flatten(0, 1)
+
+
+def _split_attention(checkpoint: Checkpoint, key: list[int], generalizing: Weights, memorizing: Weights) -> None:
     """W_V by whether it reads the space that W_E's key frequencies span, W_O by whether it reads what that part of W_V
     gives."""
-    W_V, W_O = (weights[f"blocks.0.attn.{name}"] for name in ("W_V", "W_O"))
-    space = _orthonormal(generalizing["embed.W_E"].T)
+    W_E, W_V, W_O = (checkpoint.weights[name] for name in ("embed.W_E", "blocks.0.attn.W_V", "blocks.0.attn.W_O"))
+    # The rows of the key frequencies' part are sums of these few, over orthonormal waves: they span the same space.
+    rows = torch.cat([_coefficients(W_E[tokens], key) for tokens in checkpoint.token_rows]).to(W_E.dtype)
+    space = _orthonormal(rows.T, ROUNDING * float(W_E.norm()))
     for head in range(len(W_V)):
         reads = space @ (space.T @ W_V[head])
-        given = _orthonormal((generalizing["embed.W_E"] @ W_V[head]).T)
+        given = _orthonormal((rows @ W_V[head]).T, ROUNDING * float(W_E.norm() * W_V[head].norm()))
         passes = given @ (given.T @ W_O[head])
         for name, whole, part in (("W_V", W_V, reads), ("W_O", W_O, passes)):
             generalizing[f"blocks.0.attn.{name}"][head] = part
             memorizing[f"blocks.0.attn.{name}"][head] = whole[head] - part
 
 
-def _orthonormal(columns: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows rank"]:
-    """An orthonormal basis of the space that the columns span, up to rounding."""
+def _orthonormal(columns: Float[Tensor, "rows columns"], rounding: float) -> Float[Tensor, "rows rank"]:
+    """An orthonormal basis of the space that the columns span, but for what is no more than rounding."""
     U, S, _ = torch.linalg.svd(columns, full_matrices=False)
-    rank = int((S / S.amax() > 1e-5).sum()) if S.any() else 0
-    return U[:, :rank]
+    least = max(1e-5 * float(S.amax()), rounding) if len(S) else 0.0
+    return U[:, S.gt(least)]
 
 
 def _by_neuron(
@@ -345,7 +374,3 @@ def _by_neuron(
     shape = [1] * weights[name].ndim
     shape[axis] = -1
     generalizing[name], memorizing[name] = weights[name] * own.view(shape), weights[name] * other.view(shape)
-
-
-def _mean(values: Tensor) -> float:
-    return values.mean().item() if len(values) else float("nan")

@@ -12,8 +12,10 @@ import interp
 from interp.analyses import circuit_efficiency
 from interp.analysis import find, measure_checkpoint
 from interp.experiment import Activation, Embedding, Experiment, Family, ModelConfig, Task, TrainingConfig
+from interp.mathematics import circuits
+from interp.mathematics.random_sets import random_sets
 from interp.models import initial_weights
-from interp.runs import Checkpoint
+from interp.runs import Checkpoint, centred_logits, phase_pairs
 from interp.testing import LookupTable, circuit_checkpoint, circuit_neurons
 from interp.training import train
 
@@ -56,11 +58,15 @@ def test_the_parts_add_up_and_are_orthogonal(model: ModelConfig, task: Task, key
                 assert abs((parts[i][name] * parts[j][name]).sum()) < 1e-10, name
     assert sum(n_neurons) == model.d_mlp
     result = circuit_efficiency.measure(checkpoint, key_frequencies=key)
+    norm = result.norm.sel(set="key")
     whole = sum(float(w.square().sum()) for w in checkpoint.weights.values())
-    assert_allclose(np.square(result.norm).sum(), whole, rtol=1e-12)
-    assert_allclose(np.square(result.tensor_norm).sum("tensor"), np.square(result.norm), rtol=1e-12, atol=1e-20)
+    sets = random_sets(task.coordinates.order // 2, key, 19)
+    assert_allclose(np.square(result.norm[: 1 + len(sets)]).sum("part"), whole, rtol=1e-12)
+    assert result.norm[1 + len(sets) :].isnull().all()
+    assert_allclose(np.square(result.tensor_norm).sum("tensor"), np.square(norm), rtol=1e-12, atol=1e-20)
     if not key:
-        assert float(result.norm.sel(part="generalizing")) == 0
+        assert float(norm.sel(part="generalizing")) == 0
+        assert result.efficiency.isnull().all()
 
 
 def test_each_matrix_by_explicit_projections() -> None:
@@ -98,49 +104,104 @@ def test_each_matrix_by_explicit_projections() -> None:
 
 @pytest.mark.parametrize("family", ["transformer", "mlp"])
 def test_a_planted_circuit_is_all_there_is(family: Family) -> None:
-    """An isolated circuit: its own part with the shared one is the network, and the published efficiency follows from
-    ours."""
+    """An isolated circuit: its own part with the shared one is the network, the published efficiency follows from ours,
+    and no other set has anything."""
     checkpoint = circuit_checkpoint(Task(23, train_fraction=0.4), circuit_neurons([2, 7, 9]), family=family)
     result = circuit_efficiency.measure(checkpoint)
-    norm = result.norm
-    assert float(norm.sel(part="memorizing")) < 1e-9 * float(norm.sel(part="generalizing"))
-    assert_allclose(result.accuracy.sel(network="generalizing"), 1)
-    assert (result.accuracy.sel(network="memorizing") < 0.1).all()
-    strength = result.strength.sel(circuit="generalizing")
-    assert_allclose(strength.sel(network="generalizing"), strength.sel(network="whole"), rtol=0.05)
-    whole = float(np.sqrt(np.square(norm).sum()))
-    published = float(strength.sel(network="whole")) / whole
-    own = float(norm.sel(part="generalizing"))
-    assert_allclose(float(result.efficiency.sel(circuit="generalizing")) * own / whole, published, rtol=1e-12)
-    assert np.isnan(result.scale_free_efficiency.sel(circuit="memorizing"))
+    key, random = result.sel(set="key"), result.sel(set=list(circuit_efficiency.RANDOM))
+    own, whole = float(key.norm.sel(part="generalizing")), float(np.sqrt(np.square(key.norm).sum()))
+    assert float(key.norm.sel(part="memorizing")) < 1e-9 * own
+    assert_allclose(key.accuracy, 1)
+    pairs = phase_pairs(checkpoint.task)
+    strength, _ = circuits.strengths(centred_logits(checkpoint, pairs), pairs)
+    assert_allclose(key.strength, strength, rtol=0.05)
+    assert_allclose(float(key.efficiency) * own / whole, float(key.strength) / whole, rtol=1e-12)
+    # The other frequencies are rounding: neither a norm nor a space that W_V could read.
+    assert (random.norm.sel(part="generalizing") < 1e-6 * whole).all()
+    assert random.efficiency.isnull().all()
+    assert_allclose(random.strength, 0, atol=1e-6 * strength)
+    assert (random.accuracy < 0.2).all()
 
 
 def test_a_planted_table_is_all_there_is() -> None:
-    task = Task(11, train_fraction=0.3)
+    """No frequency is key, and a set that is called key for the sake of it gives no more than others."""
+    task = Task(23, train_fraction=0.3)
     checkpoint = circuit_checkpoint(task, circuit_neurons([]), lookup=LookupTable(6))
-    result = circuit_efficiency.measure(checkpoint, key_frequencies=[])
-    assert float(result.norm.sel(part="generalizing")) == 0
-    assert np.isnan(result.efficiency.sel(circuit="generalizing"))
-    assert_allclose(result.strength.sel(network="whole"), [0, 6 * 10 / 11], rtol=1e-9, atol=1e-9)
-    assert_allclose(result.strength.sel(network="memorizing"), [0, 6 * 10 / 11], rtol=1e-9, atol=1e-9)
-    assert_allclose(result.accuracy.sel(network="memorizing", split=["train", "test"]), [1, 0])
-    assert int(result.n_neurons.sel(part="memorizing")) == len(task.train_indices)
+    result = circuit_efficiency.measure(checkpoint)
+    assert float(result.norm.sel(set="key", part="generalizing")) == 0
+    assert result.efficiency.isnull().all()
+    assert int(result.n_neurons.sel(set="key", part="memorizing")) == len(task.train_indices)
+    forced = circuit_efficiency.measure(checkpoint, key_frequencies=[2, 7, 9])
+    assert (forced.strength < 0.5).all()
+    assert (forced.accuracy.sel(split="held_out") < 0.2).all()
 
 
 def test_both_are_told_apart() -> None:
-    """The circuit's part answers every pair, the table's part the training pairs and no others."""
+    """The circuit's part answers every pair alone, and no random set's does."""
     task = Task(23, train_fraction=0.3)
     clock = circuit_neurons([2, 7, 9], per_frequency=32, circuit="clock")
     checkpoint = circuit_checkpoint(task, clock, lookup=LookupTable(8), strength=1.0)
     result = circuit_efficiency.measure(checkpoint, key_frequencies=[2, 7, 9])
-    assert [int(n) for n in result.n_neurons] == [len(clock), len(task.train_indices), 0]
-    accuracy = result.accuracy
-    assert_allclose(accuracy.sel(network="generalizing", split="test"), 1)
-    assert float(accuracy.sel(network="memorizing", split="train")) > 0.95
-    assert float(accuracy.sel(network="memorizing", split="test")) < 0.3
-    both = result.strength.sel(network="whole")
-    assert_allclose(both.sel(circuit="memorizing"), 8 * 22 / 23, rtol=0.05)
-    assert (result.efficiency > 0).all()
+    key, random = result.sel(set="key"), result.sel(set=list(circuit_efficiency.RANDOM))
+    assert [int(n) for n in key.n_neurons] == [len(clock), len(task.train_indices), 0]
+    assert_allclose(key.accuracy.sel(split="held_out"), 1)
+    assert (random.accuracy < 0.3).all()
+    assert float(key.strength) > 10 * abs(random.strength).max()
+    facts = find("circuit_efficiency").summary(result.expand_dims(step=[7]))
+    assert facts["strength_alone_above_random_sets_from"] == facts["accuracy_alone_above_random_sets_from"] == 7
+    assert facts["random_sets"]["sets"] == 19
+    assert facts["random_sets"]["strength_alone"] == [float(random.strength.min()), float(random.strength.max())]
+
+
+def test_what_the_memorizing_part_says_is_not_in_the_generalizing_one() -> None:
+    """The table beside the circuit changes the other part, and nothing of the one."""
+    task, clock = Task(23, train_fraction=0.3), circuit_neurons([2, 7, 9], per_frequency=32, circuit="clock")
+    key = {"key_frequencies": [2, 7, 9]}
+    alone, both = (
+        circuit_efficiency.measure(circuit_checkpoint(task, clock, lookup=table, strength=1.0), **key).sel(set="key")
+        for table in (LookupTable(1), LookupTable(8))
+    )
+    assert_allclose(both.strength, alone.strength, rtol=1e-6)
+    assert_allclose(both.norm.sel(part="generalizing"), alone.norm.sel(part="generalizing"), rtol=1e-6)
+    assert float(both.norm.sel(part="memorizing")) > float(alone.norm.sel(part="memorizing"))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_before_training_the_key_set_is_one_of_many(seed: int) -> None:
+    model = ModelConfig(d_model=32, n_heads=2, d_mlp=64, seed=seed)
+    result = circuit_efficiency.measure(untrained(model, Task(31, train_fraction=0.4)), key_frequencies=[2, 9, 13])
+    random = result.sel(set=list(circuit_efficiency.RANDOM))
+    assert abs(result.strength).max() < circuits.LEAST_STRENGTH
+    spread = float(random.efficiency.std())
+    assert abs(float(result.efficiency.sel(set="key")) - float(random.efficiency.mean())) < 5 * spread
+
+
+def test_renamed_phases_change_nothing() -> None:
+    """a·b modulo 17 is addition modulo 16 of the logarithms, and a − b is a + (−b): one exact clock, one null, whatever
+    pairs are held out."""
+    clock = circuit_neurons([1, 3], per_frequency=16, circuit="clock")
+    tasks = [
+        Task(16, train_fraction=0.15),
+        Task(16, "subtract", train_fraction=0.4),
+        Task(17, "multiply", train_fraction=0.1),
+    ]
+    networks = [circuit_checkpoint(task, clock, activation="square") for task in tasks]
+    plus, *others = (circuit_efficiency.measure(network, key_frequencies=[1, 3]) for network in networks)
+    assert plus.strength.notnull().sum() == 1 + 15  # of two among six
+    for other in others:
+        for name in ("n_neurons", "strength"):
+            assert_allclose(other[name], plus[name], rtol=1e-9, atol=1e-9, err_msg=name)
+
+
+def test_of_few_held_out_pairs_there_are_enough_in_the_sample() -> None:
+    """About 6 of 100 drawn pairs are held out: too few for a strength, if no more were added."""
+    task = Task(29, train_fraction=0.75)
+    assert 20 < task.n_held_out < 40
+    checkpoint = circuit_checkpoint(task, circuit_neurons([2, 7, 9]))
+    few = circuit_efficiency.measure(checkpoint, n_pairs=100).sel(set="key")
+    assert_allclose(few.strength, circuit_efficiency.measure(checkpoint).sel(set="key").strength, rtol=0.1)
+    none = circuit_checkpoint(Task(29, train_fraction=0.95), circuit_neurons([2, 7, 9]))
+    assert circuit_efficiency.measure(none).strength.isnull().all()
 
 
 @pytest.mark.parametrize(
@@ -153,16 +214,16 @@ def test_both_are_told_apart() -> None:
     ],
 )
 def test_scaling_the_weights(family: Family, embedding: Embedding, activation: Activation, kappa: int) -> None:
-    """Norms grow by λ, strengths by λ^κ, and the scale-free efficiency stays."""
+    """Norms grow by λ, and strengths by λ^κ, κ the number of weights multiplied on the way to a logit."""
     neurons = circuit_neurons([1, 2, 3], per_frequency=9)
-    checkpoint = circuit_checkpoint(Task(11), neurons, family=family, embedding=embedding, activation=activation)
-    before = circuit_efficiency.measure(checkpoint, key_frequencies=[1, 2, 3])
-    after = circuit_efficiency.measure(double(checkpoint, lambda _, weight: 1.5 * weight), key_frequencies=[1, 2, 3])
+    task = Task(17, train_fraction=0.4)
+    checkpoint = circuit_checkpoint(task, neurons, family=family, embedding=embedding, activation=activation)
+    before = circuit_efficiency.measure(checkpoint, key_frequencies=[1, 2, 3]).sel(set="key")
+    scaled = double(checkpoint, lambda _, weight: 1.5 * weight)
+    after = circuit_efficiency.measure(scaled, key_frequencies=[1, 2, 3]).sel(set="key")
     assert_allclose(after.norm, 1.5 * before.norm, rtol=1e-9, atol=1e-9)
-    own, whole = {"circuit": "generalizing"}, {"network": "whole"}
-    assert_allclose(after.strength.sel(own | whole), 1.5**kappa * before.strength.sel(own | whole), rtol=1e-9)
-    assert_allclose(after.efficiency.sel(own), 1.5 ** (kappa - 1) * before.efficiency.sel(own), rtol=1e-9)
-    assert_allclose(after.scale_free_efficiency.sel(own), before.scale_free_efficiency.sel(own), rtol=1e-9)
+    assert_allclose(after.strength, 1.5**kappa * before.strength, rtol=1e-9)
+    assert_allclose(after.efficiency, 1.5 ** (kappa - 1) * before.efficiency, rtol=1e-9)
 
 
 def test_symmetries() -> None:
@@ -204,10 +265,13 @@ def test_isolated_networks(reference: interp.Run) -> None:
     """Where everything belongs to one circuit: a network that generalized, and one that learned random labels by
     heart."""
     grokked = find("circuit_efficiency").summary(reference.result("circuit_efficiency").isel(step=[-1]))
+    random = grokked["random_sets"]
     assert grokked["share_of_squared_norm"]["generalizing"] > 0.8
-    assert grokked["strength"]["generalizing"] > 10 * grokked["strength"]["memorizing"]
-    assert grokked["accuracy_alone"]["generalizing"]["test"] > 0.95
-    assert grokked["accuracy_alone"]["memorizing"]["train"] < 0.2
+    assert 0 < random["share_of_squared_norm"][0] < random["share_of_squared_norm"][1] < 0.3
+    assert grokked["strength_alone"]["generalizing"] > 40
+    assert random["strength_alone"][1] < 0.1
+    assert grokked["accuracy_alone"]["generalizing"]["held_out"] > 0.95
+    assert random["accuracy_alone"]["held_out"][1] < 0.1
 
     task = Task(23, "random", train_fraction=0.5, symmetric=True)
     by_heart = Experiment(
@@ -222,16 +286,22 @@ def test_isolated_networks(reference: interp.Run) -> None:
     result = find("circuit_efficiency").summary(measure_checkpoint(checkpoint, "circuit_efficiency"))
     assert result["norm"]["generalizing"] == 0
     assert result["share_of_squared_norm"]["memorizing"] > 0.6
-    assert result["strength"]["memorizing"] > 20 * abs(result["strength"]["generalizing"])
-    assert result["accuracy_alone"]["memorizing"]["train"] > 0.9
+    assert result["efficiency"]["generalizing"] is None
+    assert result["random_sets"]["sets"] == 0
+    forced = circuit_efficiency.measure(checkpoint, key_frequencies=[2, 7, 9])
+    key, random = forced.sel(set="key"), forced.sel(set=list(circuit_efficiency.RANDOM))
+    assert (key.accuracy < 0.2).all()
+    assert float(key.strength) < float(random.strength.max())
 
 
-def test_at_equal_strength_the_circuit_is_the_more_efficient_one(reference: interp.Run) -> None:
-    """The claim itself, on the run that ships: when it takes the lead, generalizing has the smaller norm, scale for
-    scale."""
-    facts = find("circuit_efficiency").summary(reference.result("circuit_efficiency"))
-    assert 100 < facts["generalizing_leads_from"] < 800
-    assert 1.1 < facts["efficiency_ratio_at_lead"] < 2
+def test_the_key_set_stands_apart_while_the_circuit_grows(reference: interp.Run) -> None:
+    """On the run that ships: neither before training, nor only when it has generalized."""
+    result = reference.result("circuit_efficiency")
+    facts = find("circuit_efficiency").summary(result)
+    assert 20 < facts["strength_alone_above_random_sets_from"] < 200
+    assert facts["strength_alone_above_random_sets_from"] < facts["accuracy_alone_above_random_sets_from"] < 600
+    again = circuit_efficiency.measure(reference[300], key_frequencies=reference.last.key_frequencies)
+    assert_allclose(again.strength, result.strength.sel(step=300), rtol=1e-6, atol=1e-9)
 
 
 def test_what_is_not_known_is_null() -> None:
@@ -239,6 +309,9 @@ def test_what_is_not_known_is_null() -> None:
     result = measure_checkpoint(checkpoint, "circuit_efficiency")
     facts = find("circuit_efficiency").summary(result)
     assert json.loads(json.dumps(facts, allow_nan=False)) == facts
-    assert facts["efficiency"] == facts["strength"] == {"generalizing": None, "memorizing": None}
-    assert facts["accuracy_alone"]["generalizing"] == {"all": 1.0, "train": None, "test": None}
+    assert facts["efficiency"] == facts["strength_alone"] == {"generalizing": None}
+    unknown = {"train": None, "test": None, "held_out": None}
+    assert facts["accuracy_alone"]["generalizing"] == {"all": 1.0} | unknown
+    assert facts["random_sets"]["sets"] == 3  # of two among 1, 4, 5
+    assert facts["strength_alone_above_random_sets_from"] is None
     assert facts["norm"]["generalizing"] > 0
