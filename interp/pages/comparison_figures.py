@@ -120,7 +120,7 @@ def losses(sides: Sequence[Side]) -> "go.Figure":
 
 
 def circuits(sides: Sequence[Side]) -> "go.Figure | None":
-    """Strength, norm and efficiency of the two circuits; None without the analyses of them."""
+    """Strength and norm of the two circuits, efficiency of the generalizing one; None without the analyses of them."""
     measured = {title: [_numbers_under(side, name) for side in sides] for title, name in _OF_CIRCUITS.items()}
     measured = {
         title: found
@@ -151,7 +151,7 @@ def circuits(sides: Sequence[Side]) -> "go.Figure | None":
 _OF_CIRCUITS = {
     "Strength on training pairs (logits)": "circuit_split.strength",
     "Norm of their weights": "circuit_efficiency.norm",
-    "Efficiency: logits per norm": "circuit_efficiency.efficiency",
+    "Strength of the part alone, per norm": "circuit_efficiency.efficiency",
 }
 
 

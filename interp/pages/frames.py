@@ -242,7 +242,7 @@ def _scalars(at: Mapping[str, xr.Dataset]) -> dict[str, list[float | None]]:
         f"strength_{circuit}": strength.sel(circuit=circuit).values for circuit in ("generalizing", "memorizing")
     }
     values |= {
-        f"norm_{part}": at["circuit_efficiency"].norm.sel(part=part).values
+        f"norm_{part}": at["circuit_efficiency"].norm.sel(set="key", part=part).values
         for part in ("generalizing", "memorizing", "shared")
     }
     return {
