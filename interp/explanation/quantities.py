@@ -45,6 +45,12 @@ REPEATS = {
     "restricted_loss.test": "restricted_loss.held_out",
     "restricted_loss.all": "restricted_loss.held_out",
     "excluded_loss.all": "excluded_loss.train",
+    **{
+        f"circuit_efficiency.accuracy_alone.generalizing.{split}": (
+            "circuit_efficiency.accuracy_alone.generalizing.held_out"
+        )
+        for split in ("all", "test")
+    },
 }
 PAIRS = {
     "train": "training pairs",

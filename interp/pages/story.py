@@ -14,7 +14,7 @@ from interp.figures import as_percent
 # Which figure shows a number, by the words around it: the first that stands in its clause.
 _SHOWN_BY = (
     (r"right answer of a training pair|gives it|the stronger", "circuit_split"),
-    (r"still knows|removed from the|without random sets", "frequency_ablation"),
+    (r"in the embedding|in the neurons|random others", "frequency_ablation"),
     (r"distance irrelevance|gradient symmetricity|a clock|a pizza", "clock_pizza"),
     (r"memorization until|circuit formation until|cleanup until|fixed gap", "transitions"),
     (r"mirror|held out|steps later|times as many", "learning_curves"),
