@@ -152,7 +152,7 @@ def test_every_python_example_works(page, workplace):
 
 def test_what_the_pages_say_of_the_reference_run():
     import interp
-    from interp.analysis import find
+    from interp.analysis import find, measure_checkpoint
 
     run = interp.open_run(interp.reference_path())
     assert run.key_frequencies == [3, 11, 12]
@@ -162,8 +162,14 @@ def test_what_the_pages_say_of_the_reference_run():
     assert metrics.test_accuracy == pytest.approx(0.4, abs=0.05)
     assert metrics.unmirrored_test_accuracy < 0.05
     strength = run.result("circuit_split").strength.sel(estimator="held_out", split="train")
-    assert strength.sel(step=100).values.round(1).tolist() == [6.5, 10.8]
-    assert strength.sel(step=3000).values.round(1).tolist() == [43.7, 0.9]
+    assert strength.sel(step=100).values.round(1).tolist() == [1.2, 16.2]
+    assert strength.sel(step=3000).values.round(1).tolist() == [43.2, 1.4]
+    own = measure_checkpoint(run[400], "progress_measures").sel(split="held_out")
+    assert (round(own.restricted_loss.item(), 1), round(own.loss.item())) == (1.2, 12)
+    check = find("frequency_ablation").summary(run.result("frequency_ablation"))
+    left = [check["held_out_accuracy"][target]["remove_key"] for target in ("embedding", "neurons")]
+    assert [round(100 * share) for share in left] == [3, 5]
+    assert [check["random_accuracy"][target]["held_out"] for target in ("embedding", "neurons")] == [[1, 1]] * 2
     efficiency = find("circuit_efficiency").summary(run.result("circuit_efficiency"))
     assert round(efficiency["strength_alone"]["generalizing"]) == 43
     assert round(efficiency["efficiency"]["generalizing"], 1) == 2.0
