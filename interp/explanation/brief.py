@@ -3,16 +3,9 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from interp.explanation.circuit_sentences import as_logits, circuit_in_short, the_check, the_competition
 from interp.explanation.run_facts import Setting
-from interp.explanation.sentences import (
-    Summaries,
-    as_logits,
-    circuit_in_short,
-    how_it_ended,
-    the_check,
-    the_competition,
-    when_in_short,
-)
+from interp.explanation.run_sentences import Summaries, how_it_ended, when_in_short
 from interp.figures import as_accuracy, as_norm, as_number
 
 MOST_NAMED = 5  # frequencies, the strongest

@@ -7,7 +7,7 @@ from textwrap import fill
 
 from interp.analysis import Scale
 from interp.explanation.comparison import Comparison, Row
-from interp.explanation.sentences import VERDICTS
+from interp.explanation.run_sentences import VERDICTS
 from interp.figures import as_percent, as_step, readable
 
 MOST_DIFFERENT = 12

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from interp.explanation.run_facts import Setting
-from interp.explanation.sentences import IN_PART, Summaries, the_falls
+from interp.explanation.run_sentences import IN_PART, Summaries, the_falls
 from interp.figures import as_accuracy, as_number, as_percent
 from interp.mathematics import grokking
 from interp.mathematics.held_out import FEWEST_HELD_OUT

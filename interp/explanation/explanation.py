@@ -15,15 +15,13 @@ from interp.analysis import analyze, find, measure_checkpoint
 from interp.errors import InputError
 from interp.experiment import json_values
 from interp.explanation.brief import brief
+from interp.explanation.circuit_sentences import the_check, the_circuit, the_competition
 from interp.explanation.doubts import against, unsaid
 from interp.explanation.run_facts import Setting, setting_of
-from interp.explanation.sentences import (
+from interp.explanation.run_sentences import (
     Summaries,
     headline,
     how_it_ended,
-    the_check,
-    the_circuit,
-    the_competition,
     the_norms,
     the_phases,
     the_task,

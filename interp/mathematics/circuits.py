@@ -165,7 +165,12 @@ def strengths(centred: Float[Tensor, "pairs n"], pairs: PhasePairs) -> tuple[flo
 
 class Competition(NamedTuple):
     """The two circuits over the checkpoints of a run, held out, in logits: their strengths on training pairs, and of
-    the generalizing one its standard error and its margin on held-out pairs. NaN where unknown."""
+    the generalizing one its standard error and its margin on held-out pairs. NaN where unknown.
+
+    >>> told = Competition(np.array([2.0, 9.0]), np.array([9.0, 1.0]), np.array([0.3, 0.3]), np.array([-1.0, 4.0]))
+    >>> told.generalizes().tolist(), told.leads().tolist()
+    ([0.0, 1.0], [0.0, 1.0])
+    """
 
     generalizing: Float[np.ndarray, " step"]
     memorizing: Float[np.ndarray, " step"]

@@ -19,6 +19,7 @@ from interp.figures import notebook
 from interp.machine import read_json, read_lines, read_stacked, read_tensors, refusals_as
 from interp.models import are_finite, bridge, weight_shapes
 from interp.runs.checkpoint import Checkpoint
+from interp.runs.curves import logged_curves
 from interp.runs.format import (
     FIRST_STEP,
     FORMAT,
@@ -307,30 +308,7 @@ class Run:
         >>> curves.accuracy.sel(split="held_out", step=[0, 3000]).values.round(2).tolist()
         [0.02, 1.0]
         """
-        import xarray as xr
-
-        metrics = self.metrics.drop_duplicates("step", keep="last")
-        if metrics.data_vars:
-            metrics = metrics.dropna("step", how="all")  # such as the step at which training diverged
-        # Training writes of held-out pairs only where they are not the unmirrored ones.
-        is_same = bool((self.task.mask("held_out") == self.task.mask("unmirrored")).all())
-        columns = {
-            "train": "train",
-            "test": "test",
-            "unmirrored": "unmirrored_test",
-            "held_out": "unmirrored_test" if is_same else "held_out",
-        }
-        missing = np.full(metrics.sizes["step"], np.nan)
-
-        def logged(name: str) -> np.ndarray:
-            found = [metrics.get(f"{column}_{name}") for column in columns.values()]
-            return np.stack([missing if values is None else values.values for values in found], axis=1)
-
-        axes = ("step", "split")
-        return xr.Dataset(
-            {name: (axes, logged(name)) for name in ("loss", "accuracy")},
-            {"step": metrics.step.values, "split": list(columns)},
-        )
+        return logged_curves(self.metrics, self.task)
 
     @property
     def thinned(self) -> set[int]:

@@ -234,10 +234,11 @@ class Spectrum:
         memorized (on all, where fewer than 20 of these are independent), by 0.1 nats or more and by more than three
         standard errors of its mean over the sums, of which it is a function.
 
-        >>> from interp.testing import circuit_checkpoint, circuit_neurons
+        >>> from interp.testing import LookupTable, circuit_checkpoint, circuit_neurons
         >>> circuit_checkpoint(Task(13), circuit_neurons([2])).spectrum.has_circuit
         True
-        >>> circuit_checkpoint(Task(13), []).spectrum.has_circuit  # no frequency is key
+        >>> table = circuit_checkpoint(Task(13), [], lookup=LookupTable(strength=9.0))
+        >>> table.spectrum.has_circuit  # of the training pairs: no frequency is key
         False
         """
         if not self.key_mask.any():

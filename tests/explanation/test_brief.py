@@ -7,10 +7,11 @@ import pytest
 
 import interp
 from interp.explanation import Explanation
+from interp.explanation.circuit_sentences import the_check
 from interp.explanation.doubts import against
 from interp.explanation.explanation import Fact
 from interp.explanation.run_facts import Setting
-from interp.explanation.sentences import headline, the_check, when
+from interp.explanation.run_sentences import headline, when
 from interp.mathematics import grokking
 
 STEPS = np.arange(0, 1001, 20)

@@ -11,8 +11,9 @@ import interp
 from interp.analyses import circuit_split, progress_measures
 from interp.analysis import analyze
 from interp.explanation import EVIDENCE, Explanation, explain, explanation_of
+from interp.explanation.circuit_sentences import the_competition
 from interp.explanation.run_facts import setting_of
-from interp.explanation.sentences import VERDICTS, the_competition
+from interp.explanation.run_sentences import VERDICTS
 from interp.explanation.states import Known, state_of
 from interp.models import initial_weights
 from interp.testing import circuit_model, circuit_neurons, circuit_weights

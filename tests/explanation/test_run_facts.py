@@ -10,9 +10,10 @@ import pytest
 import interp
 from interp.analysis import analyze, measure_checkpoint
 from interp.explanation import EVIDENCE, Explanation, explain, explanation_of
+from interp.explanation.circuit_sentences import the_competition
 from interp.explanation.doubts import against, unsaid
 from interp.explanation.run_facts import Setting, setting_of
-from interp.explanation.sentences import the_competition, the_norms
+from interp.explanation.run_sentences import the_norms
 from interp.figures import as_norm, as_number
 from interp.mathematics import grokking
 from interp.models import initial_weights

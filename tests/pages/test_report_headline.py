@@ -60,7 +60,7 @@ def test_the_headline_figure_tells_its_numbers(page, reference_report):
     place = {"x": LEFT + (box["width"] - LEFT - RIGHT) * 2 / 3, "y": 100}
     told = dict(line.rsplit(": ", 1) for line in tip_at(page, canvas, place).splitlines()[1:])
     transitions = reference_report.results["transitions"].sel(step=2000)
-    assert float(told["test loss"]) == pytest.approx(transitions.loss.sel(loss_of="test").item(), rel=1e-4)
+    assert float(told["held-out loss"]) == pytest.approx(transitions.loss.sel(loss_of="held_out").item(), rel=1e-4)
     assert float(told["excluded loss (without them, train)"]) == pytest.approx(
         transitions.loss.sel(loss_of="excluded").item(), rel=1e-4
     )

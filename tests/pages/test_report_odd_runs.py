@@ -63,7 +63,7 @@ def shown(open_page, tmp_path):
 def test_one_checkpoint_without_a_split(shown, tmp_path):
     run = written(tmp_path / "run", Task(11, split="unknown"), SMALL, [-1])
     page = shown(run, analyze(run))
-    assert page.inner_text("h1") == "What happened cannot be told"
+    assert page.inner_text("h1") == "What happened cannot be told: the split is unknown"
     assert page.locator(".step").is_disabled()
     assert page.locator("[data-headline]").count() == 0, "one checkpoint makes no curve"
     assert page.locator(".readouts dd").first.inner_text() == "unknown"

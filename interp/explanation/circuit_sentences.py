@@ -1,0 +1,179 @@
+"""What an explanation says of the circuit of a checkpoint, and of what it memorized: each sentence follows from stored
+numbers."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from interp.explanation.run_facts import Setting
+from interp.explanation.run_sentences import IN_PART, Summaries, few_held_out, last_unseen
+from interp.figures import as_accuracy, as_number, as_percent, as_step
+from interp.mathematics import grokking
+from interp.mathematics.circuits import LEAST_STRENGTH
+
+
+def the_circuit(checkpoint: Mapping[str, Any], summaries: Summaries, setting: Setting) -> str:
+    """The circuit, as found at the checkpoint."""
+    here = f"At step {checkpoint['step']:,}" if checkpoint["step"] >= 0 else "In this checkpoint"
+    text = f"{here} the state is {checkpoint['state']}"
+    if not setting.task.split_known:
+        text += f", and it answers {as_accuracy(checkpoint['accuracy']['all'])} of all pairs"
+    key = checkpoint["key_frequencies"]
+    if not setting.has_frequencies:
+        return (
+            f"{text}. {setting.task.operation} modulo {setting.task.p} is no addition in other coordinates: "
+            "frequencies cannot be its circuit, and none are told of."
+        )
+    if not key:
+        last = _the_last_circuit(checkpoint, setting)
+        return f"{text}. No frequency is key: no sparse circuit of frequencies is found.{last}"
+    if not checkpoint["has_circuit"]:
+        return (
+            f"{text}. The rule calls k = {_listed(key)} key, but alone they do not clearly answer better than a guess "
+            f"(loss {as_number(_unseen_of(checkpoint['restricted_loss']))}, a guess {as_number(setting.guessing)}): "
+            f"that is no circuit.{_the_last_circuit(checkpoint, setting)}"
+        )
+    short = circuit_in_short(checkpoint)
+    text += f". {short[0].upper()}{short[1:]}{_of_what(setting)}"
+    periodic, neurons = checkpoint["periodic_neurons"], checkpoint["neurons"]
+    if periodic:
+        counts = summaries["neuron_periodicity"]["periodic_neurons_per_frequency"]
+        of_key = ", ".join(f"{counts.get(str(entry['frequency']), 0)} at {entry['frequency']}" for entry in key)
+        text += f"; {periodic} of {neurons} neurons follow one frequency each ({of_key})"
+    else:
+        text += f"; none of {neurons} neurons follows one frequency alone"
+    restricted, excluded = checkpoint["restricted_loss"], checkpoint["excluded_loss"]
+    split = "held_out" if restricted["held_out"] is not None else "all"
+    pairs = {"held_out": "held-out pairs", "all": "all pairs"}[split]
+    text += (
+        f". With k = {_listed(key)} alone the loss on {pairs} is {as_number(restricted[split])}; without them it is "
+        f"{as_number(excluded[split])} (as the network stands: {as_number(checkpoint['loss'][split])}; a guess: "
+        f"{as_number(setting.guessing)}). "
+    )
+    return text + the_algorithm(summaries["clock_pizza"], setting)
+
+
+def circuit_in_short(checkpoint: Mapping[str, Any], most: int | None = None) -> str:
+    """The key frequencies with their shares, the `most` strongest of them."""
+    by_share = sorted(checkpoint["key_frequencies"], key=lambda entry: -entry["share"])
+    shares = ", ".join(f"k = {entry['frequency']} ({as_percent(entry['share'], 0)})" for entry in by_share[:most])
+    shares += ", …" if most is not None and len(by_share) > most else ""
+    if len(by_share) == 1:
+        share = as_percent(by_share[0]["share"], 0)
+        return f"one key frequency carries {share} of the logits’ power, k = {_listed(by_share)}"
+    total = as_percent(sum(entry["share"] for entry in by_share), 0)
+    return f"{len(by_share)} key frequencies carry {total} of the logits’ power, {shares}"
+
+
+def _listed(key: list[dict[str, Any]]) -> str:
+    return ", ".join(str(entry["frequency"]) for entry in key)
+
+
+def _unseen_of(losses: Mapping[str, float | None]) -> float | None:
+    return losses["held_out"] if losses["held_out"] is not None else losses["all"]
+
+
+def _the_last_circuit(checkpoint: Mapping[str, Any], setting: Setting) -> str:
+    step = setting.key_frequencies_of_step
+    if step is None or step == checkpoint["step"]:
+        return ""
+    key = ", ".join(map(str, setting.key_frequencies))
+    return f" The last checkpoint of the run that has one is that of step {step:,}: k = {key}."
+
+
+def _of_what(setting: Setting) -> str:
+    """What the frequencies are frequencies of, where it is not the residues."""
+    operation, p = setting.task.operation, setting.task.p
+    if operation in ("multiply", "divide") and setting.task.coordinates.order < p:
+        return " (frequencies of the discrete logarithm of the residues)"
+    return ""
+
+
+def the_algorithm(clock: Mapping[str, Any], setting: Setting) -> str:
+    """Clock or pizza, and by which witnesses. The better fitting formula and distance irrelevance are one, how the
+    logits depend on a − b; gradient symmetricity is another, but where it could not have been otherwise."""
+    by = f"By how its logits depend on a − b (distance irrelevance {as_number(clock['distance_irrelevance'])})"
+    if setting.gradients_are_equal:
+        return (
+            f"{by} alone it is {_article(clock['verdict'])}: a and b enter alike, so gradient symmetricity would be 1 "
+            "whatever was learned."
+        )
+    return (
+        f"{by} and by how alike its gradients for a and b are (gradient symmetricity "
+        f"{as_number(clock['gradient_symmetricity'])}) it is {_article(clock['verdict'])}."
+    )
+
+
+def the_check(checkpoint: Mapping[str, Any]) -> str:
+    """What the network still knows without the key frequencies, beside what it knows without random others; empty where
+    there is nothing to remove, or so little known that removing cannot show anything."""
+    ablation = checkpoint["ablation"]
+    if ablation is None or not (ablation["whole"] or 0) >= IN_PART:
+        return ""
+    key, parts = ", ".join(map(str, ablation["key_frequencies"])), []
+    for target, found in ablation["targets"].items():
+        if found["without"] is not None:
+            random = found["without_random"]
+            if random is None:
+                beside = "too few others to compare"
+            else:
+                beside = f"without as many random others {_range(random)}" if not parts else _range(random)
+            if not parts and ablation["whole"] < grokking.LEVEL:
+                beside = f"whole {as_accuracy(ablation['whole'])}, {beside}"
+            knows = f"{as_accuracy(found['without'])}" if parts else f"it knows {as_accuracy(found['without'])}"
+            of_pairs = "" if parts else f" of {ablation['pairs']}"
+            parts.append(f"in the {target} {knows}{of_pairs} ({beside})")
+    return f"without k = {key} {', '.join(parts)}." if parts else ""
+
+
+def _range(bounds: list[float]) -> str:
+    low, high = map(as_accuracy, bounds)
+    return low if low == high else f"{low} to {high}"
+
+
+def _article(name: str) -> str:
+    return {"clock": "a clock", "pizza": "a pizza"}.get(name, "neither clearly a clock nor a pizza")
+
+
+def the_competition(step: int, strength: Mapping[str, float | None], split: Mapping[str, Any], setting: Setting) -> str:
+    """The two parts of the logits: their strengths at a step and over the whole run. `split`: the summary of
+    `circuit_split` over all checkpoints."""
+    highest = split["highest_memorizing_strength"]
+    if highest is None:
+        if setting.has_too_few_held_out and not setting.trains_on_all:
+            return f"What was memorized cannot be told from what generalizes: {few_held_out(setting)}."
+        without = "held-out pairs" if setting.trains_on_all else "a known split"
+        return f"Without {without} what was memorized cannot be told from what generalizes."
+    if max(highest, split["highest_generalizing_strength"]) < LEAST_STRENGTH:
+        return (
+            f"At no checkpoint does either part of the logits give the right answer of a training pair "
+            f"{LEAST_STRENGTH:g} logits: there is nothing to compare."
+        )
+    memorizing, generalizing = strength["memorizing"], strength["generalizing"]
+    if memorizing is None or generalizing is None:
+        return f"At step {as_step(step)} the strengths of the two parts cannot be computed."
+    if not setting.has_frequencies:
+        return (
+            f"At step {as_step(step)} the right answer of a training pair gets {as_logits(memorizing + generalizing)} "
+            f"logits on average, that of a held-out pair {as_logits(generalizing)}; "
+            f"{as_accuracy(last_unseen(setting))} of the latter are answered right at the end."
+        )
+    highest_at = split["highest_memorizing_strength_at"]
+    now = ", where it is highest," if step == highest_at else f" it gives it {as_logits(memorizing)}, and"
+    return (
+        f"What was memorized gave the right answer of a training pair at most {as_logits(highest)} logits (step "
+        f"{as_step(highest_at)}); at step {as_step(step)}{now} what held-out pairs have in common gives it "
+        f"{as_logits(generalizing)}. {_the_lead(split)}"
+    )
+
+
+def _the_lead(split: Mapping[str, Any]) -> str:
+    leads_from, led_not_at = split["generalizing_leads_from"], split["generalizing_led_not_at"]
+    if leads_from is None:
+        return "At no checkpoint does the latter take the lead, with the right answer ahead in it, and keep it."
+    after = f" (not at {led_not_at:,})" if led_not_at is not None else ""
+    return f"The latter is the stronger, with the right answer ahead in it, from step {leads_from:,} on{after}."
+
+
+def as_logits(strength: float) -> str:
+    """A strength for a reader; below LEAST_STRENGTH, of either sign, there is none."""
+    return "about 0" if abs(strength) < LEAST_STRENGTH else as_number(strength)
