@@ -56,8 +56,8 @@ def _against_the_circuit(
     setting: Setting,
 ) -> Iterable[str]:
     (restricted, excluded, loss), has_circuit = losses, checkpoint["has_circuit"]
-    is_known = has_circuit and None not in (restricted, loss)
-    if is_known and checkpoint["state"] == "generalizing" and restricted > max(10 * loss, 0.01):
+    worse = restricted is not None and loss is not None and restricted > max(10 * loss, 0.01)
+    if worse and has_circuit and checkpoint["state"] == "generalizing":
         yield (
             f"The key frequencies alone do worse (loss {as_number(restricted)}) than the network "
             f"({as_number(loss)}): more is at work."

@@ -86,12 +86,13 @@ class Explanation:
 
     def __str__(self) -> str:
         texts = [(self.headline,), *self.brief]
-        for place in (None, *range(len(texts))):  # shorter wordings, one by one, until there is room for the doubts
-            if place is not None:
-                texts[place] = texts[place][-1:]
-            lines = [line for wordings in texts for line in _lines(wordings[0])]
-            if len(lines) + LEAST_ROOM <= MOST_LINES:
+        for shortened in range(len(texts) + 1):  # shorter wordings, one by one, until there is room for the doubts
+            told = [*(wordings[-1] for wordings in texts[:shortened]), *(wordings[0] for wordings in texts[shortened:])]
+            if sum(len(_lines(text)) for text in told) + LEAST_ROOM <= MOST_LINES:
                 break
+        else:
+            told = [wordings[-1] for wordings in texts]
+        lines = [line for text in told for line in _lines(text)][: MOST_LINES - 1]
         return "\n".join([*lines, *self._doubts_within(MOST_LINES - len(lines))])
 
     def _doubts_within(self, room: int) -> list[str]:

@@ -105,10 +105,12 @@ def _how_it_ends(setting: Setting) -> str:
 
 
 def last_unseen(setting: Setting) -> float:
+    """The last known accuracy on held-out pairs; of test pairs, where the split is unknown."""
     return setting.accuracy.get("held_out", setting.accuracy["test"])
 
 
 def few_held_out(setting: Setting) -> str:
+    """That too few pairs are held out."""
     n = setting.task.n_held_out
     return f"only {n} independent {'pair is' if n == 1 else 'pairs are'} held out, and {FEWEST_HELD_OUT} are needed"
 

@@ -118,16 +118,19 @@ def events(
     lost, is_told = is_lost(states[1], accuracies[1], losses[1]), independent is None or independent >= FEWEST_HELD_OUT
     verdicts = (verdict(steps, of, (crossing(steps, of[0]), crossing(steps, of[1])), lost) for of in (states, lower))
     at_level, at_lower_level = verdicts if is_told else ("unknown", "unknown")
-    memorized, generalized = (crossing(steps, state) for state in states)
+    train_falls, held_out_falls = (
+        falls(steps, state, of, _first_reached(steps, state)) for state, of in zip(states, accuracies, strict=True)
+    )
     highest, highest_at = highest_held(steps, accuracies[1])
     return Events(
-        memorized,
-        generalized,
-        *(falls(steps, state, of, _first_reached(steps, state)) for state, of in zip(states, accuracies, strict=True)),
-        highest,
-        highest_at,
-        at_level,
-        at_lower_level,
+        memorized=crossing(steps, states[0]),
+        generalized=crossing(steps, states[1]),
+        train_falls=train_falls,
+        falls=held_out_falls,
+        reached=highest,
+        reached_at=highest_at,
+        verdict=at_level,
+        verdict_at_lower_level=at_lower_level,
     )
 
 

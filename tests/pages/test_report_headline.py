@@ -69,7 +69,7 @@ def test_the_headline_figure_tells_its_numbers(page, reference_report):
     assert told["train accuracy"] == "100.00 %"
     canvas.click(position=place)
     page.wait_for_selector(".step[aria-valuetext='step 2,000']")
-    assert "test loss: " in canvas.get_attribute("aria-label")
+    assert "held-out loss: " in canvas.get_attribute("aria-label")
 
 
 def test_the_headline_figure_does_not_wait_for_plotly(open_page, reference_report):
