@@ -4,6 +4,7 @@ ratios that no change may lose, never times."""
 import importlib
 import math
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from interp import ModelConfig, Run, Task
+from interp import ModelConfig, Run, Task, reference_path
 
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
@@ -164,3 +165,20 @@ def test_coverage(output_of: Benchmark):
     assert len(found) == 13
     of_means = {by: float(share) for what, by, share, *_ in found if what == "mean of normal values"}
     assert of_means["percentile bootstrap"] < 85 < of_means["Student's t"]
+
+
+def test_published_numbers(tmp_path: Path, output_of: Benchmark):
+    """Of the packaged run, another network: its numbers are those of its analyses, and what differs is named."""
+    run = tmp_path / "run"
+    shutil.copytree(reference_path(), run)
+    text = output_of("benchmarks.published_numbers", str(run), str(run))
+    rows = {cells[0]: cells[1:] for line in text.splitlines() if len(cells := line.strip("| ").split(" | ")) > 2}
+    assert rows["number of key frequencies"] == ["3 to 5", "3"]
+    assert rows["sum of squared weights"] == ["942 to 955", "513", "differs"]
+    assert rows["train loss at 4,000"] == ["3.2e-07", "nan", "differs"]  # it ends at 3,000
+    ended = text.splitlines()[-1]
+    assert ended.startswith(
+        f"{sum(cells[-1] == 'differs' for cells in rows.values())} of {len(rows) - 1} rows differ: "
+    )
+    assert "sum of squared weights" in ended
+    assert "number of key frequencies" not in ended
