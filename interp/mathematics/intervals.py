@@ -45,14 +45,15 @@ def crossing(
     return float(x[left] + (x[left + 1] - x[left]) * -y[left] / (y[left + 1] - y[left]))
 
 
-def slope(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"]) -> float:
-    """The slope of the least-squares line through the known points; NaN for fewer than two different x.
+def slope(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"], *, complete: bool = False) -> float:
+    """The slope of the least-squares line through the known points; NaN for fewer than two different x, and, where it
+    has to be `complete`, for a point that is not known.
 
     >>> round(slope(np.array([0.0, 1.0, 2.0]), np.array([1.0, np.nan, 5.0])), 12)
     2.0
     """
     known = np.isfinite(x) & np.isfinite(y)
-    if len(set(x[known])) < 2:
+    if len(set(x[known])) < 2 or (complete and not known.all()):
         return math.nan
     return float(np.polyfit(x[known], y[known], 1)[0])
 

@@ -20,10 +20,18 @@ import xarray as xr
 from interp.experiment import Task
 from interp.figures import as_percent
 from interp.mathematics.grokking import DELAY_FACTOR
-from interp.mathematics.intervals import seed_interval, slope
+from interp.mathematics.intervals import seed_interval
 from interp.runs import Run
 from interp.studies.design import Design, Prediction
-from interp.studies.generalization_times import EVENTS, arrived, mean_log_time, measure_times, median_time, too_few
+from interp.studies.generalization_times import (
+    EVENTS,
+    arrived,
+    mean_log_time,
+    measure_times,
+    median_time,
+    time_exponent,
+    too_few,
+)
 from interp.studies.weight_decay import plot_times
 from interp.sweeps import GridRun
 
@@ -84,6 +92,9 @@ _STATEMENTS = {
 }
 
 
+_HANGS_ON_ONE = "without one of the seeds, at some fraction no network came so far"
+
+
 def failed_precondition(result: xr.Dataset) -> str | None:
     """Why nothing can be said of time and delay, where nothing can."""
     return too_few(result, "fractions")
@@ -93,10 +104,12 @@ def _falls(result: xr.Dataset, numbers: dict) -> Prediction:
     fractions, log_time = result.fraction.values, mean_log_time(result, "generalized")
 
     def exponent(seeds: Sequence[int] | None = None) -> float:
-        return slope(np.log(fractions), mean_log_time(result, "generalized", seeds))
+        return time_exponent(result, fractions, "generalized", seeds)
 
     low, high = seed_interval(result.sizes["seed"], exponent).tolist()
     numbers = {"exponent": exponent(), "exponent_interval_95": (low, high)} | numbers
+    if not math.isfinite(high):
+        return Prediction("time", _STATEMENTS["time"], "not shown", _HANGS_ON_ONE, numbers)
     first, last = np.flatnonzero(np.isfinite(log_time))[[0, -1]]
     because = (
         f"from {as_percent(fractions[first], 0)} to {as_percent(fractions[last], 0)} of the pairs: "
@@ -116,6 +129,8 @@ def _goes(result: xr.Dataset, numbers: dict) -> Prediction:
     factors, intervals = factor(), seed_interval(result.sizes["seed"], factor, positive=True)
     numbers = {"delay_factor": factors.tolist(), "delay_factor_intervals_95": intervals.T.tolist()} | numbers
     first, last = np.flatnonzero(np.isfinite(mean_log_time(result, "generalized")))[[0, -1]]
+    if not np.isfinite(intervals[:, [first, last]]).all():
+        return Prediction("delay", _STATEMENTS["delay"], "not shown", _HANGS_ON_ONE, numbers)
     shown = [
         f"{factors[at]:.1f} ({intervals[0, at]:.1f} to {intervals[1, at]:.1f}) at {as_percent(fractions[at], 0)}"
         for at in (first, last)

@@ -61,16 +61,22 @@ class EfficiencyCurves:
 
     def critical_size(self, seeds: Sequence[int] | None = None, *, rising: bool = True) -> float:
         """D_crit: where y of C_mem passes the mean over D of y of C_gen; NaN where it does not within the data."""
-        generalizing = self.read(1, seeds)
-        if not np.isfinite(generalizing).any():
+        memorizing, generalizing = self._same_sizes(0, seeds), self._same_sizes(1, seeds)
+        if not len(memorizing) or not len(generalizing):
             return math.nan
-        return math.exp(
-            crossing(np.log(self.sizes), self.read(0, seeds), float(np.nanmean(generalizing)), rising=rising)
-        )
+        (log_sizes, y), level = memorizing.T, float(generalizing[:, 1].mean())
+        return math.exp(crossing(log_sizes, y, level, rising=rising)) if np.isfinite([*y, level]).all() else math.nan
 
     def slope(self, kind: int, seeds: Sequence[int] | None = None) -> float:
         """The slope of y at the point against log D."""
-        return slope(np.log(self.sizes), self.read(kind, seeds))
+        log_sizes, y = self._same_sizes(kind, seeds).T
+        return slope(log_sizes, y, complete=True)
+
+    def _same_sizes(self, kind: int, seeds: Sequence[int] | None) -> np.ndarray:
+        """log D and y [size, 2] at the D where y of all seeds is known; of some seeds y may be NaN there, and then what
+        is computed of them is another number than that of all."""
+        table = np.stack([np.log(self.sizes), self.read(kind, seeds)], -1)
+        return table[np.isfinite(self.read(kind))]
 
 
 def _means(values: np.ndarray) -> np.ndarray:

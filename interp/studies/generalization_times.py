@@ -23,7 +23,7 @@ from scipy import stats
 from scipy.optimize import fmin
 
 from interp.mathematics import grokking
-from interp.mathematics.intervals import seed_interval
+from interp.mathematics.intervals import seed_interval, slope
 from interp.runs import Run
 from interp.studies.outcomes import events_of
 
@@ -110,6 +110,15 @@ def mean_log_time(result: xr.Dataset, event: str, seeds: Sequence[int] | None = 
     return np.array(
         [censored_mean(row, limit) if good else math.nan for row, limit, good in zip(logs, limits, enough, strict=True)]
     )
+
+
+def time_exponent(
+    result: xr.Dataset, scale: Float[np.ndarray, " setting"], event: str, seeds: Sequence[int] | None = None
+) -> float:
+    """The slope of log time against the logarithm of what varies, over the settings that have a time; NaN where some
+    `seeds` leave one of these without: a slope over fewer settings is another number."""
+    counts = np.isfinite(mean_log_time(result, event))
+    return slope(np.log(scale[counts]), mean_log_time(result, event, seeds)[counts], complete=True)
 
 
 def log_time_interval(result: xr.Dataset, event: str) -> Float[np.ndarray, "2 setting"]:

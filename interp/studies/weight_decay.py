@@ -18,7 +18,7 @@ import xarray as xr
 
 from interp.experiment import Task
 from interp.figures import NEUTRAL, PALETTE, band, new_panels, plain_log_axis
-from interp.mathematics.intervals import seed_interval, slope
+from interp.mathematics.intervals import seed_interval
 from interp.runs import Run
 from interp.studies.design import Design, Prediction
 from interp.studies.generalization_times import (
@@ -28,6 +28,7 @@ from interp.studies.generalization_times import (
     mean_log_time,
     measure_times,
     median_time,
+    time_exponent,
     too_few,
 )
 from interp.sweeps import GridRun
@@ -70,10 +71,9 @@ def predictions(result: xr.Dataset) -> list[Prediction]:
     """The exponent of time against weight decay, by 99 % test accuracy for good; those of the other events stand beside
     it."""
     statement = "time to generalize goes as 1/(lr·wd)"
-    log_decay = np.log(result.weight_decay.values)
 
     def exponent(event: str, seeds: Sequence[int] | None = None) -> float:
-        return slope(log_decay, mean_log_time(result, event, seeds))
+        return time_exponent(result, result.weight_decay.values, event, seeds)
 
     exponents = {event: exponent(event) for event in EVENTS}
     intervals = {
@@ -97,7 +97,7 @@ def predictions(result: xr.Dataset) -> list[Prediction]:
     }
     because = failed_precondition(result)
     if because is None and not math.isfinite(low):
-        because = "without one of the seeds there is no exponent"
+        because = "without one of the seeds, at some weight decay no network generalized"
     if because is not None:
         return [Prediction("time", statement, "not shown", because, numbers)]
     shown = " / ".join(f"{value:.2f}" for value in known)

@@ -131,3 +131,5 @@ def test_slopes():
     assert slope(x, np.array([0.0, math.nan, math.nan, 6.0])) == pytest.approx(2)
     assert math.isnan(slope(x, np.array([0.0, math.nan, math.nan, math.nan])))
     assert math.isnan(slope(np.zeros(4), x))
+    assert slope(x, 2 - 3 * x, complete=True) == pytest.approx(-3)
+    assert math.isnan(slope(x, np.array([0.0, math.nan, 4.0, 6.0]), complete=True))

@@ -124,6 +124,17 @@ def test_an_interval_that_is_wide_does_not_make_a_slope_flat():
     assert slopes.verdict == "not shown"
 
 
+def test_a_size_that_one_seed_alone_has_is_not_dropped_quietly():
+    """Without that seed the slope would be that of other sizes: there is no interval."""
+    result = planted(noise=0.003)
+    result["kept"][0, 0, :, 1:] = False
+    found = predictions(result)
+    assert math.isfinite(found[0].numbers["slope_of_log_norm_against_log_D"]["memorizing"])
+    assert math.isnan(found[0].numbers["slope_intervals_95"]["memorizing"][0])
+    assert math.isnan(found[1].numbers["d_crit_interval_95"][0])
+    assert {one.verdict for one in found} == {"not shown"}
+
+
 def test_one_seed_is_no_interval():
     assert verdicts(planted(seeds=1)) == {"P1": "not shown", "D_crit": "not shown"}
 

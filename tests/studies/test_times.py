@@ -233,6 +233,19 @@ def test_too_few_sizes_that_generalize_show_nothing():
     assert {one.verdict for one in found} == {"not shown"}
 
 
+def test_a_setting_that_hangs_on_one_seed_shows_nothing():
+    result = of_sizes(np.array([900.0, 500, 200, 60])).isel(seed=[0, 1])
+    result["time"][0, 1, -1] = np.nan
+    found = data_fraction.predictions(result)
+    assert {(one.verdict, one.because) for one in found} == {
+        ("not shown", "without one of the seeds, at some fraction no network came so far")
+    }
+    decays = times("weight_decay", DECAYS, {"generalized": 400 / DECAYS}, seeds=2)
+    decays["time"][0, 1, -1] = np.nan
+    [found] = predictions(decays)
+    assert found.because == "without one of the seeds, at some weight decay no network generalized"
+
+
 def semi(accuracy: float, change: float) -> xr.Dataset:
     axes, shape = ("size", "weight_decay", "seed"), (2, 1, 2)
     values, flat = np.array([[[0.02, 0.02]], [[0.99, accuracy]]]), np.zeros(shape)
