@@ -26,7 +26,17 @@ from interp.runs.spectrum import Spectrum
 ROOT = Path(__file__).parent.parent
 FACES = ("", ".analysis", ".experiment", ".explanation", ".models", ".runs", ".testing", ".training")
 MATHEMATICS = (
-    *("circuits", "cross_entropy", "fourier", "grokking", "key_frequencies", "pair_samples", "phases", "random_sets"),
+    *(
+        "circuits",
+        "cross_entropy",
+        "fourier",
+        "grokking",
+        "held_out",
+        "key_frequencies",
+        "pair_samples",
+        "phases",
+        "random_sets",
+    ),
 )
 SHOWN = (interp.Checkpoint, interp.Experiment, interp.Run, interp.RunWriter, interp.Task, Spectrum)
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE

@@ -31,6 +31,7 @@ def snapshots(train_accuracy: dict[int, float], test_accuracy: dict[int, float])
         return dict.fromkeys(METRICS, 1.0) | {
             "train_accuracy": at(step, train_accuracy),
             "test_accuracy": at(step, test_accuracy),
+            "unmirrored_test_accuracy": at(step, test_accuracy),
         }
 
     return [Snapshot(step, {}, metrics(step), {}, False) for step in range(0, 205, 5)]
