@@ -24,7 +24,7 @@ _CURVES = (
     ("loss", "excluded", "excluded loss (without them, train)", PALETTE[2], 0),
     ("accuracy", "train", "train accuracy", TRAIN, 1),
     ("accuracy", "held_out", "held-out accuracy", TEST, 1),
-    ("accuracy", "test", "accuracy on all test pairs", PALETTE[4], 1),
+    ("accuracy", "test", "accuracy on all test pairs, mirrors too", PALETTE[5], 1),
 )
 
 

@@ -38,7 +38,10 @@
     const head = element("div", { className: "controls" }, place);
     const legend = element("ul", { className: "legend" }, head);
     const curves = data.rows.flatMap(({ curves }) => curves);
-    const swatches = (data.rows[0]?.curves ?? []).map((curve) => {
+    // A color that an earlier row explains needs no other word.
+    const explained = data.rows.slice(0, 2).flatMap(({ curves }) => curves)
+      .filter(({ color }, place, all) => all.findIndex((other) => other.color === color) === place);
+    const swatches = explained.map((curve) => {
       const item = element("li", {}, legend);
       const swatch = element("span", {}, item);
       item.append(curve.label);
