@@ -178,6 +178,14 @@ def test_what_the_pages_say_of_the_reference_run():
     assert run.result("circuit_efficiency").strength.drop_sel(set="key").max() < 0.1
 
 
+def test_the_explanation_that_the_readme_shows_is_what_it_says():
+    import interp
+    from interp.explanation import explain
+
+    [shown] = blocks("README.md", "text")
+    assert str(explain(interp.open_run(interp.reference_path()))) == shown.strip()
+
+
 def test_imports_that_are_documented_name_packages_and_not_their_files():
     """But for `mathematics`, whose files are named, and analyses, which are found in whatever folder they lie."""
     pages = [*PAGES, "CONTRIBUTING.md", *(str(path.relative_to(ROOT)) for path in (ROOT / "examples").glob("*.ipynb"))]
