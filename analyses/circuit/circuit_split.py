@@ -31,7 +31,7 @@ from interp.figures import PALETTE, TEST, TRAIN, new_panels, percent_axis, power
 from interp.mathematics import circuits, grokking
 from interp.mathematics.circuits import PhasePairs
 from interp.mathematics.cross_entropy import PAIRS_AT_ONCE, losses_and_leads_
-from interp.mathematics.held_out import FEWEST_HELD_OUT, standard_error
+from interp.mathematics.held_out import CLEAR, FEWEST_HELD_OUT, standard_error
 from interp.models import logits
 from interp.runs import Checkpoint, centred_logits, phase_pairs
 
@@ -135,14 +135,17 @@ def summary(result: xr.Dataset) -> dict:
     """Of the last step, held out: strength (with standard error) and margin of both circuits on training pairs, in
     logits, the margin of the generalizing one and the loss of each part alone (in nats) on held-out pairs, whether the
     generalizing part answers (its strength is clear of 0.1 logits and of three standard errors, and the right answer
-    leads in it), and the degrees; the published strengths; the highest strengths, and the memorizing one's step; and
-    between which checkpoints the generalizing part, answering, became the stronger one and stayed it
-    (`interp.mathematics.grokking.crossing`). Null where unknown."""
+    leads in it), and the degrees; the published strengths; the highest strengths, of the memorizing one where it is
+    clear of three standard errors (0: nowhere), and its step; and between which checkpoints the generalizing part,
+    answering, became the stronger one and stayed it (`interp.mathematics.grokking.crossing`). Null where unknown."""
     last = result.isel(step=-1)
     held_out, published = last.sel(estimator="held_out"), last.sel(estimator="published")
     told = competition(result)
     generalizing, memorizing = told.generalizing, told.memorizing
     known, lead = np.isfinite(memorizing).any(), grokking.crossing(result.step.values, told.leads())
+    # The largest of many noisy numbers is a lucky one: only what is clear of its own error counts.
+    is_clear = memorizing > CLEAR * result.standard_error.sel(circuit="memorizing").values
+    clear = np.where(is_clear, memorizing, 0.0)
     answers = told.generalizes()[-1]
 
     def by_circuit(values: xr.DataArray) -> dict[str, float]:
@@ -159,8 +162,8 @@ def summary(result: xr.Dataset) -> dict:
         "degree": by_circuit(held_out.degree),
         "published_strength": by_circuit(published.strength.sel(split="train")),
         "published_power_share": by_circuit(published.power_share.sel(split="all")),
-        "highest_memorizing_strength": float(np.nanmax(memorizing)) if known else None,
-        "highest_memorizing_strength_at": int(result.step.values[np.nanargmax(memorizing)]) if known else None,
+        "highest_memorizing_strength": float(clear.max()) if known else None,
+        "highest_memorizing_strength_at": int(result.step.values[clear.argmax()]) if known and is_clear.any() else None,
         "highest_generalizing_strength": float(np.nanmax(generalizing)) if known else None,
         "generalizing_leads_from": grokking.whole(lead.at) if lead is not None else None,
         "generalizing_led_not_at": grokking.whole(lead.after) if lead is not None and lead.after >= 0 else None,

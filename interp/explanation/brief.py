@@ -7,6 +7,7 @@ from interp.explanation.circuit_sentences import as_logits, circuit_in_short, th
 from interp.explanation.run_facts import Setting
 from interp.explanation.run_sentences import Summaries, how_it_ended, when_in_short
 from interp.figures import as_accuracy, as_norm, as_number
+from interp.mathematics.circuits import LEAST_STRENGTH
 
 MOST_NAMED = 5  # frequencies, the strongest
 
@@ -45,6 +46,9 @@ def _what_changed(
     if None in (highest, memorizing, generalizing) or not setting.has_frequencies:
         told = the_competition(checkpoint["step"], strength, of_run, setting)
         return f"{told[0].lower()}{told[1:]}"
+    if highest < LEAST_STRENGTH:
+        shared = f"what held-out pairs share gives the right answer {as_logits(generalizing)} logits"
+        return f"of memory there is none at any checkpoint that is clear of chance; {shared}{_lead(of_run, here)}."
     return (
         f"memory gave the right answer at most {as_logits(highest)} logits (step "
         f"{of_run['highest_memorizing_strength_at']:,}), now {as_logits(memorizing)}; what held-out pairs share "

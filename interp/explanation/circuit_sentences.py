@@ -122,7 +122,9 @@ def the_check(checkpoint: Mapping[str, Any]) -> str:
             knows = f"{as_accuracy(found['without'])}" if parts else f"it knows {as_accuracy(found['without'])}"
             of_pairs = "" if parts else f" of {ablation['pairs']}"
             parts.append(f"in the {target} {knows}{of_pairs} ({beside})")
-    return f"without k = {key} {', '.join(parts)}." if parts else ""
+    is_its_own = ablation["key_frequencies"] == sorted(entry["frequency"] for entry in checkpoint["key_frequencies"])
+    whose = "" if is_its_own else " (key in the run’s last circuit, not the set above)"
+    return f"without k = {key}{whose} {', '.join(parts)}." if parts else ""
 
 
 def _range(bounds: list[float]) -> str:
@@ -139,10 +141,7 @@ def the_competition(step: int, strength: Mapping[str, float | None], split: Mapp
     `circuit_split` over all checkpoints."""
     highest = split["highest_memorizing_strength"]
     if highest is None:
-        if setting.has_too_few_held_out and not setting.trains_on_all:
-            return f"What was memorized cannot be told from what generalizes: {few_held_out(setting)}."
-        without = "held-out pairs" if setting.trains_on_all else "a known split"
-        return f"Without {without} what was memorized cannot be told from what generalizes."
+        return _why_no_competition(setting)
     if max(highest, split["highest_generalizing_strength"]) < LEAST_STRENGTH:
         return (
             f"At no checkpoint does either part of the logits give the right answer of a training pair "
@@ -157,13 +156,25 @@ def the_competition(step: int, strength: Mapping[str, float | None], split: Mapp
             f"logits on average, that of a held-out pair {as_logits(generalizing)}; "
             f"{as_accuracy(last_unseen(setting))} of the latter are answered right at the end."
         )
-    highest_at = split["highest_memorizing_strength_at"]
+    highest_at, gives = split["highest_memorizing_strength_at"], as_logits(generalizing)
+    if highest < LEAST_STRENGTH:
+        return (
+            f"At no checkpoint is what was memorized clear of chance; at step {as_step(step)} what held-out pairs have "
+            f"in common gives the right answer of a training pair {gives} logits. {_the_lead(split)}"
+        )
     now = ", where it is highest," if step == highest_at else f" it gives it {as_logits(memorizing)}, and"
     return (
         f"What was memorized gave the right answer of a training pair at most {as_logits(highest)} logits (step "
         f"{as_step(highest_at)}); at step {as_step(step)}{now} what held-out pairs have in common gives it "
-        f"{as_logits(generalizing)}. {_the_lead(split)}"
+        f"{gives}. {_the_lead(split)}"
     )
+
+
+def _why_no_competition(setting: Setting) -> str:
+    if setting.has_too_few_held_out and not setting.trains_on_all:
+        return f"What was memorized cannot be told from what generalizes: {few_held_out(setting)}."
+    without = "held-out pairs" if setting.trains_on_all else "a known split"
+    return f"Without {without} what was memorized cannot be told from what generalizes."
 
 
 def _the_lead(split: Mapping[str, Any]) -> str:

@@ -118,3 +118,17 @@ def test_the_strengths_of_the_reference_run() -> None:
     facts = find("circuit_split").summary(run.result("circuit_split"))
     assert facts["generalizing_part_answers"] is True
     assert facts["generalizing_led_not_at"] < facts["generalizing_leads_from"] <= 1000
+
+
+def test_the_highest_memorizing_strength_is_no_lucky_one():
+    """Of a network that is thrown about, logits are large and mean nothing: of many noisy strengths one is the largest,
+    and only what is clear of its own error was memorized."""
+    task = Task(13, train_fraction=0.5)
+    tables = [clock_and_table(task, LookupTable(3.0)), *(100 * gaussian(13)[:, ::way] for way in (1, -1))]
+    each = [circuit_split.measure(with_logits(task, table)).expand_dims(step=[at]) for at, table in enumerate(tables)]
+    assert max(strengths(one.isel(step=0))["mem_held_out"] for one in each[1:]) > 3, "noise has the largest one"
+    found = find("circuit_split").summary(xr.concat(each, "step"))
+    assert found["highest_memorizing_strength_at"] == 0
+    assert_allclose(found["highest_memorizing_strength"], 3 * 12 / 13, **EXACT)
+    nowhere = find("circuit_split").summary(xr.concat(each[1:], "step"))
+    assert (nowhere["highest_memorizing_strength"], nowhere["highest_memorizing_strength_at"]) == (0.0, None)
