@@ -131,6 +131,17 @@ class Task:
     def n_classes(self) -> int:
         return self.p
 
+    @cached_property
+    def guessing_accuracy(self) -> float:
+        """The share of the pairs that who always gives the most frequent answer gets right: 1/p for addition, more
+        where some answers are more frequent.
+
+        >>> round(1 / Task(36).guessing_accuracy), round(Task(36, "multiply").guessing_accuracy, 2)  # 0, of a tenth
+        (36, 0.13)
+        """
+        counts = np.bincount(self.true_labels[self.defined])
+        return float(counts.max() / counts.sum())
+
     @property
     def inputs(self) -> Int[np.ndarray, "pairs 2"]:
         """What a network reads: `pairs`."""

@@ -88,6 +88,7 @@ class Side:
             held_out_pairs=int(task.mask("held_out").sum()),
             independent=task.n_held_out,
             classes=task.n_classes,
+            guessed=task.guessing_accuracy,
         )
 
 

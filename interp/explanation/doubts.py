@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from interp.explanation.circuit_sentences import the_check
 from interp.explanation.run_facts import Setting
 from interp.explanation.run_sentences import IN_PART, Summaries, the_falls
 from interp.figures import as_accuracy, as_number, as_percent
@@ -31,11 +32,15 @@ def against(
     if setting.has_frequencies:
         yield from _against_the_circuit(checkpoint, (restricted, excluded, loss), spectrum, setting)
     if generalizes and not has_circuit and setting.has_frequencies:
-        yield "It generalizes, yet no few frequencies do it: it uses many, or something else."
+        yield (
+            "It generalizes, yet no key frequencies answer alone: it uses many, or ones too weak beside its memory to "
+            "be key, or something else."
+        )
     if setting.fall is not None:
+        ends = ", and the run ends in it" if math.isnan(setting.fall.recovered_at) else ": no smooth transition"
         yield (
             f"After it had known its training pairs it knew {as_accuracy(setting.fall.lowest)} of them in a fall that "
-            f"began at step {setting.fall.step:,.0f}: no smooth transition."
+            f"began at step {setting.fall.step:,.0f}{ends}."
         )
     if setting.task.split_known and FEWEST_HELD_OUT <= setting.task.n_held_out < FEW_PAIRS:
         yield f"Only {setting.task.n_held_out} independent pairs are held out: one of them is more than a percent."
@@ -116,6 +121,11 @@ def unsaid(numbers: Mapping[str, Any], setting: Setting) -> Iterable[str]:
         yield _what_more_steps_would_bring(setting)
     if checkpoint["circuit"] == "neither":
         yield "Neither the clock's nor the pizza's marks are clear enough for a name."
+    if the_check(checkpoint):
+        yield (
+            "Whether another cut that takes as much away would cost as much: key frequencies are large, random others "
+            "are not; and what is left runs on inputs that it never met."
+        )
     yield "Why one circuit gave way to the other: strengths and norms side by side show what changed, not what did it."
     yield (
         "Fourier measures find Fourier circuits: a rule computed in another way would show only as power "

@@ -252,6 +252,7 @@ def _numbers(run: Run, results: Mapping[str, xr.Dataset], summaries: Summaries, 
         held_out_pairs=int(run.task.mask("held_out").sum()),
         independent=run.task.n_held_out,
         classes=run.task.n_classes,
+        guessed=run.task.guessing_accuracy,
     )
     checkpoint["state"] = state_of(known)
     of_run = {
@@ -268,18 +269,17 @@ def _numbers(run: Run, results: Mapping[str, xr.Dataset], summaries: Summaries, 
 
 def _ablation(summary: Mapping[str, Any], whole: Mapping[str, float | None]) -> dict[str, Any] | None:
     """The causal check: the accuracy of the `whole` network and that without the key frequencies of the run, by place,
-    on held-out pairs (on all, where none are known), beside the lowest and highest without as many random others; None
-    without key frequencies."""
+    on held-out pairs (on all, where none are known), beside the lowest and highest without as many random others, on
+    the same sample of pairs; None without key frequencies."""
     if not summary["key_frequencies"]:
         return None
     of_held_out = summary["held_out_accuracy"]
     split = "held_out" if of_held_out["neurons"]["remove_key"] is not None else "all"
-    accuracy = of_held_out if split == "held_out" else summary["accuracy"]
     targets = {}
     for target in ("embedding", "neurons"):
         random = summary["random_accuracy"][target][split]
         targets[target] = {
-            "without": accuracy[target]["remove_key"],
+            "without": summary["accuracy_in_sample"][target][split],
             "without_random": None if None in random else random,
         }
     pairs = {"held_out": "held-out pairs", "all": "all pairs"}[split]

@@ -9,6 +9,7 @@ import numpy as np
 import xarray as xr
 
 from interp.experiment import ModelConfig, Task
+from interp.explanation.states import is_above_chance
 from interp.mathematics import grokking
 from interp.mathematics.held_out import FEWEST_HELD_OUT
 from interp.runs import Run
@@ -64,6 +65,17 @@ class Setting:
     def guessing(self) -> float:
         """The loss of a uniform guess, ln p, in nats."""
         return math.log(self.task.p)
+
+    @property
+    def guessed(self) -> float:
+        """The accuracy of whoever always gives the most frequent answer."""
+        return self.task.guessing_accuracy
+
+    @property
+    def knows_in_part(self) -> bool:
+        """Whether so much of the held-out pairs was known, and held, that guessing does not account for it."""
+        independent = self.task.n_held_out if self.task.split_known else len(self.task.pairs)
+        return is_above_chance(self.learned.reached, self.guessed, independent)
 
     @property
     def fall(self) -> grokking.Episode | None:

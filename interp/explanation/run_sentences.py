@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from interp.explanation.run_facts import Setting
+from interp.explanation.run_facts import FALLEN, Setting
 from interp.figures import as_accuracy, as_count, as_norm, as_percent, as_step
 from interp.mathematics import grokking
 from interp.mathematics.held_out import FEWEST_HELD_OUT
@@ -30,7 +30,8 @@ def headline(kind: str, setting: Setting) -> str:
     at = setting.diverged_at
     if kind == "confusion" and setting.last_step == 0 and setting.planned_steps is not None:
         return "No training is logged" if at is None else f"Training diverged by step {at:,}"
-    return _verdict_and_number(kind, setting) + (f"; training diverged by step {at:,}" if at is not None else "")
+    text = _verdict_and_number(kind, setting) + _how_training_pairs_end(kind, setting)
+    return text + (f"; training diverged by step {at:,}" if at is not None else "")
 
 
 def _verdict_and_number(kind: str, setting: Setting) -> str:
@@ -40,6 +41,7 @@ def _verdict_and_number(kind: str, setting: Setting) -> str:
     if kind in ("grokking", "comprehension"):
         return f"{text}: {_held_since(setting)}{_how_it_ends(setting)}"
     if kind == "collapse":
+        text = "It generalized and lost part of it again" if last_unseen(setting) >= HALF else text
         return f"{text}: {_held_since(setting)}, and {as_accuracy(last_unseen(setting))} at the end"
     within, known, end = _within(setting), _held_at(setting), _how_it_ends(setting)
     if kind == "confusion":
@@ -47,8 +49,8 @@ def _verdict_and_number(kind: str, setting: Setting) -> str:
     extents = (
         (NEARLY, f" and nearly generalized{within}: {known}{end}"),
         (MOSTLY, f" and mostly generalized{within}: {known}{end}"),
-        (IN_PART, f" and generalized in part{within}: {known}{end}"),
-        (0.0, f" and did not generalize{within}: at most {known}"),
+        (IN_PART if setting.knows_in_part else math.inf, f" and generalized in part{within}: {known}{end}"),
+        (0.0, f" and did not generalize{within}: {_at_most(setting)}"),
     )
     return text + next((extent for least, extent in extents if learned.reached >= least), within)
 
@@ -57,8 +59,10 @@ def _confusion(setting: Setting) -> str:
     train, within = setting.accuracy["train"], _within(setting)
     if not math.isfinite(setting.learned.reached):
         return f"{VERDICTS['confusion']}{within}"
-    known = f"its training pairs ({as_accuracy(train)})", f"the rule (at most {_held_at(setting, in_brackets=False)})"
+    known = f"its training pairs ({as_accuracy(train)})", f"the rule ({_at_most(setting, in_brackets=False)})"
     if max(train, setting.learned.reached) >= HALF:
+        if not setting.knows_in_part:
+            return f"It learned {known[0]} in part only, and not {known[1]}{within}"
         return f"It learned {known[0]} and {known[1]} in part only{within}"
     return f"It learned neither {known[0]} nor {known[1]}{within}"
 
@@ -74,17 +78,32 @@ def _why_unknown(setting: Setting) -> str:
     return text if setting.task.split_known else f"{text}: the split is unknown"
 
 
-def _held_at(setting: Setting, *, in_brackets: bool = True) -> str:
+def _held_at(setting: Setting) -> str:
     """How much of the held-out pairs it came to know and held, and when."""
-    known = f"{as_accuracy(setting.learned.reached)} of the {setting.unseen}"
-    step = f"step {as_step(grokking.whole(setting.learned.reached_at))}"
-    return f"{known} ({step})" if in_brackets else f"{known}, {step}"
+    return f"{as_accuracy(setting.learned.reached)} of the {setting.unseen} ({_reached_at(setting)})"
+
+
+def _at_most(setting: Setting, *, in_brackets: bool = True) -> str:
+    """`_held_at` of one that did not come far, beside what guessing gives: a single step may have had more."""
+    known = f"at most {as_accuracy(setting.learned.reached)} of the {setting.unseen}"
+    known += "" if "alone" in _reached_at(setting) else " for long"
+    since = f"{_reached_at(setting)}; a guess: {as_accuracy(setting.guessed)}"
+    return f"{known} ({since})" if in_brackets else f"{known}, {since}"
+
+
+def _reached_at(setting: Setting) -> str:
+    at = grokking.whole(setting.learned.reached_at)
+    return f"step {as_step(at)}" + (", the last alone" if at == setting.last_step > 0 else "")
 
 
 def _held_since(setting: Setting) -> str:
-    learned = setting.learned
-    since = as_step(grokking.whole(learned.reached_at))
-    return f"{as_accuracy(learned.reached)} of the {setting.unseen}, from step {since} on"
+    """How much of the held-out pairs it came to know, and since when it had generalized."""
+    learned, known = setting.learned, f"{as_accuracy(setting.learned.reached)} of the {setting.unseen}"
+    if learned.generalized is None or learned.generalized.at == learned.reached_at:
+        since = as_step(grokking.whole(learned.reached_at))
+        alone = learned.generalized is not None and learned.generalized.seen_for == 0
+        return f"{known}, at step {since} alone, the last" if alone else f"{known}, from step {since} on"
+    return f"{known}, {_level(setting)} from step {as_step(grokking.whole(learned.generalized.at))} on"
 
 
 def _within(setting: Setting) -> str:
@@ -102,6 +121,14 @@ def _how_it_ends(setting: Setting) -> str:
     if math.isfinite(last) and (in_a_fall or last < setting.learned.reached - A_POINT):
         return f", and {as_accuracy(last)} at the end"
     return ""
+
+
+def _how_training_pairs_end(kind: str, setting: Setting) -> str:
+    """That it ends without its training pairs, which it had known."""
+    falls, last = setting.learned.train_falls, setting.accuracy["train"]
+    if kind == "confusion" or not falls or math.isfinite(falls[-1].recovered_at) or not last < FALLEN:
+        return ""
+    return f"; {as_accuracy(last)} of its training pairs at the end"
 
 
 def last_unseen(setting: Setting) -> float:
@@ -195,6 +222,8 @@ def when_in_short(kind: str, setting: Setting) -> str:
 def _apart(kind: str, memorized: grokking.Crossing, generalized: grokking.Crossing, delay: tuple[float, float]) -> str:
     least, most = (int(bound) for bound in delay)
     apart = f"{least:,} to {most:,}" if least != most else f"{most:,}"
+    if kind == "unknown" and memorized.after < 0:
+        return ". Its curves begin when it knew its training pairs: since when, and how long before, is not known."
     if kind == "unknown":
         return (
             f". The delay is between {least:,} and {most:,} steps: too coarse to tell grokking from generalizing while "
@@ -259,7 +288,9 @@ def the_falls(setting: Setting) -> str:
     deepest = min(known, key=lambda fall: fall.lowest) if known else None
     text = f"After it first knew {_level(setting)} of the {setting.unseen} it fell below that {_times(len(falls))}"
     if deepest is not None:
-        text += f", deepest to {as_accuracy(deepest.lowest)} in the episode of step {deepest.step:,.0f}"
+        is_near = round(deepest.lowest, 3) >= grokking.LEVEL > deepest.lowest  # and is not to be rounded to it
+        lowest = as_accuracy(math.floor(1000 * deepest.lowest) / 1000 if is_near else deepest.lowest)
+        text += f", deepest to {lowest} in the episode of step {deepest.step:,.0f}"
     ends = math.isnan(falls[-1].recovered_at)
     return text + (", and the run ends in such a fall." if ends else ", and recovered.")
 
@@ -272,10 +303,14 @@ def the_phases(run: Mapping[str, Any]) -> list[str]:
     """Where the phases end, one sentence or two."""
     known = [phase for phase in run["phases"] if phase["end"] is not None]
     if not known:
-        return [
-            "Phases of memorization, circuit formation and cleanup are not told: it did not memorize before it "
-            "generalized, or fewer than two signals bend where a phase would end."
-        ]
+        memorized_at, generalized_after = run["memorized_at"], run["generalized_after"]
+        if run["generalized_at"] is None:
+            why = "it did not generalize so that it held"
+        elif memorized_at is None or generalized_after is None or memorized_at > generalized_after:
+            why = "it is not known to have memorized before it generalized"
+        else:
+            why = "fewer than two signals bend where a phase would end"
+        return [f"Phases of memorization, circuit formation and cleanup are not told: {why}."]
     parts = [
         f"{phase['name']} until about step {phase['end']:,} ({phase['interval'][0]:,} to {phase['interval'][1]:,}; "
         f"{_and(phase['signals'])})"

@@ -10,7 +10,8 @@ STATES = ("start", "memorizing", "both", "generalizing", "lost", "unknown")
 # Of the loss of a guess: from here on a network is at chance. Of its training pairs: below this it does not know them.
 # Of the norm that it began with: below this its weights were crushed.
 AT_CHANCE, KNOWN, CRUSHED = 0.9, 0.5, 0.5
-# Held-out accuracy is above chance when it is this much, and clear of its standard error, above 1/p.
+# Held-out accuracy is above chance when it is this much, and clear of its standard error, above what the most frequent
+# answer alone gets right.
 LEAST_ACCURACY = 0.1
 
 
@@ -21,7 +22,8 @@ class Known:
     The accuracies on train and held-out pairs and the loss on train pairs at the checkpoint; the highest train accuracy
     that was logged before; the norm of all weights there and at the first checkpoint; whether it has a circuit
     (`Spectrum.has_circuit`), and whether the generalizing part of its logits answers (`Competition.generalizes`); how
-    many pairs are held out, and how many of them are independent; and the number of classes."""
+    many pairs are held out, and how many of them are independent; the number of classes; and the accuracy of whoever
+    always gives the most frequent answer (`Task.guessing_accuracy`), 1/classes at least."""
 
     train_accuracy: float
     held_out_accuracy: float
@@ -34,6 +36,17 @@ class Known:
     held_out_pairs: int
     independent: int
     classes: int
+    guessed: float = 0.0
+
+
+def is_above_chance(accuracy: float, guessed: float, independent: int) -> bool:
+    """Whether an accuracy on so many independent pairs is clear of what the most frequent answer alone gets right.
+
+    >>> is_above_chance(0.13, 1 / 43, 305), is_above_chance(0.13, 0.13, 305), is_above_chance(0.05, 0.02, 3000)
+    (True, False, False)
+    """
+    error = math.sqrt(accuracy * (1 - accuracy) / max(independent, 1))
+    return accuracy >= LEAST_ACCURACY and accuracy - guessed > CLEAR * error
 
 
 def state_of(known: Known) -> str:
@@ -67,7 +80,6 @@ def state_of(known: Known) -> str:
             return "start"
     if not is_judged:
         return "unknown"
-    chance, accuracy = 1 / known.classes, known.held_out_accuracy
-    error = math.sqrt(accuracy * (1 - accuracy) / known.independent)
-    is_above_chance = accuracy >= LEAST_ACCURACY and accuracy - chance > CLEAR * error
-    return "both" if known.has_circuit or known.part_answers or is_above_chance else "memorizing"
+    chance = max(1 / known.classes, known.guessed)
+    is_clear = is_above_chance(known.held_out_accuracy, chance, known.independent)
+    return "both" if known.has_circuit or known.part_answers or is_clear else "memorizing"

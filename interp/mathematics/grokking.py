@@ -8,15 +8,15 @@ half of chance, ln p; in between it cannot decide.
 
 A run *has memorized* (train pairs) or *generalized* (held-out pairs) at the first reached step that holds: at 9 of 10
 logged steps up to 1.5 times that step, at least five of them. Among fewer than ten a single miss undoes nothing, so
-that no verdict hangs on one logged point; where the run ends before there are five, none may miss. It happened between
-two logged steps, (m₀, m₁] and (g₀, g₁]: m₁ and g₁ are the steps that hold, m₀ and g₀ the last ones before them that are
-known not to have reached it.
+that no verdict hangs on one logged point; where the run ends before there are five, none may miss, and it can hang on
+the last one (`Crossing.seen_for` is 0). It happened between two logged steps, (m₀, m₁] and (g₀, g₁]: m₁ and g₁ are the
+steps that hold, m₀ and g₀ the last ones before them that are known not to have reached it.
 
     grokking        g₀ ≥ 3 m₁
     comprehension   g₁ < 3 m₀, or g₁ ≤ m₀
     memorization    train pairs only
     confusion       neither
-    collapse        generalized, and lost it for good: the last three logged steps or more have a held-out loss of ln 2
+    collapse        generalized, and then lost it: the last three logged steps or more have a held-out loss of ln 2
                     or more (the geometric mean of the probability of the right answer is below ½), and less than 90 %
                     accuracy
     unknown         what cannot be told: too few held-out pairs (FEWEST_HELD_OUT), curves that cannot decide or begin

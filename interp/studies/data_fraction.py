@@ -1,6 +1,7 @@
 """Data fraction. How does time to generalize depend on how much of the table is trained on?
 
-Prediction 1: fewer pairs, later: the slope of log time (99 % test accuracy for good) against log fraction is negative.
+Prediction 1: fewer pairs, later: the slope of log time (99 % held-out accuracy that holds) against log fraction is
+negative.
 Prediction 2: the delay goes away with data: with the largest fraction a network generalizes within three times the
 steps it took to memorize, with the smallest that generalizes at all it takes longer (the border of grokking in
 `interp.mathematics.grokking`). Confirmed when the 95 % interval over seeds of the factor lies above three at the

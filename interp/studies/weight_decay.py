@@ -68,8 +68,8 @@ def measure(runs: Mapping[str, Run], design: Design) -> xr.Dataset:
 
 
 def predictions(result: xr.Dataset) -> list[Prediction]:
-    """The exponent of time against weight decay, by 99 % test accuracy for good; those of the other events stand beside
-    it."""
+    """The exponent of time against weight decay, by 99 % held-out accuracy that holds; those of the other events stand
+    beside it."""
     statement = "time to generalize goes as 1/(lr·wd)"
 
     def exponent(event: str, seeds: Sequence[int] | None = None) -> float:

@@ -8,10 +8,10 @@ import pytest
 import interp
 from interp.explanation import Explanation
 from interp.explanation.circuit_sentences import the_check
-from interp.explanation.doubts import against
+from interp.explanation.doubts import against, unsaid
 from interp.explanation.explanation import Fact
 from interp.explanation.run_facts import Setting
-from interp.explanation.run_sentences import headline, when
+from interp.explanation.run_sentences import headline, the_falls, the_phases, when
 from interp.mathematics import grokking
 
 STEPS = np.arange(0, 1001, 20)
@@ -47,7 +47,8 @@ MEMORIZED = np.minimum(STEPS / 100, 1)
     [
         (
             0.02,
-            "It memorized and did not generalize within 1,000 steps: at most 2.0 % of the held-out pairs (step 600)",
+            "It memorized and did not generalize within 1,000 steps: at most 2.0 % of the held-out pairs for long "
+            "(step 600; a guess: 1.7 %)",
         ),
         (0.55, "It memorized and generalized in part within 1,000 steps: 55.0 % of the held-out pairs (step 600)"),
         (0.951, "It memorized and mostly generalized within 1,000 steps: 95.1 % of the held-out pairs (step 600)"),
@@ -72,7 +73,12 @@ def test_one_lucky_step_is_not_how_far_it_came():
         (
             0.7,
             0.45,
-            "It learned its training pairs (70.0 %) and the rule (at most 45.0 % of the held-out pairs, step 600)",
+            "It learned its training pairs (70.0 %) and the rule (at most 45.0 % of the held-out pairs for long,",
+        ),
+        (
+            0.7,
+            0.02,
+            "It learned its training pairs (70.0 %) in part only, and not the rule (at most 2.0 % of the held-",
         ),
     ],
 )
@@ -90,6 +96,68 @@ def test_a_headline_does_not_hide_how_the_run_ends():
     )
     held_out[-4:] = 0.2
     assert of(setting(MEMORIZED, held_out)).startswith("It generalized and lost it again: 100 % of the held-out pairs")
+
+
+def test_a_headline_does_not_take_a_guess_for_a_part_of_the_rule():
+    """Modulo 36 every eighth product is 0, and a seventh of all sums modulo 7 is any one."""
+    held_out = np.where(STEPS >= 600, 0.14, 0.01)
+    for task in (interp.Task(36, "multiply", train_fraction=0.3), interp.Task(7, train_fraction=0.1)):
+        told = of(setting(MEMORIZED, held_out, task=task))
+        assert "did not generalize" in told, told
+        assert f"a guess: {100 * task.guessing_accuracy:.1f} %" in told
+    assert "generalized in part" in of(setting(MEMORIZED, held_out))
+
+
+def test_a_headline_says_since_when_it_had_generalized_and_not_when_it_was_best():
+    held_out = np.where(STEPS >= 400, 0.992, 0.01)
+    held_out[STEPS >= 800] = 1.0
+    assert of(setting(MEMORIZED, held_out)) == "It grokked: 100 % of the held-out pairs, 99 % from step 400 on"
+
+
+def test_a_headline_says_that_it_hangs_on_one_step():
+    held_out = np.where(STEPS >= 1000, 1.0, 0.01)
+    assert of(setting(MEMORIZED, held_out)) == "It grokked: 100 % of the held-out pairs, at step 1,000 alone, the last"
+    assert "80.0 % of the held-out pairs (step 1,000, the last alone)" in of(setting(MEMORIZED, 0.8 * held_out))
+
+
+def test_a_fall_below_a_level_is_not_rounded_to_it():
+    held_out = np.where(STEPS >= 400, 1.0, 0.01)
+    held_out[35] = 0.9898
+    assert "fell below that once, deepest to 98.9 %" in the_falls(setting(MEMORIZED, held_out))
+    held_out[35] = 302 / 315
+    assert "deepest to 95.9 %" in the_falls(setting(MEMORIZED, held_out))
+
+
+def test_a_headline_does_not_hide_that_the_training_pairs_were_lost():
+    train = np.where(STEPS >= 100, 1.0, 0.01)
+    train[30:] = 0.1
+    told = of(setting(train, np.full(len(STEPS), 0.01)))
+    assert told.startswith("It memorized and did not generalize")
+    assert told.endswith("; 10.0 % of its training pairs at the end")
+    assert of(setting(train, np.where(STEPS >= 400, 1.0, 0.01))).endswith("10.0 % of its training pairs at the end")
+    train[35:] = 1.0
+    assert "training pairs" not in of(setting(train, np.full(len(STEPS), 0.01)))
+
+
+def test_what_still_knows_nine_in_ten_has_not_lost_it_all():
+    held_out = np.where(STEPS >= 400, 1.0, 0.01)
+    held_out[-3:] = 0.89
+    told = of(setting(MEMORIZED, held_out))
+    assert told.startswith("It generalized and lost part of it again: 100 %"), told
+    assert told.endswith("89.0 % at the end")
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"generalized_at": None, "generalized_after": None}, "it did not generalize so that it held"),
+        ({"memorized_at": 400}, "it is not known to have memorized before it generalized"),
+        ({}, "fewer than two signals bend where a phase would end"),
+    ],
+)
+def test_why_no_phases_are_told(changes, why):
+    run = {"phases": [], "memorized_at": 100, "generalized_after": 380, "generalized_at": 400} | changes
+    assert the_phases(run) == [f"Phases of memorization, circuit formation and cleanup are not told: {why}."]
 
 
 @pytest.mark.parametrize(
@@ -117,6 +185,16 @@ def test_steps_too_far_apart_are_said_to_be():
     assert "The delay is between 0 and 250 steps: too coarse to tell grokking from" in when("unknown", run)
 
 
+def test_curves_that_begin_when_it_knew_its_training_pairs_are_not_called_coarse():
+    run = setting(np.ones(len(STEPS)), np.ones(len(STEPS)))
+    assert run.learned.verdict == "unknown"
+    told = when("unknown", run)
+    assert told.endswith(
+        "Its curves begin when it knew its training pairs: since when, and how long before, is not known."
+    )
+    assert "delay" not in told
+
+
 # ---- the check -------------------------------------------------------------------------------------------------------
 
 
@@ -142,6 +220,27 @@ def test_what_is_left_without_the_circuit_stands_beside_random_sets():
     assert "too few others to compare" in the_check(checked(0.03, None))
     assert the_check(checked(0.01, [0.01, 0.02], whole=0.03)) == ""  # nothing is known that could be lost
     assert the_check({"ablation": None}) == ""
+    other = checked(0.03, [0.97, 1.0]) | {"key_frequencies": [{"frequency": k, "share": 0.4} for k in (3, 11, 14)]}
+    assert the_check(other).startswith("without k = 3, 11 (key in the run’s last circuit, not the set above) in the")
+
+
+def test_what_a_cut_cannot_show_is_said():
+    run = setting(MEMORIZED, np.where(STEPS >= 600, 1.0, 0.01))
+    numbers = {"run": {"verdict": "grokking"}, "checkpoint": checked(0.03, [0.97, 1.0]) | {"circuit": "clock"}}
+    assert any("takes as much away" in sentence for sentence in unsaid(numbers, run))
+    numbers["checkpoint"]["ablation"] = None
+    assert not any("takes as much away" in sentence for sentence in unsaid(numbers, run))
+
+
+def test_a_circuit_too_weak_beside_a_memory_to_be_key_is_not_denied():
+    run, none = setting(MEMORIZED, np.where(STEPS >= 600, 1.0, 0.01)), {"has_circuit": False, "key_frequencies": []}
+    summaries = {
+        "embedding_spectrum": {"n_frequencies": 29, "only_by_neurons": [], "only_by_weights_and_logits": []},
+        "transitions": {"fixed_gap_verdict": "unknown"},
+    }
+    told = checked(0.03, None) | none | {"state": "generalizing"}
+    said = list(against({"verdict": "grokking"}, told, summaries, run))
+    assert any("too weak beside its memory to be key" in sentence for sentence in said)
 
 
 @pytest.mark.parametrize(("without", "fails"), [(0.03, False), (0.5, True), (1.0, True)])

@@ -9,7 +9,7 @@ import torch
 
 import interp
 from interp.analyses import circuit_split, progress_measures
-from interp.analysis import analyze
+from interp.analysis import analyze, find
 from interp.explanation import EVIDENCE, Explanation, explain, explanation_of
 from interp.explanation.circuit_sentences import the_competition
 from interp.explanation.run_facts import setting_of
@@ -96,7 +96,7 @@ def test_the_states_of_a_run_follow_one_another(reference):
 def test_it_tells_the_story_and_what_speaks_against_it(grokked):
     text = " ".join(grokked.long.split())
     for part in (
-        "It grokked: 100 % of the held-out pairs, from step 975 on",
+        "It grokked: 100 % of the held-out pairs, 99 % from step 950 on",
         "from step 100 on (not at 92) and of the held-out pairs from step 950 on (not at 925), 825 to 858 steps later",
         "at least 9.2 times as many",
         "121 of 128",
@@ -211,6 +211,7 @@ GROKKED = Known(1.0, 1.0, 1e-7, True, True, 1.0, 22.0, 27.0, 5000, 2500, 113)
         ({"held_out_accuracy": 0.01, "part_answers": False}, "both"),  # a circuit grows unseen
         ({"held_out_accuracy": 0.01, "part_answers": False, "has_circuit": False}, "memorizing"),
         ({"held_out_accuracy": 0.3, "part_answers": False, "has_circuit": False}, "both"),  # by whatever it does
+        ({"held_out_accuracy": 0.13, "has_circuit": False, "part_answers": False, "guessed": 0.13}, "memorizing"),
         ({"independent": 19}, "unknown"),
         ({"independent": 19, "held_out_accuracy": 1.0, "held_out_pairs": 30}, "unknown"),
         ({"held_out_accuracy": 0.97, "held_out_pairs": 100, "independent": 60}, "both"),
@@ -246,3 +247,13 @@ def test_a_network_that_uses_all_frequencies_is_described_as_such(tmp_path):
     found = explain(interp.open_run(tmp_path / "run"))
     assert found.numbers["checkpoint"]["state"] == "unknown"
     assert any("6 of 6 frequencies are key: no sparse circuit" in line for line in found.against)
+
+
+def test_the_check_compares_cuts_on_the_same_pairs(reference):
+    """Random sets are judged on a sample of pairs, so what stands beside them is that sample's."""
+    results = analyze(reference, EVIDENCE)
+    of_sample = find("frequency_ablation").summary(results["frequency_ablation"])["accuracy_in_sample"]
+    targets = explanation_of(reference, results).numbers["checkpoint"]["ablation"]["targets"]
+    assert {place: found["without"] for place, found in targets.items()} == {
+        place: of_sample[place]["held_out"] for place in ("embedding", "neurons")
+    }

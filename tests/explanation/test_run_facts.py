@@ -169,7 +169,7 @@ def stopped(tmp_path_factory) -> interp.Run:
 def test_a_verdict_that_more_steps_could_overturn_names_them(stopped):
     found = explain(stopped)
     assert found.headline == (
-        "It memorized and generalized in part within 100 steps: 80.0 % of the held-out pairs (step 100)"
+        "It memorized and generalized in part within 100 steps: 80.0 % of the held-out pairs (step 100, the last alone)"
     )
     moved = "over the last tenth of its steps, on held-out pairs, accuracy between 60 and 80 %"
     assert any("it was still moving" in line and moved in line for line in found.unsaid)
@@ -314,6 +314,15 @@ def test_a_fall_after_it_knew_its_training_pairs_speaks_against_it(tmp_path):
             "transition."
         )
         assert (said in explain(interp.open_run(tmp_path / name)).against) == expected
+
+
+def test_memory_that_is_nowhere_clear_of_its_error_is_not_told_of():
+    strength = {"memorizing": -1.1, "generalizing": 12.0}
+    text = the_competition(600, strength, no_lead(0.0, None, 12.0), setting())
+    assert text.startswith(
+        "At no checkpoint is what was memorized clear of chance; at step 600 what held-out pairs have in common gives "
+        "the right answer of a training pair 12 logits."
+    )
 
 
 def test_a_highest_value_is_told_once():
