@@ -156,9 +156,10 @@ def measure(
 def summary(result: xr.Dataset) -> dict:
     """Of the last step, over all pairs and, where it says so, over held-out pairs; losses in nats. Without the key
     frequencies and with nothing else, by place; then, by place and pairs, in the sample: `loss_in_sample` and
-    `accuracy_in_sample` without the key frequencies, `random_loss` and `random_accuracy` without random sets, the
-    lowest and the highest. `loss_without` and `accuracy_without` by place and key frequency. The `network_loss` of the
-    original and of the network with its periodic neurons replaced is by split. Null where unknown."""
+    `accuracy_in_sample` without the key frequencies, `random_loss` and `random_accuracy` without random sets
+    (`random_sets`: so many), the lowest and the highest. `loss_without` and `accuracy_without` by place and key
+    frequency. The `network_loss` of the original and of the network with its periodic neurons replaced is by split.
+    Null where unknown."""
     last = result.isel(step=-1)
     everywhere, key = last.sel(split="all"), [int(k) for k in last.frequency.values[last.is_key.values.astype(bool)]]
     held_out = last.sel(split="held_out")
@@ -187,6 +188,7 @@ def summary(result: xr.Dataset) -> dict:
         "held_out_accuracy": by_mode(held_out.accuracy),
         "loss_in_sample": by_pairs(last.loss.sel(mode=IN_SAMPLE)),
         "accuracy_in_sample": by_pairs(last.accuracy.sel(mode=IN_SAMPLE)),
+        "random_sets": int(np.isfinite(everywhere.accuracy.sel(target="neurons", mode=list(RANDOM))).sum()),
         "random_loss": by_pairs(*random_range(last.loss)),
         "random_accuracy": by_pairs(*random_range(last.accuracy)),
         "loss_without": by_frequency(everywhere.loss_without),

@@ -9,8 +9,8 @@ test loss − train loss. A network overfits where its test accuracy is more tha
 step that training logged is here, and every checkpoint: one without logged metrics is run to obtain them.
 
 It cannot tell why: a circuit may long be growing while these curves stand still. Held out excludes what the listed
-symmetries give away, not all that a network could infer from training pairs without the whole rule. What an importer gave as test curves,
-without a split, has mirrored pairs among them.
+symmetries give away, not all that a network could infer from training pairs without the whole rule. What an importer
+gave as test curves, without a split, has mirrored pairs among them.
 """
 
 import math

@@ -51,7 +51,7 @@ def _what_changed(
         return f"of memory there is none at any checkpoint that is clear of chance; {shared}{_lead(of_run, here)}."
     return (
         f"memory gave the right answer at most {as_logits(highest)} logits (step "
-        f"{of_run['highest_memorizing_strength_at']:,}), now {as_logits(memorizing)}; what held-out pairs share "
+        f"{of_run['highest_memorizing_strength_at']:,}), here {as_logits(memorizing)}; what held-out pairs share "
         f"gives it {as_logits(generalizing)}{_lead(of_run, here)}."
     )
 

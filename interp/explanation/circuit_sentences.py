@@ -32,13 +32,15 @@ def the_circuit(checkpoint: Mapping[str, Any], summaries: Summaries, setting: Se
             f"(loss {as_number(_unseen_of(checkpoint['restricted_loss']))}, a guess {as_number(setting.guessing)}): "
             f"that is no circuit.{_the_last_circuit(checkpoint, setting)}"
         )
-    short = circuit_in_short(checkpoint)
+    short, chance = circuit_in_short(checkpoint), summaries["calibration"]
     text += f". {short[0].upper()}{short[1:]}{_of_what(setting)}"
+    if chance["share_threshold"] is not None:
+        text += f" (residues renamed at random, one has {as_percent(chance['share_threshold'])} or more in 1 of 100)"
     periodic, neurons = checkpoint["periodic_neurons"], checkpoint["neurons"]
     if periodic:
         counts = summaries["neuron_periodicity"]["periodic_neurons_per_frequency"]
         of_key = ", ".join(f"{counts.get(str(entry['frequency']), 0)} at {entry['frequency']}" for entry in key)
-        text += f"; {periodic} of {neurons} neurons follow one frequency each ({of_key})"
+        text += f"; {periodic} of {neurons} neurons follow one frequency each ({of_key}), to {_periodic(chance)}"
     else:
         text += f"; none of {neurons} neurons follows one frequency alone"
     restricted, excluded = checkpoint["restricted_loss"], checkpoint["excluded_loss"]
@@ -50,6 +52,13 @@ def the_circuit(checkpoint: Mapping[str, Any], summaries: Summaries, setting: Se
         f"{as_number(setting.guessing)}). "
     )
     return text + the_algorithm(summaries["clock_pizza"], setting)
+
+
+def _periodic(chance: Mapping[str, Any]) -> str:
+    """From which share of its variance on a neuron counts as periodic, beside chance."""
+    told = "85 % of their variance or more"
+    threshold = chance["calibrated_threshold"]
+    return told if threshold is None else f"{told} (renamed at random, 1 in 100 reaches {as_percent(threshold, 0)})"
 
 
 def circuit_in_short(checkpoint: Mapping[str, Any], most: int | None = None) -> str:
@@ -112,23 +121,26 @@ def the_check(checkpoint: Mapping[str, Any]) -> str:
     key, parts = ", ".join(map(str, ablation["key_frequencies"])), []
     for target, found in ablation["targets"].items():
         if found["without"] is not None:
-            random = found["without_random"]
-            if random is None:
-                beside = "too few others to compare"
-            else:
-                beside = f"without as many random others {_range(random)}" if not parts else _range(random)
-            if not parts and ablation["whole"] < grokking.LEVEL:
-                beside = f"whole {as_accuracy(ablation['whole'])}, {beside}"
-            knows = f"{as_accuracy(found['without'])}" if parts else f"it knows {as_accuracy(found['without'])}"
-            of_pairs = "" if parts else f" of {ablation['pairs']}"
-            parts.append(f"in the {target} {knows}{of_pairs} ({beside})")
+            random, known = found["without_random"], as_percent(found["without"], 0)
+            beside = "too few others to compare" if random is None else _range(random)
+            if not parts:
+                beside = _what_it_stands_beside(ablation, beside, is_known=random is not None)
+                known = f"it knows {known} of {ablation['pairs']}"
+            parts.append(f"in the {target} {known} ({beside})")
     is_its_own = ablation["key_frequencies"] == sorted(entry["frequency"] for entry in checkpoint["key_frequencies"])
     whose = "" if is_its_own else " (key in the run’s last circuit, not the set above)"
     return f"without k = {key}{whose} {', '.join(parts)}." if parts else ""
 
 
+def _what_it_stands_beside(ablation: Mapping[str, Any], beside: str, *, is_known: bool) -> str:
+    whole = f"whole {as_percent(ablation['whole'], 0)}; " if ablation["whole"] < grokking.LEVEL else ""
+    sets = ablation["random_sets"]
+    others = f"without as many others, {sets} random {'set' if sets == 1 else 'sets'}, " if is_known else ""
+    return f"{whole}a guess {as_percent(ablation['guess'], 0)}; {others}{beside}"
+
+
 def _range(bounds: list[float]) -> str:
-    low, high = map(as_accuracy, bounds)
+    low, high = (as_percent(bound, 0) for bound in bounds)
     return low if low == high else f"{low} to {high}"
 
 

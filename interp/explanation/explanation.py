@@ -47,6 +47,7 @@ EVIDENCE = (
 )
 SPLITS = ("all", "train", "test", "held_out")
 WIDTH, MOST_LINES, LEAST_ROOM = 100, 12, 2
+MOST_NAMED_OF_FEW = 4  # so many frequencies can be a circuit with a name, be they more than half of all
 
 
 @dataclass(frozen=True)
@@ -215,13 +216,17 @@ def _numbers(run: Run, results: Mapping[str, xr.Dataset], summaries: Summaries, 
     step = summaries["progress_measures"]["step"]
     weights = run.last if step == run.last.step else run[step]
     has_circuit = weights.spectrum.has_circuit and setting.has_frequencies
+    is_sparse = (
+        2 * len(spectrum["key_frequencies"]) <= spectrum["n_frequencies"]
+        or len(spectrum["key_frequencies"]) <= MOST_NAMED_OF_FEW
+    )
     # The stored measures are taken with the key frequencies of the run; of a checkpoint alone they are its own.
     of_own = find("progress_measures").summary(measure_checkpoint(weights, "progress_measures"))
-    loss, accuracy = (json_values({name: getattr(weights, of)(name) for name in SPLITS}) for of in ("loss", "accuracy"))
+    accuracy = json_values({name: weights.accuracy(name) for name in SPLITS})
     checkpoint = {
         "step": step,
         "state": None,
-        "loss": loss,
+        "loss": of_own["loss"],
         "accuracy": accuracy,
         "restricted_loss": of_own["restricted_loss"],
         "excluded_loss": of_own["excluded_loss"],
@@ -229,14 +234,14 @@ def _numbers(run: Run, results: Mapping[str, xr.Dataset], summaries: Summaries, 
         "has_circuit": has_circuit,
         "strength": split["strength"],
         "standard_error": split["standard_error"],
-        "ablation": _ablation(summaries["frequency_ablation"], accuracy),
+        "ablation": _ablation(summaries["frequency_ablation"], accuracy, run.task.guessing_accuracy),
         "periodic_neurons": neurons["periodic_neurons"],
         "neurons": neurons["neurons"],
         "calibrated_periodic_neurons": summaries["calibration"]["calibrated_periodic_neurons"],
         "l2_norm": summaries["weight_norms"]["last_l2"],
         "gini_embedding": spectrum["gini_embedding"],
         "gini_output": spectrum["gini_output"],
-        "circuit": summaries["clock_pizza"]["verdict"] if has_circuit else None,
+        "circuit": summaries["clock_pizza"]["verdict"] if has_circuit and is_sparse else None,
     }
     curves = results["learning_curves"]
     earlier = curves.accuracy.sel(split="train").values[curves.step.values <= step]
@@ -267,10 +272,10 @@ def _numbers(run: Run, results: Mapping[str, xr.Dataset], summaries: Summaries, 
     return {"run": of_run | {"independent_held_out_pairs": run.task.n_held_out}, "checkpoint": checkpoint}
 
 
-def _ablation(summary: Mapping[str, Any], whole: Mapping[str, float | None]) -> dict[str, Any] | None:
+def _ablation(summary: Mapping[str, Any], whole: Mapping[str, float | None], guess: float) -> dict[str, Any] | None:
     """The causal check: the accuracy of the `whole` network and that without the key frequencies of the run, by place,
     on held-out pairs (on all, where none are known), beside the lowest and highest without as many random others, on
-    the same sample of pairs; None without key frequencies."""
+    the same sample of pairs, and a guess; None without key frequencies."""
     if not summary["key_frequencies"]:
         return None
     of_held_out = summary["held_out_accuracy"]
@@ -284,7 +289,14 @@ def _ablation(summary: Mapping[str, Any], whole: Mapping[str, float | None]) -> 
         }
     pairs = {"held_out": "held-out pairs", "all": "all pairs"}[split]
     key = summary["key_frequencies"]
-    return {"key_frequencies": key, "pairs": pairs, "whole": whole[split], "targets": targets}
+    return {
+        "key_frequencies": key,
+        "pairs": pairs,
+        "whole": whole[split],
+        "guess": guess,
+        "random_sets": summary["random_sets"],
+        "targets": targets,
+    }
 
 
 def _facts(numbers: Mapping[str, Any], summaries: Summaries, setting: Setting) -> tuple[Fact, ...]:

@@ -41,7 +41,6 @@ def _verdict_and_number(kind: str, setting: Setting) -> str:
     if kind in ("grokking", "comprehension"):
         return f"{text}: {_held_since(setting)}{_how_it_ends(setting)}"
     if kind == "collapse":
-        text = "It generalized and lost part of it again" if last_unseen(setting) >= HALF else text
         return f"{text}: {_held_since(setting)}, and {as_accuracy(last_unseen(setting))} at the end"
     within, known, end = _within(setting), _held_at(setting), _how_it_ends(setting)
     if kind == "confusion":
@@ -173,6 +172,8 @@ def the_task(setting: Setting) -> Iterator[str]:
             f"Training pairs means the labels trained on, {wrong} of which are wrong on purpose; those of other pairs "
             "are right."
         )
+    if task.operation in ("multiply", "divide") and task.has_phase:
+        yield "Losses, strengths and cuts are over pairs of units (those without 0), accuracies over all pairs."
     if task.split_known and setting.has_test_pairs and task.symmetries:
         left = f"{int(task.mask('held_out').sum()):,} of {int(task.test_mask.sum()):,} test pairs"
         yield f"Held out are {left}: those {what_held_out_means(setting)}."
@@ -198,9 +199,9 @@ def when(kind: str, setting: Setting) -> str:
         text = f"It knew {train} {_from(memorized)} and {also} {_from(generalized)}"
         return text + _apart(kind, memorized, generalized, learned.delay)
     if memorized is not None:
-        return f"It knew {train} {_from(memorized)}, and at no logged step of the {unseen} so that it held."
+        return f"It knew {train} {_from(memorized)}, and never, so that it held, of the {unseen}."
     if generalized is not None:
-        return f"It knew {other} {_from(generalized)}, and at no logged step of its training pairs so that it held."
+        return f"It knew {other} {_from(generalized)}, and never, so that it held, of its training pairs."
     return ""
 
 
@@ -290,7 +291,7 @@ def the_falls(setting: Setting) -> str:
     if deepest is not None:
         is_near = round(deepest.lowest, 3) >= grokking.LEVEL > deepest.lowest  # and is not to be rounded to it
         lowest = as_accuracy(math.floor(1000 * deepest.lowest) / 1000 if is_near else deepest.lowest)
-        text += f", deepest to {lowest} in the episode of step {deepest.step:,.0f}"
+        text += f", deepest to {lowest} in the fall of step {deepest.step:,.0f}"
     ends = math.isnan(falls[-1].recovered_at)
     return text + (", and the run ends in such a fall." if ends else ", and recovered.")
 

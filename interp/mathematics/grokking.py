@@ -17,8 +17,8 @@ steps that hold, m₀ and g₀ the last ones before them that are known not to h
     memorization    train pairs only
     confusion       neither
     collapse        generalized, and then lost it: the last three logged steps or more have a held-out loss of ln 2
-                    or more (the geometric mean of the probability of the right answer is below ½), and less than 90 %
-                    accuracy
+                    or more (the geometric mean of the probability of the right answer is below ½), and less than half
+                    of the answers right
     unknown         what cannot be told: too few held-out pairs (FEWEST_HELD_OUT), curves that cannot decide or begin
                     when it had memorized, or steps logged too far apart to tell grokking from comprehension
 
@@ -42,7 +42,7 @@ VERDICTS = ("grokking", "comprehension", "memorization", "confusion", "collapse"
 LEVEL, MOST_MISSED, SMALL_SPLIT, LOWEST_LEVEL = 0.99, 2, 200, 0.9
 DELAY_FACTOR = 3
 LOWER_LEVEL = 0.9
-LOST_LOSS, LOST_ACCURACY, LOST_POINTS = math.log(2), 0.9, 3
+LOST_LOSS, LOST_ACCURACY, LOST_POINTS = math.log(2), 0.5, 3
 FIXED_GAP_LEVEL, FIXED_GAP = 0.9, 1000
 UNDECIDED = 0.5
 

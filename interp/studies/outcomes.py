@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from interp.mathematics import grokking
 from interp.runs import Run, configuration_differences
 
@@ -41,7 +43,7 @@ def events_of(run: Run) -> grokking.Events:
 
 def outcomes(runs: Mapping[str, Run]) -> list[RunOutcome]:
     """The outcome of every run, in the order given; the verdicts are those of `interp.mathematics.grokking`, from the
-    logged metrics. A run that goes on from the weights of another still generalizes at its end (99 % of the test
+    logged metrics. A run that goes on from the weights of another still generalizes at its end (99 % of the held-out
     pairs), generalizes in part, or collapsed."""
     differing = configuration_differences(list(runs.values()))
     continued = [run.info.get("initial_weights") is not None for run in runs.values()]
@@ -70,9 +72,10 @@ def _at(crossing: grokking.Crossing | None) -> float:
 
 
 def _what_was_kept(run: Run) -> str:
-    curves, chance = run.curves.sel(split="test"), math.log(run.task.n_classes)
+    """By the middle one of the last three logged steps, so that it does not hang on one of them."""
+    curves, chance = run.curves.sel(split="held_out"), math.log(run.task.n_classes)
     accuracy, loss = curves.accuracy.values, curves.loss.values
-    states = grokking.reached(accuracy, loss, chance, grokking.level_for(int(run.task.mask("test").sum())))
-    if len(states) and states[-1] == 1:
+    states = grokking.reached(accuracy, loss, chance, grokking.level_for(int(run.task.mask("held_out").sum())))
+    if len(states) and np.median(states[-grokking.LOST_POINTS :]) == 1:
         return KEPT
     return "collapse" if grokking.is_lost(states, accuracy, loss) else KEPT_IN_PART

@@ -62,7 +62,8 @@ def measure(runs: Mapping[str, Run], design: Design) -> xr.Dataset:
         for column in ("test_accuracy", "unmirrored_test_accuracy", "train_accuracy"):
             table[column][index] = metrics[column].values[-1]
         last = metrics.unmirrored_test_accuracy.values[metrics.step.values >= 0.75 * metrics.step.values[-1]]
-        table["change"][index] = last.max() - last.min()
+        # Of fewer than three points nobody can say that they stood still.
+        table["change"][index] = last.max() - last.min() if len(last) >= 3 else np.nan
     accuracy = table["unmirrored_test_accuracy"]
     semi = (
         (accuracy > LOWEST) & (accuracy < HIGHEST) & (table["change"] < LARGEST_CHANGE) & (table["train_accuracy"] == 1)

@@ -143,8 +143,10 @@ def test_what_still_knows_nine_in_ten_has_not_lost_it_all():
     held_out = np.where(STEPS >= 400, 1.0, 0.01)
     held_out[-3:] = 0.89
     told = of(setting(MEMORIZED, held_out))
-    assert told.startswith("It generalized and lost part of it again: 100 %"), told
+    assert told.startswith("It grokked: 100 %"), told
     assert told.endswith("89.0 % at the end")
+    held_out[-3:] = 0.2
+    assert of(setting(MEMORIZED, held_out)).startswith("It generalized and lost it again: 100 %")
 
 
 @pytest.mark.parametrize(
@@ -200,7 +202,8 @@ def test_curves_that_begin_when_it_knew_its_training_pairs_are_not_called_coarse
 
 def checked(without: float, random: list[float] | None, whole: float = 1.0) -> dict:
     targets = {target: {"without": without, "without_random": random} for target in ("embedding", "neurons")}
-    ablation = {"key_frequencies": [3, 11], "pairs": "held-out pairs", "whole": whole, "targets": targets}
+    ablation = {"key_frequencies": [3, 11], "pairs": "held-out pairs", "whole": whole, "guess": 1 / 59}
+    ablation |= {"random_sets": 8, "targets": targets}
     return {
         "ablation": ablation,
         "has_circuit": True,
@@ -213,10 +216,10 @@ def checked(without: float, random: list[float] | None, whole: float = 1.0) -> d
 
 def test_what_is_left_without_the_circuit_stands_beside_random_sets():
     assert the_check(checked(0.03, [0.97, 1.0])) == (
-        "without k = 3, 11 in the embedding it knows 3.0 % of held-out pairs (without as many random others 97.0 % to "
-        "100 %), in the neurons 3.0 % (97.0 % to 100 %)."
+        "without k = 3, 11 in the embedding it knows 3 % of held-out pairs (a guess 2 %; without as many others, 8 "
+        "random sets, 97 % to 100 %), in the neurons 3 % (97 % to 100 %)."
     )
-    assert "whole 46.0 %" in the_check(checked(0.03, [0.4, 0.45], whole=0.46))
+    assert "(whole 46 %; a guess 2 %; without" in the_check(checked(0.03, [0.4, 0.45], whole=0.46))
     assert "too few others to compare" in the_check(checked(0.03, None))
     assert the_check(checked(0.01, [0.01, 0.02], whole=0.03)) == ""  # nothing is known that could be lost
     assert the_check({"ablation": None}) == ""

@@ -293,9 +293,11 @@ def at_the_end(accuracies: list[float], losses: list[float]) -> str:
         ([0.982] * 50, [0.08] * 50, "grokking"),  # 98.2 % for good is little less
         ([0.91] * 50, [4.0] * 50, "grokking"),  # few answers are wrong, though very wrong
         ([0.85] * 50, [0.6] * 50, "grokking"),  # answers are less certain, and on average still more right than not
-        ([0.85] * 50, [0.7] * 50, "collapse"),
-        ([0.85, np.nan, 0.85, np.nan, 0.85], [0.7, np.nan, 0.7, np.nan, 0.7], "collapse"),
-        ([0.85] * 3, [np.nan] * 3, "collapse"),  # by the accuracy alone
+        ([0.89] * 50, [0.7] * 50, "grokking"),  # most of it is kept
+        ([0.45] * 50, [0.6] * 50, "grokking"),
+        ([0.45] * 50, [0.7] * 50, "collapse"),
+        ([0.45, np.nan, 0.45, np.nan, 0.45], [0.7, np.nan, 0.7, np.nan, 0.7], "collapse"),
+        ([0.45] * 3, [np.nan] * 3, "collapse"),  # by the accuracy alone
         ([np.nan] * 3, [0.7] * 3, "collapse"),  # by the loss alone
     ],
 )

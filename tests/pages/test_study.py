@@ -14,7 +14,7 @@ from interp.errors import InputError
 from interp.pages import render_experiment
 from interp.runs import open_run
 from interp.studies import Design, RunOutcome, conduct, outcomes, phase_diagram, ungrokking
-from interp.studies.outcomes import KEPT
+from interp.studies.outcomes import KEPT, KEPT_IN_PART
 from interp.studies.phase_diagram import COLORS, TIE_COLOR
 
 EVIL = "</script><img src=x onerror=alert(1)><script>alert(2)</script>{{ 7 * 7 }}"
@@ -115,13 +115,13 @@ def test_an_unknown_experiment_and_an_unknown_verdict_are_refused(copied):
 
 
 def test_what_goes_on_from_other_weights_cannot_grok(folder):
-    """Its curves begin where others end: it still generalizes, or it collapsed; and the networks it begins with are no
-    part of the grid."""
+    """Its curves begin where others end: it still generalizes, in full or in part, or it collapsed; and the networks it
+    begins with are no part of the grid."""
     found = {
         run.name: run for run in outcomes({path.name: open_run(path) for path in sorted((folder / "runs").iterdir())})
     }
     assert {name for name, run in found.items() if run.is_start} == {"start-seed0", "start-seed1"}
-    assert {run.verdict for run in found.values() if not run.is_start} <= {KEPT, "collapse"}
+    assert {run.verdict for run in found.values() if not run.is_start} <= {KEPT, KEPT_IN_PART, "collapse"}
     assert all(np.isnan(run.generalized_at) for run in found.values() if not run.is_start)
 
 

@@ -95,10 +95,12 @@ def test_the_times_of_a_study_hold_or_are_the_first(tmp_path: Path) -> None:
     ("end", "expected"),
     [
         ([1.0] * 5, "still generalizes"),
-        ([0.3] * 4 + [1.0], "still generalizes"),
+        ([1.0] * 3 + [0.3, 1.0], "still generalizes"),  # by the middle one of the last three
+        ([0.3] * 4 + [1.0], "generalizes in part"),  # one good last point is not enough
         ([0.95] * 5, "generalizes in part"),
         ([0.3] * 5, "collapse"),
-        ([1.0] * 4 + [0.3], "generalizes in part"),  # one bad last point is no collapse
+        ([1.0] * 4 + [0.3], "still generalizes"),  # nor is a bad one
+        ([0.64] * 5, "generalizes in part"),
     ],
 )
 def test_a_run_that_goes_on_from_another_kept_it_or_not(tmp_path: Path, end: list[float], expected: str) -> None:
@@ -107,8 +109,9 @@ def test_a_run_that_goes_on_from_another_kept_it_or_not(tmp_path: Path, end: lis
     task = Task(31, train_fraction=0.2)
     with RunWriter.create(tmp_path / "on", task, MODEL, training, initial=initial_weights(MODEL, 31)) as writer:
         for step, value in zip(range(0, 50, 10), end, strict=True):
-            metrics = {"train_accuracy": 1.0, "test_accuracy": value, "train_loss": 0.0, "weight_norm": 7.0}
-            writer.log(step, metrics | {"test_loss": 4 * (1 - value)})
+            metrics = {"train_accuracy": 1.0, "test_accuracy": 1.0, "train_loss": 0.0, "weight_norm": 7.0}
+            of_unseen = {"unmirrored_test_accuracy": value, "unmirrored_test_loss": 4 * (1 - value)}
+            writer.log(step, metrics | {"test_loss": 0.0} | of_unseen)
     before, after = outcomes({"start": start, "on": open_run(tmp_path / "on")})
     assert (before.is_start, before.verdict) == (True, "grokking")
     assert (after.is_start, after.verdict) == (False, expected)
