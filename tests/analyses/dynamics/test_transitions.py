@@ -111,7 +111,7 @@ def step_curve(at: int, low: float = 0.01, high: float = 1.0) -> np.ndarray:
         (step_curve(0, high=1.0), step_curve(300), "unknown"),  # it may have memorized long before
         (step_curve(100), step_curve(2000), "memorization"),
         (step_curve(2000), step_curve(2000), "confusion"),
-        (step_curve(100), np.where(STEPS < 800, step_curve(300), 0.5), "collapse"),
+        (step_curve(100), np.where(STEPS < 800, step_curve(300), 0.4), "collapse"),
         (step_curve(2000, 0.6), step_curve(500), "comprehension"),  # label noise: train is never reached
         (step_curve(100), np.full(len(STEPS), np.nan), "unknown"),
         (np.full(len(STEPS), np.nan), step_curve(300), "unknown"),
