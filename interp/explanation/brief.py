@@ -3,7 +3,13 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from interp.explanation.circuit_sentences import as_logits, circuit_in_short, the_check, the_competition
+from interp.explanation.circuit_sentences import (
+    as_logits,
+    circuit_in_short,
+    the_check,
+    the_competition,
+    the_last_circuit,
+)
 from interp.explanation.run_facts import Setting
 from interp.explanation.run_sentences import Summaries, how_it_ended, when_in_short
 from interp.figures import as_accuracy, as_norm, as_number
@@ -68,10 +74,9 @@ def _circuit(checkpoint: Mapping[str, Any], setting: Setting) -> tuple[str, str]
     if not setting.has_frequencies:
         return "the operation is no addition in other coordinates, so none of frequencies is looked for.", ""
     if not checkpoint["has_circuit"]:
-        keys = checkpoint["key_frequencies"]
-        return (
-            "its key frequencies do not clearly answer better than a guess." if keys else "no frequency is key."
-        ), ""
+        keys, last = checkpoint["key_frequencies"], the_last_circuit(checkpoint, setting)
+        none = "its key frequencies do not clearly answer better than a guess." if keys else "no frequency is key."
+        return f"{none}{last}", ""
     kind = {"clock": "; a clock", "pizza": "; a pizza"}.get(checkpoint["circuit"], "")
     split = "held_out" if checkpoint["restricted_loss"]["held_out"] is not None else "all"
     alone, whole = (as_number(checkpoint[name][split]) for name in ("restricted_loss", "loss"))

@@ -24,13 +24,13 @@ def the_circuit(checkpoint: Mapping[str, Any], summaries: Summaries, setting: Se
             "frequencies cannot be its circuit, and none are told of."
         )
     if not key:
-        last = _the_last_circuit(checkpoint, setting)
+        last = the_last_circuit(checkpoint, setting)
         return f"{text}. No frequency is key: no sparse circuit of frequencies is found.{last}"
     if not checkpoint["has_circuit"]:
         return (
             f"{text}. The rule calls k = {_listed(key)} key, but alone they do not clearly answer better than a guess "
             f"(loss {as_number(_unseen_of(checkpoint['restricted_loss']))}, a guess {as_number(setting.guessing)}): "
-            f"that is no circuit.{_the_last_circuit(checkpoint, setting)}"
+            f"that is no circuit.{the_last_circuit(checkpoint, setting)}"
         )
     short, chance = circuit_in_short(checkpoint), summaries["calibration"]
     text += f". {short[0].upper()}{short[1:]}{_of_what(setting)}"
@@ -81,7 +81,8 @@ def _unseen_of(losses: Mapping[str, float | None]) -> float | None:
     return losses["held_out"] if losses["held_out"] is not None else losses["all"]
 
 
-def _the_last_circuit(checkpoint: Mapping[str, Any], setting: Setting) -> str:
+def the_last_circuit(checkpoint: Mapping[str, Any], setting: Setting) -> str:
+    """The circuit that the run had at another checkpoint; empty where it had none."""
     step = setting.key_frequencies_of_step
     if step is None or step == checkpoint["step"]:
         return ""

@@ -47,10 +47,10 @@ def against(
     if not setting.task.split_known and setting.task.symmetries and math.isfinite(setting.learned.reached):
         yield "The split is unknown: test curves may have mirrored pairs among them, which are known by heart."
     lower = setting.learned.verdict_at_lower_level
-    if run["verdict"] != "unknown" and lower not in (run["verdict"], "unknown"):
+    if run["verdict"] not in ("unknown", "collapse") and lower not in (run["verdict"], "unknown"):
         yield f"With {as_percent(grokking.LOWER_LEVEL, 0)} in place of 99 % it would be {lower}."
     fixed = summaries["transitions"]["fixed_gap_verdict"]
-    if run["verdict"] != "unknown" and fixed not in (run["verdict"], "unknown"):
+    if run["verdict"] not in ("unknown", "collapse") and fixed not in (run["verdict"], "unknown"):
         yield f"By the fixed gap of Liu et al. (90 %, 1,000 steps) it would be {fixed}."
 
 
