@@ -175,6 +175,27 @@ def test_a_memorizer_has_no_lead_to_tell_of(reference):
     assert "At no checkpoint does the latter take the lead" in text
 
 
+def test_a_run_that_lost_its_circuit_still_tells_of_it(reference, tmp_path):
+    """Crushed for its last checkpoints: the circuit, its losses and the check are those of the step that is looked
+    at."""
+    with interp.RunWriter.create(tmp_path / "crushed", reference.task, reference.model) as writer:
+        for step in (0, 46, 100, 400, 700, 800, 900, 1000, 1200, 1400, 2000):
+            writer.append(step, reference[step].weights)
+        for step in (2100, 2200, 2300):
+            writer.append(step, {name: 0.02 * weight for name, weight in reference[2000].weights.items()})
+    run = interp.open_run(tmp_path / "crushed")
+    end, before = explain(run), explain(run, 2000)
+    assert end.headline.startswith("It generalized and lost it again: 100 % of the held-out pairs")
+    assert end.numbers["checkpoint"]["state"] == "lost"
+    told = " ".join(str(end).split())
+    assert (
+        "no frequency is key. The last checkpoint of the run that has one is that of step 2,000: k = 3, 11, 12" in told
+    )
+    same = explain(reference, 2000).numbers["checkpoint"]
+    for name in ("restricted_loss", "excluded_loss", "key_frequencies", "state", "ablation"):
+        assert before.numbers["checkpoint"][name] == same[name], name
+
+
 def test_without_a_split_and_without_a_history(reference, tmp_path):
     task = replace(reference.task, split="unknown")
     with interp.RunWriter.create(tmp_path / "grokked", task, reference.model) as writer:
