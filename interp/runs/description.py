@@ -38,7 +38,7 @@ def describe(run: Run) -> Iterator[str]:
     >>> import interp
     >>> run = open_run(interp.reference_path())
     >>> next(line for line in describe(run) if line.startswith("task"))
-    'task         add modulo 43; 832 of 1,849 pairs trained on (45.0%), seed 0'
+    'task         add modulo 43; 832 of 1,849 pairs trained on (45.0%), 305 independent ones held out, seed 0'
     """
     steps = run.steps
     yield f"run          {run.path}"
@@ -91,7 +91,8 @@ def _split(run: Run) -> str:
     n_pairs, n_train = int(run.task.defined.sum()), len(run.task.train_indices)
     what, noise = ("pairs", run.task.label_noise) if isinstance(run.task, Task) else ("examples", 0)
     noisy = f", {noise:.0%} label noise" if noise else ""
-    return f"{n_train:,} of {n_pairs:,} {what} trained on ({n_train / n_pairs:.1%}), seed {run.task.seed}{noisy}"
+    trained = f"{n_train:,} of {n_pairs:,} {what} trained on ({n_train / n_pairs:.1%})"
+    return f"{trained}, {run.task.n_held_out:,} independent ones held out, seed {run.task.seed}{noisy}"
 
 
 def _progress(run: Run) -> str:

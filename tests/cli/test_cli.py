@@ -167,7 +167,7 @@ def test_runs_are_listed_at_any_depth(run: Path, capsys: pytest.CaptureFixture[s
 def test_info_says_what_a_run_is(run: Path, capsys: pytest.CaptureFixture[str]):
     lines = dict(line.split(maxsplit=1) for line in said(capsys, "info", str(run)).splitlines())
     assert lines["hash"] == open_run(run).hash
-    assert lines["task"] == "add modulo 7; 24 of 49 pairs trained on (49.0%), seed 0"
+    assert lines["task"] == "add modulo 7; 24 of 49 pairs trained on (49.0%), 9 independent ones held out, seed 0"
     assert "d-model 8, n-heads 2" in lines["model"]
     assert "steps 20, optimizer adamw" in lines["training"]
     assert lines["checkpoints"].endswith("from step 0 to 20")
