@@ -356,11 +356,13 @@ def _turn(bends: Kinks, direction: int) -> int | None:
 
 
 def _steepening(bends: Kinks, direction: int) -> int | None:
-    """The last kink, if from there on the curve rises (1) or falls (−1) faster than before."""
-    if not len(bends.positions):
-        return None
-    before, after = bends.slopes[-2:] * direction
-    return len(bends.positions) - 1 if after > max(before, 0) else None
+    """The kink from which on the curve rises (1) or falls (−1) faster than before, by most; one at which it only turns
+    that way where there is no other."""
+    before, after = bends.slopes[:-1] * direction, bends.slopes[1:] * direction
+    faster = np.flatnonzero(after > np.maximum(before, 0))
+    goes_on = faster[before[faster] >= 0]
+    some = goes_on if len(goes_on) else faster
+    return int(some[(after - before)[some].argmax()]) if len(some) else None
 
 
 def _leveling(bends: Kinks, direction: int) -> int | None:
