@@ -10,10 +10,7 @@ from interp.experiment.training import TrainingConfig
 PRESETS: dict[str, tuple[str, Experiment]] = {
     "quick": (
         "the whole story in under a minute: lr 2e-2, grokking within the first 300 of 1,000 steps",
-        Experiment(
-            # Those evenly spaced in log(step) show what is over before step 200.
-            training=TrainingConfig(steps=1000, lr=2e-2, betas=(0.9, 0.95), checkpoint_every=20, checkpoint_log=12)
-        ),
+        Experiment(training=TrainingConfig(steps=1000, lr=2e-2, betas=(0.9, 0.95), checkpoint_every=20)),
     ),
     "fastest": (
         "99 % test accuracy in the fewest seconds, in 120 to 160 steps: hardly a delay, and little to watch",
