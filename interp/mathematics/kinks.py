@@ -2,10 +2,10 @@
 
 Of how many kinks a curve has a Bayesian information criterion decides, n ln(squared error) + 3·kinks·ln n (3 for each,
 its place being searched for, after Zhang & Siegmund 2007, Biometrics 63, 22-32), of least squares over its points; n of
-them, counted as no more than those of the grid. A straight line with noise has none: of 200, 24 % were given one with 10
-points, 17 % with 12, 6 % with 20, which is why no boundary rests on one curve. It presumes independent errors, which a
-smooth curve does not have: where that bends gently, kinks are still found. And what leaves less than a ten thousandth of
-the variance is no bend.
+them, counted as no more than those of the grid. A straight line with noise has none: of 200, 24 % were given one with
+10 points, 17 % with 12, 6 % with 20, which is why no boundary rests on one curve. It presumes independent errors, which
+a smooth curve does not have: where that bends gently, kinks are still found. And what leaves less than a ten thousandth
+of the variance is no bend.
 
 For their places the curve is resampled to an even grid, because that fit (`ruptures`: Dynp with the cost "clinear",
 Truong et al. 2020, arXiv:1801.00718) knows no other; its lines run through the curve at the kinks, which is why its
