@@ -48,7 +48,7 @@ from interp.sweeps import GridRun
 TITLE = "Ungrokking: a grokked network goes on with fewer pairs"
 REFERENCE = "Varma et al. 2023, arXiv:2309.02390, §5 (predictions P2 and P3)"
 SIZES = (280, 390, 488, 610, 763, 955, 1194, 1494, 2000)
-DESIGN = Design(sizes=SIZES, weight_decays=(0.3, 1.0, 3.0), seeds=3, duration=8, rescale_lr=False)
+DESIGN = Design(sizes=SIZES, weight_decays=(0.3, 1.0, 3.0), seeds=5, duration=8, rescale_lr=False)
 FULL = Design(
     sizes=(390, 488, 610, 763, 955, 1194, 1494),
     weight_decays=(0.3, 1.0, 3.0),
