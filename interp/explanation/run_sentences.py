@@ -83,9 +83,9 @@ def _held_at(setting: Setting) -> str:
 
 
 def _at_most(setting: Setting, *, in_brackets: bool = True) -> str:
-    """`_held_at` of one that did not come far, beside what guessing gives: a single step may have had more."""
-    known = f"at most {as_accuracy(setting.learned.reached)} of the {setting.unseen}"
-    known += "" if "alone" in _reached_at(setting) else " for long"
+    """`_held_at` of one that did not come far, beside what guessing gives: a single step may have had more, and not
+    held it."""
+    known = f"never held more than {as_accuracy(setting.learned.reached)} of the {setting.unseen}"
     since = f"{_reached_at(setting)}; a guess: {as_accuracy(setting.guessed)}"
     return f"{known} ({since})" if in_brackets else f"{known}, {since}"
 
