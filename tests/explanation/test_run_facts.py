@@ -32,6 +32,12 @@ def written(folder, task, model, weights, *, metrics=None, training=None) -> int
     return interp.open_run(folder)
 
 
+def logged(folder, metrics, planned_steps) -> interp.Run:
+    """A run of these curves, by step, whose weights never change."""
+    weights, training = initial_weights(SMALL, 13), interp.TrainingConfig(steps=planned_steps)
+    return written(folder, interp.Task(13), SMALL, dict.fromkeys(metrics, weights), metrics=metrics, training=training)
+
+
 def of_accuracies(train, test, step, loss=1.0) -> dict[str, float]:
     losses = dict.fromkeys(("train_loss", "test_loss", "unmirrored_test_loss"), loss)
     return losses | {"train_accuracy": train, "test_accuracy": test, "unmirrored_test_accuracy": test}
@@ -177,18 +183,10 @@ def test_a_verdict_that_more_steps_could_overturn_names_them(stopped):
 
 def test_standing_still_is_a_range_and_no_difference_of_end_points(tmp_path):
     """It swings by 40 points, and ends where it began."""
-    weights = initial_weights(SMALL, 13)
     swings = [0.5, 0.7, 0.3, 0.5]
     accuracy = dict.fromkeys(range(0, 90, 10), 0.5) | dict(zip((90, 93, 96, 100), swings, strict=True))
     metrics = {step: of_accuracies(1.0 * (step > 10), value, step) for step, value in accuracy.items()}
-    run = written(
-        tmp_path / "run",
-        interp.Task(13),
-        SMALL,
-        dict.fromkeys(metrics, weights),
-        metrics=metrics,
-        training=interp.TrainingConfig(steps=100),
-    )
+    run = logged(tmp_path / "run", metrics, 100)
     assert any("accuracy between 30 and 70 %" in line for line in explain(run).unsaid)
 
 
@@ -222,16 +220,8 @@ def test_a_plateau_is_no_proof_either(stopped):
 
 
 def test_a_run_that_did_not_reach_its_end_says_so(tmp_path):
-    weights = initial_weights(SMALL, 13)
     metrics = {step: of_accuracies(0.1, 0.1, step) for step in (0, 10)}
-    run = written(
-        tmp_path / "run",
-        interp.Task(13),
-        SMALL,
-        dict.fromkeys(metrics, weights),
-        metrics=metrics,
-        training=interp.TrainingConfig(steps=300),
-    )
+    run = logged(tmp_path / "run", metrics, 300)
     assert "within 10 steps (of 300)" in explain(run).headline
     assert "Of 300 steps only those up to step 10 are logged" in told(explain(run))
 

@@ -13,27 +13,11 @@ from interp.experiment.task import Operation
 from interp.testing import LookupTable, ideal_logits, with_logits
 
 EXACT = {"rtol": 1e-9, "atol": 1e-10}
-SPLITS = ("all", "train", "test", "held_out")
 
 
 def gaussian(p: int) -> np.ndarray:
+    """Logits [a, b, c] that are noise."""
     return 3 * np.random.RandomState(p).standard_normal((p, p, p))
-
-
-def strengths(result: xr.Dataset, split: str = "train") -> dict[str, float]:
-    """`gen_published` and so on."""
-    short = {"generalizing": "gen", "memorizing": "mem"}
-    return {
-        f"{short[circuit]}_{estimator}": float(result.strength.sel(estimator=estimator, circuit=circuit, split=split))
-        for estimator in circuit_split.ESTIMATORS
-        for circuit in circuit_split.CIRCUITS
-    }
-
-
-def clock_and_table(task: Task, lookup: LookupTable) -> np.ndarray:
-    """Two cosines of strength 3 and 2, and a lookup table, as logits [a, b, c]."""
-    logits = (3 * ideal_logits(task.p, [2], "clock") + 2 * ideal_logits(task.p, [3], "clock")).numpy()
-    return logits + lookup.pairs(task)[..., None] * np.eye(task.p)[task.labels].reshape(task.p, task.p, task.p)
 
 
 def by_heart(task: Task, known: np.ndarray, strength: float = 10.0) -> np.ndarray:
@@ -83,7 +67,7 @@ def test_of_an_operation_without_phases_held_out_strengths_are_mean_logits_of_th
     pairs = np.arange(task.p**2)
     of_label = (logits - logits.mean(-1, keepdims=True)).reshape(task.p**2, task.p)[pairs, task.labels]
     general = of_label[task.held_out_mask].mean() if task.n_held_out >= 20 else np.nan
-    for split in SPLITS:
+    for split in circuit_split.SPLITS:
         found = result.strength.sel(estimator="held_out", split=split)
         assert_allclose(found, [general, of_label[task.mask(split)].mean() - general], rtol=1e-9, atol=1e-9)
     assert np.isnan(result.strength.sel(estimator="published")).all()
@@ -124,9 +108,12 @@ def test_the_highest_memorizing_strength_is_no_lucky_one():
     """Of a network that is thrown about, logits are large and mean nothing: of many noisy strengths one is the largest,
     and only what is clear of its own error was memorized."""
     task = Task(13, train_fraction=0.5)
-    tables = [clock_and_table(task, LookupTable(3.0)), *(100 * gaussian(13)[:, ::way] for way in (1, -1))]
+    by_table = LookupTable(3.0).pairs(task)[..., None] * np.eye(13)[task.labels].reshape(13, 13, 13)
+    clock_and_table = 3 * ideal_logits(13, [2], "clock").numpy() + by_table
+    tables = [clock_and_table, *(100 * gaussian(13)[:, ::way] for way in (1, -1))]
     each = [circuit_split.measure(with_logits(task, table)).expand_dims(step=[at]) for at, table in enumerate(tables)]
-    assert max(strengths(one.isel(step=0))["mem_held_out"] for one in each[1:]) > 3, "noise has the largest one"
+    of_noise = xr.concat(each[1:], "step").strength.sel(estimator="held_out", circuit="memorizing", split="train")
+    assert of_noise.max() > 3, "noise has the largest one"
     found = find("circuit_split").summary(xr.concat(each, "step"))
     assert found["highest_memorizing_strength_at"] == 0
     assert_allclose(found["highest_memorizing_strength"], 3 * 12 / 13, **EXACT)
