@@ -33,7 +33,6 @@ class Setting:
     model: ModelConfig
     learned: grokking.Events
     planned_steps: int | None
-    is_complete: bool
     last_step: int
     diverged_at: int | None
     accuracy_at: int
@@ -117,7 +116,6 @@ def setting_of(run: Run, results: Mapping[str, xr.Dataset]) -> Setting:
         model=run.model,
         learned=grokking.events_of(curves),
         planned_steps=run.training.steps if run.training is not None else None,
-        is_complete=run.is_complete,
         last_step=int(steps[-1]),
         diverged_at=_diverged_at(run, results),
         accuracy_at=int(steps[last]),

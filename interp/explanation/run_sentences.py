@@ -149,7 +149,7 @@ def how_it_ended(setting: Setting) -> Iterator[str]:
             f"Training diverged by step {step}: there weights or loss are not finite, or the loss is far above "
             "guessing."
         )
-    elif not setting.is_complete and setting.planned_steps is not None:
+    elif setting.planned_steps is not None and setting.last_step < setting.planned_steps:
         steps = as_count(setting.planned_steps, "step")
         yield (
             f"Of {steps} only those up to step {setting.last_step:,} are logged: it was stopped, diverged "
@@ -199,9 +199,9 @@ def when(kind: str, setting: Setting) -> str:
         text = f"It knew {train} {_from(memorized)} and {also} {_from(generalized)}"
         return text + _apart(kind, memorized, generalized, learned.delay)
     if memorized is not None:
-        return f"It knew {train} {_from(memorized)}, and never, so that it held, of the {unseen}."
+        return f"It knew {train} {_from(memorized)}, and never held {other}."
     if generalized is not None:
-        return f"It knew {other} {_from(generalized)}, and never, so that it held, of its training pairs."
+        return f"It knew {other} {_from(generalized)}, and never held {train}."
     return ""
 
 

@@ -24,7 +24,6 @@ def setting(train: np.ndarray, held_out: np.ndarray, *, task: interp.Task | None
         model=interp.ModelConfig(),
         learned=grokking.events(STEPS, np.array([train, held_out])),
         planned_steps=1000,
-        is_complete=True,
         last_step=1000,
         diverged_at=None,
         accuracy_at=1000,

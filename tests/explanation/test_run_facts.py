@@ -55,7 +55,6 @@ def setting(task=None, model=None, **changes) -> Setting:
         model=model or SMALL,
         learned=grokking.events(np.arange(0, 301, 60), curves),
         planned_steps=300,
-        is_complete=True,
         last_step=300,
         diverged_at=None,
         accuracy_at=300,
@@ -212,6 +211,7 @@ def test_a_fall_to_the_end_is_no_collapse_before_the_loss_is_large(tmp_path):
 
 def test_a_plateau_is_no_proof_either(stopped):
     numbers = explain(stopped).numbers
+    assert "and never held all but two of the held-out pairs" in told(explain(stopped))
     assert any("plateaus can end" in line for line in unsaid(numbers, setting(last_step=100)))
     moving = setting(last_step=100, late_changes=("loss between 1 and 2 nats",))
     assert any("loss between 1 and 2 nats" in line for line in unsaid(numbers, moving))
@@ -224,6 +224,16 @@ def test_a_run_that_did_not_reach_its_end_says_so(tmp_path):
     run = logged(tmp_path / "run", metrics, 300)
     assert "within 10 steps (of 300)" in explain(run).headline
     assert "Of 300 steps only those up to step 10 are logged" in told(explain(run))
+
+
+def test_a_run_of_which_only_the_last_line_is_missing_reached_its_end(tmp_path):
+    """A kill between a checkpoint and its line: nothing is missing that a reader must know first."""
+    run = logged(tmp_path / "run", {step: of_accuracies(0.1, 0.1, step) for step in (0, 10)}, 10)
+    lines = (run.path / "metrics.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (run.path / "metrics.jsonl").write_text("".join(lines[:-1]), encoding="utf-8")
+    cut = interp.open_run(run.path)
+    assert not cut.is_complete
+    assert "up to step 10 are logged" not in told(explain(cut))
 
 
 # ---- divergence ------------------------------------------------------------------------------------------------------
