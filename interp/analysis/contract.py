@@ -3,7 +3,8 @@
 An analysis is a module (see CONTRIBUTING) with `REFERENCE`, and
 
     measure(checkpoint, *, …) → xr.Dataset     one checkpoint, the same shapes at every step, or
-    compute(run, *, …) → xr.Dataset            a whole run, with a dimension `step` where it has one
+    compute(run, *, …) → xr.Dataset            a whole run, with a dimension `step` where it has one; where it takes
+                                               long, it has a parameter `progress`, which wraps the steps it walks over
     summary(result) → dict                     the numbers of a result, NaN where unknown
     plot(result) → plotly figure
 
@@ -147,9 +148,14 @@ class Analysis:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """Its keyword parameters and their defaults."""
-        signature = inspect.signature(self.function)
-        return {name: p.default for name, p in signature.parameters.items() if p.kind is p.KEYWORD_ONLY}
+        """Its keyword parameters and their defaults; `progress` is none of them."""
+        signature = inspect.signature(self.function).parameters
+        return {name: p.default for name, p in signature.items() if p.kind is p.KEYWORD_ONLY and name != "progress"}
+
+    @property
+    def shows_progress(self) -> bool:
+        """Whether its `compute` takes `progress`, which wraps the steps that it walks over."""
+        return self.of_run and "progress" in inspect.signature(self.function).parameters
 
     def resolve(self, given: dict[str, Any]) -> dict[str, Any]:
         """All parameters, `given` before defaults. Raises InputError, with the nearest name, for one that does not

@@ -94,7 +94,7 @@ def analyze(
     _save_all(tables, missing)
     results = {table.analysis.name: table.result() for table in tables}
     for analysis in (a for a in chosen if a.of_run):
-        results[analysis.name] = _computed(run, analysis, resolved[analysis.name], digests)
+        results[analysis.name] = _computed(run, analysis, resolved[analysis.name], digests, progress)
     return {name: results[name] for name in sorted({analysis.name for analysis in asked})}
 
 
@@ -289,12 +289,15 @@ def _identity(run: Run, analysis: Analysis, parameters: Mapping[str, Any], diges
     return hash_of([analysis.name, analysis.version, dict(parameters), run.hash, list(digests.items()), run.rows])
 
 
-def _computed(run: Run, analysis: Analysis, parameters: dict[str, Any], digests: Mapping[int, str]) -> xr.Dataset:
+def _computed(
+    run: Run, analysis: Analysis, parameters: dict[str, Any], digests: Mapping[int, str], progress: Progress
+) -> xr.Dataset:
     identity = _identity(run, analysis, parameters, digests)
     path = _path(run, analysis, parameters)
     stored = load_result(path, identity)
     if stored is None:
-        stored = analysis.function(run, **parameters)
+        shown = {"progress": progress} if analysis.shows_progress else {}
+        stored = analysis.function(run, **parameters, **shown)
         stored = stored.assign_attrs(stored.attrs | _of_run(run, analysis, parameters) | {"identity": identity})
         save_result(path, stored)
     return stored

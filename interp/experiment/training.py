@@ -1,5 +1,6 @@
 """How an experiment is trained, and which steps are kept."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -56,6 +57,42 @@ class TrainingConfig:
             check_integer("training.checkpoint-steps", step, 0, self.steps)
         check_integer("training.log-every", self.log_every, 1)
         check_integer("training.seed", self.seed, 0, 2**32 - 1)
+
+    def learning_rate(self, step: int) -> float:
+        """That of update number `step` (from 0).
+
+        >>> TrainingConfig(lr=0.01, warmup=10).learning_rate(4)
+        0.005
+        """
+        return self.lr * min((step + 1) / self.warmup, 1) if self.warmup else self.lr
+
+    def decay_coefficients(self, first: int, last: int) -> tuple[float, float] | None:
+        """c₀ and c₁ of what weight decay did between the weights of two steps, D = −(c₀ w_first + c₁ w_last), if in
+        between they moved along a line; c₀ + c₁ is Σ lr_s·wd. Exact of one update by "adamw", or by "sgd" without
+        momentum.
+
+        With momentum μ, SGD remembers the decay of the steps before: D = −Σ_s lr_s Σ_{j ≤ s} μ^{s−j}·wd·w_j, with
+        the weights before `first` on the same line. None where it cannot be told apart from the loss: "adam" divides
+        both by one root.
+
+        >>> TrainingConfig(lr=0.01, weight_decay=2.0, warmup=0).decay_coefficients(5, 6)
+        (0.02, 0.0)
+        >>> TrainingConfig(optimizer="adam").decay_coefficients(5, 6)
+        """
+        if self.weight_decay == 0:
+            return 0.0, 0.0
+        if self.optimizer == "adam":
+            return None
+        momentum = self.momentum if self.optimizer == "sgd" else 0.0
+        remembered = math.ceil(math.log(1e-12) / math.log(momentum)) if momentum else 0
+        total = moved = of_all = of_way = 0.0
+        for step in range(max(0, first - remembered), last):
+            of_all = momentum * of_all + self.weight_decay
+            of_way = momentum * of_way + self.weight_decay * (step - first) / (last - first)
+            if step >= first:
+                total += self.learning_rate(step) * of_all
+                moved += self.learning_rate(step) * of_way
+        return total - moved, moved
 
     def kept_steps(self) -> list[int]:
         """The steps at which a checkpoint is kept, ascending."""

@@ -1,5 +1,6 @@
 """Networks as named weights: shapes, forward passes, the closed-form gradient, the bridge to TransformerLens."""
 
+from interp.models.derivatives import gradient, logits_and_derivatives
 from interp.models.factored_gradient import Each
 from interp.models.families import FAMILIES
 from interp.models.forward import (
@@ -34,10 +35,12 @@ __all__ = [
     "classic_state",
     "embed",
     "forward_all",
+    "gradient",
     "initial_weights",
     "is_factored",
     "last_mlp",
     "logits",
+    "logits_and_derivatives",
     "logits_with_vectors",
     "matrices",
     "method",

@@ -191,6 +191,20 @@ def loss_and_gradient(
 
 
 @torch.no_grad()
+def gradient(
+    weights: Weights, model: ModelConfig, pairs: Int[Tensor, "n 2"], d_logits: Float[Tensor, "n p"]
+) -> Weights:
+    """The gradient of Σ d_logits·logits."""
+    folded = fold(weights, model)
+    total, out = (Products(*map(torch.zeros_like, folded.products)) for _ in range(2))
+    for some, d_some in zip(pairs.split(PART), d_logits.split(PART), strict=True):
+        write_gradient(out, folded.products, model, forward(folded.products, model, *some.T), d_some.T.contiguous())
+        for sums, of_part in zip(total, out, strict=True):
+            sums.add_(of_part)
+    return unfold(weights, model, folded, total)
+
+
+@torch.no_grad()
 def logits(
     weights: Weights,
     model: ModelConfig,

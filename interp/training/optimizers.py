@@ -82,8 +82,7 @@ class WeightUpdater:
 
     def update(self, step: int, gradients: Sequence[Weights]) -> None:
         """Update number `step` (from 0), with learning rate lr·min((step+1)/warmup, 1)."""
-        warmup = self._config.warmup
-        lr = self._config.lr * min((step + 1) / warmup, 1) if warmup else self._config.lr
+        lr = self._config.learning_rate(step)
         # Fused updates read memory in order, whatever the strides say.
         pairs = zip(self._weights, gradients, strict=True)
         ordered = [gradient[name].contiguous() for own, gradient in pairs for name in own]

@@ -1,0 +1,560 @@
+"""Circuit forces. How hard does the loss push each circuit up, and how hard does weight decay pull it down?
+
+Decoupled weight decay and the loss each have their part in every update, Δw = D + R, so the change of a strength S(w)
+between two checkpoints is, to first order exactly,
+
+    ΔS = decay + loss + residual,   decay = ḡ·D,   loss = ḡ·R,   ḡ = ½ (∇S(w₀) + ∇S(w₁))
+
+(`interp.mathematics.forces`), for the strengths of `interp.mathematics.strengths`: G of the generalizing and M of the
+memorizing circuit, every α_k, and C, that of the few frequencies that stood out most when the training pairs were first
+known: chosen before, so that no hindsight makes it grow. r = loss/|decay| above 1: it grows; at 1: it rests; below 1:
+it is worn down. No split of the weights is needed, and no gradient that training would have to keep.
+
+Refused (NaN) where the residual is above a fiftieth of |decay| + |loss|: more frequent checkpoints would do. Unknown
+are decay and loss of imported runs (no learning rate, no weight decay), and of "adam", which mixes both. With weight
+decay 0 there is no decay, and no r.
+
+It cannot tell why the loss pushes as it does, nor what a circuit would do without the other; and where weights are
+rescaled by a norm layer, what decay does to them changes no logit.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from interp.errors import InputError, check_integer
+from interp.experiment import Task, TrainingConfig
+from interp.figures import PALETTE, color_of_frequency, new_panels, threshold_line
+from interp.mathematics import account, circuits, grokking, strengths
+from interp.mathematics import forces as mechanics
+from interp.mathematics.circuits import FOLDS, PhasePairs
+from interp.mathematics.forces import Coefficients, Derivatives, Forces
+from interp.mathematics.held_out import FEWEST_HELD_OUT
+from interp.models import Weights, are_finite, gradient, logits, logits_and_derivatives, weight_shapes
+from interp.runs import Checkpoint, phase_pairs
+
+if TYPE_CHECKING:
+    from interp.runs import Run
+
+REFERENCE = "ours; strengths after Varma et al. 2023, arXiv:2309.02390, §3"
+CORE = True
+PLACE = 2
+SCALES = {}
+CIRCUITS = ("generalizing", "memorizing", "circuit")
+CAUSES = ("decay", "loss", "residual")
+ON_TENSORS = ("memorizing", "circuit")
+MOST_THREADS = 4
+MOST_DRAWN = 8
+
+
+def compute(
+    run: "Run",
+    *,
+    frequencies: list[int] | None = None,
+    n_named: int = strengths.N_NAMED,
+    progress: Callable[[Sequence[int]], Iterable[int]] = lambda steps: steps,
+) -> xr.Dataset:
+    """At each checkpoint the `value` of every strength (G, M, C, each α_k; in logits), its `standard_error` and its
+    `scaling` w·∇S [step, strength], and `loss_alone` [step, part], the training loss of the generalizing and of the
+    memorizing part of the logits alone; over each interval between two checkpoints `force` [interval, strength, cause]
+    (decay, loss, residual; refused decay and loss are NaN) and `force_error` (signed); of M and C, `on`, also what goes
+    through each tensor (`tensor_force` [interval, on, cause, tensor]) and what is told without a fifth of the held-out
+    pairs (`force_without_fold`). An interval is named by its last step; `start` is its first, `exposure` Σ lr·wd over
+    it.
+
+    C is of the `frequencies`, or of the `n_named` that stood out most (at most a third of all) at the first checkpoint
+    that knew 99 % of the training pairs, and NaN before it (the attributes `named` and `known_from`). Raises
+    InputError for a frequency outside 1 … K.
+
+    >>> import interp
+    >>> result = interp.open_run(interp.reference_path()).result("circuit_forces")
+    >>> late = result.sel(interval=1100, strength="memorizing")
+    >>> [round(float(late.force.sel(cause=cause)), 1) for cause in ("decay", "loss")]  # worn down, step 1,056 to 1,100
+    [-2.8, 2.5]
+    """
+    steps = _finite(run)
+    place = {step: index for index, step in enumerate(steps)}
+    asked = _Question(run.task)
+    known_from, is_named = _known_from(run, steps), _given(frequencies, run.task)
+    told_from = steps[0]
+    if not is_named.any() and known_from is not None:
+        told_from = known_from
+        is_named = strengths.named(asked.of(run[known_from], {}, is_named).derivatives.value[0, 2:], n_named)
+    firsts = mechanics.pairs_of_intervals(len(steps) - 1)
+
+    def moment(step: int) -> _Moment:
+        index = place[step]
+        offsets = {-1: index > 0, 1: index + 1 < len(steps), -2: index - 2 in firsts, 2: index in firsts}
+        others = {offset: run[steps[index + offset]].weights for offset, is_there in offsets.items() if is_there}
+        return asked.of(run[step], others, is_named & (step >= told_from), on_tensors=True)
+
+    with ThreadPoolExecutor(
+        min(torch.get_num_threads(), MOST_THREADS), initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
+        try:
+            waiting = [pool.submit(moment, step) for step in steps]
+            moments = [future.result() for future, _ in zip(waiting, progress(steps), strict=True)]
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    named = [int(k) for k in np.flatnonzero(is_named) + 1]
+    return _result(run, steps, moments, told_from, is_named).assign_attrs(
+        known_from=-1 if known_from is None else known_from, named=json.dumps(named)
+    )
+
+
+def between(
+    before: Checkpoint, after: Checkpoint, training: TrainingConfig, *, frequencies: list[int] | None = None
+) -> Forces:
+    """The forces on G, M, C and α_1 … α_K from one checkpoint to another in memory, without errors ([1, 3 + K]; see
+    `compute`). Of the training its lr, weight decay, warm-up and optimizer are read; the `frequencies` of C are, if not
+    given, those that stand out most before.
+
+    >>> import interp
+    >>> run = interp.open_run(interp.reference_path())
+    >>> found = between(run[500], run[526], run.training)
+    >>> bool(found.used[0, 1]), round(float(found.loss[0, 1] / -found.decay[0, 1]), 2)  # memory: worn down
+    (True, 0.98)
+    """
+    task, asked = before.task, _Question(before.task)
+    named = _given(frequencies, task)
+    first = asked.of(before, {1: after.weights}, named)
+    if not frequencies:
+        named = strengths.named(first.derivatives.value[0, 2:])
+    moments = [first.derivatives, asked.of(after, {-1: before.weights}, named).derivatives]
+    at = Derivatives(*(np.stack(values)[:, 0] for values in zip(*moments, strict=True)))
+    found = mechanics.forces(at, [training.decay_coefficients(before.step, after.step)], [])
+    sums = strengths.circuit_weights(at.value[:1, 2:], named)
+    return Forces(*(_with_circuit(values, sums) for values in found))
+
+
+# ---- one checkpoint --------------------------------------------------------------------------------------------------
+
+
+class _Moment(NamedTuple):
+    """What is found at one checkpoint."""
+
+    derivatives: Derivatives  # of G, M and α_1 … α_K, by `strengths.strengths`
+    standard_errors: Float[np.ndarray, " 3+K"]
+    loss_alone: Float[np.ndarray, " 2"]
+    # Along the weights, from the last and to the next checkpoint, of the strengths in ON_TENSORS, by tensor.
+    by_tensor: Float[np.ndarray, "3 on tensor"]
+
+
+# As they stand in `Derivatives`, behind the value and what is along the weights themselves.
+_OFFSETS = (-1, 1, -2, 2)
+
+
+class _Question:
+    """What is asked of every checkpoint of a task: the held-out and the training pairs, and nothing of others."""
+
+    def __init__(self, task: Task) -> None:
+        every = phase_pairs(task)
+        self.task, self.has_phase = task, task.has_phase
+        self.pairs: PhasePairs = every.some((every.is_held_out | every.is_train) & every.has_label)
+        self.inputs = torch.from_numpy(task.pairs)[self.pairs.row_major]
+        self.n_frequencies = task.coordinates.order // 2
+        self.is_answered = len(self.pairs.orbit[self.pairs.is_held_out].unique()) >= FEWEST_HELD_OUT
+
+    @torch.no_grad()
+    def of(
+        self,
+        checkpoint: Checkpoint,
+        others: dict[int, Weights],
+        named: Bool[np.ndarray, " K"],
+        *,
+        on_tensors: bool = False,
+    ) -> _Moment:
+        """Its strengths and their derivatives to the `others`, the weights so many checkpoints later."""
+        weights, n_tensors = checkpoint.weights, len(checkpoint.weights)
+        found = np.full((2 + len(_OFFSETS), 1 + FOLDS, 2 + self.n_frequencies), np.nan)
+        by_tensor = np.full((3, len(ON_TENSORS), n_tensors), np.nan)
+        if not self.is_answered:
+            errors, alone = np.full(3 + self.n_frequencies, np.nan), np.full(2, np.nan)
+            return _Moment(Derivatives(*found), errors, alone, by_tensor)
+        ways = {
+            offset: {name: np.sign(offset) * (other[name] - weight) for name, weight in weights.items()}
+            for offset, other in others.items()
+        }
+        logits, along = logits_and_derivatives(weights, checkpoint.model, self.inputs, [weights, *ways.values()])
+        centred = circuits.centred(logits, self.task.coordinates)
+        found[0] = self._strengths(centred)
+        for row, derivative in zip((1, *(2 + _OFFSETS.index(offset) for offset in ways)), along, strict=True):
+            found[row] = self._strengths(circuits.centred(derivative, self.task.coordinates))
+        sums = np.nan_to_num(strengths.circuit_weights(found[0, 0, 2:], named))
+        errors = strengths.standard_errors(centred, self.pairs, sums, has_phase=self.has_phase).numpy()
+        if on_tensors:
+            directions = [weights, ways.get(-1), ways.get(1)]
+            for place, of_strengths in enumerate((np.r_[0, 1, 0 * sums], np.r_[0, 0, sums])):
+                if of_strengths.any() and (self.has_phase or place == 0):
+                    by_tensor[:, place] = self._by_tensor(checkpoint, of_strengths, directions)
+        return _Moment(Derivatives(*found), errors, self._loss_alone(centred), by_tensor)
+
+    def _strengths(self, centred: Float[Tensor, "pairs n"]) -> Float[np.ndarray, "rows 2+K"]:
+        return strengths.strengths(centred, self.pairs, has_phase=self.has_phase).numpy()
+
+    def _by_tensor(
+        self, checkpoint: Checkpoint, of_strengths: Float[np.ndarray, " 2+K"], directions: list[Weights | None]
+    ) -> Float[np.ndarray, "3 tensor"]:
+        """The derivative of a sum of strengths along each direction, tensor by tensor; NaN for one not there."""
+        d_logits = self._on_logits(of_strengths, next(iter(checkpoint.weights.values())))
+        rows = d_logits.any(1)
+        slope = gradient(checkpoint.weights, checkpoint.model, self.inputs[rows], d_logits[rows])
+        return np.array(
+            [
+                [math.nan if way is None else (slope[name] * way[name]).sum().item() for name in checkpoint.weights]
+                for way in directions
+            ]
+        )
+
+    def _on_logits(self, of_strengths: Float[np.ndarray, " 2+K"], like: Tensor) -> Float[Tensor, "pairs p"]:
+        """The gradient of a sum of strengths, which are linear in the logits, with respect to these."""
+        asked = np.flatnonzero(of_strengths)
+        with torch.enable_grad():
+            leaf = like.new_zeros(len(self.inputs), self.task.p, requires_grad=True)
+            found = strengths.strengths(
+                circuits.centred(leaf, self.task.coordinates), self.pairs, has_phase=self.has_phase
+            )
+            total = (found[0, asked] * torch.from_numpy(of_strengths[asked])).sum()
+        return torch.autograd.grad(total, leaf)[0]
+
+    def _loss_alone(self, centred: Float[Tensor, "pairs n"]) -> Float[np.ndarray, " 2"]:
+        """The training loss of the generalizing part of the logits alone, and of the memorizing part alone."""
+        if not self.has_phase:
+            return np.full(2, np.nan)
+        of_train = self.pairs.is_train
+        profile = circuits.profiles(centred, self.pairs).held_out[0]
+        generalizing = circuits.part_rows(profile[None])[self.pairs.sums[of_train]]
+        memorizing = centred[of_train] - generalizing
+        label = self.pairs.label[of_train]
+        return np.array([cross_entropy(part.double(), label).item() for part in (generalizing, memorizing)])
+
+
+# ---- the run ---------------------------------------------------------------------------------------------------------
+
+
+def _finite(run: "Run") -> list[int]:
+    """The steps before training diverged."""
+    steps = run.steps
+    while steps and not are_finite(run[steps[-1]].weights):
+        steps = steps[:-1]
+    if not steps:
+        raise InputError(f"every checkpoint of {run.path} holds NaN or infinity: training diverged at once")
+    return steps
+
+
+def _given(frequencies: list[int] | None, task: Task) -> Bool[np.ndarray, " K"]:
+    named = np.zeros(task.coordinates.order // 2, dtype=bool)
+    for frequency in frequencies or ():
+        check_integer("frequencies", frequency, 1, len(named))
+        named[frequency - 1] = True
+    return named
+
+
+def _known_from(run: "Run", steps: list[int]) -> int | None:
+    """The first checkpoint that knows the training pairs."""
+    task = run.task
+    if not len(task.train_indices):
+        return None
+    inputs, label = (torch.from_numpy(values[task.train_indices]) for values in (task.pairs, task.labels))
+    for step in steps:
+        with torch.no_grad():
+            answers = logits(run[step].weights, run.model, inputs)
+        if (answers.argmax(1) == label).double().mean() >= grokking.level_for(len(label)):
+            return step
+    return None
+
+
+def _result(
+    run: "Run", steps: list[int], moments: list[_Moment], told_from: int, is_named: Bool[np.ndarray, " K"]
+) -> xr.Dataset:
+    every = [np.stack(values) for values in zip(*(moment.derivatives for moment in moments), strict=True)]
+    coefficients = [_coefficients(run.training, *span) for span in pairwise(steps)]
+    coarse = [_coefficients(run.training, *span) for span in zip(steps, steps[2:], strict=False)]
+    flat = mechanics.forces(Derivatives(*(values.reshape(len(steps), -1) for values in every)), coefficients, coarse)
+    by_row = Forces(*(values.reshape(-1, *every[0].shape[1:]) for values in flat))
+    at = Derivatives(*(values[:, 0] for values in every))
+    # C is a sum of the others: over an interval the one that its first checkpoint makes it.
+    sums = strengths.circuit_weights(at.value[:, 2:], is_named)
+    sums[np.array(steps) < told_from] = np.nan
+    found = mechanics.refused(Forces(*(_with_circuit(values[:, 0], sums[:-1]) for values in by_row)))
+    without_fold = [
+        np.stack([_with_circuit(values[:, row], sums[:-1])[:, 1:3] for row in range(1, 1 + FOLDS)], axis=-1)
+        for values in (by_row.decay, by_row.loss)
+    ]
+    was_refused = np.isnan(found.loss[:, 1:3, None])
+    kind, one = {"units": "logits"}, {"units": "1"}
+    by_step, by_interval = ("step", "strength"), ("interval", "strength", "cause")
+    errors = np.stack([moment.standard_errors for moment in moments])
+    errors[~np.isfinite(sums).all(1), 2] = np.nan
+    frequencies = np.arange(len(is_named) + 1)[1:]
+    names = np.array([*CIRCUITS, *(f"k = {k}" for k in frequencies)])
+    return xr.Dataset(
+        {
+            "value": (by_step, _with_circuit(at.value, sums), {"long_name": "strength"} | kind),
+            "standard_error": (by_step, errors, {"long_name": "standard error of the strength"} | kind),
+            "scaling": (by_step, _with_circuit(at.along_weights, sums), {"long_name": "w·∇S"} | kind),
+            "loss_alone": (
+                ("step", "part"),
+                np.stack([moment.loss_alone for moment in moments]),
+                {"long_name": "training loss of the part alone", "units": "nats"},
+            ),
+            "force": (
+                by_interval,
+                np.stack([found.decay, found.loss, found.residual], axis=-1),
+                {"long_name": "what changed the strength over the interval"} | kind,
+            ),
+            "force_error": (
+                by_interval,
+                np.stack([found.decay_error, found.loss_error, np.full_like(found.loss, np.nan)], axis=-1),
+                {"long_name": "error of the force"} | kind,
+            ),
+            "tensor_force": (
+                ("interval", "on", "cause", "tensor"),
+                _tensor_forces(np.stack([moment.by_tensor for moment in moments]), coefficients),
+                {"long_name": "what changed the strength through the tensor"} | kind,
+            ),
+            "force_without_fold": (
+                ("interval", "on", "cause", "fold"),
+                np.stack(
+                    [*(np.where(was_refused, np.nan, values) for values in without_fold), 0 * without_fold[0] + np.nan],
+                    axis=2,
+                ),
+                {"long_name": "the force, told without a fifth of the held-out pairs"} | kind,
+            ),
+        },
+        coords={
+            "step": ("step", np.array(steps, dtype=np.int32), {"long_name": "step", "units": "updates"}),
+            "interval": (
+                "interval",
+                np.array(steps[1:], dtype=np.int32),
+                {"long_name": "last step of the interval", "units": "updates"},
+            ),
+            "start": (
+                "interval",
+                np.array(steps[:-1], dtype=np.int32),
+                {"long_name": "first step of the interval", "units": "updates"},
+            ),
+            "exposure": (
+                "interval",
+                np.array([math.nan if c is None else sum(c) for c in coefficients]),
+                {"long_name": "Σ lr·wd over the interval"} | one,
+            ),
+            "strength": ("strength", names, {"long_name": "strength", "units": "name"}),
+            "cause": ("cause", np.array(CAUSES), {"long_name": "cause", "units": "name"}),
+            "part": ("part", np.array(CIRCUITS[:2]), {"long_name": "part", "units": "name"}),
+            "on": ("on", np.array(ON_TENSORS), {"long_name": "strength", "units": "name"}),
+            "fold": ("fold", np.arange(FOLDS, dtype=np.int32), {"long_name": "fold left out", "units": "index"}),
+            "tensor": (
+                "tensor",
+                np.array(list(weight_shapes(run.model, run.task.sizes))),
+                {"long_name": "tensor", "units": "name"},
+            ),
+        },
+    )
+
+
+def _coefficients(training: TrainingConfig | None, first: int, last: int) -> Coefficients | None:
+    return None if training is None else training.decay_coefficients(first, last)
+
+
+def _with_circuit(values: Float[np.ndarray, "times 2+K"], sums: Float[np.ndarray, "times K"]) -> np.ndarray:
+    """With C = Σ_k sums_k α_k behind G and M."""
+    return np.insert(values, 2, (values[:, 2:] * sums).sum(1) if sums.shape[1] else np.nan, axis=1)
+
+
+def _tensor_forces(
+    along: Float[np.ndarray, "step 3 on tensor"], coefficients: Sequence[Coefficients | None]
+) -> Float[np.ndarray, "interval on cause tensor"]:
+    """Decay, loss and an unknown residual through each tensor, as `mechanics.forces` has them of all."""
+    none = np.full((len(along), 1), np.nan)
+    shape = along.shape[2:]
+    flat = along.reshape(len(along), 3, -1)
+    at = Derivatives(np.zeros_like(flat[:, 0]), flat[:, 0], flat[:, 1], flat[:, 2], none, none)
+    found = mechanics.forces(at, coefficients, [])
+    forces = np.stack([found.decay, found.loss, np.full_like(found.loss, np.nan)], axis=1)
+    return forces.reshape(len(forces), 3, *shape).swapaxes(1, 2)
+
+
+# ---- what is said of it ----------------------------------------------------------------------------------------------
+
+
+def summary(result: xr.Dataset) -> dict:
+    """The account of the run (`interp.mathematics.account`): the first checkpoint that knew the training pairs
+    (`known_from`) and the frequencies that C was `named` there; when memory rests (`rest`), and the `plateau` over
+    which the growth ratios r of C and of M are told, with 95 % intervals over held-out pairs and the error of the
+    forces; the degree κ of both at its start; the steps from which on memory is worn down and the generalizing part
+    carries; the share of each tensor in what the loss did to C until then (`pushed_through`); the `frequencies` that
+    were born; and how many intervals after `known_from` were refused for M or C, and the spacing that would do. Null
+    where unknown."""
+    told = {name: pushed(result, name) for name in CIRCUITS}
+    steps, interval = result.step.values, result.interval.values
+    known_from = int(result.attrs["known_from"])
+    found = account.Account.of(
+        known_from if known_from >= 0 else None,
+        steps,
+        result.exposure.values,
+        told["memorizing"],
+        result.loss_alone.values,
+    )
+    within = np.array([found.is_in_plateau(step) for step in result.start.values], dtype=bool)
+    ratios = {name: told[name].ratio_over(within) for name in ("circuit", "memorizing")}
+    first = found.plateau[0] if found.plateau is not None else None
+    degrees = {}
+    for name in ("circuit", "memorizing"):
+        kappa = degree(result, name)
+        degrees[name] = float(kappa[np.flatnonzero(steps == first)[0]]) if first is not None else math.nan
+    after = np.zeros(len(interval), dtype=bool) if found.known_from is None else result.start.values >= found.known_from
+    force = result.force.sel(strength=["memorizing", "circuit"], cause=["loss", "residual"]).values[after]
+    was_refused = (np.isnan(force[..., 0]) & np.isfinite(force[..., 1])).any(1) & np.isfinite(
+        result.exposure.values[after]
+    )
+    return {
+        "step": int(steps[-1]),
+        "known_from": found.known_from,
+        "named": json.loads(result.attrs["named"]),
+        "has_decay": bool(np.nansum(result.exposure.values) > 0) if np.isfinite(result.exposure.values).any() else None,
+        "rest": _span(found.rest),
+        "plateau": _span(found.plateau),
+        "growth_ratio": {name: ratio.value for name, ratio in ratios.items()},
+        "growth_ratio_interval_95": {name: [ratio.low, ratio.high] for name, ratio in ratios.items()},
+        "growth_ratio_error": {name: ratio.error for name, ratio in ratios.items()},
+        "degree": degrees,
+        "worn_from": found.worn_from,
+        "carried_from": found.carried_from,
+        "pushed_through": _shares_of_tensors(result, found),
+        "frequencies": [life._asdict() for life in lives_of(result)],
+        "intervals": int(after.sum()),
+        "refused_intervals": int(was_refused.sum()),
+        "spacing_that_would_do": _spacing(result, after) if was_refused.any() else None,
+    }
+
+
+def pushed(result: xr.Dataset, strength: str) -> account.Pushed:
+    """One strength over the run, from a result of `compute`.
+
+    >>> import interp
+    >>> told = pushed(interp.open_run(interp.reference_path()).result("circuit_forces"), "memorizing")
+    >>> len(told.value) - len(told.loss)
+    1
+    """
+    of = result.sel(strength=strength)
+    force, error = of.force.values, of.force_error.values
+    folds = np.full((len(force), 2, FOLDS), np.nan)
+    if strength in ON_TENSORS:
+        folds = result.force_without_fold.sel(on=strength, cause=["decay", "loss"]).values
+    return account.Pushed(of.value.values, of.standard_error.values, *force.T[:2], *error.T[:2], *folds.swapaxes(0, 1))
+
+
+def degree(result: xr.Dataset, strength: str) -> Float[np.ndarray, " step"]:
+    """The local degree κ of a strength at each checkpoint; NaN where it is not clear (`interp.mathematics.forces`)."""
+    of = result.sel(strength=strength)
+    return mechanics.degree(of.value.values, of.standard_error.values, of.scaling.values)
+
+
+def lives_of(result: xr.Dataset) -> list[account.Life]:
+    """The frequencies that were born, from a result of `compute`."""
+    of = result.isel(strength=slice(len(CIRCUITS), None))
+    loss, decay = (of.force.sel(cause=cause).values for cause in ("loss", "decay"))
+    return account.lives(result.step.values, of.value.values, of.standard_error.values, loss, decay)
+
+
+def _span(window: tuple[int, int] | None) -> dict[str, int] | None:
+    return None if window is None else {"from": window[0], "to": window[1]}
+
+
+def _shares_of_tensors(result: xr.Dataset, found: account.Account) -> dict[str, float] | None:
+    """The share of each tensor in what the loss did to C from where the training pairs are known until the generalizing
+    part carries, largest first."""
+    until = result.step.values[-1] if found.carried_from is None else found.carried_from
+    if found.known_from is None:
+        return None
+    within = (result.start.values >= found.known_from) & (result.interval.values <= until)
+    push = result.tensor_force.sel(on="circuit", cause="loss").values[within].sum(0)
+    if not within.any() or not np.isfinite(push).all() or push.sum() <= 0:
+        return None
+    shares = dict(zip(map(str, result.tensor.values), (push / push.sum()).tolist(), strict=True))
+    return dict(sorted(shares.items(), key=lambda share: -share[1]))
+
+
+def _spacing(result: xr.Dataset, after: Bool[np.ndarray, " interval"]) -> int | None:
+    """A spacing of checkpoints at which none of these intervals would be refused for M or C, by the residuals' order;
+    None where that is not known."""
+    of = result.sel(strength=["memorizing", "circuit"])
+    residual = np.abs(of.force.sel(cause="residual").values[after])
+    flow = np.abs(of.scaling.values[:-1][after]) * result.exposure.values[after][:, None]  # |decay| at least
+    updates = (result.interval.values - result.start.values)[after]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        excess = residual / (2 * mechanics.MOST_RESIDUAL * flow)
+        enough = updates[:, None] / np.sqrt(np.maximum(excess, 1))
+    return max(1, int(np.nanmin(enough))) if np.isfinite(enough).any() else None
+
+
+def plot(result: xr.Dataset):
+    """For C and for M, per update: how hard the loss pushes up, how hard decay pulls down, and what comes of both; the
+    growth ratios; both strengths; and the α_k of the frequencies that were born."""
+    import plotly.graph_objects as go
+
+    panels = (
+        "The rule (C): pushed by the loss, pulled by decay",
+        "Memory (M): pushed by the loss, pulled by decay",
+        "The rule: net change",
+        "Memory: net change",
+        "Growth ratio r: 1 is rest",
+        "α_k of the frequencies that were born",
+    )
+    figure = new_panels("Circuit forces", panels, reference=REFERENCE, vertical_spacing=0.1)
+    start, end = result.start.values, result.interval.values
+    middle, updates = (start + end) / 2, end - start
+    for column, name in enumerate(("circuit", "memorizing"), start=1):
+        of = result.sel(strength=name)
+        decay, loss = (of.force.sel(cause=cause).values / updates for cause in CAUSES[:2])
+        for values, label, color in ((loss, "loss", PALETTE[2]), (decay, "decay", PALETTE[1])):
+            figure.add_scatter(
+                x=middle,
+                y=values,
+                name=label,
+                mode="lines",
+                line={"color": color, "width": 1.6},
+                fill="tozeroy",
+                legendgroup=label,
+                showlegend=column == 1,
+                row=1,
+                col=column,
+            )
+        net = np.diff(of.value.values) / updates
+        figure.add_scatter(
+            x=middle, y=net, name="net", mode="lines", line={"color": "#222"}, showlegend=False, row=2, col=column
+        )
+        threshold_line(figure, 0, row=1, column=column)
+        threshold_line(figure, 0, row=2, column=column)
+        label, color = ("r of the rule", PALETTE[2]) if name == "circuit" else ("r of memory", PALETTE[3])
+        figure.add_scatter(
+            x=middle, y=pushed(result, name).ratio, name=label, mode="lines", line={"color": color}, row=3, col=1
+        )
+    threshold_line(figure, 1, row=3, column=1)
+    told = np.concatenate([pushed(result, name).ratio for name in CIRCUITS[1:]])
+    told = told[np.tile(start >= result.attrs["known_from"], 2) & np.isfinite(told)]
+    if len(told):  # before the training pairs are known, memory grows by several times what decay takes
+        figure.update_yaxes(range=[min(0.95, told.min()) - 0.02, max(1.05, told.max()) + 0.02], row=3, col=1)
+    highest = [life.frequency for life in sorted(lives_of(result), key=lambda life: -life.height)[:MOST_DRAWN]]
+    for k in highest:
+        trace = go.Scatter(x=result.step.values, y=result.value.sel(strength=f"k = {k}").values, name=f"k = {k}")
+        trace.update(mode="lines", line_color=color_of_frequency(k, sorted(highest)))
+        figure.add_trace(trace, row=3, col=2)
+    figure.update_xaxes(title_text="step (updates)", title_standoff=4)
+    figure.update_yaxes(title_text="logits per update", row=1)
+    figure.update_yaxes(title_text="logits per update", row=2)
+    figure.update_yaxes(title_text="loss / |decay|", row=3, col=1)
+    figure.update_yaxes(title_text="α_k (logits)", row=3, col=2)
+    return figure

@@ -1,0 +1,238 @@
+"""The account of a run: what the forces on its circuits say together, from the strengths at each checkpoint and the
+forces over each interval (`interp.mathematics.forces`).
+
+    at rest       memory (M) neither grows nor shrinks: |r_M − 1| < 0.01 without a break, for at least half of the
+                  time in which weight decay alone shrinks weights by e, Σ lr·wd = 1
+    worn down     from a checkpoint on r_M < 1 in every interval, until nine tenths of M are gone
+    carried       the first checkpoint from which on the generalizing part alone has the lower training loss: from there
+                  the network needs it more than its memory
+    plateau       the window in which circuits are compared: while memory rests; else from where the training pairs are
+                  known until the generalizing part carries, or to the end
+
+Over a window r is the sum of the pushes over the sum of the pulls. A frequency is *born* where its α_k begins to stand
+out from the level of all (by four standard errors and half a logit) and does so up to its peak, and *dies* where, after
+the peak, it falls below a tenth of it for good; frequencies whose peak is below a tenth of the highest are not told.
+
+Where the memory of a network shrinks because a slingshot threw it about, that looks like wear.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+from scipy import stats
+
+from interp.mathematics import forces as mechanics
+from interp.mathematics.intervals import COVERAGE
+
+REST, LEAST_REST = 0.01, 0.5
+LEAST_PEAK, CLEAR_OF_LEVEL, SMALL = 0.5, 4, 0.1
+
+
+class Pushed(NamedTuple):
+    """One strength over a run: at each checkpoint, and what each interval between two did to it."""
+
+    value: Float[np.ndarray, " step"]
+    error: Float[np.ndarray, " step"]
+    decay: Float[np.ndarray, " interval"]
+    loss: Float[np.ndarray, " interval"]
+    decay_error: Float[np.ndarray, " interval"]
+    loss_error: Float[np.ndarray, " interval"]
+    decay_without_fold: Float[np.ndarray, "interval fold"]
+    loss_without_fold: Float[np.ndarray, "interval fold"]
+
+    @property
+    def ratio(self) -> Float[np.ndarray, " interval"]:
+        """r over each interval; NaN where the circuit is not clear at both of its ends, and where it is not pulled
+        down.
+
+        >>> one, folds = np.ones(2), np.ones((1, 5))
+        >>> Pushed(5 * one, one, -one[:1], 2 * one[:1], one[:1], one[:1], folds, folds).ratio.tolist()
+        [2.0]
+        """
+        clear = mechanics.is_clear(self.value, self.error)
+        return mechanics.growth_ratio(self.decay, self.loss, clear[:-1] & clear[1:])
+
+    def ratio_over(self, window: Bool[np.ndarray, " interval"]) -> "Ratio":
+        """r over the intervals of a window that have one; NaN where fewer than half of them have."""
+        told = window & np.isfinite(self.ratio)
+        if not told.any() or 2 * told.sum() < window.sum():
+            return Ratio(*[math.nan] * 4)
+        pull, push = -self.decay[told].sum(), self.loss[told].sum()
+        errors = np.nansum(self.loss_error[told]), np.nansum(self.decay_error[told])
+        of_forces = float(np.hypot(errors[0] / pull, push * errors[1] / pull**2))
+        without = self.loss_without_fold[told].sum(0) / -self.decay_without_fold[told].sum(0)
+        n_folds = len(without)
+        error = math.sqrt((n_folds - 1) / n_folds * np.square(without - without.mean()).sum())
+        half = float(stats.t.ppf((1 + COVERAGE) / 2, n_folds - 1)) * error
+        return Ratio(push / pull, push / pull - half, push / pull + half, of_forces)
+
+
+class Ratio(NamedTuple):
+    """A growth ratio, its 95 % interval over held-out pairs (jackknife over their five folds, Student's t; of M, whose
+    training pairs are all that there are, of what is told from held-out ones), and the error that the forces' own
+    errors give it."""
+
+    value: float
+    low: float
+    high: float
+    error: float
+
+
+def rest(
+    steps: Int[np.ndarray, " step"], exposure: Float[np.ndarray, " interval"], ratio: Float[np.ndarray, " interval"]
+) -> tuple[int, int] | None:
+    """The first and the last step of the longest time in which r stays within REST of 1; None if it is shorter than
+    LEAST_REST.
+
+    >>> rest(np.arange(0, 60, 10), np.full(5, 0.2), np.array([1.5, 1.001, 0.992, 1.0, 0.9]))
+    (10, 40)
+    """
+    with np.errstate(invalid="ignore"):
+        balanced = np.abs(ratio - 1) < REST
+    best, first = (0.0, None), None
+    for place in range(len(balanced) + 1):
+        if place < len(balanced) and balanced[place]:
+            first = place if first is None else first
+        elif first is not None:
+            lasted = float(exposure[first:place].sum())
+            if lasted >= max(LEAST_REST, best[0]):
+                best = lasted, (int(steps[first]), int(steps[place]))
+            first = None
+    return best[1]
+
+
+def worn_from(
+    steps: Int[np.ndarray, " step"], ratio: Float[np.ndarray, " interval"], value: Float[np.ndarray, " step"]
+) -> int | None:
+    """The step from which on r is below 1 wherever it is known and less than nine tenths of the strength are gone; None
+    where its last such value is not.
+
+    >>> worn_from(np.arange(0, 50, 10), np.array([1.2, 0.99, 0.9, 1.1]), np.array([5.0, 9, 8, 0.8, 0.7]))
+    10
+    """
+    highest = np.fmax.reduce(value) if len(value) else math.nan
+    with np.errstate(invalid="ignore"):
+        known = np.flatnonzero(np.isfinite(ratio) & (value[:-1] >= SMALL * highest))
+    if not len(known) or ratio[known[-1]] >= 1:
+        return None
+    grown = known[ratio[known] >= 1]
+    return int(steps[known[known > grown[-1]][0] if len(grown) else known[0]])
+
+
+def carried_from(steps: Int[np.ndarray, " step"], loss_alone: Float[np.ndarray, "step 2"]) -> int | None:
+    """The step from which on the generalizing part alone has a lower training loss than the memorizing one alone; None
+    where it has not at the end.
+
+    >>> carried_from(np.array([0, 10, 20]), np.array([[5.0, 3.0], [2.0, 3.0], [0.1, 4.0]]))
+    10
+    """
+    with np.errstate(invalid="ignore"):
+        carries = loss_alone[:, 0] < loss_alone[:, 1]
+    if not len(carries) or not carries[-1]:
+        return None
+    before = np.flatnonzero(~carries)
+    return int(steps[before[-1] + 1 if len(before) else 0])
+
+
+class Account(NamedTuple):
+    """When what happened, as the module says; None where it did not."""
+
+    known_from: int | None
+    rest: tuple[int, int] | None
+    plateau: tuple[int, int] | None
+    worn_from: int | None
+    carried_from: int | None
+
+    @classmethod
+    def of(
+        cls,
+        known_from: int | None,
+        steps: Int[np.ndarray, " step"],
+        exposure: Float[np.ndarray, " interval"],
+        memory: Pushed,
+        loss_alone: Float[np.ndarray, "step 2"],
+    ) -> "Account":
+        """The account that these strengths give of a run whose training pairs are known from a checkpoint on."""
+        if known_from is None:
+            return cls(None, None, None, None, None)
+        first = int(np.flatnonzero(steps == known_from)[0])
+        carried = carried_from(steps, loss_alone)
+        until = len(steps) if carried is None else max(first + 1, int(np.flatnonzero(steps == carried)[0]) + 1)
+        resting = rest(steps[first:until], exposure[first : until - 1], memory.ratio[first : until - 1])
+        plateau = resting or ((int(steps[first]), int(steps[until - 1])) if until - 1 > first else None)
+        return cls(
+            known_from, resting, plateau, worn_from(steps[first:], memory.ratio[first:], memory.value[first:]), carried
+        )
+
+    def is_in_plateau(self, step: int) -> bool:
+        """Whether an interval that begins at this step lies in the plateau."""
+        return self.plateau is not None and self.plateau[0] <= step < self.plateau[1]
+
+
+class Life(NamedTuple):
+    """Of a frequency: when it was born, highest and, if it did, died; what loss and decay did to its α_k from birth to
+    peak, and from there to its death, in logits, over the intervals where that is not refused."""
+
+    frequency: int
+    born: int
+    peak: int
+    height: float
+    died: int | None
+    rise: tuple[float, float]  # loss, decay
+    fall: tuple[float, float] | None
+
+
+def lives(
+    steps: Int[np.ndarray, " step"],
+    coefficients: Float[np.ndarray, "step K"],
+    errors: Float[np.ndarray, "step K"],
+    loss: Float[np.ndarray, "interval K"],
+    decay: Float[np.ndarray, "interval K"],
+) -> list[Life]:
+    """The frequencies that are born, by birth.
+
+    >>> up, flat = np.array([0.0, 2.0, 4.0, 0.1]), np.zeros(4)
+    >>> alpha, forces = np.stack([up, *[flat] * 5], axis=1), np.zeros((3, 6))
+    >>> [life] = lives(np.arange(4), alpha, 0 * alpha, forces, forces)
+    >>> life.frequency, life.born, life.peak, life.died
+    (1, 1, 2, 3)
+    """
+    if not np.isfinite(coefficients).all() or not coefficients.shape[1]:
+        return []
+    ordered = np.sort(coefficients, axis=1)
+    quarter = coefficients.shape[1] // 4
+    level = ordered[:, quarter : coefficients.shape[1] - quarter].mean(1, keepdims=True)
+    excess = coefficients - level
+    stands_out = excess > np.maximum(LEAST_PEAK, CLEAR_OF_LEVEL * errors)
+    found = []
+    for place in range(coefficients.shape[1]):
+        peak = int(excess[:, place].argmax())
+        height = float(excess[peak, place])
+        if not stands_out[peak, place] or height < SMALL * excess.max():
+            continue
+        hidden = np.flatnonzero(~stands_out[:peak, place])
+        born = int(hidden[-1]) + 1 if len(hidden) else 0
+        alive = np.flatnonzero(excess[:, place] >= SMALL * height)
+        died = int(alive[-1]) + 1 if alive[-1] + 1 < len(steps) else None
+        rising, falling = slice(max(born - 1, 0), peak), slice(peak, died)
+        found.append(
+            Life(
+                place + 1,
+                int(steps[born]),
+                int(steps[peak]),
+                height,
+                None if died is None else int(steps[died]),
+                _sums(loss[rising, place], decay[rising, place]),
+                None if died is None else _sums(loss[falling, place], decay[falling, place]),
+            )
+        )
+    return sorted(found, key=lambda life: (life.born, life.frequency))
+
+
+def _sums(loss: Float[np.ndarray, " interval"], decay: Float[np.ndarray, " interval"]) -> tuple[float, float]:
+    """NaN where nothing is known."""
+    if not np.isfinite(loss).any():
+        return math.nan, math.nan
+    return float(np.nansum(loss)), float(np.nansum(decay))
