@@ -1,5 +1,7 @@
 """The forces on numbers of known derivative: closed forms, the order of the error, and what is not known."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -81,7 +83,7 @@ def test_the_error_of_a_cube_is_exact() -> None:
     w = 1 + 0.1 * np.arange(7)[:, None] * np.array([1.0, -0.5])
     exposed = [(0.1 * i, 0.02) for i in range(1, 7)]
     # Of weights on a line D is the same from every second moment: w₁ is the mean of w₀ and w₂.
-    coarse = [(a[0] + (a[1] + b[0]) / 2, (a[1] + b[0]) / 2 + b[1]) for a, b in zip(exposed, exposed[1:], strict=False)]
+    coarse = [(a[0] + (a[1] + b[0]) / 2, (a[1] + b[0]) / 2 + b[1]) for a, b in pairwise(exposed)]
     found = forces(polynomial(w, [3]), exposed, coarse)
     paired = found._replace(**{name: values.reshape(3, 2, 1).sum(1) for name, values in found._asdict().items()})
     assert_allclose(paired.decay_error + paired.loss_error, -paired.residual, **EXACT)
@@ -96,8 +98,8 @@ def test_without_decay_all_of_the_error_is_that_of_the_loss() -> None:
 
 
 def test_richardson_tells_the_error_of_a_curved_way() -> None:
-    """Decay that is exact by integration: w = e^{−t} + a sin t, of which D = −∫ λ w dt; at half the spacing the error is
-    a quarter, and what is told of it is within a tenth of it."""
+    """Decay that is exact by integration: w = e^{−t} + a sin t, of which D = −∫ w dt; at half the spacing the error is a
+    quarter, and what is told of it is within a tenth of it."""
     t, a = np.linspace(0, 2, 2001), 0.4
     w, S_slope = np.exp(-t) + a * np.sin(t), 3 * (np.exp(-t) + a * np.sin(t)) ** 2
     dense = np.r_[0, np.cumsum((S_slope * -w)[:-1] + (S_slope * -w)[1:])] * (t[1] - t[0]) / 2
@@ -152,7 +154,7 @@ def test_one_moment_and_two(n: int) -> None:
     assert np.isfinite(found.loss).all()
 
 
-def a_force(change=1.0, decay=-1.0, loss=2.0, residual=0.0, decay_error=0.1, loss_error=0.1) -> Forces:
+def a_force(*, change=1.0, decay=-1.0, loss=2.0, residual=0.0, decay_error=0.1, loss_error=0.1) -> Forces:
     return Forces(*(np.array([[value]]) for value in (change, decay, loss, residual, decay_error, loss_error)))
 
 
