@@ -165,7 +165,7 @@ def test_a_story() -> None:
     """Memory rests from 20 to 50 and is worn down from there on; the rule carries at the end."""
     found = account()
     assert found == (10, (20, 50), (20, 50), 50, 60)
-    assert [found.is_in_plateau(step) for step in (10, 20, 40, 50)] == [False, True, True, False]
+    assert found.within_plateau(np.array([10, 20, 40, 50])).tolist() == [False, True, True, False]
 
 
 def test_a_plateau_without_rest() -> None:
@@ -191,7 +191,7 @@ def test_a_rule_that_carries_before_the_pairs_are_known_leaves_no_plateau() -> N
 
 def test_where_pairs_are_never_known_nothing_is_told() -> None:
     assert account(known_from=None) == (None,) * 5
-    assert not account(known_from=None).is_in_plateau(0)
+    assert not account(known_from=None).within_plateau(STEPS).any()
 
 
 def test_pairs_known_at_the_last_checkpoint_leave_no_plateau() -> None:

@@ -98,8 +98,8 @@ def test_without_decay_all_of_the_error_is_that_of_the_loss() -> None:
 
 
 def test_richardson_tells_the_error_of_a_curved_way() -> None:
-    """Decay that is exact by integration: w = e^{−t} + a sin t, of which D = −∫ w dt; at half the spacing the error is a
-    quarter, and what is told of it is within a tenth of it."""
+    """Decay that is exact by integration: w = e^{−t} + a sin t, of which D = −∫ w dt; at half the spacing the error is
+    a quarter, and what is told of it is within a tenth of it."""
     t, a = np.linspace(0, 2, 2001), 0.4
     w, S_slope = np.exp(-t) + a * np.sin(t), 3 * (np.exp(-t) + a * np.sin(t)) ** 2
     dense = np.r_[0, np.cumsum((S_slope * -w)[:-1] + (S_slope * -w)[1:])] * (t[1] - t[0]) / 2
@@ -167,7 +167,7 @@ def test_refused_above_a_fiftieth_of_both_forces(share: float, is_used: bool) ->
     assert given.used.item() is is_used
     found = mechanics.refused(given)
     for name in ("decay", "loss", "decay_error", "loss_error"):
-        assert np.isnan(getattr(found, name).item()) is not is_used
+        assert np.isnan(getattr(found, name).item()) != is_used
     assert_array_equal(found.residual, given.residual)
     assert_array_equal(found.change, given.change)
 

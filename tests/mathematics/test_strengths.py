@@ -143,12 +143,19 @@ def test_a_table_that_knows_mirrors_says_nothing_of_held_out_pairs() -> None:
     assert_allclose(found[1], 7 * (1 - 1 / 13), rtol=1e-6)
 
 
-@by_task([Task(7, train_fraction=0.5), Task(9, split="unknown"), Task(13, train_fraction=1.0)])
+@by_task(
+    [
+        Task(7, train_fraction=0.5),
+        Task(9, split="unknown"),
+        Task(13, train_fraction=1.0),
+        Task(9, "x2+y2", train_pairs=2),  # dozens of pairs, and fewer than twenty that no symmetry makes of each other
+    ]
+)
 def test_too_few_held_out_pairs_tell_nothing(task: Task) -> None:
     assert task.n_held_out < 20
     assert np.isnan(of(task, gaussian(task))).all()
     K = task.p // 2
-    errors = standard_errors(gaussian(task), phase_pairs(task), np.zeros(K), has_phase=True)
+    errors = standard_errors(gaussian(task), phase_pairs(task), np.zeros(K), has_phase=task.has_phase)
     assert errors.shape == (3 + K,)
     assert errors.isnan().all()
 
@@ -236,8 +243,9 @@ def test_the_level_is_the_mean_of_the_middle_half_of_the_others(K: int, n_named:
     assert_allclose(circuit_weights(coefficients + 7, in_set), weights, rtol=0, atol=0)
 
 
-def test_without_a_set_there_is_no_circuit() -> None:
-    assert np.isnan(circuit_weights(np.ones((2, 6)), np.zeros(6, dtype=bool))).all()
+@pytest.mark.parametrize("n_named", [0, 6])
+def test_without_a_set_or_without_others_there_is_no_circuit(n_named: int) -> None:
+    assert np.isnan(circuit_weights(np.ones((2, 6)), np.arange(6) < n_named)).all()
 
 
 def test_a_change_of_the_coefficients_changes_the_circuit_by_its_weights() -> None:

@@ -366,6 +366,35 @@ def test_the_error_told_is_the_error(smooth: SimpleNamespace, stride: int) -> No
     assert np.mean((factor > 1 / 5) & (factor < 5)) > 0.85
 
 
+def test_the_frequencies_come_out_the_same_too(smooth: SimpleNamespace) -> None:
+    fine, coarse = (forces_of(smooth.of[stride])[:, 3:, :2] for stride in (1, 10))
+    truth = fine.reshape(-1, 10, *fine.shape[1:]).sum(1)
+    assert (abs(coarse - truth).sum((0, 2)) < 0.02 * abs(truth).sum((0, 2))).all()
+
+
+def test_what_the_summary_makes_of_the_forces(smooth: SimpleNamespace) -> None:
+    """As if the pairs had been known from step 80 on, where C is clear: growth ratios are sums of pushes over sums of
+    pulls, and the shares of the tensors are those of what went through them."""
+    result = smooth.of[5].assign_attrs(known_from=80)
+    facts, late = circuit_forces.summary(result), result.start.values >= 80
+    assert facts["carried_from"] is facts["rest"] is None
+    assert facts["plateau"] == {"from": 80, "to": 100}
+    assert facts["has_decay"] is True
+    for name, place in (("memorizing", MEMORIZING), ("circuit", CIRCUIT)):
+        force, told = forces_of(result)[late, place], circuit_forces.pushed(result, name)
+        assert np.isfinite(told.ratio[late]).all()
+        expected = force[:, LOSS].sum() / -force[:, DECAY].sum()
+        assert_allclose(facts["growth_ratio"][name], expected, rtol=1e-12)
+        low, high = facts["growth_ratio_interval_95"][name]
+        assert low < expected < high
+        kappa = (result.scaling / result.value).sel(step=80).values[place]
+        assert_allclose(facts["degree"][name], kappa, rtol=1e-12)
+    through = result.tensor_force.sel(on="circuit", cause="loss").values[late].sum(0)
+    shares = facts["pushed_through"]
+    assert_allclose([shares[name] for name in result.tensor.values], through / through.sum(), rtol=1e-12)
+    assert list(shares.values()) == sorted(shares.values(), reverse=True)
+
+
 def test_a_network_of_kinks_is_told_less_exactly_and_still_well() -> None:
     """relu bends at once: the residual falls with the stride, and the forces of every tenth step are those of every
     step, to two hundredths."""
