@@ -28,7 +28,9 @@ FLOOR_OF = {package: floor for floor, packages in enumerate(FLOORS) for package 
 # name the type Run.
 NOT_FOR_ANALYSES = {"training", "sweeps", "machine"}
 NAMES_FOR_ANALYSES = {
-    "interp.runs": {"Checkpoint", "HasWeights", "centred_logits", "phase_pairs"},
+    "interp.runs": {
+        *("BY_TENSOR", "Checkpoint", "CircuitDerivatives", "HasWeights", "Moment", "centred_logits", "phase_pairs")
+    },
     "interp.analysis": {"axes"},
 }
 

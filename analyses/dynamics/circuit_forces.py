@@ -22,26 +22,22 @@ import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import xarray as xr
 from jaxtyping import Bool, Float
-from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from interp.errors import InputError, check_integer
 from interp.experiment import Task, TrainingConfig
 from interp.figures import PALETTE, color_of_frequency, new_panels, threshold_line
-from interp.mathematics import account, circuits, grokking, strengths
+from interp.mathematics import account, strengths
 from interp.mathematics import forces as mechanics
-from interp.mathematics.circuits import FOLDS, PhasePairs
-from interp.mathematics.forces import Coefficients, Derivatives, Forces
-from interp.mathematics.held_out import FEWEST_HELD_OUT
-from interp.models import Weights, are_finite, gradient, logits, logits_and_derivatives, weight_shapes
-from interp.runs import Checkpoint, phase_pairs
+from interp.mathematics.circuits import FOLDS
+from interp.mathematics.forces import Derivatives, Forces
+from interp.models import are_finite, weight_shapes
+from interp.runs import BY_TENSOR, Checkpoint, CircuitDerivatives, Moment
 
 if TYPE_CHECKING:
     from interp.runs import Run
@@ -52,7 +48,6 @@ PLACE = 2
 SCALES = {}
 CIRCUITS = ("generalizing", "memorizing", "circuit")
 CAUSES = ("decay", "loss", "residual")
-ON_TENSORS = ("memorizing", "circuit")
 MOST_THREADS = 4
 MOST_DRAWN = 8
 
@@ -84,15 +79,16 @@ def compute(
     """
     steps = _finite(run)
     place = {step: index for index, step in enumerate(steps)}
-    asked = _Question(run.task)
-    known_from, is_named = _known_from(run, steps), _given(frequencies, run.task)
+    asked = CircuitDerivatives(run.task)
+    known_from = next((step for step in steps if asked.knows_training_pairs(run[step])), None)
+    is_named = _given(frequencies, run.task)
     told_from = steps[0]
     if not is_named.any() and known_from is not None:
         told_from = known_from
         is_named = strengths.named(asked.of(run[known_from], {}, is_named).derivatives.value[0, 2:], n_named)
     firsts = mechanics.pairs_of_intervals(len(steps) - 1)
 
-    def moment(step: int) -> _Moment:
+    def moment(step: int) -> Moment:
         index = place[step]
         offsets = {-1: index > 0, 1: index + 1 < len(steps), -2: index - 2 in firsts, 2: index in firsts}
         others = {offset: run[steps[index + offset]].weights for offset, is_there in offsets.items() if is_there}
@@ -126,7 +122,7 @@ def between(
     >>> bool(found.used[0, 1]), round(float(found.loss[0, 1] / -found.decay[0, 1]), 2)  # memory: worn down
     (True, 0.98)
     """
-    task, asked = before.task, _Question(before.task)
+    task, asked = before.task, CircuitDerivatives(before.task)
     named = _given(frequencies, task)
     first = asked.of(before, {1: after.weights}, named)
     if not frequencies:
@@ -136,108 +132,6 @@ def between(
     found = mechanics.forces(at, [training.decay_coefficients(before.step, after.step)], [])
     sums = strengths.circuit_weights(at.value[:1, 2:], named)
     return Forces(*(_with_circuit(values, sums) for values in found))
-
-
-# ---- one checkpoint --------------------------------------------------------------------------------------------------
-
-
-class _Moment(NamedTuple):
-    """What is found at one checkpoint."""
-
-    derivatives: Derivatives  # of G, M and α_1 … α_K, by `strengths.strengths`
-    standard_errors: Float[np.ndarray, " 3+K"]
-    loss_alone: Float[np.ndarray, " 2"]
-    # Along the weights, from the last and to the next checkpoint, of the strengths in ON_TENSORS, by tensor.
-    by_tensor: Float[np.ndarray, "3 on tensor"]
-
-
-# As they stand in `Derivatives`, behind the value and what is along the weights themselves.
-_OFFSETS = (-1, 1, -2, 2)
-
-
-class _Question:
-    """What is asked of every checkpoint of a task: the held-out and the training pairs, and nothing of others."""
-
-    def __init__(self, task: Task) -> None:
-        every = phase_pairs(task)
-        self.task, self.has_phase = task, task.has_phase
-        self.pairs: PhasePairs = every.some((every.is_held_out | every.is_train) & every.has_label)
-        self.inputs = torch.from_numpy(task.pairs)[self.pairs.row_major]
-        self.n_frequencies = task.coordinates.order // 2
-        self.is_answered = len(self.pairs.orbit[self.pairs.is_held_out].unique()) >= FEWEST_HELD_OUT
-
-    @torch.no_grad()
-    def of(
-        self,
-        checkpoint: Checkpoint,
-        others: dict[int, Weights],
-        named: Bool[np.ndarray, " K"],
-        *,
-        on_tensors: bool = False,
-    ) -> _Moment:
-        """Its strengths and their derivatives to the `others`, the weights so many checkpoints later."""
-        weights, n_tensors = checkpoint.weights, len(checkpoint.weights)
-        found = np.full((2 + len(_OFFSETS), 1 + FOLDS, 2 + self.n_frequencies), np.nan)
-        by_tensor = np.full((3, len(ON_TENSORS), n_tensors), np.nan)
-        if not self.is_answered:
-            errors, alone = np.full(3 + self.n_frequencies, np.nan), np.full(2, np.nan)
-            return _Moment(Derivatives(*found), errors, alone, by_tensor)
-        ways = {
-            offset: {name: np.sign(offset) * (other[name] - weight) for name, weight in weights.items()}
-            for offset, other in others.items()
-        }
-        logits, along = logits_and_derivatives(weights, checkpoint.model, self.inputs, [weights, *ways.values()])
-        centred = circuits.centred(logits, self.task.coordinates)
-        found[0] = self._strengths(centred)
-        for row, derivative in zip((1, *(2 + _OFFSETS.index(offset) for offset in ways)), along, strict=True):
-            found[row] = self._strengths(circuits.centred(derivative, self.task.coordinates))
-        sums = np.nan_to_num(strengths.circuit_weights(found[0, 0, 2:], named))
-        errors = strengths.standard_errors(centred, self.pairs, sums, has_phase=self.has_phase).numpy()
-        if on_tensors:
-            directions = [weights, ways.get(-1), ways.get(1)]
-            for place, of_strengths in enumerate((np.r_[0, 1, 0 * sums], np.r_[0, 0, sums])):
-                if of_strengths.any() and (self.has_phase or place == 0):
-                    by_tensor[:, place] = self._by_tensor(checkpoint, of_strengths, directions)
-        return _Moment(Derivatives(*found), errors, self._loss_alone(centred), by_tensor)
-
-    def _strengths(self, centred: Float[Tensor, "pairs n"]) -> Float[np.ndarray, "rows 2+K"]:
-        return strengths.strengths(centred, self.pairs, has_phase=self.has_phase).numpy()
-
-    def _by_tensor(
-        self, checkpoint: Checkpoint, of_strengths: Float[np.ndarray, " 2+K"], directions: list[Weights | None]
-    ) -> Float[np.ndarray, "3 tensor"]:
-        """The derivative of a sum of strengths along each direction, tensor by tensor; NaN for one not there."""
-        d_logits = self._on_logits(of_strengths, next(iter(checkpoint.weights.values())))
-        rows = d_logits.any(1)
-        slope = gradient(checkpoint.weights, checkpoint.model, self.inputs[rows], d_logits[rows])
-        return np.array(
-            [
-                [math.nan if way is None else (slope[name] * way[name]).sum().item() for name in checkpoint.weights]
-                for way in directions
-            ]
-        )
-
-    def _on_logits(self, of_strengths: Float[np.ndarray, " 2+K"], like: Tensor) -> Float[Tensor, "pairs p"]:
-        """The gradient of a sum of strengths, which are linear in the logits, with respect to these."""
-        asked = np.flatnonzero(of_strengths)
-        with torch.enable_grad():
-            leaf = like.new_zeros(len(self.inputs), self.task.p, requires_grad=True)
-            found = strengths.strengths(
-                circuits.centred(leaf, self.task.coordinates), self.pairs, has_phase=self.has_phase
-            )
-            total = (found[0, asked] * torch.from_numpy(of_strengths[asked])).sum()
-        return torch.autograd.grad(total, leaf)[0]
-
-    def _loss_alone(self, centred: Float[Tensor, "pairs n"]) -> Float[np.ndarray, " 2"]:
-        """The training loss of the generalizing part of the logits alone, and of the memorizing part alone."""
-        if not self.has_phase:
-            return np.full(2, np.nan)
-        of_train = self.pairs.is_train
-        profile = circuits.profiles(centred, self.pairs).held_out[0]
-        generalizing = circuits.part_rows(profile[None])[self.pairs.sums[of_train]]
-        memorizing = centred[of_train] - generalizing
-        label = self.pairs.label[of_train]
-        return np.array([cross_entropy(part.double(), label).item() for part in (generalizing, memorizing)])
 
 
 # ---- the run ---------------------------------------------------------------------------------------------------------
@@ -261,26 +155,15 @@ def _given(frequencies: list[int] | None, task: Task) -> Bool[np.ndarray, " K"]:
     return named
 
 
-def _known_from(run: "Run", steps: list[int]) -> int | None:
-    """The first checkpoint that knows the training pairs."""
-    task = run.task
-    if not len(task.train_indices):
-        return None
-    inputs, label = (torch.from_numpy(values[task.train_indices]) for values in (task.pairs, task.labels))
-    for step in steps:
-        with torch.no_grad():
-            answers = logits(run[step].weights, run.model, inputs)
-        if (answers.argmax(1) == label).double().mean() >= grokking.level_for(len(label)):
-            return step
-    return None
-
-
 def _result(
-    run: "Run", steps: list[int], moments: list[_Moment], told_from: int, is_named: Bool[np.ndarray, " K"]
+    run: "Run", steps: list[int], moments: list[Moment], told_from: int, is_named: Bool[np.ndarray, " K"]
 ) -> xr.Dataset:
+    training = run.training
     every = [np.stack(values) for values in zip(*(moment.derivatives for moment in moments), strict=True)]
-    coefficients = [_coefficients(run.training, *span) for span in pairwise(steps)]
-    coarse = [_coefficients(run.training, *span) for span in zip(steps, steps[2:], strict=False)]
+    coefficients, coarse = (
+        [training and training.decay_coefficients(*span) for span in zip(steps, steps[apart:], strict=False)]
+        for apart in (1, 2)
+    )
     flat = mechanics.forces(Derivatives(*(values.reshape(len(steps), -1) for values in every)), coefficients, coarse)
     by_row = Forces(*(values.reshape(-1, *every[0].shape[1:]) for values in flat))
     at = Derivatives(*(values[:, 0] for values in every))
@@ -321,7 +204,7 @@ def _result(
             ),
             "tensor_force": (
                 ("interval", "on", "cause", "tensor"),
-                _tensor_forces(np.stack([moment.by_tensor for moment in moments]), coefficients),
+                mechanics.through_tensors(np.stack([moment.by_tensor for moment in moments]), coefficients),
                 {"long_name": "what changed the strength through the tensor"} | kind,
             ),
             "force_without_fold": (
@@ -353,7 +236,7 @@ def _result(
             "strength": ("strength", names, {"long_name": "strength", "units": "name"}),
             "cause": ("cause", np.array(CAUSES), {"long_name": "cause", "units": "name"}),
             "part": ("part", np.array(CIRCUITS[:2]), {"long_name": "part", "units": "name"}),
-            "on": ("on", np.array(ON_TENSORS), {"long_name": "strength", "units": "name"}),
+            "on": ("on", np.array(BY_TENSOR), {"long_name": "strength", "units": "name"}),
             "fold": ("fold", np.arange(FOLDS, dtype=np.int32), {"long_name": "fold left out", "units": "index"}),
             "tensor": (
                 "tensor",
@@ -364,26 +247,9 @@ def _result(
     )
 
 
-def _coefficients(training: TrainingConfig | None, first: int, last: int) -> Coefficients | None:
-    return None if training is None else training.decay_coefficients(first, last)
-
-
-def _with_circuit(values: Float[np.ndarray, "times 2+K"], sums: Float[np.ndarray, "times K"]) -> np.ndarray:
+def _with_circuit(values: Float[np.ndarray, "times strengths"], sums: Float[np.ndarray, "times K"]) -> np.ndarray:
     """With C = Σ_k sums_k α_k behind G and M."""
     return np.insert(values, 2, (values[:, 2:] * sums).sum(1) if sums.shape[1] else np.nan, axis=1)
-
-
-def _tensor_forces(
-    along: Float[np.ndarray, "step 3 on tensor"], coefficients: Sequence[Coefficients | None]
-) -> Float[np.ndarray, "interval on cause tensor"]:
-    """Decay, loss and an unknown residual through each tensor, as `mechanics.forces` has them of all."""
-    none = np.full((len(along), 1), np.nan)
-    shape = along.shape[2:]
-    flat = along.reshape(len(along), 3, -1)
-    at = Derivatives(np.zeros_like(flat[:, 0]), flat[:, 0], flat[:, 1], flat[:, 2], none, none)
-    found = mechanics.forces(at, coefficients, [])
-    forces = np.stack([found.decay, found.loss, np.full_like(found.loss, np.nan)], axis=1)
-    return forces.reshape(len(forces), 3, *shape).swapaxes(1, 2)
 
 
 # ---- what is said of it ----------------------------------------------------------------------------------------------
@@ -407,12 +273,13 @@ def summary(result: xr.Dataset) -> dict:
         told["memorizing"],
         result.loss_alone.values,
     )
-    within = np.array([found.is_in_plateau(step) for step in result.start.values], dtype=bool)
+    within = found.within_plateau(result.start.values)
     ratios = {name: told[name].ratio_over(within) for name in ("circuit", "memorizing")}
     first = found.plateau[0] if found.plateau is not None else None
     degrees = {}
     for name in ("circuit", "memorizing"):
-        kappa = degree(result, name)
+        of = result.sel(strength=name)
+        kappa = mechanics.degree(of.value.values, of.standard_error.values, of.scaling.values)
         degrees[name] = float(kappa[np.flatnonzero(steps == first)[0]]) if first is not None else math.nan
     after = np.zeros(len(interval), dtype=bool) if found.known_from is None else result.start.values >= found.known_from
     force = result.force.sel(strength=["memorizing", "circuit"], cause=["loss", "residual"]).values[after]
@@ -451,15 +318,9 @@ def pushed(result: xr.Dataset, strength: str) -> account.Pushed:
     of = result.sel(strength=strength)
     force, error = of.force.values, of.force_error.values
     folds = np.full((len(force), 2, FOLDS), np.nan)
-    if strength in ON_TENSORS:
+    if strength in BY_TENSOR:
         folds = result.force_without_fold.sel(on=strength, cause=["decay", "loss"]).values
     return account.Pushed(of.value.values, of.standard_error.values, *force.T[:2], *error.T[:2], *folds.swapaxes(0, 1))
-
-
-def degree(result: xr.Dataset, strength: str) -> Float[np.ndarray, " step"]:
-    """The local degree κ of a strength at each checkpoint; NaN where it is not clear (`interp.mathematics.forces`)."""
-    of = result.sel(strength=strength)
-    return mechanics.degree(of.value.values, of.standard_error.values, of.scaling.values)
 
 
 def lives_of(result: xr.Dataset) -> list[account.Life]:
@@ -488,15 +349,13 @@ def _shares_of_tensors(result: xr.Dataset, found: account.Account) -> dict[str, 
 
 
 def _spacing(result: xr.Dataset, after: Bool[np.ndarray, " interval"]) -> int | None:
-    """A spacing of checkpoints at which none of these intervals would be refused for M or C, by the residuals' order;
-    None where that is not known."""
+    """A spacing of checkpoints at which none of these intervals would be refused for M or C; None where unknown. What
+    decay does is taken from the first end, w·∇S·Σ lr·wd, and the loss as large."""
     of = result.sel(strength=["memorizing", "circuit"])
-    residual = np.abs(of.force.sel(cause="residual").values[after])
-    flow = np.abs(of.scaling.values[:-1][after]) * result.exposure.values[after][:, None]  # |decay| at least
-    updates = (result.interval.values - result.start.values)[after]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        excess = residual / (2 * mechanics.MOST_RESIDUAL * flow)
-        enough = updates[:, None] / np.sqrt(np.maximum(excess, 1))
+    residual = of.force.sel(cause="residual").values[after]
+    flow = of.scaling.values[:-1][after] * result.exposure.values[after][:, None]
+    found = Forces(residual, -flow, flow, residual, residual, residual)
+    enough = mechanics.spacing_that_would_do(found, (result.interval.values - result.start.values)[after].astype(float))
     return max(1, int(np.nanmin(enough))) if np.isfinite(enough).any() else None
 
 

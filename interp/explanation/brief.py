@@ -7,9 +7,11 @@ from interp.explanation.circuit_sentences import (
     as_logits,
     circuit_in_short,
     the_check,
+    the_check_in_short,
     the_competition,
     the_last_circuit,
 )
+from interp.explanation.force_sentences import why
 from interp.explanation.run_facts import Setting
 from interp.explanation.run_sentences import Summaries, how_it_ended, when_in_short
 from interp.figures import as_accuracy, as_norm, as_number
@@ -29,13 +31,15 @@ def brief(
         yield (f"When: {told}",)
     changed, norm = _what_changed(checkpoint, split, summaries["circuit_split"], setting), _norm(summaries)
     yield f"What changed: {changed} {norm}", f"What changed: {changed}"
+    if told := why(summaries["circuit_forces"]):
+        yield tuple(f"Why: {wording}" for wording in told)
     step = f"at step {checkpoint['step']:,}" if checkpoint["step"] >= 0 else "in this checkpoint"
     circuit, alone = _circuit(checkpoint, setting)
     known = "" if setting.task.split_known else f"; {as_accuracy(checkpoint['accuracy']['all'])} of all pairs right"
     named = f"Circuit {step} (state: {checkpoint['state']}{known}): {circuit}"
     yield (f"{named} {alone}", named) if alone else (named,)
     if checkpoint["has_circuit"] and (check := the_check(checkpoint)):
-        yield (f"Check: {check}",)
+        yield tuple(f"Check: {wording}" for wording in (check, the_check_in_short(checkpoint)) if wording)
 
 
 def _norm(summaries: Summaries) -> str:

@@ -126,7 +126,10 @@ def unsaid(numbers: Mapping[str, Any], setting: Setting) -> Iterable[str]:
             "Whether another cut that takes as much away would cost as much: key frequencies are large, random others "
             "are not; and what is left runs on inputs that it never met."
         )
-    yield "Why one circuit gave way to the other: strengths and norms side by side show what changed, not what did it."
+    yield (
+        "Why the loss pushes one circuit harder than the other, or stops: forces say what was done to each, not what "
+        "made it so."
+    )
     yield (
         "Fourier measures find Fourier circuits: a rule computed in another way would show only as power "
         "outside the key frequencies."

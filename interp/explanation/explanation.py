@@ -17,6 +17,7 @@ from interp.experiment import json_values
 from interp.explanation.brief import brief
 from interp.explanation.circuit_sentences import the_check, the_circuit, the_competition
 from interp.explanation.doubts import against, unsaid
+from interp.explanation.force_sentences import the_forces
 from interp.explanation.run_facts import Setting, setting_of
 from interp.explanation.run_sentences import (
     Summaries,
@@ -34,6 +35,7 @@ from interp.runs import Run, check_has_phases
 # What an explanation is made of.
 EVIDENCE = (
     "calibration",
+    "circuit_forces",
     "circuit_split",
     "clock_pizza",
     "embedding_spectrum",
@@ -180,7 +182,7 @@ def explanation_of(run: Run, results: Mapping[str, xr.Dataset], step: int | None
     missing = [name for name in EVIDENCE if name not in results]
     if missing:
         raise InputError(f"an explanation needs the results of {', '.join(missing)}")
-    whole = {"learning_curves", "transitions"}
+    whole = {"circuit_forces", "learning_curves", "transitions"}
     at = {name: results[name] if step is None or name in whole else results[name].sel(step=[step]) for name in EVIDENCE}
     summaries = {name: find(name).summary(result) for name, result in at.items()}
     # Who was ahead, and since when, is a matter of the whole run, whichever checkpoint is looked at.
@@ -199,6 +201,7 @@ def explanation_of(run: Run, results: Mapping[str, xr.Dataset], step: int | None
         tuple(brief(kind, checkpoint, summaries, of_run, setting)),
         (
             " ".join((*how_it_ended(setting), *the_task(setting), what_happened(kind, setting))),
+            the_forces(summaries["circuit_forces"]),
             circuit,
             *the_phases(numbers["run"]),
             the_norms(summaries, setting),
@@ -269,7 +272,10 @@ def _numbers(run: Run, results: Mapping[str, xr.Dataset], summaries: Summaries, 
             "phases",
         )
     }
-    return {"run": of_run | {"independent_held_out_pairs": run.task.n_held_out}, "checkpoint": checkpoint}
+    told = ("rest", "plateau", "growth_ratio", "growth_ratio_interval_95", "worn_from", "carried_from")
+    forces = {name: summaries["circuit_forces"][name] for name in ("known_from", "named", *told)}
+    of_run |= {"independent_held_out_pairs": run.task.n_held_out, "forces": forces}
+    return {"run": of_run, "checkpoint": checkpoint}
 
 
 def _ablation(summary: Mapping[str, Any], whole: Mapping[str, float | None], guess: float) -> dict[str, Any] | None:

@@ -3,7 +3,7 @@ forces over each interval (`interp.mathematics.forces`).
 
     at rest       memory (M) neither grows nor shrinks: |r_M − 1| < 0.01 without a break, for at least half of the
                   time in which weight decay alone shrinks weights by e, Σ lr·wd = 1
-    worn down     from a checkpoint on r_M < 1 in every interval, until nine tenths of M are gone
+    worn down     from the first interval with r_M < 0.99 from which on r_M < 1, until nine tenths of M are gone
     carried       the first checkpoint from which on the generalizing part alone has the lower training loss: from there
                   the network needs it more than its memory
     plateau       the window in which circuits are compared: while memory rests; else from where the training pairs are
@@ -106,19 +106,18 @@ def rest(
 def worn_from(
     steps: Int[np.ndarray, " step"], ratio: Float[np.ndarray, " interval"], value: Float[np.ndarray, " step"]
 ) -> int | None:
-    """The step from which on r is below 1 wherever it is known and less than nine tenths of the strength are gone; None
-    where its last such value is not.
+    """The step from which on r is below 1 for good, counted from the first time that it is no longer at rest (below
+    1 − REST): wherever r is known, until nine tenths of the strength are gone. None where there is no such step.
 
-    >>> worn_from(np.arange(0, 50, 10), np.array([1.2, 0.99, 0.9, 1.1]), np.array([5.0, 9, 8, 0.8, 0.7]))
-    10
+    >>> worn_from(np.arange(0, 60, 10), np.array([1.2, 0.999, 0.98, 0.9, 1.1]), np.array([5.0, 9, 9, 8, 0.8, 0.7]))
+    20
     """
     highest = np.fmax.reduce(value) if len(value) else math.nan
     with np.errstate(invalid="ignore"):
         known = np.flatnonzero(np.isfinite(ratio) & (value[:-1] >= SMALL * highest))
-    if not len(known) or ratio[known[-1]] >= 1:
-        return None
     grown = known[ratio[known] >= 1]
-    return int(steps[known[known > grown[-1]][0] if len(grown) else known[0]])
+    below = known[(known > (grown[-1] if len(grown) else -1)) & (ratio[known] < 1 - REST)]
+    return int(steps[below[0]]) if len(below) else None
 
 
 def carried_from(steps: Int[np.ndarray, " step"], loss_alone: Float[np.ndarray, "step 2"]) -> int | None:
@@ -166,9 +165,14 @@ class Account(NamedTuple):
             known_from, resting, plateau, worn_from(steps[first:], memory.ratio[first:], memory.value[first:]), carried
         )
 
-    def is_in_plateau(self, step: int) -> bool:
-        """Whether an interval that begins at this step lies in the plateau."""
-        return self.plateau is not None and self.plateau[0] <= step < self.plateau[1]
+    def within_plateau(self, starts: Int[np.ndarray, " interval"]) -> Bool[np.ndarray, " interval"]:
+        """Which of the intervals that begin at these steps lie in the plateau.
+
+        >>> Account(100, None, (150, 300), None, None).within_plateau(np.array([100, 150, 250, 300])).tolist()
+        [False, True, True, False]
+        """
+        first, last = self.plateau or (0, 0)
+        return (starts >= first) & (starts < last)
 
 
 class Life(NamedTuple):

@@ -187,3 +187,21 @@ def growth_ratio(
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(clear & (decay < 0), loss / np.abs(decay), np.nan)
+
+
+def through_tensors(
+    along: Float[np.ndarray, "moments 3 *S"], coefficients: Sequence[Coefficients | None]
+) -> Float[np.ndarray, "..."]:
+    """Decay and loss over each interval, and an unknown residual, through each tensor, [interval, S, cause, tensor]:
+    `along` has the derivatives through it along the weights, from the last moment and to the next.
+
+    >>> along = np.array([[[[2.0]], [[np.nan]], [[-0.2]]], [[[1.8]], [[-0.2]], [[np.nan]]]])
+    >>> through_tensors(along, [(0.1, 0.0)])[0, 0, :2, 0].round(3).tolist()  # -0.19 by decay, and -0.01 by the loss
+    [-0.2, 0.0]
+    """
+    flat, none = along.reshape(len(along), 3, -1), np.full((len(along), 1), np.nan)
+    found = forces(
+        Derivatives(np.zeros_like(flat[:, 0]), flat[:, 0], flat[:, 1], flat[:, 2], none, none), coefficients, []
+    )
+    causes = np.stack([found.decay, found.loss, np.full_like(found.loss, np.nan)], axis=1)
+    return causes.reshape(len(causes), 3, *along.shape[2:]).swapaxes(1, 2)

@@ -36,7 +36,9 @@ FEWEST_OTHERS = 4
 N_NAMED = 4
 
 
-def strengths(centred: Float[Tensor, "pairs n"], pairs: PhasePairs, *, has_phase: bool) -> Float[Tensor, "rows 2+K"]:
+def strengths(
+    centred: Float[Tensor, "pairs n"], pairs: PhasePairs, *, has_phase: bool
+) -> Float[Tensor, "rows strengths"]:
     """G, M and α_1 … α_K, float64, from logits of these pairs [pair, phase of the class], centred over the classes:
     told from all of U, and, in five more rows, from U without each of its folds (`PhasePairs.fold`). Linear in the
     logits: of their derivative it gives the derivative. NaN where unknown.
@@ -69,7 +71,7 @@ def strengths(centred: Float[Tensor, "pairs n"], pairs: PhasePairs, *, has_phase
 
 def standard_errors(
     centred: Float[Tensor, "pairs n"], pairs: PhasePairs, circuit: Float[np.ndarray, " K"], *, has_phase: bool
-) -> Float[Tensor, " 3+K"]:
+) -> Float[Tensor, " strengths_and_C"]:
     """The standard errors of G, of M, of C = Σ_k circuit_k α_k, and of α_1 … α_K, over orbits of pairs; that of M is of
     the difference of two means.
 
@@ -126,14 +128,14 @@ def circuit_weights(
     coefficients: Float[np.ndarray, "*times K"], in_set: Bool[np.ndarray, " K"]
 ) -> Float[np.ndarray, "*times K"]:
     """The c_k with C = Σ_k c_k α_k: 1 in the set, less |set|/m for the m others in the middle half of the α_k given
-    (their level); NaN without a set.
+    (their level); NaN without a set, and without others.
 
     >>> alpha = np.array([5.0, 0.1, 0.1, 0.1, 0.3, -0.9])
     >>> weights = circuit_weights(alpha, alpha == 5)
     >>> weights.round(2).tolist(), round(float(weights @ alpha), 6)
     ([1.0, -0.33, -0.33, -0.33, 0.0, 0.0], 4.9)
     """
-    if not in_set.any():
+    if not in_set.any() or in_set.all():
         return np.full(coefficients.shape, np.nan)
     rank = np.where(in_set, np.inf, coefficients).argsort(axis=-1, kind="stable").argsort(axis=-1, kind="stable")
     n_others = int((~in_set).sum())

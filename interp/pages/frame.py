@@ -22,7 +22,15 @@ if TYPE_CHECKING:
 # The scripts in the order in which they need each other; each is one idea.
 SCRIPTS = (
     *("decode", "colors", "drawing", "state", "slider", "panel", "headline"),
-    *("panel_neurons", "panel_progress", "panel_circuits", "panel_embedding", "panel_logits", "panel_attention"),
+    *(
+        "panel_forces",
+        "panel_neurons",
+        "panel_progress",
+        "panel_circuits",
+        "panel_embedding",
+        "panel_logits",
+        "panel_attention",
+    ),
     *("circuit", "readouts", "stacking", "figures", "explorer", "linking", "main"),
 )
 # What plotly-cartesian.min.js draws: all that our own analyses ask for. It is a third of plotly.js and starts in a

@@ -5,6 +5,7 @@ Shapes: S steps shown, N neurons, K frequencies, F frequencies drawn as circles,
 p − 1 for × and ÷).
 """
 
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -12,9 +13,9 @@ import numpy as np
 import torch
 import xarray as xr
 
-from interp.analysis import steps_to_show
+from interp.analysis import find, steps_to_show
 from interp.figures import color_of_frequency
-from interp.mathematics import fourier
+from interp.mathematics import fourier, grokking
 from interp.mathematics.key_frequencies import in_phase, logits_in_phase
 from interp.pages.encoding import Block, exact, quantized
 from interp.runs import Checkpoint, Run
@@ -30,7 +31,14 @@ SPLITS = ("train", "test", "all")
 # The results that the slider moves.
 NEEDS = frozenset(
     (
-        *("circuit_efficiency", "circuit_split", "embedding_spectrum", "frequency_ablation", "learning_curves"),
+        *(
+            "circuit_efficiency",
+            "circuit_forces",
+            "circuit_split",
+            "embedding_spectrum",
+            "frequency_ablation",
+            "learning_curves",
+        ),
         *("logit_structure", "mlp_structure", "neuron_periodicity", "progress_measures", "transitions", "weight_norms"),
     )
 )
@@ -72,6 +80,7 @@ def frames(run: Run, results: Mapping[str, xr.Dataset], progress: Progress = lam
         "steps": steps,
         "all_steps": len(every),
         "last_step": every[-1],
+        "opens_at": _opens_at(at["learning_curves"]),
         "key": key,
         "circles": circles,
         "colors": {str(k): color_of_frequency(k, key) for k in sorted({*key, *circles})},
@@ -80,7 +89,9 @@ def frames(run: Run, results: Mapping[str, xr.Dataset], progress: Progress = lam
         "threshold": float(periodicity.attrs["threshold"]),
         "classes": classes,
         "tensors": [str(name) for name in results["weight_norms"].tensor.values],
-        "scalars": _scalars(at),
+        "scalars": _scalars(at) | _forces(results["circuit_forces"], steps),
+        "before": _steps_before(results["circuit_forces"], steps),
+        "named": json.loads(results["circuit_forces"].attrs["named"]),
         "arrays": arrays,
     }
 
@@ -245,6 +256,43 @@ def _scalars(at: Mapping[str, xr.Dataset]) -> dict[str, list[float | None]]:
         f"norm_{part}": at["circuit_efficiency"].norm.sel(set="key", part=part).values
         for part in ("generalizing", "memorizing", "shared")
     }
+    return _plain(values)
+
+
+def _forces(forces: xr.Dataset, steps: Sequence[int]) -> dict[str, list[float | None]]:
+    """What loss and decay did to both circuits over the interval that ends at each step, and what came of it, in logits
+    per update, with the growth ratio."""
+    updates = forces.interval.values - forces.start.values
+    values = {}
+    for name in ("circuit", "memorizing"):
+        of = forces.sel(strength=name)
+        told = find("circuit_forces").module.pushed(forces, name)
+        series = {
+            "loss_on": told.loss / updates,
+            "decay_on": told.decay / updates,
+            "net_on": np.diff(of.value.values) / updates,
+            "ratio_of": told.ratio,
+        }
+        for kind, along in series.items():
+            table = dict(zip(forces.interval.values.tolist(), along.tolist(), strict=True))
+            values[f"{kind}_{name}"] = np.array([table.get(step, np.nan) for step in steps])
+    return _plain(values)
+
+
+def _opens_at(curves: xr.Dataset) -> int:
+    """The place of the step that the slider begins at: in the transition, where half of the held-out pairs are first
+    known, of a run that ends with 99 % of them; else the last."""
+    known = np.nan_to_num(curves.accuracy.sel(split="held_out").values)
+    return int((known >= 0.5).argmax()) if known[-1] >= grokking.LEVEL else len(known) - 1
+
+
+def _steps_before(forces: xr.Dataset, steps: Sequence[int]) -> list[int]:
+    """Where the interval that ends at each step begins; the step itself where none ends."""
+    starts = dict(zip(forces.interval.values.tolist(), forces.start.values.tolist(), strict=True))
+    return [starts.get(step, step) for step in steps]
+
+
+def _plain(values: Mapping[str, np.ndarray]) -> dict[str, list[float | None]]:
     return {
         name: [float(x) if np.isfinite(x) else None for x in np.asarray(column, dtype=float)]
         for name, column in values.items()

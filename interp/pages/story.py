@@ -13,6 +13,14 @@ from interp.figures import as_percent
 
 # Which figure shows a number, by the words around it: the first that stands in its clause.
 _SHOWN_BY = (
+    (
+        r"memory down|in balance|memory more|memory less|pushed up|gives memory|stand out|gave the circuit",
+        "circuit_forces",
+    ),
+    (
+        r"stood out|to the power|the forces themselves|nothing wears|took it down|gave only|answers the",
+        "circuit_forces",
+    ),
     (r"right answer of a training pair|gives it|the stronger", "circuit_split"),
     (r"in the embedding|in the neurons|random others", "frequency_ablation"),
     (r"distance irrelevance|gradient symmetricity|a clock|a pizza", "clock_pizza"),

@@ -1,6 +1,7 @@
 """A run on disk: its format, its reader, its writer, and the checkpoints in it."""
 
 from interp.runs.checkpoint import Checkpoint, HasWeights, Weighted
+from interp.runs.circuit_derivatives import BY_TENSOR, CircuitDerivatives, Moment
 from interp.runs.description import configuration_differences, describe, list_runs
 from interp.runs.format import FIRST_STEP, LAST_STEP, step_name, weights_digest
 from interp.runs.phase_pairs import centred_logits, phase_pairs
@@ -10,10 +11,13 @@ from interp.runs.verification import differences
 from interp.runs.writer import RunWriter, is_run_to_replace, new_run
 
 __all__ = [
+    "BY_TENSOR",
     "FIRST_STEP",
     "LAST_STEP",
     "Checkpoint",
+    "CircuitDerivatives",
     "HasWeights",
+    "Moment",
     "Run",
     "RunWriter",
     "Weighted",

@@ -32,6 +32,7 @@ SCHEMA = {
         "falls",
         "delay",
         "phases",
+        "forces",
         "independent_held_out_pairs",
     },
     "checkpoint": {
@@ -117,6 +118,8 @@ def test_the_short_story_has_at_most_twelve_lines_of_a_hundred_letters(reference
     assert 3 <= len(lines) <= 12
     assert max(map(len, lines)) <= 100
     assert not any("k =" in line[-4:] for line in lines), "a frequency is not torn from its number"
+    starts = [number for number, line in enumerate(lines) if number and not line.startswith(" ")]
+    assert all(lines[number - 1][-1] in ".)" or number == 1 for number in starts), "no sentence is cut off"
 
 
 def test_a_step_that_was_not_saved_is_named_with_the_nearest(reference):
@@ -125,7 +128,7 @@ def test_a_step_that_was_not_saved_is_named_with_the_nearest(reference):
 
 
 def test_evidence_that_is_missing_is_named(reference):
-    with pytest.raises(interp.InputError, match="calibration, circuit_split"):
+    with pytest.raises(interp.InputError, match="calibration, circuit_forces"):
         explanation_of(reference, analyze(reference, EVIDENCE[2:]))
 
 

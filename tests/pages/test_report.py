@@ -163,6 +163,7 @@ def test_a_click_picks_out_everywhere(page):
 PANELS = {
     "attention",
     "circles",
+    "forces",
     "logits",
     "neuron_lines",
     "neuron_map",
@@ -201,7 +202,18 @@ def test_the_circuit_says_what_was_measured(page, results):
         )
 
 
+def test_it_opens_in_the_transition(open_page, path, results):
+    """Not in the gray afterwards: where half of the held-out pairs are first known."""
+    page = open_page(path)
+    step = int(page.inner_text(".now").removeprefix("step ").replace(",", ""))
+    known = results["learning_curves"].accuracy.sel(split="held_out")
+    assert 0.5 <= float(known.sel(step=step)) < 0.8
+    assert step <= 850
+    page.close()
+
+
 def test_keys_play_and_pin(page, reference):
+    show(page, f"{{index: {len(reference.steps) - 1}}}")
     page.keyboard.press("ArrowLeft")
     page.wait_for_selector(f".step[aria-valuetext='step {reference.steps[-2]:,}']")
     page.keyboard.press("ArrowRight")
@@ -252,6 +264,7 @@ def test_stills_for_who_wants_less_motion_and_no_script_of_others(open_page, pat
     page = open_page(planted, reduced_motion="reduce")
     page.click("h1")
     assert page.evaluate("window.planted === undefined")
+    show(page, "{index: 1000}")  # the last
     page.click(".play")
     page.wait_for_timeout(400)
     assert page.evaluate(f"{STATE}.now.index") == 0

@@ -1,6 +1,6 @@
 // One run: its slider, its numbers, its panels and its circuit, inside one element of the page. Several can stand side by side.
 (() => {
-  const ORDER = ["neuron_map", "progress", "two_circuits", "circles", "neuron_lines", "spectra", "logits", "attention", "norms"];
+  const ORDER = ["forces", "neuron_map", "progress", "two_circuits", "circles", "neuron_lines", "spectra", "logits", "attention", "norms"];
 
   // The data of a run, unpacked once, however many explorers show it.
   const loaded = new Map();
@@ -22,15 +22,16 @@
   interp.explorer = async (root, place) => {
     const { run, arrays, shown } = await load(root.dataset.run);
     const state = interp.state(run);
-    const grid = root.querySelector(".panels");
+    // On the page of one run why it happened stands with its curves.
+    const grid = root.querySelector(".explore .panels"), above = root.querySelector(".why");
     interp.readouts(root, run, state);
     interp.choices(root, run, arrays, state);
     state.listen((now) => root.classList.toggle("pinned", now.pinned !== null));
-    if (root.dataset.step) state.set({ index: state.nearest(Number(root.dataset.step)) });
+    state.set({ index: root.dataset.step ? state.nearest(Number(root.dataset.step)) : run.opens_at });
     const slider = interp.slider(root, run, state, place);
     const panels = ORDER.map((name, order) => {
       const spec = shown.find((one) => one.name === name);
-      const panel = spec && interp.panel(grid, run, arrays, state, spec);
+      const panel = spec && interp.panel((name === "forces" && above) || grid, run, arrays, state, spec);
       if (panel) panel.figure.style.order = String(order + 3);
       if (panel && root.dataset.label) panel.figure.querySelector("h3").dataset.of = root.dataset.label;
       return panel;
