@@ -154,6 +154,26 @@ def test_one_moment_and_two(n: int) -> None:
     assert np.isfinite(found.loss).all()
 
 
+def test_what_goes_through_each_tensor_adds_up_to_the_whole() -> None:
+    """Two tensors of two weights each, two numbers S: by hand through each, and together the forces on S. What a moment
+    does not know its two intervals do not."""
+    w, powers, coefficients = walk(4), [2, 3], [(0.1, 0.02), (0.3, 0.0), None]
+    parts = [polynomial(w[:, some], powers) for some in (slice(0, 2), slice(2, 4))]
+    along = np.stack([[each.along_weights, each.from_last, each.to_next] for each in parts], axis=-1)
+    along = along.swapaxes(0, 1)  # [moment, along what, S, tensor]
+    found, whole = mechanics.through_tensors(along, coefficients), forces(polynomial(w, powers), coefficients, [])
+    assert found.shape == (3, 2, 3, 2)
+    for place, part in enumerate(parts):
+        expected = forces(part, coefficients, [])
+        assert_allclose(found[:, :, 0, place], expected.decay, **EXACT)
+        assert_allclose(found[:, :, 1, place], expected.loss, **EXACT)
+    assert_allclose(found[:, :, 0].sum(2), whole.decay, **EXACT)
+    assert_allclose(found[:, :, 1].sum(2), whole.loss, **EXACT)
+    assert np.isnan(found[:, :, 2]).all()
+    along[1] = nan
+    assert np.isnan(mechanics.through_tensors(along, [(0.1, 0.0)] * 3)[:2]).all()
+
+
 def a_force(*, change=1.0, decay=-1.0, loss=2.0, residual=0.0, decay_error=0.1, loss_error=0.1) -> Forces:
     return Forces(*(np.array([[value]]) for value in (change, decay, loss, residual, decay_error, loss_error)))
 

@@ -101,6 +101,14 @@ def test_linear_in_the_direction(model: ModelConfig) -> None:
     assert_close(along[2], 3 * along[0] - 0.5 * along[1], rtol=1e-10, atol=1e-10)
 
 
+@EVERY_MODEL
+def test_a_direction_goes_by_names_and_not_by_their_order(model: ModelConfig) -> None:
+    weights, direction = random_weights(model, 0), random_weights(model, 1)
+    backwards = {name: direction[name] for name in reversed(direction)}
+    _, along = logits_and_derivatives(weights, model, pairs(), [direction, backwards])
+    assert_close(along[0], along[1], rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("model", "degree"),
     [

@@ -42,9 +42,8 @@ class Kept(SimpleNamespace):
     def __getitem__(self, step: int) -> Checkpoint:
         return self.kept[step]
 
-    def every(self, stride: int, last: int | None = None) -> "Kept":
-        some = {step: at for step, at in self.kept.items() if step % stride == 0 and (last is None or step <= last)}
-        return Kept(**(vars(self) | {"kept": some}))
+    def every(self, stride: int) -> "Kept":
+        return Kept(**(vars(self) | {"kept": {step: at for step, at in self.kept.items() if step % stride == 0}}))
 
 
 def kept(checkpoints: Iterable[Checkpoint], training: TrainingConfig | None = TRAINING) -> Kept:
