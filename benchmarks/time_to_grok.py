@@ -31,7 +31,7 @@ from interp.models import bridge, initial_weights
 from interp.runs import Run, open_run
 from interp.training import Batch
 
-GOALS = {"quick": "≤ 12 s", "fastest": "≤ 6 s, every seed"}
+GOALS = {"spiky": "≤ 12 s", "fastest": "≤ 6 s, every seed"}
 STEPS_OF_THE_PUBLISHED_RECIPE = 7410  # to 99 % for good: the preset `nanda`
 COMMAND = [sys.executable, "-c", "from interp.cli import main; raise SystemExit(main())", "train"]
 

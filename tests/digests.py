@@ -106,7 +106,8 @@ def trainings() -> Iterator[tuple[str, Any]]:
     yield "surroundings", [sys.version, torch.__version__, np.__version__, torch.backends.cpu.get_cpu_capability()]
     yield "hash/default", interp.Experiment().hash
     yield from (
-        (f"hash/preset {name}", interp.preset(name).hash) for name in ("quick", "fastest", "nanda", "reference")
+        (f"hash/preset {name}", interp.preset(name).hash)
+        for name in ("quick", "spiky", "fastest", "nanda", "reference")
     )
     for threads, way in ((threads, way) for threads in THREADS for way in WAYS_TO_TRAIN):
         progress(f"training, threads {threads}: {way}")

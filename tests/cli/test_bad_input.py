@@ -87,7 +87,7 @@ def contents() -> dict[str, bytes | None]:
         ("--training.betas 0.9 1.0", "training.betas must be less than 1, got 1"),
         ("--training.momentum 1", "training.momentum must be less than 1, got 1"),
         ("--training.steps -1", "training.steps must be at least 0, got -1"),
-        ("--training.batch-size 3831", "training.batch-size 3831 is larger than the training set of 3830 pairs"),
+        ("--training.batch-size 4597", "training.batch-size 4597 is larger than the training set of 4596 pairs"),
         ("--training.checkpoint-steps 5 2001", "training.checkpoint-steps must be at most 1000, got 2001"),
         ("--training.log-every 0", "training.log-every must be at least 1, got 0"),
         ("--config missing.toml", "cannot read the configuration missing.toml: No such file or directory"),
