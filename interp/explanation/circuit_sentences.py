@@ -134,18 +134,19 @@ def the_check(checkpoint: Mapping[str, Any]) -> str:
 
 
 def the_check_in_short(checkpoint: Mapping[str, Any]) -> str:
-    """`the_check` in one line: without the guess, and without saying how many random sets there are; empty where it is
-    of other frequencies than the checkpoint has, or has nothing to stand beside."""
+    """`the_check` in fewer words: without the guess, and without saying how many random sets there are; empty where
+    there are none."""
     ablation = checkpoint["ablation"]
     if not the_check(checkpoint):
         return ""
     found = {target: one for target, one in ablation["targets"].items() if one["without"] is not None}
-    is_its_own = ablation["key_frequencies"] == sorted(entry["frequency"] for entry in checkpoint["key_frequencies"])
-    if not is_its_own or any(one["without_random"] is None for one in found.values()):
+    if any(one["without_random"] is None for one in found.values()):
         return ""
     known = ", ".join(f"{as_percent(one['without'], 0)} in the {target}" for target, one in found.items())
     lows, highs = zip(*(one["without_random"] for one in found.values()), strict=True)
-    return f"known without it {known} (without random others {_range([min(lows), max(highs)])})."
+    is_its_own = ablation["key_frequencies"] == sorted(entry["frequency"] for entry in checkpoint["key_frequencies"])
+    it = "it" if is_its_own else f"its last one, k = {', '.join(map(str, ablation['key_frequencies']))}:"
+    return f"known without {it} {known} (random others {_range([min(lows), max(highs)])})."
 
 
 def _what_it_stands_beside(ablation: Mapping[str, Any], beside: str, *, is_known: bool) -> str:

@@ -13,41 +13,48 @@ EVEN = 1.5  # tensors whose shares differ by less than this factor carried it to
 
 
 def why(forces: Mapping[str, Any]) -> tuple[str, ...]:
-    """Why memory gave way, or did not, in two wordings, the fuller first; empty where nothing can be said."""
+    """Why memory gave way, or did not, in up to three wordings, the fullest first; empty where nothing can be said."""
     if forces["known_from"] is None or forces["plateau"] is None:
         return ()
     if forces["has_decay"] is False and forces["intervals"] > forces["refused_intervals"]:
         return ("there is no weight decay, so nothing wears memory down.",)
-    ratio, rule, worn = forces["growth_ratio"]["memorizing"], _rule(forces), forces["worn_from"]
-    if ratio is None:
+    if forces["growth_ratio"]["memorizing"] is None:
         return ()
+    carried = f" From step {forces['carried_from']:,} on what it generalized answers the training pairs better."
+    told, in_short = _told(forces), _told(forces, short=True)
+    has_rule = forces["carried_from"] is not None and _rule(forces)
+    return (told + carried, told, in_short) if has_rule else (told, in_short)
+
+
+def _told(forces: Mapping[str, Any], *, short: bool = False) -> str:
     span = f"from step {forces['plateau']['from']:,} to {forces['plateau']['to']:,}"
     told = (
-        f"{span} loss and decay balance on memory, to 1 %"
+        f"{span} loss and decay balance on memory{'' if short else ','} to 1 %"
         if forces["rest"] is not None
         else f"{span} the loss gives memory {_times(forces, 'memorizing')} what decay takes"
     )
-    told += f", while {rule}" if rule else ""
-    told += f"; from step {worn:,} on decay wears memory down faster than the loss renews it." if worn else "."
-    if forces["carried_from"] is None or not rule:
-        return (told,)
-    return (
-        f"{told} From step {forces['carried_from']:,} on what it generalized answers the training pairs better.",
-        told,
-    )
+    rule, worn = _rule(forces, short=short), forces["worn_from"]
+    told += f"{'' if short else ','} while {rule}" if rule else ""
+    if worn is None:
+        return f"{told}."
+    if short:
+        return f"{told}; from {worn:,} on memory is worn down."
+    return f"{told}; from step {worn:,} on decay wears memory down faster than the loss renews it."
 
 
-def _rule(forces: Mapping[str, Any]) -> str:
+def _rule(forces: Mapping[str, Any], *, short: bool = False) -> str:
     """How hard the named circuit was pushed up beside how hard it was pulled down, over the plateau; empty where that
     is unknown."""
     if forces["growth_ratio"]["circuit"] is None or not forces["named"]:
         return ""
-    circuit, ratio = f"the circuit of k = {', '.join(map(str, forces['named']))}", _times(forces, "circuit")
+    named, ratio = f"k = {', '.join(map(str, forces['named']))}", _times(forces, "circuit")
     low, high = forces["growth_ratio_interval_95"]["circuit"]
-    if low > 1:
-        return f"the loss pushes {circuit} up {ratio} as hard as decay pulls it down"
-    grows = "shrinks" if high < 1 else "is not seen to grow"
-    return f"{circuit} {grows}: the loss pushes it up {ratio} as hard as decay pulls it down"
+    grows = "" if low > 1 else " shrinks," if high < 1 else " is not seen to grow,"
+    if short:
+        return f"{named}{grows or ' is'} pushed up {ratio} as hard as pulled down"
+    if not grows:
+        return f"the loss pushes the circuit of {named} up {ratio} as hard as decay pulls it down"
+    return f"the circuit of {named}{grows[:-1]}: the loss pushes it up {ratio} as hard as decay pulls it down"
 
 
 def _times(forces: Mapping[str, Any], circuit: str) -> str:
