@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 REFERENCE = "ours; strengths after Varma et al. 2023, arXiv:2309.02390, §3"
 CORE = True
-PLACE = 2
+PLACE = 3
 SCALES = {}
 CIRCUITS = ("generalizing", "memorizing", "circuit")
 CAUSES = ("decay", "loss", "residual")

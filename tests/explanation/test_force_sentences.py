@@ -126,9 +126,8 @@ def test_no_one_tensor_is_named_where_all_carry_as_much():
 
 def test_the_reference_run_says_why_it_grokked():
     explanation = explain(interp.open_run(interp.reference_path()))
-    text = " ".join(str(explanation).split())
-    assert (
-        "Why: from step 185 to 500 loss and decay balance on memory, to 1 %, while the loss pushes the circuit" in text
-    )
-    assert "up 1.07 times (95 %: 1.06 to 1.08) as hard as decay pulls it down" in text
+    text, in_full = (" ".join(said.split()) for said in (str(explanation), explanation.long))
+    assert "Why: from step 185 to 500 loss and decay balance on memory to 1 % while k = 3, 10, 11, 12 is pushed" in text
+    assert "up 1.07 times (95 %: 1.06 to 1.08) as hard as pulled down; from 500 on memory is worn down." in text
+    assert "From step 600 on what it generalized answers the training pairs better." in in_full
     assert explanation.numbers["run"]["forces"]["carried_from"] == 600
