@@ -180,6 +180,20 @@ def test_of_single_updates_decay_is_what_the_optimizer_did(trained_run, model: M
         assert_allclose(np.delete(found.loss[0], CIRCUIT), loss, rtol=1e-3, atol=1e-5)
 
 
+def test_over_an_interval_the_level_is_that_of_its_first_checkpoint(kept, neighbors) -> None:
+    """Where other frequencies are in the middle half at the end, what C became by them is no force."""
+    before, after = neighbors(ADD, MLP, by=0.9, last=1)
+    result = circuit_forces.compute(kept([before, after]), frequencies=[2, 5])
+    told = [slow_circuit(each, [2, 5]) for each in np.delete(result.value.values, CIRCUIT, axis=1)]
+    assert (told[0] != told[1]).any()
+    change = np.delete(np.diff(result.value.values, axis=0)[0], CIRCUIT)
+    found = circuit_forces.between(before, after, TRAINING, frequencies=[2, 5])
+    assert_allclose(found.change[0, CIRCUIT], told[0] @ change, rtol=1e-9)
+    assert_allclose((found.decay + found.loss + found.residual)[0, CIRCUIT], told[0] @ change, rtol=1e-9)
+    assert_allclose(forces_of(result)[0, CIRCUIT, RESIDUAL], found.residual[0, CIRCUIT], rtol=1e-9)
+    assert abs((told[1] - told[0]) @ change) > 1e-3
+
+
 def test_without_a_fold(a_walk) -> None:
     """What is told without a fold is what a task tells that has the rest of its held-out pairs alone."""
     run = a_walk(ADD, MLP, 2)
