@@ -404,14 +404,15 @@ def plot(result: xr.Dataset):
     threshold_line(figure, 1, row=3, column=1)
     told = np.concatenate([pushed(result, name).ratio for name in CIRCUITS[1:]])
     told = told[np.tile(start >= result.attrs["known_from"], 2) & np.isfinite(told)]
-    if len(told):  # before the training pairs are known, memory grows by several times what decay takes
-        figure.update_yaxes(range=[min(0.95, told.min()) - 0.02, max(1.05, told.max()) + 0.02], row=3, col=1)
+    if len(told):  # where the training pairs are first known, memory still grows by several times what decay takes
+        ends = [max(min(0.95, told.min()) - 0.02, 0.5), min(max(1.05, told.max()) + 0.02, 1.3)]
+        figure.update_yaxes(range=ends, row=3, col=1)
     highest = [life.frequency for life in sorted(lives_of(result), key=lambda life: -life.height)[:MOST_DRAWN]]
     for k in highest:
         trace = go.Scatter(x=result.step.values, y=result.value.sel(strength=f"k = {k}").values, name=f"k = {k}")
         trace.update(mode="lines", line_color=color_of_frequency(k, sorted(highest)))
         figure.add_trace(trace, row=3, col=2)
-    figure.update_xaxes(title_text="step (updates)", title_standoff=4)
+    figure.update_xaxes(title_text="step (updates)", title_standoff=4, range=[*result.step.values[[0, -1]].tolist()])
     figure.update_yaxes(title_text="logits per update", row=1)
     figure.update_yaxes(title_text="logits per update", row=2)
     figure.update_yaxes(title_text="loss / |decay|", row=3, col=1)

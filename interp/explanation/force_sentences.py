@@ -8,7 +8,7 @@ from typing import Any
 from interp.figures import as_count, as_number, as_percent
 
 MOST_BORN = 6  # frequencies
-CLOSE = 0.02  # a ratio as near to 1 as this is told to three digits
+CLOSE = 0.01  # an interval as narrow as this is told to three digits, and a ratio not twice as far from 1
 EVEN = 1.5  # tensors whose shares differ by less than this factor carried it together
 
 
@@ -59,7 +59,7 @@ def _rule(forces: Mapping[str, Any], *, short: bool = False) -> str:
 
 def _times(forces: Mapping[str, Any], circuit: str) -> str:
     ratio, (low, high) = forces["growth_ratio"][circuit], forces["growth_ratio_interval_95"][circuit]
-    digits = 3 if max(abs(end - 1) for end in (ratio, low, high)) < CLOSE else 2
+    digits = 3 if high - low < CLOSE or max(abs(end - 1) for end in (ratio, low, high)) < 2 * CLOSE else 2
     return f"{ratio:.{digits}f} times (95 %: {low:.{digits}f} to {high:.{digits}f})"
 
 

@@ -54,7 +54,7 @@ def test_a_memory_that_only_rests_is_not_said_to_be_worn_down():
 @pytest.mark.parametrize(
     ("ratio", "interval", "expected"),
     [
-        (1.0253, [1.023, 1.027], "the loss gives memory 1.03 times (95 %: 1.02 to 1.03) what decay takes, while"),
+        (1.0253, [1.023, 1.027], "the loss gives memory 1.025 times (95 %: 1.023 to 1.027) what decay takes, while"),
         (1.0012, [0.99, 1.012], "the loss gives memory 1.001 times (95 %: 0.990 to 1.012) what decay takes, while"),
     ],
 )

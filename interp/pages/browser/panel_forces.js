@@ -29,7 +29,7 @@
     }
     const strip = (key, top, high, draw) => {
       const [low, most] = run.limits[key], y = (value) => top + high - ((value - low) / (most - low)) * high;
-      for (const value of interp.ticks(low, most, high / 36)) {
+      for (const value of interp.ticks(low, most, Math.max(3, high / 36))) {
         interp.line(context, [[x0, y(value)], [x1, y(value)]], interp.color("line"));
         interp.write(context, interp.number(value, 2), x0 - 5, y(value) + 4, { align: "right", size: 10 });
       }
