@@ -21,6 +21,7 @@ GRIDS = {
     "semi-grokking": "--sizes 30 50 --seeds 2",
     "data-fraction": "--sizes 30 60 90 --seeds 2",
     "weight-decay": "--sizes 60 --weight-decays 0.5 1 2 --seeds 2",
+    "growth-ratios": "--sizes 30 60 --weight-decays 1 --seeds 2",
 }
 
 
@@ -123,7 +124,8 @@ def test_the_experiment_beside_is_read(tmp_path: Path):
     [
         (
             "",
-            "interp experiment needs NAME: circuit-efficiency, data-fraction, semi-grokking, ungrokking, weight-decay",
+            "interp experiment needs NAME: circuit-efficiency, data-fraction, growth-ratios, semi-grokking, "
+            "ungrokking, weight-decay",
         ),
         ("ungroking", "unknown experiment 'ungroking'; did you mean 'ungrokking'?"),
         ("ungrokking --sizs 10", "unknown option --sizs; did you mean --sizes?"),
