@@ -21,20 +21,20 @@ one): the mean logit of the label that is told from pairs that could not be memo
 
 A split is a definition and makes numbers of any weights. So it is made once more for 19 random sets of as many
 frequencies that are not key: a number above all of theirs is what one set in 20 has if the key set is like them. Only
-what stands apart is kept. Key set v range of the random sets, on two runs (reference, p = 43; preset `quick`, p = 113):
+what stands apart is kept. Key set v range of the random sets, on two runs (reference, p = 43; preset `spiky`, p = 113):
 
                                    step 100             step 300             step 600             last step
     reference   S                  2.9 v −0.03 to 0.03  4.6 v −0.04 to 0.05  13 v −0.03 to 0.05   43 v 0.00
                 efficiency         0.19 v 0.00          0.28 v 0.00          0.65 v 0.00          2.0 v 0.00
                 accuracy, held out 5.7 % v 1 to 4 %     5.1 % v 1 to 4 %     19 % v 1 to 4 %      100 % v 1 to 4 %
                 norm               16 v 11 to 12        17 v 11 to 13        20 v 11 to 12        22 v 9 to 10
-    quick       S                  5.0 v −0.01 to 0.01  27 v 0.00            47 v 0.00            50 v 0.00
+    spiky       S                  5.0 v −0.01 to 0.01  27 v 0.00            47 v 0.00            50 v 0.00
                 efficiency         0.22 v 0.00          0.90 v 0.00          1.5 v 0.00           1.7 v 0.00
                 accuracy, held out 22 % v 0 to 2 %      98 % v 0 to 2 %      100 % v 0 to 2 %     100 % v 0 to 2 %
                 norm               23 v 15 to 16        30 v 10 to 11        31 v 10 to 12        29 v 12 to 14
 
 From steps 23 (norm), 65 (S, efficiency) and 300 (accuracy) of the reference run on the key set is above all 19; in
-`quick` from 20, 60 and 80 on; before training nowhere. Random sets have no neurons; with those of the key set they
+`spiky` from 20, 60 and 80 on; before training nowhere. Random sets have no neurons; with those of the key set they
 answer no better (S at most 0.2).
 
 Not kept is what random sets do as well. The ratio of a strength in the whole network's logits to the norm of either

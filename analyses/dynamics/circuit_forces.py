@@ -64,8 +64,8 @@ def compute(
     memorizing part of the logits alone; over each interval between two checkpoints `force` [interval, strength, cause]
     (decay, loss, residual; refused decay and loss are NaN) and `force_error` (signed); of M and C, `on`, also what goes
     through each tensor (`tensor_force` [interval, on, cause, tensor]) and what is told without a fifth of the held-out
-    pairs (`force_without_fold`). An interval is named by its last step; `start` is its first, `exposure` Σ lr·wd over
-    it.
+    pairs (`force_without_fold`). An interval is named by its last step; `start` is its first, `exposure` c₀ + c₁ over
+    it, which without momentum is Σ lr·wd.
 
     C is of the `frequencies`, or of the `n_named` that stood out most (at most a third of all) at the first checkpoint
     that knew 99 % of the training pairs, and NaN before it (the attributes `named` and `known_from`). Raises
@@ -176,7 +176,8 @@ def _result(
         for values in (by_row.decay, by_row.loss)
     ]
     was_refused = np.isnan(found.loss[:, 1:3, None])
-    kind, one = {"units": "logits"}, {"units": "1"}
+    exposure = [math.nan if c is None else sum(c) for c in coefficients]
+    kind = {"units": "logits"}
     by_step, by_interval = ("step", "strength"), ("interval", "strength", "cause")
     errors = np.stack([moment.standard_errors for moment in moments])
     errors[~np.isfinite(sums).all(1), 2] = np.nan
@@ -217,34 +218,22 @@ def _result(
             ),
         },
         coords={
-            "step": ("step", np.array(steps, dtype=np.int32), {"long_name": "step", "units": "updates"}),
-            "interval": (
-                "interval",
-                np.array(steps[1:], dtype=np.int32),
-                {"long_name": "last step of the interval", "units": "updates"},
-            ),
-            "start": (
-                "interval",
-                np.array(steps[:-1], dtype=np.int32),
-                {"long_name": "first step of the interval", "units": "updates"},
-            ),
-            "exposure": (
-                "interval",
-                np.array([math.nan if c is None else sum(c) for c in coefficients]),
-                {"long_name": "Σ lr·wd over the interval"} | one,
-            ),
-            "strength": ("strength", names, {"long_name": "strength", "units": "name"}),
-            "cause": ("cause", np.array(CAUSES), {"long_name": "cause", "units": "name"}),
-            "part": ("part", np.array(CIRCUITS[:2]), {"long_name": "part", "units": "name"}),
-            "on": ("on", np.array(BY_TENSOR), {"long_name": "strength", "units": "name"}),
-            "fold": ("fold", np.arange(FOLDS, dtype=np.int32), {"long_name": "fold left out", "units": "index"}),
-            "tensor": (
-                "tensor",
-                np.array(list(weight_shapes(run.model, run.task.sizes))),
-                {"long_name": "tensor", "units": "name"},
-            ),
+            "step": _labels("step", np.array(steps, dtype=np.int32), "step", "updates"),
+            "interval": _labels("interval", np.array(steps[1:], dtype=np.int32), "last step of it", "updates"),
+            "start": _labels("interval", np.array(steps[:-1], dtype=np.int32), "first step of the interval", "updates"),
+            "exposure": _labels("interval", np.array(exposure), "c₀ + c₁, without momentum Σ lr·wd", "1"),
+            "strength": _labels("strength", names, "strength", "name"),
+            "cause": _labels("cause", np.array(CAUSES), "cause", "name"),
+            "part": _labels("part", np.array(CIRCUITS[:2]), "part", "name"),
+            "on": _labels("on", np.array(BY_TENSOR), "strength", "name"),
+            "fold": _labels("fold", np.arange(FOLDS, dtype=np.int32), "fold left out", "index"),
+            "tensor": _labels("tensor", np.array(list(weight_shapes(run.model, run.task.sizes))), "tensor", "name"),
         },
     )
+
+
+def _labels(dimension: str, values: np.ndarray, long_name: str, units: str) -> tuple[str, np.ndarray, dict[str, str]]:
+    return dimension, values, {"long_name": long_name, "units": units}
 
 
 def _with_circuit(values: Float[np.ndarray, "times strengths"], sums: Float[np.ndarray, "times K"]) -> np.ndarray:
@@ -282,10 +271,7 @@ def summary(result: xr.Dataset) -> dict:
         kappa = mechanics.degree(of.value.values, of.standard_error.values, of.scaling.values)
         degrees[name] = float(kappa[np.flatnonzero(steps == first)[0]]) if first is not None else math.nan
     after = np.zeros(len(interval), dtype=bool) if found.known_from is None else result.start.values >= found.known_from
-    force = result.force.sel(strength=["memorizing", "circuit"], cause=["loss", "residual"]).values[after]
-    was_refused = (np.isnan(force[..., 0]) & np.isfinite(force[..., 1])).any(1) & np.isfinite(
-        result.exposure.values[after]
-    )
+    n_refused, spacing = _refused(result, after)
     return {
         "step": int(steps[-1]),
         "known_from": found.known_from,
@@ -302,8 +288,8 @@ def summary(result: xr.Dataset) -> dict:
         "pushed_through": _shares_of_tensors(result, found),
         "frequencies": [life._asdict() for life in lives_of(result)],
         "intervals": int(after.sum()),
-        "refused_intervals": int(was_refused.sum()),
-        "spacing_that_would_do": _spacing(result, after) if was_refused.any() else None,
+        "refused_intervals": n_refused,
+        "spacing_that_would_do": spacing,
     }
 
 
@@ -321,6 +307,14 @@ def pushed(result: xr.Dataset, strength: str) -> account.Pushed:
     if strength in BY_TENSOR:
         folds = result.force_without_fold.sel(on=strength, cause=["decay", "loss"]).values
     return account.Pushed(of.value.values, of.standard_error.values, *force.T[:2], *error.T[:2], *folds.swapaxes(0, 1))
+
+
+def net_change(result: xr.Dataset, strength: str) -> Float[np.ndarray, " interval"]:
+    """What became of a strength over each interval: the sum of the forces, and where they are unknown the difference of
+    its ends (of C they differ by the members of the level)."""
+    of = result.sel(strength=strength)
+    total, change = of.force.values.sum(-1), np.diff(of.value.values)
+    return np.where(np.isfinite(total), total, change)
 
 
 def lives_of(result: xr.Dataset) -> list[account.Life]:
@@ -341,6 +335,7 @@ def _shares_of_tensors(result: xr.Dataset, found: account.Account) -> dict[str, 
     if found.known_from is None:
         return None
     within = (result.start.values >= found.known_from) & (result.interval.values <= until)
+    within &= np.isfinite(result.force.sel(strength="circuit", cause="loss").values)
     push = result.tensor_force.sel(on="circuit", cause="loss").values[within].sum(0)
     if not within.any() or not np.isfinite(push).all() or push.sum() <= 0:
         return None
@@ -348,15 +343,20 @@ def _shares_of_tensors(result: xr.Dataset, found: account.Account) -> dict[str, 
     return dict(sorted(shares.items(), key=lambda share: -share[1]))
 
 
-def _spacing(result: xr.Dataset, after: Bool[np.ndarray, " interval"]) -> int | None:
-    """A spacing of checkpoints at which none of these intervals would be refused for M or C; None where unknown. What
-    decay does is taken from the first end, w·∇S·Σ lr·wd, and the loss as large."""
-    of = result.sel(strength=["memorizing", "circuit"])
-    residual = of.force.sel(cause="residual").values[after]
-    flow = of.scaling.values[:-1][after] * result.exposure.values[after][:, None]
-    found = Forces(residual, -flow, flow, residual, residual, residual)
-    enough = mechanics.spacing_that_would_do(found, (result.interval.values - result.start.values)[after].astype(float))
-    return max(1, int(np.nanmin(enough))) if np.isfinite(enough).any() else None
+def _refused(result: xr.Dataset, after: Bool[np.ndarray, " interval"]) -> tuple[int, int | None]:
+    """Over how many of these intervals the forces on M or C, where it is clear at both ends, were refused; and a
+    spacing of checkpoints that would do: half of what the order of the residual says, as it is rarely so smooth."""
+    of, exposure = result.sel(strength=["memorizing", "circuit"]), result.exposure.values[:, None]
+    clear, residual = mechanics.is_clear(of.value.values, of.standard_error.values), of.force.values[..., 2]
+    is_asked = after[:, None] & clear[:-1] & clear[1:] & np.isfinite(exposure)
+    refused = is_asked & np.isnan(of.force.values[..., 1]) & np.isfinite(residual)
+    if not refused.any():
+        return 0, None
+    change, decay = np.diff(of.value.values, axis=0), -exposure * of.scaling.rolling(step=2).mean().values[1:]
+    found = Forces(change, decay, change - residual - decay, residual, residual, residual)
+    updates = (result.interval.values - result.start.values).astype(float)
+    enough = mechanics.spacing_that_would_do(found, updates)[refused]
+    return int(refused.any(1).sum()), max(1, int(enough.min() / 2))
 
 
 def plot(result: xr.Dataset):
@@ -391,7 +391,7 @@ def plot(result: xr.Dataset):
                 row=1,
                 col=column,
             )
-        net = np.diff(of.value.values) / updates
+        net = net_change(result, name) / updates
         figure.add_scatter(
             x=middle, y=net, name="net", mode="lines", line={"color": "#222"}, showlegend=False, row=2, col=column
         )

@@ -10,7 +10,8 @@ gradients at both ends, ḡ = ½ (∇S(w₀) + ∇S(w₁)),
 
     decay = ḡ·D,   loss = ḡ·R,   residual = S(w₁) − S(w₀) − ḡ·Δw
 
-The residual is what the trapezoid rule misses, third order in Δw. Where it exceeds a fiftieth of |decay| + |loss| both
+The residual is what the trapezoid rule misses, third order in Δw where S is smooth; the kinks of few ReLU neurons make
+it second order. Where it exceeds a fiftieth of |decay| + |loss| both
 are refused (NaN); a network at rest has S(w₁) = S(w₀), which is no reason to refuse. The same from every second moment
 is coarser: a third of the difference (Richardson) is the error of decay and loss over two intervals.
 

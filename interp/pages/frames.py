@@ -262,15 +262,14 @@ def _scalars(at: Mapping[str, xr.Dataset]) -> dict[str, list[float | None]]:
 def _forces(forces: xr.Dataset, steps: Sequence[int]) -> dict[str, list[float | None]]:
     """What loss and decay did to both circuits over the interval that ends at each step, and what came of it, in logits
     per update, with the growth ratio."""
-    updates = forces.interval.values - forces.start.values
+    analysis, updates = find("circuit_forces").module, forces.interval.values - forces.start.values
     values = {}
     for name in ("circuit", "memorizing"):
-        of = forces.sel(strength=name)
-        told = find("circuit_forces").module.pushed(forces, name)
+        told = analysis.pushed(forces, name)
         series = {
             "loss_on": told.loss / updates,
             "decay_on": told.decay / updates,
-            "net_on": np.diff(of.value.values) / updates,
+            "net_on": analysis.net_change(forces, name) / updates,
             "ratio_of": told.ratio,
         }
         for kind, along in series.items():

@@ -85,6 +85,6 @@ def test_the_headline_figure_does_not_wait_for_plotly(open_page, reference_repor
     )
     page.locator("#weight_norms .figure").scroll_into_view_if_needed()
     page.wait_for_selector("#weight_norms .main-svg")
-    assert page.evaluate("window.drawnBefore") == 2 + 9
+    assert page.evaluate("window.drawnBefore") == 2 + 10
     assert page.trouble == []
     page.close()

@@ -142,9 +142,10 @@ def test_of_two_thousand_checkpoints_two_hundred_are_shown(shown, tmp_path, monk
     of_eight = analyze(written(tmp_path / "eight", task, model, range(8)))
     run = written(tmp_path / "run", task, model, range(2000))
     steps = np.arange(2000, dtype=np.int32)
-    page = shown(
-        run, {name: result.isel(step=steps % 8).assign_coords(step=steps) for name, result in of_eight.items()}
-    )
+    of_all = {name: result.isel(step=steps % 8).assign_coords(step=steps) for name, result in of_eight.items()}
+    intervals = {"interval": steps[1:], "start": ("interval", steps[:-1])}
+    of_all["circuit_forces"] = of_all["circuit_forces"].isel(interval=steps[1:] % 7).assign_coords(intervals)
+    page = shown(run, of_all)
     assert "Shown are 200 of 2,000 checkpoints" in page.inner_text(".explore")
     chosen = page.evaluate("interp.explorers[0].run.steps")
     assert len(chosen) == 200
