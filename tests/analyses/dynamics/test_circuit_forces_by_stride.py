@@ -192,4 +192,3 @@ def test_the_summary_counts_refusals_and_tells_a_spacing(smooth: SimpleNamespace
         else:
             assert facts["spacing_that_would_do"] is None
     assert any(counted.values())
-
