@@ -276,6 +276,7 @@ def summary(result: xr.Dataset) -> dict:
         "step": int(steps[-1]),
         "known_from": found.known_from,
         "named": json.loads(result.attrs["named"]),
+        "named_clearly": _clearly_named(result, found.known_from),
         "has_decay": bool(np.nansum(result.exposure.values) > 0) if np.isfinite(result.exposure.values).any() else None,
         "rest": _span(found.rest),
         "plateau": _span(found.plateau),
@@ -285,6 +286,8 @@ def summary(result: xr.Dataset) -> dict:
         "degree": degrees,
         "worn_from": found.worn_from,
         "carried_from": found.carried_from,
+        "carried_losses": _at(result.loss_alone, found.carried_from),
+        "strengths": {name: _ends(told[name].value, steps, found.plateau) for name in ("circuit", "memorizing")},
         "pushed_through": _shares_of_tensors(result, found),
         "frequencies": [life._asdict() for life in lives_of(result)],
         "intervals": int(after.sum()),
@@ -322,6 +325,24 @@ def lives_of(result: xr.Dataset) -> list[account.Life]:
     of = result.isel(strength=slice(len(CIRCUITS), None))
     loss, decay = (of.force.sel(cause=cause).values for cause in ("loss", "decay"))
     return account.lives(result.step.values, of.value.values, of.standard_error.values, loss, decay)
+
+
+def _clearly_named(result: xr.Dataset, known_from: int | None) -> list[int]:
+    """Those of the named frequencies that stood out clearly where they were named."""
+    named = json.loads(result.attrs["named"])
+    if known_from is None or not named:
+        return []
+    of = result.isel(strength=slice(len(CIRCUITS), None)).sel(step=known_from)
+    in_set = np.isin(np.arange(1, of.sizes["strength"] + 1), named)
+    return [int(k) + 1 for k in np.flatnonzero(account.stands_out(of.value.values, of.standard_error.values, in_set))]
+
+
+def _at(values: xr.DataArray, step: int | None) -> list[float] | None:
+    return None if step is None else values.sel(step=step).values.tolist()
+
+
+def _ends(value: np.ndarray, steps: np.ndarray, window: tuple[int, int] | None) -> list[float] | None:
+    return None if window is None else [float(value[steps == end][0]) for end in window]
 
 
 def _span(window: tuple[int, int] | None) -> dict[str, int] | None:

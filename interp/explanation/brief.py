@@ -31,7 +31,7 @@ def brief(
         yield (f"When: {told}",)
     changed, norm = _what_changed(checkpoint, split, summaries["circuit_split"], setting), _norm(summaries)
     yield f"What changed: {changed} {norm}", f"What changed: {changed}"
-    if told := why(summaries["circuit_forces"]):
+    if told := why(summaries["circuit_forces"], setting):
         yield tuple(f"Why: {wording}" for wording in told)
     step = f"at step {checkpoint['step']:,}" if checkpoint["step"] >= 0 else "in this checkpoint"
     circuit, alone = _circuit(checkpoint, setting)

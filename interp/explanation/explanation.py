@@ -201,7 +201,7 @@ def explanation_of(run: Run, results: Mapping[str, xr.Dataset], step: int | None
         tuple(brief(kind, checkpoint, summaries, of_run, setting)),
         (
             " ".join((*how_it_ended(setting), *the_task(setting), what_happened(kind, setting))),
-            the_forces(summaries["circuit_forces"]),
+            the_forces(summaries["circuit_forces"], setting),
             circuit,
             *the_phases(numbers["run"]),
             the_norms(summaries, setting),
@@ -272,7 +272,16 @@ def _numbers(run: Run, results: Mapping[str, xr.Dataset], summaries: Summaries, 
             "phases",
         )
     }
-    told = ("rest", "plateau", "growth_ratio", "growth_ratio_interval_95", "worn_from", "carried_from")
+    told = (
+        "named_clearly",
+        "rest",
+        "plateau",
+        "strengths",
+        "growth_ratio",
+        "growth_ratio_interval_95",
+        "worn_from",
+        "carried_from",
+    )
     forces = {name: summaries["circuit_forces"][name] for name in ("known_from", "named", *told)}
     of_run |= {"independent_held_out_pairs": run.task.n_held_out, "forces": forces}
     return {"run": of_run, "checkpoint": checkpoint}

@@ -1,19 +1,22 @@
 """The account of a run: what the forces on its circuits say together, from the strengths at each checkpoint and the
 forces over each interval (`interp.mathematics.forces`).
 
-    at rest       memory (M) neither grows nor shrinks: |r_M − 1| < 0.01 without a break, for at least half of the
-                  time in which weight decay alone shrinks weights by e, Σ lr·wd = 1
-    worn down     from the first interval with r_M < 0.99 from which on r_M < 1, until nine tenths of M are gone
-    carried       the first checkpoint from which on the generalizing part alone has the lower training loss: from there
-                  the network needs it more than its memory
-    plateau       the window in which circuits are compared: while memory rests; else from where the training pairs are
-                  known until the generalizing part carries, or to the end
+    worn down     from a checkpoint on r_M < 1 in every interval until half of M is gone; none where that never happens
+    carried       the first checkpoint from which on the generalizing part of the logits alone has a lower training loss
+                  than the memorizing part alone
+    plateau       the window in which circuits are compared: from twice the step at which the training pairs were
+                  known, by when memory has mostly come back from overshooting, until the first of: memory is worn down;
+                  the generalizing part carries; the end. Where both came before, until 3 times that step
+    at rest       within the plateau, the longest time without a break in which |r_M − 1| < 0.01, if it is at least half
+                  of that in which weight decay alone shrinks weights by e, Σ lr·wd = 1
 
-Over a window r is the sum of the pushes over the sum of the pulls. A frequency is *born* where its α_k begins to stand
-out from the level of all (by four standard errors and half a logit) and does so up to its peak, and *dies* where, after
-the peak, it falls below a tenth of it for good; frequencies whose peak is below a tenth of the highest are not told.
+Over a window r is the sum of the pushes over the sum of the pulls: whether the strength is larger at its end, whatever
+it did in between. A frequency *stands out* where its α_k is above the level of all by four standard errors and 0.1
+logits; it is *born* where it begins to, by half a logit, and does so up to its peak, and *dies* where, after the peak,
+it falls below a tenth of it for good; frequencies whose peak is below a tenth of the highest are not told.
 
-Where the memory of a network shrinks because a slingshot threw it about, that looks like wear.
+Where the memory of a network shrinks because a slingshot threw it about, that looks like wear. Rest is chosen by r_M
+near 1: that r_M is near 1 while it rests says nothing more.
 """
 
 import math
@@ -27,7 +30,10 @@ from interp.mathematics import forces as mechanics
 from interp.mathematics.intervals import COVERAGE
 
 REST, LEAST_REST = 0.01, 0.5
-LEAST_PEAK, CLEAR_OF_LEVEL, SMALL = 0.5, 4, 0.1
+SETTLED, AT_MOST = 2.0, 3.0  # times the step at which the training pairs were known
+LEAST_PEAK, CLEAR_OF_LEVEL, SMALL, HALF = 0.5, 4, 0.1, 0.5
+# Measured against every update, what the forces' errors (a third of a difference) make of r is 2 to 4 times too small.
+CAUTION = 3
 
 
 class Pushed(NamedTuple):
@@ -61,18 +67,18 @@ class Pushed(NamedTuple):
             return Ratio(*[math.nan] * 4)
         pull, push = -self.decay[told].sum(), self.loss[told].sum()
         errors = np.nansum(self.loss_error[told]), np.nansum(self.decay_error[told])
-        of_forces = float(np.hypot(errors[0] / pull, push * errors[1] / pull**2))
+        of_forces = CAUTION * float(np.hypot(errors[0] / pull, push * errors[1] / pull**2))
         without = self.loss_without_fold[told].sum(0) / -self.decay_without_fold[told].sum(0)
         n_folds = len(without)
         error = math.sqrt((n_folds - 1) / n_folds * np.square(without - without.mean()).sum())
-        half = float(stats.t.ppf((1 + COVERAGE) / 2, n_folds - 1)) * error
+        half = float(np.hypot(stats.t.ppf((1 + COVERAGE) / 2, n_folds - 1) * error, of_forces))
         return Ratio(push / pull, push / pull - half, push / pull + half, of_forces)
 
 
 class Ratio(NamedTuple):
     """A growth ratio, its 95 % interval over held-out pairs (jackknife over their five folds, Student's t; of M, whose
-    training pairs are all that there are, of what is told from held-out ones), and the error that the forces' own
-    errors give it."""
+    training pairs are all that there are, of what is told from held-out ones), and what the forces' own errors make of
+    it, with caution, which is in the interval too."""
 
     value: float
     low: float
@@ -106,18 +112,24 @@ def rest(
 def worn_from(
     steps: Int[np.ndarray, " step"], ratio: Float[np.ndarray, " interval"], value: Float[np.ndarray, " step"]
 ) -> int | None:
-    """The step from which on r is below 1 for good, counted from the first time that it is no longer at rest (below
-    1 − REST): wherever r is known, until nine tenths of the strength are gone. None where there is no such step.
+    """The step from which on r is below 1, wherever it is known, until half of the strength's highest value is gone;
+    None where that is not.
 
-    >>> worn_from(np.arange(0, 60, 10), np.array([1.2, 0.999, 0.98, 0.9, 1.1]), np.array([5.0, 9, 9, 8, 0.8, 0.7]))
-    20
+    >>> worn_from(np.arange(0, 60, 10), np.array([1.2, 0.999, 0.98, 0.7, 1.1]), np.array([5.0, 9, 9, 8, 4, 5]))
+    10
     """
-    highest = np.fmax.reduce(value) if len(value) else math.nan
+    if not np.isfinite(value).any():
+        return None
+    peak = int(np.nanargmax(value))
+    gone = np.flatnonzero(value[peak:] <= HALF * value[peak])
+    if not len(gone):
+        return None
+    until = peak + int(gone[0])
     with np.errstate(invalid="ignore"):
-        known = np.flatnonzero(np.isfinite(ratio) & (value[:-1] >= SMALL * highest))
-    grown = known[ratio[known] >= 1]
-    below = known[(known > (grown[-1] if len(grown) else -1)) & (ratio[known] < 1 - REST)]
-    return int(steps[below[0]]) if len(below) else None
+        grown = np.flatnonzero(~(ratio[:until] < 1) & np.isfinite(ratio[:until]))
+    first = int(grown[-1]) + 1 if len(grown) else 0
+    known = np.flatnonzero(np.isfinite(ratio[first:until]))
+    return int(steps[first + known[0]]) if len(known) else None
 
 
 def carried_from(steps: Int[np.ndarray, " step"], loss_alone: Float[np.ndarray, "step 2"]) -> int | None:
@@ -156,14 +168,22 @@ class Account(NamedTuple):
         """The account that these strengths give of a run whose training pairs are known from a checkpoint on."""
         if known_from is None:
             return cls(None, None, None, None, None)
-        first = int(np.flatnonzero(steps == known_from)[0])
-        carried = carried_from(steps, loss_alone)
-        until = len(steps) if carried is None else max(first + 1, int(np.flatnonzero(steps == carried)[0]) + 1)
-        resting = rest(steps[first:until], exposure[first : until - 1], memory.ratio[first : until - 1])
-        plateau = resting or ((int(steps[first]), int(steps[until - 1])) if until - 1 > first else None)
-        return cls(
-            known_from, resting, plateau, worn_from(steps[first:], memory.ratio[first:], memory.value[first:]), carried
-        )
+        known, carried = steps >= known_from, carried_from(steps, loss_alone)
+        first = int(known.argmax())
+        worn = worn_from(steps[first:], memory.ratio[first:], memory.value[first:])
+        begins = steps[int((steps >= min(SETTLED * known_from, steps[-1])).argmax())]
+        ends = [step for step in (carried, worn) if step is not None]
+        later = [step for step in ends if step > begins]
+        at_most = steps[steps <= AT_MOST * max(known_from, 1)]
+        until = min(later) if later else int(at_most[-1]) if ends and len(at_most) else int(steps[-1])
+        plateau = (int(begins), until) if until > begins else None
+        within = cls(known_from, None, plateau, worn, carried).within_plateau(steps[:-1])
+        inside = np.flatnonzero(within)
+        resting = None
+        if len(inside):
+            span = slice(inside[0], inside[-1] + 1)
+            resting = rest(steps[inside[0] : inside[-1] + 2], exposure[span], memory.ratio[span])
+        return cls(known_from, resting, plateau, worn, carried)
 
     def within_plateau(self, starts: Int[np.ndarray, " interval"]) -> Bool[np.ndarray, " interval"]:
         """Which of the intervals that begin at these steps lie in the plateau.
@@ -176,8 +196,8 @@ class Account(NamedTuple):
 
 
 class Life(NamedTuple):
-    """Of a frequency: when it was born, highest and, if it did, died; what loss and decay did to its α_k from birth to
-    peak, and from there to its death, in logits, over the intervals where that is not refused."""
+    """Of a frequency: when it was born, highest and, if it did, died; what loss and decay did to its α_k less the level
+    from birth to peak, and from there to its death, in logits; NaN where any of that is refused."""
 
     frequency: int
     born: int
@@ -205,10 +225,11 @@ def lives(
     """
     if not np.isfinite(coefficients).all() or not coefficients.shape[1]:
         return []
-    ordered = np.sort(coefficients, axis=1)
-    quarter = coefficients.shape[1] // 4
-    level = ordered[:, quarter : coefficients.shape[1] - quarter].mean(1, keepdims=True)
-    excess = coefficients - level
+    rank, quarter = coefficients.argsort(1).argsort(1), coefficients.shape[1] // 4
+    in_middle = (rank >= quarter) & (rank < coefficients.shape[1] - quarter)
+    of_level = in_middle / in_middle.sum(1, keepdims=True)
+    excess = coefficients - (of_level * coefficients).sum(1, keepdims=True)
+    loss, decay = (force - (of_level[:-1] * force).sum(1, keepdims=True) for force in (loss, decay))
     stands_out = excess > np.maximum(LEAST_PEAK, CLEAR_OF_LEVEL * errors)
     found = []
     for place in range(coefficients.shape[1]):
@@ -236,7 +257,20 @@ def lives(
 
 
 def _sums(loss: Float[np.ndarray, " interval"], decay: Float[np.ndarray, " interval"]) -> tuple[float, float]:
-    """NaN where nothing is known."""
-    if not np.isfinite(loss).any():
-        return math.nan, math.nan
-    return float(np.nansum(loss)), float(np.nansum(decay))
+    return float(loss.sum()), float(decay.sum())
+
+
+def stands_out(
+    coefficients: Float[np.ndarray, " K"], errors: Float[np.ndarray, " K"], in_set: Bool[np.ndarray, " K"]
+) -> Bool[np.ndarray, " K"]:
+    """Which of the frequencies of a set stand out from the level of the others.
+
+    >>> alpha = np.array([5.0, 0.4, 0.1, 0.0, 0.1, -0.1])
+    >>> stands_out(alpha, np.full(6, 0.1), np.array([True, True, False, False, False, False])).tolist()
+    [True, False, False, False, False, False]
+    """
+    if not in_set.any() or not np.isfinite(coefficients).all():
+        return np.zeros_like(in_set)
+    others = np.sort(coefficients[~in_set])
+    level = others[len(others) // 4 : len(others) - len(others) // 4].mean()
+    return in_set & (coefficients - level > np.maximum(LEAST_PEAK, CLEAR_OF_LEVEL * errors))

@@ -93,9 +93,9 @@ def test_the_frequencies_come_out_the_same_too(smooth: SimpleNamespace) -> None:
 
 
 def test_what_the_summary_makes_of_the_forces(smooth: SimpleNamespace) -> None:
-    """As if the pairs had been known from step 80 on, where C is clear: growth ratios are sums of pushes over sums of
+    """As if the pairs had been known from step 40 on, so that from 80 on, where C is clear: growth ratios are sums of pushes over sums of
     pulls, and the shares of the tensors are those of what went through them."""
-    result = smooth.of[5].assign_attrs(known_from=80)
+    result = smooth.of[5].assign_attrs(known_from=40)
     facts, late = circuit_forces.summary(result), result.start.values >= 80
     assert facts["carried_from"] is facts["rest"] is None
     assert facts["plateau"] == {"from": 80, "to": 100}
@@ -109,7 +109,8 @@ def test_what_the_summary_makes_of_the_forces(smooth: SimpleNamespace) -> None:
         assert low < expected < high
         kappa = (result.scaling / result.value).sel(step=80).values[place]
         assert_allclose(facts["degree"][name], kappa, rtol=1e-12)
-    through = result.tensor_force.sel(on="circuit", cause="loss").values[late].sum(0)
+    since_known = (result.start.values >= 40) & np.isfinite(forces_of(result)[:, CIRCUIT, LOSS])
+    through = result.tensor_force.sel(on="circuit", cause="loss").values[since_known].sum(0)
     shares = facts["pushed_through"]
     assert_allclose([shares[name] for name in result.tensor.values], through / through.sum(), rtol=1e-12)
     assert list(shares.values()) == sorted(shares.values(), reverse=True)
