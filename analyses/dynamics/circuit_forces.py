@@ -31,7 +31,7 @@ from jaxtyping import Bool, Float
 
 from interp.errors import InputError, check_integer
 from interp.experiment import Task, TrainingConfig
-from interp.figures import PALETTE, color_of_frequency, new_panels, threshold_line
+from interp.figures import NEUTRAL, PALETTE, color_of_frequency, new_panels, threshold_line
 from interp.mathematics import account, strengths
 from interp.mathematics import forces as mechanics
 from interp.mathematics.circuits import FOLDS
@@ -50,6 +50,7 @@ CIRCUITS = ("generalizing", "memorizing", "circuit")
 CAUSES = ("decay", "loss", "residual")
 MOST_THREADS = 4
 MOST_DRAWN = 8
+FEW = 5  # intervals: their points are drawn
 
 
 def compute(
@@ -81,8 +82,8 @@ def compute(
     place = {step: index for index, step in enumerate(steps)}
     asked = CircuitDerivatives(run.task)
     known_from = next((step for step in steps if asked.knows_training_pairs(run[step])), None)
-    is_named = _given(frequencies, run.task)
-    told_from = steps[0]
+    is_named, told_from = _given(frequencies, run.task), steps[0]
+    check_integer("n_named", n_named, 1)
     if not is_named.any() and known_from is not None:
         told_from = known_from
         is_named = strengths.named(asked.of(run[known_from], {}, is_named).derivatives.value[0, 2:], n_named)
@@ -105,7 +106,9 @@ def compute(
             raise
     named = [int(k) for k in np.flatnonzero(is_named) + 1]
     return _result(run, steps, moments, told_from, is_named).assign_attrs(
-        known_from=-1 if known_from is None else known_from, named=json.dumps(named)
+        known_from=-1 if known_from is None else known_from,
+        named=json.dumps(named),
+        guess=math.log(run.task.coordinates.order),
     )
 
 
@@ -123,6 +126,9 @@ def between(
     (True, 0.98)
     """
     task, asked = before.task, CircuitDerivatives(before.task)
+    if (after.task, after.model) != (task, before.model):
+        raise InputError(f"the two checkpoints are of different runs: {task.title}, and {after.task.title}")
+    check_integer("the step after", after.step, before.step + 1)
     named = _given(frequencies, task)
     first = asked.of(before, {1: after.weights}, named)
     if not frequencies:
@@ -149,9 +155,15 @@ def _finite(run: "Run") -> list[int]:
 
 def _given(frequencies: list[int] | None, task: Task) -> Bool[np.ndarray, " K"]:
     named = np.zeros(task.coordinates.order // 2, dtype=bool)
+    if frequencies is not None and not (isinstance(frequencies, list) and frequencies):
+        raise InputError(f"frequencies must be a list of some, or None for those that stand out, got {frequencies!r}")
     for frequency in frequencies or ():
         check_integer("frequencies", frequency, 1, len(named))
         named[frequency - 1] = True
+    if named.any() and (others := len(named) - named.sum()) < strengths.FEWEST_OTHERS:
+        raise InputError(
+            f"frequencies leave {others} others to tell their level from; {strengths.FEWEST_OTHERS} are needed"
+        )
     return named
 
 
@@ -261,6 +273,7 @@ def summary(result: xr.Dataset) -> dict:
         result.exposure.values,
         told["memorizing"],
         result.loss_alone.values,
+        guess=float(result.attrs["guess"]),
     )
     within = found.within_plateau(result.start.values)
     ratios = {name: told[name].ratio_over(within) for name in ("circuit", "memorizing")}
@@ -400,28 +413,14 @@ def plot(result: xr.Dataset):
         of = result.sel(strength=name)
         decay, loss = (of.force.sel(cause=cause).values / updates for cause in CAUSES[:2])
         for values, label, color in ((loss, "loss", PALETTE[2]), (decay, "decay", PALETTE[1])):
-            figure.add_scatter(
-                x=middle,
-                y=values,
-                name=label,
-                mode="lines",
-                line={"color": color, "width": 1.6},
-                fill="tozeroy",
-                legendgroup=label,
-                showlegend=column == 1,
-                row=1,
-                col=column,
-            )
+            look = {"marker": {"color": color, "line_width": 0}, "legendgroup": label, "showlegend": column == 1}
+            figure.add_bar(x=middle, y=values, width=updates, name=label, **look, row=1, col=column)
         net = net_change(result, name) / updates
-        figure.add_scatter(
-            x=middle, y=net, name="net", mode="lines", line={"color": "#222"}, showlegend=False, row=2, col=column
-        )
+        figure.add_scatter(x=middle, y=net, name="net", line={"color": "#222"}, showlegend=False, row=2, col=column)
         threshold_line(figure, 0, row=1, column=column)
         threshold_line(figure, 0, row=2, column=column)
-        label, color = ("r of the rule", PALETTE[2]) if name == "circuit" else ("r of memory", PALETTE[3])
-        figure.add_scatter(
-            x=middle, y=pushed(result, name).ratio, name=label, mode="lines", line={"color": color}, row=3, col=1
-        )
+        label, color = ("r of the rule", "#222") if name == "circuit" else ("r of memory", NEUTRAL)
+        figure.add_scatter(x=middle, y=pushed(result, name).ratio, name=label, line={"color": color}, row=3, col=1)
     threshold_line(figure, 1, row=3, column=1)
     told = np.concatenate([pushed(result, name).ratio for name in CIRCUITS[1:]])
     told = told[np.tile(start >= result.attrs["known_from"], 2) & np.isfinite(told)]
@@ -434,6 +433,9 @@ def plot(result: xr.Dataset):
         trace.update(mode="lines", line_color=color_of_frequency(k, sorted(highest)))
         figure.add_trace(trace, row=3, col=2)
     figure.update_xaxes(title_text="step (updates)", title_standoff=4, range=[*result.step.values[[0, -1]].tolist()])
+    figure.update_layout(barmode="overlay")
+    figure.update_traces(mode="lines" if len(middle) > FEW else "lines+markers", selector={"type": "scatter"})
+    figure.update_yaxes(exponentformat="power")
     figure.update_yaxes(title_text="logits per update", row=1)
     figure.update_yaxes(title_text="logits per update", row=2)
     figure.update_yaxes(title_text="loss / |decay|", row=3, col=1)

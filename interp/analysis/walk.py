@@ -296,6 +296,8 @@ def _computed(
     path = _path(run, analysis, parameters)
     stored = load_result(path, identity)
     if stored is None:
+        for step in digests.keys() - {*run.steps}:
+            run[step]  # raises: a recorded checkpoint is missing, and must not be passed over
         shown = {"progress": progress} if analysis.shows_progress else {}
         stored = analysis.function(run, **parameters, **shown)
         stored = stored.assign_attrs(stored.attrs | _of_run(run, analysis, parameters) | {"identity": identity})

@@ -8,6 +8,7 @@ from typing import Any
 from interp.explanation.run_facts import Setting
 from interp.figures import as_count, as_number
 from interp.mathematics.account import REST
+from interp.mathematics.held_out import FEWEST_HELD_OUT
 
 MOST_BORN = 6  # frequencies
 CLOSE = 0.01  # an interval as narrow as this is told to three digits, and a ratio not twice as far from 1
@@ -44,9 +45,10 @@ def _told(forces: Mapping[str, Any], *, short: bool = False) -> str:
 
 
 def _is_balanced(forces: Mapping[str, Any]) -> bool:
-    """Whether r of memory is 1 as far as can be told, and to 1 %."""
+    """Whether r of memory is 1 as far as can be told, to 1 %, and is told to 2 % at least."""
     low, high = forces["growth_ratio_interval_95"]["memorizing"]
-    return low <= 1 <= high and abs(forces["growth_ratio"]["memorizing"] - 1) < REST
+    is_sure = 1 - 2 * REST <= low <= 1 <= high <= 1 + 2 * REST
+    return is_sure and abs(forces["growth_ratio"]["memorizing"] - 1) < REST
 
 
 def _rule(forces: Mapping[str, Any], *, short: bool = False) -> str:
@@ -110,7 +112,7 @@ def _sentences(forces: Mapping[str, Any], setting: Setting) -> Iterator[str]:
         yield "What pushed and pulled at memory and circuit is not told: at no checkpoint are the training pairs known."
         return
     told = why(forces, setting)
-    yield f"{told[0][0].upper()}{told[0][1:]}" if told else _why_not(forces)
+    yield f"{told[0][0].upper()}{told[0][1:]}" if told else _why_not(forces, setting)
     if told and forces["growth_ratio"]["memorizing"] is not None:
         yield from _of_memory(forces)
     if forces["named"]:
@@ -153,7 +155,11 @@ def _of_naming(forces: Mapping[str, Any], setting: Setting) -> Iterator[str]:
 _PARTS = {"memorizing": "memory", "circuit": "the circuit"}
 
 
-def _why_not(forces: Mapping[str, Any]) -> str:
+def _why_not(forces: Mapping[str, Any], setting: Setting) -> str:
+    if setting.task.n_held_out < FEWEST_HELD_OUT:
+        return (
+            "What the loss and what decay did is not told: without held-out pairs memory and rule are not told apart."
+        )
     if forces["has_decay"] is None:
         return (
             "What the loss and what decay did cannot be told apart: learning rate and weight decay are not known, or "
@@ -162,7 +168,9 @@ def _why_not(forces: Mapping[str, Any]) -> str:
     if forces["refused_intervals"] > forces["intervals"] / 2:
         return "What the loss and what decay did to memory is not told."
     if forces["plateau"] is None:
-        return "What the loss and what decay did is not told: no checkpoint is late enough after memorization."
+        return (
+            "What the loss and what decay did is not told: there is one checkpoint, or the pairs are known at the last."
+        )
     return "Nothing that was memorized is clear enough, and told from held-out pairs, to say what pushed it."
 
 

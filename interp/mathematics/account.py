@@ -1,9 +1,9 @@
 """The account of a run: what the forces on its circuits say together, from the strengths at each checkpoint and the
 forces over each interval (`interp.mathematics.forces`).
 
-    worn down     from a checkpoint on r_M < 1 in every interval until half of M is gone; none where that never happens
-    carried       the first checkpoint from which on the generalizing part of the logits alone has a lower training loss
-                  than the memorizing part alone
+    worn down     from a checkpoint on r_M < 1 in every interval until half of M is gone for good, if it ever is
+    carried       the first checkpoint that knows the training pairs from which on the generalizing part of the logits
+                  alone has a lower training loss than the memorizing part alone, and than a guess
     plateau       the window in which circuits are compared: from twice the step at which the training pairs were
                   known, by when memory has mostly come back from overshooting, until the first of: memory is worn down;
                   the generalizing part carries; the end. Where both came before, until 3 times that step
@@ -112,35 +112,36 @@ def rest(
 def worn_from(
     steps: Int[np.ndarray, " step"], ratio: Float[np.ndarray, " interval"], value: Float[np.ndarray, " step"]
 ) -> int | None:
-    """The step from which on r is below 1, wherever it is known, until half of the strength's highest value is gone;
-    None where that is not.
+    """The step from which on r is below 1, wherever it is known, until half of the strength's highest value is gone for
+    good; None where that is not.
 
-    >>> worn_from(np.arange(0, 60, 10), np.array([1.2, 0.999, 0.98, 0.7, 1.1]), np.array([5.0, 9, 9, 8, 4, 5]))
+    >>> worn_from(np.arange(0, 60, 10), np.array([1.2, 0.999, 0.98, 0.7, 1.1]), np.array([5.0, 9, 9, 8, 4, 4.2]))
     10
     """
-    if not np.isfinite(value).any():
+    if not np.isfinite(value).any() or np.nanmax(value) <= 0:
         return None
-    peak = int(np.nanargmax(value))
-    gone = np.flatnonzero(value[peak:] <= HALF * value[peak])
-    if not len(gone):
+    there = np.flatnonzero(np.nan_to_num(value) > HALF * np.nanmax(value))
+    if there[-1] + 1 == len(value):
         return None
-    until = peak + int(gone[0])
-    with np.errstate(invalid="ignore"):
-        grown = np.flatnonzero(~(ratio[:until] < 1) & np.isfinite(ratio[:until]))
-    first = int(grown[-1]) + 1 if len(grown) else 0
-    known = np.flatnonzero(np.isfinite(ratio[first:until]))
-    return int(steps[first + known[0]]) if len(known) else None
+    until = int(there[-1]) + 1
+    known = np.flatnonzero(np.isfinite(ratio[:until]))
+    grown = known[ratio[known] >= 1]
+    worn = known[known > grown[-1]] if len(grown) else known
+    return int(steps[worn[0]]) if len(worn) else None
 
 
-def carried_from(steps: Int[np.ndarray, " step"], loss_alone: Float[np.ndarray, "step 2"]) -> int | None:
-    """The step from which on the generalizing part alone has a lower training loss than the memorizing one alone; None
-    where it has not at the end.
+def carried_from(
+    steps: Int[np.ndarray, " step"], loss_alone: Float[np.ndarray, "step 2"], guess: float = math.inf
+) -> int | None:
+    """The step from which on the generalizing part alone has a lower training loss than the memorizing one alone, and
+    than a guess; None where it has not at the end.
 
-    >>> carried_from(np.array([0, 10, 20]), np.array([[5.0, 3.0], [2.0, 3.0], [0.1, 4.0]]))
-    10
+    >>> losses = np.array([[5.0, 5.5], [4.0, 3.0], [2.0, 3.0], [0.1, 4.0]])
+    >>> carried_from(np.array([0, 10, 20, 30]), losses, guess=3.5)
+    20
     """
     with np.errstate(invalid="ignore"):
-        carries = loss_alone[:, 0] < loss_alone[:, 1]
+        carries = (loss_alone[:, 0] < loss_alone[:, 1]) & (loss_alone[:, 0] < guess)
     if not len(carries) or not carries[-1]:
         return None
     before = np.flatnonzero(~carries)
@@ -164,14 +165,18 @@ class Account(NamedTuple):
         exposure: Float[np.ndarray, " interval"],
         memory: Pushed,
         loss_alone: Float[np.ndarray, "step 2"],
+        *,
+        guess: float = math.inf,
     ) -> "Account":
-        """The account that these strengths give of a run whose training pairs are known from a checkpoint on."""
+        """The account that these strengths give of a run whose training pairs are known from a checkpoint on, and of
+        whose training loss a guess has so much."""
         if known_from is None:
             return cls(None, None, None, None, None)
-        known, carried = steps >= known_from, carried_from(steps, loss_alone)
-        first = int(known.argmax())
+        first = int((steps >= known_from).argmax())
+        carried = carried_from(steps[first:], loss_alone[first:], guess)
         worn = worn_from(steps[first:], memory.ratio[first:], memory.value[first:])
-        begins = steps[int((steps >= min(SETTLED * known_from, steps[-1])).argmax())]
+        settled = steps[steps >= SETTLED * known_from]
+        begins = settled[0] if len(settled) > 1 else steps[first]
         ends = [step for step in (carried, worn) if step is not None]
         later = [step for step in ends if step > begins]
         at_most = steps[steps <= AT_MOST * max(known_from, 1)]

@@ -17,7 +17,7 @@ from interp.pages.fitting import say_what_is_unknown, without_title
 from interp.pages.frame import in_script, rendered
 from interp.pages.frames import NEEDS, Progress, frames
 from interp.pages.headline import headline, phases
-from interp.pages.story import controls, linked, method
+from interp.pages.story import controls, linked, method, unbroken
 from interp.runs import Run, describe
 
 
@@ -38,6 +38,7 @@ def render(run: Run, results: Mapping[str, xr.Dataset], *, progress: Progress = 
         title=f"{run.task.title}: {story.headline.lower()}" if story else run.task.title,
         run=run,
         story=story,
+        heading=unbroken(story.headline) if story else None,
         lead=None if story else _lead(run),
         phases=of_run,
         headline=in_script(headline(results)) if story else None,

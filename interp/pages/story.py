@@ -37,6 +37,11 @@ _STEP = r"\bstep [\d,]*\d"
 _NUMBER = r"[+−-]?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?(?: ?%)?"
 
 
+def unbroken(text: str) -> str:
+    """With no line break within "99 %" and "k = 12"."""
+    return re.sub(r"(?<=\d) (?=%)", "\xa0", re.sub(r"\bk = (?=\d)", "k\xa0=\xa0", text))
+
+
 def linked(sentence: str, names: Mapping[str, Any]) -> Markup:
     """A paragraph of the explanation as HTML: steps lead to that checkpoint, other numbers to the figure of an analysis
     in `names`."""
@@ -53,7 +58,7 @@ def linked(sentence: str, names: Mapping[str, Any]) -> Markup:
             known = match[1] or analysis
             result += Markup('<a href="{}">{}</a>').format(target, match[0]) if known else match[0]
         result += clause[position:]
-    return result
+    return Markup(unbroken(result))
 
 
 class Control(NamedTuple):

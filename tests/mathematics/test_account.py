@@ -130,9 +130,11 @@ def test_rest(ratio, exposure, expected) -> None:
         ([0.9, 1.0, 0.9, 0.9, 0.9, 0.9], [9, 8, 9, 6, 5, 4, 3], 20),  # at rest for one interval
         ([1.2, 0.9, nan, 0.9, nan, nan], [5, 9, 8, 7, 6, 5, 4], 10),  # what is not known says nothing
         ([1.2, 0.9, 0.9, 1.5, 1.5, 1.5], [5, 9, 5, 4, 4.2, 4.3, 4.4], 10),  # half of it is gone by then
-        ([0.9] * 5 + [1.1], [9, 8, 7, 6, 5, 4, 5], 0),
+        ([0.9] * 5 + [1.1], [9, 8, 7, 6, 5, 4, 4.2], 0),
+        ([0.9] * 5 + [1.1], [9, 8, 7, 6, 5, 4, 5], None),  # half of it is there again
         ([0.9] * 3 + [1.1, 0.9, 0.9], [9, 8, 7, 6, 6.5, 5, 4], 40),
         ([1.2] * 6, [1, 2, 3, 4, 5, 6, 7], None),
+        ([nan] * 6, [-1, -2, -3, -4, -5, -6, -7], None),  # there was never anything
         ([nan] * 6, [nan] * 7, None),
         ([], [3.0], None),
     ],

@@ -84,7 +84,8 @@ def test_is_small(path):
 
 
 def test_says_what_happened(page):
-    assert page.inner_text("h1") == "It grokked: 100 % of the held-out pairs, 99 % from step 950 on"
+    heading = page.inner_text("h1").replace("\xa0", " ")
+    assert heading == "It grokked: 100 % of the held-out pairs, 99 % from step 950 on"
     facts = page.inner_text(".facts")
     for value in ("100", "950", "3, 11, 12", "121 of 128"):
         assert value in facts

@@ -9,7 +9,7 @@
       const run = JSON.parse(document.getElementById(name).textContent);
       loaded.set(name, interp.arrays(run.arrays).then((arrays) => {
         delete run.arrays;
-        const shown = ORDER.map((name) => interp.panels.find((spec) => spec.name === name)).filter((spec) => !spec.needs || arrays[spec.needs]);
+        const shown = ORDER.map((name) => interp.panels.find((spec) => spec.name === name)).filter((spec) => (!spec.needs || arrays[spec.needs]) && (!spec.shows || spec.shows(run)));
         // What the axes and color scales of all steps span: `name` → [low, high].
         run.limits = Object.assign({}, ...shown.map((spec) => spec.limits?.(run, arrays)));
         return { run, arrays, shown };

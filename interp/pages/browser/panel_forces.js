@@ -14,7 +14,7 @@
     const [loss, decay, net] = of(run, name).map((values) => values[index]);
     if (loss === null || decay === null) return net === null ? "not known" : `net ${interp.number(net)} logits per update; what of it was loss, what decay, is not known`;
     const ratio = decay < 0 && run.scalars[`ratio_of_${name}`][index] !== null ? `, ${interp.number(run.scalars[`ratio_of_${name}`][index])} times as hard` : "";
-    return `pushed by the loss ${interp.number(loss)}, pulled by decay ${interp.number(decay)} logits per update${ratio}; net ${interp.number(net)}`;
+    return `pushed by the loss ${interp.number(loss)}, pulled by decay ${interp.number(Math.abs(decay))} logits per update${ratio}; net ${interp.number(net)}`;
   };
 
   const chart = (context, run, index, [name, title], left, width) => {
@@ -58,7 +58,7 @@
     if (knownIn(loss).length) {
       interp.write(context, "loss", x1 + 6, push(Math.max(...knownIn(loss))) + 10, { color: interp.shade(LOSS), weight: 600 });
       interp.write(context, "decay", x1 + 6, push(Math.min(...knownIn(decay), 0)) - 2, { color: interp.shade(DECAY), weight: 600 });
-    } else interp.write(context, "what loss and decay did cannot be told apart", x0 + 8, 26 + HIGH / 2);
+    } else interp.write(context, "what loss and decay did cannot be told apart", x0 + 8, 26 + HIGH / 4);
     const below = strip(`net_${name}`, 26 + HIGH + 22, NET, (y) => {
       const ink = interp.color("ink");
       interp.line(context, net.map((value, i) => [x((run.before[i] + run.steps[i]) / 2), value === null ? NaN : y(value)]), ink, 1.6);
@@ -74,8 +74,9 @@
     name: "forces",
     title: "Why: the loss pushes, decay pulls",
     note: "What each did to a circuit’s strength between one checkpoint and the next, in logits per update. Where both are as large the circuit rests; " +
-      "where the loss no longer keeps up it is worn down. The rule: the frequencies that stood out when the training pairs were first known.",
+      "where the loss no longer keeps up it is worn down. The rule: the frequencies that stood out when the training pairs were first known; what is key in the end may be others.",
     span: 12,
+    shows: (run) => CHARTS.some(([name]) => knownIn(run.scalars[`net_on_${name}`]).length),
     limits: (run) => Object.fromEntries(CHARTS.flatMap(([name]) => {
       const [loss, decay, net] = of(run, name);
       return [[`push_${name}`, span(knownIn(loss, decay))], [`net_${name}`, span(knownIn(net))]];

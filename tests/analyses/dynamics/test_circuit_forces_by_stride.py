@@ -93,8 +93,8 @@ def test_the_frequencies_come_out_the_same_too(smooth: SimpleNamespace) -> None:
 
 
 def test_what_the_summary_makes_of_the_forces(smooth: SimpleNamespace) -> None:
-    """As if the pairs had been known from step 40 on, so that from 80 on, where C is clear: growth ratios are sums of pushes over sums of
-    pulls, and the shares of the tensors are those of what went through them."""
+    """As if the pairs had been known from step 40 on, so that the plateau begins at 80, where C is clear: growth ratios
+    are sums of pushes over sums of pulls, and the shares of the tensors are those of what went through them."""
     result = smooth.of[5].assign_attrs(known_from=40)
     facts, late = circuit_forces.summary(result), result.start.values >= 80
     assert facts["carried_from"] is facts["rest"] is None
