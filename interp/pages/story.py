@@ -39,7 +39,7 @@ _NUMBER = r"[+−-]?\d[\d,]*(?:\.\d+)?(?:e[+-]?\d+)?(?: ?%)?"
 
 def unbroken(text: str) -> str:
     """With no line break within "99 %" and "k = 12"."""
-    return re.sub(r"(?<=\d) (?=%)", "\xa0", re.sub(r"\bk = (?=\d)", "k\xa0=\xa0", text))
+    return re.sub(r"(?<=\d) (?=%)", "\xa0", re.sub(r"\bk = (?=[\d<])", "k\xa0=\xa0", text))
 
 
 def linked(sentence: str, names: Mapping[str, Any]) -> Markup:
