@@ -320,3 +320,11 @@ def test_a_result_with_any_byte_flipped_is_as_it_was_or_is_none(tmp_path):
         assert loaded is None or loaded.drop_attrs(deep=True).identical(result.drop_attrs(deep=True)), place
         assert loaded is None or loaded.attrs == result.attrs, place
     assert found == {True, False}  # a byte that only fills a line up is no damage
+
+
+def test_an_analysis_of_a_whole_run_does_not_pass_over_a_missing_checkpoint(run):
+    """It sees the steps that are there; one that metrics.jsonl records must be among them."""
+    lost = run.steps[1]
+    next((run.path / "steps").glob(f"*{lost}.safetensors")).unlink()
+    with pytest.raises(InputError, match=f"{lost}.safetensors is missing, though metrics.jsonl records it"):
+        analyze(run, ["circuit_forces"])

@@ -253,3 +253,29 @@ def test_a_run_on_disk_without_a_training(tmp_path, written_run) -> None:
     assert np.isnan(result.force.sel(cause=["decay", "loss"])).all()
     assert np.isfinite(result.value[:, :2]).all()
     assert find("circuit_forces").summary(result)["has_decay"] is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "complaint"),
+    [
+        ({"n_named": 0}, "n_named must be at least 1"),
+        ({"n_named": -1}, "n_named must be at least 1"),
+        ({"frequencies": []}, "must be a list of some"),
+        ({"frequencies": [0]}, "frequencies must be at least 1"),
+        ({"frequencies": [1, 2, 3]}, "leave 3 others"),
+    ],
+)
+def test_what_cannot_be_named_is_refused(a_walk, asked: dict, complaint: str) -> None:
+    run = a_walk(Task(13, train_fraction=0.4), ModelConfig(family="mlp", d_mlp=8), n=2)
+    with pytest.raises(InputError, match=complaint):
+        circuit_forces.compute(run, **asked)
+
+
+def test_two_checkpoints_in_memory_are_of_one_run_and_in_their_order(a_walk) -> None:
+    task, model = Task(13, train_fraction=0.4), ModelConfig(family="mlp", d_mlp=8)
+    run = a_walk(task, model, n=2)
+    with pytest.raises(InputError, match="the step after must be at least 11"):
+        circuit_forces.between(run[10], run[0], run.training)
+    other = a_walk(Task(17, train_fraction=0.4), model, n=2)
+    with pytest.raises(InputError, match="of different runs"):
+        circuit_forces.between(run[0], other[10], run.training)
