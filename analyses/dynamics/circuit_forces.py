@@ -78,12 +78,12 @@ def compute(
     >>> [round(float(late.force.sel(cause=cause)), 1) for cause in ("decay", "loss")]  # worn down, step 1,056 to 1,100
     [-2.8, 2.5]
     """
+    check_integer("n_named", n_named, 1)
     steps = _finite(run)
     place = {step: index for index, step in enumerate(steps)}
     asked = CircuitDerivatives(run.task)
     known_from = next((step for step in steps if asked.knows_training_pairs(run[step])), None)
     is_named, told_from = _given(frequencies, run.task), steps[0]
-    check_integer("n_named", n_named, 1)
     if not is_named.any() and known_from is not None:
         told_from = known_from
         is_named = strengths.named(asked.of(run[known_from], {}, is_named).derivatives.value[0, 2:], n_named)
@@ -113,11 +113,11 @@ def compute(
 
 
 def between(
-    before: Checkpoint, after: Checkpoint, training: TrainingConfig, *, frequencies: list[int] | None = None
+    before: Checkpoint, after: Checkpoint, training: TrainingConfig | None, *, frequencies: list[int] | None = None
 ) -> Forces:
     """The forces on G, M, C and α_1 … α_K from one checkpoint to another in memory, without errors ([1, 3 + K]; see
     `compute`). Of the training its lr, weight decay, warm-up and optimizer are read; the `frequencies` of C are, if not
-    given, those that stand out most before.
+    given, those that stand out most before. Without a training decay and loss are unknown, NaN.
 
     >>> import interp
     >>> run = interp.open_run(interp.reference_path())
@@ -135,7 +135,7 @@ def between(
         named = strengths.named(first.derivatives.value[0, 2:])
     moments = [first.derivatives, asked.of(after, {-1: before.weights}, named).derivatives]
     at = Derivatives(*(np.stack(values)[:, 0] for values in zip(*moments, strict=True)))
-    found = mechanics.forces(at, [training.decay_coefficients(before.step, after.step)], [])
+    found = mechanics.forces(at, [training and training.decay_coefficients(before.step, after.step)], [])
     sums = strengths.circuit_weights(at.value[:1, 2:], named)
     return Forces(*(_with_circuit(values, sums) for values in found))
 
@@ -260,10 +260,10 @@ def summary(result: xr.Dataset) -> dict:
     """The account of the run (`interp.mathematics.account`): the first checkpoint that knew the training pairs
     (`known_from`) and the frequencies that C was `named` there; when memory rests (`rest`), and the `plateau` over
     which the growth ratios r of C and of M are told, with 95 % intervals over held-out pairs and the error of the
-    forces; the degree κ of both at its start; the steps from which on memory is worn down and the generalizing part
-    carries; the share of each tensor in what the loss did to C until then (`pushed_through`); the `frequencies` that
-    were born; and how many intervals after `known_from` were refused for M or C, and the spacing that would do. Null
-    where unknown."""
+    forces, and their net rates Δ ln S / Σ lr·wd; the degree κ of both at its start; the steps from which on memory is
+    worn down and the generalizing part carries; the share of each tensor in what the loss did to C until then
+    (`pushed_through`); the `frequencies` that were born; and how many intervals after `known_from` were refused for M
+    or C, and the spacing that would do. Null where unknown."""
     told = {name: pushed(result, name) for name in CIRCUITS}
     steps, interval = result.step.values, result.interval.values
     known_from = int(result.attrs["known_from"])
@@ -296,6 +296,7 @@ def summary(result: xr.Dataset) -> dict:
         "growth_ratio": {name: ratio.value for name, ratio in ratios.items()},
         "growth_ratio_interval_95": {name: [ratio.low, ratio.high] for name, ratio in ratios.items()},
         "growth_ratio_error": {name: ratio.error for name, ratio in ratios.items()},
+        "net_rate": {name: told[name].net_rate_over(within, result.exposure.values) for name in ratios},
         "degree": degrees,
         "worn_from": found.worn_from,
         "carried_from": found.carried_from,
@@ -386,7 +387,8 @@ def _refused(result: xr.Dataset, after: Bool[np.ndarray, " interval"]) -> tuple[
     refused = is_asked & np.isnan(of.force.values[..., 1]) & np.isfinite(residual)
     if not refused.any():
         return 0, None
-    change, decay = np.diff(of.value.values, axis=0), -exposure * of.scaling.rolling(step=2).mean().values[1:]
+    change, scaling = np.diff(of.value.values, axis=0), of.scaling.values
+    decay = -exposure * (scaling[:-1] + scaling[1:]) / 2
     found = Forces(change, decay, change - residual - decay, residual, residual, residual)
     updates = (result.interval.values - result.start.values).astype(float)
     enough = mechanics.spacing_that_would_do(found, updates)[refused]
@@ -395,7 +397,7 @@ def _refused(result: xr.Dataset, after: Bool[np.ndarray, " interval"]) -> tuple[
 
 def plot(result: xr.Dataset):
     """For C and for M, per update: how hard the loss pushes up, how hard decay pulls down, and what comes of both; the
-    growth ratios; both strengths; and the α_k of the frequencies that were born."""
+    growth ratios; and the α_k of the frequencies that were born."""
     import plotly.graph_objects as go
 
     panels = (

@@ -11,9 +11,9 @@ forces over each interval (`interp.mathematics.forces`).
                   of that in which weight decay alone shrinks weights by e, Σ lr·wd = 1
 
 Over a window r is the sum of the pushes over the sum of the pulls: whether the strength is larger at its end, whatever
-it did in between. A frequency *stands out* where its α_k is above the level of all by four standard errors and 0.1
-logits; it is *born* where it begins to, by half a logit, and does so up to its peak, and *dies* where, after the peak,
-it falls below a tenth of it for good; frequencies whose peak is below a tenth of the highest are not told.
+it did in between. A frequency *stands out* where its α_k is above the level (`interp.mathematics.strengths`) by four
+standard errors and half a logit; it is *born* where it begins to, and does so up to its peak, and *dies* where, after
+the peak, it falls below a tenth of it for good; frequencies whose peak is below a tenth of the highest are not told.
 
 Where the memory of a network shrinks because a slingshot threw it about, that looks like wear. Rest is chosen by r_M
 near 1: that r_M is near 1 while it rests says nothing more.
@@ -28,6 +28,7 @@ from scipy import stats
 
 from interp.mathematics import forces as mechanics
 from interp.mathematics.intervals import COVERAGE
+from interp.mathematics.strengths import level_weights
 
 REST, LEAST_REST = 0.01, 0.5
 SETTLED, AT_MOST = 2.0, 3.0  # times the step at which the training pairs were known
@@ -73,6 +74,22 @@ class Pushed(NamedTuple):
         error = math.sqrt((n_folds - 1) / n_folds * np.square(without - without.mean()).sum())
         half = float(np.hypot(stats.t.ppf((1 + COVERAGE) / 2, n_folds - 1) * error, of_forces))
         return Ratio(push / pull, push / pull - half, push / pull + half, of_forces)
+
+    def net_rate_over(self, window: Bool[np.ndarray, " interval"], exposure: Float[np.ndarray, " interval"]) -> float:
+        """By what power of e the strength grows, over a window of intervals that follow one another, while weight decay
+        alone would shrink weights by e: Δ ln S / Σ lr·wd. About κ·(r − 1). NaN where S is not clear at both ends.
+
+        >>> grown = Pushed(np.array([1.0, 2.0, 4.0]), *np.zeros((5, 2)), *np.zeros((2, 2, 5)))
+        >>> grown._replace(error=np.zeros(3)).net_rate_over(np.ones(2, dtype=bool), np.array([0.5, 0.5])) / math.log(2)
+        2.0
+        """
+        inside = np.flatnonzero(window)
+        if not len(inside) or not exposure[inside].sum() > 0:
+            return math.nan
+        ends = [inside[0], inside[-1] + 1]
+        if not mechanics.is_clear(self.value[ends], self.error[ends]).all():
+            return math.nan
+        return float(np.log(self.value[ends[1]] / self.value[ends[0]]) / exposure[inside].sum())
 
 
 class Ratio(NamedTuple):
@@ -230,19 +247,17 @@ def lives(
     """
     if not np.isfinite(coefficients).all() or not coefficients.shape[1]:
         return []
-    rank, quarter = coefficients.argsort(1).argsort(1), coefficients.shape[1] // 4
-    in_middle = (rank >= quarter) & (rank < coefficients.shape[1] - quarter)
-    of_level = in_middle / in_middle.sum(1, keepdims=True)
+    of_level = level_weights(coefficients, np.zeros(coefficients.shape[1], dtype=bool))
     excess = coefficients - (of_level * coefficients).sum(1, keepdims=True)
     loss, decay = (force - (of_level[:-1] * force).sum(1, keepdims=True) for force in (loss, decay))
-    stands_out = excess > np.maximum(LEAST_PEAK, CLEAR_OF_LEVEL * errors)
+    is_out = excess > np.maximum(LEAST_PEAK, CLEAR_OF_LEVEL * errors)
     found = []
     for place in range(coefficients.shape[1]):
         peak = int(excess[:, place].argmax())
         height = float(excess[peak, place])
-        if not stands_out[peak, place] or height < SMALL * excess.max():
+        if not is_out[peak, place] or height < SMALL * excess.max():
             continue
-        hidden = np.flatnonzero(~stands_out[:peak, place])
+        hidden = np.flatnonzero(~is_out[:peak, place])
         born = int(hidden[-1]) + 1 if len(hidden) else 0
         alive = np.flatnonzero(excess[:, place] >= SMALL * height)
         died = int(alive[-1]) + 1 if alive[-1] + 1 < len(steps) else None
@@ -276,6 +291,5 @@ def stands_out(
     """
     if not in_set.any() or not np.isfinite(coefficients).all():
         return np.zeros_like(in_set)
-    others = np.sort(coefficients[~in_set])
-    level = others[len(others) // 4 : len(others) - len(others) // 4].mean()
+    level = level_weights(coefficients, in_set) @ coefficients
     return in_set & (coefficients - level > np.maximum(LEAST_PEAK, CLEAR_OF_LEVEL * errors))

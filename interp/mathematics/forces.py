@@ -11,9 +11,9 @@ gradients at both ends, ḡ = ½ (∇S(w₀) + ∇S(w₁)),
     decay = ḡ·D,   loss = ḡ·R,   residual = S(w₁) − S(w₀) − ḡ·Δw
 
 The residual is what the trapezoid rule misses, third order in Δw where S is smooth; the kinks of few ReLU neurons make
-it second order. Where it exceeds a fiftieth of |decay| + |loss| both
-are refused (NaN); a network at rest has S(w₁) = S(w₀), which is no reason to refuse. The same from every second moment
-is coarser: a third of the difference (Richardson) is the error of decay and loss over two intervals.
+it second order. Where it exceeds a fiftieth of |decay| + |loss| both are refused (NaN); a network at rest has
+S(w₁) = S(w₀), which is no reason to refuse. The same from every second moment is coarser: a third of the difference
+(Richardson) is the error of decay and loss over two intervals.
 
 Where S > 0 and decay < 0,
 
@@ -54,10 +54,6 @@ class Derivatives(NamedTuple):
     to_next: Float[np.ndarray, "moments S"]  # (w_{i+1} − w_i)·∇S(w_i)
     from_second_last: Float[np.ndarray, "moments S"]  # (w_i − w_{i−2})·∇S(w_i)
     to_second_next: Float[np.ndarray, "moments S"]  # (w_{i+2} − w_i)·∇S(w_i)
-
-    def times(self, matrix: Float[np.ndarray, "S sums"]) -> "Derivatives":
-        """Of sums of these numbers, Σ_j S_j matrix[j]."""
-        return Derivatives(*(values @ matrix for values in self))
 
 
 class Forces(NamedTuple):

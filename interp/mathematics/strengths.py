@@ -124,21 +124,35 @@ def named(coefficients: Float[np.ndarray, " K"], n_named: int = N_NAMED) -> Bool
     return chosen
 
 
+def level_weights(
+    coefficients: Float[np.ndarray, "*times K"], in_set: Bool[np.ndarray, " K"]
+) -> Float[np.ndarray, "*times K"]:
+    """The weights with which the α_k given add up to their level: those that are not in the set and in the middle half
+    of these count alike. NaN where all are in the set.
+
+    >>> level_weights(np.array([5.0, 0.1, 0.1, 0.1, 0.3, -0.9]), np.arange(6) == 0).round(2).tolist()
+    [0.0, 0.33, 0.33, 0.33, 0.0, 0.0]
+    """
+    if in_set.all():
+        return np.full(coefficients.shape, np.nan)
+    rank = np.where(in_set, np.inf, coefficients).argsort(axis=-1, kind="stable").argsort(axis=-1, kind="stable")
+    n_others = int((~in_set).sum())
+    cut = n_others // 4
+    in_middle = (rank >= cut) & (rank < n_others - cut)
+    return in_middle / in_middle.sum(-1, keepdims=True)
+
+
 def circuit_weights(
     coefficients: Float[np.ndarray, "*times K"], in_set: Bool[np.ndarray, " K"]
 ) -> Float[np.ndarray, "*times K"]:
-    """The c_k with C = Σ_k c_k α_k: 1 in the set, less |set|/m for the m others in the middle half of the α_k given
-    (their level); NaN without a set, and without others.
+    """The c_k with C = Σ_k c_k α_k: 1 in the set, less |set| times their weights in the level; NaN without a set, and
+    without others.
 
     >>> alpha = np.array([5.0, 0.1, 0.1, 0.1, 0.3, -0.9])
     >>> weights = circuit_weights(alpha, alpha == 5)
     >>> weights.round(2).tolist(), round(float(weights @ alpha), 6)
     ([1.0, -0.33, -0.33, -0.33, 0.0, 0.0], 4.9)
     """
-    if not in_set.any() or in_set.all():
+    if not in_set.any():
         return np.full(coefficients.shape, np.nan)
-    rank = np.where(in_set, np.inf, coefficients).argsort(axis=-1, kind="stable").argsort(axis=-1, kind="stable")
-    n_others = int((~in_set).sum())
-    cut = n_others // 4
-    in_middle = (rank >= cut) & (rank < n_others - cut)
-    return np.where(in_set, 1.0, 0.0) - in_set.sum() / in_middle.sum(-1, keepdims=True) * in_middle
+    return np.where(in_set, 1.0, 0.0) - in_set.sum() * level_weights(coefficients, in_set)

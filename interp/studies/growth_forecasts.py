@@ -166,9 +166,7 @@ def area_under_curve(values: Float[np.ndarray, " run"], did: Bool[np.ndarray, " 
     >>> area_under_curve(np.array([1.0, 2.0, 2.0, 3.0]), np.array([False, True, False, True]))
     0.875
     """
+    from sklearn.metrics import roc_auc_score
+
     known = np.isfinite(values)
-    above, below = values[known & did], values[known & ~did]
-    if not len(above) or not len(below):
-        return math.nan
-    higher = above[:, None] - below
-    return float(((higher > 0) + 0.5 * (higher == 0)).mean())
+    return float(roc_auc_score(did[known], values[known])) if len({*did[known].tolist()}) == 2 else math.nan

@@ -228,6 +228,7 @@ def test_sums_of_strengths() -> None:
     """The forces on a sum are the sums of the forces."""
     at, matrix = polynomial(walk(5), [1, 2, 3]), np.array([[1.0, 2.0], [0.0, -1.0], [3.0, 0.5]])
     coefficients, coarse = [(0.1, 0.02)] * 4, [(0.2, 0.04)] * 3
-    of_sums, sums = forces(at.times(matrix), coefficients, coarse), forces(at, coefficients, coarse)
+    summed = Derivatives(*(values @ matrix for values in at))
+    of_sums, sums = forces(summed, coefficients, coarse), forces(at, coefficients, coarse)
     for name, values in of_sums._asdict().items():
         assert_allclose(values, getattr(sums, name) @ matrix, rtol=1e-12, atol=1e-12)

@@ -107,6 +107,8 @@ def test_what_the_summary_makes_of_the_forces(smooth: SimpleNamespace) -> None:
         assert_allclose(facts["growth_ratio"][name], expected, rtol=1e-12)
         low, high = facts["growth_ratio_interval_95"][name]
         assert low < expected < high
+        grown = np.log(told.value[-1] / told.value[result.step.values == 80][0])
+        assert_allclose(facts["net_rate"][name], grown / result.exposure.values[late].sum(), rtol=1e-12)
         kappa = (result.scaling / result.value).sel(step=80).values[place]
         assert_allclose(facts["degree"][name], kappa, rtol=1e-12)
     since_known = (result.start.values >= 40) & np.isfinite(forces_of(result)[:, CIRCUIT, LOSS])
