@@ -182,3 +182,20 @@ def test_published_numbers(tmp_path: Path, output_of: Benchmark):
     )
     assert "sum of squared weights" in ended
     assert "number of key frequencies" not in ended
+
+
+def test_key_frequency_errors(output_of: Benchmark, monkeypatch: pytest.MonkeyPatch):
+    """Two networks of each kind, of one small modulus, and what is told of them."""
+    from benchmarks import key_frequency_errors
+
+    monkeypatch.setattr(key_frequency_errors, "MODULI", (13,))
+    text = output_of("benchmarks.key_frequency_errors", "--networks", "2", "--seeds", "1")
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")][2:]
+    assert [row[0] for row in rows] == [
+        *key_frequency_errors.CASES.values(),
+        "real memorizers of random labels",
+        "untrained networks",
+    ]
+    assert all(re.fullmatch(r"\d+ of \d+ \(\d+\.\d to \d+\.\d %\)", row[1]) for row in rows)
+    assert rows[0][3] == "100 %"
+    assert "the published rules call key: embedding" in text

@@ -165,7 +165,7 @@ def test_what_the_pages_say_of_the_reference_run():
     assert strength.sel(step=100).values.round(1).tolist() == [1.2, 16.2]
     assert strength.sel(step=3000).values.round(1).tolist() == [43.2, 1.4]
     own = measure_checkpoint(run[400], "progress_measures").sel(split="held_out")
-    assert (round(own.restricted_loss.item(), 1), round(own.loss.item())) == (1.2, 12)
+    assert (round(own.restricted_loss.item(), 2), round(own.loss.item())) == (0.55, 12)
     check = find("frequency_ablation").summary(run.result("frequency_ablation"))
     left = [check["held_out_accuracy"][target]["remove_key"] for target in ("embedding", "neurons")]
     assert [round(100 * share) for share in left] == [3, 5]

@@ -1,21 +1,18 @@
-"""Calibration. How many neurons and frequencies pass by chance, and which are left when only `rate` of them may?
+"""Calibration. How many neurons count as periodic by chance, and how many are left when only `rate` of them may?
 
 The residues of the inputs are renamed at random, X[a, b] → X[π(a), π(b)], in phase coordinates. Weights, variances and
 symmetry stay as they are; the order of the residues goes, and with it every frequency. An untrained network, and one
 trained on random labels, does not know that order: for it the renamed values have the distribution of the real ones, so
 that the quantile 1 − rate of the renamed is passed by chance with probability `rate`. Renamings t → ut + v are not
-drawn: they carry one frequency over into another. With `rate` = 1 %:
+drawn: they carry one frequency over into another.
 
-    neurons      periodic when the fraction explained (the largest 3×3 share) is above the quantile 1 − rate of sampled
-                 neurons under 4 renamings or more; beside it the literature's 0.85, and the same quantile of untrained
-                 networks of the same shape, which alone would be no null for a network that memorizes; `rate` is per
-                 neuron
-    frequencies  key by `interp.mathematics.key_frequencies`, and with more logit power, ‖P_k L_c‖²/‖L_c‖², than a
-                 frequency of a renamed network has: 128 random (k, π), a Beta distribution by their moments at
-                 1 − rate/K; `rate` is per network
+A neuron is above chance when its fraction explained (the largest 3×3 share) is above the quantile 1 − rate of sampled
+neurons under 4 renamings or more. Beside it stand the literature's 0.85, and the same quantile of untrained networks of
+the same shape, which alone would be no null for a network that memorizes. `rate` is per neuron. What frequencies reach
+by chance says `frequency_evidence`.
 
 It cannot tell that a neuron above chance is *used*, nor that it has one frequency only: for that 0.85 is the stricter
-rule. The rate is that of one neuron, or of one network, not of all that is looked at over a run.
+rule. The rate is that of one neuron, not of all that is looked at over a run.
 """
 
 import functools
@@ -39,7 +36,7 @@ REFERENCE = (
     "Thresholds: Nanda et al. 2023, arXiv:2301.05217, §5.1; permutation null: Phipson & Smyth 2010, arXiv:1603.05766"
 )
 CORE = True
-PLACE = 12
+PLACE = 13
 SCALES = {}  # its numbers are not compared
 QUANTILES = (0.5, 0.9, 0.99, 1.0)
 _NEURONS_AT_ONCE, _RENAMINGS_AT_ONCE = 64, 4
@@ -47,23 +44,20 @@ _NEURONS_AT_ONCE, _RENAMINGS_AT_ONCE = 64, 4
 
 def measure(checkpoint: Checkpoint, *, rate: float = 0.01, threshold: float = 0.85, seed: int = 0) -> xr.Dataset:
     """`null_fraction_explained` [quantile]; `calibrated_threshold` and `random_network_threshold` of the fraction
-    explained, and the `periodic_neurons` [rule] above the calibrated and from the fixed one on; `share_threshold`,
-    `largest_share` of logit power, `is_key` [frequency]: key and above chance.
+    explained, and the `periodic_neurons` [rule] above the calibrated and from the fixed one on.
 
     >>> import interp
     >>> from interp.testing import circuit_checkpoint, circuit_neurons
     >>> found = measure(circuit_checkpoint(interp.Task(11), circuit_neurons([2, 5])))
-    >>> found.frequency[found.is_key].values.tolist(), found.periodic_neurons.sel(rule="calibrated").item()
-    ([2, 5], 18)
+    >>> found.periodic_neurons.sel(rule="calibrated").item()
+    18
     """
     null = null_fractions_explained(checkpoint, rate=rate, seed=seed)
     quantiles = np.quantile(null.numpy(), QUANTILES) if len(null) else np.full(len(QUANTILES), np.nan)
     explained = checkpoint.spectrum.neuron_shares.nan_to_num(nan=-1).max(0).values
     limit = upper_quantile(null, rate)
     counts = np.array([int((explained > limit).sum()), int((explained >= threshold).sum())], dtype=np.int32)
-    share_limit = calibrated_share_threshold(checkpoint, rate=rate, seed=seed)
     random_limit = random_network_threshold(checkpoint.model, checkpoint.task, rate=rate)
-    is_key = (checkpoint.key_mask & (checkpoint.spectrum.logit_shares > share_limit)).numpy()
     one = {"units": "1"}
     return xr.Dataset(
         {
@@ -83,27 +77,11 @@ def measure(checkpoint: Checkpoint, *, rate: float = 0.01, threshold: float = 0.
                 {"long_name": f"the same of untrained networks, {rate:g}"} | one,
             ),
             "periodic_neurons": ("rule", counts, {"long_name": "periodic neurons"} | one),
-            "share_threshold": (
-                (),
-                share_limit,
-                {"long_name": f"share of logit power passed by chance at a rate of {rate:g}"} | one,
-            ),
-            "largest_share": (
-                (),
-                float(checkpoint.spectrum.logit_shares.max()),
-                {"long_name": "largest share of logit power"} | one,
-            ),
-            "is_key": ("frequency", is_key, {"long_name": "key, and above chance"} | one),
         },
         coords=axes(
             {
                 "quantile": ("quantile", np.array(QUANTILES), {"long_name": "quantile"} | one),
                 "rule": ("rule", np.array(["calibrated", f"{threshold:g}"]), {"long_name": "rule", "units": "name"}),
-                "frequency": (
-                    "frequency",
-                    np.arange(1, len(is_key) + 1, dtype=np.int32),
-                    {"long_name": "frequency k"} | one,
-                ),
             }
         ),
         attrs={"rate": rate, "threshold": threshold, "neurons": len(explained)},
@@ -111,7 +89,7 @@ def measure(checkpoint: Checkpoint, *, rate: float = 0.01, threshold: float = 0.
 
 
 def summary(result: xr.Dataset) -> dict:
-    """Of the last step: the thresholds, at a false-positive `rate` per neuron and per network, and what passes them."""
+    """Of the last step: the thresholds, at a false-positive `rate` per neuron, and how many pass them."""
     last = result.isel(step=-1)
     counts = last.periodic_neurons.values
     return {
@@ -119,21 +97,18 @@ def summary(result: xr.Dataset) -> dict:
         "rate": float(result.attrs["rate"]),
         "calibrated_threshold": float(last.calibrated_threshold),
         "random_network_threshold": float(last.random_network_threshold),
-        "share_threshold": float(last.share_threshold),
         "neurons": int(result.attrs["neurons"]),
         "calibrated_periodic_neurons": int(counts[0]),
         "periodic_neurons": int(counts[1]),
-        "key_frequencies_above_chance": [int(k) for k in last.frequency.values[last.is_key.values.astype(bool)]],
     }
 
 
 def plot(result: xr.Dataset):
-    """Thresholds of the fraction explained and periodic neurons by both rules; the largest share of logit power beside
-    chance."""
+    """Thresholds of the fraction explained and periodic neurons by both rules."""
     import plotly.graph_objects as go
 
-    panels = ("Fraction explained: thresholds", "Periodic neurons", "Share of logit power")
-    figure = new_panels("Calibration", panels, columns=3, reference=REFERENCE, row_height=320, horizontal_spacing=0.07)
+    panels = ("Fraction explained: thresholds", "Periodic neurons")
+    figure = new_panels("Calibration", panels, reference=REFERENCE, row_height=320, horizontal_spacing=0.1)
     rate, fixed = float(result.attrs["rate"]), float(result.attrs["threshold"])
     medians = result.null_fraction_explained.sel(quantile=0.5)
     lines = (
@@ -143,8 +118,6 @@ def plot(result: xr.Dataset):
         (xr.full_like(medians, fixed), f"literature, {fixed:g}", PALETTE[1], "dash", 1),
         (result.periodic_neurons.isel(rule=0), "neurons above chance", PALETTE[0], "solid", 2),
         (result.periodic_neurons.isel(rule=1), f"neurons from {fixed:g} on", PALETTE[1], "solid", 2),
-        (result.largest_share, "largest share of a frequency", PALETTE[3], "solid", 3),
-        (result.share_threshold, f"chance, {rate:.0%} per network", PALETTE[4], "dash", 3),
     )
     for values, name, color, dash, column in lines:
         trace = go.Scatter(
@@ -154,7 +127,6 @@ def plot(result: xr.Dataset):
         figure.add_trace(trace, row=1, col=column)
     percent_axis(figure, row=1, col=1, title_text="fraction explained")
     figure.update_yaxes(title_text="neurons", range=[0, 1.02 * int(result.attrs["neurons"])], row=1, col=2)
-    percent_axis(figure, row=1, col=3, title_text="share")
     figure.update_xaxes(title_text="step (updates)")
     figure.update_layout(
         legend={"orientation": "h", "y": -0.22, "yanchor": "top", "x": 0}, margin={"b": 130}, height=500
@@ -200,50 +172,6 @@ def null_fractions_explained(
             power = fourier.block_coefficients(sums).square().sum((1, 2))
             drawn.append((power / (n * n * checkpoint.spectrum.neuron_variance[chosen])).amax(0))
     return torch.cat(drawn)
-
-
-def calibrated_share_threshold(checkpoint: Checkpoint, *, rate: float = 0.01, draws: int = 128, seed: int = 0) -> float:
-    """The share of logit power that any of the frequencies of a network without frequencies passes with probability
-    `rate`; NaN with fewer than 4 phases or logits that are all equal."""
-    shares = null_logit_shares(checkpoint, draws=draws, seed=seed).numpy()
-    if not len(shares) or not shares.var() > 0:
-        return math.nan
-    from scipy.special import betainccinv
-
-    mean, squares = float(shares.mean()), np.square(shares - shares.mean())
-    # Few draws know their variance badly, and the far tail hangs on it: two standard errors keep the rate below the
-    # stated one.
-    variance = float(squares.mean() + 2 * squares.std() / math.sqrt(len(shares)))
-
-    size = mean * (1 - mean) / variance - 1  # a + b of the Beta distribution with this mean and variance
-    return float(betainccinv(mean * size, (1 - mean) * size, rate / checkpoint.spectrum.n_frequencies))
-
-
-def null_logit_shares(checkpoint: Checkpoint, *, draws: int = 128, seed: int = 0) -> Float[Tensor, " draws"]:
-    """‖P_k L_c‖²/‖L_c‖² of single random frequencies, each under a renaming of its own.
-
-    P_k needs Σ_ab e^{iw_k(π(a)+π(b))} L_c[a, b] alone, so that the waves are renamed and not the logits.
-    """
-    n = checkpoint.task.coordinates.order
-    centred, total = checkpoint.spectrum.centred_logits
-    if n < 4 or not total > 0:
-        return torch.empty(0)
-    along = _renamed_waves(n, draws, seed, centred.dtype) @ centred.flatten(0, 1)  # [(cos, sin) of each draw, class]
-    return along.square().double().sum(1).view(2, draws).sum(0) / total
-
-
-@functools.lru_cache(maxsize=2)
-def _renamed_waves(n: int, draws: int, seed: int, dtype: torch.dtype) -> Float[Tensor, "waves pairs"]:
-    """cos w_k(π(a)+π(b)) of every draw of k and π, then the sines, of norm 1 over the n² pairs: the same at every
-    step."""
-    generator = torch.Generator().manual_seed(seed)
-    frequency = torch.randint(1, n // 2 + 1, (draws, 1, 1), generator=generator)
-    renamed = torch.stack([_renaming(n, generator) for _ in range(draws)])
-    # angle [draw, a, b]
-    angle = 2 * math.pi * torch.remainder(frequency * (renamed[:, :, None] + renamed[:, None]), n).double() / n
-    # cos and sin of a frequency have norm n/√2; for k = n/2 there is only the cosine, of norm n.
-    norm = torch.where(2 * frequency == n, 1, math.sqrt(2)) / n
-    return torch.cat([norm * angle.cos(), norm * angle.sin()]).flatten(1).to(dtype)
 
 
 def random_network_threshold(model: ModelConfig, task: Task, *, rate: float = 0.01, networks: int = 2) -> float:

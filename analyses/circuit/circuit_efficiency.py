@@ -70,7 +70,7 @@ from interp.runs import Checkpoint, phase_pairs
 
 REFERENCE = "after Varma et al. 2023, arXiv:2309.02390, §3; the split of one network's weights is ours"
 CORE = True
-PLACE = 11
+PLACE = 12
 SCALES = {
     "norm": "magnitude",
     "share_of_squared_norm": "share",

@@ -37,7 +37,7 @@ from interp.runs import Checkpoint, centred_logits, phase_pairs
 
 REFERENCE = "Varma et al. 2023, arXiv:2309.02390, §3; the held-out estimator is ours"
 CORE = True
-PLACE = 10
+PLACE = 11
 SCALES = {
     "strength": "signed",
     "margin": "signed",

@@ -47,7 +47,7 @@ from interp.runs import Checkpoint
 
 REFERENCE = "Zhong et al. 2023, arXiv:2306.17844, §3 and §4"
 CORE = True
-PLACE = 6
+PLACE = 7
 FORMULAS = ("clock", "pizza")
 AT_ONCE = 500  # so many pairs at once stay in the processor's cache
 LEAST_EXPLAINED, SYMMETRIC, IRRELEVANT = 0.5, 0.98, 0.6

@@ -1,17 +1,14 @@
-"""Embedding spectrum. Which frequencies do the embedding and the output map speak in, and which of them are key?
+"""Embedding spectrum. Which frequencies do the embedding and the output map speak in, and what do the logits carry?
 
 The embedding W_E (rows: residues in phase order) and the neurons' map to the logits W_L = (W_out W_U)ᵀ (rows: classes)
 are taken apart by the orthonormal real Fourier basis F along their rows:
 
     norm_k = √(‖F_{2k−1} W‖² + ‖F_{2k} W‖²),   Gini over the n norms ‖F_f W‖, the constant included.
 
-Key frequencies by weights and logits: norm_k of W_L at least a quarter of the largest, at least 2 % of the centred
-logit power in cos, sin w_k(a+b), half of that in cos w_k(a+b−c), and not on training pairs alone
-(`interp.mathematics.key_frequencies`). Beside it the rule of the authors' code: every frequency that dominates some
-neuron, however weakly; where the two disagree is reported.
+Beside them the share of the centred logit power in cos, sin w_k(a+b) for every frequency, ‖P_k L_c‖²/‖L_c‖². Key
+frequencies, in color, are those of `frequency_evidence`.
 
-It cannot tell that a frequency is used: that takes an ablation. The neurons' rule calls nearly every frequency key
-before the circuit has grown.
+It cannot tell that a frequency is used: that takes an ablation.
 """
 
 import numpy as np
@@ -19,9 +16,8 @@ import torch
 import xarray as xr
 
 from interp.analysis import axes
-from interp.figures import PALETTE, color_of_frequency, new_panels, threshold_line
+from interp.figures import PALETTE, color_of_frequency, new_panels
 from interp.mathematics import fourier
-from interp.mathematics.key_frequencies import share_threshold
 from interp.runs import Checkpoint
 
 REFERENCE = "Nanda et al. 2023, arXiv:2301.05217, §4.1, §5.2 and App. C.2"
@@ -30,8 +26,8 @@ PLACE = 2
 
 
 def measure(checkpoint: Checkpoint) -> xr.Dataset:
-    """`embedding_norm`, `output_norm`, `logit_share` [frequency], `is_key` and `is_key_by_neurons` [frequency],
-    `gini_embedding` and `gini_output`.
+    """`embedding_norm`, `output_norm`, `logit_share` and `is_key` [frequency], `gini_embedding` and
+    `gini_output`.
 
     >>> import interp
     >>> from interp.testing import circuit_checkpoint, circuit_neurons
@@ -57,33 +53,23 @@ def measure(checkpoint: Checkpoint) -> xr.Dataset:
                 checkpoint.spectrum.logit_shares.numpy(),
                 {"long_name": "share of centred logit power"} | one,
             ),
-            "is_key": ("frequency", checkpoint.key_mask.numpy(), {"long_name": "key by weights and logits"} | one),
-            "is_key_by_neurons": (
-                "frequency",
-                np.isin(frequencies, checkpoint.spectrum.neuron_frequencies.numpy()),
-                {"long_name": "dominant frequency of some neuron"} | one,
-            ),
+            "is_key": ("frequency", checkpoint.key_mask.numpy(), {"long_name": "key"} | one),
             "gini_embedding": ((), _gini(embedding), {"long_name": "Gini coefficient of W_E"} | one),
             "gini_output": ((), _gini(output), {"long_name": "Gini coefficient of W_L"} | one),
         },
         coords=axes({"frequency": ("frequency", frequencies, {"long_name": "frequency k"} | one)}),
-        attrs={"share_threshold": share_threshold(phase.order)},
     )
 
 
 def summary(result: xr.Dataset) -> dict:
-    """Of the last step: the key frequencies with their shares of logit power, where the two rules disagree, and the
-    Gini coefficients."""
+    """Of the last step: the key frequencies with their shares of logit power, and the Gini coefficients."""
     last = result.isel(step=-1)
-    key, by_neurons = _chosen(last, last.is_key), _chosen(last, last.is_key_by_neurons)
+    key = _chosen(last, last.is_key)
     return {
         "step": int(last.step),
         "key_frequencies": key,
         "n_frequencies": result.sizes["frequency"],
         "logit_shares": {str(k): float(last.logit_share.sel(frequency=k)) for k in key},
-        "key_frequencies_by_neurons": by_neurons,
-        "only_by_weights_and_logits": sorted(set(key) - set(by_neurons)),
-        "only_by_neurons": sorted(set(by_neurons) - set(key)),
         "gini_embedding": float(last.gini_embedding),
         "gini_output": float(last.gini_output),
     }
@@ -127,8 +113,6 @@ def plot(result: xr.Dataset):
         figure.add_trace(
             go.Scatter(x=result.step.values, y=result[name].values, name=label, line_color=color), row=3, col=2
         )
-    least = float(result.attrs["share_threshold"])
-    threshold_line(figure, least, 3, 1, label=f"least share of a key frequency, {least:.2g}")
     figure.update_xaxes(title_text="frequency k", row=1)
     for row in (2, 3):
         figure.update_xaxes(title_text="step (updates)", row=row)

@@ -41,7 +41,7 @@ from interp.runs import Checkpoint
 
 REFERENCE = "Nanda et al. 2023, arXiv:2301.05217, §4.2; Varma et al. 2023, arXiv:2309.02390"
 CORE = True
-PLACE = 5
+PLACE = 6
 SPLITS = ("all", "train", "test")
 TERMS = ("key", "all")
 

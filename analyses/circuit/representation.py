@@ -38,7 +38,7 @@ REFERENCE = (
     "Zhong et al. 2023, arXiv:2306.17844, §4; Liu et al. 2022, arXiv:2205.10343; Gromov 2023, arXiv:2301.02679; "
     "DeMoss et al. 2024, arXiv:2412.09810; arXiv:2604.13123"
 )
-PLACE = 9
+PLACE = 10
 COMPONENTS = 8
 MATRICES = ("W_E", "W_in", "W_out", "W_U")
 SIDES = ("input", "output")

@@ -47,15 +47,15 @@ def compute(run) -> xr.Dataset:
     >>> import interp
     >>> from interp.testing import circuit_checkpoint, circuit_neurons
     >>> from tempfile import TemporaryDirectory
-    >>> pizza = circuit_checkpoint(interp.Task(7), circuit_neurons([1, 2]))
+    >>> pizza = circuit_checkpoint(interp.Task(11), circuit_neurons([1, 2]))
     >>> with TemporaryDirectory() as folder:
     ...     with interp.RunWriter.create(f"{folder}/run", pizza.task, pizza.model) as writer:
     ...         writer.append(0, pizza.weights)
     ...     found = compute(writer.run)
     >>> float(abs(found.squared_norm.sum("part") - found.total).max()) < 1e-3
     True
-    >>> found.squared_norm.sel(part=["W_E key", "W_E other"]).values.round(3).tolist()  # four waves of 7/2
-    [[14.0, 0.0]]
+    >>> found.squared_norm.sel(part=["W_E key", "W_E other"]).values.round(3).tolist()  # four waves of 11/2
+    [[22.0, 0.0]]
     """
     steps, key = run.steps, run.key_frequencies
     account = _Account(run.last, key)

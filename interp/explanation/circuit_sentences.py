@@ -34,8 +34,8 @@ def the_circuit(checkpoint: Mapping[str, Any], summaries: Summaries, setting: Se
         )
     short, chance = circuit_in_short(checkpoint), summaries["calibration"]
     text += f". {short[0].upper()}{short[1:]}{_of_what(setting)}"
-    if chance["share_threshold"] is not None:
-        text += f" (residues renamed at random, one has {as_percent(chance['share_threshold'])} or more in 1 of 100)"
+    if known := _beyond_chance(summaries["frequency_evidence"]):
+        text += f" ({known})"
     periodic, neurons = checkpoint["periodic_neurons"], checkpoint["neurons"]
     if periodic:
         counts = summaries["neuron_periodicity"]["periodic_neurons_per_frequency"]
@@ -52,6 +52,19 @@ def the_circuit(checkpoint: Mapping[str, Any], summaries: Summaries, setting: Se
         f"{as_number(setting.guessing)}). "
     )
     return text + the_algorithm(summaries["clock_pizza"], setting)
+
+
+def _beyond_chance(evidence: Mapping[str, Any]) -> str:
+    """How far key frequencies are beyond what logits that know nothing of the sum have; nothing where there are
+    none."""
+    deviations, factors = list(evidence["deviations"].values()), list(evidence["loss_factor"].values())
+    if not deviations:
+        return ""
+    return (
+        f"by {evidence['judged_by']}: each {min(deviations):.1f} or more standard deviations beyond chance, which "
+        f"passes {evidence['limit']:.1f} in 1 of 100 networks, and without it {as_number(min(factors))} times the loss "
+        "or more"
+    )
 
 
 def _periodic(chance: Mapping[str, Any]) -> str:

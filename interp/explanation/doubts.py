@@ -21,7 +21,7 @@ def against(
     run: Mapping[str, Any], checkpoint: Mapping[str, Any], summaries: Summaries, setting: Setting
 ) -> Iterable[str]:
     """What contradicts the story."""
-    spectrum, has_circuit = summaries["embedding_spectrum"], checkpoint["has_circuit"]
+    evidence, has_circuit = summaries["frequency_evidence"], checkpoint["has_circuit"]
     generalizes = checkpoint["state"] == "generalizing"
     split = "held_out" if checkpoint["loss"]["held_out"] is not None else "all"
     restricted, excluded, loss = (checkpoint[name][split] for name in ("restricted_loss", "excluded_loss", "loss"))
@@ -30,7 +30,7 @@ def against(
     if setting.learned.generalized is not None and setting.learned.generalized.seen_for == 0:
         yield "That it generalized was seen at one logged step alone, the last."
     if setting.has_frequencies:
-        yield from _against_the_circuit(checkpoint, (restricted, excluded, loss), spectrum, setting)
+        yield from _against_the_circuit(checkpoint, (restricted, excluded, loss), evidence, setting)
     if generalizes and not has_circuit and setting.has_frequencies:
         yield (
             "It generalizes, yet no key frequencies answer alone: it uses many, or ones too weak beside its memory to "
@@ -57,7 +57,7 @@ def against(
 def _against_the_circuit(
     checkpoint: Mapping[str, Any],
     losses: tuple[float | None, float | None, float | None],
-    spectrum: Mapping[str, Any],
+    evidence: Mapping[str, Any],
     setting: Setting,
 ) -> Iterable[str]:
     (restricted, excluded, loss), has_circuit = losses, checkpoint["has_circuit"]
@@ -67,26 +67,31 @@ def _against_the_circuit(
             f"The key frequencies alone do worse (loss {as_number(restricted)}) than the network "
             f"({as_number(loss)}): more is at work."
         )
-    n_key, n_frequencies = len(checkpoint["key_frequencies"]), spectrum["n_frequencies"]
+    n_key, n_frequencies = len(checkpoint["key_frequencies"]), evidence["n_frequencies"]
     if n_key > 4 and 2 * n_key > n_frequencies:
-        yield (
-            f"{n_key} of {n_frequencies} frequencies are key: no sparse circuit. Modulo a small p, a lookup "
-            "table looks like this too."
-        )
+        yield f"{n_key} of {n_frequencies} frequencies are key: no sparse circuit."
     if has_circuit and excluded is not None and loss is not None and excluded - loss < LEAST_RISE * setting.guessing:
         yield (
             f"Without the key frequencies the loss goes from {as_number(loss)} to {as_number(excluded)} only, less "
             f"than a quarter of what guessing costs ({as_number(setting.guessing)}) more: they may not be what it uses."
         )
     yield from _against_the_check(checkpoint["ablation"])
-    if spectrum["only_by_neurons"] and has_circuit:
-        named = ", ".join(map(str, spectrum["only_by_neurons"][:8])) + (
-            " …" if len(spectrum["only_by_neurons"]) > 8 else ""
+    key, by_neurons = evidence["key_frequencies"], evidence["key_frequencies_by"]["neurons"]
+    if key and evidence["judged_by"] != "held-out pairs":
+        yield (
+            "Which frequencies are key is told from all pairs: a memorizer whose answers favor some frequencies can "
+            "look like this."
         )
-        yield f"Some neurons' strongest frequency is one that the logits do not carry: k = {named}."
-    if spectrum["only_by_weights_and_logits"]:
-        named = ", ".join(map(str, spectrum["only_by_weights_and_logits"]))
-        yield f"No neuron's strongest frequency is k = {named}, though the logits carry it."
+    if has_circuit and (others := sorted(set(by_neurons) - set(key))):
+        yield f"Some neurons' strongest frequency is not key: k = {_some(others)}."
+    if others := sorted(set(key) - set(by_neurons)):
+        yield f"No neuron's strongest frequency is k = {_some(others)}, though the logits carry it."
+    if has_circuit and (weak := evidence["signal_without_size"]):
+        yield f"The logits carry k = {_some(weak)} too, of the sum and beyond chance, but hardly need it."
+
+
+def _some(frequencies: list[int]) -> str:
+    return ", ".join(map(str, frequencies[:8])) + (" …" if len(frequencies) > 8 else "")
 
 
 def _against_the_check(ablation: Mapping[str, Any] | None) -> Iterable[str]:

@@ -30,6 +30,7 @@ _SHOWN_BY = (
     (r"alone the loss|without it|without them|without the|as the network stands|loss", "progress_measures"),
     (r"\bneurons?\b", "neuron_periodicity"),
     (r"squared norm lies|norm of all weights|highest|and is ", "weight_norms"),
+    (r"beyond chance|standard deviations|in 1 of 100 networks|times the loss", "frequency_evidence"),
     (r"frequenc|share of their power|k = ", "embedding_spectrum"),
 )
 _BETWEEN_CLAUSES = r"((?<=[.;:])\s+|,\s+|\s+and\s+|\s+\()"  # kept, as a clause of its own
@@ -74,6 +75,7 @@ class Control(NamedTuple):
 def controls(results: Mapping[str, xr.Dataset]) -> Iterator[Control]:
     """The findings of the last checkpoint that have a negative control, beside it."""
     calibration, periodicity = results["calibration"].isel(step=-1), results["neuron_periodicity"].isel(step=-1)
+    evidence = results["frequency_evidence"].isel(step=-1)
     neurons, rate = int(calibration.attrs["neurons"]), float(calibration.attrs["rate"])
     of_rate = as_percent(rate, 0)
     above, fixed = (int(count) for count in calibration.periodic_neurons.values)
@@ -100,11 +102,11 @@ def controls(results: Mapping[str, xr.Dataset]) -> Iterator[Control]:
         "calibration",
     )
     yield Control(
-        "Largest share of one frequency in the logits’ power",
-        _percent(float(calibration.largest_share)),
-        _percent(float(calibration.share_threshold)),
-        f"reached by {of_rate} of networks with renamed residues",
-        "calibration",
+        "Frequency furthest beyond chance, in standard deviations",
+        f"{float(evidence.deviations.max()):.1f}",
+        f"{float(evidence.attrs['limit']):.1f}",
+        "reached by 1 % of networks whose logits know nothing of the sum",
+        "frequency_evidence",
     )
     start = results["neuron_periodicity"].isel(step=0)
     if int(start.step) == 0 and results["neuron_periodicity"].sizes["step"] > 1:

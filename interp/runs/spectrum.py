@@ -1,6 +1,5 @@
 """The Fourier picture of a network on Z_p: its neurons and logits in phase coordinates, and their key frequencies."""
 
-import math
 from functools import cached_property
 
 import numpy as np
@@ -11,11 +10,10 @@ from torch import Tensor
 from interp.errors import check_integer
 from interp.experiment import Task
 from interp.mathematics import fourier, key_frequencies
-from interp.mathematics.held_out import CLEAR, FEWEST_HELD_OUT, standard_error
+from interp.mathematics.held_out import CLEAR, FEWEST_HELD_OUT
 from interp.models import Activations
 
-# In nats; of a growing circuit the first ones are as many as its strength in logits (`circuits.LEAST_STRENGTH`).
-LEAST_GAIN = 0.1
+LEAST_GAIN = 0.1  # in nats, as `key_frequencies.LEAST_RISE`
 
 
 class Spectrum:
@@ -194,6 +192,18 @@ class Spectrum:
         return self._logit_measures[1]
 
     @cached_property
+    def evidence(self) -> key_frequencies.Evidence:
+        """What speaks for every frequency being key, by held-out pairs, or by all where too few of these are
+        independent (`interp.mathematics.key_frequencies`).
+
+        >>> from interp.testing import circuit_checkpoint, circuit_neurons
+        >>> found = circuit_checkpoint(Task(13), circuit_neurons([2, 5])).spectrum.evidence
+        >>> found.held_out, found.has_signal.tolist()
+        (True, [False, True, False, False, True, False])
+        """
+        return key_frequencies.evidence(self.centred_logits, self._judges, held_out=self._unseen is not None)
+
+    @property
     def key_mask(self) -> Bool[Tensor, " K"]:
         """Which of the frequencies 1 … K are key, by the rule of `interp.mathematics.key_frequencies`.
 
@@ -201,13 +211,12 @@ class Spectrum:
         >>> circuit_checkpoint(Task(7), circuit_neurons([2])).spectrum.key_mask.tolist()
         [False, True, False]
         """
-        n = self._phase.order
-        mask = key_frequencies.is_key(self.output_norms, self.logit_shares, self.logit_alignments, n)
-        unseen = self._unseen
-        if mask.any() and unseen is not None:
-            of_unseen = key_frequencies.held_out(self.centred_logits, unseen)
-            mask &= of_unseen >= key_frequencies.HELD_OUT_THRESHOLD
-        return mask
+        return self.evidence.is_key
+
+    @cached_property
+    def _judges(self) -> key_frequencies.Judges:
+        judged = torch.from_numpy(self._task.defined[self._pairs]) if self._unseen is None else self._unseen
+        return key_frequencies.judges_of(torch.from_numpy(self._task.orbits[self._pairs]), judged)
 
     @cached_property
     def _pairs(self) -> Int[np.ndarray, "n n"]:
@@ -229,10 +238,9 @@ class Spectrum:
 
     @cached_property
     def has_circuit(self) -> bool:
-        """Whether the key frequencies alone answer better than guessing: the restricted loss, of the logits' part in
-        cos, sin w_k(a+b) of key k and their mean over the pairs, lies below ln p on pairs that could not have been
-        memorized (on all, where fewer than 20 of these are independent), by 0.1 nats or more and by more than three
-        standard errors of its mean over the sums, of which it is a function.
+        """Whether the key frequencies alone answer better than guessing: by 0.1 nats or more, and by more than three
+        standard errors, on pairs that could not have been memorized (on all, where fewer than 20 of these are
+        independent), from the logits of others of these (`interp.mathematics.key_frequencies.gain_alone`).
 
         >>> from interp.testing import LookupTable, circuit_checkpoint, circuit_neurons
         >>> circuit_checkpoint(Task(13), circuit_neurons([2])).spectrum.has_circuit
@@ -243,19 +251,8 @@ class Spectrum:
         """
         if not self.key_mask.any():
             return False
-        task, n, pairs = self._task, self._phase.order, torch.from_numpy(self._pairs).flatten()
-        logits = self._activations.logits.flatten(0, 1)[pairs].view(n, n, -1).double()
-        residue = torch.arange(n)
-        sums = (residue[:, None] + residue).flatten() % n
-        by_sum = fourier.diagonal_sums(logits)
-        coefficients = fourier.coefficients(by_sum)[self.key_mask] / n
-        restricted = torch.einsum("kis,kic->sc", fourier.pairs(n)[self.key_mask], coefficients) + by_sum.mean(0) / n
-        labels = torch.from_numpy(task.labels)[pairs]
-        judges = torch.from_numpy(task.defined)[pairs] if self._unseen is None else self._unseen.flatten()
-        judged = judges.nonzero()[:, 0]
-        gained = math.log(restricted.shape[1]) + restricted.log_softmax(-1)[sums[judged], labels[judged]]
-        error = standard_error(gained.numpy(), sums[judged].numpy())
-        return gained.mean().item() > max(CLEAR * error, LEAST_GAIN)
+        gain, error = key_frequencies.gain_alone(self.centred_logits, self._judges, self.key_mask)
+        return gain > max(CLEAR * error, LEAST_GAIN)
 
     def frequencies_to_use(self, given: list[int] | None) -> list[int]:
         """The given frequencies, or, where none are given, those of this network. InputError for one outside 1 … K.

@@ -215,7 +215,7 @@ def ideal_logits(p: int, frequencies: Iterable[int], formula: Literal["clock", "
 def with_logits(task: Task, logits: Float[Tensor, "p p p"] | Float[np.ndarray, "p p p"]) -> Checkpoint:
     """A checkpoint of a small untrained network that answers with these logits [a, b, c] all the same.
 
-    >>> checkpoint = with_logits(Task(7), ideal_logits(7, [2], "clock"))
+    >>> checkpoint = with_logits(Task(7), 9 * ideal_logits(7, [2], "clock"))
     >>> checkpoint.key_frequencies, checkpoint.accuracy("all")
     ([2], 1.0)
     """

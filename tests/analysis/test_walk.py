@@ -214,12 +214,12 @@ def test_code_that_does_not_matter_leaves_the_result(run, measured, monkeypatch)
 
 
 def test_other_key_frequencies_at_the_end_make_earlier_norms_stale(tmp_path):
-    neurons = circuit_neurons([1, 2])
+    task, neurons = Task(11), circuit_neurons([1, 2])
     model = circuit_model(neurons)
-    with RunWriter.create(tmp_path / "run", TASK, model) as writer:
-        writer.append(0, initial_weights(model, TASK.p))
+    with RunWriter.create(tmp_path / "run", task, model) as writer:
+        writer.append(0, initial_weights(model, task.p))
         before = analyze(open_run(writer.run.path), ["weight_norms"])["weight_norms"]
-        writer.append(1, circuit_weights(TASK, model, neurons))
+        writer.append(1, circuit_weights(task, model, neurons))
         run = open_run(writer.run.path)
     after = analyze(run, ["weight_norms"])["weight_norms"]
     assert json.loads(after.attrs["parameters"]) == {"key_frequencies": [1, 2]}

@@ -203,6 +203,12 @@ def test_curves_that_begin_when_it_knew_its_training_pairs_are_not_called_coarse
 # ---- the check -------------------------------------------------------------------------------------------------------
 
 
+def evidence(n_frequencies: int, **changes) -> dict:
+    rules = {"embedding": [], "output": [], "neurons": []}
+    found = {"n_frequencies": n_frequencies, "judged_by": "held-out pairs", "key_frequencies": []}
+    return found | {"key_frequencies_by": rules, "signal_without_size": []} | changes
+
+
 def checked(without: float, random: list[float] | None, whole: float = 1.0) -> dict:
     targets = {target: {"without": without, "without_random": random} for target in ("embedding", "neurons")}
     ablation = {"key_frequencies": [3, 11], "pairs": "held-out pairs", "whole": whole, "guess": 1 / 59}
@@ -241,7 +247,7 @@ def test_what_a_cut_cannot_show_is_said():
 def test_a_circuit_too_weak_beside_a_memory_to_be_key_is_not_denied():
     run, none = setting(MEMORIZED, np.where(STEPS >= 600, 1.0, 0.01)), {"has_circuit": False, "key_frequencies": []}
     summaries = {
-        "embedding_spectrum": {"n_frequencies": 29, "only_by_neurons": [], "only_by_weights_and_logits": []},
+        "frequency_evidence": evidence(29),
         "transitions": {"fixed_gap_verdict": "unknown"},
     }
     told = checked(0.03, None) | none | {"state": "generalizing"}
@@ -249,11 +255,35 @@ def test_a_circuit_too_weak_beside_a_memory_to_be_key_is_not_denied():
     assert any("too weak beside its memory to be key" in sentence for sentence in said)
 
 
+def test_what_the_rules_disagree_on_and_what_has_no_size_is_named():
+    run, said = setting(MEMORIZED, np.where(STEPS >= 600, 1.0, 0.01)), {}
+    for name, changes in {
+        "agree": {"key_frequencies": [2], "key_frequencies_by": {"neurons": [2]}},
+        "neurons": {"key_frequencies": [2], "key_frequencies_by": {"neurons": [2, 5]}},
+        "logits": {"key_frequencies": [2, 5], "key_frequencies_by": {"neurons": [2]}},
+        "weak": {"key_frequencies": [2], "key_frequencies_by": {"neurons": [2]}, "signal_without_size": [4]},
+        "all": {"key_frequencies": [2], "key_frequencies_by": {"neurons": [2]}, "judged_by": "all pairs"},
+    }.items():
+        summaries = {"frequency_evidence": evidence(29, **changes), "transitions": {"fixed_gap_verdict": "unknown"}}
+        said[name] = list(against({"verdict": "grokking"}, checked(0.03, [0.97, 1.0]), summaries, run))
+    new = {name: [sentence for sentence in told if sentence not in said["agree"]] for name, told in said.items()}
+    assert new == {
+        "agree": [],
+        "neurons": ["Some neurons' strongest frequency is not key: k = 5."],
+        "logits": ["No neuron's strongest frequency is k = 5, though the logits carry it."],
+        "weak": ["The logits carry k = 4 too, of the sum and beyond chance, but hardly need it."],
+        "all": [
+            "Which frequencies are key is told from all pairs: a memorizer whose answers favor some frequencies can "
+            "look like this."
+        ],
+    }
+
+
 @pytest.mark.parametrize(("without", "fails"), [(0.03, False), (0.5, True), (1.0, True)])
 def test_a_check_that_random_sets_pass_as_well_speaks_against_the_story(without, fails):
     run = setting(MEMORIZED, np.where(STEPS >= 600, 1.0, 0.01))
     summaries = {
-        "embedding_spectrum": {"n_frequencies": 29, "only_by_neurons": [], "only_by_weights_and_logits": []},
+        "frequency_evidence": evidence(29),
         "transitions": {"fixed_gap_verdict": "unknown"},
     }
     said = list(against({"verdict": "grokking"}, checked(without, [0.5, 1.0]), summaries, run))

@@ -47,6 +47,12 @@ def told(explanation: Explanation) -> str:
     return " ".join(explanation.long.split())
 
 
+def evidence(n_frequencies: int, **changes) -> dict:
+    rules = {"embedding": [], "output": [], "neurons": []}
+    found = {"n_frequencies": n_frequencies, "judged_by": "held-out pairs", "key_frequencies": []}
+    return found | {"key_frequencies_by": rules, "signal_without_size": []} | changes
+
+
 def setting(task=None, model=None, **changes) -> Setting:
     """A run that memorized, and knew half of the held-out pairs at its end."""
     curves = np.array([[0.0, 1.0, 1.0, 1.0, 1.0, 1.0], [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]])
@@ -104,7 +110,7 @@ def test_whether_the_loss_rises_without_the_key_frequencies(reference, results, 
     checkpoint = explanation_of(reference, results).numbers["checkpoint"]
     losses = {"loss": loss, "excluded_loss": excluded, "restricted_loss": loss}
     checkpoint |= {name: {"held_out": value, "all": 7.0} for name, value in losses.items()} | {"ablation": None}
-    summaries = {"embedding_spectrum": {"n_frequencies": 21, "only_by_neurons": [], "only_by_weights_and_logits": []}}
+    summaries = {"frequency_evidence": evidence(21)}
     summaries["transitions"] = {"fixed_gap_verdict": "unknown"}
     said = list(against({"verdict": "memorization"}, checkpoint, summaries, setting(interp.Task(43))))
     assert (

@@ -60,8 +60,8 @@ def test_findings_stand_beside_chance():
     found = {control.finding: control for control in controls(analyze(run))}
     assert found["Periodic neurons"].found == "121 of 128"
     assert found["Periodic neurons"].chance == "0 of 128"
-    share = found["Largest share of one frequency in the logits’ power"]
-    assert float(share.found.rstrip("%")) > 10 * float(share.chance.rstrip("%"))
+    furthest = found["Frequency furthest beyond chance, in standard deviations"]
+    assert float(furthest.found) > 5 * float(furthest.chance) > 10
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from interp.testing import circuit_neurons, circuit_weights
 from interp.training import Batch, loss_and_gradient, train
 
 P = 7
+LARGER = 13  # where enough pairs can be held out
 PROMPTS = ["ab", "ab="]
 PAIRS = torch.cartesian_prod(torch.arange(P), torch.arange(P))
 
@@ -146,11 +147,11 @@ def planted(operation: str, circuit: str, *, turned: bool) -> Checkpoint:
     reads it there."""
     neurons = circuit_neurons([1, 2], per_frequency=9 if circuit == "pizza" else 16, circuit=circuit)
     model = ModelConfig(d_model=24, n_heads=2, d_head=8, d_mlp=len(neurons), vocabularies="two")
-    task = Task(P, operation, train_fraction=0.5)
+    task = Task(LARGER, operation, train_fraction=0.5)
     weights = circuit_weights(task, model, neurons)
     if turned:
         rotation = torch.linalg.qr(torch.randn(4, 4, generator=torch.Generator().manual_seed(3), dtype=torch.float64)).Q
-        weights["embed.W_E"][P : 2 * P, :4] @= rotation
+        weights["embed.W_E"][LARGER : 2 * LARGER, :4] @= rotation
         weights["blocks.0.attn.W_V"][1, :4, :4] = rotation.T @ weights["blocks.0.attn.W_V"][1, :4, :4]
     return Checkpoint(-1, weights, task, model)
 
@@ -168,7 +169,7 @@ def test_a_planted_circuit_is_found(operation: str, circuit: str, turned: bool) 
     n = checkpoint.task.phase.order
     assert checkpoint.correct.sum() == n**2  # all that have phases
     assert checkpoint.key_frequencies == [1, 2]
-    assert checkpoint.W_E.shape == (P, 2 * checkpoint.model.d_model)
+    assert checkpoint.W_E.shape == (LARGER, 2 * checkpoint.model.d_model)
     spectrum = measure_checkpoint(checkpoint, "embedding_spectrum").isel(step=0).embedding_norm.values
     # Each vocabulary has waves of squared norm n/2: cosine and sine, twice.
     assert_allclose(spectrum, [math.sqrt(2 * n)] * 2 + [0] * (n // 2 - 2), atol=1e-6)
@@ -182,7 +183,7 @@ def test_a_planted_circuit_is_found(operation: str, circuit: str, turned: bool) 
     # The planted embedding is nothing but its key frequencies: without them every pair gets the logits of the taste
     # alone, and 1 is the answer of one pair in n.
     removed = cut.sel(target="embedding", mode="remove_key", split="all")
-    assert_allclose(removed.loss, math.log(math.exp(taste) + P - 1) - taste / n, rtol=1e-9)
+    assert_allclose(removed.loss, math.log(math.exp(taste) + LARGER - 1) - taste / n, rtol=1e-9)
     assert_allclose(removed.accuracy, 1 / n, rtol=1e-12)
     assert_allclose(head_drive(checkpoint, [1, 2]).sum(0), 1)
 

@@ -49,12 +49,12 @@ def import_run(
     >>> from interp.testing import circuit_checkpoint, circuit_neurons
     >>> from tempfile import TemporaryDirectory
     >>> import torch
-    >>> pizza = circuit_checkpoint(interp.Task(7), circuit_neurons([1, 2]))
+    >>> pizza = circuit_checkpoint(interp.Task(11), circuit_neurons([1, 2]))
     >>> with TemporaryDirectory() as folder:
     ...     torch.save({name: weight.float() for name, weight in pizza.weights.items()}, f"{folder}/theirs.pt")
     ...     run = import_run(f"{folder}/theirs.pt", f"{folder}/run", split="none")
     ...     run.task.title, run.key_frequencies, run.info["imported"]["proof"]["accuracy"]
-    ('add modulo 7', [1, 2], 1.0)
+    ('add modulo 11', [1, 2], 1.0)
     """
     found = find_sources(_paths(sources), steps)
     known = Known(

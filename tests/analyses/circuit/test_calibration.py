@@ -10,7 +10,7 @@ from scipy.stats import binom
 
 from interp.analyses import calibration
 from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig
-from interp.mathematics import fourier, key_frequencies
+from interp.mathematics import fourier
 from interp.models import initial_weights
 from interp.runs import Checkpoint
 from interp.testing import circuit_checkpoint, circuit_neurons
@@ -36,11 +36,6 @@ def calibrated_periodic_neurons(checkpoint: Checkpoint) -> int:
     return int(calibration.measure(checkpoint).periodic_neurons.sel(rule="calibrated"))
 
 
-def calibrated_key_frequencies(checkpoint: Checkpoint) -> list[int]:
-    is_key = calibration.measure(checkpoint).is_key
-    return is_key.frequency.values[is_key.values].tolist()
-
-
 def test_false_positives_on_untrained_networks_are_at_most_as_stated():
     networks = [untrained(shape, seed) for shape in SHAPES for seed in range(40)]
     rates = np.array([calibrated_periodic_neurons(network) / network.model.d_mlp for network in networks])
@@ -48,51 +43,28 @@ def test_false_positives_on_untrained_networks_are_at_most_as_stated():
     # over networks.
     assert rates.mean() <= RATE + 3 * rates.std() / math.sqrt(len(networks))
     assert rates.mean() > RATE / 4  # and it is no rule that finds nothing
-    at_most = binom.isf(1e-3, len(networks), RATE)
-    assert sum(bool(calibrated_key_frequencies(network)) for network in networks) <= at_most
-    above = [
-        float(network.spectrum.logit_shares.max()) > calibration.calibrated_share_threshold(network)
-        for network in networks
-    ]
-    assert sum(above) <= at_most
 
 
 @pytest.mark.parametrize(
     ("p", "circuit", "per_frequency"), [(11, "pizza", 9), (13, "pizza", 5), (12, "clock", 16), (31, "pizza", 9)]
 )
-def test_planted_neurons_and_frequencies_are_all_found(p, circuit, per_frequency):
+def test_planted_neurons_are_all_found(p, circuit, per_frequency):
     task = Task(p)
     planted = [1, p // 2 - 1]
     checkpoint = circuit_checkpoint(task, circuit_neurons(planted, per_frequency=per_frequency, circuit=circuit))
     assert calibrated_periodic_neurons(checkpoint) == checkpoint.model.d_mlp
-    assert calibrated_key_frequencies(checkpoint) == planted == checkpoint.key_frequencies
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_networks_trained_on_random_labels_have_no_key_frequency(seed):
+def test_networks_trained_on_random_labels_have_hardly_a_periodic_neuron(seed):
     model = ModelConfig(d_model=16, n_heads=2, d_mlp=32, seed=seed)
     training = TrainingConfig(steps=200, checkpoint_every=None, log_every=200)
     task = Task(13, "random", train_fraction=0.8, seed=seed)
     *_, last = train(Experiment(task, model, training))
     assert last.metrics["train_accuracy"] > 0.9
     checkpoint = Checkpoint(last.step, last.weights, task, model)
-    assert calibrated_key_frequencies(checkpoint) == []
     # By chance 0.32 of the 32 neurons: six or more happen once in a million.
     assert calibrated_periodic_neurons(checkpoint) <= 5
-
-
-@pytest.mark.parametrize("p", [7, 8])
-def test_null_of_the_logits_is_that_of_renamed_logits(p):
-    checkpoint = untrained((p, 8, 16, "relu", "ab="), seed=1)
-    drawn = calibration.null_logit_shares(checkpoint, draws=20, seed=3)
-    generator = torch.Generator().manual_seed(3)
-    frequency = torch.randint(1, p // 2 + 1, (20, 1), generator=generator)
-    for share, k in zip(drawn, frequency[:, 0], strict=True):
-        renamed = calibration._renaming(p, generator)
-        # cos w_k(π(a) + π(b)) of L[a, b] is cos w_k(a + b) of L[π⁻¹(a), π⁻¹(b)]
-        back = torch.argsort(renamed)
-        expected = key_frequencies.logit_measures(key_frequencies.centre(checkpoint.logits[back][:, back]))[0][k - 1]
-        torch.testing.assert_close(share, expected, rtol=1e-4, atol=1e-9)
 
 
 def test_null_of_the_neurons_is_that_of_renamed_neurons():
@@ -111,17 +83,6 @@ def test_null_of_the_neurons_is_that_of_renamed_neurons():
             rows = [0, 2 * k - 1, 2 * k]
             shares.append(power[np.ix_(rows, rows)].sum() / power.sum())
         np.testing.assert_allclose(float(value), max(shares), rtol=1e-4)
-
-
-def test_the_order_of_the_neurons_does_not_matter_to_the_logits_null():
-    checkpoint = untrained((11, 8, 40, "relu", "ab="), seed=5)
-    order = torch.randperm(40, generator=torch.Generator().manual_seed(0))
-    weights = dict(checkpoint.weights)
-    for name, axis in (("W_in", 1), ("b_in", 0), ("W_out", 0)):
-        weights[f"blocks.0.mlp.{name}"] = weights[f"blocks.0.mlp.{name}"].index_select(axis, order)
-    permuted = Checkpoint(0, weights, checkpoint.task, checkpoint.model)
-    one, other = (calibration.null_logit_shares(c) for c in (checkpoint, permuted))
-    torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-8)
 
 
 def test_renamings_carry_no_frequency_over():
@@ -143,10 +104,7 @@ def test_the_quantile_is_one_that_the_next_draw_passes_at_the_rate():
 def test_what_has_no_null_has_no_threshold():
     three = untrained((3, 8, 8, "relu", "ab="), seed=0)
     assert math.isnan(float(calibration.measure(three).calibrated_threshold))
-    assert math.isnan(calibration.calibrated_share_threshold(three))
     assert calibrated_periodic_neurons(three) == 0
-    silent = Checkpoint(0, {name: torch.zeros_like(w) for name, w in three.weights.items()}, three.task, three.model)
-    assert calibrated_key_frequencies(silent) == []
 
 
 def test_random_networks_have_their_own_null():
@@ -161,5 +119,4 @@ def test_the_analysis_counts_by_both_rules():
     checkpoint = circuit_checkpoint(Task(11), circuit_neurons([2, 5]), step=7)
     facts = calibration.summary(calibration.measure(checkpoint).expand_dims(step=[7]))
     assert facts["calibrated_periodic_neurons"] == facts["periodic_neurons"] == facts["neurons"] == 18
-    assert facts["key_frequencies_above_chance"] == [2, 5]
     assert facts["calibrated_threshold"] < 0.962

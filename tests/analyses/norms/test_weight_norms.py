@@ -156,9 +156,9 @@ def test_shifting_the_residues_keeps_every_part(p):
 
 
 def test_a_run_is_measured_in_the_key_frequencies_of_its_last_checkpoint(tmp_path, written_run):
-    task, neurons = Task(7), circuit_neurons([1, 3])
+    task, neurons = Task(11), circuit_neurons([1, 3])
     model = circuit_model(neurons)
-    weights = {0: initial_weights(model, 7), 5: circuit_weights(task, model, neurons)}
+    weights = {0: initial_weights(model, 11), 5: circuit_weights(task, model, neurons)}
     run = written_run(tmp_path / "run", task, model, weights, weights=weights.get)
     result = analyze(run, ["weight_norms"])["weight_norms"]
     assert run.key_frequencies == [1, 3]
