@@ -102,7 +102,7 @@ def the_algorithm(clock: Mapping[str, Any], setting: Setting) -> str:
     """Clock or pizza, and by which witnesses. The better fitting formula and distance irrelevance are one, how the
     logits depend on a − b; gradient symmetricity is another, but where it could not have been otherwise."""
     by = f"By how its logits depend on a − b (distance irrelevance {as_number(clock['distance_irrelevance'])})"
-    if setting.gradients_are_equal:
+    if setting.model.inputs_enter_as_sum:
         return (
             f"{by} alone it is {_article(clock['verdict'])}: a and b enter alike, so gradient symmetricity would be 1 "
             "whatever was learned."

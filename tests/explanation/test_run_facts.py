@@ -381,7 +381,7 @@ def symmetricity(model: interp.ModelConfig, seed: int) -> float:
     ],
 )
 def test_gradient_symmetricity_is_no_witness_where_it_is_one_by_construction(model, equal):
-    assert setting(model=model).gradients_are_equal == equal
+    assert model.inputs_enter_as_sum == equal
     assert (symmetricity(model, 1) > 1 - 1e-6) == equal
 
 
