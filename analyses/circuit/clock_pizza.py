@@ -19,19 +19,19 @@ Fit. y_k, the part of the logits with frequency k over the classes, against one 
 1 − mean (y_k − ŷ_k)² over all n³ entries, both sides standardized, which is 2·correlation − 1. All key frequencies
 together: the share of the centred logit power that Σ_k α_k·(term of k) explains, by least squares with α_k ≥ 0.
 
-Circle isolation. The network run on an embedding of which only the mean and the plane of one key frequency k, its
-projection on cos w_k s and sin w_k s, are kept, and the fit of what it answers, on as many random
-pairs of every distance s − t. The authors keep two principal components: the same plane where each circle has a size of its own, but circles of
-nearly equal size mix in them. `accompanied` keeps the circle of frequency 2k too, which turns a pizza's logits into
-those of a clock (`interp.mathematics.clock_and_pizza`). Of an MLP without embedding, the rows of W_in play its part.
+Circle isolation. The fit where of the embedding only its mean and the plane of one key frequency k are kept, its
+projection on cos w_k s and sin w_k s; on as many random pairs of every distance s − t. The authors keep two principal
+components: the same plane where each circle has a size of its own, but circles of nearly equal size mix in them.
+`accompanied` keeps the circle of frequency 2k too, which can turn a pizza's logits into a clock's
+(`interp.mathematics.clock_and_pizza`). Of an MLP without embedding, the rows of W_in play its part.
 
 The verdict (`interp.mathematics.clock_and_pizza.judge`) is the authors' line, on whose pizza side s_g > 0.98 and
 q < 0.6, for a network that has a circuit. The isolated circles are a third witness, with no say: where they, or q and
 s_g among themselves, say another thing, that is told. How often the rule errs on planted networks:
 docs/published-numbers.md.
 
-It cannot tell how the neurons do it. s_g alone says nothing: an untrained network has 0.98 too. An isolated circle is an
-input that the network never met: attention that other circles steer is no longer steered, and may then look like a
+It cannot tell how the neurons do it. s_g alone says nothing: an untrained network has 0.98 too. An isolated circle is
+an input that the network never met: attention that other circles steer is no longer steered, and may then look like a
 pizza's. Circles of equal size mix in the principal components, which lowers the circularity.
 """
 
@@ -183,7 +183,11 @@ def plot(result: xr.Dataset):
         f"Circles of the embedding one at a time, step {int(last.step):,}",
     )
     figure = new_panels(
-        f"Clock or pizza: {_judgement(last).verdict}", panels, reference=REFERENCE, vertical_spacing=0.16, horizontal_spacing=0.2
+        f"Clock or pizza: {_judgement(last).verdict}",
+        panels,
+        reference=REFERENCE,
+        vertical_spacing=0.16,
+        horizontal_spacing=0.2,
     )
     figure.add_shape(
         type="rect",

@@ -12,9 +12,9 @@ without bending it, as cos w_2k s + cos w_2k t = 2 cos(w_k d) cos w_k(s+t). Sinc
 pizza with the right amount of it has nearly the logits of a clock: logits as a whole do not tell the two apart. One
 circle of the embedding at a time does; the authors call that circle isolation.
 
-The rule (`judge`) is the authors' line, a pizza having s_g > 0.98 and q < 0.6 and a clock being on its other side, after
-two conditions of ours: there is a circuit of which one formula explains at least half of the logits, and of a clock
-that is the clock's. The opposite is not asked of a pizza, for the reason above.
+The rule (`judge`) is the authors' line, a pizza having s_g > 0.98 and q < 0.6 and a clock being on its other side,
+after conditions of ours: there is a circuit, one formula explains at least half of the logits, and for a clock that is
+the clock's. The opposite is not asked of a pizza, for the reason above.
 """
 
 import functools
@@ -35,6 +35,7 @@ LEAST_EXPLAINED = 0.5
 # Either ideal network fits the other's formula to 2·√8/π − 1 = 0.80. What fits its own no better is neither, and what
 # is not past the middle of the 0.20 between them is not clearly one.
 LEAST_FIT, CLEARLY = 0.8, 0.1
+NEARLY_ALL = 0.9
 
 
 class Judgement(NamedTuple):
@@ -63,8 +64,8 @@ def judge(
     isolated: Float[np.ndarray, "2 K"],
 ) -> Judgement:
     """Clock, pizza or neither, by q, s_g and the shares of logit power that both formulas explain (`FORMULAS`; NaN for
-    frequencies that are not key). The fits of `isolated` circles are a witness of their own, and have no say: of the
-    explained power, more than half has to be of frequencies whose circle is clearly one of the two. NaN for s_g where
+    frequencies that are not key). The fits of `isolated` circles are a witness of their own, and have no say: it says
+    what the circles of nine tenths of the explained power say. NaN for s_g where
     it is no witness.
 
     >>> explained, isolated = np.array([[0.99], [0.83]]), np.array([[0.76], [0.99]])
@@ -78,7 +79,7 @@ def judge(
     by_symmetricity = None if math.isnan(symmetricity) else "pizza" if symmetricity > SYMMETRIC else "clock"
     power, said = np.nan_to_num(explained).max(0), [word_of(*fits) for fits in isolated.T]
     for_each = {formula: power[[word == formula for word in said]].sum() for formula in FORMULAS}
-    by_circles = next((formula for formula, of_power in for_each.items() if 2 * of_power > power.sum()), "neither")
+    by_circles = next((name for name, of_power in for_each.items() if of_power > NEARLY_ALL * power.sum()), "neither")
     clock, pizza = np.nansum(explained, axis=1)
     if not has_circuit or max(clock, pizza) < LEAST_EXPLAINED:
         verdict = "neither"
