@@ -36,7 +36,6 @@ pizza's. Circles of equal size mix in the principal components, which lowers the
 """
 
 import functools
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -49,7 +48,7 @@ from interp.figures import NEUTRAL, PALETTE, SEQUENTIAL, new_panels, percent_axi
 from interp.mathematics import clock_and_pizza, fourier
 from interp.mathematics.clock_and_pizza import FORMULAS, IRRELEVANT, SYMMETRIC, Judgement
 from interp.mathematics.key_frequencies import logits_in_phase
-from interp.models import activations, embed, logits_with_vectors, matrices, transform
+from interp.models import input_gradients, logits_with_vectors, matrices
 from interp.runs import Checkpoint
 
 REFERENCE = "Zhong et al. 2023, arXiv:2306.17844, §3 and §4"
@@ -355,8 +354,7 @@ def _gradient_symmetricity(checkpoint: Checkpoint, triples: int, seed: int) -> t
     """
     phase, p = checkpoint.task.coordinates, checkpoint.task.p
     drawn = _random_classes(p, phase.order, triples, seed)
-    one_layer = checkpoint.model.family == "transformer" and checkpoint.model.n_layers == 1
-    gradients = _one_layer_gradients(checkpoint) if one_layer else functools.partial(_gradients, checkpoint)
+    gradients = input_gradients(checkpoint.weights, checkpoint.model, checkpoint.activations)
     rows, columns, residues = (torch.from_numpy(index) for index in (phase.rows, phase.columns, phase.classes))
     cosines = torch.full((len(drawn), phase.order, p), torch.nan, dtype=torch.float64)
     for cosine, (s, classes) in zip(cosines, drawn, strict=True):
@@ -390,86 +388,3 @@ def _random_classes(
         (torch.from_numpy(s), torch.from_numpy((first[s] + offset) % n))
         for s, offset in zip(rows, offsets, strict=False)
     ]
-
-
-def _gradients(
-    checkpoint: Checkpoint, rows: Int[Tensor, " rows"], classes: Int[Tensor, "rows p"]
-) -> Float[Tensor, "pairs 2 features"]:
-    """∂logit_c/∂x₀ and ∂logit_c/∂x₁ for the pairs (a, b) with a in `rows` and a class c for each, by autograd, for any
-    network."""
-    residues = torch.arange(checkpoint.task.p)
-    with torch.enable_grad():
-        x = embed(checkpoint.weights, checkpoint.model, torch.cartesian_prod(residues[rows], residues)).requires_grad_()
-        chosen = transform(checkpoint.weights, checkpoint.model, x).logits.gather(1, classes.reshape(-1, 1))
-        (gradient,) = torch.autograd.grad(chosen.sum(), x)
-    return gradient[:, :2]
-
-
-def _one_layer_gradients(checkpoint: Checkpoint) -> Callable[[Tensor, Tensor], Float[Tensor, "pairs 2 features"]]:
-    """The same written out for one layer: several times faster, because it reads what the forward pass over all pairs
-    left behind, and what is the same for all rows is computed here, once. With x₂ the residual stream between attention
-    and MLP, z the heads,
-
-        ∂x₂ = W_U[:, c] + W_in ∂h,   ∂z = W_O ∂x₂,
-
-    and at `=`, where no input needs ∂x₂ itself, ∂z = (W_O W_U)[:, c] + (W_O W_in) ∂h.
-    """
-    weights, activation, rate, p = (
-        checkpoint.weights,
-        checkpoint.model.activation,
-        checkpoint.model.attention_rate,
-        checkpoint.task.p,
-    )
-    W_E, W_pos, b_in = (weights[name] for name in ("embed.W_E", "pos_embed.W_pos", "blocks.0.mlp.b_in"))
-    W_Q, W_K, W_V, W_O = (weights[f"blocks.0.attn.{name}"] for name in ("W_Q", "W_K", "W_V", "W_O"))
-    W_Q, W_O, heads, W_in = W_Q / W_Q.shape[-1] ** 0.5, W_O.flatten(0, 1), W_O.shape[:2], checkpoint.W_in
-    outer_Q, outer_K, outer_V = (W.transpose(0, 1).flatten(1) for W in (W_Q, W_K, W_V))  # [d_model, heads·d_head]
-    is_equals, b = len(W_pos) == 3, checkpoint.model.first_token_of_b(p)  # the last position is `=`, and no input
-    by_class, by_neurons = (W_O @ checkpoint.W_U, W_O @ W_in) if is_equals else (checkpoint.W_U, W_in)
-    W_L = (checkpoint.W_out @ checkpoint.W_U).T.contiguous()  # [p, d_mlp]
-
-    def along(position: int, outer: Float[Tensor, "d_model heads_times_d_head"]) -> Float[Tensor, "heads d_head #p #p"]:
-        table = (outer.T @ ((W_E[:p], W_E[b : b + p], W_E[-1:])[position] + W_pos[position]).T).view(*heads, -1)
-        return table[..., None] if position == 0 else table[:, :, None]
-
-    # A vector added to the values of all positions moves no score's gradient: less the value at `=`, only two positions
-    # remain.
-    values = [along(position, outer_V) - (along(2, outer_V) if is_equals else 0) for position in range(2)]
-    query = along(len(W_pos) - 1, outer_Q)
-    keys = [] if is_equals else [along(position, outer_K) for position in range(2)]
-    asked = torch.einsum("hde,he->dh", W_K, query[:, :, 0, 0])  # `=` asks the same of every pair
-    neurons, mid = checkpoint.neurons, None if activation == "relu" else checkpoint.activations.residual_mid
-    attention_table = checkpoint.attention[..., :2].permute(2, 3, 0, 1).contiguous()  # [heads, 2, p, p]
-    # Fresh memory for every few rows costs more than what is done in it.
-    workspace = W_L.new_empty(max(AT_ONCE, p), W_L.shape[1])
-
-    def gradients(rows: Int[Tensor, " rows"], classes: Int[Tensor, "rows p"]) -> Float[Tensor, "pairs 2 d_model"]:
-        flat = classes.flatten()
-        # Rows that adjoin need no copy.
-        some = slice(int(rows[0]), int(rows[-1]) + 1) if (rows.diff() == 1).all() else rows
-        y, d_neurons = neurons[some].flatten(0, 1), torch.index_select(W_L, 0, flat, out=workspace[: len(flat)])
-        # The derivative of relu shows in its value.
-        preactivation = y if mid is None else mid[some].flatten(0, 1) @ W_in + b_in
-        activations.backward(activation, preactivation, y, d_neurons, out=d_neurons)
-        # From here on examples are the last axis: sums over heads then run along contiguous memory.
-        d_mid = by_class.index_select(1, flat).addmm_(by_neurons, d_neurons.T)
-        d_heads = (d_mid if is_equals else W_O @ d_mid).view(*heads, *classes.shape)
-        attention = attention_table.index_select(2, rows)  # [heads, 2, rows, p]
-        d_attention = torch.stack(
-            [(d_heads * value).sum(1) for value in (values[0].index_select(2, rows), values[1])], dim=1
-        )
-        softmax_times_rate = attention - (1 - rate)
-        d_scores = softmax_times_rate * d_attention
-        d_scores.addcmul_(softmax_times_rate, d_scores.sum(1, keepdim=True) / (rate or 1), value=-1)
-        # gradient [2·pairs, d_model]
-        gradient = (d_heads[:, :, None] * attention[:, None]).flatten(0, 1).flatten(1).T @ outer_V.T
-        if is_equals:
-            gradient.addmm_(d_scores.flatten(2).flatten(1).T, asked.T)
-        else:
-            gradient.addmm_((query[:, :, None] * d_scores[:, None]).flatten(0, 1).flatten(1).T, outer_K.T)
-            # The last position is an input itself: it also asks, and passes straight on.
-            d_query = d_scores[:, None, 0] * keys[0].index_select(2, rows) + d_scores[:, None, 1] * keys[1]
-            gradient[len(flat) :].add_(d_mid.T).addmm_(d_query.flatten(2).flatten(0, 1).T, outer_Q.T)
-        return gradient.view(2, len(flat), -1).transpose(0, 1)
-
-    return gradients

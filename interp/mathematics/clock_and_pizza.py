@@ -156,8 +156,8 @@ def terms(
 
     >>> s, t = pairs_of_every_distance(7, 7)
     >>> clock, pizza = terms(7, [2], s, t)
-    >>> round((clock * pizza).sum().item(), 3)  # √8/π for n → ∞
-    0.898
+    >>> round((clock * pizza).sum().item(), 3)  # √8/π = 0.900 for n → ∞
+    0.908
     """
     index = torch.tensor(key)
     clock = fourier.pairs(n)[index - 1][..., (s + t) % n]  # [keys, 2, pairs]
@@ -175,7 +175,7 @@ def correlations(
 
     >>> of_terms = terms(7, [2], *pairs_of_every_distance(7, 7))
     >>> correlations(3 * of_terms[1], of_terms).flatten().round(decimals=3).tolist()
-    [0.898, 1.0]
+    [0.908, 1.0]
     """
     power = parts.square().sum((-2, -1))
     return torch.einsum("fkix,...kix->f...k", of_terms, parts) / power.sqrt()

@@ -105,7 +105,7 @@ def test_whether_the_loss_rises_without_the_key_frequencies(reference, results, 
     losses = {"loss": loss, "excluded_loss": excluded, "restricted_loss": loss}
     checkpoint |= {name: {"held_out": value, "all": 7.0} for name, value in losses.items()} | {"ablation": None}
     summaries = {"embedding_spectrum": {"n_frequencies": 21, "only_by_neurons": [], "only_by_weights_and_logits": []}}
-    summaries["transitions"] = {"fixed_gap_verdict": "unknown"}
+    summaries |= {"transitions": {"fixed_gap_verdict": "unknown"}, "clock_pizza": {"disagreeing": []}}
     said = list(against({"verdict": "memorization"}, checkpoint, summaries, setting(interp.Task(43))))
     assert (
         said == []
