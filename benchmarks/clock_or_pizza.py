@@ -10,8 +10,8 @@ often it is wrong and no witness disagrees, both with Wilson's 95 % interval for
 
 The FOLDER holds `model_NAME.pt` beside `config_NAME.json` as in github.com/fjzzq2002/pizza (MIT): for every key
 frequency, the fit of clock and pizza to the logits of one isolated circle, as the authors cut it (two principal
-components, all p³ entries of the logits) and as `clock_pizza` does (its plane, and of the logits the part with
-frequency k), here on all pairs.
+components, all p³ entries of the logits), of these the part with frequency k, and as `clock_pizza` does (the plane of
+k, the part with frequency k), here on all pairs.
 """
 
 import argparse
@@ -233,7 +233,7 @@ def explained(logits: Float[Tensor, "p p p"], formula: Float[Tensor, "p p p"]) -
 
 def published_fits(checkpoint: Checkpoint, k: int) -> dict[str, float]:
     """The clock's and the pizza's fit to the logits of the two principal components of W_E that have most power at k,
-    and the accompanying formula's to those that have most at 2k."""
+    and to their part with frequency k alone; and the accompanying formula's to those that have most at 2k."""
     p = checkpoint.task.p
     weights = {name: weight.double() for name, weight in checkpoint.weights.items()}
     W_E = weights["embed.W_E"][:p]
@@ -250,14 +250,20 @@ def published_fits(checkpoint: Checkpoint, k: int) -> dict[str, float]:
     w, d = 2 * math.pi * k / p, (s[:, None] - s)[..., None]
     wave = (w * (s[:, None, None] + s[:, None] - s)).cos()
     formulas = {"clock": wave, "pizza": (w * d / 2).cos().abs() * wave}
+    waves = fourier.pairs(p)[k - 1]
+    part = alone @ waves.T @ waves
     fits = {name: explained(alone, formula) for name, formula in formulas.items()}
+    fits |= {f"part_{name}": explained(part, formula) for name, formula in formulas.items()}
     return fits | {"accompanying": explained(beside, -(w * d).cos() * wave)}
 
 
 def isolation_rows(folder: Path) -> Iterator[str]:
     """The table of isolated circles, a row for every key frequency of every network."""
-    yield "| network | verdict | q | s_g | k | two components | accompanying | plane of k | with that of 2k | all |"
-    yield f"|{' --- |' * 10}"
+    yield (
+        "| network | verdict | q | s_g | k | two components, all logits | their part k | accompanying | plane of k | "
+        "with that of 2k | all circles |"
+    )
+    yield f"|{' --- |' * 11}"
     for path in sorted(folder.glob("model_*.pt")):
         with TemporaryDirectory() as temporary:
             checkpoint = import_run(path, Path(temporary) / "run", split="none").last
@@ -273,8 +279,8 @@ def isolation_rows(folder: Path) -> Iterator[str]:
                 ", ".join(f"{100 * found[f'{circles}fit_per_frequency'][str(k)][name]:.2f}" for name in FORMULAS)
                 for circles in ("isolated_", "accompanied_", "")
             ]
-            theirs = ", ".join(f"{100 * fits[name]:.2f}" for name in FORMULAS)
-            cells = [*head, str(k), theirs, f"{100 * fits['accompanying']:.2f}", *ours]
+            theirs = [", ".join(f"{100 * fits[f'{part}{name}']:.2f}" for name in FORMULAS) for part in ("", "part_")]
+            cells = [*head, str(k), *theirs, f"{100 * fits['accompanying']:.2f}", *ours]
             yield f"| {' | '.join(cells)} |"
 
 

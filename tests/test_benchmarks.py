@@ -196,8 +196,8 @@ def test_clock_or_pizza(tmp_path: Path, output_of: Benchmark):
     text = output_of("benchmarks.clock_or_pizza", "--networks", str(tmp_path), "--planted", "1")
     rows = [line.strip("| ").split(" | ") for line in text.splitlines()]
     first = next(row for row in rows if row[0] == "planted" and row[1] == "pizza")
-    assert first[5] == first[7]
-    of_clock, of_pizza = map(float, first[5].split(", "))
+    assert first[6] == first[8]
+    of_clock, of_pizza = map(float, first[6].split(", "))
     assert of_clock < 82
     assert of_pizza > 99
     counts = {row[0]: row[1:4] for row in rows if len(row) == 6 and row[1] in {"0", "1"}}

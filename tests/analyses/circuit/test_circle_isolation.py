@@ -10,10 +10,10 @@ from numpy.testing import assert_allclose
 
 from interp.analyses import clock_pizza
 from interp.analysis import find
-from interp.experiment import Task
-from interp.models import logits_with_vectors, matrices
+from interp.experiment import ModelConfig, Task
+from interp.models import initial_weights, logits_with_vectors, matrices
 from interp.runs import Checkpoint
-from interp.testing import accompany, circuit_checkpoint, circuit_neurons, circuit_weights, ideal_logits
+from interp.testing import accompany, circuit_checkpoint, circuit_neurons, ideal_logits
 
 ALL_PAIRS = 10**6
 
@@ -140,6 +140,32 @@ def test_isolated_fits_are_those_of_a_network_whose_embedding_was_cut(task: Task
             assert_allclose(fit, 1 - np.mean((y - ideal) ** 2), atol=1e-9)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"prompt": "ab", "causal": False, "attention_rate": 0.7},
+        {"n_layers": 2},
+        {"n_layers": 2, "prompt": "ab", "activation": "gelu"},
+        {"family": "mlp", "embedding": "untied", "inputs": "concatenated"},
+    ],
+    ids=str,
+)
+def test_circles_of_any_network_are_those_of_its_cut_weights(options: dict) -> None:
+    """Asked directly, as an untrained network has no circuit: written into W_E itself, the plane gives the logits."""
+    task, of_transformer = Task(7), {} if "family" in options else {"n_heads": 2}
+    model = ModelConfig(d_model=8, d_mlp=12, **of_transformer, **options)
+    weights = {name: weight.double() for name, weight in initial_weights(model, 7).items()}
+    found = clock_pizza._isolated_fits(Checkpoint(0, weights, task, model), [1, 3], ALL_PAIRS, 0)
+    for j, kept in enumerate(((3,), (1, 3))):  # 2·3 = −1 modulo 7
+        waves = np.fft.fft(weights["embed.W_E"][:7].numpy(), axis=0)
+        waves[[k for k in range(1, 7) if min(k, 7 - k) not in kept]] = 0
+        W_E = weights["embed.W_E"].clone()
+        W_E[:7] = torch.from_numpy(np.fft.ifft(waves, axis=0).real)
+        cut = Checkpoint(0, weights | {"embed.W_E": W_E}, task, model)
+        fits = measured(cut, key_frequencies=[3])["fit_per_frequency"]["3"]
+        assert_allclose(found[j, :, 2], [fits["clock"], fits["pizza"]], atol=1e-9)
+
+
 def test_renamed_residues_permute_the_circles() -> None:
     """a → 3a for both inputs and the answer, modulo 11: frequency k becomes k/3."""
     checkpoint = shaken(circuit_checkpoint(Task(11), circuit_neurons([1, 3])))
@@ -174,9 +200,10 @@ def test_a_few_pairs_of_every_distance_say_what_all_say() -> None:
 
 def test_both_vocabularies_are_cut() -> None:
     """Where b has a vocabulary of its own with the same vectors, circles are what they are with one."""
-    task, neurons = Task(11), circuit_neurons([1, 3])
-    one = circuit_checkpoint(task, neurons)
-    model = replace(one.model, vocabularies="two")
-    two = Checkpoint(0, circuit_weights(task, model, neurons), task, model)
+    one = shaken(circuit_checkpoint(Task(11), circuit_neurons([1, 3])))
+    W_E = one.weights["embed.W_E"]
+    both = one.weights | {"embed.W_E": torch.cat([W_E[:11], W_E])}
+    two = Checkpoint(0, both, one.task, replace(one.model, vocabularies="two"))
     found = [measured(network, key_frequencies=[1, 3], pairs=ALL_PAIRS) for network in (one, two)]
-    assert_allclose(*(as_table(one["isolated_fit_per_frequency"]) for one in found), atol=1e-9)
+    for name in ("isolated_fit_per_frequency", "accompanied_fit_per_frequency"):
+        assert_allclose(*(as_table(one[name]) for one in found), atol=1e-9)
