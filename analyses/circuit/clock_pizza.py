@@ -181,8 +181,11 @@ def plot(result: xr.Dataset):
         "Logit power explained by either formula",
         f"Circles of the embedding one at a time, step {int(last.step):,}",
     )
+    judged = _judgement(last)
+    named = " and ".join(name.replace("_", " ") for name in judged.disagreeing)
+    doubt = f", but not by {named}" if named else ""
     figure = new_panels(
-        f"Clock or pizza: {_judgement(last).verdict}",
+        f"Clock or pizza: {judged.verdict}{doubt}",
         panels,
         reference=REFERENCE,
         vertical_spacing=0.16,

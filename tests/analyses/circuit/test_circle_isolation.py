@@ -207,3 +207,17 @@ def test_both_vocabularies_are_cut() -> None:
     found = [measured(network, key_frequencies=[1, 3], pairs=ALL_PAIRS) for network in (one, two)]
     for name in ("isolated_fit_per_frequency", "accompanied_fit_per_frequency"):
         assert_allclose(*(as_table(one[name]) for one in found), atol=1e-9)
+
+
+def test_the_figure_names_the_witness_that_disagrees() -> None:
+    alone = circuit_checkpoint(Task(13), circuit_neurons([1, 4], per_frequency=8), activation="square", strength=1.0)
+    for checkpoint, title in (
+        (accompany(alone, [1, 4], 4.0), "clock, but not by gradient symmetricity and isolated circles"),
+        (alone, "pizza"),
+    ):
+        result = clock_pizza.measure(checkpoint, key_frequencies=[1, 4]).expand_dims(step=[0])
+        figure = clock_pizza.plot(result)
+        assert f"Clock or pizza: {title}<" in figure.layout.title.text
+        bars = [trace for trace in figure.data if trace.type == "bar"]
+        fits = [result.fit.sel(circles="isolated", formula=name, frequency=[1, 4]) for name in ("clock", "pizza")]
+        assert_allclose([bar.y for bar in bars], [fit.isel(step=0) for fit in fits])
