@@ -11,8 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from interp import ModelConfig, Run, Task, reference_path
+from interp.testing import circuit_checkpoint, circuit_neurons
 
 ROOT = Path(__file__).parent.parent
 BEGIN, END = "<!-- benchmarks: begin -->", "<!-- benchmarks: end -->"
@@ -199,3 +201,24 @@ def test_key_frequency_errors(output_of: Benchmark, monkeypatch: pytest.MonkeyPa
     assert all(re.fullmatch(r"\d+ of \d+ \(\d+\.\d to \d+\.\d %\)", row[1]) for row in rows)
     assert rows[0][3] == "100 %"
     assert "the published rules call key: embedding" in text
+
+
+def test_clock_or_pizza(tmp_path: Path, output_of: Benchmark):
+    """Of a pizza whose circles are of different sizes, two principal components are a circle's plane; and one network
+    of each kind is planted."""
+    pizza = circuit_checkpoint(Task(13), circuit_neurons([1, 3]))
+    pizza.weights["embed.W_E"][:, :2] *= 2
+    pizza.weights["blocks.0.attn.W_V"][0, :2] /= 2
+    torch.save({name: weight.float() for name, weight in pizza.weights.items()}, tmp_path / "model_planted.pt")
+    text = output_of("benchmarks.clock_or_pizza", "--networks", str(tmp_path), "--planted", "1")
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines()]
+    first = next(row for row in rows if row[0] == "planted" and row[1] == "pizza")
+    assert first[6] == first[8]
+    of_clock, of_pizza = map(float, first[6].split(", "))
+    assert of_clock < 82
+    assert of_pizza > 99
+    counts = {row[0]: row[1:4] for row in rows if len(row) == 6 and row[1] in {"0", "1"}}
+    assert counts["clock, transformer"] == ["1", "0", "0"]
+    assert counts["pizza, MLP of the sum"] == ["0", "1", "0"]
+    assert counts["untrained"] == ["0", "0", "1"]
+    assert len(counts) == 13

@@ -5,13 +5,12 @@ With the phases s, t of the inputs, u of the class and w_k = 2πk/n, the logits 
     clock  Σ_k cos w_k(s+t−u),        pizza  Σ_k |cos(w_k(s−t)/2)| cos w_k(s+t−u).
 
 Distance irrelevance q, of the correct logits C[s, t] = logits[s, t, s+t]:  q = mean_d std_s C[s, s−d] / std C. It is
-near 0 for a pizza, whose correct logit depends on the distance s − t alone, and 0.4 to 1 for a clock. The ideal clock's
-correct logit is constant, which makes 0/0; it is given the value 1, the limit for any small noise on it. Where all
-logits are equal, q is NaN.
+near 0 for a pizza, whose correct logit depends on the distance s − t alone, and 0.4 to 1 for a clock (1 for the ideal
+one). Where all logits are equal, q is NaN.
 
 Gradient symmetricity s_g, the mean over triples (s, t, u) of cos(∂logit_u/∂x₀, ∂logit_u/∂x₁), x₀ and x₁ the residual
 stream at the two inputs before the first layer: 1 for a pizza. Over all n³ triples, or `triples` random ones, with the
-standard error of the mean.
+standard error of the mean. Where a and b enter as one sum it is 1 whatever was learned, and no witness.
 
 Circularity, over the first four principal components v of W_E (unit length, rows in phase order):  mean of
 max_k ‖F_k v‖².
@@ -20,17 +19,23 @@ Fit. y_k, the part of the logits with frequency k over the classes, against one 
 1 − mean (y_k − ŷ_k)² over all n³ entries, both sides standardized, which is 2·correlation − 1. All key frequencies
 together: the share of the centred logit power that Σ_k α_k·(term of k) explains, by least squares with α_k ≥ 0.
 
-The verdict needs two criteria to agree: the better fitting formula, explaining at least half of the logit power, and
-the authors' line, on whose pizza side s_g > 0.98 and q < 0.6. Else it is `neither`. They are not independent: fit and q
-both see how the logits depend on s − t, and s_g is 1 whatever was learned where a and b enter alike. The margin is the
-clock's explained share less the pizza's: even an ideal network's is at most 0.19.
+Circle isolation. The fit where of the embedding only its mean and the plane of one key frequency k are kept, its
+projection on cos w_k s and sin w_k s; on as many random pairs of every distance s − t. The authors keep two principal
+components: the same plane where each circle has a size of its own, but circles of nearly equal size mix in them.
+`accompanied` keeps the circle of frequency 2k too, which can turn a pizza's logits into a clock's
+(`interp.mathematics.clock_and_pizza`). Of an MLP without embedding, the rows of W_in play its part.
 
-It cannot tell how the neurons do it. s_g alone says nothing: an untrained network has 0.98 too. Circles of equal size
-mix in the principal components, which lowers the circularity.
+The verdict (`interp.mathematics.clock_and_pizza.judge`) is the authors' line, on whose pizza side s_g > 0.98 and
+q < 0.6, for a network that has a circuit. The isolated circles are a third witness, with no say: where they, or q and
+s_g among themselves, say another thing, that is told. How often the rule errs on planted networks:
+docs/published-numbers.md.
+
+It cannot tell how the neurons do it. s_g alone says nothing: an untrained network has 0.98 too. An isolated circle is
+an input that the network never met: attention that other circles steer is no longer steered, and may then look like a
+pizza's. Circles of equal size mix in the principal components, which lowers the circularity.
 """
 
 import functools
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -40,44 +45,54 @@ from torch import Tensor
 
 from interp.analysis import axes
 from interp.figures import NEUTRAL, PALETTE, SEQUENTIAL, new_panels, percent_axis
-from interp.mathematics import fourier
+from interp.mathematics import clock_and_pizza, fourier
+from interp.mathematics.clock_and_pizza import FORMULAS, IRRELEVANT, SYMMETRIC, Judgement
 from interp.mathematics.key_frequencies import logits_in_phase
-from interp.models import activations, embed, transform
+from interp.models import input_gradients, logits_with_vectors, matrices
 from interp.runs import Checkpoint
 
 REFERENCE = "Zhong et al. 2023, arXiv:2306.17844, §3 and §4"
 CORE = True
 PLACE = 7
-FORMULAS = ("clock", "pizza")
+CIRCLES = ("all", "isolated", "accompanied")
 AT_ONCE = 500  # so many pairs at once stay in the processor's cache
-LEAST_EXPLAINED, SYMMETRIC, IRRELEVANT = 0.5, 0.98, 0.6
 
 
 def measure(
-    checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None, triples: int = 20_000, seed: int = 0
+    checkpoint: Checkpoint,
+    *,
+    key_frequencies: list[int] | None = None,
+    triples: int = 20_000,
+    pairs: int = 400,
+    seed: int = 0,
 ) -> xr.Dataset:
-    """`distance_irrelevance`, `gradient_symmetricity` and its standard error, `circularity`, `fit` [formula, frequency]
-    (NaN but for key frequencies), `explained` [formula].
+    """`distance_irrelevance`, `gradient_symmetricity` and its standard error, `inputs_enter_as_sum`, `circularity`,
+    `has_circuit`, `fit` [circles, formula, frequency] and `explained` [formula, frequency], NaN but for key
+    frequencies; of isolated circles also where there is no circuit.
 
-    `key_frequencies` are those of the run's last checkpoint; of a checkpoint alone, its own. `triples` are drawn from
-    `seed`.
+    `key_frequencies` are those of the run's last checkpoint; of a checkpoint alone, its own. `triples` and
+    `pairs`, of which the isolated circles are run on so many at least, are drawn from `seed`.
 
     >>> import interp
     >>> from interp.testing import circuit_checkpoint, circuit_neurons
     >>> pizza = circuit_neurons([2, 5], per_frequency=8)
     >>> clock = circuit_neurons([2, 5], per_frequency=16, circuit="clock")
     >>> found = [measure(circuit_checkpoint(interp.Task(11), neurons)) for neurons in (clock, pizza)]
-    >>> [one.explained.values.round(2).tolist() for one in found]  # by the formula of a clock, by that of a pizza
+    >>> [one.explained.sum("frequency").values.round(2).tolist() for one in found]  # by clocks, by pizzas
     [[0.99, 0.81], [0.81, 0.99]]
+    >>> [one.fit.sel(circles="isolated", frequency=2).values.round(2).tolist() for one in found]
+    [[0.99, 0.8], [0.8, 0.99]]
     """
     key = checkpoint.spectrum.frequencies_to_use(key_frequencies)
     symmetricity, error = _gradient_symmetricity(checkpoint, triples, seed)
     logits = logits_in_phase(checkpoint.logits, checkpoint.task.coordinates)
     lowest, highest = (float(bound) for bound in logits.aminmax())
     rounding = 16 * torch.finfo(logits.dtype).eps * max(-lowest, highest)
-    irrelevance = _distance_irrelevance(logits, rounding) if highest - lowest > rounding else np.nan
+    irrelevance = clock_and_pizza.distance_irrelevance(logits, rounding) if highest - lowest > rounding else np.nan
+    has_circuit = checkpoint.spectrum.has_circuit
     fit, explained = _fits(checkpoint, key, rounding)
-    one, frequencies = {"units": "1"}, np.arange(1, len(fit[0]) + 1, dtype=np.int32)
+    isolated = _isolated_fits(checkpoint, key if has_circuit else [], pairs, seed)
+    one, frequencies = {"units": "1"}, np.arange(1, checkpoint.spectrum.n_frequencies + 1, dtype=np.int32)
     return xr.Dataset(
         {
             "distance_irrelevance": ((), irrelevance, {"long_name": "distance irrelevance q"} | one),
@@ -88,15 +103,30 @@ def measure(
                 {"long_name": "standard error of the gradient symmetricity"} | one,
             ),
             "circularity": ((), _circularity(checkpoint), {"long_name": "circularity of the embedding"} | one),
+            "inputs_enter_as_sum": (
+                (),
+                checkpoint.model.inputs_enter_as_sum,
+                {"long_name": "whether a and b enter as one sum"} | one,
+            ),
+            "has_circuit": ((), has_circuit, {"long_name": "whether there is a circuit"} | one),
             "fit": (
-                ("formula", "frequency"),
-                fit,
+                ("circles", "formula", "frequency"),
+                np.concatenate([fit[None], isolated]),
                 {"long_name": "fraction of variance explained, both sides standardized"} | one,
             ),
-            "explained": ("formula", explained, {"long_name": "share of centred logit power explained"} | one),
+            "explained": (
+                ("formula", "frequency"),
+                explained,
+                {"long_name": "share of centred logit power explained"} | one,
+            ),
         },
         coords=axes(
             {
+                "circles": (
+                    "circles",
+                    np.array(CIRCLES),
+                    {"long_name": "circles of the embedding kept", "units": "name"},
+                ),
                 "formula": ("formula", np.array(FORMULAS), {"long_name": "formula of the logits", "units": "name"}),
                 "frequency": ("frequency", frequencies, {"long_name": "frequency k"} | one),
             }
@@ -105,31 +135,42 @@ def measure(
 
 
 def summary(result: xr.Dataset) -> dict:
-    """Of the last step: the three measures, the verdict ("clock", "pizza" or "neither") with its margin (positive:
-    clock), and the fit of both formulas, for the logits as a whole and by key frequency (JSON keys are strings)."""
-    last = result.isel(step=-1)
+    """Of the last step: the three measures; the verdict ("clock", "pizza" or "neither"), what its witnesses say (null:
+    no witness) and which of them disagree; the shares of logit power that both formulas explain, with their difference
+    as `margin` (positive: clock); and by key frequency the fit of both formulas, of the logits as a whole, of the
+    circle isolated and of it with that of 2k (JSON keys are strings)."""
+    last, fitted = result.isel(step=-1), _fitted(result)
+    judged = _judgement(last)
+    clock, pizza = (float(last.explained.sel(formula=formula).sum()) for formula in FORMULAS)
 
-    clock, pizza = (float(last.explained.sel(formula=formula)) for formula in FORMULAS)
+    def fits(circles: str) -> dict[str, dict[str, float]]:
+        found = last.fit.sel(circles=circles)
+        return {
+            str(k): {formula: float(found.sel(formula=formula, frequency=k)) for formula in FORMULAS} for k in fitted
+        }
+
     return {
         "step": int(last.step),
         "distance_irrelevance": float(last.distance_irrelevance),
         "gradient_symmetricity": float(last.gradient_symmetricity),
         "gradient_symmetricity_error": float(last.gradient_symmetricity_error),
         "circularity": float(last.circularity),
-        "verdict": _verdict(last),
+        "verdict": judged.verdict,
+        "witnesses": judged.witnesses,
+        "disagreeing": judged.disagreeing,
         "margin": clock - pizza,
         "explained_by_clock": clock,
         "explained_by_pizza": pizza,
-        "fit_per_frequency": {
-            str(k): {formula: float(last.fit.sel(formula=formula, frequency=k)) for formula in FORMULAS}
-            for k in _fitted(result)
-        },
+        "fit_per_frequency": fits("all"),
+        "isolated_fit_per_frequency": fits("isolated"),
+        "accompanied_fit_per_frequency": fits("accompanied"),
     }
 
 
 def plot(result: xr.Dataset):
-    """The authors' plane of q and s_g with the network's path, the three measures and both fits over training, and by
-    frequency."""
+    """The authors' plane of q and s_g with the network's path; the three measures and both formulas' shares over
+    training; and at the last step the fit of both for each circle isolated, beside what it is with that of 2k and of
+    all."""
     import plotly.graph_objects as go
 
     last, steps = result.isel(step=-1), result.step.values
@@ -138,10 +179,17 @@ def plot(result: xr.Dataset):
         path,
         measures,
         "Logit power explained by either formula",
-        f"Fit by key frequency, step {int(last.step):,}",
+        f"Circles of the embedding one at a time, step {int(last.step):,}",
     )
+    judged = _judgement(last)
+    named = " and ".join(name.replace("_", " ") for name in judged.disagreeing)
+    doubt = f", but not by {named}" if named else ""
     figure = new_panels(
-        f"Clock or pizza: {_verdict(last)}", panels, reference=REFERENCE, vertical_spacing=0.16, horizontal_spacing=0.2
+        f"Clock or pizza: {judged.verdict}{doubt}",
+        panels,
+        reference=REFERENCE,
+        vertical_spacing=0.16,
+        horizontal_spacing=0.2,
     )
     figure.add_shape(
         type="rect",
@@ -188,7 +236,8 @@ def plot(result: xr.Dataset):
     figure.update_yaxes(title_text="gradient symmetricity", range=[lowest - 0.05, 1.08], row=1, col=1)
 
     def add(values: np.ndarray, name: str, color: str, row: int, column: int) -> None:
-        line = go.Scatter(x=steps, y=values, name=name, mode="lines", line={"color": color, "width": 2})
+        mode = "lines" if len(steps) > 1 else "markers"
+        line = go.Scatter(x=steps, y=values, name=name, mode=mode, line={"color": color, "width": 2})
         figure.add_trace(line.update(legend="legend" if row == 1 else "legend2"), row=row, col=column)
 
     for name, color in zip(
@@ -197,39 +246,44 @@ def plot(result: xr.Dataset):
         add(result[name].values, name.replace("_", " "), color, 1, 2)
     figure.update_yaxes(title_text="measure", range=[lowest - 0.05, 1.08], row=1, col=2)
     fitted = _fitted(result)
-    for formula, color in zip(FORMULAS, (PALETTE[5], PALETTE[4]), strict=True):
-        add(result.explained.sel(formula=formula).values, formula, color, 2, 1)
-        values = last.fit.sel(formula=formula, frequency=fitted).values
-        bars = go.Bar(x=[f"k = {k}" for k in fitted], y=values, name=formula, showlegend=False)
-        bars.update(marker_color=color, hovertemplate=f"%{{x}}<br>{formula} %{{y:.2%}}<extra></extra>")
+    at, shown = np.arange(len(fitted)), [f"k = {k}" for k in fitted]
+    for formula, color, side in zip(FORMULAS, (PALETTE[5], PALETTE[4]), (-0.2, 0.2), strict=True):
+        add(result.explained.sel(formula=formula).sum("frequency").values, formula, color, 2, 1)
+        fit = last.fit.sel(formula=formula, frequency=fitted)
+        hover = f"%{{customdata}}, WHAT<br>{formula} %{{y:.2%}}<extra></extra>"
+        bars = go.Bar(x=at + side, y=fit.sel(circles="isolated").values, width=0.38, marker_color=color)
+        bars.update(customdata=shown, showlegend=False, hovertemplate=hover.replace("WHAT", "alone"))
         figure.add_trace(bars, row=2, col=2)
+        for circles, symbol, what in (("accompanied", "diamond", "with that of 2k"), ("all", "line-ew", "all circles")):
+            beside = go.Scatter(x=at + side, y=fit.sel(circles=circles).values, mode="markers", customdata=shown)
+            beside.update(marker={"symbol": symbol, "size": 8, "color": "#fff", "line": {"width": 2, "color": "#222"}})
+            beside.update(name=what, legend="legend3", showlegend=formula == FORMULAS[0])
+            figure.add_trace(beside.update(hovertemplate=hover.replace("WHAT", what)), row=2, col=2)
+    figure.update_xaxes(tickvals=at, ticktext=shown, row=2, col=2)
     percent_axis(figure, row=2, col=1, title_text="share of centred logit power")
     figure.update_yaxes(title_text="fit, both sides standardized", tickformat=".0%", row=2, col=2)
     figure.update_xaxes(title_text="step (updates)", row=1, col=2).update_xaxes(
         title_text="step (updates)", row=2, col=1
     )
-    figure.update_layout(legend={"y": 1, "yanchor": "top"}, legend2={"y": 0.36, "yanchor": "top"})
+    legends = {"legend": 1.0, "legend2": 0.36, "legend3": 0.2}
+    figure.update_layout({name: {"y": y, "yanchor": "top"} for name, y in legends.items()})
     return figure
 
 
 def _fitted(result: xr.Dataset) -> list[int]:
     """The frequencies that were fitted at the last step."""
-    return [int(k) for k in result.frequency.values[result.fit.isel(step=-1).notnull().any("formula").values]]
+    fit = result.fit.isel(step=-1).sel(circles="all")
+    return [int(k) for k in result.frequency.values[fit.notnull().any("formula").values]]
 
 
-def _verdict(last: xr.Dataset) -> str:
-    explained = last.explained.values
-    better = FORMULAS[explained.argmax()]
-    is_pizza = last.gradient_symmetricity > SYMMETRIC and last.distance_irrelevance < IRRELEVANT
-    return better if explained.max() >= LEAST_EXPLAINED and is_pizza == (better == "pizza") else "neither"
-
-
-def _distance_irrelevance(logits: Float[Tensor, "n n n"], rounding: float) -> float:
-    s = torch.arange(len(logits))
-    correct = logits[s[:, None], s, (s[:, None] + s) % len(s)].double()
-    spread = correct.std(correction=0)
-    by_distance = correct[s[:, None], (s[:, None] - s) % len(s)].std(0, correction=0)  # over s, for every d = s − t
-    return float(by_distance.mean() / spread) if spread > rounding else 1.0
+def _judgement(last: xr.Dataset) -> Judgement:
+    return clock_and_pizza.judge(
+        has_circuit=bool(last.has_circuit),
+        irrelevance=float(last.distance_irrelevance),
+        symmetricity=np.nan if last.inputs_enter_as_sum else float(last.gradient_symmetricity),
+        explained=last.explained.values,
+        isolated=last.fit.sel(circles="isolated").values,
+    )
 
 
 def _circularity(checkpoint: Checkpoint) -> float:
@@ -243,38 +297,56 @@ def _circularity(checkpoint: Checkpoint) -> float:
 
 def _fits(
     checkpoint: Checkpoint, key: list[int], rounding: float
-) -> tuple[Float[np.ndarray, "2 K"], Float[np.ndarray, " 2"]]:
-    """`fit` and `explained`. A frequency's part of the logits and either formula's term are vectors over (cosine or
-    sine, s, t)."""
-    logits, total = (
-        logits_in_phase(checkpoint.logits, checkpoint.task.coordinates),
-        float(checkpoint.spectrum.centred_logits.power),
-    )
-    n = len(logits)
-    fit, explained = np.full((2, n // 2), np.nan), np.zeros(2)
+) -> tuple[Float[np.ndarray, "2 K"], Float[np.ndarray, "2 K"]]:
+    """`fit` of all circles, and `explained`."""
+    logits = logits_in_phase(checkpoint.logits, checkpoint.task.coordinates)
+    n, total = len(logits), float(checkpoint.spectrum.centred_logits.power)
+    fit, explained = np.full((2, n // 2), np.nan), np.full((2, n // 2), np.nan)
     if not key or total <= rounding**2 * logits.numel():
         return fit, explained
-    parts = (
-        (fourier.pairs(n, logits.dtype)[torch.tensor(key) - 1].flatten(0, 1) @ logits.flatten(0, 1).T)
-        .view(len(key), -1)
-        .double()
-    )
-    power = parts.square().sum(1)
-    correlations = torch.einsum("fkx,kx->fk", _ideal_parts(n, tuple(key)), parts) / power.sqrt()
-    fit[:, np.array(key) - 1] = (2 * correlations - 1).numpy()
-    explained[:] = (correlations.clamp(min=0).square() * power).nan_to_num().sum(1) / total
+    waves = fourier.pairs(n, logits.dtype)[torch.tensor(key) - 1]
+    parts = (waves.flatten(0, 1) @ logits.flatten(0, 1).T).view(*waves.shape[:2], -1).double()
+    correlations = clock_and_pizza.correlations(parts, _terms(n, tuple(key)))
+    columns, power = np.array(key) - 1, parts.square().sum((1, 2))
+    fit[:, columns] = (2 * correlations - 1).numpy()
+    explained[:, columns] = (correlations.clamp(min=0).square() * power / total).nan_to_num().numpy()
     return fit, explained
 
 
-@functools.lru_cache(maxsize=1)
-def _ideal_parts(n: int, key: tuple[int, ...]) -> Float[Tensor, "2 keys coefficients"]:
-    """The clock's and the pizza's term of each frequency as a vector of unit length, over (cosine or sine over the
-    classes, s, t)."""
-    s, index = torch.arange(n), torch.tensor(key)
-    clock = fourier.pairs(n)[index - 1][..., (s[:, None] + s) % n]  # [keys, 2, n, n]
-    half = torch.pi * torch.remainder(index[:, None] * s, 2 * n).double() / n
-    pizza = clock * half.cos().abs()[:, None, (s[:, None] - s) % n]
-    return torch.nn.functional.normalize(torch.stack([clock, pizza]).flatten(2), dim=-1)
+def _isolated_fits(checkpoint: Checkpoint, key: list[int], pairs: int, seed: int) -> Float[np.ndarray, "2 2 K"]:
+    """`fit` of the circles that are isolated and accompanied."""
+    phase, p = checkpoint.task.coordinates, checkpoint.task.p
+    n, fit = phase.order, np.full((2, 2, phase.order // 2), np.nan)
+    if not key:
+        return fit
+    W_E = matrices(checkpoint.weights, checkpoint.model).W_E[: checkpoint.model.first_token_of_b(p) + p]
+    partners = [(k, other) for k in key if (other := clock_and_pizza.accompanying(k, n)) is not None]
+    kept = [(k,) for k in key] + partners
+    vectors = W_E.repeat(len(kept), 1, 1)
+    for rows in checkpoint.token_rows:
+        for some, frequencies in zip(vectors, kept, strict=True):
+            planes = fourier.pairs(n, W_E.dtype)[torch.tensor(frequencies) - 1].flatten(0, 1)
+            some[rows] = W_E[rows].mean(0) + planes.T @ (planes @ W_E[rows])
+    sums = -(-pairs // n)
+    s, t = clock_and_pizza.pairs_of_every_distance(n, sums, seed)
+    tokens = torch.from_numpy(np.stack([phase.rows[s], phase.columns[t]], axis=1))
+    answers = logits_with_vectors(checkpoint.weights, checkpoint.model, vectors, tokens)
+    waves = fourier.pairs(n, answers.dtype)[torch.tensor([frequencies[0] for frequencies in kept]) - 1]
+    parts = (waves @ answers[..., torch.from_numpy(phase.classes)].transpose(1, 2)).double()  # [sets, 2, pairs]
+    for row, some, those in ((0, key, parts[: len(key)]), (1, [k for k, _ in partners], parts[len(key) :])):
+        if some:
+            correlations = clock_and_pizza.correlations(those, _terms(n, tuple(some), sums, seed))
+            fit[row][:, np.array(some) - 1] = (2 * correlations - 1).numpy()
+    return fit
+
+
+@functools.lru_cache(maxsize=3)
+def _terms(n: int, key: tuple[int, ...], sums: int | None = None, seed: int = 0) -> Float[Tensor, "2 keys 2 pairs"]:
+    """`clock_and_pizza.terms` of the pairs that circles are isolated on; without `sums`, of all in their order."""
+    if sums is None:
+        s, t = torch.cartesian_prod(torch.arange(n), torch.arange(n)).T
+        return clock_and_pizza.terms(n, key, s, t)
+    return clock_and_pizza.terms(n, key, *clock_and_pizza.pairs_of_every_distance(n, sums, seed))
 
 
 def _gradient_symmetricity(checkpoint: Checkpoint, triples: int, seed: int) -> tuple[float, float]:
@@ -285,8 +357,7 @@ def _gradient_symmetricity(checkpoint: Checkpoint, triples: int, seed: int) -> t
     """
     phase, p = checkpoint.task.coordinates, checkpoint.task.p
     drawn = _random_classes(p, phase.order, triples, seed)
-    one_layer = checkpoint.model.family == "transformer" and checkpoint.model.n_layers == 1
-    gradients = _one_layer_gradients(checkpoint) if one_layer else functools.partial(_gradients, checkpoint)
+    gradients = input_gradients(checkpoint.weights, checkpoint.model, checkpoint.activations)
     rows, columns, residues = (torch.from_numpy(index) for index in (phase.rows, phase.columns, phase.classes))
     cosines = torch.full((len(drawn), phase.order, p), torch.nan, dtype=torch.float64)
     for cosine, (s, classes) in zip(cosines, drawn, strict=True):
@@ -320,86 +391,3 @@ def _random_classes(
         (torch.from_numpy(s), torch.from_numpy((first[s] + offset) % n))
         for s, offset in zip(rows, offsets, strict=False)
     ]
-
-
-def _gradients(
-    checkpoint: Checkpoint, rows: Int[Tensor, " rows"], classes: Int[Tensor, "rows p"]
-) -> Float[Tensor, "pairs 2 features"]:
-    """∂logit_c/∂x₀ and ∂logit_c/∂x₁ for the pairs (a, b) with a in `rows` and a class c for each, by autograd, for any
-    network."""
-    residues = torch.arange(checkpoint.task.p)
-    with torch.enable_grad():
-        x = embed(checkpoint.weights, checkpoint.model, torch.cartesian_prod(residues[rows], residues)).requires_grad_()
-        chosen = transform(checkpoint.weights, checkpoint.model, x).logits.gather(1, classes.reshape(-1, 1))
-        (gradient,) = torch.autograd.grad(chosen.sum(), x)
-    return gradient[:, :2]
-
-
-def _one_layer_gradients(checkpoint: Checkpoint) -> Callable[[Tensor, Tensor], Float[Tensor, "pairs 2 features"]]:
-    """The same written out for one layer: several times faster, because it reads what the forward pass over all pairs
-    left behind, and what is the same for all rows is computed here, once. With x₂ the residual stream between attention
-    and MLP, z the heads,
-
-        ∂x₂ = W_U[:, c] + W_in ∂h,   ∂z = W_O ∂x₂,
-
-    and at `=`, where no input needs ∂x₂ itself, ∂z = (W_O W_U)[:, c] + (W_O W_in) ∂h.
-    """
-    weights, activation, rate, p = (
-        checkpoint.weights,
-        checkpoint.model.activation,
-        checkpoint.model.attention_rate,
-        checkpoint.task.p,
-    )
-    W_E, W_pos, b_in = (weights[name] for name in ("embed.W_E", "pos_embed.W_pos", "blocks.0.mlp.b_in"))
-    W_Q, W_K, W_V, W_O = (weights[f"blocks.0.attn.{name}"] for name in ("W_Q", "W_K", "W_V", "W_O"))
-    W_Q, W_O, heads, W_in = W_Q / W_Q.shape[-1] ** 0.5, W_O.flatten(0, 1), W_O.shape[:2], checkpoint.W_in
-    outer_Q, outer_K, outer_V = (W.transpose(0, 1).flatten(1) for W in (W_Q, W_K, W_V))  # [d_model, heads·d_head]
-    is_equals, b = len(W_pos) == 3, checkpoint.model.first_token_of_b(p)  # the last position is `=`, and no input
-    by_class, by_neurons = (W_O @ checkpoint.W_U, W_O @ W_in) if is_equals else (checkpoint.W_U, W_in)
-    W_L = (checkpoint.W_out @ checkpoint.W_U).T.contiguous()  # [p, d_mlp]
-
-    def along(position: int, outer: Float[Tensor, "d_model heads_times_d_head"]) -> Float[Tensor, "heads d_head #p #p"]:
-        table = (outer.T @ ((W_E[:p], W_E[b : b + p], W_E[-1:])[position] + W_pos[position]).T).view(*heads, -1)
-        return table[..., None] if position == 0 else table[:, :, None]
-
-    # A vector added to the values of all positions moves no score's gradient: less the value at `=`, only two positions
-    # remain.
-    values = [along(position, outer_V) - (along(2, outer_V) if is_equals else 0) for position in range(2)]
-    query = along(len(W_pos) - 1, outer_Q)
-    keys = [] if is_equals else [along(position, outer_K) for position in range(2)]
-    asked = torch.einsum("hde,he->dh", W_K, query[:, :, 0, 0])  # `=` asks the same of every pair
-    neurons, mid = checkpoint.neurons, None if activation == "relu" else checkpoint.activations.residual_mid
-    attention_table = checkpoint.attention[..., :2].permute(2, 3, 0, 1).contiguous()  # [heads, 2, p, p]
-    # Fresh memory for every few rows costs more than what is done in it.
-    workspace = W_L.new_empty(max(AT_ONCE, p), W_L.shape[1])
-
-    def gradients(rows: Int[Tensor, " rows"], classes: Int[Tensor, "rows p"]) -> Float[Tensor, "pairs 2 d_model"]:
-        flat = classes.flatten()
-        # Rows that adjoin need no copy.
-        some = slice(int(rows[0]), int(rows[-1]) + 1) if (rows.diff() == 1).all() else rows
-        y, d_neurons = neurons[some].flatten(0, 1), torch.index_select(W_L, 0, flat, out=workspace[: len(flat)])
-        # The derivative of relu shows in its value.
-        preactivation = y if mid is None else mid[some].flatten(0, 1) @ W_in + b_in
-        activations.backward(activation, preactivation, y, d_neurons, out=d_neurons)
-        # From here on examples are the last axis: sums over heads then run along contiguous memory.
-        d_mid = by_class.index_select(1, flat).addmm_(by_neurons, d_neurons.T)
-        d_heads = (d_mid if is_equals else W_O @ d_mid).view(*heads, *classes.shape)
-        attention = attention_table.index_select(2, rows)  # [heads, 2, rows, p]
-        d_attention = torch.stack(
-            [(d_heads * value).sum(1) for value in (values[0].index_select(2, rows), values[1])], dim=1
-        )
-        softmax_times_rate = attention - (1 - rate)
-        d_scores = softmax_times_rate * d_attention
-        d_scores.addcmul_(softmax_times_rate, d_scores.sum(1, keepdim=True) / (rate or 1), value=-1)
-        # gradient [2·pairs, d_model]
-        gradient = (d_heads[:, :, None] * attention[:, None]).flatten(0, 1).flatten(1).T @ outer_V.T
-        if is_equals:
-            gradient.addmm_(d_scores.flatten(2).flatten(1).T, asked.T)
-        else:
-            gradient.addmm_((query[:, :, None] * d_scores[:, None]).flatten(0, 1).flatten(1).T, outer_K.T)
-            # The last position is an input itself: it also asks, and passes straight on.
-            d_query = d_scores[:, None, 0] * keys[0].index_select(2, rows) + d_scores[:, None, 1] * keys[1]
-            gradient[len(flat) :].add_(d_mid.T).addmm_(d_query.flatten(2).flatten(0, 1).T, outer_Q.T)
-        return gradient.view(2, len(flat), -1).transpose(0, 1)
-
-    return gradients

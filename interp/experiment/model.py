@@ -86,6 +86,20 @@ class ModelConfig:
         """The token of b = 0: p where b has a vocabulary of its own, and otherwise 0, which it shares with a."""
         return p if self.vocabularies == "two" else 0
 
+    @property
+    def inputs_enter_as_sum(self) -> bool:
+        """Whether a and b enter by one linear map and nothing tells them apart, whatever is learned: an MLP of their
+        sum; one layer of uniform attention, read at `=`.
+
+        >>> ModelConfig(family="mlp").inputs_enter_as_sum, ModelConfig(attention_rate=0.0).inputs_enter_as_sum
+        (True, True)
+        >>> ModelConfig(attention_rate=0.0, prompt="ab").inputs_enter_as_sum  # b is also what the last position holds
+        False
+        """
+        if self.family == "mlp":
+            return self.inputs == "sum"
+        return self.n_layers == 1 and self.prompt == "ab=" and self.attention_rate == 0
+
 
 # The fields that say nothing about a family, and are refused there.
 FIELDS_OF_OTHERS = {

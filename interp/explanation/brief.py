@@ -10,6 +10,7 @@ from interp.explanation.circuit_sentences import (
     the_check_in_short,
     the_competition,
     the_last_circuit,
+    the_name,
 )
 from interp.explanation.force_sentences import why
 from interp.explanation.run_facts import Setting
@@ -34,7 +35,7 @@ def brief(
     if told := why(summaries["circuit_forces"], setting):
         yield tuple(f"Why: {wording}" for wording in told)
     step = f"at step {checkpoint['step']:,}" if checkpoint["step"] >= 0 else "in this checkpoint"
-    circuit, alone = _circuit(checkpoint, setting)
+    circuit, alone = _circuit(checkpoint, summaries["clock_pizza"], setting)
     known = "" if setting.task.split_known else f"; {as_accuracy(checkpoint['accuracy']['all'])} of all pairs right"
     named = f"Circuit {step} (state: {checkpoint['state']}{known}): {circuit}"
     yield (f"{named} {alone}", named) if alone else (named,)
@@ -73,7 +74,7 @@ def _lead(of_run: Mapping[str, Any], here: Mapping[str, Any]) -> str:
     return f", more than memory from step {leads_from:,} on" if leads_from is not None else ""
 
 
-def _circuit(checkpoint: Mapping[str, Any], setting: Setting) -> tuple[str, str]:
+def _circuit(checkpoint: Mapping[str, Any], clock: Mapping[str, Any], setting: Setting) -> tuple[str, str]:
     """The circuit, and what it does alone; the latter empty where there is none."""
     if not setting.has_frequencies:
         return "the operation is no addition in other coordinates, so none of frequencies is looked for.", ""
@@ -81,7 +82,8 @@ def _circuit(checkpoint: Mapping[str, Any], setting: Setting) -> tuple[str, str]
         keys, last = checkpoint["key_frequencies"], the_last_circuit(checkpoint, setting)
         none = "its key frequencies do not clearly answer better than a guess." if keys else "no frequency is key."
         return f"{none}{last}", ""
-    kind = {"clock": "; a clock", "pizza": "; a pizza"}.get(checkpoint["circuit"], "")
+    name = the_name(clock) if checkpoint["circuit"] else ""
+    kind = f"; {name}" if name else ""
     split = "held_out" if checkpoint["restricted_loss"]["held_out"] is not None else "all"
     alone, whole = (as_number(checkpoint[name][split]) for name in ("restricted_loss", "loss"))
     pairs = {"held_out": "held-out pairs", "all": "all pairs"}[split]

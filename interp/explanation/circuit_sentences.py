@@ -112,18 +112,62 @@ def _of_what(setting: Setting) -> str:
 
 
 def the_algorithm(clock: Mapping[str, Any], setting: Setting) -> str:
-    """Clock or pizza, and by which witnesses. The better fitting formula and distance irrelevance are one, how the
-    logits depend on a − b; gradient symmetricity is another, but where it could not have been otherwise."""
+    """Clock or pizza, by the two witnesses of the authors' line (gradient symmetricity is none where it could not have
+    been otherwise), and what the third says."""
     by = f"By how its logits depend on a − b (distance irrelevance {as_number(clock['distance_irrelevance'])})"
-    if setting.gradients_are_equal:
+    circles = _one_circle_at_a_time(clock, setting)
+    if setting.model.inputs_enter_as_sum:
         return (
             f"{by} alone it is {_article(clock['verdict'])}: a and b enter alike, so gradient symmetricity would be 1 "
-            "whatever was learned."
+            f"whatever was learned.{circles}"
         )
     return (
         f"{by} and by how alike its gradients for a and b are (gradient symmetricity "
-        f"{as_number(clock['gradient_symmetricity'])}) it is {_article(clock['verdict'])}."
+        f"{as_number(clock['gradient_symmetricity'])}) it is {_article(clock['verdict'])}.{circles}"
     )
+
+
+def _one_circle_at_a_time(clock: Mapping[str, Any], setting: Setting) -> str:
+    fits = clock["isolated_fit_per_frequency"]
+    known = {k: fit for k, fit in fits.items() if None not in fit.values()}
+    if not known:
+        return ""
+    told = ", ".join(
+        f"{as_percent(fit['clock'])} and {as_percent(fit['pizza'])} at k = {k}" for k, fit in known.items()
+    )
+    return f" One circle of the {setting.what_is_embedded} at a time, it fits a clock and a pizza to {told}."
+
+
+def the_name(clock: Mapping[str, Any]) -> str:
+    """The algorithm in short, with the witnesses that disagree; empty for neither."""
+    if clock["verdict"] == "neither":
+        return ""
+    by = {"distance_irrelevance": "by q", "gradient_symmetricity": "by s_g", "isolated_circles": "circle by circle"}
+    others: dict[str, list[str]] = {}
+    for name in clock["disagreeing"]:
+        others.setdefault(clock["witnesses"][name], []).append(by[name])
+    buts = [
+        f"{'not clearly' if word == 'neither' else _article(word)} {' and '.join(names)}"
+        for word, names in others.items()
+    ]
+    return _article(clock["verdict"]) + "".join(f", but {but}" for but in buts)
+
+
+def the_disagreement(clock: Mapping[str, Any]) -> str:
+    """Which witnesses do not say the name that is given; empty where all do."""
+    if not clock["disagreeing"]:
+        return ""
+    says = {
+        "distance_irrelevance": f"distance irrelevance ({as_number(clock['distance_irrelevance'])}) says {{}}",
+        "gradient_symmetricity": f"gradient symmetricity ({as_number(clock['gradient_symmetricity'])}) says {{}}",
+        "isolated_circles": (
+            "its circles one at a time say {} (those of twice the frequency may hide a pizza in the whole, or others "
+            "have steered its attention)"
+        ),
+    }
+    words = {"clock": "a clock", "pizza": "a pizza", "neither": "neither clearly"}
+    told = [says[name].format(words[clock["witnesses"][name]]) for name in clock["disagreeing"]]
+    return f"By the line of Zhong et al. it is {_article(clock['verdict'])}, yet {' and '.join(told)}."
 
 
 def the_check(checkpoint: Mapping[str, Any]) -> str:

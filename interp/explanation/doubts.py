@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from interp.explanation.circuit_sentences import the_check
+from interp.explanation.circuit_sentences import the_check, the_disagreement
 from interp.explanation.run_facts import Setting
 from interp.explanation.run_sentences import IN_PART, Summaries, the_falls
 from interp.figures import as_accuracy, as_number, as_percent
@@ -21,7 +21,7 @@ def against(
     run: Mapping[str, Any], checkpoint: Mapping[str, Any], summaries: Summaries, setting: Setting
 ) -> Iterable[str]:
     """What contradicts the story."""
-    evidence, has_circuit = summaries["frequency_evidence"], checkpoint["has_circuit"]
+    has_circuit = checkpoint["has_circuit"]
     generalizes = checkpoint["state"] == "generalizing"
     split = "held_out" if checkpoint["loss"]["held_out"] is not None else "all"
     restricted, excluded, loss = (checkpoint[name][split] for name in ("restricted_loss", "excluded_loss", "loss"))
@@ -30,7 +30,7 @@ def against(
     if setting.learned.generalized is not None and setting.learned.generalized.seen_for == 0:
         yield "That it generalized was seen at one logged step alone, the last."
     if setting.has_frequencies:
-        yield from _against_the_circuit(checkpoint, (restricted, excluded, loss), evidence, setting)
+        yield from _against_the_circuit(checkpoint, (restricted, excluded, loss), summaries, setting)
     if generalizes and not has_circuit and setting.has_frequencies:
         yield (
             "It generalizes, yet no key frequencies answer alone: it uses many, or ones too weak beside its memory to "
@@ -57,10 +57,11 @@ def against(
 def _against_the_circuit(
     checkpoint: Mapping[str, Any],
     losses: tuple[float | None, float | None, float | None],
-    evidence: Mapping[str, Any],
+    summaries: Summaries,
     setting: Setting,
 ) -> Iterable[str]:
     (restricted, excluded, loss), has_circuit = losses, checkpoint["has_circuit"]
+    evidence = summaries["frequency_evidence"]
     worse = restricted is not None and loss is not None and restricted > max(10 * loss, 0.01)
     if worse and has_circuit and checkpoint["state"] == "generalizing":
         yield (
@@ -75,6 +76,8 @@ def _against_the_circuit(
             f"Without the key frequencies the loss goes from {as_number(loss)} to {as_number(excluded)} only, less "
             f"than a quarter of what guessing costs ({as_number(setting.guessing)}) more: they may not be what it uses."
         )
+    if checkpoint["circuit"] and (disagreement := the_disagreement(summaries["clock_pizza"])):
+        yield disagreement
     yield from _against_the_check(checkpoint["ablation"])
     key, by_neurons = evidence["key_frequencies"], evidence["key_frequencies_by"]["neurons"]
     if key and evidence["judged_by"] != "held-out pairs":

@@ -246,6 +246,7 @@ def _numbers(run: Run, results: Mapping[str, xr.Dataset], summaries: Summaries, 
         "gini_embedding": spectrum["gini_embedding"],
         "gini_output": spectrum["gini_output"],
         "circuit": summaries["clock_pizza"]["verdict"] if has_circuit and is_sparse else None,
+        "circuit_witnesses": summaries["clock_pizza"]["witnesses"] if has_circuit and is_sparse else None,
     }
     curves = results["learning_curves"]
     earlier = curves.accuracy.sel(split="train").values[curves.step.values <= step]

@@ -83,15 +83,6 @@ class Setting:
         return min(deep, key=lambda fall: fall.lowest, default=None)
 
     @property
-    def gradients_are_equal(self) -> bool:
-        """Whether a and b enter by one linear map and nothing tells them apart, so that gradient symmetricity is 1
-        whatever was learned: an MLP of their sum; one layer of uniform attention, read at `=`."""
-        model = self.model
-        if model.family == "mlp":
-            return model.inputs == "sum"
-        return model.n_layers == 1 and model.prompt == "ab=" and model.attention_rate == 0
-
-    @property
     def what_is_embedded(self) -> str:
         """The weights by which the residues enter, for a sentence."""
         return "input weights" if self.model.family == "mlp" and self.model.embedding == "none" else "embedding"

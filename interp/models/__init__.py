@@ -15,6 +15,7 @@ from interp.models.forward import (
     residual_post,
     transform,
 )
+from interp.models.input_gradients import input_gradients
 from interp.models.snapshot import DivergedError, Snapshot
 from interp.models.transformer_bridge import bridge, bridge_options, classic_state
 from interp.models.values import Activations, Sizes, Weights
@@ -37,6 +38,7 @@ __all__ = [
     "forward_all",
     "gradient",
     "initial_weights",
+    "input_gradients",
     "is_factored",
     "last_mlp",
     "logits",

@@ -23,7 +23,7 @@ _SHOWN_BY = (
     ),
     (r"right answer of a training pair|gives it|the stronger", "circuit_split"),
     (r"in the embedding|in the neurons|random others", "frequency_ablation"),
-    (r"distance irrelevance|gradient symmetricity|a clock|a pizza", "clock_pizza"),
+    (r"distance irrelevance|gradient symmetricity|a clock|a pizza|circle", "clock_pizza"),
     (r"memorization until|circuit formation until|cleanup until|fixed gap", "transitions"),
     (r"mirror|held out|steps later|times as many", "learning_curves"),
     (r"training pairs|test pairs|held-out pairs and|of the held-out pairs|accuracy", "learning_curves"),

@@ -4,6 +4,7 @@ analysis to its contract."""
 from interp.testing.constructed import (
     LookupTable,
     Neuron,
+    accompany,
     circuit_checkpoint,
     circuit_model,
     circuit_neurons,
@@ -17,6 +18,7 @@ from interp.testing.contract import check_analysis
 __all__ = [
     "LookupTable",
     "Neuron",
+    "accompany",
     "check_analysis",
     "circuit_checkpoint",
     "circuit_model",

@@ -16,7 +16,7 @@ for that pair and 0 for every other, and speaks to the pair's label alone.
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -193,6 +193,38 @@ def circuit_checkpoint(
     """
     model = circuit_model(neurons, activation, family=family, embedding=embedding, task=task, lookup=lookup)
     return Checkpoint(step, circuit_weights(task, model, neurons, strength=strength, lookup=lookup), task, model)
+
+
+def accompany(checkpoint: Checkpoint, frequencies: Iterable[int], strength: float) -> Checkpoint:
+    """The transformer of a planted pizza with an accompanying circle of frequency 2k for each of these k, which
+    attention passes to the logits unbent: −strength·cos w_k(s−t) cos w_k(s+t−u). With `square` and N neurons per
+    frequency that say c each, a strength of N c/2 makes the logits of the pizza exactly those of a clock.
+
+    >>> pizza = circuit_checkpoint(Task(7), circuit_neurons([1, 2]), activation="square", strength=1.0)
+    >>> both = accompany(pizza, [1, 2], 4.5)
+    >>> bool(torch.allclose(both.logits, 4.5 * ideal_logits(7, [1, 2], "clock")))
+    True
+    """
+    task, phase, old = checkpoint.task, checkpoint.task.phase, checkpoint.model
+    if old.family != "transformer" or old.n_heads != 1:
+        raise InputError("circles accompany a pizza planted in a transformer with one head; this network is another")
+    frequencies = list(frequencies)
+    more, width, head = 2 * len(frequencies), old.d_model, old.head_size
+    model = replace(old, d_model=width + more, d_head=head + more)
+    shapes = weight_shapes(model, task.p)
+    weights = {name: torch.zeros(shape, dtype=torch.float64) for name, shape in shapes.items()}
+    for name, weight in checkpoint.weights.items():
+        weights[name][tuple(slice(size) for size in weight.shape)] = weight
+    # With W_Q = 0 the attention stays uniform, whatever the size of a head.
+    spread = old.attention_rate / 3 + 1 - old.attention_rate
+    doubled, waves = _waves([2 * k for k in frequencies], phase.order), _waves(frequencies, phase.order)
+    weights["embed.W_E"][torch.from_numpy(phase.rows), width:] = doubled.T
+    if b := model.first_token_of_b(task.p):
+        weights["embed.W_E"][b + torch.from_numpy(phase.columns), width:] = doubled.T
+    weights["blocks.0.attn.W_V"][0, width:, head:] = torch.eye(more) / spread
+    weights["blocks.0.attn.W_O"][0, head:, width:] = torch.eye(more)
+    weights["unembed.W_U"][width:, torch.from_numpy(phase.classes)] = -strength / 2 * waves
+    return Checkpoint(checkpoint.step, weights, task, model)
 
 
 def ideal_logits(p: int, frequencies: Iterable[int], formula: Literal["clock", "pizza"]) -> Float[Tensor, "p p p"]:

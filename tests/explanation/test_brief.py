@@ -7,7 +7,7 @@ import pytest
 
 import interp
 from interp.explanation import Explanation
-from interp.explanation.circuit_sentences import the_check
+from interp.explanation.circuit_sentences import the_algorithm, the_check, the_disagreement, the_name
 from interp.explanation.doubts import against, unsaid
 from interp.explanation.explanation import Fact
 from interp.explanation.run_facts import Setting
@@ -216,6 +216,7 @@ def checked(without: float, random: list[float] | None, whole: float = 1.0) -> d
     return {
         "ablation": ablation,
         "has_circuit": True,
+        "circuit": None,
         "state": "both",
         "key_frequencies": [{"frequency": k, "share": 0.4} for k in (3, 11)],
         **{name: {"held_out": value, "all": value} for name, value in (("loss", 0.1), ("restricted_loss", 0.1))},
@@ -305,3 +306,66 @@ def test_there_are_never_more_than_twelve_lines(words, doubts):
         assert "--long" not in told, "there is room for all"
     if doubts == 40 and words > 3:
         assert "--long" in told
+
+
+# ---- clock or pizza --------------------------------------------------------------------------------------------------
+
+
+def told_apart(verdict: str, **witnesses: str | None) -> dict:
+    """A summary of clock_pizza in which these witnesses say these words, and the others the verdict."""
+    names = ("distance_irrelevance", "gradient_symmetricity", "isolated_circles")
+    said = dict.fromkeys(names, verdict) | witnesses
+    return {
+        "verdict": verdict,
+        "witnesses": said,
+        "disagreeing": [name for name, word in said.items() if word not in (verdict, None)],
+        "distance_irrelevance": 0.72,
+        "gradient_symmetricity": 0.77,
+        "isolated_fit_per_frequency": {"5": {"clock": 0.774, "pizza": 0.998}, "7": {"clock": None, "pizza": None}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("clock", "name"),
+    [
+        (told_apart("pizza"), "a pizza"),
+        (told_apart("pizza", gradient_symmetricity=None), "a pizza"),
+        (told_apart("neither"), ""),
+        (told_apart("clock", isolated_circles="pizza"), "a clock, but a pizza circle by circle"),
+        (told_apart("clock", isolated_circles="neither"), "a clock, but not clearly circle by circle"),
+        (
+            told_apart("clock", distance_irrelevance="pizza", isolated_circles="pizza"),
+            "a clock, but a pizza by q and circle by circle",
+        ),
+        (
+            told_apart("clock", gradient_symmetricity="pizza", isolated_circles="neither"),
+            "a clock, but a pizza by s_g, but not clearly circle by circle",
+        ),
+    ],
+)
+def test_a_name_says_which_witnesses_disagree(clock, name):
+    assert the_name(clock) == name
+    assert bool(the_disagreement(clock)) == (", but" in name)
+
+
+def test_the_doubts_name_the_disagreement_of_a_named_circuit():
+    run = setting(MEMORIZED, np.where(STEPS >= 600, 1.0, 0.01))
+    summaries = {
+        "frequency_evidence": evidence(29),
+        "transitions": {"fixed_gap_verdict": "unknown"},
+    }
+    for witnesses, expected in (({}, 0), ({"isolated_circles": "pizza"}, 1)):
+        found = summaries | {"clock_pizza": told_apart("clock", **witnesses)}
+        numbers = checked(0.03, [0.97, 1.0]) | {"circuit": "clock"}
+        said = [one for one in against({"verdict": "grokking"}, numbers, found, run) if "line of Zhong" in one]
+        assert len(said) == expected
+    assert "its circles one at a time say a pizza" in said[0]
+
+
+def test_the_fits_of_the_circles_are_told_where_they_are_known():
+    run = setting(MEMORIZED, np.where(STEPS >= 600, 1.0, 0.01))
+    told = the_algorithm(told_apart("clock"), run)
+    assert told.endswith(
+        "One circle of the embedding at a time, it fits a clock and a pizza to 77.4 % and 99.8 % at k = 5."
+    )
+    assert "One circle" not in the_algorithm(told_apart("clock") | {"isolated_fit_per_frequency": {}}, run)

@@ -54,6 +54,7 @@ SCHEMA = {
         "gini_embedding",
         "gini_output",
         "circuit",
+        "circuit_witnesses",
     },
 }
 SPLITS = {"all", "train", "test", "held_out"}

@@ -12,13 +12,14 @@ from torch import Tensor
 from torch.testing import assert_close
 
 import interp
-from interp.analyses import circuit_efficiency, clock_pizza
+from interp.analyses import circuit_efficiency
 from interp.analysis import discover, measure_checkpoint
 from interp.errors import InputError
 from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig, experiment_from_dict, preset
 from interp.explanation import explain
 from interp.models import Weights, bridge, embed, forward_all, initial_weights, logits_with_vectors, transform
 from interp.models.forward import forward
+from interp.models.input_gradients import by_autograd, written_out
 from interp.pages import render
 from interp.pages.frames import head_drive
 from interp.runs import Checkpoint
@@ -240,9 +241,12 @@ def norm_account_of(checkpoint: Checkpoint, key: list[int]) -> dict[str, float]:
 def test_the_written_out_gradients_are_those_of_autograd(prompt: str) -> None:
     checkpoint = Checkpoint(0, drawn(two(prompt)), Task(P), two(prompt))
     rows, classes = torch.tensor([0, 3]), torch.randint(0, P, (2, P), generator=torch.Generator().manual_seed(2))
+    one, other = (
+        way(checkpoint.weights, checkpoint.model, checkpoint.activations) for way in (written_out, by_autograd)
+    )
     with torch.no_grad():
-        found = clock_pizza._one_layer_gradients(checkpoint)(rows, classes)
-    assert_close(found, clock_pizza._gradients(checkpoint, rows, classes), rtol=0, atol=1e-12)
+        found = one(rows, classes)
+    assert_close(found, other(rows, classes), rtol=0, atol=1e-12)
 
 
 # A second copy of W_E has a norm, and lengthens the vector of every residue; and other networks are drawn for chance.

@@ -12,7 +12,13 @@ from interp.analysis import find
 from interp.experiment import ModelConfig, Task
 from interp.models import embed, initial_weights, transform
 from interp.runs import Checkpoint
-from interp.testing import circuit_checkpoint, circuit_neurons, ideal_logits, with_logits
+from interp.testing import (
+    LookupTable,
+    circuit_checkpoint,
+    circuit_neurons,
+    ideal_logits,
+    with_logits,
+)
 
 SMALL = {"d_model": 8, "n_heads": 2, "d_mlp": 12}
 
@@ -101,6 +107,25 @@ def test_an_untrained_network_is_neither(prompt: str) -> None:
     found = measured(untrained(13, prompt=prompt), key_frequencies=[1, 2, 3, 4, 5, 6])
     assert found["verdict"] == "neither"
     assert found["distance_irrelevance"] > 0.6
+    # Without a circuit no circle is isolated, and nobody is a witness.
+    assert set(found["witnesses"].values()) == {None}
+    assert {fit["clock"] for fit in found["isolated_fit_per_frequency"].values()} == {None}
+
+
+@pytest.mark.parametrize("circuit", ["clock", "pizza"])
+def test_a_circuit_with_shuffled_answers_is_neither(circuit: str) -> None:
+    planted = circuit_checkpoint(Task(31), circuit_neurons([1, 3], per_frequency=16, circuit=circuit))
+    order = torch.randperm(31, generator=torch.Generator().manual_seed(0))
+    weights = planted.weights | {"unembed.W_U": planted.weights["unembed.W_U"][:, order]}
+    found = measured(Checkpoint(0, weights, planted.task, planted.model), key_frequencies=[1, 3])
+    assert found["verdict"] == "neither"
+
+
+@pytest.mark.parametrize("label_noise", [0.0, 1.0])
+def test_a_lookup_table_is_neither(label_noise: float) -> None:
+    task = Task(31, train_fraction=0.5, label_noise=label_noise)
+    found = measured(circuit_checkpoint(task, [], lookup=LookupTable(20.0)), key_frequencies=[1, 3])
+    assert found["verdict"] == "neither"
 
 
 def test_gaussian_logits_are_neither_and_their_correct_logit_is_as_wide_at_every_distance() -> None:
