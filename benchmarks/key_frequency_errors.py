@@ -5,16 +5,19 @@ memorized random labels, which have none.
 
 Every planted network is a table of logits over all pairs: a circuit of 2 to 5 random frequencies, a clock or a pizza,
 of 30 logits in all, and noise, modulo 13 to 59 with 30, 45 or 60 % of the pairs trained on. Growing circuits have 5 to
-50 % of these 30 logits, unequal strengths, and stand upon the logits of a trained network that memorized random labels
-(its residues renamed at random, so that each is another one). A frequency is needed where, in the planted circuit
-alone, the loss doubles or rises by 0.1 nats without it. The memorizers are trained here, in two families, with and
-without weight decay, of symmetric tables and others. Intervals are exact ones of a binomial (95 %), over networks.
+50 % of these 30 logits, unequal strengths, and stand upon the logits of a trained network: of one that memorized random
+labels (its residues renamed at random, so that each is another one), or true labels of 20 % of the pairs without weight
+decay, modulo 23 to 59. A frequency is needed where, in the planted circuit alone, the loss doubles or rises by 0.1 nats
+without it. The memorizers are trained here, in two families, the former with and without weight decay, on symmetric
+tables and others; each has a table, a split and initial weights of its own. Planted networks draw them with
+replacement. Intervals are exact ones of a binomial (95 %), over networks.
 """
 
 import argparse
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -58,15 +61,25 @@ class Tally(NamedTuple):
 def memorizers(seeds: int = SEEDS) -> Iterator[Checkpoint]:
     """Networks that know random labels of their training pairs by heart."""
     settings = itertools.product(range(seeds), MODULI, ("transformer", "mlp"), (True, False), (0.0, 1.0))
-    for seed, p, family, symmetric, weight_decay in settings:
-        task = Task(p, "random", train_fraction=FRACTIONS[(seed + p) % 3], symmetric=symmetric, seed=seed)
-        special = {} if family == "transformer" else {"embedding": "untied"}
-        if family == "mlp" and not symmetric:
-            special["inputs"] = "concatenated"
-        model = ModelConfig(family=family, d_model=32, d_mlp=128, seed=seed, **special)
-        training = TrainingConfig(steps=500, lr=5e-3, weight_decay=weight_decay, checkpoint_every=None, log_every=500)
-        *_, last = train(Experiment(task, model, training))
-        yield Checkpoint(last.step, last.weights, task, model)
+    for seed, (_, p, family, symmetric, weight_decay) in enumerate(settings):
+        task = Task(p, "random", train_fraction=FRACTIONS[seed % 3], symmetric=symmetric, seed=seed)
+        yield _trained(task, family, weight_decay, seed)
+
+
+def memorizers_of_true_labels(seeds: int = SEEDS) -> Iterator[Checkpoint]:
+    """Networks that know few pairs by heart, and none of the others."""
+    for seed, (_, p, family) in enumerate(itertools.product(range(5 * seeds), MODULI[1:], ("transformer", "mlp"))):
+        yield _trained(Task(p, train_fraction=0.2, seed=seed), family, 0.0, seed)
+
+
+def _trained(task: Task, family: str, weight_decay: float, seed: int) -> Checkpoint:
+    special = {} if family == "transformer" else {"embedding": "untied"}
+    if family == "mlp" and task.operation == "random" and not task.symmetric:
+        special["inputs"] = "concatenated"
+    model = ModelConfig(family=family, d_model=32, d_mlp=128, seed=seed, **special)
+    training = TrainingConfig(steps=500, lr=5e-3, weight_decay=weight_decay, checkpoint_every=None, log_every=500)
+    *_, last = train(Experiment(task, model, training))
+    return Checkpoint(last.step, last.weights, task, model)
 
 
 def circuit(p: int, strengths: dict[int, float], late: dict[int, float], kind: str) -> np.ndarray:
@@ -100,8 +113,12 @@ def renamed(memorizer: Checkpoint, generator: np.random.Generator) -> tuple[np.n
 
 
 def draw(kind: str, pool: Sequence[Checkpoint], generator: np.random.Generator) -> Network:
-    """A planted network of a kind, of those of CASES."""
-    logits, split = renamed(pool[generator.integers(len(pool))], generator)
+    """A planted network of a kind, of those of CASES; a growing one upon a network of the pool."""
+    memorizer = pool[generator.integers(len(pool))]
+    if kind.endswith("true"):
+        logits, split = memorizer.logits.double().numpy(), tuple(map(int, memorizer.task.train_indices))
+    else:
+        logits, split = renamed(memorizer, generator)
     p = len(logits)
     task, noise = Task(p, split=split), 0.3 * generator.standard_normal((p, p, p))
     if kind in ("table", "symmetric table"):
@@ -133,10 +150,14 @@ CASES = {
     "unequal": "unequal strengths",
     "late": "one frequency late by 45° to 65° (less than half of its power adds)",
     "harmonic": "2k beside k",
-    "growing 5": "growing, 5 % of its final strength, upon a real memorizer",
-    "growing 10": "growing, 10 %",
-    "growing 20": "growing, 20 %",
-    "growing 50": "growing, 50 %",
+    "growing 5": "growing, 5 % of its final strength, upon a real memorizer of random labels",
+    "growing 10": "the same, 10 %",
+    "growing 20": "the same, 20 %",
+    "growing 50": "the same, 50 %",
+    "growing 5 true": "growing, 5 %, upon a real memorizer of true labels",
+    "growing 10 true": "the same, 10 %",
+    "growing 20 true": "the same, 20 %",
+    "growing 50 true": "the same, 50 %",
     "table": "a table of the training pairs",
     "symmetric table": "a table of these and their mirrors",
 }
@@ -191,26 +212,45 @@ def main() -> None:
     parser.add_argument("--networks", type=int, default=60, help="planted networks of each kind (default: 60)")
     parser.add_argument("--seeds", type=int, default=SEEDS, help=f"seeds of the memorizers (default: {SEEDS})")
     options = parser.parse_args()
-    pool = list(memorizers(options.seeds))
+    pool, of_true = list(memorizers(options.seeds)), list(memorizers_of_true_labels(options.seeds))
     print("| networks | false alarm | all needed found | of needed | false alarm, split unknown | all | of needed |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
-    kinds = {
-        name: [draw(kind, pool, np.random.default_rng([number, index])) for index in range(options.networks)]
+    kinds = [
+        (name, [_planted(kind, pool, of_true, number, index) for index in range(options.networks)])
         for number, (kind, name) in enumerate(CASES.items())
-    }
-    of_random_labels = [Network(one.task, one.logits.double().numpy(), set(), set()) for one in pool]
-    fresh = [
-        Checkpoint(0, initial_weights(one.model, one.task.p), Task(one.task.p, train_fraction=0.3), one.model)
-        for one in pool
     ]
-    untrained = [Network(one.task, one.logits.double().numpy(), set(), set()) for one in fresh]
-    kinds |= {"real memorizers of random labels": of_random_labels, "untrained networks": untrained}
-    for name, networks in kinds.items():
+    fresh = []
+    for seed, one in enumerate(pool):
+        model = replace(one.model, seed=1000 + seed)
+        fresh.append(
+            Checkpoint(
+                0, initial_weights(model, one.task.p), replace(one.task, operation="add", symmetric=False), model
+            )
+        )
+    kinds += [
+        (name, [Network(one.task, one.logits.double().numpy(), set(), set()) for one in networks])
+        for name, networks in (
+            ("real memorizers of random labels", pool),
+            ("real memorizers of true labels", of_true),
+            ("untrained networks", fresh),
+        )
+    ]
+    for name, networks in kinds:
         known = tally(networks, by_rule)
         print(row(name, known, tally(networks, lambda network: by_rule(network, "unknown"))), flush=True)
-    for name, checkpoints in (("memorizers", pool), ("untrained networks", fresh)):
+    for name, networks in (("random labels", pool), ("true labels", of_true)):
+        deviations = torch.cat([one.spectrum.evidence.deviations for one in networks])
+        print(
+            f"\nDeviations of the memorizers of {name}: mean {deviations.mean():.2f}, standard deviation "
+            f"{deviations.std():.2f}."
+        )
+    for name, checkpoints in (("memorizers of random labels", pool), ("untrained networks", fresh)):
         shares = ", ".join(f"{rule} {100 * value:.0f} %" for rule, value in published(checkpoints).items())
         print(f"\nOf all frequencies of the {name} the published rules call key: {shares}.")
+
+
+def _planted(kind: str, pool: Sequence[Checkpoint], of_true: Sequence[Checkpoint], number: int, index: int) -> Network:
+    return draw(kind, of_true if kind.endswith("true") else pool, np.random.default_rng([number, index]))
 
 
 if __name__ == "__main__":

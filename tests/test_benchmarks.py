@@ -190,12 +190,13 @@ def test_key_frequency_errors(output_of: Benchmark, monkeypatch: pytest.MonkeyPa
     """Two networks of each kind, of one small modulus, and what is told of them."""
     from benchmarks import key_frequency_errors
 
-    monkeypatch.setattr(key_frequency_errors, "MODULI", (13,))
+    monkeypatch.setattr(key_frequency_errors, "MODULI", (13, 17))
     text = output_of("benchmarks.key_frequency_errors", "--networks", "2", "--seeds", "1")
     rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")][2:]
     assert [row[0] for row in rows] == [
         *key_frequency_errors.CASES.values(),
         "real memorizers of random labels",
+        "real memorizers of true labels",
         "untrained networks",
     ]
     assert all(re.fullmatch(r"\d+ of \d+ \(\d+\.\d to \d+\.\d %\)", row[1]) for row in rows)

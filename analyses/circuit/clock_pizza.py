@@ -289,6 +289,8 @@ def _judgement(last: xr.Dataset) -> Judgement:
 def _circularity(checkpoint: Checkpoint) -> float:
     embedding = checkpoint.W_E.double()[torch.from_numpy(checkpoint.task.coordinates.rows)]
     embedding -= embedding.mean(0)
+    if not embedding.isfinite().all():
+        return float("nan")
     # Ascending; half the time of a singular value decomposition.
     squares, components = torch.linalg.eigh(embedding @ embedding.T)
     real = components[:, -4:][:, squares[-4:] > 1e-12 * squares[-1]]

@@ -86,8 +86,9 @@ def measure(checkpoint: Checkpoint) -> xr.Dataset:
 
 
 def summary(result: xr.Dataset) -> dict:
-    """Of the last step: the key frequencies, with strength (logits), deviations above chance and loss factor of each;
-    those that have a signal and make too little difference; those of the published rules; the limit and who judges."""
+    """Of the last step: the key frequencies, with strength (logits), deviations above chance, and factor and rise
+    (nats) of the loss without it, of each; those that have a signal and make too little difference; those of the
+    published rules; the limit and who judges."""
     last = result.isel(step=-1)
     key, signal = _chosen(last.is_key), _chosen(last.deviations > result.attrs["limit"])
     return {
@@ -99,6 +100,7 @@ def summary(result: xr.Dataset) -> dict:
             name: {str(k): float(last[name].sel(frequency=k)) for k in key}
             for name in ("strength", "deviations", "loss_factor")
         },
+        "loss_rise": {str(k): float(last.loss * (last.loss_factor.sel(frequency=k) - 1)) for k in key},
         "signal_without_size": sorted(set(signal) - set(key)),
         "key_frequencies_by": {rule: _chosen(last.is_key_by.sel(rule=rule)) for rule in RULES},
         "n_frequencies": result.sizes["frequency"],
@@ -111,12 +113,14 @@ def plot(result: xr.Dataset):
     import plotly.graph_objects as go
 
     last, limit = result.isel(step=-1), float(result.attrs["limit"])
+    by_held_out = result.attrs["judged_by"] == "held-out pairs"
+    here = f"step {int(last.step):,}" if int(last.step) >= 0 else "this checkpoint"
     key, frequencies = _chosen(last.is_key), [int(k) for k in result.frequency.values]
     panels = (
         "Standard deviations above chance",
         "Strength of cos w<sub>k</sub>(a+b−c)",
-        f"Signal and size, step {int(last.step):,}",
-        f"Published rules, step {int(last.step):,}",
+        f"Signal and size, {here}",
+        f"Published rules, {here}",
     )
     figure = new_panels(
         f"Evidence for key frequencies, by {result.attrs['judged_by']}",
@@ -129,12 +133,14 @@ def plot(result: xr.Dataset):
         for k in sorted(frequencies, key=lambda k: k in key):
             values = result[name].sel(frequency=k).values
             line = {"color": color_of_frequency(k, key), "width": 2 if k in key else 0.6}
-            trace = go.Scatter(x=result.step.values, y=values, mode="lines", line=line, name=f"k = {k}")
+            mode = "lines" if result.sizes["step"] > 1 else "markers"
+            trace = go.Scatter(x=result.step.values, y=values, mode=mode, line=line, name=f"k = {k}")
             trace.update(legendgroup=str(k), showlegend=k in key and column == 1, opacity=1 if k in key else 0.5)
             trace.hovertemplate = f"k = {k}<br>step %{{x}}: %{{y:.3g}}<extra></extra>"
             figure.add_trace(trace, row=1, col=column)
         figure.update_xaxes(title_text="step (updates)", row=1, col=column)
-    threshold_line(figure, limit, 1, 1, label=f"1 of 100 by chance, {limit:.2f}")
+    limit_is = "1 of 100 by chance" if by_held_out else "least of a signal"
+    threshold_line(figure, limit, 1, 1, label=f"{limit_is}, {limit:.2f}")
     points = go.Scatter(
         x=last.deviations.values, y=last.loss_factor.values, mode="markers", showlegend=False, text=frequencies
     )

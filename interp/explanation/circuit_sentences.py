@@ -1,6 +1,7 @@
 """What an explanation says of the circuit of a checkpoint, and of what it memorized: each sentence follows from stored
 numbers."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,9 @@ from interp.explanation.run_sentences import IN_PART, Summaries, few_held_out, l
 from interp.figures import as_accuracy, as_number, as_percent, as_step
 from interp.mathematics import grokking
 from interp.mathematics.circuits import LEAST_STRENGTH
+from interp.mathematics.key_frequencies import LEAST_FACTOR
+
+PAIRS = {"held_out": "held-out pairs", "all": "all pairs"}
 
 
 def the_circuit(checkpoint: Mapping[str, Any], summaries: Summaries, setting: Setting) -> str:
@@ -26,11 +30,11 @@ def the_circuit(checkpoint: Mapping[str, Any], summaries: Summaries, setting: Se
     if not key:
         last = the_last_circuit(checkpoint, setting)
         return f"{text}. No frequency is key: no sparse circuit of frequencies is found.{last}"
+    pairs = summaries["frequency_evidence"]["judged_by"]
     if not checkpoint["has_circuit"]:
         return (
-            f"{text}. The rule calls k = {_listed(key)} key, but alone they do not clearly answer better than a guess "
-            f"(loss {as_number(_unseen_of(checkpoint['restricted_loss']))}, a guess {as_number(setting.guessing)}): "
-            f"that is no circuit.{the_last_circuit(checkpoint, setting)}"
+            f"{text}. The rule calls k = {_listed(key)} key, but alone they do not clearly answer better than a guess"
+            f"{_gained(checkpoint, pairs)}: that is no circuit.{the_last_circuit(checkpoint, setting)}"
         )
     short, chance = circuit_in_short(checkpoint), summaries["calibration"]
     text += f". {short[0].upper()}{short[1:]}{_of_what(setting)}"
@@ -45,9 +49,9 @@ def the_circuit(checkpoint: Mapping[str, Any], summaries: Summaries, setting: Se
         text += f"; none of {neurons} neurons follows one frequency alone"
     restricted, excluded = checkpoint["restricted_loss"], checkpoint["excluded_loss"]
     split = "held_out" if restricted["held_out"] is not None else "all"
-    pairs = {"held_out": "held-out pairs", "all": "all pairs"}[split]
     text += (
-        f". With k = {_listed(key)} alone the loss on {pairs} is {as_number(restricted[split])}; without them it is "
+        f". With k = {_listed(key)} alone the loss on {PAIRS[split]} is {as_number(restricted[split])}"
+        f"{_gained(checkpoint, pairs)}; without them it is "
         f"{as_number(excluded[split])} (as the network stands: {as_number(checkpoint['loss'][split])}; a guess: "
         f"{as_number(setting.guessing)}). "
     )
@@ -57,13 +61,33 @@ def the_circuit(checkpoint: Mapping[str, Any], summaries: Summaries, setting: Se
 def _beyond_chance(evidence: Mapping[str, Any]) -> str:
     """How far key frequencies are beyond what logits that know nothing of the sum have; nothing where there are
     none."""
-    deviations, factors = list(evidence["deviations"].values()), list(evidence["loss_factor"].values())
+    deviations, factor = list(evidence["deviations"].values()), min(evidence["loss_factor"].values(), default=0.0)
     if not deviations:
         return ""
+    rise = min(evidence["loss_rise"].values())
+    size = f"{_at_least(factor)} times the loss" if factor >= LEAST_FACTOR else f"{_at_least(rise)} nats more of loss"
+    if evidence["judged_by"] != "held-out pairs":  # there memory has a signal of its own: chance is not all there is
+        return f"by {evidence['judged_by']}: without each {size} or more"
     return (
-        f"by {evidence['judged_by']}: each {min(deviations):.1f} or more standard deviations beyond chance, which "
-        f"passes {evidence['limit']:.1f} in 1 of 100 networks, and without it {as_number(min(factors))} times the loss "
-        "or more"
+        f"by held-out pairs: each {math.floor(10 * min(deviations)) / 10} or more standard deviations beyond chance, "
+        f"which passes {evidence['limit']:.1f} in 1 of 100 networks, and without it {size} or more"
+    )
+
+
+def _at_least(value: float) -> str:
+    """A number for a reader, of two digits and not above it."""
+    digit = 10.0 ** (math.floor(math.log10(value)) - 1) if value > 0 else 1.0
+    return as_number(math.floor(value / digit * (1 + 1e-12)) * digit)
+
+
+def _gained(checkpoint: Mapping[str, Any], pairs: str) -> str:
+    """What the key frequencies alone know of pairs that are answered from others, with its error; nothing where that
+    is unknown."""
+    if (gain := checkpoint["gain_alone"]) is None:
+        return ""
+    return (
+        f" (with {pairs} answered from other ones they gain {as_number(gain['nats'])} nats over a guess, standard "
+        f"error {as_number(gain['standard_error'])})"
     )
 
 
@@ -90,10 +114,6 @@ def _listed(key: list[dict[str, Any]]) -> str:
     return ", ".join(str(entry["frequency"]) for entry in key)
 
 
-def _unseen_of(losses: Mapping[str, float | None]) -> float | None:
-    return losses["held_out"] if losses["held_out"] is not None else losses["all"]
-
-
 def the_last_circuit(checkpoint: Mapping[str, Any], setting: Setting) -> str:
     """The circuit that the run had at another checkpoint; empty where it had none."""
     step = setting.key_frequencies_of_step
@@ -116,6 +136,15 @@ def the_algorithm(clock: Mapping[str, Any], setting: Setting) -> str:
     been otherwise), and what the third says."""
     by = f"By how its logits depend on a − b (distance irrelevance {as_number(clock['distance_irrelevance'])})"
     circles = _one_circle_at_a_time(clock, setting)
+    said = clock["witnesses"]
+    if clock["verdict"] == "neither" and None not in (said["distance_irrelevance"], said["gradient_symmetricity"]):
+        criteria = said["distance_irrelevance"], said["gradient_symmetricity"]
+        if criteria[0] != criteria[1]:
+            return (
+                f"{by} it would be {_article(criteria[0])}, by how alike its gradients for a and b are (gradient "
+                f"symmetricity {as_number(clock['gradient_symmetricity'])}) {_article(criteria[1])}: it has no "
+                f"name.{circles}"
+            )
     if setting.model.inputs_enter_as_sum:
         return (
             f"{by} alone it is {_article(clock['verdict'])}: a and b enter alike, so gradient symmetricity would be 1 "

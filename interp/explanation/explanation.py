@@ -30,7 +30,7 @@ from interp.explanation.run_sentences import (
 )
 from interp.explanation.states import Known, state_of
 from interp.figures import as_accuracy, as_count, as_norm, as_number, as_step, notebook
-from interp.runs import Run, check_has_phases
+from interp.runs import Checkpoint, Run, check_has_phases
 
 # What an explanation is made of.
 EVIDENCE = (
@@ -213,6 +213,11 @@ def explanation_of(run: Run, results: Mapping[str, xr.Dataset], step: int | None
     )
 
 
+def _gain(weights: Checkpoint) -> dict[str, float] | None:
+    gain, error = weights.spectrum.gain_alone
+    return {"nats": gain, "standard_error": error} if math.isfinite(gain + error) else None
+
+
 def _numbers(run: Run, results: Mapping[str, xr.Dataset], summaries: Summaries, setting: Setting) -> dict[str, Any]:
     """The numbers of the explanation; null where unknown."""
     transitions, split = summaries["transitions"], summaries["circuit_split"]
@@ -236,6 +241,7 @@ def _numbers(run: Run, results: Mapping[str, xr.Dataset], summaries: Summaries, 
         "excluded_loss": of_own["excluded_loss"],
         "key_frequencies": [{"frequency": int(k), "share": share} for k, share in spectrum["logit_shares"].items()],
         "has_circuit": has_circuit,
+        "gain_alone": _gain(weights) if setting.has_frequencies else None,
         "strength": split["strength"],
         "standard_error": split["standard_error"],
         "ablation": _ablation(summaries["frequency_ablation"], accuracy, run.task.guessing_accuracy),

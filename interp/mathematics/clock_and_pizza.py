@@ -12,9 +12,10 @@ without bending it, as cos w_2k s + cos w_2k t = 2 cos(w_k d) cos w_k(s+t). Sinc
 pizza with the right amount of it has nearly the logits of a clock: logits as a whole do not tell the two apart. One
 circle of the embedding at a time does; the authors call that circle isolation.
 
-The rule (`judge`) is the authors' line, a pizza having s_g > 0.98 and q < 0.6 and a clock being on its other side,
-after conditions of ours: there is a circuit, one formula explains at least half of the logits, and for a clock that is
-the clock's. The opposite is not asked of a pizza, for the reason above.
+The rule (`judge`) is that both of the authors' criteria agree: s_g > 0.98 and q < 0.6 for a pizza, neither of the two
+for a clock; where s_g is no witness, isolated circles take its place. And, of ours, that there is a circuit, that one
+formula explains at least half of the logits, and for a clock that it is the clock's. The opposite is not asked of a
+pizza, for the reason above.
 """
 
 import functools
@@ -64,9 +65,8 @@ def judge(
     isolated: Float[np.ndarray, "2 K"],
 ) -> Judgement:
     """Clock, pizza or neither, by q, s_g and the shares of logit power that both formulas explain (`FORMULAS`; NaN for
-    frequencies that are not key). The fits of `isolated` circles are a witness of their own, and have no say: it says
-    what the circles of nine tenths of the explained power say. NaN for s_g where
-    it is no witness.
+    frequencies that are not key). The fits of `isolated` circles are a witness of their own, which says what the
+    circles of nine tenths of the explained power say; it has a say where s_g is no witness (NaN).
 
     >>> explained, isolated = np.array([[0.99], [0.83]]), np.array([[0.76], [0.99]])
     >>> found = judge(
@@ -81,12 +81,11 @@ def judge(
     for_each = {formula: power[[word == formula for word in said]].sum() for formula in FORMULAS}
     by_circles = next((name for name, of_power in for_each.items() if of_power > NEARLY_ALL * power.sum()), "neither")
     clock, pizza = np.nansum(explained, axis=1)
-    if not has_circuit or max(clock, pizza) < LEAST_EXPLAINED:
-        verdict = "neither"
-    elif by_irrelevance == "pizza" and by_symmetricity in ("pizza", None):
-        verdict = "pizza"
-    else:
-        verdict = "clock" if clock >= pizza else "neither"
+    second = by_symmetricity or (by_circles if np.isfinite(isolated).any() else by_irrelevance)
+    agreed = by_irrelevance if second == by_irrelevance else "neither"
+    if not has_circuit or max(clock, pizza) < LEAST_EXPLAINED or (agreed == "clock" and clock < pizza):
+        agreed = "neither"
+    verdict = agreed
     return Judgement(
         verdict,
         {

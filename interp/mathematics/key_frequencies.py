@@ -20,6 +20,12 @@ over k is taken off (a table of what was trained adds the same to every α_k), a
 whose training pairs favor some frequencies then still passes the first condition; it fails the second as long as most
 pairs are none that it was trained on. And half of the frequencies or more cannot be key there.
 
+The null holds for random splits. Of a network that memorized true labels it asks too much: who knows the training pairs
+of a row knows which sums are left, and gives these less, by which α_k is low, the more so the more the network makes of
+frequency k. (The median over k is not to be taken off for that: frequencies of which it makes nothing would gain.) z_k
+is at most √(2(m − 1)), which waves without noise have whatever their strength. While memory is loud, 0.1 nats are
+little, and the second condition takes hardly any frequency out.
+
 The published rules look for large norms of W_E or W_L, or for what dominates neurons (Nanda et al. 2023,
 arXiv:2301.05217, §4.1, App. C.2, and the authors' code): they do not ask whether pairs that were not trained on are
 answered by it. The number of key frequencies is never capped. All functions take weights and logits in phase
@@ -109,7 +115,7 @@ def centre(logits: Float[Tensor, "n n n"]) -> CentredLogits:
     (6.0, True)
     """
     values = logits - logits.mean(-1, keepdim=True)
-    power = torch.linalg.vector_norm(values, dim=-1).double().square().sum()
+    power = torch.linalg.vector_norm(values, dim=-1, dtype=torch.float64).square().sum()
     largest = torch.stack(logits.aminmax()).abs().amax().double()
     return CentredLogits(
         values, power.where(power > (torch.finfo(logits.dtype).eps * largest).square() * logits.numel(), 0)
@@ -216,7 +222,8 @@ def evidence(centred: CentredLogits, judges: Judges, *, held_out: bool) -> Evide
     limit = float(torch.special.ndtri(torch.tensor((1 - FALSE_ALARMS) ** (1 / max(K, 1)), dtype=torch.float64)))
     nothing = torch.zeros(K, dtype=torch.float64)
     if m < 3 or not centred.power > 0:
-        return Evidence(nothing, nothing, limit, math.log(math.log(n)), nothing + math.log(math.log(n)), held_out)
+        log_loss = math.log(math.log(n)) if m and centred.power == 0 else math.nan
+        return Evidence(nothing, nothing, limit, log_loss, nothing + log_loss, held_out)
     logits = _means(centred.values.flatten(0, 1)[judges.places].double(), judges.unit, m)
     waves = fourier.pairs(n) / fourier.pairs(n)[:, :1, :1]  # cos w_k c, sin w_k c
     at = waves[:, :, judges.sums].permute(2, 0, 1)  # y [unit, K, 2]

@@ -1,5 +1,6 @@
 """The Fourier picture of a network on Z_p: its neurons and logits in phase coordinates, and their key frequencies."""
 
+import math
 from functools import cached_property
 
 import numpy as np
@@ -237,10 +238,24 @@ class Spectrum:
         return key_frequencies.frequencies_of(self.key_mask)
 
     @cached_property
+    def gain_alone(self) -> tuple[float, float]:
+        """What the key frequencies alone answer better than a guess, in nats, with its standard error: on pairs that
+        could not have been memorized (on all, where fewer than 20 of these are independent), each answered from the
+        logits of others (`interp.mathematics.key_frequencies.gain_alone`). NaN where no frequency is key.
+
+        >>> from interp.testing import circuit_checkpoint, circuit_neurons
+        >>> gain, error = circuit_checkpoint(Task(13), circuit_neurons([2, 5])).spectrum.gain_alone
+        >>> round(gain, 1), round(math.log(13), 1)  # all that there is to know
+        (2.6, 2.6)
+        """
+        if not self.key_mask.any():
+            return math.nan, math.nan
+        return key_frequencies.gain_alone(self.centred_logits, self._judges, self.key_mask)
+
+    @property
     def has_circuit(self) -> bool:
-        """Whether the key frequencies alone answer better than guessing: by 0.1 nats or more, and by more than three
-        standard errors, on pairs that could not have been memorized (on all, where fewer than 20 of these are
-        independent), from the logits of others of these (`interp.mathematics.key_frequencies.gain_alone`).
+        """Whether the key frequencies alone answer better than guessing, by 0.1 nats or more and by more than three
+        standard errors (`gain_alone`).
 
         >>> from interp.testing import LookupTable, circuit_checkpoint, circuit_neurons
         >>> circuit_checkpoint(Task(13), circuit_neurons([2])).spectrum.has_circuit
@@ -249,9 +264,7 @@ class Spectrum:
         >>> table.spectrum.has_circuit  # of the training pairs: no frequency is key
         False
         """
-        if not self.key_mask.any():
-            return False
-        gain, error = key_frequencies.gain_alone(self.centred_logits, self._judges, self.key_mask)
+        gain, error = self.gain_alone
         return gain > max(CLEAR * error, LEAST_GAIN)
 
     def frequencies_to_use(self, given: list[int] | None) -> list[int]:

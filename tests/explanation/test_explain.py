@@ -44,6 +44,7 @@ SCHEMA = {
         "excluded_loss",
         "key_frequencies",
         "has_circuit",
+        "gain_alone",
         "strength",
         "standard_error",
         "ablation",

@@ -40,11 +40,14 @@ CLOCK, PIZZA, UNCLEAR = (0.99, 0.80), (0.80, 0.99), (0.93, 0.90)
         (0.72, 0.77, CLOCK, UNCLEAR, "clock", ["isolated_circles"]),
         (0.72, 0.77, CLOCK, PIZZA, "clock", ["isolated_circles"]),
         (0.17, 0.994, PIZZA, CLOCK, "pizza", ["isolated_circles"]),
-        (0.60, 0.994, CLOCK, CLOCK, "clock", ["gradient_symmetricity"]),  # on the line: the clock's side
-        (0.17, 0.98, CLOCK, CLOCK, "clock", ["distance_irrelevance"]),
-        (0.17, 0.98, PIZZA, PIZZA, "neither", []),  # the clock's side, and the pizza's logits
+        (0.60, 0.98, CLOCK, CLOCK, "clock", []),  # on the line: the clock's side
+        (0.60, 0.98, PIZZA, PIZZA, "neither", []),  # the clock's side, and the pizza's logits
+        (0.60, 0.994, CLOCK, CLOCK, "neither", []),  # the criteria disagree
+        (0.17, 0.98, CLOCK, CLOCK, "neither", []),
         (0.17, math.nan, PIZZA, PIZZA, "pizza", []),  # s_g is no witness
         (0.85, math.nan, CLOCK, CLOCK, "clock", []),
+        (0.85, math.nan, CLOCK, PIZZA, "neither", []),  # circles one at a time stand in for s_g
+        (0.85, math.nan, CLOCK, (math.nan, math.nan), "clock", []),
         (0.17, 0.994, (0.3, 0.49), PIZZA, "neither", []),
         (0.85, 0.334, (0.49, 0.3), CLOCK, "neither", []),
         (math.nan, 0.334, (math.nan, math.nan), (math.nan, math.nan), "neither", []),

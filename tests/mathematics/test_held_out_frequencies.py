@@ -8,7 +8,6 @@ from itertools import permutations
 import numpy as np
 import pytest
 import torch
-from numpy.testing import assert_allclose
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -239,4 +238,4 @@ def test_who_judges_nothing_finds_nothing() -> None:
     found = by(torch.zeros(n, n, dtype=torch.bool), ideal_logits(n, [2], "clock"))
     assert not found.has_signal.any()
     assert not found.is_key.any()
-    assert_allclose(math.exp(found.log_loss), math.log(7))
+    assert math.isnan(found.log_loss)
