@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from interp.mathematics.intervals import crossing, slope
+from interp.mathematics.intervals import slope
+from interp.studies.size_crossings import critical_size
 
 # Logits go with a high power of the norm: extended over half of this, a norm is off by far less than its spread over
 # seeds.
@@ -64,18 +65,18 @@ class EfficiencyCurves:
         memorizing, generalizing = self._same_sizes(0, seeds), self._same_sizes(1, seeds)
         if not len(memorizing) or not len(generalizing):
             return math.nan
-        (log_sizes, y), level = memorizing.T, float(generalizing[:, 1].mean())
-        return math.exp(crossing(log_sizes, y, level, rising=rising)) if np.isfinite([*y, level]).all() else math.nan
+        (sizes, y), level = memorizing.T, float(generalizing[:, 1].mean())
+        return critical_size(sizes, y, level, rising=rising) if np.isfinite([*y, level]).all() else math.nan
 
     def slope(self, kind: int, seeds: Sequence[int] | None = None) -> float:
         """The slope of y at the point against log D."""
-        log_sizes, y = self._same_sizes(kind, seeds).T
-        return slope(log_sizes, y, complete=True)
+        sizes, y = self._same_sizes(kind, seeds).T
+        return slope(np.log(sizes), y, complete=True)
 
     def _same_sizes(self, kind: int, seeds: Sequence[int] | None) -> np.ndarray:
-        """log D and y [size, 2] at the D where y of all seeds is known; of some seeds y may be NaN there, and then what
+        """D and y [size, 2] at the D where y of all seeds is known; of some seeds y may be NaN there, and then what
         is computed of them is another number than that of all."""
-        table = np.stack([np.log(self.sizes), self.read(kind, seeds)], -1)
+        table = np.stack([self.sizes, self.read(kind, seeds)], -1)
         return table[np.isfinite(self.read(kind))]
 
 
