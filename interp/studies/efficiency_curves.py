@@ -20,10 +20,10 @@ class EfficiencyCurves:
 
     The point is the middle of what is reached by all of the curves whose mean is known. Where they miss one another by
     less than 5 %, it is the middle of the gap, and the curves are extended to it by straight lines; where by more,
-    everything is NaN.
+    everything is NaN. Where the curves reach `at`, a value of x, they are read there instead.
     """
 
-    def __init__(self, result: xr.Dataset, *, transposed: bool = False) -> None:
+    def __init__(self, result: xr.Dataset, *, transposed: bool = False, at: float = math.nan) -> None:
         kept = result.kept.values.astype(bool)
         names = ("weight_norm", "correct_logit") if transposed else ("correct_logit", "weight_norm")
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -34,6 +34,8 @@ class EfficiencyCurves:
             (max(low for low, _ in reach), min(high for _, high in reach)) if reach else (math.nan, math.nan)
         )
         self.at = (self.low + self.high) / 2 if self.low - self.high <= WIDEST_GAP else math.nan
+        if self.low <= at <= self.high:
+            self.at = at
 
     @staticmethod
     def _span(row: np.ndarray) -> tuple[float, float]:
