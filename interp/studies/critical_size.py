@@ -53,7 +53,7 @@ TITLE = "The critical size: four ways to D_crit"
 REFERENCE = "Varma et al. 2023, arXiv:2309.02390, §3–5; isolation and growth ratios: ours"
 DESIGN = Design(
     p=43,
-    sizes=(120, 160, 200, 250, 310, 380, 500, 620, 740),
+    sizes=(120, 160, 200, 250, 310, 380, 500, 740),
     weight_decays=(0.3, 1.0, 3.0, 10.0),
     seeds=5,
     duration=10,
@@ -144,11 +144,11 @@ def measure(runs: Mapping[str, Run], design: Design) -> xr.Dataset:
     sizes, middle = sorted(design.sizes), middle_weight_decay(design)
     result = circuit_efficiency.measure(runs, design)
     share = np.full(result.kept.shape, np.nan)
-    for index in np.ndindex(*share.shape):
-        kind, size, decay, seed = (result[axis].values[i] for axis, i in zip(result.kept.dims, index, strict=True))
-        run = runs.get(circuit_efficiency.name(kind, size, decay, seed))
-        if kind == "generalizing" and run is not None:
-            share[index] = memory_share(run.last)
+    for row, size in enumerate(sizes):
+        for column, decay in enumerate(sorted(design.weight_decays)):
+            for seed in range(design.seeds):
+                if (run := runs.get(circuit_efficiency.name("generalizing", size, decay, seed))) is not None:
+                    share[1, row, column, seed] = memory_share(run.last)
     rests = (result.norm_change <= circuit_efficiency.LARGEST_CHANGE) & (result.train_accuracy == 1)
     result["kept"] = result.kept.copy(data=np.where(np.isnan(share), result.kept, rests & (share <= LARGEST_OTHER)))
     accuracy = np.full((len(sizes), design.seeds), np.nan)
