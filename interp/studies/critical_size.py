@@ -34,12 +34,14 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Float, Int
 
 from interp.experiment import Experiment, Task
 from interp.figures import as_percent
 from interp.mathematics.intervals import mean_interval
 from interp.runs import Run
 from interp.studies import circuit_efficiency, ungrokking
+from interp.studies.circuit_efficiency import KINDS, LARGEST_CHANGE
 from interp.studies.critical_size_figure import critical_size_figure
 from interp.studies.design import Design, Prediction, Verdict
 from interp.studies.growth_at_a_moment import CIRCUITS, measure_growth
@@ -75,9 +77,12 @@ FULL = Design(
 START_SHARE, MEMORIZED_UP_TO, HELD_FROM = 0.6, 0.21, 0.13
 # Weights are kept every so many units of 1/(lr·wd), of networks that grok for so long, and of those from scratch.
 SPACING, BOTH_UNTIL, GROWTH_DURATION = 0.1, 6.0, 2.0
-# Those from scratch have half the learning rate: memory is then back from overshooting when the window begins.
+# Those from scratch have half the learning rate, and with it twice the steps in the window.
 GROWTH_RATE = 0.5
 SAME_FACTOR = 1.1
+# The norm of a network at rest has no larger range over the last quarter: of one that a slingshot threw about, both
+# ends of the last tenth may happen to agree.
+LARGEST_RANGE = 0.03
 # In logits, of the label: what isolated circuits are to hold.
 STRENGTHS = (4.0, 10.0, 25.0)
 METHODS = {
@@ -138,19 +143,22 @@ def memorized_sizes(design: Design) -> list[int]:
 
 def measure(runs: Mapping[str, Run], design: Design) -> xr.Dataset:
     """What `circuit_efficiency.measure` gives of the networks that memorized and of those that went on, [kind, size,
-    weight_decay, seed]; at the middle weight decay `held_out_accuracy` [size, seed] of those that went on, over pairs
-    that neither training could have memorized; `growth_ratio` [circuit, size, seed]; `start_accuracy` [seed], held-out,
-    of those that were begun with; and the numbers of isolated circuits, not there yet (`beyond_grid`)."""
+    weight_decay, seed], those alone `kept` that are at rest by the `norm_range` over the last quarter too, and of one
+    circuit by the `memory_share`; at the middle weight decay `held_out_accuracy` [size, seed] of those that went on,
+    over pairs that neither training could have memorized; `growth_ratio` [circuit, size, seed]; `start_accuracy`
+    [seed], held-out, of those that were begun with; and the numbers of isolated circuits, not there yet
+    (`beyond_grid`)."""
     sizes, middle = sorted(design.sizes), middle_weight_decay(design)
     result = circuit_efficiency.measure(runs, design)
-    share = np.full(result.kept.shape, np.nan)
-    for row, size in enumerate(sizes):
-        for column, decay in enumerate(sorted(design.weight_decays)):
-            for seed in range(design.seeds):
-                if (run := runs.get(circuit_efficiency.name("generalizing", size, decay, seed))) is not None:
-                    share[1, row, column, seed] = memory_share(run.last)
-    rests = (result.norm_change <= circuit_efficiency.LARGEST_CHANGE) & (result.train_accuracy == 1)
-    result["kept"] = result.kept.copy(data=np.where(np.isnan(share), result.kept, rests & (share <= LARGEST_OTHER)))
+    share, norm_range = (np.full(result.kept.shape, np.nan) for _ in range(2))
+    for index in np.ndindex(*share.shape):
+        kind, size, decay = KINDS[index[0]], sizes[index[1]], sorted(design.weight_decays)[index[2]]
+        if (run := runs.get(circuit_efficiency.name(kind, size, decay, index[3]))) is not None:
+            norm_range[index] = late_range(run.metrics.step.values, run.metrics.weight_norm.values)
+            share[index] = memory_share(run.last) if kind == "generalizing" else np.nan
+    rests = (result.norm_change <= LARGEST_CHANGE) & (norm_range <= LARGEST_RANGE) & (result.train_accuracy == 1)
+    of_kind = np.where(np.isnan(share), True, share <= LARGEST_OTHER)
+    result["kept"] = result.kept.copy(data=rests.values & (result.correct_logit.values > 0) & of_kind)
     accuracy = np.full((len(sizes), design.seeds), np.nan)
     ratio = np.full((len(CIRCUITS), len(sizes), design.seeds), np.nan)
     starts = [runs[f"start-seed{seed}"].last for seed in range(design.seeds)]
@@ -173,6 +181,7 @@ def measure(runs: Mapping[str, Run], design: Design) -> xr.Dataset:
         "held_out_accuracy": "final accuracy on pairs that neither training could have memorized",
         "growth_ratio": "growth ratio in the window",
         "memory_share": "share of memory in the logit of the label",
+        "norm_range": "range of the norm over the last quarter, relative",
         "start_accuracy": "held-out accuracy of the network that was begun with",
     }
     values = {
@@ -180,11 +189,22 @@ def measure(runs: Mapping[str, Run], design: Design) -> xr.Dataset:
         "growth_ratio": (("circuit", "size", "seed"), ratio),
         "start_accuracy": ("seed", started),
         "memory_share": (result.kept.dims, share),
+        "norm_range": (result.kept.dims, norm_range),
     }
     ours = {key: (axes, of, {"long_name": words[key], "units": "1"}) for key, (axes, of) in values.items()}
     circuit = {"circuit": ("circuit", np.array(CIRCUITS), {"long_name": "circuit", "units": "name"})}
     isolated = nothing_isolated(memorized_sizes(design), design.p, STRENGTHS, design.seeds)
     return result.assign(ours).assign_coords(circuit).assign_attrs(middle_weight_decay=middle).merge(isolated)
+
+
+def late_range(steps: Int[np.ndarray, " step"], norms: Float[np.ndarray, " step"]) -> float:
+    """The highest norm of the last quarter of a training over the lowest, less one.
+
+    >>> late_range(np.arange(9), np.array([5.0, 4.0, 3.0, 9.0, 2.0, 2.0, 2.0, 2.5, 2.0]))
+    0.25
+    """
+    late = norms[steps >= 0.75 * steps[-1]]
+    return float(late.max() / late.min() - 1)
 
 
 def beyond_grid(
@@ -279,14 +299,14 @@ def _beside(result: xr.Dataset) -> dict:
         "generalizing_measured_from": [one.smallest for one in of_seeds],
         "networks_kept": {
             kind: [int(result.kept.sel(kind=kind).sum()), int(np.isfinite(result.weight_norm.sel(kind=kind)).sum())]
-            for kind in circuit_efficiency.KINDS
+            for kind in KINDS
         },
         "isolated_kept": {
             kind: [
                 int(result.isolated_kept.sel(kind=kind).sum()),
                 int(np.isfinite(result.isolated_weight_norm.sel(kind=kind)).sum()),
             ]
-            for kind in circuit_efficiency.KINDS
+            for kind in KINDS
         },
         "checkpoint_step": result.checkpoint_step.values.tolist(),
         "checkpoint_strength": result.checkpoint_strength.transpose("seed", "kind").values.tolist(),
