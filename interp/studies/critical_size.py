@@ -11,7 +11,9 @@ reads it of each seed by itself, between neighbors in log D by a straight line:
                  log norm against log D through the D at which it can ("own slope"). `efficiency_flat` takes its mean
                  over these for all D
     isolated     the same, of the two circuits of one checkpoint, each isolated by training a network on it alone at
-                 several strengths until it rests (`interp.studies.isolation`)
+                 several strengths until it rests (`interp.studies.isolation`). At one logit of the label, as in
+                 efficiency; `isolated_demanded` is at one strength that was demanded, of which a memory gives more: its
+                 label must be ahead of crosstalk too
     ungrokking   the held-out accuracy of the networks that go on with D pairs passes ½
     growth       r_C passes r_M, the growth ratios of networks from scratch on D pairs, in the window of
                  `interp.studies.growth_at_a_moment`

@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 
 MEMORY, RULE = PALETTE[0], PALETTE[1]
 NAMES = {
-    "efficiency": "isolated networks, C_gen by its own slope",
-    "efficiency_flat": "isolated networks, C_gen flat",
+    "efficiency": "isolated networks",
+    "efficiency_flat": "the same, C_gen flat",
     "isolated": "isolated circuits",
+    "isolated_demanded": "the same, as demanded",
     "ungrokking": "ungrokking",
     "growth": "growth ratios",
 }
+LOWEST_DIFFERENCE = -0.1  # of growth ratios; what lies below is of strengths hardly clear of nothing
 
 
 def critical_size_figure(result: xr.Dataset, title: str, reference: str) -> "go.Figure":
@@ -31,7 +33,7 @@ def critical_size_figure(result: xr.Dataset, title: str, reference: str) -> "go.
     difference of the growth ratios; and D_crit by each way. Dots are seeds, bands 95 % intervals over them."""
     logit = math.exp(efficiency_curves(result).at)
     panels = (
-        "Isolated circuits: least norm for a strength",
+        "Least norm for a strength: memory of D pairs, circuit",
         f"Norm at a logit of {logit:.0f}" if math.isfinite(logit) else "Norm at one logit",
         "Ungrokking: held-out accuracy",
         "From scratch: r of the rule less r of memory",
@@ -50,10 +52,9 @@ def critical_size_figure(result: xr.Dataset, title: str, reference: str) -> "go.
     _draw_costs(figure, result)
     _draw_readings(figure, result)
     _draw_critical_sizes(figure, result)
-    for legend, place in {"legend": (0.0, 1.0, "left"), "legend2": (1.0, 0.785, "right")}.items():
-        x, y, side = place
-        anchors = {"xanchor": side, "yanchor": "top" if legend == "legend" else "bottom"}
-        figure.update_layout({legend: {"x": x, "y": y, **anchors, "font": {"size": 10}}})
+    figure.update_layout(
+        margin_r=180, legend={"x": 1.01, "xanchor": "left", "y": 1, "yanchor": "top", "font": {"size": 11}}
+    )
     return figure
 
 
@@ -68,12 +69,22 @@ def _draw_frontiers(figure: "go.Figure", result: xr.Dataset) -> None:
     for row, column in [(0, column) for column in range(len(sizes) - 1)] + [(1, len(sizes) - 1)]:
         color = shades[column] if row == 0 else RULE
         name = f"memory, D = {sizes[column]:,}" if row == 0 else f"circuit, all {sizes[column]:,} pairs"
+        short = f"{sizes[column]:,}" if row == 0 else "circuit"
         f, w = logits[row, column], norms[row, column]
         there = np.isfinite(f).any(1)
         means = [np.exp(np.nanmean(np.log(of[there]), axis=1)) for of in (f, w)]
-        line = {"color": color, "width": 2 if row == 0 else 4}
         figure.add_scatter(
-            x=means[0], y=means[1], mode="lines+markers", line=line, name=name, legend="legend", row=1, col=1
+            x=means[0],
+            y=means[1],
+            mode="lines+markers+text",
+            line={"color": color, "width": 2 if row == 0 else 4},
+            text=[""] * (there.sum() - 1) + [short],
+            textposition="top center" if row == 0 else "bottom right",
+            textfont={"color": color, "size": 11},
+            name=name,
+            showlegend=False,
+            row=1,
+            col=1,
         )
         dots = {"color": color, "size": 4, "opacity": 0.5}
         figure.add_scatter(
@@ -118,9 +129,10 @@ def _draw_readings(figure: "go.Figure", result: xr.Dataset) -> None:
     rule, memory = (result.growth_ratio.sel(circuit=circuit).values for circuit in ("circuit", "memorizing"))
     for column, values, level in ((1, result.held_out_accuracy.values, LEVEL), (2, rule - memory, 0.0)):
         color = PALETTE[2]
-        known = np.isfinite(values).any(1)
-        band(figure, sizes, mean_interval(values), color, row=2, col=column)
-        means = [np.nanmean(row) for row in values[known]]
+        known = np.isfinite(values).all(1)
+        limits = np.where(known, mean_interval(values), np.nan)
+        band(figure, sizes, limits, color, row=2, col=column)
+        means = values[known].mean(1)
         line = {"color": color, "width": 2}
         figure.add_scatter(x=sizes[known], y=means, mode="lines", line=line, showlegend=False, row=2, col=column)
         dots = {"color": color, "size": 5, "opacity": 0.6}
@@ -130,7 +142,11 @@ def _draw_readings(figure: "go.Figure", result: xr.Dataset) -> None:
         threshold_line(figure, level, row=2, column=column)
         figure.update_xaxes(title_text="training pairs D", **plain_log_axis(sizes), row=2, col=column)
     figure.update_yaxes(title_text="accuracy", range=[-0.02, 1.02], tickformat=".0%", row=2, col=1)
-    figure.update_yaxes(title_text="r_C − r_M", row=2, col=2)
+    known = (rule - memory)[np.isfinite(rule - memory)]
+    highest = float(known.max(initial=0.1))
+    lowest = max(LOWEST_DIFFERENCE, float(known.min(initial=-0.05)))
+    margin = 0.05 * (highest - lowest)
+    figure.update_yaxes(title_text="r_C − r_M", range=[lowest - margin, highest + margin], row=2, col=2)
 
 
 def _draw_critical_sizes(figure: "go.Figure", result: xr.Dataset) -> None:
@@ -140,7 +156,7 @@ def _draw_critical_sizes(figure: "go.Figure", result: xr.Dataset) -> None:
         values = found[way]
         known = np.isfinite(values)
         dots = {"color": NEUTRAL, "size": 6, "opacity": 0.6}
-        label = f"{name} ({known.sum()} of {len(values)} seeds)"
+        label = f"{name}<br>{known.sum()} of {len(values)} seeds"
         figure.add_scatter(
             x=values[known], y=[label] * int(known.sum()), mode="markers", marker=dots, showlegend=False, row=3, col=1
         )

@@ -63,11 +63,13 @@ def efficiency_curves(result: xr.Dataset) -> EfficiencyCurves:
     return EfficiencyCurves(result)
 
 
-def isolated_curves(result: xr.Dataset) -> EfficiencyCurves:
+def isolated_curves(result: xr.Dataset, *, demanded: bool = False) -> EfficiencyCurves:
     """Of isolated circuits, over strengths; the circuit at D = p², all pairs. Read at the logit at which isolated
-    networks are, where they reach it."""
+    networks are, where they reach it; or, `demanded`, over the strength that was demanded, in the middle of all."""
     names = {"isolated_correct_logit": "correct_logit", "isolated_weight_norm": "weight_norm", "isolated_kept": "kept"}
     ours = result[[*names]].rename(names | {"isolated_size": "size"})
+    if demanded:
+        return EfficiencyCurves(ours.assign(correct_logit=ours.strength.broadcast_like(ours.correct_logit)))
     return EfficiencyCurves(ours, at=efficiency_curves(result).at)
 
 
@@ -77,9 +79,11 @@ def costs(curves: EfficiencyCurves, seed: int) -> Costs:
 
 
 def critical_sizes(result: xr.Dataset) -> dict[str, Float[np.ndarray, " seed"]]:
-    """D_crit of every seed by every way, and, as `efficiency_flat`, of efficiency with the mean of C_gen for all D."""
+    """D_crit of every seed by every way; and, as `efficiency_flat`, of efficiency with the mean of C_gen for all D, as
+    `isolated_demanded`, of isolation at one strength that was demanded."""
     seeds, sizes = range(result.sizes["seed"]), result["size"].values
     alone, isolated = efficiency_curves(result), isolated_curves(result)
+    demanded = isolated_curves(result, demanded=True)
     rule, memory = (result.growth_ratio.sel(circuit=circuit).values for circuit in ("circuit", "memorizing"))
     accuracy = result.held_out_accuracy.values
     return {
@@ -88,4 +92,5 @@ def critical_sizes(result: xr.Dataset) -> dict[str, Float[np.ndarray, " seed"]]:
         "ungrokking": np.array([critical_size(sizes, accuracy[:, seed], LEVEL) for seed in seeds]),
         "growth": np.array([critical_size(sizes, (rule - memory)[:, seed]) for seed in seeds]),
         "efficiency_flat": np.array([costs(alone, seed).critical_size(flat=True) for seed in seeds]),
+        "isolated_demanded": np.array([costs(demanded, seed).critical_size(flat=True) for seed in seeds]),
     }

@@ -89,6 +89,17 @@ def test_the_flat_extrapolation_is_off_by_what_the_slope_says():
     assert level["efficiency_flat"] == pytest.approx(level["efficiency"])
 
 
+def test_memories_that_give_more_than_was_demanded_cost_less_at_one_logit():
+    """A memory of twice the logits that were demanded, at the norm of those that were: 2^(1/6) in norm is 2^(4/6) in
+    D."""
+    result = planted({**ALL_250, "isolated": 200.0})
+    twice = result.isolated_correct_logit * xr.where(result.kind == "memorizing", 2.0, 1.0)
+    result["isolated_correct_logit"] = twice.transpose(*result.isolated_correct_logit.dims)
+    found = critical_sizes(result)
+    assert found["isolated_demanded"] == pytest.approx(np.full(5, 200.0))
+    assert found["isolated"] == pytest.approx(np.full(5, 200 * 2 ** (1 / (DEGREE * RISE))))
+
+
 @pytest.mark.parametrize("factor", [0.1, 7.0])
 def test_the_unit_of_norm_and_the_order_of_seeds_do_not_matter(factor: float):
     result = planted(ALL_250, noise=0.1, apart=True)
@@ -194,11 +205,12 @@ def test_the_figure_shows_both_frontiers_and_every_way():
     assert "circuit, all 1,849 pairs" in names
     axis = {label for trace in figure.data if trace.xaxis == "x5" for label in trace.y}
     assert axis == {
-        "isolated networks, C_gen by its own slope (5 of 5 seeds)",
-        "isolated networks, C_gen flat (5 of 5 seeds)",
-        "isolated circuits (5 of 5 seeds)",
-        "ungrokking (5 of 5 seeds)",
-        "growth ratios (0 of 5 seeds)",
+        "isolated networks<br>5 of 5 seeds",
+        "the same, C_gen flat<br>5 of 5 seeds",
+        "isolated circuits<br>5 of 5 seeds",
+        "the same, as demanded<br>5 of 5 seeds",
+        "ungrokking<br>5 of 5 seeds",
+        "growth ratios<br>0 of 5 seeds",
     }
     nothing = planted(ALL_250).merge(nothing_isolated(HELD, DESIGN.p, STRENGTHS, 5), compat="override")
     nothing = nothing.assign(nothing_isolated(HELD, DESIGN.p, STRENGTHS, 5).data_vars)
