@@ -3,12 +3,13 @@ a checkpoint whose two circuits are planted."""
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 import interp
-from interp.experiment import ModelConfig, Task, TrainingConfig
+from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig
 from interp.models import Weights, initial_weights
 from interp.runs import Checkpoint
 from interp.studies.isolation import (
@@ -22,6 +23,7 @@ from interp.studies.isolation import (
     until_rest,
     with_both_circuits,
 )
+from interp.sweeps import run_experiment
 from interp.testing import ideal_logits, with_logits
 
 
@@ -137,6 +139,14 @@ def test_an_untrained_network_has_no_two_circuits_to_isolate():
     assert parts.clearness() == max(every)
     assert 0 < checkpoint.step < run.steps[-1]
     assert isinstance(parts, Parts)
+
+
+def test_a_network_that_memorized_random_labels_has_no_circuit_to_isolate(tmp_path: Path):
+    task = Task(11, train_fraction=0.5, label_noise=1.0)
+    training = TrainingConfig(steps=100, lr=0.01, weight_decay=1.0, checkpoint_every=20)
+    run = run_experiment(Experiment(task, ModelConfig(d_model=16, n_heads=2, d_mlp=32), training), tmp_path / "run")
+    assert run.last.accuracy("train") == 1.0
+    assert with_both_circuits(run) is None
 
 
 def test_a_split_without_held_out_pairs_tells_nothing_of_memory():
