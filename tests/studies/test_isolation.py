@@ -142,7 +142,7 @@ def test_an_untrained_network_has_no_two_circuits_to_isolate():
 
 
 def test_a_network_that_memorized_random_labels_has_no_circuit_to_isolate(tmp_path: Path):
-    task = Task(11, train_fraction=0.5, label_noise=1.0)
+    task = Task(13, train_fraction=0.4, label_noise=1.0)
     training = TrainingConfig(steps=100, lr=0.01, weight_decay=1.0, checkpoint_every=20)
     run = run_experiment(Experiment(task, ModelConfig(d_model=16, n_heads=2, d_mlp=32), training), tmp_path / "run")
     assert run.last.accuracy("train") == 1.0
