@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from interp.mathematics.intervals import COVERAGE, crossing, mean_interval, seed_interval, slope
+from interp.mathematics.intervals import COVERAGE, level_crossing, mean_interval, seed_interval, slope
 from interp.studies.generalization_times import censored_mean
 
 MEASURED = Path(__file__).parent / "measured_log_times.json"
@@ -66,7 +66,7 @@ def cases() -> Iterator[Case]:
         "crossing of the mean of logistic curves",
         0.0,  # by symmetry
         lambda generator, n: 1 / (1 + np.exp(-6 * (_SIZES[:, None] - 0.1 * generator.normal(size=n)))),
-        lambda sample, seeds: crossing(_SIZES, sample[:, seeds].mean(1), 0.5),
+        lambda sample, seeds: level_crossing(_SIZES, sample[:, seeds].mean(1), 0.5),
         10,
     )
     yield Case(

@@ -77,6 +77,7 @@ experiment ungrokking --sizes 8 14 --weight-decays 1 3 TINY --out experiments/un
 experiment semi-grokking --sizes 30 50 TINY --out experiments/semi-grokking
 experiment data-fraction --sizes 30 60 90 TINY --out experiments/data-fraction
 experiment growth-ratios --sizes 30 60 --weight-decays 1 TINY --out experiments/growth-ratios
+experiment critical-size --sizes 12 60 --weight-decays 1 TINY --out experiments/critical-size
 experiment weight-decay --sizes 60 --weight-decays 0.5 1 2 TINY --out experiments/weight-decay
 --help
 """.replace("EVERY", EVERY).replace("TINY", "--p 11 --d-model 8 --d-mlp 16 --processes 1 --duration 0.1 --seeds 2")

@@ -26,14 +26,14 @@ from scipy import stats
 COVERAGE = 0.95
 
 
-def crossing(
+def level_crossing(
     x: Float[np.ndarray, " n"], y: Float[np.ndarray, " n"], level: float = 0.0, *, rising: bool = True
 ) -> float:
     """The x at which y first passes `level` upwards (or downwards) and stays beyond it to the end, between two
     neighbors, by a straight line; NaN where y is on one side throughout or ends on the wrong one. Points that are NaN
     are left out.
 
-    >>> crossing(np.array([0.0, 1.0, 2.0]), np.array([-1.0, -1.0, 3.0]))
+    >>> level_crossing(np.array([0.0, 1.0, 2.0]), np.array([-1.0, -1.0, 3.0]))
     1.25
     """
     known = np.isfinite(x) & np.isfinite(y)

@@ -75,11 +75,12 @@ def grid(design: Design, *, full: bool = False) -> list[GridRun]:
                     random = kind == "memorizing"
                     operation = "random" if random else "add"
                     task = Task(design.p, operation=operation, symmetric=random, train_pairs=size, seed=seed)
-                    runs.append(GridRun(name(kind, size, decay, seed), _experiment(design, task, decay, seed)))
+                    runs.append(GridRun(name(kind, size, decay, seed), at_weight_decay(design, task, decay, seed)))
     return runs
 
 
-def _experiment(design: Design, task: Task, weight_decay: float, seed: int) -> Experiment:
+def at_weight_decay(design: Design, task: Task, weight_decay: float, seed: int) -> Experiment:
+    """A run of the design; with `rescale_lr` at weight decay 1 and with eps times the weight decay in place of eps."""
     if not design.rescale_lr:
         return design.experiment(task, weight_decay, seed)
     return design.experiment(task, 1.0, seed, eps=design.eps * weight_decay)

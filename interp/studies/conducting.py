@@ -43,7 +43,7 @@ def conduct(
     figure.json; `interp.pages.study` makes a page of them.
 
     Runs that others start from are trained first. Where they are not what the experiment needs (its
-    `failed_precondition`), it stops there.
+    `failed_precondition`), it stops there. What no run of a grid can be, an experiment trains after it (`beyond_grid`).
 
     `full` follows the published setup (days on a laptop); `design` is that of the experiment when it is not given.
     Raises InputError for a design that cannot be, and what `interp.sweeps.grid.run_grid` raises.
@@ -57,6 +57,8 @@ def conduct(
     runs = _runs(experiment, chosen, grid, train, report)
     result = experiment.measure(runs, chosen)
     failed = experiment.failed_precondition(result)
+    if failed is None and hasattr(experiment, "beyond_grid"):
+        result = experiment.beyond_grid(result, runs, chosen, out, processes=processes, report=report)
     result = result.assign_attrs(
         experiment=name, reference=experiment.REFERENCE, design=json.dumps(chosen.to_dict()), runs=len(runs)
     )

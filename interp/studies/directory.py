@@ -1,6 +1,8 @@
 """The experiments there are, by name: the files of this folder that have a DESIGN.
 
-Each has TITLE, REFERENCE, DESIGN and FULL, and grid, measure, failed_precondition, predictions and plot.
+Each has TITLE, REFERENCE, DESIGN and FULL, and grid, measure, failed_precondition, predictions and plot. One that
+trains what no run of a grid can be has `beyond_grid` too: from the measured result, the runs, the design and the folder
+to the result with that in it.
 """
 
 from importlib import import_module

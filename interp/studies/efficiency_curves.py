@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
-from interp.mathematics.intervals import crossing, slope
+from interp.mathematics.intervals import slope
+from interp.studies.size_crossings import critical_size
 
 # Logits go with a high power of the norm: extended over half of this, a norm is off by far less than its spread over
 # seeds.
@@ -19,10 +20,10 @@ class EfficiencyCurves:
 
     The point is the middle of what is reached by all of the curves whose mean is known. Where they miss one another by
     less than 5 %, it is the middle of the gap, and the curves are extended to it by straight lines; where by more,
-    everything is NaN.
+    everything is NaN. Where the curves reach `at`, a value of x, they are read there instead.
     """
 
-    def __init__(self, result: xr.Dataset, *, transposed: bool = False) -> None:
+    def __init__(self, result: xr.Dataset, *, transposed: bool = False, at: float = math.nan) -> None:
         kept = result.kept.values.astype(bool)
         names = ("weight_norm", "correct_logit") if transposed else ("correct_logit", "weight_norm")
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -33,6 +34,8 @@ class EfficiencyCurves:
             (max(low for low, _ in reach), min(high for _, high in reach)) if reach else (math.nan, math.nan)
         )
         self.at = (self.low + self.high) / 2 if self.low - self.high <= WIDEST_GAP else math.nan
+        if self.low <= at <= self.high:
+            self.at = at
 
     @staticmethod
     def _span(row: np.ndarray) -> tuple[float, float]:
@@ -64,18 +67,18 @@ class EfficiencyCurves:
         memorizing, generalizing = self._same_sizes(0, seeds), self._same_sizes(1, seeds)
         if not len(memorizing) or not len(generalizing):
             return math.nan
-        (log_sizes, y), level = memorizing.T, float(generalizing[:, 1].mean())
-        return math.exp(crossing(log_sizes, y, level, rising=rising)) if np.isfinite([*y, level]).all() else math.nan
+        (sizes, y), level = memorizing.T, float(generalizing[:, 1].mean())
+        return critical_size(sizes, y, level, rising=rising) if np.isfinite([*y, level]).all() else math.nan
 
     def slope(self, kind: int, seeds: Sequence[int] | None = None) -> float:
         """The slope of y at the point against log D."""
-        log_sizes, y = self._same_sizes(kind, seeds).T
-        return slope(log_sizes, y, complete=True)
+        sizes, y = self._same_sizes(kind, seeds).T
+        return slope(np.log(sizes), y, complete=True)
 
     def _same_sizes(self, kind: int, seeds: Sequence[int] | None) -> np.ndarray:
-        """log D and y [size, 2] at the D where y of all seeds is known; of some seeds y may be NaN there, and then what
+        """D and y [size, 2] at the D where y of all seeds is known; of some seeds y may be NaN there, and then what
         is computed of them is another number than that of all."""
-        table = np.stack([np.log(self.sizes), self.read(kind, seeds)], -1)
+        table = np.stack([self.sizes, self.read(kind, seeds)], -1)
         return table[np.isfinite(self.read(kind))]
 
 

@@ -40,9 +40,11 @@ from interp.figures import (
     vertical_line,
 )
 from interp.mathematics import grokking
-from interp.mathematics.intervals import COVERAGE, crossing, mean_interval, seed_interval
+from interp.mathematics.intervals import mean_interval
 from interp.runs import Run
+from interp.studies import size_crossings
 from interp.studies.design import Design, Prediction
+from interp.studies.size_crossings import geometric_interval, geometric_mean, of_several
 from interp.sweeps import GridRun
 
 TITLE = "Ungrokking: a grokked network goes on with fewer pairs"
@@ -154,23 +156,13 @@ def critical_sizes(
 ) -> Float[np.ndarray, " seed"]:
     """The D′ at which the final test accuracy (or another one, `of`) of each seed passes `level`; NaN where it does
     not."""
-    accuracy, log_sizes = result[of].sel(weight_decay=weight_decay).values, np.log(result["size"].values)
-    return np.exp([crossing(log_sizes, of_seed, level) for of_seed in accuracy.T])
+    accuracy, sizes = result[of].sel(weight_decay=weight_decay).values, result["size"].values
+    return np.array([size_crossings.critical_size(sizes, of_seed, level) for of_seed in accuracy.T])
 
 
 def critical_size(result: xr.Dataset, weight_decay: float) -> float:
     """D_crit, the geometric mean over seeds; NaN where one of them has none."""
-    return _typical(critical_sizes(result, weight_decay))
-
-
-def _typical(values: np.ndarray) -> float:
-    return float(np.exp(np.log(values).mean()))
-
-
-def _interval(values: np.ndarray, coverage: float = COVERAGE) -> tuple[float, float]:
-    """The interval over seeds of the geometric mean of positive values."""
-    low, high = seed_interval(len(values), lambda seeds: _typical(values[seeds]), coverage=coverage, positive=True)
-    return float(low), float(high)
+    return geometric_mean(critical_sizes(result, weight_decay))
 
 
 def failed_precondition(result: xr.Dataset) -> str | None:
@@ -188,9 +180,9 @@ def predictions(result: xr.Dataset, *, circuit_efficiency: float | None = None) 
     d_crit = {f"{decay:g}": critical_size(result, decay) for decay in decays}
     shared = {
         "d_crit_by_weight_decay": d_crit,
-        "d_crit_intervals_95": {f"{decay:g}": _interval(critical_sizes(result, decay)) for decay in decays},
+        "d_crit_intervals_95": {f"{decay:g}": geometric_interval(critical_sizes(result, decay)) for decay in decays},
         "d_crit_of_held_out_pairs": {
-            f"{decay:g}": _typical(critical_sizes(result, decay, of="held_out_accuracy")) for decay in decays
+            f"{decay:g}": geometric_mean(critical_sizes(result, decay, of="held_out_accuracy")) for decay in decays
         },
         "d_crit_mean": float(np.mean(list(d_crit.values()))),
         "d_crit_of_circuit_efficiency": circuit_efficiency,
@@ -212,9 +204,9 @@ _STATEMENTS = {
 
 def _sharp(result: xr.Dataset, decays: list[float], shared: dict) -> Prediction:
     of_seeds = {d: critical_sizes(result, d, level=0.9) / critical_sizes(result, d, level=0.1) for d in decays}
-    intervals = {d: _interval(values) for d, values in of_seeds.items()}
+    intervals = {d: geometric_interval(values) for d, values in of_seeds.items()}
     numbers = {
-        "factor_from_10_to_90_percent": {f"{d:g}": _typical(values) for d, values in of_seeds.items()},
+        "factor_from_10_to_90_percent": {f"{d:g}": geometric_mean(values) for d, values in of_seeds.items()},
         "factor_intervals_95": {f"{d:g}": interval for d, interval in intervals.items()},
     } | shared
     if not np.isfinite(list(of_seeds.values())).all():
@@ -222,7 +214,9 @@ def _sharp(result: xr.Dataset, decays: list[float], shared: dict) -> Prediction:
         return Prediction("P2", _STATEMENTS["P2"], "not shown", because, numbers)
     if shared["seeds"] < 2:
         return Prediction("P2", _STATEMENTS["P2"], "not shown", _ONE_SEED, numbers)
-    shown = " / ".join(f"{_typical(of_seeds[d]):.2f} ({intervals[d][0]:.2f} to {intervals[d][1]:.2f})" for d in decays)
+    shown = " / ".join(
+        f"{geometric_mean(of_seeds[d]):.2f} ({intervals[d][0]:.2f} to {intervals[d][1]:.2f})" for d in decays
+    )
     because = (
         f"from 10 % to 90 % test accuracy takes a factor of {shown} in D′ at weight decay "
         f"{' / '.join(f'{d:g}' for d in decays)} (95 %; sharp: at most {SHARP_FACTOR:g})"
@@ -230,7 +224,7 @@ def _sharp(result: xr.Dataset, decays: list[float], shared: dict) -> Prediction:
     if max(high for _, high in intervals.values()) <= SHARP_FACTOR:
         verdict = "confirmed"
     else:
-        surely = [_interval(values, _of_several(len(decays)))[0] > SHARP_FACTOR for values in of_seeds.values()]
+        surely = [geometric_interval(values, of_several(len(decays)))[0] > SHARP_FACTOR for values in of_seeds.values()]
         verdict = "not confirmed" if any(surely) else "not shown"
     return Prediction("P2", _STATEMENTS["P2"], verdict, because, numbers)
 
@@ -248,30 +242,25 @@ def _same(result: xr.Dataset, decays: list[float], d_crit: dict[str, float], sha
     sizes = {d: critical_sizes(result, d) for d in decays}
     # A seed has one network to begin with and one order of the pairs: ratios are taken within it.
     ratios = {(a, b): sizes[b] / sizes[a] for a, b in combinations(decays, 2)}
-    intervals = {pair: _interval(values) for pair, values in ratios.items()}
+    intervals = {pair: geometric_interval(values) for pair, values in ratios.items()}
     numbers = {
-        "ratios": {f"{b:g} over {a:g}": _typical(values) for (a, b), values in ratios.items()},
+        "ratios": {f"{b:g} over {a:g}": geometric_mean(values) for (a, b), values in ratios.items()},
         "ratio_intervals_95": {f"{b:g} over {a:g}": interval for (a, b), interval in intervals.items()},
     } | shared
     texts = ([f"{d_crit[f'{d:g}']:.0f}" for d in decays], [f"{d:g}" for d in decays])
     shown = ", ".join(
-        f"{b:g} over {a:g} {_typical(ratios[a, b]):.3f} ({low:.3f} to {high:.3f})"
+        f"{b:g} over {a:g} {geometric_mean(ratios[a, b]):.3f} ({low:.3f} to {high:.3f})"
         for (a, b), (low, high) in intervals.items()
     )
     because = f"D_crit is {' / '.join(texts[0])} at weight decay {' / '.join(texts[1])}; ratios {shown} (95 %)"
     if all(low >= 1 / SAME_FACTOR and high <= SAME_FACTOR for low, high in intervals.values()):
         return Prediction("P3", _STATEMENTS["P3"], "confirmed", because, numbers)
-    surely = [_interval(values, _of_several(len(ratios))) for values in ratios.values()]
+    surely = [geometric_interval(values, of_several(len(ratios))) for values in ratios.values()]
     differ = any(low > SAME_FACTOR or high < 1 / SAME_FACTOR for low, high in surely)
     return Prediction("P3", _STATEMENTS["P3"], "not confirmed" if differ else "not shown", because, numbers)
 
 
 _ONE_SEED = "one seed says nothing of others"
-
-
-def _of_several(n: int) -> float:
-    """The coverage of each of n intervals that all cover together in 95 % of the cases, at least (Bonferroni)."""
-    return 1 - (1 - COVERAGE) / n
 
 
 def plot(result: xr.Dataset):

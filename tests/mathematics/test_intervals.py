@@ -9,24 +9,24 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy import stats
 
-from interp.mathematics.intervals import crossing, mean_interval, seed_interval, slope
+from interp.mathematics.intervals import level_crossing, mean_interval, seed_interval, slope
 
 
 def test_a_straight_line_crosses_where_it_does():
     x = np.array([1.0, 2.0, 4.0, 8.0])
-    assert crossing(x, 3 * x - 10) == pytest.approx(10 / 3, rel=1e-12)
-    assert crossing(x, 3 * x, level=10) == pytest.approx(10 / 3, rel=1e-12)
-    assert crossing(x, 10 - 3 * x, rising=False) == pytest.approx(10 / 3, rel=1e-12)
+    assert level_crossing(x, 3 * x - 10) == pytest.approx(10 / 3, rel=1e-12)
+    assert level_crossing(x, 3 * x, level=10) == pytest.approx(10 / 3, rel=1e-12)
+    assert level_crossing(x, 10 - 3 * x, rising=False) == pytest.approx(10 / 3, rel=1e-12)
 
 
 @pytest.mark.parametrize("y", [[1.0, 2.0, 3.0], [-1.0, -2.0, -3.0], [-1.0, 1.0, -1.0], [math.nan] * 3])
 def test_what_does_not_cross_or_ends_below_crosses_nowhere(y: list[float]):
-    assert math.isnan(crossing(np.arange(3.0), np.array(y)))
+    assert math.isnan(level_crossing(np.arange(3.0), np.array(y)))
 
 
 def test_the_last_crossing_counts_and_unknown_points_are_left_out():
     y = np.array([-1.0, 1.0, -1.0, math.nan, 1.0])
-    assert crossing(np.arange(5.0), y) == pytest.approx(3.0)
+    assert level_crossing(np.arange(5.0), y) == pytest.approx(3.0)
 
 
 def test_the_interval_of_a_mean_is_that_of_the_t_test():
@@ -120,7 +120,7 @@ def test_the_interval_of_a_crossing_covers_what_it_says(n: int):
     covered = 0
     for _ in range(1000):
         curves = 1 / (1 + np.exp(-6 * (x[:, None] - 0.1 * generator.normal(size=n))))
-        low, high = seed_interval(n, lambda seeds, curves=curves: crossing(x, curves[:, seeds].mean(1), 0.5))
+        low, high = seed_interval(n, lambda seeds, curves=curves: level_crossing(x, curves[:, seeds].mean(1), 0.5))
         covered += low <= 0 <= high
     assert covered / 1000 >= 0.93
 

@@ -1,0 +1,96 @@
+"""The ways to D_crit of `interp.studies.critical_size`, each read of every seed by itself from its result; NaN where it
+does not cross within the data.
+
+It cannot tell a curve that would cross beyond the sizes from one that never does: both are NaN.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float
+
+from interp.mathematics.intervals import slope
+from interp.studies.efficiency_curves import EfficiencyCurves
+from interp.studies.size_crossings import critical_size
+
+LEVEL = 0.5  # of held-out accuracy
+
+
+class Costs(NamedTuple):
+    """Log norms at one logit of the label, of a seed: of memories of D pairs, of the circuit where it was measured, and
+    the line through these. NaN where unknown."""
+
+    sizes: Float[np.ndarray, " size"]
+    memory: Float[np.ndarray, " size"]
+    circuit: Float[np.ndarray, " size"]
+
+    @property
+    def slope(self) -> float:
+        """Of the log norm of the circuit against log D; NaN where it was measured at fewer than two D.
+
+        >>> sizes = np.array([100.0, 200.0, 400.0])
+        >>> Costs(sizes, np.zeros(3), np.array([np.nan, 1.0, 1.0 + math.log(2) / 2])).slope.__round__(6)
+        0.5
+        """
+        return slope(np.log(self.sizes), self.circuit)
+
+    @property
+    def smallest(self) -> float:
+        """The smallest D at which the circuit was measured."""
+        known = np.isfinite(self.circuit)
+        return float(self.sizes[known].min()) if known.any() else math.nan
+
+    @property
+    def line(self) -> Float[np.ndarray, " size"]:
+        """The log norm of the circuit at every D, by the straight line through those that were measured."""
+        known = np.isfinite(self.circuit)
+        x = np.log(self.sizes)
+        if not known.any():
+            return np.full(len(x), np.nan)
+        return self.circuit[known].mean() + self.slope * (x - x[known].mean())
+
+    def critical_size(self, *, flat: bool = False) -> float:
+        """The D at which memory passes the line, or the mean of the circuit."""
+        level = float(np.nanmean(self.circuit)) if np.isfinite(self.circuit).any() else math.nan
+        circuit = np.full(len(self.sizes), level) if flat else self.line
+        return critical_size(self.sizes, self.memory - circuit)
+
+
+def efficiency_curves(result: xr.Dataset) -> EfficiencyCurves:
+    """Of isolated networks: C_mem and C_gen."""
+    return EfficiencyCurves(result)
+
+
+def isolated_curves(result: xr.Dataset, *, demanded: bool = False) -> EfficiencyCurves:
+    """Of isolated circuits, over strengths; the circuit at D = p², all pairs. Read at the logit at which isolated
+    networks are, where they reach it; or, `demanded`, over the strength that was demanded, in the middle of all."""
+    names = {"isolated_correct_logit": "correct_logit", "isolated_weight_norm": "weight_norm", "isolated_kept": "kept"}
+    ours = result[[*names]].rename(names | {"isolated_size": "size"})
+    if demanded:
+        return EfficiencyCurves(ours.assign(correct_logit=ours.strength.broadcast_like(ours.correct_logit)))
+    return EfficiencyCurves(ours, at=efficiency_curves(result).at)
+
+
+def costs(curves: EfficiencyCurves, seed: int) -> Costs:
+    """Of one seed."""
+    return Costs(curves.sizes.astype(np.float64), curves.read(0, [seed]), curves.read(1, [seed]))
+
+
+def critical_sizes(result: xr.Dataset) -> dict[str, Float[np.ndarray, " seed"]]:
+    """D_crit of every seed by every way; and, as `efficiency_flat`, of efficiency with the mean of C_gen for all D, as
+    `isolated_demanded`, of isolation at one strength that was demanded."""
+    seeds, sizes = range(result.sizes["seed"]), result["size"].values
+    alone, isolated = efficiency_curves(result), isolated_curves(result)
+    demanded = isolated_curves(result, demanded=True)
+    rule, memory = (result.growth_ratio.sel(circuit=circuit).values for circuit in ("circuit", "memorizing"))
+    accuracy = result.held_out_accuracy.values
+    return {
+        "efficiency": np.array([costs(alone, seed).critical_size() for seed in seeds]),
+        "isolated": np.array([costs(isolated, seed).critical_size(flat=True) for seed in seeds]),
+        "ungrokking": np.array([critical_size(sizes, accuracy[:, seed], LEVEL) for seed in seeds]),
+        "growth": np.array([critical_size(sizes, (rule - memory)[:, seed]) for seed in seeds]),
+        "efficiency_flat": np.array([costs(alone, seed).critical_size(flat=True) for seed in seeds]),
+        "isolated_demanded": np.array([costs(demanded, seed).critical_size(flat=True) for seed in seeds]),
+    }
