@@ -12,7 +12,7 @@ from interp.analysis import load_result
 from interp.cli import main
 from interp.errors import InputError
 from interp.pages import render_experiment
-from interp.studies import NAMES, Design, conduct, find, ungrokking
+from interp.studies import NAMES, Design, conduct, find, ungrokking, verdict_networks
 
 TINY = "--p 11 --d-model 8 --d-mlp 16 --processes 1 --duration 0.1"
 GRIDS = {
@@ -22,6 +22,7 @@ GRIDS = {
     "data-fraction": "--sizes 30 60 90 --seeds 2",
     "weight-decay": "--sizes 60 --weight-decays 0.5 1 2 --seeds 2",
     "growth-ratios": "--sizes 30 60 --weight-decays 1 --seeds 2",
+    "verdicts": "--sizes 30 --weight-decays 1 --seeds 2",
 }
 
 
@@ -30,6 +31,7 @@ def short_starts(monkeypatch: pytest.MonkeyPatch):
     """What an experiment says and writes is tested here, not what it finds."""
     monkeypatch.setattr(ungrokking, "START_DURATION", 0.5)
     monkeypatch.setattr(ungrokking, "START_LEVEL", 0)
+    monkeypatch.setattr(verdict_networks, "KINDS", {"few-steps": verdict_networks.KINDS["few-steps"]})
 
 
 def refuse(constant: str):
@@ -125,7 +127,7 @@ def test_the_experiment_beside_is_read(tmp_path: Path):
         (
             "",
             "interp experiment needs NAME: circuit-efficiency, data-fraction, growth-ratios, semi-grokking, "
-            "ungrokking, weight-decay",
+            "ungrokking, verdicts, weight-decay",
         ),
         ("ungroking", "unknown experiment 'ungroking'; did you mean 'ungrokking'?"),
         ("ungrokking --sizs 10", "unknown option --sizs; did you mean --sizes?"),
