@@ -11,6 +11,7 @@ import xarray as xr
 from interp.analysis import save_result
 from interp.errors import InputError
 from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig
+from interp.explanation import explain
 from interp.mathematics.grokking import VERDICTS
 from interp.studies import verdicts
 from interp.studies.every_step import count_wrong, questions
@@ -49,6 +50,13 @@ def test_what_explain_sees_is_what_training_leaves(tmp_path: Path):
         assert tuple(counted.wrong.sel(step=step).values) == count_wrong(weights, EXPERIMENT.model, asked)
         accuracy = 1 - counted.wrong.sel(step=step, split="trained").item() / 24
         assert accuracy == pytest.approx(long[step].accuracy("train"))
+
+
+def test_what_is_said_is_what_explain_says(tmp_path: Path):
+    """The study reads the logged metrics of a run, `explain` its result: they are one."""
+    runs = run_grid(tmp_path / "runs", GRID, processes=1, train_one=verdicts.train_one)
+    said = verdicts.measure(runs, verdicts.DESIGN).said.values.tolist()
+    assert said == [explain(run).numbers["run"]["verdict"] for run in runs.values()]
 
 
 def test_an_interrupted_study_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
