@@ -193,17 +193,11 @@ def _crushed(draw: Draw) -> Experiment:
     return draw.experiment(task, draw.either(), 0.4, lr=draw.between(0.3, 1), weight_decay=decay)
 
 
-def _rising_rate_mlp(draw: Draw) -> Experiment:
+def _rising_rate(draw: Draw) -> Experiment:
     task, decay = draw.task(draw.modulus(1), draw.between(0.66, 0.76)), draw.between(1.5, 4)
     rate = draw.between(1.55, 1.88) / decay / draw.design.lr  # from 2 on weights would grow without bound
     warmup = round(draw.between(0.85, 1.2) * draw.design.duration / draw.design.lr)
     return draw.experiment(task, draw.mlp(), draw.between(1, 1.4), lr=rate, weight_decay=decay, warmup=warmup)
-
-
-def _rising_rate_transformer(draw: Draw) -> Experiment:
-    task, model = draw.task(draw.modulus(1.25), draw.between(0.62, 0.75)), draw.transformer(1.5)
-    warmup = round(8 * draw.design.duration / draw.design.lr)
-    return draw.experiment(task, model, 1.6, lr=draw.between(40, 60), weight_decay=2.0, warmup=warmup, **STEADY)
 
 
 def _high_rate(draw: Draw) -> Experiment:
@@ -219,21 +213,20 @@ def _stopped_early(draw: Draw) -> Experiment:
 
 _NOTHING_TO_GENERALIZE = ("memorization", "confusion")
 KINDS = {
-    "mlp": Kind(3, _mlp),
+    "mlp": Kind(4, _mlp),
     "transformer": Kind(2, _transformer),
-    "much-data-mlp": Kind(6, _much_data_mlp),
+    "much-data-mlp": Kind(5, _much_data_mlp),
     "much-data-transformer": Kind(1, _much_data_transformer),
     "random-labels": Kind(2, _random_labels, _NOTHING_TO_GENERALIZE),
     "wrong-labels": Kind(2, _wrong_labels),
     "no-decay": Kind(1, _no_decay),
-    "few-pairs": Kind(2, _few_pairs, _NOTHING_TO_GENERALIZE),
+    "few-pairs": Kind(1, _few_pairs, _NOTHING_TO_GENERALIZE),
     "hardly-enough-pairs": Kind(2, _hardly_enough_pairs),
     "quadratic": Kind(1, _quadratic),
-    "few-steps": Kind(2, _few_steps),
-    "slow": Kind(2, _slow),
-    "crushed": Kind(2, _crushed),
-    "rising-rate-mlp": Kind(5, _rising_rate_mlp),
-    "rising-rate-transformer": Kind(1, _rising_rate_transformer),
+    "few-steps": Kind(3, _few_steps),
+    "slow": Kind(1, _slow),
+    "crushed": Kind(3, _crushed),
+    "rising-rate": Kind(6, _rising_rate),
     "high-rate": Kind(2, _high_rate),
     "stopped-early": Kind(1, _stopped_early),
 }

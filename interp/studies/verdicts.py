@@ -34,7 +34,7 @@ from interp.analysis import load_result, save_result
 from interp.errors import InputError
 from interp.machine import read_json
 from interp.mathematics import grokking
-from interp.models import DivergedError
+from interp.models import DivergedError, Weights
 from interp.runs import Run, RunWriter
 from interp.studies.design import Design, Prediction, Verdict
 from interp.studies.every_step import CONTINUED, count_wrong, questions, truth
@@ -48,7 +48,7 @@ from interp.training import train
 TITLE = "Verdicts: is what explain says of a run what happened in it?"
 REFERENCE = "ours; the words after Liu et al. 2022, arXiv:2205.10343"
 DESIGN = Design(
-    p=29, sizes=(60, 90), weight_decays=(1.0, 1.5, 2.0), seeds=8, duration=10, rescale_lr=False, d_model=32, d_mlp=64
+    p=29, sizes=(60, 90), weight_decays=(1.0, 1.5, 2.0), seeds=6, duration=10, rescale_lr=False, d_model=32, d_mlp=64
 )
 FULL = Design(p=113, sizes=(900, 1300), weight_decays=(1.0, 1.5, 2.0), seeds=10, duration=10, lr=1e-3, rescale_lr=False)
 RIGHT, UNKNOWN, RECALL = 0.97, 0.1, 0.9
@@ -68,14 +68,14 @@ def train_one(folder: Path, run: GridRun) -> str:
     what `interp train` would leave of its budget. The counts lie beside the folder, in every_step/NAME.nc; they are
     written first, so that a run which is there has them."""
     task, model, training = run.experiment.task, run.experiment.model, run.experiment.training
-    asked, seen, wrong = questions(task), [], []
-    shown = set(training.kept_steps())
-    watched = replace(training, steps=CONTINUED * training.steps, checkpoint_every=None, log_every=1)
+    asked, wrong = questions(task), []
+
+    def watch(step: int, weights: Weights) -> None:
+        wrong.append(count_wrong({name: weight.numpy() for name, weight in weights.items()}, model, asked))
+
+    longer = replace(run.experiment, training=replace(training, steps=CONTINUED * training.steps))
     try:
-        for snapshot in train(replace(run.experiment, training=watched)):
-            wrong.append(count_wrong({name: weight.numpy() for name, weight in snapshot.weights.items()}, model, asked))
-            if snapshot.step in shown:
-                seen.append(replace(snapshot, kept=True))
+        seen = [snapshot for snapshot in train(longer, watch=watch) if snapshot.step <= training.steps]
     except DivergedError as error:
         raise InputError(f"{run.name}: {error}") from None
     pairs = len(asked.trained), asked.unordered
