@@ -16,7 +16,7 @@ t + 50 at least). Within a budget of B steps, m and g being when it came to know
                     them again until step 4 B; where it does, the fall was a dip and does not count
 
 A case is *borderline* where another reading of these words makes another of it (`READINGS`): 3 % or four pairs wrong
-in place of 1 % or two; 9 of 10 steps in place of 3 of 4; a factor of 2.5 or of 3.6 in place of 3; 40 or 60 % in place
+in place of 1 % or two; 9 of 10 steps in place of 3 of 4; a factor of 2.5 or of 3.6 in place of 3; 30 or 70 % in place
 of half.
 """
 
@@ -162,8 +162,8 @@ READINGS = (
     Reading(held=0.9),
     Reading(factor=2.5),
     Reading(factor=3.6),
-    Reading(lost=0.4),
-    Reading(lost=0.6),
+    Reading(lost=0.3),
+    Reading(lost=0.7),
 )
 
 

@@ -63,11 +63,11 @@ class Draw:
         self, task: Task, model: ModelConfig, duration: float, *, lr: float, every: int | None = None, **training: Any
     ) -> Experiment:
         """An experiment over so many times the duration of the design, at so many times its learning rate."""
-        every = every or self.one_of(*EVERY)
-        steps = max(1, round(duration * self.design.duration / self.design.lr / every)) * every
+        interval: int = every or self.one_of(*EVERY)
+        steps = max(1, round(duration * self.design.duration / self.design.lr / interval)) * interval
         fields: dict[str, Any] = {"steps": steps, "lr": lr * self.design.lr, "eps": self.design.eps}
-        kept = {"checkpoint_every": every, "log_every": every}
-        return Experiment(task, model, TrainingConfig(**(fields | kept | training)))
+        fields |= {"checkpoint_every": interval, "log_every": interval} | training
+        return Experiment(task, model, TrainingConfig(**fields))
 
 
 class Kind(NamedTuple):
@@ -117,7 +117,8 @@ def next_prime(least: int) -> int:
     return next(n for n in range(max(2, least), 2 * least + 3) if all(n % d for d in range(2, math.isqrt(n) + 1)))
 
 
-STEADY = {"betas": (0.95, 0.95)}
+# Betas with which there are no loss spikes (docs/time-to-grok.md).
+STEADY = (0.95, 0.95)
 
 
 def _mlp(draw: Draw) -> Experiment:
@@ -131,7 +132,7 @@ def _mlp(draw: Draw) -> Experiment:
 
 def _transformer(draw: Draw) -> Experiment:
     task, model = draw.task(draw.modulus(1.25), draw.between(0.5, 0.62)), draw.transformer(draw.one_of(1, 1.5))
-    return draw.experiment(task, model, 1, lr=draw.between(0.7, 1), weight_decay=2.0, **STEADY)
+    return draw.experiment(task, model, 1, lr=draw.between(0.7, 1), weight_decay=2.0, betas=STEADY)
 
 
 def _much_data_mlp(draw: Draw) -> Experiment:
@@ -142,7 +143,7 @@ def _much_data_mlp(draw: Draw) -> Experiment:
 
 def _much_data_transformer(draw: Draw) -> Experiment:
     task, model = draw.task(draw.modulus(1.25), draw.between(0.68, 0.76)), draw.transformer(1.5)
-    return draw.experiment(task, model, 0.9, lr=draw.between(0.35, 0.5), weight_decay=2.0, **STEADY)
+    return draw.experiment(task, model, 0.9, lr=draw.between(0.35, 0.5), weight_decay=2.0, betas=STEADY)
 
 
 def _random_labels(draw: Draw) -> Experiment:

@@ -32,6 +32,7 @@ import xarray as xr
 
 from interp.analysis import load_result, save_result
 from interp.errors import InputError
+from interp.experiment import Task
 from interp.machine import read_json
 from interp.mathematics import grokking
 from interp.models import DivergedError, Weights
@@ -68,6 +69,7 @@ def train_one(folder: Path, run: GridRun) -> str:
     what `interp train` would leave of its budget. The counts lie beside the folder, in every_step/NAME.nc; they are
     written first, so that a run which is there has them."""
     task, model, training = run.experiment.task, run.experiment.model, run.experiment.training
+    assert isinstance(task, Task)
     asked, wrong = questions(task), []
 
     def watch(step: int, weights: Weights) -> None:
@@ -250,7 +252,8 @@ def _said(found: dict[str, Any]) -> str:
 
 def _recall(found: dict[str, dict[str, Any]]) -> Prediction:
     verdicts = [_verdict(one, RECALL) for one in found.values()]
-    verdict: Verdict = next((v for v in ("not confirmed", "not shown") if v in verdicts), "confirmed")
+    worst: tuple[Verdict, ...] = ("not confirmed", "not shown", "confirmed")
+    verdict: Verdict = next(one for one in worst if one in verdicts)
     because = "; ".join(f"{name} {_said(one)}" for name, one in found.items())
     return Prediction("recall", _STATEMENTS["recall"], verdict, because, found)
 
