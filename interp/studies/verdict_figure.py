@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
-from interp.figures import NEUTRAL, PALETTE, new_panels, percent_axis
+from interp.figures import NEUTRAL, PALETTE, new_panels
 from interp.mathematics.grokking import VERDICTS
 from interp.studies.verdict_scores import TRUE, borderline, clear, scores
 
@@ -80,8 +80,5 @@ def _draw_shares(figure: "go.Figure", some: xr.Dataset, name: str, color: str, s
         row=2,
         col=2,
     )
-    percent_axis(figure, row=2, col=2, title_text="share of the runs")
-    figure.update_xaxes(range=[-0.03, 1.03], tickformat=".0%", row=2, col=2)
-    figure.update_yaxes(
-        tickvals=list(range(len(rows))), ticktext=list(rows), autorange="reversed", row=2, col=2, tickformat=None
-    )
+    figure.update_xaxes(range=[-0.03, 1.03], tickformat=".0%", title_text="share of the runs", row=2, col=2)
+    figure.update_yaxes(tickvals=list(range(len(rows))), ticktext=list(rows), autorange="reversed", row=2, col=2)

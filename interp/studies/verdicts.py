@@ -49,7 +49,7 @@ from interp.training import train
 TITLE = "Verdicts: is what explain says of a run what happened in it?"
 REFERENCE = "ours; the words after Liu et al. 2022, arXiv:2205.10343"
 DESIGN = Design(
-    p=29, sizes=(60, 90), weight_decays=(1.0, 1.5, 2.0), seeds=6, duration=10, rescale_lr=False, d_model=32, d_mlp=64
+    p=29, sizes=(60, 90), weight_decays=(1.0, 1.5, 2.0), seeds=10, duration=10, rescale_lr=False, d_model=32, d_mlp=64
 )
 FULL = Design(p=113, sizes=(900, 1300), weight_decays=(1.0, 1.5, 2.0), seeds=10, duration=10, lr=1e-3, rescale_lr=False)
 RIGHT, UNKNOWN, RECALL = 0.97, 0.1, 0.9
