@@ -72,6 +72,8 @@ def _why_unknown(setting: Setting) -> str:
         return f"{text}: it was trained on all pairs"
     if setting.has_too_few_held_out:
         return f"{text}: {few_held_out(setting)}"
+    if learned.generalized is not None and learned.generalized.seen_for == 0:
+        return f"It may have generalized ({_held_since(setting)}); whether that holds cannot be told"
     if learned.generalized is not None and learned.memorized is not None:
         return f"It generalized ({_held_since(setting)}); whether late or at once cannot be told"
     return text if setting.task.split_known else f"{text}: the split is unknown"
@@ -225,6 +227,8 @@ def _apart(kind: str, memorized: grokking.Crossing, generalized: grokking.Crossi
     apart = f"{least:,} to {most:,}" if least != most else f"{most:,}"
     if kind == "unknown" and memorized.after < 0:
         return ". Its curves begin when it knew its training pairs: since when, and how long before, is not known."
+    if kind == "unknown" and generalized.seen_for == 0:
+        return ". Whether that holds is not seen."
     if kind == "unknown":
         return (
             f". The delay is between {least:,} and {most:,} steps: too coarse to tell grokking from generalizing while "

@@ -20,7 +20,8 @@ steps that hold, m₀ and g₀ the last ones before them that are known not to h
                     or more (the geometric mean of the probability of the right answer is below ½), and less than half
                     of the answers right
     unknown         what cannot be told: too few held-out pairs (FEWEST_HELD_OUT), curves that cannot decide or begin
-                    when it had memorized, or steps logged too far apart to tell grokking from comprehension
+                    when it had memorized, held-out pairs that had been reached, fell, and are reached at the last
+                    logged step alone, or steps logged too far apart to tell grokking from comprehension
 
 Where half of the pairs or more were right at m₀ (or g₀), the curve shows when it got there: the straight line from m₀
 to m₁ in the logarithm of the share of wrong answers (of none, half a pair) crosses the level at a step t. Then 1.1 t
@@ -297,12 +298,12 @@ def verdict(
     if lost:
         return "collapse"
     (first_m, last_m), (first_g, last_g) = within
-    if memorized is None:
-        if (states[0] == UNDECIDED).any():
-            return "unknown"
-        first_m, last_m = float(steps[-1]), math.inf
-    elif memorized.after < 0:  # who began with it may have had it for long
+    # What fell before must be seen to hold; and who began with it may have had it for long.
+    has_fallen = generalized.seen_for == 0 and (states[1][steps < generalized.at] == 1).any()
+    if has_fallen or (memorized is None and (states[0] == UNDECIDED).any()) or (memorized and memorized.after < 0):
         return "unknown"
+    if memorized is None:
+        first_m, last_m = float(steps[-1]), math.inf
     if first_g >= DELAY_FACTOR * last_m:
         return "grokking"
     return "comprehension" if last_g < DELAY_FACTOR * first_m or last_g <= first_m else "unknown"

@@ -123,6 +123,18 @@ def test_a_headline_says_that_it_hangs_on_one_step():
     assert "80.0 % of the held-out pairs (step 1,000, the last alone)" in of(setting(MEMORIZED, 0.8 * held_out))
 
 
+def test_what_fell_before_must_be_seen_to_hold():
+    held_out = np.where(STEPS >= 1000, 1.0, 0.01)
+    held_out[40:42] = 1.0
+    run = setting(MEMORIZED, held_out)
+    assert run.learned.verdict == "unknown"
+    assert of(run) == (
+        "It may have generalized (100 % of the held-out pairs, at step 1,000 alone, the last); whether that holds "
+        "cannot be told"
+    )
+    assert when("unknown", run).endswith("(not at 980; the last that is logged). Whether that holds is not seen.")
+
+
 def test_a_fall_below_a_level_is_not_rounded_to_it():
     held_out = np.where(STEPS >= 400, 1.0, 0.01)
     held_out[35] = 0.9898
