@@ -54,8 +54,8 @@ DESIGN = Design(
 )
 FULL = Design(p=113, sizes=(900, 1300), weight_decays=(1.0, 1.5, 2.0), seeds=10, duration=10, lr=1e-3, rescale_lr=False)
 CAPTION = (
-    "How many networks came to what (rows), and what was said of them (columns); the bluer, the larger the share of the "
-    "row. Intervals: Wilson’s, 95 %."
+    "How many networks came to what (rows), and what was said of them (columns); the bluer, the larger the share of "
+    "the row. Intervals: Wilson’s, 95 %."
 )
 RIGHT, UNKNOWN, RECALL = 0.97, 0.1, 0.9
 AT_CHANCE, PLAINLY_LATE = 0.1, 6
