@@ -2,6 +2,7 @@
 ratios that no change may lose, never times."""
 
 import importlib
+import json
 import math
 import re
 import shutil
@@ -14,6 +15,8 @@ import pytest
 import torch
 
 from interp import ModelConfig, Run, Task, reference_path
+from interp.mathematics import grokking
+from interp.studies import Design, conduct, verdict_networks
 from interp.testing import circuit_checkpoint, circuit_neurons
 
 ROOT = Path(__file__).parent.parent
@@ -223,3 +226,28 @@ def test_clock_or_pizza(tmp_path: Path, output_of: Benchmark):
     assert counts["pizza, MLP of the sum"] == ["0", "1", "0"]
     assert counts["untrained"] == ["0", "0", "1"]
     assert len(counts) == 13
+
+
+def test_what_judges_verdicts(tmp_path: Path, output_of: Benchmark, monkeypatch: pytest.MonkeyPatch):
+    """Other constants, and cases for a person: their numbers name no run, and the answers come back by the key."""
+    monkeypatch.setattr(verdict_networks, "KINDS", {"few-steps": verdict_networks.KINDS["few-steps"]})
+    design = Design(p=11, sizes=(30,), seeds=2, duration=0.05, d_model=8, d_mlp=16)
+    conduct("verdicts", tmp_path / "study", design, processes=1)
+    lines = output_of("benchmarks.verdict_constants", str(tmp_path / "study")).splitlines()
+    assert sum(" (in use) " in line for line in lines) == 10
+    assert lines[0] == "| constant | value | true, of those given | unknown |"
+    assert grokking.LEVEL == 0.99  # it is as before
+    cases = importlib.import_module("benchmarks.blind_cases")
+    drawn = {}
+    monkeypatch.setattr(cases, "write_figure", lambda figure, path: drawn.update({path.name: figure.to_json()}))
+    arguments = (str(tmp_path / "study"), str(tmp_path / "blind"))
+    output_of("benchmarks.blind_cases", *arguments, "--n", "5")
+    key = json.loads((tmp_path / "blind" / "key.json").read_text())
+    assert list(drawn) == [f"{number}.png" for number in key] == [f"{n:02d}.png" for n in range(1, 6)]
+    assert len(set(key.values())) == 5
+    assert not any(name in figure for figure in drawn.values() for name in ("few-steps", "confusion"))
+    (tmp_path / "blind" / "answers.json").write_text('{"02": "confusion"}')
+    output_of("benchmarks.blind_cases", *arguments, "--read")
+    assert json.loads((tmp_path / "study" / "blind.json").read_text()) == {key["02"]: "confusion"}
+    result = conduct("verdicts", tmp_path / "study", design, processes=1).result
+    assert result.read.values[result.folder.values == key["02"]].tolist() == ["confusion"]

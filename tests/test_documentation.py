@@ -16,7 +16,7 @@ from interp.experiment import Task
 from interp.interchange.layouts.matching import written
 from interp.interchange.layouts.tables import LAYOUTS
 from interp.runs import open_run
-from interp.studies import ungrokking
+from interp.studies import ungrokking, verdict_networks
 from interp.testing import circuit_checkpoint, circuit_neurons
 
 ROOT = Path(__file__).parent.parent
@@ -58,6 +58,7 @@ def run_before() -> set[str]:
 def workplace(tmp_path, monkeypatch, adds_without_equals):
     """A folder like a checkout: the reference run is there, and so is every file that a page shows."""
     monkeypatch.setattr(ungrokking, "START_DURATION", 0.05)
+    monkeypatch.setattr(verdict_networks, "KINDS", {"few-steps": verdict_networks.KINDS["few-steps"]})
     reference = tmp_path / "checkpoints" / "reference"
     shutil.copytree(
         ROOT / "checkpoints" / "reference", reference, ignore=shutil.ignore_patterns("__pycache__", "__init__.py")

@@ -50,6 +50,7 @@ def render_experiment(folder: Path) -> str:
     if (diagram := phase_diagram(found)) is not None:
         figures["phase-diagram"] = diagram
     headings = {name: without_title(figure) for name, figure in figures.items()}
+    captions = CAPTIONS | {"result": getattr(experiment, "CAPTION", CAPTIONS["result"])}
     title, _, text = (experiment.__doc__ or "").partition("\n\n")
     short, _, question = " ".join(title.split()).partition(". ")
     return rendered(
@@ -65,7 +66,7 @@ def render_experiment(folder: Path) -> str:
         failed_precondition=summary.get("failed_precondition"),
         predictions=[_prediction(name, values) for name, values in summary["predictions"].items()],
         sections=[
-            {"name": name, "heading": headings[name], "caption": CAPTIONS[name], "height": figures[name].layout.height}
+            {"name": name, "heading": headings[name], "caption": captions[name], "height": figures[name].layout.height}
             for name in figures
         ],
         head=_head(columns),

@@ -53,7 +53,8 @@ def conduct(
     grid = experiment.grid(chosen, full=full)
     with refusals_as(f"cannot write to {out}"):
         out.mkdir(parents=True, exist_ok=True)
-    train = partial(run_grid, out / "runs", processes=processes)
+    train_one = getattr(experiment, "train_one", None)  # an experiment may train its runs in a way of its own
+    train = partial(run_grid, out / "runs", processes=processes, train_one=train_one)
     runs = _runs(experiment, chosen, grid, train, report)
     result = experiment.measure(runs, chosen)
     failed = experiment.failed_precondition(result)

@@ -36,6 +36,8 @@ def phase_diagram(found: Sequence[RunOutcome]) -> "go.Figure | None":
     import plotly.graph_objects as go
 
     found = [run for run in found if not run.is_start]
+    if found and {"task.operation", "model.family"} & set(found[0].fields):
+        return None  # different networks have no cell in common
     varying = {axis for axis in (*FIRST_AXES, *SECOND_AXES) if len({str(run.fields.get(axis)) for run in found}) > 1}
     across = next((axis for axis in FIRST_AXES if axis in varying), None)
     up = next((axis for axis in SECOND_AXES if axis in varying and axis != across), None)

@@ -50,6 +50,7 @@ class GridProgress:
 
 
 GridReport = Callable[[GridProgress], None]
+TrainOne = Callable[[Path, GridRun], str]
 Result = TypeVar("Result")
 
 
@@ -59,6 +60,7 @@ def run_grid(
     *,
     executor: Executor | None = None,
     processes: int | None = None,
+    train_one: TrainOne | None = None,
     report: GridReport = lambda progress: None,
 ) -> dict[str, Run]:
     """Train what is missing of a grid into `folder`/NAME, with one thread in each of `processes` (default: one per
@@ -66,7 +68,8 @@ def run_grid(
 
     Complete runs are left alone and interrupted ones resumed, so after Ctrl-C, SIGTERM or a kill the same call goes on,
     to the same last bit; at most what a run had done since it last saved its state is lost. What a given executor has
-    begun then is for its owner to stop. Returns the runs by name.
+    begun then is for its owner to stop. `train_one` trains one run in a way of its own, as a whole, and returns its
+    name; it must be a function that another process can import. Returns the runs by name.
 
     Raises InputError where a folder holds another experiment or one that began with other weights, and for what stops a
     run (a full disk, a loss that is not finite); InterruptedTrainingError after Ctrl-C or SIGTERM.
@@ -87,7 +90,7 @@ def run_grid(
                 ready = [run for run in waiting if run.start is None or run.start in done]
                 for run in ready[: n_workers - len(running)]:
                     waiting.remove(run)
-                    running[pool.submit(_train, folder, run)] = run
+                    running[pool.submit(train_one or _train, folder, run)] = run
                 for future in first_done(running):
                     name = running.pop(future).name
                     future.result()

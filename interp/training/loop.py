@@ -5,7 +5,7 @@ There is one loop: for one experiment, and for several side by side that differ 
 """
 
 import math
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
 import torch
 from jaxtyping import Bool, Float
@@ -48,9 +48,10 @@ def train(
     *,
     resume: Snapshot | None = None,
     device: str = "cpu",
+    watch: Callable[[int, Weights], None] | None = None,
 ) -> Iterator[Snapshot]:
     """Train, yielding a snapshot of every kept and every logged step; what a snapshot holds is always in the CPU's
-    memory.
+    memory. `watch` is shown the weights of every step, which the next update overwrites.
 
     Starts from the weights drawn from model.seed, or from `initial`; or continues after `resume`, whose own step is not
     yielded again. With one seed, one thread count and one machine the result is the same to the last bit, resumed or
@@ -69,7 +70,8 @@ def train(
     True
     """
     own, after = None if initial is None else [initial], None if resume is None else [resume]
-    for moment in together([experiment], initial=own, resume=after, device=device):
+    watch_all = None if watch is None else lambda step, weights: watch(step, weights[0])
+    for moment in together([experiment], initial=own, resume=after, device=device, watch=watch_all):
         if moment is not None:
             if isinstance(snapshot := moment[0], DivergedError):
                 raise snapshot
@@ -82,6 +84,7 @@ def together(
     initial: Sequence[Mapping[str, Tensor]] | None = None,
     resume: Sequence[Snapshot] | None = None,
     device: str = "cpu",
+    watch: Callable[[int, Sequence[Weights]], None] | None = None,
 ) -> Generator[Moment | None]:
     """`train` for experiments that differ in their seeds alone, side by side: the snapshots of a step, by the place of
     their experiment, and None after every update, so that whoever drives it can stop there.
@@ -136,6 +139,8 @@ def together(
                 living = [place for place in living if place not in lost]
             if not living:
                 return
+            if watch is not None:
+                watch(step, weights)
             if is_shown:
                 with threads_of_torch(model):
                     of_test = evaluate_each(stacked, model, test_sets, each, loss)

@@ -123,6 +123,18 @@ def test_a_headline_says_that_it_hangs_on_one_step():
     assert "80.0 % of the held-out pairs (step 1,000, the last alone)" in of(setting(MEMORIZED, 0.8 * held_out))
 
 
+def test_what_fell_before_must_be_seen_to_hold():
+    held_out = np.where(STEPS >= 1000, 1.0, 0.01)
+    held_out[40:42] = 1.0
+    run = setting(MEMORIZED, held_out)
+    assert run.learned.verdict == "unknown"
+    assert of(run) == (
+        "It may have generalized (100 % of the held-out pairs, at step 1,000 alone, the last); whether that holds "
+        "cannot be told"
+    )
+    assert when("unknown", run).endswith("(not at 980; the last that is logged). Whether that holds is not seen.")
+
+
 def test_a_fall_below_a_level_is_not_rounded_to_it():
     held_out = np.where(STEPS >= 400, 1.0, 0.01)
     held_out[35] = 0.9898
@@ -188,6 +200,24 @@ def test_steps_too_far_apart_are_said_to_be():
         "It generalized (100 % of the held-out pairs, from step 250 on); whether late or at once cannot be told"
     )
     assert "The delay is between 0 and 250 steps: too coarse to tell grokking from" in when("unknown", run)
+
+
+@pytest.mark.parametrize(
+    ("late", "expected"),
+    [
+        (215, "120 to 200 steps later, at least 3.4 times as many (read between logged steps)."),
+        (
+            102,
+            "0 to 80 steps later: less than three times the steps it took to memorize (read between logged steps), so",
+        ),
+    ],
+)
+def test_what_is_read_between_logged_steps_is_said_to_be(late, expected):
+    """Memorized at 45, logged at 40 and 80."""
+    steps = np.arange(0, 2000, 40)
+    wrong = [np.minimum(0.01 * np.exp(-rate * (steps - at)), 0.99) for at, rate in ((45, 0.4), (late, 0.08))]
+    learned = grokking.events(steps, 1 - np.array(wrong), pairs=(2000, 2000))
+    assert expected in when(learned.verdict, replace(setting(MEMORIZED, MEMORIZED), learned=learned))
 
 
 def test_curves_that_begin_when_it_knew_its_training_pairs_are_not_called_coarse():

@@ -4,6 +4,7 @@ stays text."""
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +146,9 @@ def test_the_phase_diagram_counts_and_averages_over_seeds():
     assert kinds.text.tolist() == [["", "2/3"], ["", ""]]
     np.testing.assert_allclose(accuracies.z, [[np.nan, 0.7], [0.0, np.nan]])
     assert phase_diagram(found[:1]) is None
+    families = ("mlp", "transformer", "mlp", "mlp")
+    other = [replace(run, fields=run.fields | {"model.family": one}) for run, one in zip(found, families, strict=True)]
+    assert phase_diagram(other) is None  # of different networks no cell is one setting
 
 
 def test_a_tie_is_not_the_color_of_either():

@@ -12,7 +12,7 @@ from interp.analysis import load_result
 from interp.cli import main
 from interp.errors import InputError
 from interp.pages import render_experiment
-from interp.studies import NAMES, Design, conduct, critical_size, find, ungrokking
+from interp.studies import NAMES, Design, conduct, critical_size, find, ungrokking, verdict_networks
 
 TINY = "--p 11 --d-model 8 --d-mlp 16 --processes 1 --duration 0.1"
 GRIDS = {
@@ -23,6 +23,7 @@ GRIDS = {
     "weight-decay": "--sizes 60 --weight-decays 0.5 1 2 --seeds 2",
     "growth-ratios": "--sizes 30 60 --weight-decays 1 --seeds 2",
     "critical-size": "--sizes 12 60 --weight-decays 1 --seeds 1",
+    "verdicts": "--sizes 30 --weight-decays 1 --seeds 2",
 }
 
 
@@ -32,6 +33,7 @@ def short_starts(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(ungrokking, "START_DURATION", 0.5)
     monkeypatch.setattr(ungrokking, "START_LEVEL", 0)
     monkeypatch.setattr(critical_size, "GROWTH_DURATION", 0.1)
+    monkeypatch.setattr(verdict_networks, "KINDS", {"few-steps": verdict_networks.KINDS["few-steps"]})
 
 
 def refuse(constant: str):
@@ -127,7 +129,7 @@ def test_the_experiment_beside_is_read(tmp_path: Path):
         (
             "",
             "interp experiment needs NAME: circuit-efficiency, critical-size, data-fraction, growth-ratios, "
-            "semi-grokking, ungrokking, weight-decay",
+            "semi-grokking, ungrokking, verdicts, weight-decay",
         ),
         ("ungroking", "unknown experiment 'ungroking'; did you mean 'ungrokking'?"),
         ("ungrokking --sizs 10", "unknown option --sizs; did you mean --sizes?"),

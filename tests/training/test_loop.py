@@ -309,6 +309,16 @@ def test_writing_to_a_snapshot_does_not_disturb_training() -> None:
             value.zero_()
 
 
+def test_who_watches_sees_every_step_and_changes_nothing() -> None:
+    seen = {}
+    watched = list(train(experiment(), watch=lambda step, weights: seen.update({step: weights["embed.W_E"].clone()})))
+    every = {snapshot.step: snapshot for snapshot in train(experiment(log_every=1))}
+    assert list(seen) == list(every) == list(range(10))
+    assert all(torch.equal(seen[step], snapshot.weights["embed.W_E"]) for step, snapshot in every.items())
+    for snapshot, expected in zip(watched, train(experiment()), strict=True):
+        assert_same_bits(snapshot, expected)
+
+
 # ---- divergence ------------------------------------------------------------------------------------------------------
 
 

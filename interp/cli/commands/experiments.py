@@ -16,9 +16,9 @@ from interp.studies import Design
 class Study:
     """Put a prediction to the test: train a grid of networks, measure, and say what was confirmed and what was not.
 
-    NAME is circuit-efficiency, ungrokking, critical-size, semi-grokking, data-fraction, weight-decay or
-    growth-ratios. Stopped, the same command goes on. The grid options change the design of the experiment; without any
-    it is the one in docs/why-does-it-grok.md."""
+    NAME is circuit-efficiency, ungrokking, critical-size, semi-grokking, data-fraction, weight-decay, growth-ratios or
+    verdicts. Stopped, the same command goes on. The grid options change the design of the experiment; without any it is
+    the one in docs/why-does-it-grok.md, and of verdicts that in docs/verdicts.md."""
 
     name: Annotated[Positional[str], tyro.conf.arg(metavar="NAME", help_behavior_hint="(required)")] = ""
     """Which experiment."""
