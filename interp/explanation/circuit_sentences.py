@@ -10,6 +10,7 @@ from interp.explanation.run_sentences import IN_PART, Summaries, few_held_out, l
 from interp.figures import as_accuracy, as_number, as_percent, as_step
 from interp.mathematics import grokking
 from interp.mathematics.circuits import LEAST_STRENGTH
+from interp.mathematics.clock_and_pizza import word_of
 from interp.mathematics.key_frequencies import LEAST_FACTOR
 
 PAIRS = {"held_out": "held-out pairs", "all": "all pairs"}
@@ -157,8 +158,7 @@ def the_algorithm(clock: Mapping[str, Any], setting: Setting) -> str:
 
 
 def _one_circle_at_a_time(clock: Mapping[str, Any], setting: Setting) -> str:
-    fits = clock["isolated_fit_per_frequency"]
-    known = {k: fit for k, fit in fits.items() if None not in fit.values()}
+    known = _isolated_fits(clock)
     if not known:
         return ""
     told = ", ".join(
@@ -184,8 +184,14 @@ def the_name(clock: Mapping[str, Any]) -> str:
 
 def the_disagreement(clock: Mapping[str, Any]) -> str:
     """Which witnesses do not say the name that is given; empty where all do."""
-    if not clock["disagreeing"]:
+    if clock["verdict"] == "neither":
         return ""
+    other = "pizza" if clock["verdict"] == "clock" else "clock"
+    others = [k for k, fit in _isolated_fits(clock).items() if word_of(**fit) == other]
+    circles = f"circle{'s' if len(others) > 1 else ''} of k = {', '.join(others)} look{'' if len(others) > 1 else 's'}"
+    alone = f"One at a time, the {circles} like {_article(other)}." if others else ""
+    if not clock["disagreeing"]:
+        return alone
     says = {
         "distance_irrelevance": f"distance irrelevance ({as_number(clock['distance_irrelevance'])}) says {{}}",
         "gradient_symmetricity": f"gradient symmetricity ({as_number(clock['gradient_symmetricity'])}) says {{}}",
@@ -196,7 +202,12 @@ def the_disagreement(clock: Mapping[str, Any]) -> str:
     }
     words = {"clock": "a clock", "pizza": "a pizza", "neither": "neither clearly"}
     told = [says[name].format(words[clock["witnesses"][name]]) for name in clock["disagreeing"]]
-    return f"By the line of Zhong et al. it is {_article(clock['verdict'])}, yet {' and '.join(told)}."
+    named = f"By the criteria of Zhong et al. it is {_article(clock['verdict'])}, yet {' and '.join(told)}."
+    return f"{named} {alone}".rstrip()
+
+
+def _isolated_fits(clock: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    return {k: fit for k, fit in clock["isolated_fit_per_frequency"].items() if None not in fit.values()}
 
 
 def the_check(checkpoint: Mapping[str, Any]) -> str:

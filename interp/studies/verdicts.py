@@ -123,8 +123,9 @@ def _counts(wrong: np.ndarray, pairs: tuple[int, int]) -> xr.Dataset:
 def measure(runs: Mapping[str, Run], design: Design) -> xr.Dataset:
     """Of every [run]: its `folder`, `kind` and `seed`; the `true` verdict, the one `said` (that of `explain`), and the
     one `read` from the counts by a reader who had seen no verdict, where blind.json of the experiment's folder has it;
-    whether it is `borderline`, `by_construction`, `plain` or lost at the cut and back later, a `dip`; the steps at which it came to
-    know training pairs and pairs never shown, true and said (NaN: it did not); `budget` and `logging_interval`."""
+    whether it is `borderline`, `by_construction`, `plain` or lost at the cut and back later, a `dip`; the steps at
+    which it came to know training pairs and pairs never shown, true and said (NaN: it did not); `budget` and
+    `logging_interval`."""
     answers = _answers(next(iter(runs.values())).path.parent.parent / ANSWERS)
     rows = [_row(name, run) | {"read": answers.get(name, NOT_READ)} for name, run in runs.items()]
     return xr.Dataset({key: ("run", np.array([row[key] for row in rows]), words) for key, words in _WORDS.items()})

@@ -378,6 +378,15 @@ def test_a_name_says_which_witnesses_disagree(clock, name):
     assert bool(the_disagreement(clock)) == (", but" in name)
 
 
+def test_a_single_circle_that_is_of_the_other_kind_is_named():
+    clock = told_apart("clock")
+    assert the_disagreement(clock) == "One at a time, the circle of k = 5 looks like a pizza."
+    clock["isolated_fit_per_frequency"]["9"] = {"clock": 0.7, "pizza": 0.95}
+    assert the_disagreement(clock) == "One at a time, the circles of k = 5, 9 look like a pizza."
+    clock["isolated_fit_per_frequency"] = {"5": {"clock": 0.95, "pizza": 0.97}}
+    assert the_disagreement(clock) == ""
+
+
 def test_the_doubts_name_the_disagreement_of_a_named_circuit():
     run = setting(MEMORIZED, np.where(STEPS >= 600, 1.0, 0.01))
     summaries = {

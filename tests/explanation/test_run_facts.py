@@ -110,7 +110,7 @@ def test_whether_the_loss_rises_without_the_key_frequencies(reference, results, 
     checkpoint = explanation_of(reference, results).numbers["checkpoint"]
     losses = {"loss": loss, "excluded_loss": excluded, "restricted_loss": loss}
     checkpoint |= {name: {"held_out": value, "all": 7.0} for name, value in losses.items()} | {"ablation": None}
-    summaries = {"frequency_evidence": evidence(21), "clock_pizza": {"disagreeing": []}}
+    summaries = {"frequency_evidence": evidence(21), "clock_pizza": {"verdict": "neither"}}
     summaries["transitions"] = {"fixed_gap_verdict": "unknown"}
     said = list(against({"verdict": "memorization"}, checkpoint, summaries, setting(interp.Task(43))))
     assert (
