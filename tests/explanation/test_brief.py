@@ -396,7 +396,7 @@ def test_the_doubts_name_the_disagreement_of_a_named_circuit():
     for witnesses, expected in (({}, 0), ({"isolated_circles": "pizza"}, 1)):
         found = summaries | {"clock_pizza": told_apart("clock", **witnesses)}
         numbers = checked(0.03, [0.97, 1.0]) | {"circuit": "clock"}
-        said = [one for one in against({"verdict": "grokking"}, numbers, found, run) if "line of Zhong" in one]
+        said = [one for one in against({"verdict": "grokking"}, numbers, found, run) if "of Zhong" in one]
         assert len(said) == expected
     assert "its circles one at a time say a pizza" in said[0]
 
