@@ -144,12 +144,12 @@ def test_memory_is_even():
 
 
 def test_a_norm_that_is_thrown_and_comes_back_is_no_rest():
-    """Pushed up for five of the last steps and down again for five: the last norm is that of ten steps before."""
+    """Pushed up for three of the last steps and down again for three: the last norm is that of ten steps before."""
     done = list[int]()
 
     def throw(weights: Weights) -> tuple[float, Weights]:
         done.append(1)
-        push = {range(85, 90): -1.0, range(90, 95): 1.0}
+        push = {range(92, 95): -1.0, range(95, 98): 1.0}
         slope = next((value for steps, value in push.items() if len(done) in steps), 0.0)
         return 0.0, {"a": torch.full_like(weights["a"], slope)}
 
