@@ -104,7 +104,7 @@ def _by_size(result: xr.Dataset) -> dict:
 def _isolated(result: xr.Dataset) -> dict:
     """Mean and range over kept isolated networks of the logit over the strength demanded, and of the `shortfall`; the
     norm of the circuit over that of memory of the fewest pairs, at one demanded strength; least separations, over the
-    label's logit, of the circuit at rest, in the checkpoint and isolated; and the checkpoints."""
+    label's logit, of the circuit at rest, in the checkpoint and isolated, at the highest strength; the checkpoints."""
     gives = result.isolated_correct_logit / result.strength
     kept = result.isolated_kept.values.astype(bool)
     demanded = isolated_curves(result, demanded=True)
@@ -115,7 +115,7 @@ def _isolated(result: xr.Dataset) -> dict:
         "isolated": result.isolated_least_separation.sel(kind="generalizing").values[-1, -1],
         "isolated_memory": result.isolated_least_separation.sel(kind="memorizing").values[0, -1],
     }
-    less = parted["at_rest"] - parted["in_the_checkpoint"]
+    less = {name: _on_the_mean(parted[name] - parted["in_the_checkpoint"]) for name in ("at_rest", "isolated")}
     return {
         "logit_over_demanded": {kind: _spread(gives.values[row][kept[row]]) for row, kind in enumerate(KINDS)},
         "shortfall": {
@@ -126,7 +126,7 @@ def _isolated(result: xr.Dataset) -> dict:
             math.exp(one.circuit[-1] - one.memory[0]) for one in found
         ],
         "least_separation": {name: _spread(values) | {"of_seeds": values.tolist()} for name, values in parted.items()},
-        "least_separation_at_rest_less_in_the_checkpoint": _on_the_mean(less),
+        "least_separation_less_in_the_checkpoint": less,
         "checkpoint_step": result.checkpoint_step.values.tolist(),
         "checkpoint_strength": result.checkpoint_strength.transpose("seed", "kind").values.tolist(),
     }

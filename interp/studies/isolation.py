@@ -21,6 +21,10 @@ less than it is told, which no answer needs.
 The circuit is held on all pairs of the table and begins from the weights of the checkpoint; memory is held on D of its
 training pairs, and begins from the weights that the run began with, in which there is no circuit.
 
+It does not hold all that it is told: eps·wd > 0 pulls against the loss, of which the lead over the class next to the
+label (`least_separation`) is a small part. Modulo 43 isolated circuits have less than half of the lead that g has, and
+what is compared at one logit of the label is then less clear than it was.
+
 It cannot tell a memory from a circuit that it grows on the way: a network counts as one circuit where the other
 has at most a tenth of the label's logit (`memory_share`), which pairs show that could not have been memorized.
 """

@@ -225,7 +225,11 @@ def test_the_figure_shows_both_frontiers_and_every_way():
 
 def test_the_numbers_beside_are_those_planted():
     result = planted({**ALL_250, "isolated": 200.0}, noise=0.1)
+    result["checkpoint_separation"][1] = 0.25
+    result["isolated_least_separation"][1, -1, -1] = 0.1
     numbers = critical_size.numbers(result)
+    less = numbers["isolated"]["least_separation_less_in_the_checkpoint"]
+    assert [less[name]["mean"] for name in ("at_rest", "isolated")] == pytest.approx([0.05, -0.15])
     costs = numbers["costs"]
     assert costs["slopes"]["C_mem"]["mean"] == pytest.approx(RISE)
     assert costs["slopes"]["C_gen"]["mean"] == pytest.approx(0.05)
