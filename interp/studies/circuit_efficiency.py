@@ -22,7 +22,8 @@ At rest AdamW has g = −eps·wd·w (see `Design`), the minimum of loss + ½ eps
 only as a product. With `rescale_lr` networks therefore have weight decay 1, one learning rate, and eps·λ in place of
 eps, so that all come to rest equally soon. eps is larger than usual: with 1e-8 slingshots throw memorizing networks
 about before they come to rest. A network whose norm still changes by more than 1 % in the last tenth is marked as not
-converged and left out.
+converged and left out; that compares two points, which a slingshot may make agree (`interp.studies.critical_size` asks
+for the range of the norm too).
 
 It cannot tell what a circuit costs in a network that has both: they may share weights. And labels at random are
 memorized without the help that true labels may give.

@@ -11,6 +11,7 @@ import xarray as xr
 
 from interp.analysis import save_result
 from interp.errors import InputError
+from interp.experiment import json_values
 from interp.figures import write_figure
 from interp.machine import read_json, refusals_as, write_atomically
 from interp.runs import Run
@@ -75,6 +76,8 @@ def conduct(
         "failed_precondition": failed,
         "predictions": {prediction.name: prediction.to_dict() for prediction in predictions},
     }
+    if hasattr(experiment, "numbers"):
+        summary["numbers"] = json_values(experiment.numbers(result))
     write_atomically(files["summary.json"], json.dumps(summary, indent=2, allow_nan=False).encode() + b"\n")
     figure = experiment.plot(result)
     for key in ("figure.html", "figure.json"):

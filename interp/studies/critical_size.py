@@ -29,7 +29,7 @@ end of training to be rest; growth reads networks that are far from rest, where 
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -38,19 +38,20 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float, Int
 
+from interp.errors import InputError
 from interp.experiment import Experiment, Task
 from interp.figures import as_percent
-from interp.mathematics.intervals import mean_interval
 from interp.runs import Run
 from interp.studies import circuit_efficiency, ungrokking
-from interp.studies.circuit_efficiency import KINDS, LARGEST_CHANGE
+from interp.studies.circuit_efficiency import KINDS
 from interp.studies.critical_size_figure import critical_size_figure
-from interp.studies.design import Design, Prediction, Verdict
+from interp.studies.critical_size_numbers import numbers_beside
+from interp.studies.design import Design, Prediction
 from interp.studies.growth_at_a_moment import CIRCUITS, measure_growth
 from interp.studies.isolated_circuits import isolate_circuits, nothing_isolated
-from interp.studies.isolation import LARGEST_OTHER, memory_share
-from interp.studies.size_crossings import geometric_interval, geometric_mean, of_several
-from interp.studies.ways_to_critical_size import costs, critical_sizes, efficiency_curves, isolated_curves
+from interp.studies.isolation import LATE, least_separation, memory_share, parts_of
+from interp.studies.size_crossings import geometric_mean
+from interp.studies.ways_to_critical_size import METHODS, compare, counts, critical_sizes, told
 from interp.sweeps import GridReport, GridRun
 
 TITLE = "The critical size: four ways to D_crit"
@@ -81,24 +82,19 @@ START_SHARE, MEMORIZED_UP_TO, HELD_FROM = 0.6, 0.21, 0.13
 SPACING, BOTH_UNTIL, GROWTH_DURATION = 0.1, 6.0, 2.0
 # Those from scratch have half the learning rate, and with it twice the steps in the window.
 GROWTH_RATE = 0.5
-SAME_FACTOR = 1.1
-# The norm of a network at rest has no larger range over the last quarter: of one that a slingshot threw about, both
-# ends of the last tenth may happen to agree.
-LARGEST_RANGE = 0.03
 # In logits, of the label: what isolated circuits are to hold.
 STRENGTHS = (4.0, 10.0, 25.0)
-METHODS = {
-    "efficiency": "isolated networks",
-    "isolated": "isolated circuits",
-    "ungrokking": "ungrokking",
-    "growth": "growth ratios",
-}
 
 
 def grid(design: Design, *, full: bool = False) -> list[GridRun]:
     """For every seed a network that groks on 60 % of the pairs; those that go on with D pairs, and those that memorize
     random labels of few pairs, over weight decays; and networks from scratch on D pairs, for a short time."""
     middle, runs = middle_weight_decay(design), []
+    if not _start_task(design, 0).mask("held_out").any():
+        raise InputError(
+            f"with {max(design.sizes)} of {design.p**2} pairs, the most of sizes, no pair is held out of training, so "
+            "that none could tell whether a network has grokked; choose fewer"
+        )
     for seed in range(design.seeds):
         start = _kept(design, _start_task(design, seed), duration=design.duration, until=BOTH_UNTIL, spacing=SPACING)
         runs.append(GridRun(f"start-seed{seed}", start))
@@ -147,9 +143,9 @@ def measure(runs: Mapping[str, Run], design: Design) -> xr.Dataset:
     """What `circuit_efficiency.measure` gives of the networks that memorized and of those that went on, [kind, size,
     weight_decay, seed], those alone `kept` that are at rest by the `norm_range` over the last quarter too, and of one
     circuit by the `memory_share`; at the middle weight decay `held_out_accuracy` [size, seed] of those that went on,
-    over pairs that neither training could have memorized; `growth_ratio` [circuit, size, seed]; `start_accuracy`
-    [seed], held-out, of those that were begun with; and the numbers of isolated circuits, not there yet
-    (`beyond_grid`)."""
+    over pairs that neither training could have memorized, and the `rest_separation` [seed] of that with most;
+    `growth_ratio` [circuit, size, seed]; `start_accuracy` [seed], held-out, of those that were begun with; and the
+    numbers of isolated circuits, not there yet (`beyond_grid`)."""
     sizes, middle = sorted(design.sizes), middle_weight_decay(design)
     result = circuit_efficiency.measure(runs, design)
     share, norm_range = (np.full(result.kept.shape, np.nan) for _ in range(2))
@@ -158,9 +154,6 @@ def measure(runs: Mapping[str, Run], design: Design) -> xr.Dataset:
         if (run := runs.get(circuit_efficiency.name(kind, size, decay, index[3]))) is not None:
             norm_range[index] = late_range(run.metrics.step.values, run.metrics.weight_norm.values)
             share[index] = memory_share(run.last) if kind == "generalizing" else np.nan
-    rests = (result.norm_change <= LARGEST_CHANGE) & (norm_range <= LARGEST_RANGE) & (result.train_accuracy == 1)
-    of_kind = np.where(np.isnan(share), True, share <= LARGEST_OTHER)
-    result["kept"] = result.kept.copy(data=rests.values & (result.correct_logit.values > 0) & of_kind)
     accuracy = np.full((len(sizes), design.seeds), np.nan)
     ratio = np.full((len(CIRCUITS), len(sizes), design.seeds), np.nan)
     starts = [runs[f"start-seed{seed}"].last for seed in range(design.seeds)]
@@ -178,6 +171,8 @@ def measure(runs: Mapping[str, Run], design: Design) -> xr.Dataset:
         for name, place in names.items():
             if name in scratch:
                 ratio[:, *place] = growth.ratio.sel(run=name).values
+    last = [runs.get(circuit_efficiency.name("generalizing", sizes[-1], middle, seed)) for seed in range(design.seeds)]
+    separation = np.array([math.nan if run is None else least_separation(parts_of(run.last).circuit) for run in last])
     started = np.array([start.accuracy("held_out") for start in starts])
     words = {
         "held_out_accuracy": "final accuracy on pairs that neither training could have memorized",
@@ -185,18 +180,21 @@ def measure(runs: Mapping[str, Run], design: Design) -> xr.Dataset:
         "memory_share": "share of memory in the logit of the label",
         "norm_range": "range of the norm over the last quarter, relative",
         "start_accuracy": "held-out accuracy of the network that was begun with",
+        "rest_separation": "how far the label of the circuit is ahead of the next class, over its logit, at most pairs",
     }
     values = {
         "held_out_accuracy": (("size", "seed"), accuracy),
         "growth_ratio": (("circuit", "size", "seed"), ratio),
         "start_accuracy": ("seed", started),
+        "rest_separation": ("seed", separation),
         "memory_share": (result.kept.dims, share),
         "norm_range": (result.kept.dims, norm_range),
     }
     ours = {key: (axes, of, {"long_name": words[key], "units": "1"}) for key, (axes, of) in values.items()}
     circuit = {"circuit": ("circuit", np.array(CIRCUITS), {"long_name": "circuit", "units": "name"})}
     isolated = nothing_isolated(memorized_sizes(design), design.p, STRENGTHS, design.seeds)
-    return result.assign(ours).assign_coords(circuit).assign_attrs(middle_weight_decay=middle).merge(isolated)
+    result = counts(result.assign(ours).assign_coords(circuit).assign_attrs(middle_weight_decay=middle))
+    return result.merge(isolated)
 
 
 def late_range(steps: Int[np.ndarray, " step"], norms: Float[np.ndarray, " step"]) -> float:
@@ -205,7 +203,7 @@ def late_range(steps: Int[np.ndarray, " step"], norms: Float[np.ndarray, " step"
     >>> late_range(np.arange(9), np.array([5.0, 4.0, 3.0, 9.0, 2.0, 2.0, 2.0, 2.5, 2.0]))
     0.25
     """
-    late = norms[steps >= 0.75 * steps[-1]]
+    late = norms[steps >= (1 - LATE) * steps[-1]]
     return float(late.max() / late.min() - 1)
 
 
@@ -243,20 +241,7 @@ def predictions(result: xr.Dataset) -> list[Prediction]:
         return [Prediction(f"{a}-{b}", _statement(a, b), "not shown", because, {}) for a, b in pairs]
     found = critical_sizes(result)
     table = {way: told(values) for way, values in found.items()}
-    numbers = {"d_crit": table} | _beside(result)
-    return [_same(a, b, found, len(pairs), numbers) for a, b in pairs]
-
-
-def told(values: np.ndarray) -> dict:
-    """A row of the table: the geometric mean over seeds and its interval, where each of them has a D_crit, and what the
-    seeds have."""
-    return {
-        "d_crit": geometric_mean(values),
-        "interval_95": geometric_interval(values),
-        "seeds": len(values),
-        "seeds_that_have_one": int(np.isfinite(values).sum()),
-        "of_seeds": values.tolist(),
-    }
+    return [_same(a, b, found, len(pairs), {"d_crit": table}) for a, b in pairs]
 
 
 def _statement(a: str, b: str) -> str:
@@ -265,55 +250,24 @@ def _statement(a: str, b: str) -> str:
 
 def _same(a: str, b: str, found: Mapping[str, np.ndarray], n: int, shared: dict) -> Prediction:
     ratios = found[b] / found[a]
-    interval, wider = geometric_interval(ratios), geometric_interval(ratios, of_several(n))
-    numbers = {"ratio": geometric_mean(ratios), "ratio_interval_95": interval, "ratio_interval_of_several": wider}
-    name, verdict = f"{a}-{b}", "not shown"
-    lacking = [way for way in (a, b) if not np.isfinite(found[way]).all()]
-    if lacking or not np.isfinite(interval).all():
-        have = {way: int(np.isfinite(found[way]).sum()) for way in lacking}
+    verdict, (low, high), wider = compare(ratios, n)
+    values = {"ratio": geometric_mean(ratios), "ratio_interval_95": (low, high), "ratio_interval_of_several": wider}
+    lacking = {way: known for way in (a, b) if (known := int(np.isfinite(found[way]).sum())) < len(ratios)}
+    if lacking:
+        of_n = f"of {len(ratios)} seeds have a D_crit"
+        because = "; ".join(f"{METHODS[way]}: {known} {of_n}" for way, known in lacking.items())
+    elif not np.isfinite([low, high]).all():
         because = "one seed says nothing of others"
-        if have:
-            of_n = f"of {len(ratios)} seeds"
-            because = "; ".join(f"{METHODS[way]}: {known} {of_n} have a D_crit" for way, known in have.items())
-        return Prediction(name, _statement(a, b), "not shown", because, numbers | shared)
-    low, high = interval
-    side = "holds 1" if low <= 1 <= high else "lies above 1" if low > 1 else "lies below 1"
-    because = f"the second over the first is {numbers['ratio']:.2f} ({low:.2f} to {high:.2f}, 95 %), which {side}"
-    if low >= 1 / SAME_FACTOR and high <= SAME_FACTOR:
-        verdict: Verdict = "confirmed"
-    elif wider[0] > SAME_FACTOR or wider[1] < 1 / SAME_FACTOR:
-        verdict = "not confirmed"
-    return Prediction(name, _statement(a, b), verdict, because, numbers | shared)
+    else:
+        side = "holds 1" if low <= 1 <= high else "lies above 1" if low > 1 else "lies below 1"
+        because = f"the second over the first is {values['ratio']:.2f} ({low:.2f} to {high:.2f}, 95 %), which {side}"
+    return Prediction(f"{a}-{b}", _statement(a, b), verdict, because, values | shared)
 
 
-def _beside(result: xr.Dataset) -> dict:
-    """What the table stands on."""
-    n = result.sizes["seed"]
-    alone, isolated = efficiency_curves(result), isolated_curves(result)
-    of_seeds: Sequence = [costs(alone, seed) for seed in range(n)]
-    slopes = np.array([[one.slope for one in of_seeds]])
-    return {
-        "compared_at_logit": {"efficiency": math.exp(alone.at), "isolated": math.exp(isolated.at)},
-        "slope_of_generalizing": float(slopes.mean()),
-        "slope_of_generalizing_interval_95": mean_interval(slopes)[:, 0].tolist()
-        if np.isfinite(slopes).all()
-        else None,
-        "generalizing_measured_from": [one.smallest for one in of_seeds],
-        "networks_kept": {
-            kind: [int(result.kept.sel(kind=kind).sum()), int(np.isfinite(result.weight_norm.sel(kind=kind)).sum())]
-            for kind in KINDS
-        },
-        "isolated_kept": {
-            kind: [
-                int(result.isolated_kept.sel(kind=kind).sum()),
-                int(np.isfinite(result.isolated_weight_norm.sel(kind=kind)).sum()),
-            ]
-            for kind in KINDS
-        },
-        "checkpoint_step": result.checkpoint_step.values.tolist(),
-        "checkpoint_strength": result.checkpoint_strength.transpose("seed", "kind").values.tolist(),
-        "start_accuracy_lowest": float(result.start_accuracy.min()),
-    }
+def numbers(result: xr.Dataset) -> dict:
+    """What stands beside the table (`interp.studies.critical_size_numbers.numbers_beside`); nothing where nothing can
+    be said."""
+    return {} if failed_precondition(result) is not None else numbers_beside(result)
 
 
 def plot(result: xr.Dataset):

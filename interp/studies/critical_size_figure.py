@@ -1,7 +1,8 @@
 """The figure of the critical size: both frontiers, norm at one logit, and D_crit by each way."""
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, SupportsFloat
 
 import numpy as np
 import xarray as xr
@@ -11,7 +12,14 @@ from interp.figures import NEUTRAL, PALETTE, SEQUENTIAL, band, new_panels, plain
 from interp.mathematics.intervals import mean_interval
 from interp.studies.efficiency_curves import EfficiencyCurves
 from interp.studies.size_crossings import geometric_interval, geometric_mean
-from interp.studies.ways_to_critical_size import LEVEL, costs, critical_sizes, efficiency_curves, isolated_curves
+from interp.studies.ways_to_critical_size import (
+    LEVEL,
+    METHODS,
+    costs,
+    critical_sizes,
+    efficiency_curves,
+    isolated_curves,
+)
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -25,7 +33,9 @@ NAMES = {
     "ungrokking": "ungrokking",
     "growth": "growth ratios",
 }
-LOWEST_DIFFERENCE = -0.1  # of growth ratios; what lies below is of strengths hardly clear of nothing
+# Of growth ratios; what lies below is of strengths hardly clear of nothing, and drawn at the edge.
+LOWEST_DIFFERENCE = -0.1
+SIZE_DIGITS = (1, 1.5, 2, 3, 5, 7)
 
 
 def critical_size_figure(result: xr.Dataset, title: str, reference: str) -> "go.Figure":
@@ -33,29 +43,52 @@ def critical_size_figure(result: xr.Dataset, title: str, reference: str) -> "go.
     difference of the growth ratios; and D_crit by each way. Dots are seeds, bands 95 % intervals over them."""
     logit = math.exp(efficiency_curves(result).at)
     panels = (
-        "Least norm for a strength: memory of D pairs, circuit",
+        "Isolated: least norm for a logit, of memory by D",
         f"Norm at a logit of {logit:.0f}" if math.isfinite(logit) else "Norm at one logit",
         "Ungrokking: held-out accuracy",
-        "From scratch: r of the rule less r of memory",
+        "Growth ratios: rule less memory (▾ lies below)",
         "D_crit by each way (geometric mean, 95 % interval over seeds)",
     )
     figure = new_panels(
         title,
         panels,
         reference=reference,
-        row_height=330,
+        row_height=320,
         specs=[[{}, {}], [{}, {}], [{"colspan": 2}, None]],
-        horizontal_spacing=0.12,
-        vertical_spacing=0.11,
+        horizontal_spacing=0.14,
+        vertical_spacing=0.12,
     )
     _draw_frontiers(figure, result)
     _draw_costs(figure, result)
     _draw_readings(figure, result)
     _draw_critical_sizes(figure, result)
+    corner = {"x": figure.layout.xaxis2.domain[0] + 0.01, "y": figure.layout.yaxis2.domain[1]}
     figure.update_layout(
-        margin_r=180, legend={"x": 1.01, "xanchor": "left", "y": 1, "yanchor": "top", "font": {"size": 11}}
+        margin_r=40,
+        legend2=corner
+        | {"xanchor": "left", "yanchor": "top", "font": {"size": 11}, "bgcolor": "rgba(255,255,255,0.8)"},
     )
     return figure
+
+
+def _size_axis(sizes: Iterable[SupportsFloat]) -> dict[str, Any]:
+    """A logarithmic axis of D whose ticks stand level and apart."""
+    known = [size for size in map(float, sizes) if math.isfinite(size)]
+    decades = range(math.floor(math.log10(min(known))), math.floor(math.log10(max(known))) + 1)
+    ticks = [digit * 10**decade for decade in decades for digit in SIZE_DIGITS]
+    return {"type": "log", "tickmode": "array", "tickvals": ticks, "ticktext": [f"{tick:,g}" for tick in ticks]} | {
+        "tickangle": 0
+    }
+
+
+def _norm_axis(norms: Iterable[SupportsFloat], *, room: float = 1.0) -> dict[str, Any]:
+    """A logarithmic axis of norms, which differ by less than a power of ten, with even ticks and `room` above."""
+    known = [norm for norm in map(float, norms) if math.isfinite(norm)] or [1.0]
+    low, high = 0.97 * min(known), 1.03 * max(known)
+    step = next(step for step in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, math.inf) if (high - low) / step <= 7)
+    ticks = [step * place for place in range(math.ceil(low / step), math.floor(high / step) + 1)] if step < high else []
+    span = {"range": [math.log10(low), math.log10(high * room)]}
+    return {"type": "log", "tickmode": "array", "tickvals": ticks, "ticktext": [f"{tick:,g}" for tick in ticks]} | span
 
 
 def _draw_frontiers(figure: "go.Figure", result: xr.Dataset) -> None:
@@ -91,7 +124,7 @@ def _draw_frontiers(figure: "go.Figure", result: xr.Dataset) -> None:
             x=f[np.isfinite(f)], y=w[np.isfinite(f)], mode="markers", marker=dots, showlegend=False, row=1, col=1
         )
     figure.update_xaxes(title_text="centred logit of the label", **plain_log_axis(logits.reshape(-1)), row=1, col=1)
-    figure.update_yaxes(title_text="L2 norm of all weights", **plain_log_axis(norms.reshape(-1)), row=1, col=1)
+    figure.update_yaxes(title_text="L2 norm of all weights", **_norm_axis(norms.reshape(-1), room=1.03), row=1, col=1)
 
 
 def _draw_costs(figure: "go.Figure", result: xr.Dataset) -> None:
@@ -120,8 +153,10 @@ def _draw_costs(figure: "go.Figure", result: xr.Dataset) -> None:
     memory, circuit = (np.array([getattr(one, name) for one in isolated]) for name in ("memory", "circuit"))
     add(held, memory[:, :-1], MEMORY, "dash", "memory, isolated")
     add(held, np.repeat(circuit[:, -1:], len(held), 1), RULE, "dash", "circuit, isolated")
-    figure.update_xaxes(title_text="training pairs D", **plain_log_axis(sizes), row=1, col=2)
-    figure.update_yaxes(title_text="L2 norm of all weights", **plain_log_axis(np.concatenate(drawn)), row=1, col=2)
+    figure.update_xaxes(title_text="training pairs D", **_size_axis(sizes), row=1, col=2)
+    figure.update_yaxes(
+        title_text="L2 norm of all weights", **_norm_axis(np.concatenate(drawn), room=1.25), row=1, col=2
+    )
 
 
 def _draw_readings(figure: "go.Figure", result: xr.Dataset) -> None:
@@ -138,9 +173,15 @@ def _draw_readings(figure: "go.Figure", result: xr.Dataset) -> None:
         dots = {"color": color, "size": 5, "opacity": 0.6}
         x, y = np.repeat(sizes, values.shape[1]), values.reshape(-1)
         there = np.isfinite(y)
+        if column == 2:  # accuracy has no end to be cut off
+            below = np.maximum(y, LOWEST_DIFFERENCE) != y
+            mark = dots | {"symbol": "triangle-down", "size": 8}
+            edge, there = np.full(int((there & below).sum()), LOWEST_DIFFERENCE), there & ~below
+            cut = x[np.isfinite(y) & below]
+            figure.add_scatter(x=cut, y=edge, mode="markers", marker=mark, showlegend=False, row=2, col=2)
         figure.add_scatter(x=x[there], y=y[there], mode="markers", marker=dots, showlegend=False, row=2, col=column)
         threshold_line(figure, level, row=2, column=column)
-        figure.update_xaxes(title_text="training pairs D", **plain_log_axis(sizes), row=2, col=column)
+        figure.update_xaxes(title_text="training pairs D", **_size_axis(sizes), row=2, col=column)
     figure.update_yaxes(title_text="accuracy", range=[-0.02, 1.02], tickformat=".0%", row=2, col=1)
     known = (rule - memory)[np.isfinite(rule - memory)]
     highest = float(known.max(initial=0.1))
@@ -167,11 +208,11 @@ def _draw_critical_sizes(figure: "go.Figure", result: xr.Dataset) -> None:
             x=[middle] if there else [None],
             y=[label],
             mode="markers",
-            marker={"color": PALETTE[3], "size": 10, "symbol": "diamond"},
+            marker={"color": PALETTE[3], "size": 10, "symbol": "diamond" if way in METHODS else "diamond-open"},
             error_x=error if there else None,
             showlegend=False,
             row=3,
             col=1,
         )
-    figure.update_xaxes(title_text="training pairs D", **plain_log_axis(every), row=3, col=1)
+    figure.update_xaxes(title_text="training pairs D", **plain_log_axis(every), tickangle=0, row=3, col=1)
     figure.update_yaxes(autorange="reversed", automargin=True, row=3, col=1)

@@ -2,7 +2,8 @@
 
 Each has TITLE, REFERENCE, DESIGN and FULL, and grid, measure, failed_precondition, predictions and plot. One that
 trains what no run of a grid can be has `beyond_grid` too: from the measured result, the runs, the design and the folder
-to the result with that in it.
+to the result with that in it. One with numbers that belong to no single prediction has `numbers`, from the result to
+the "numbers" of summary.json.
 """
 
 from importlib import import_module

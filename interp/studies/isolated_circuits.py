@@ -16,16 +16,27 @@ from interp.errors import InputError
 from interp.experiment import Task, TrainingConfig, hash_of
 from interp.machine import first_done, n_cores, read_json, refusals_as, worker_processes, write_atomically
 from interp.runs import Checkpoint, Run, open_run
-from interp.studies.circuit_efficiency import KINDS, LARGEST_CHANGE, correct_logit, trigonometric_fraction
-from interp.studies.isolation import LARGEST_OTHER, isolate, memory_share, norm, separations, with_both_circuits
+from interp.studies.circuit_efficiency import KINDS, correct_logit, trigonometric_fraction
+from interp.studies.isolation import (
+    LARGEST_OTHER,
+    LARGEST_RANGE,
+    held_profile,
+    isolate,
+    least_separation,
+    memory_share,
+    norm,
+    separations,
+    with_both_circuits,
+)
 from interp.sweeps import GridProgress, GridReport
 
 NUMBERS = {
     "correct_logit": "mean centred logit of the label",
     "weight_norm": "L2 norm of all weights",
-    "norm_change": "relative change of the norm over the last tenth",
+    "norm_range": "range of the norm over the last quarter, relative",
     "shortfall": "root of the loss: how far labels fall short of being ahead, relative",
     "accuracy": "accuracy on the pairs that it is to hold",
+    "least_separation": "how far the label is ahead of the next class, over its logit",
     "other_share": "share of the label's logit that is of the other circuit; unknown where all pairs are held",
     "trigonometric_fraction": "norm of the logits in the trigonometric subspace / norm of the logits",
 }
@@ -56,15 +67,16 @@ class Isolated:
         run = open_run(self.run)
         task = Task(run.task.p, train_pairs=self.size, seed=run.task.seed)
         start = run[self.step] if self.kind == "generalizing" else run[run.steps[0]]
-        weights, loss, change = isolate(start.weights, run.model, task, torch.tensor(self.wanted), self.config)
+        weights, loss, norm_range = isolate(start.weights, run.model, task, torch.tensor(self.wanted), self.config)
         found = Checkpoint.from_weights(weights, task, run.model)
         of_memory = memory_share(found)
         return {
             "correct_logit": correct_logit(found),
             "weight_norm": norm(weights),
-            "norm_change": change,
+            "norm_range": norm_range,
             "shortfall": math.sqrt(loss),
             "accuracy": float(found.correct[task.train_mask].mean()),
+            "least_separation": least_separation(held_profile(found)),
             "other_share": of_memory if self.kind == "generalizing" else 1 - of_memory,
             "trigonometric_fraction": trigonometric_fraction(found),
         }
@@ -72,7 +84,7 @@ class Isolated:
 
 def nothing_isolated(sizes: Sequence[int], p: int, strengths: Sequence[float], n_seeds: int) -> xr.Dataset:
     """The numbers of networks that are not there: NaN, and not kept [kind, isolated_size, strength, seed];
-    `checkpoint_step` and `checkpoint_strength` [kind, seed] of the checkpoints."""
+    `checkpoint_step` [seed], `checkpoint_strength` and `checkpoint_separation` [kind, seed] of the checkpoints."""
     axes, rows = ("kind", "isolated_size", "strength", "seed"), [*sizes, p**2]
     shape = (len(KINDS), len(rows), len(strengths), n_seeds)
     data = {
@@ -86,11 +98,13 @@ def nothing_isolated(sizes: Sequence[int], p: int, strengths: Sequence[float], n
     )
     of_step = {"long_name": "step of the checkpoint with both circuits", "units": "updates"}
     of_strength = {"long_name": "mean logit of the label in that circuit of it", "units": "logits"}
+    of_separation = {"long_name": "how far its label is ahead of the next class, over its logit", "units": "1"}
     return xr.Dataset(
         data
         | {
             "checkpoint_step": ("seed", np.full(n_seeds, np.nan), of_step),
             "checkpoint_strength": (("kind", "seed"), np.full((len(KINDS), n_seeds), np.nan), of_strength),
+            "checkpoint_separation": (("kind", "seed"), np.full((len(KINDS), n_seeds), np.nan), of_separation),
         },
         coords={
             "isolated_size": (
@@ -130,6 +144,7 @@ def isolate_circuits(
             checkpoint, parts = found
             table.checkpoint_step[seed] = checkpoint.step
             table.checkpoint_strength[:, seed] = [float(parts.memory[0]), float(parts.circuit[0])]
+            table.checkpoint_separation[:, seed] = [least_separation(parts.memory), least_separation(parts.circuit)]
             for row, (kind, part) in enumerate(zip(KINDS, (parts.memory, parts.circuit), strict=True)):
                 held = range(len(sizes)) if kind == "memorizing" else [len(sizes)]
                 for column in held:
@@ -151,7 +166,7 @@ def isolate_circuits(
 def _is_kept(of: Mapping[str, float]) -> bool:
     """Whether a network is at rest, holds its pairs, and is one circuit."""
     one_circuit = not of["other_share"] > LARGEST_OTHER
-    return of["norm_change"] <= LARGEST_CHANGE and of["accuracy"] == 1 and one_circuit
+    return of["norm_range"] <= LARGEST_RANGE and of["accuracy"] == 1 and one_circuit
 
 
 def _train(

@@ -12,10 +12,20 @@ import xarray as xr
 from jaxtyping import Float
 
 from interp.mathematics.intervals import slope
+from interp.studies.circuit_efficiency import LARGEST_CHANGE
+from interp.studies.design import Verdict
 from interp.studies.efficiency_curves import EfficiencyCurves
-from interp.studies.size_crossings import critical_size
+from interp.studies.isolation import LARGEST_OTHER, LARGEST_RANGE
+from interp.studies.size_crossings import critical_size, geometric_interval, geometric_mean, of_several
 
 LEVEL = 0.5  # of held-out accuracy
+SAME_FACTOR = 1.1
+METHODS = {
+    "efficiency": "isolated networks",
+    "isolated": "isolated circuits",
+    "ungrokking": "ungrokking",
+    "growth": "growth ratios",
+}
 
 
 class Costs(NamedTuple):
@@ -58,19 +68,31 @@ class Costs(NamedTuple):
         return critical_size(self.sizes, self.memory - circuit)
 
 
-def efficiency_curves(result: xr.Dataset) -> EfficiencyCurves:
+def counts(
+    result: xr.Dataset, *, largest_other: float = LARGEST_OTHER, largest_range: float = LARGEST_RANGE
+) -> xr.Dataset:
+    """The result with those networks `kept` that are at rest and hold their pairs, and of those that went on, that have
+    no larger share of memory."""
+    rests = (result.norm_change <= LARGEST_CHANGE) & (result.norm_range <= largest_range)
+    holds = (result.train_accuracy == 1) & (result.correct_logit > 0)
+    of_kind = (result.kind == "memorizing") | (result.memory_share <= largest_other)
+    return result.assign(kept=(rests & holds & of_kind).assign_attrs(result.kept.attrs))
+
+
+def efficiency_curves(result: xr.Dataset, *, at: float = math.nan) -> EfficiencyCurves:
     """Of isolated networks: C_mem and C_gen."""
-    return EfficiencyCurves(result)
+    return EfficiencyCurves(result, at=at)
 
 
-def isolated_curves(result: xr.Dataset, *, demanded: bool = False) -> EfficiencyCurves:
+def isolated_curves(result: xr.Dataset, *, at: float = math.nan, demanded: bool = False) -> EfficiencyCurves:
     """Of isolated circuits, over strengths; the circuit at D = p², all pairs. Read at the logit at which isolated
-    networks are, where they reach it; or, `demanded`, over the strength that was demanded, in the middle of all."""
+    networks are, where they reach it, unless `at` is given; or, `demanded`, over the strength that was demanded, in the
+    middle of all."""
     names = {"isolated_correct_logit": "correct_logit", "isolated_weight_norm": "weight_norm", "isolated_kept": "kept"}
     ours = result[[*names]].rename(names | {"isolated_size": "size"})
     if demanded:
         return EfficiencyCurves(ours.assign(correct_logit=ours.strength.broadcast_like(ours.correct_logit)))
-    return EfficiencyCurves(ours, at=efficiency_curves(result).at)
+    return EfficiencyCurves(ours, at=efficiency_curves(result).at if math.isnan(at) else at)
 
 
 def costs(curves: EfficiencyCurves, seed: int) -> Costs:
@@ -94,3 +116,38 @@ def critical_sizes(result: xr.Dataset) -> dict[str, Float[np.ndarray, " seed"]]:
         "efficiency_flat": np.array([costs(alone, seed).critical_size(flat=True) for seed in seeds]),
         "isolated_demanded": np.array([costs(demanded, seed).critical_size(flat=True) for seed in seeds]),
     }
+
+
+def told(values: np.ndarray) -> dict:
+    """A row of the table: the geometric mean over seeds and its interval, where each of them has a D_crit, and what the
+    seeds have."""
+    return {
+        "d_crit": geometric_mean(values),
+        "interval_95": geometric_interval(values),
+        "seeds": len(values),
+        "seeds_that_have_one": int(np.isfinite(values).sum()),
+        "of_seeds": values.tolist(),
+    }
+
+
+class Comparison(NamedTuple):
+    """Of the ratios of two ways: the verdict, Student's interval over seeds, and the one that covers as one of
+    several."""
+
+    verdict: Verdict
+    interval: tuple[float, float]
+    wider: tuple[float, float]
+
+
+def compare(ratios: Float[np.ndarray, " seed"], n: int, factor: float = SAME_FACTOR) -> Comparison:
+    """Whether two ways are the same to within `factor`, one of n comparisons: "confirmed" where the interval lies
+    within, "not confirmed" where the wider one lies beyond, "not shown" otherwise and where a ratio is not known.
+
+    >>> compare(np.array([1.50, 1.52, 1.49, 1.51]), 6).verdict
+    'not confirmed'
+    """
+    interval, wider = geometric_interval(ratios), geometric_interval(ratios, of_several(n))
+    if interval[0] >= 1 / factor and interval[1] <= factor:
+        return Comparison("confirmed", interval, wider)
+    beyond = wider[0] > factor or wider[1] < 1 / factor
+    return Comparison("not confirmed" if beyond else "not shown", interval, wider)

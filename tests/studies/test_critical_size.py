@@ -7,12 +7,13 @@ import pytest
 import xarray as xr
 from scipy import stats
 
+from interp.errors import InputError
 from interp.studies import Design, critical_size
 from interp.studies.circuit_efficiency import KINDS
-from interp.studies.critical_size import DESIGN, FULL, METHODS, STRENGTHS, grid, memorized_sizes, predictions, told
+from interp.studies.critical_size import DESIGN, FULL, STRENGTHS, grid, memorized_sizes, predictions
 from interp.studies.growth_at_a_moment import CIRCUITS
 from interp.studies.isolated_circuits import nothing_isolated
-from interp.studies.ways_to_critical_size import Costs, critical_sizes
+from interp.studies.ways_to_critical_size import METHODS, Costs, counts, critical_sizes, told
 
 SIZES = np.array(DESIGN.sizes)
 HELD = memorized_sizes(DESIGN)
@@ -58,6 +59,11 @@ def planted(
         "held_out_accuracy": (("size", "seed"), accuracy),
         "growth_ratio": (("circuit", "size", "seed"), np.stack([1.01 + difference, 1.01 + 0 * difference])),
         "start_accuracy": ("seed", np.ones(seeds)),
+        "rest_separation": ("seed", np.full(seeds, 0.3)),
+        "norm_change": (axes, np.zeros(kept.shape)),
+        "norm_range": (axes, np.zeros(kept.shape)),
+        "train_accuracy": (axes, np.where([[[[True]]], [[[False]]]], kept, True).astype(float)),
+        "memory_share": (axes, np.where(kept & ([[[[False]]], [[[True]]]]), 0.04, 0.5)),
     }
     coords = {
         "kind": list(KINDS),
@@ -65,7 +71,7 @@ def planted(
         "weight_decay": list(DESIGN.weight_decays),
         "circuit": list(CIRCUITS),
     }
-    return xr.Dataset(data, coords=coords).merge(isolated)
+    return xr.Dataset(data, coords=coords, attrs={"middle_weight_decay": 1.0}).merge(isolated)
 
 
 def verdicts(result: xr.Dataset) -> dict[str, str]:
@@ -215,6 +221,81 @@ def test_the_figure_shows_both_frontiers_and_every_way():
     nothing = planted(ALL_250).merge(nothing_isolated(HELD, DESIGN.p, STRENGTHS, 5), compat="override")
     nothing = nothing.assign(nothing_isolated(HELD, DESIGN.p, STRENGTHS, 5).data_vars)
     critical_size.plot(nothing)  # draws what there is
+
+
+def test_the_numbers_beside_are_those_planted():
+    result = planted({**ALL_250, "isolated": 200.0}, noise=0.1)
+    result["checkpoint_separation"][1] = 0.25
+    result["isolated_least_separation"][1, -1, -1] = 0.1
+    numbers = critical_size.numbers(result)
+    less = numbers["isolated"]["least_separation_less_in_the_checkpoint"]
+    assert [less[name]["mean"] for name in ("at_rest", "isolated")] == pytest.approx([0.05, -0.15])
+    costs = numbers["costs"]
+    assert costs["slopes"]["C_mem"]["mean"] == pytest.approx(RISE)
+    assert costs["slopes"]["C_gen"]["mean"] == pytest.approx(0.05)
+    apart = critical_sizes(result)
+    memory = 12 / 11 * (apart["isolated"] / apart["efficiency"]) ** RISE * (apart["efficiency"] / 500) ** 0.05
+    for size in HELD:
+        row = costs["C_mem_over_isolated_memory"][size]
+        assert row["factor"] == pytest.approx(stats.gmean(memory))
+        theirs = stats.ttest_1samp(np.log(memory), 0.0).confidence_interval()
+        assert row["interval_95"] == pytest.approx(np.exp([theirs.low, theirs.high]))
+    assert costs["C_mem_over_isolated_memory"].keys() == {*HELD}
+    # A logistic curve of slope 6 takes 2·ln 9 / 6 in log D from a tenth to nine; it is read by straight lines.
+    assert numbers["ungrokking_10_to_90_percent"]["factor"] == pytest.approx(9 ** (2 / 6), rel=0.05)
+    assert numbers["by_size"]["memory_share"][500] == {
+        "mean": pytest.approx(0.04),
+        "interval_95": pytest.approx([0.04, 0.04]),
+        "seeds": 5,
+    }
+
+
+def test_other_choices_turn_what_they_should():
+    """25 % of accuracy are reached at D·3^(−1/6), 75 % at D·3^(1/6): a factor of 1.2, not the same within 10 %."""
+    numbers = critical_size.numbers(planted(ALL_250))
+    choices = numbers["other_choices"]
+    for level, power in (("25%", -1), ("75%", 1)):
+        row = choices[f"ungrokking: {level} held-out accuracy"]
+        assert row["d_crit"] == pytest.approx(250 * 3 ** (power / 6), rel=0.02)
+        assert row["turns"] == dict.fromkeys(
+            ("efficiency-ungrokking", "isolated-ungrokking", "ungrokking-growth"), "not confirmed"
+        )
+    straight = choices["growth ratios: straight line over all D"]
+    assert (straight["d_crit"], straight["turns"]) == (pytest.approx(250.0), {})
+    none = choices["isolated networks: memory up to 5%"]
+    assert none["turns"] == {}  # what is kept has 4 %
+    assert numbers["without_a_seed"] == {}
+
+
+def test_one_seed_that_decides_is_named():
+    """Of six seeds one lies far off: without it the two ways agree."""
+    result = planted(ALL_250, seeds=6)
+    result["held_out_accuracy"][:, 4] = 1 / (1 + np.exp(-6 * (np.log(SIZES) - np.log(400))))
+    turned = critical_size.numbers(result)["without_a_seed"]
+    assert turned == {
+        4: dict.fromkeys(("efficiency-ungrokking", "isolated-ungrokking", "ungrokking-growth"), "confirmed")
+    }
+
+
+def test_a_circuit_of_which_memory_is_unknown_does_not_count():
+    result = planted(ALL_250)
+    result["memory_share"][1, -1] = math.nan
+    kept = counts(result).kept
+    assert not kept[1, -1].any()
+    assert kept[1, -2].all()
+    assert kept[0].sel(size=HELD).all()
+
+
+def test_one_seed_has_numbers_too():
+    critical_size.numbers(planted(ALL_250, seeds=1))
+    nothing = planted(ALL_250).assign(nothing_isolated(HELD, DESIGN.p, STRENGTHS, 5).data_vars)
+    nothing["growth_ratio"] = nothing.growth_ratio * math.nan
+    assert critical_size.numbers(nothing)["other_choices"]["growth ratios: r_C passes 1"]["seeds_that_have_one"] == 0
+
+
+def test_sizes_that_leave_no_pair_held_out_are_refused():
+    with pytest.raises(InputError, match="with 48 of 49 pairs, the most of sizes, no pair is held out of training"):
+        grid(Design(p=7, sizes=(10, 48)))
 
 
 @pytest.mark.parametrize("design", [DESIGN, FULL])

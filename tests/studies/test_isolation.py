@@ -14,7 +14,9 @@ from interp.models import Weights, initial_weights
 from interp.runs import Checkpoint
 from interp.studies.isolation import (
     Parts,
+    held_profile,
     isolate,
+    least_separation,
     memory_share,
     norm,
     parts_of,
@@ -74,10 +76,10 @@ def test_the_least_norm_of_a_product_is_that_of_equal_factors(layers: int, facto
 
     start = {f"w{place}": torch.tensor(0.5 / (place + 1)) for place in range(layers)}
     config = TrainingConfig(steps=4000, lr=0.002, weight_decay=1, eps=0.01, warmup=0)
-    rested, loss, change = until_rest(start, pull, config)
+    rested, loss, norm_range = until_rest(start, pull, config)
     assert norm(rested) == pytest.approx(math.sqrt(layers) * factor, rel=0.02)
     assert loss < 1e-3
-    assert change < 0.01
+    assert norm_range < 0.01
     assert float(start["w0"]) == pytest.approx(0.5)  # what was given is left alone
 
 
@@ -127,6 +129,41 @@ def test_planted_parts_are_found():
     assert memory_share(planted(4.0, 6.0)) == pytest.approx(6 * 12 / 13 / (4 + 6 * 12 / 13), abs=1e-5)
     assert memory_share(planted(4.0, 0.0)) == pytest.approx(0.0, abs=1e-6)
     assert memory_share(planted(0.0, 6.0)) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_memory_is_even():
+    """What training pairs give the class one above, and not that one below, counts for both by half."""
+    task = Task(13, train_fraction=0.4)
+    known = torch.from_numpy(task.train_mask.reshape(13, 13))[..., None]
+    labels = torch.from_numpy(task.true_labels.reshape(13, 13))
+    memorized = 6 * torch.eye(13)[labels] + 2 * torch.eye(13)[(labels + 1) % 13]
+    memory = parts_of(with_logits(task, (memorized * known).float())).memory
+    even = torch.zeros(13, dtype=torch.float64)
+    even[[0, 1, -1]] = torch.tensor([6.0, 1.0, 1.0], dtype=torch.float64)
+    assert torch.allclose(memory, even - 8 / 13, atol=1e-5)
+
+
+def test_a_norm_that_is_thrown_and_comes_back_is_no_rest():
+    """Pushed up for three of the last steps and down again for three: the last norm is that of ten steps before."""
+    done = list[int]()
+
+    def throw(weights: Weights) -> tuple[float, Weights]:
+        done.append(1)
+        push = {range(92, 95): -1.0, range(95, 98): 1.0}
+        slope = next((value for steps, value in push.items() if len(done) in steps), 0.0)
+        return 0.0, {"a": torch.full_like(weights["a"], slope)}
+
+    config = TrainingConfig(steps=100, lr=20.0, eps=1e3, weight_decay=1e-9, warmup=0, betas=(0.0, 0.999))
+    rested, _, norm_range = until_rest({"a": torch.tensor(1.0)}, throw, config)
+    assert norm(rested) == pytest.approx(1.0, abs=0.01)
+    assert norm_range > 0.05
+
+
+def test_the_profile_of_what_is_held_is_that_of_the_circuit():
+    d = torch.arange(13, dtype=torch.float64)
+    profile = held_profile(planted(4.0, 0.0))
+    assert torch.allclose(profile, 4 * torch.cos(6 * math.pi * d / 13), atol=1e-5)
+    assert least_separation(profile) == pytest.approx(1 - math.cos(2 * math.pi / 13), abs=1e-5)
 
 
 def test_an_untrained_network_has_no_two_circuits_to_isolate():
