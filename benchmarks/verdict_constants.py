@@ -23,8 +23,6 @@ from interp.studies.verdict_scores import clear, scores
 VALUES = {
     (grokking, "LEVEL"): (0.95, 0.97, 0.98, 0.99, 0.995),
     (grokking, "MOST_MISSED"): (0, 1, 2, 3, 5),
-    (grokking, "APPROACHING"): (0.0, 0.2, 0.5, 0.8, 0.95),
-    (grokking, "READ_WITHIN"): (1.0, 1.05, 1.1, 1.2, 1.5, 1e9),
     (grokking, "LOST_LOSS"): (0.0, 0.3, math.log(2), 1.0, 2.0),
     (grokking, "LOST_ACCURACY"): (0.3, 0.4, 0.5, 0.6, 0.7),
     (grokking, "LOST_POINTS"): (1, 2, 3, 5, 8),

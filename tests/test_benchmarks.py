@@ -234,7 +234,7 @@ def test_what_judges_verdicts(tmp_path: Path, output_of: Benchmark, monkeypatch:
     design = Design(p=11, sizes=(30,), seeds=2, duration=0.05, d_model=8, d_mlp=16)
     conduct("verdicts", tmp_path / "study", design, processes=1)
     lines = output_of("benchmarks.verdict_constants", str(tmp_path / "study")).splitlines()
-    assert sum(" (in use) " in line for line in lines) == 10
+    assert sum(" (in use) " in line for line in lines) == 8
     assert lines[0] == "| constant | value | true, of those given | unknown |"
     assert grokking.LEVEL == 0.99  # it is as before
     cases = importlib.import_module("benchmarks.blind_cases")

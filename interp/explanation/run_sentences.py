@@ -199,7 +199,7 @@ def when(kind: str, setting: Setting) -> str:
     if memorized is not None and generalized is not None:
         also = f"of the {unseen}" if levels[0] == levels[1] else other
         text = f"It knew {train} {_from(memorized)} and {also} {_from(generalized)}"
-        return text + _apart(kind, memorized, generalized, learned)
+        return text + _apart(kind, memorized, generalized, learned.delay)
     if memorized is not None:
         return f"It knew {train} {_from(memorized)}, and never held {other}."
     if generalized is not None:
@@ -219,11 +219,11 @@ def when_in_short(kind: str, setting: Setting) -> str:
     levels = [_level(setting, split) for split in ("train", "held_out")]
     other = f" ({levels[1]})" if levels[0] != levels[1] else ""
     text = f"training pairs ({levels[0]}) known {_from(memorized)}, {unseen}{other} {_from(generalized)}"
-    return text + _apart(kind, memorized, generalized, learned)
+    return text + _apart(kind, memorized, generalized, learned.delay)
 
 
-def _apart(kind: str, memorized: grokking.Crossing, generalized: grokking.Crossing, learned: grokking.Events) -> str:
-    least, most = (int(bound) for bound in learned.delay)
+def _apart(kind: str, memorized: grokking.Crossing, generalized: grokking.Crossing, delay: tuple[float, float]) -> str:
+    least, most = (int(bound) for bound in delay)
     apart = f"{least:,} to {most:,}" if least != most else f"{most:,}"
     if kind == "unknown" and memorized.after < 0:
         return ". Its curves begin when it knew its training pairs: since when, and how long before, is not known."
@@ -236,12 +236,10 @@ def _apart(kind: str, memorized: grokking.Crossing, generalized: grokking.Crossi
         )
     if kind == "comprehension" and generalized.at <= memorized.after:
         return ": no later, so no grokking."
-    (_, last_m), (first_g, _) = learned.bounds
     if kind == "comprehension":
-        read = "" if generalized.at < grokking.DELAY_FACTOR * memorized.after else " (read between logged steps)"
-        return f", {apart} steps later: less than three times the steps it took to memorize{read}, so no grokking."
-    read = "" if generalized.after >= grokking.DELAY_FACTOR * memorized.at else " (read between logged steps)"
-    at_least = f", at least {first_g / last_m:.1f} times as many{read}" if kind == "grokking" else ""
+        return f", {apart} steps later: less than three times the steps it took to memorize, so no grokking."
+    factor = generalized.after / memorized.at
+    at_least = f", at least {factor:.1f} times as many" if kind == "grokking" else ""
     return f", {apart} steps later{at_least}."
 
 

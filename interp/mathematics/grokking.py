@@ -20,13 +20,8 @@ steps that hold, m₀ and g₀ the last ones before them that are known not to h
                     or more (the geometric mean of the probability of the right answer is below ½), and less than half
                     of the answers right
     unknown         what cannot be told: too few held-out pairs (FEWEST_HELD_OUT), curves that cannot decide or begin
-                    when it had memorized, held-out pairs that had been reached, fell, and are reached at the last
-                    logged step alone, or steps logged too far apart to tell grokking from comprehension
-
-Where half of the pairs or more were right at m₀ (or g₀), the curve shows when it got there: the straight line from m₀
-to m₁ in the logarithm of the share of wrong answers (of none, half a pair) crosses the level at a step t. Then 1.1 t
-takes the place of m₁ where it is sooner, and t/1.1 that of m₀ where it is later and some answers were still wrong at m₁
-(of none nobody knows since when): `bounds`. How often the verdicts are right is measured: docs/verdicts.md.
+                    when it had memorized, held-out pairs that had been reached, fell, and are reached again
+                    too late to see it hold, or steps logged too far apart to tell grokking from comprehension
 
 Words after Liu et al. 2022 (arXiv:2205.10343), whose gap of 1,000 steps is `fixed_gap_verdict`. It cannot tell why.
 """
@@ -38,7 +33,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from interp.mathematics.crossings import Crossing, Episode, States, crossing, falls, first, highest_held, whole
+from interp.mathematics.crossings import (
+    WINDOW_FACTOR,
+    Crossing,
+    Episode,
+    States,
+    crossing,
+    falls,
+    first,
+    highest_held,
+    whole,
+)
 from interp.mathematics.held_out import FEWEST_HELD_OUT
 
 if TYPE_CHECKING:
@@ -51,15 +56,12 @@ LOWER_LEVEL = 0.9
 LOST_LOSS, LOST_ACCURACY, LOST_POINTS = math.log(2), 0.5, 3
 FIXED_GAP_LEVEL, FIXED_GAP = 0.9, 1000
 UNDECIDED = 0.5
-# Of the pairs, where a crossing is read between logged steps; and the factor by which that may be wrong.
-APPROACHING, READ_WITHIN = 0.5, 1.1
 
 
 class Events(NamedTuple):
     """What happened in a run: when it memorized and when it generalized (None: it did not, or nobody can tell), the
     falls of train and of held-out pairs after they were first reached, how much of the held-out pairs it ever knew and
-    held, the verdict, what that would be with LOWER_LEVEL in place of 99 %, and the `bounds` of both events that
-    verdicts stand on (NaN: there was none).
+    held, the verdict, and what that would be with LOWER_LEVEL in place of 99 %.
 
     >>> late = np.arange(10) * np.ones((2, 1)) >= [[1], [8]]  # train from step 10 on, held-out pairs from 80 on
     >>> found = events(np.arange(0, 100, 10), late * 1.0)
@@ -75,7 +77,6 @@ class Events(NamedTuple):
     reached_at: float
     verdict: str
     verdict_at_lower_level: str
-    bounds: tuple[tuple[float, float], tuple[float, float]]
 
     @property
     def delay(self) -> tuple[float, float]:
@@ -126,12 +127,7 @@ def events(
     ]
     lower = [reached(accuracies[split], losses[split], chance_loss, LOWER_LEVEL) for split in (0, 1)]
     lost, is_told = is_lost(states[1], accuracies[1], losses[1]), independent is None or independent >= FEWEST_HELD_OUT
-    verdicts, within = [], []
-    for of, of_level in ((states, levels), (lower, [LOWER_LEVEL] * 2)):
-        crossings = crossing(steps, of[0]), crossing(steps, of[1])
-        found = [bounds(*each, steps) for each in zip(crossings, accuracies, of_level, pairs, strict=True)]
-        within.append((found[0], found[1]))
-        verdicts.append(verdict(steps, of, crossings, lost, within[-1]))
+    verdicts = (verdict(steps, of, (crossing(steps, of[0]), crossing(steps, of[1])), lost) for of in (states, lower))
     at_level, at_lower_level = verdicts if is_told else ("unknown", "unknown")
     train_falls, held_out_falls = (
         falls(steps, state, of, _first_reached(steps, state)) for state, of in zip(states, accuracies, strict=True)
@@ -146,7 +142,6 @@ def events(
         reached_at=highest_at,
         verdict=at_level,
         verdict_at_lower_level=at_lower_level,
-        bounds=within[0],
     )
 
 
@@ -229,37 +224,6 @@ def is_lost(states: States, accuracy: Float[np.ndarray, " step"], loss: Float[np
     return bool(known.sum() >= LOST_POINTS and far[known][-LOST_POINTS:].all())
 
 
-def bounds(
-    found: Crossing | None,
-    accuracy: Float[np.ndarray, " step"],
-    level: float,
-    pairs: int | None,
-    steps: Int[np.ndarray, " step"],
-) -> tuple[float, float]:
-    """Between which steps a crossing of an accuracy lies: those logged before and after it, or closer, where the
-    accuracy shows when it got there; NaN where there was none.
-
-    >>> steps, accuracy = np.array([0, 40, 80]), np.array([0.01, 0.9, 0.999])
-    >>> [round(step, 1) for step in bounds(Crossing(40.0, 80.0), accuracy, 0.99, 1000, steps)]  # 60, to a tenth
-    [54.5, 66.0]
-    >>> bounds(Crossing(0.0, 40.0), np.array([0.01, 1.0, 1.0]), 0.99, 1000, steps)
-    (0.0, 40.0)
-    """
-    if found is None:
-        return math.nan, math.nan
-    before, after = (accuracy[steps == step] for step in (found.after, found.at))
-    if not (len(before) and APPROACHING <= before[0] < level <= after[0] + 1e-9):
-        return found.after, found.at
-    allowed = max(1 - level, 1e-9)
-    least = min(allowed, 0.5 / pairs if pairs else allowed / 2)
-    start, end = math.log(1 - before[0]), math.log(max(1 - after[0], least))
-    share = (start - math.log(allowed)) / (start - end) if end < math.log(allowed) else 1.0
-    step = found.after + (found.at - found.after) * share
-    is_seen = 1 - after[0] > least  # of none wrong nobody knows since when
-    first = max(found.after, step / READ_WITHIN) if is_seen else found.after
-    return first, min(found.at, step * READ_WITHIN)
-
-
 def delay(memorized: Crossing | None, generalized: Crossing | None) -> tuple[float, float]:
     """The bounds of the steps from memorizing to generalizing, max(0, g₀ − m₁) and g₁ − m₀; NaN where either is
     unknown.
@@ -277,17 +241,14 @@ def verdict(
     states: Sequence[States],
     crossings: tuple[Crossing | None, Crossing | None],
     lost: bool,
-    within: tuple[tuple[float, float], tuple[float, float]],
 ) -> str:
-    """The verdict from the states of train and held-out pairs, when they were reached and held, whether the end has
-    lost it, and the bounds of both crossings.
+    """The verdict from the states of train and held-out pairs, when they were reached and held, and whether the end has
+    lost it.
 
     >>> steps, memorized = np.arange(0, 100, 10), (np.arange(10) >= 3) * 1.0
     >>> def found(late: int) -> str:
     ...     held_out = (np.arange(10) >= late) * 1.0
-    ...     found = crossing(steps, memorized), crossing(steps, held_out)
-    ...     within = (20.0, 30.0), (late * 10.0 - 10, late * 10.0)
-    ...     return verdict(steps, [memorized, held_out], found, False, within)
+    ...     return verdict(steps, [memorized, held_out], (crossing(steps, memorized), crossing(steps, held_out)), False)
     >>> [found(late) for late in (2, 4, 99)]
     ['comprehension', 'comprehension', 'memorization']
     """
@@ -297,16 +258,16 @@ def verdict(
         return early or "unknown"
     if lost:
         return "collapse"
-    (first_m, last_m), (first_g, last_g) = within
     # What fell before must be seen to hold; and who began with it may have had it for long.
-    has_fallen = generalized.seen_for == 0 and (states[1][steps < generalized.at] == 1).any()
+    is_short = generalized.seen_for < (WINDOW_FACTOR - 1) * generalized.at
+    has_fallen = is_short and (states[1][steps < generalized.at] == 1).any()
     if has_fallen or (memorized is None and (states[0] == UNDECIDED).any()) or (memorized and memorized.after < 0):
         return "unknown"
-    if memorized is None:
-        first_m, last_m = float(steps[-1]), math.inf
-    if first_g >= DELAY_FACTOR * last_m:
+    memorized = memorized or Crossing(float(steps[-1]), math.inf)
+    if generalized.after >= DELAY_FACTOR * memorized.at:
         return "grokking"
-    return "comprehension" if last_g < DELAY_FACTOR * first_m or last_g <= first_m else "unknown"
+    before = generalized.at < DELAY_FACTOR * memorized.after or generalized.at <= memorized.after
+    return "comprehension" if before else "unknown"
 
 
 def fixed_gap_verdict(steps: Int[np.ndarray, " step"], train: States, test: States) -> str:

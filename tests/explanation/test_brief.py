@@ -202,24 +202,6 @@ def test_steps_too_far_apart_are_said_to_be():
     assert "The delay is between 0 and 250 steps: too coarse to tell grokking from" in when("unknown", run)
 
 
-@pytest.mark.parametrize(
-    ("late", "expected"),
-    [
-        (215, "120 to 200 steps later, at least 3.4 times as many (read between logged steps)."),
-        (
-            102,
-            "0 to 80 steps later: less than three times the steps it took to memorize (read between logged steps), so",
-        ),
-    ],
-)
-def test_what_is_read_between_logged_steps_is_said_to_be(late, expected):
-    """Memorized at 45, logged at 40 and 80."""
-    steps = np.arange(0, 2000, 40)
-    wrong = [np.minimum(0.01 * np.exp(-rate * (steps - at)), 0.99) for at, rate in ((45, 0.4), (late, 0.08))]
-    learned = grokking.events(steps, 1 - np.array(wrong), pairs=(2000, 2000))
-    assert expected in when(learned.verdict, replace(setting(MEMORIZED, MEMORIZED), learned=learned))
-
-
 def test_curves_that_begin_when_it_knew_its_training_pairs_are_not_called_coarse():
     run = setting(np.ones(len(STEPS)), np.ones(len(STEPS)))
     assert run.learned.verdict == "unknown"

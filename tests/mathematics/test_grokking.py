@@ -254,57 +254,6 @@ def test_the_verdict_knows_no_unit_of_time_and_no_rows_without_values() -> None:
     assert seen == set(grokking.VERDICTS)
 
 
-def approaching(steps: np.ndarray, at: float, rate: float = 0.12, level: float = 0.99) -> np.ndarray:
-    """Wrong answers become fewer by a constant factor per step, and cross the level at a known one."""
-    return 1 - np.minimum((1 - level) * np.exp(-rate * (steps - at)), 0.99)
-
-
-@pytest.mark.parametrize("interval", [10, 20, 35, 50])
-def test_a_curve_that_shows_its_approach_is_read_between_logged_steps(interval: int):
-    """The bounds hold the step of the crossing and lie within the logged ones; where no answer is wrong at the second
-    one, the first stays."""
-    steps, closer, none_wrong = np.arange(0, 2000, interval), 0, 0
-    for at in np.linspace(60, 700, 97):
-        exact = approaching(steps, at)
-        counted = np.round(2000 * exact) / 2000
-        for accuracy in (exact, counted):
-            found = grokking.crossing(steps, (accuracy >= 0.99) * 1.0)
-            assert found is not None
-            low, high = grokking.bounds(found, accuracy, 0.99, 2000, steps)
-            assert found.after <= low <= at <= high <= found.at
-            closer += high - low < found.interval
-            if accuracy[steps == found.at] == 1:
-                none_wrong += 1
-                assert low == found.after
-    assert closer > 0 or interval == 10  # to a tenth of the step
-    assert none_wrong > 0 or interval < 35
-
-
-def test_half_of_the_pairs_must_be_right_before_a_step_is_read():
-    steps, found = np.array([0, 40, 80]), Crossing(40.0, 80.0)
-    for before, after, is_read in ((0.49, 1.0, False), (0.51, 1.0, True), (np.nan, 1.0, False), (0.9, np.nan, False)):
-        told = grokking.bounds(found, np.array([0.0, before, after]), 0.99, 1000, steps)
-        assert (told != (40.0, 80.0)) == is_read
-    # Of few pairs a wrong one is a large share, so that none wrong says less.
-    accuracy = np.array([0.0, 0.9, 1.0])
-    few, many = (grokking.bounds(found, accuracy, 0.99, pairs, steps)[1] for pairs in (100, 10_000))
-    assert few > many
-    assert_equal(grokking.bounds(None, accuracy, 0.99, 100, steps), (np.nan, np.nan))
-
-
-def test_steps_too_far_apart_decide_where_the_curve_shows_more():
-    """Memorized at 45, logged at 40 and 80; what is jagged between the same steps cannot be told."""
-    steps = np.arange(0, 2000, 40)
-    for late, expected in ((215, "grokking"), (102, "comprehension"), (140, "unknown")):
-        train, held_out = approaching(steps, 45, 0.4), approaching(steps, late, 0.08)
-        assert train[1] >= 0.9
-        curves = np.array([train, held_out])
-        told = [
-            grokking.events(steps, accuracies, pairs=(2000, 2000)) for accuracies in (curves, (curves >= 0.99) * 1.0)
-        ]
-        assert [one.verdict for one in told] == [expected, "unknown"], late
-
-
 # ---- falls and collapse ----------------------------------------------------------------------------------------------
 
 
