@@ -26,6 +26,8 @@ six then covering 1 − 0.05/6, and it is not shown otherwise, as where one of t
 The ways assume different things, and none of them is D_crit by definition. Efficiency and isolation take a circuit to
 cost alone what it costs beside another; random labels take memorizing true ones to be no cheaper; ungrokking takes the
 end of training to be rest; growth reads networks that are far from rest, where ratios need not tell what costs less.
+And what isolation gives hangs on what is held equal: at one lead over the next class instead of one logit, circuits
+cost more.
 """
 
 import math

@@ -127,9 +127,22 @@ def _isolated(result: xr.Dataset) -> dict:
         ],
         "least_separation": {name: _spread(values) | {"of_seeds": values.tolist()} for name, values in parted.items()},
         "least_separation_less_in_the_checkpoint": less,
+        "memory_leads_more_at_less_norm_up_to": _dominated(result),
         "checkpoint_step": result.checkpoint_step.values.tolist(),
         "checkpoint_strength": result.checkpoint_strength.transpose("seed", "kind").values.tolist(),
     }
+
+
+def _dominated(result: xr.Dataset) -> list[float]:
+    """Of every seed the largest D up to which a memory, at one of the strengths, leads the next class by more logits
+    than the isolated circuit at its highest strength, at less norm; NaN where the smallest D has none."""
+    kept = result.isolated_kept.values.astype(bool)
+    lead = (result.isolated_least_separation * result.isolated_correct_logit).transpose(*result.isolated_kept.dims)
+    leads, norms = (np.where(kept, one.values, np.nan) for one in (lead, result.isolated_weight_norm))
+    better = ((leads[0] > leads[1, -1, -1]) & (norms[0] < norms[1, -1, -1])).any(1)  # [size, seed]
+    first_without = better.argmin(0)  # the last row is the circuit's, of which no memory is
+    sizes = result.isolated_size.values
+    return [float(sizes[row - 1]) if row else math.nan for row in first_without]
 
 
 def _other_choices(result: xr.Dataset) -> dict:

@@ -250,6 +250,16 @@ def test_the_numbers_beside_are_those_planted():
     }
 
 
+def test_a_memory_that_leads_more_at_less_norm_is_found():
+    """At a logit of 8 memories of up to 60·(50/8)^(4/6) = 203 pairs have less norm than the circuit at 50."""
+    result = planted({**ALL_250, "isolated": 60.0})
+    for lead_of_circuit, expected in ((0.1, 200.0), (1.0, math.nan)):
+        separation = np.broadcast_to(np.array([0.9, lead_of_circuit])[:, None, None, None], result.isolated_kept.shape)
+        result["isolated_least_separation"] = result.isolated_kept.copy(data=separation)
+        found = critical_size.numbers(result)["isolated"]["memory_leads_more_at_less_norm_up_to"]
+        assert found == pytest.approx([expected] * 5, nan_ok=True)
+
+
 def test_other_choices_turn_what_they_should():
     """25 % of accuracy are reached at D·3^(−1/6), 75 % at D·3^(1/6): a factor of 1.2, not the same within 10 %."""
     numbers = critical_size.numbers(planted(ALL_250))
