@@ -86,8 +86,9 @@ def write_cases(folder: Path, out: Path, n: int, seed: int = 0) -> None:
 
 def case(run: Run, title: str):
     """The wrong shares after every step."""
-    counted, training = counts_of(run.path), run.training
+    training = run.training
     assert training is not None
+    counted = counts_of(run.path, training.steps)
     figure = new_panels(title, ("over steps", "over the logarithm of steps"), row_height=420, horizontal_spacing=0.1)
     step = counted.step.values
     for col in (1, 2):

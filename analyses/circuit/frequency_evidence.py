@@ -21,7 +21,7 @@ import xarray as xr
 from interp.analysis import axes
 from interp.figures import NEUTRAL, PALETTE, color_of_frequency, new_panels, threshold_line, vertical_line
 from interp.mathematics import fourier
-from interp.mathematics.key_frequencies import LEAST_FACTOR, NORM_THRESHOLD
+from interp.mathematics.key_frequencies import LEAST_FACTOR, LEAST_RISE, NORM_THRESHOLD
 from interp.runs import Checkpoint
 
 REFERENCE = "Ours; published rules: Nanda et al. 2023, arXiv:2301.05217, §4.1, App. C.2 and the authors' code"
@@ -115,11 +115,12 @@ def plot(result: xr.Dataset):
     last, limit = result.isel(step=-1), float(result.attrs["limit"])
     by_held_out = result.attrs["judged_by"] == "held-out pairs"
     here = f"step {int(last.step):,}" if int(last.step) >= 0 else "this checkpoint"
+    nats = f" (or {LEAST_RISE:g} nats more)" if by_held_out else ""
     key, frequencies = _chosen(last.is_key), [int(k) for k in result.frequency.values]
     panels = (
         "Standard deviations above chance",
         "Strength of cos w<sub>k</sub>(a+b−c)",
-        f"Signal and size, {here}",
+        f"Signal and size, {here} (key: in color)",
         f"Published rules, {here}",
     )
     figure = new_panels(
@@ -155,11 +156,12 @@ def plot(result: xr.Dataset):
         x=1, xref="x3 domain", y=math.log10(LEAST_FACTOR), yanchor="bottom", xanchor="right", row=2, col=1
     )
     figure.layout.annotations[-1].update(
-        text=f"{LEAST_FACTOR:g} times the loss", showarrow=False, font={"size": 11, "color": NEUTRAL}
+        text=f"{LEAST_FACTOR:g} times the loss{nats}", showarrow=False, font={"size": 11, "color": NEUTRAL}
     )
     figure.update_xaxes(title_text="standard deviations above chance", row=2, col=1)
     figure.update_yaxes(title_text="loss without it / loss", type="log", row=2, col=1)
-    rows = (("this rule", key), *((rule, _chosen(last.is_key_by.sel(rule=rule))) for rule in RULES))
+    shown = {"embedding": "norm of W<sub>E</sub>", "output": "norm of W<sub>L</sub>", "neurons": "neurons"}
+    rows = (("this rule", key), *((shown[rule], _chosen(last.is_key_by.sel(rule=rule))) for rule in RULES))
     for index, (name, found) in enumerate(rows):
         marks = go.Scatter(x=found, y=[name] * len(found), mode="markers", showlegend=False)
         marks.update(marker={"symbol": "square", "size": 9, "color": PALETTE[0] if index == 0 else NEUTRAL})

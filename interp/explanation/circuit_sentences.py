@@ -66,12 +66,13 @@ def _beyond_chance(evidence: Mapping[str, Any]) -> str:
     if not deviations:
         return ""
     rise = min(evidence["loss_rise"].values())
-    size = f"{_at_least(factor)} times the loss" if factor >= LEAST_FACTOR else f"{_at_least(rise)} nats more of loss"
+    higher = f"{_at_least(factor)} times as high" if factor >= LEAST_FACTOR else f"{_at_least(rise)} nats higher"
+    size = f"without any one of them the loss is at least {higher}"
     if evidence["judged_by"] != "held-out pairs":  # there memory has a signal of its own: chance is not all there is
-        return f"by {evidence['judged_by']}: without each {size} or more"
+        return f"by {evidence['judged_by']}: {size}"
     return (
         f"by held-out pairs: each {math.floor(10 * min(deviations)) / 10} or more standard deviations beyond chance, "
-        f"which passes {evidence['limit']:.1f} in 1 of 100 networks, and without it {size} or more"
+        f"which passes {evidence['limit']:.1f} in 1 of 100 networks, and {size}"
     )
 
 

@@ -81,7 +81,7 @@ def questions(task: Task) -> Questions:
     return Questions(
         trained=np.array(trained),
         taught=np.array([int(task.labels[a * p + b]) for a, b in trained]),
-        unseen=np.array(unseen).reshape(-1, 2),
+        unseen=np.array(unseen, dtype=np.int64).reshape(-1, 2),
         answers=np.array([rules[operation](a, b) for a, b in unseen], dtype=np.int64),
         partner=np.array([place[(b, a)] if either_way else place[(a, b)] for a, b in unseen], dtype=np.int64),
     )

@@ -59,6 +59,7 @@ CAPTION = (
 )
 RIGHT, UNKNOWN, RECALL = 0.97, 0.1, 0.9
 AT_CHANCE, PLAINLY_LATE = 0.1, 6
+LARGEST_SIZE = 0.25  # of all pairs: with more some networks generalize
 ANSWERS, NOT_READ = "blind.json", "not read"
 
 
@@ -66,6 +67,11 @@ def grid(design: Design, *, full: bool = False) -> list[GridRun]:
     """`interp.studies.verdict_networks`. Of the design: primes near `p`; `sizes`, training pairs that are far too few;
     `weight_decays`, where nothing else is drawn; `seeds` of every kind; `duration` at weight decay 1, of which budgets
     are multiples, as learning rates are of `lr`; `eps`; and the widths."""
+    if max(design.sizes) > LARGEST_SIZE * design.p**2:
+        raise InputError(
+            f"the sizes of verdicts are training pairs that are far too few to generalize: give at most "
+            f"{int(LARGEST_SIZE * design.p**2)} of the {design.p**2} modulo {design.p}, not {max(design.sizes)}"
+        )
     return networks(design)
 
 
@@ -98,11 +104,12 @@ def counts_path(run: Path) -> Path:
     return run.parent.parent / "every_step" / f"{run.name}.nc"
 
 
-def counts_of(run: Path) -> xr.Dataset:
+def counts_of(run: Path, budget: int) -> xr.Dataset:
     """`wrong` [step, split] after every step and `pairs` [split], how many were asked. Raises InputError where they are
-    missing or damaged."""
+    missing or damaged, or not of every step to four times the budget."""
     found = load_result(path := counts_path(run), None)
-    if found is None:
+    whole = found is not None and {"wrong", "pairs"} <= set(found) and found.wrong.shape == (CONTINUED * budget + 1, 2)
+    if found is None or not whole:
         raise InputError(f"{path} is missing or damaged; remove {run}, and the same command trains it anew")
     return found
 
@@ -126,7 +133,9 @@ def measure(runs: Mapping[str, Run], design: Design) -> xr.Dataset:
     whether it is `borderline`, `by_construction`, `plain` or lost at the cut and back later, a `dip`; the steps at
     which it came to know training pairs and pairs never shown, true and said (NaN: it did not); `budget` and
     `logging_interval`."""
-    answers = _answers(next(iter(runs.values())).path.parent.parent / ANSWERS)
+    answers = _answers(path := next(iter(runs.values())).path.parent.parent / ANSWERS)
+    if strangers := sorted(set(answers) - set(runs)):
+        raise InputError(f"{path} names runs that are not among those of the experiment: {', '.join(strangers)}")
     rows = [_row(name, run) | {"read": answers.get(name, NOT_READ)} for name, run in runs.items()]
     return xr.Dataset({key: ("run", np.array([row[key] for row in rows]), words) for key, words in _WORDS.items()})
 
@@ -152,8 +161,9 @@ _WORDS = {
 
 
 def _row(name: str, run: Run) -> dict[str, Any]:
-    counted, training = counts_of(run.path), run.training
+    training = run.training
     assert training is not None
+    counted = counts_of(run.path, training.steps)
     (trained, unseen), pairs = counted.wrong.values.T, counted.pairs.values
     happened, said = truth(trained, unseen, (int(pairs[0]), int(pairs[1])), training.steps), events_of(run)
     possible = KINDS[kind_of(name)].possible

@@ -42,7 +42,7 @@ def test_what_explain_sees_is_what_training_leaves(tmp_path: Path):
     long = run_experiment(
         replace(EXPERIMENT, training=TrainingConfig(steps=80, checkpoint_every=1)), tmp_path / "every"
     )
-    asked, counted = questions(EXPERIMENT.task), verdicts.counts_of(seen.path)
+    asked, counted = questions(EXPERIMENT.task), verdicts.counts_of(seen.path, seen.training.steps)
     assert counted.pairs.values.tolist() == [24, asked.unordered]
     assert counted.step.values.tolist() == long.steps
     for step in long.steps[::7]:
@@ -81,18 +81,24 @@ def test_an_interrupted_study_goes_on(tmp_path: Path, monkeypatch: pytest.Monkey
     assert (done / "metrics.jsonl").stat().st_mtime_ns == before
     for name, run in runs.items():
         assert run.rows == whole[name].rows
-        assert verdicts.counts_of(run.path).identical(verdicts.counts_of(whole[name].path))
+        assert verdicts.counts_of(run.path, run.training.steps).identical(
+            verdicts.counts_of(whole[name].path, run.training.steps)
+        )
 
 
 def test_counts_that_are_gone_or_impossible_are_refused(tmp_path: Path):
     run = GridRun("random-labels-0-seed0", EXPERIMENT)
     runs = run_grid(tmp_path / "runs", [run], processes=1, train_one=verdicts.train_one)
     path = verdicts.counts_path(runs[run.name].path)
-    counted = verdicts.counts_of(runs[run.name].path)
+    counted = verdicts.counts_of(runs[run.name].path, runs[run.name].training.steps)
     assert verdicts.measure(runs, verdicts.DESIGN).true.item() == "confusion"
     save_result(path, counted.assign(wrong=0 * counted.wrong))
     with pytest.raises(InputError, match="random-labels-0-seed0 generalized, which is impossible"):
         verdicts.measure(runs, verdicts.DESIGN)
+    for part in (counted.isel(step=slice(None, -1)), counted.drop_vars("pairs")):
+        save_result(path, part)
+        with pytest.raises(InputError, match=r"seed0.nc is missing or damaged; remove"):
+            verdicts.measure(runs, verdicts.DESIGN)
     path.write_bytes(b"")
     with pytest.raises(InputError, match=r"seed0.nc is missing or damaged; remove .*, and the same command trains"):
         verdicts.measure(runs, verdicts.DESIGN)
@@ -104,9 +110,19 @@ def test_what_a_person_read_is_beside_the_verdicts(tmp_path: Path):
     answers = tmp_path / verdicts.ANSWERS
     answers.write_text(json.dumps({GRID[1].name: "confusion"}))
     assert verdicts.measure(runs, verdicts.DESIGN).read.values.tolist() == ["not read", "confusion"]
+    answers.write_text(json.dumps({"elsewhere": "confusion"}))
+    with pytest.raises(InputError, match=r"blind.json names runs that are not among those of .*: elsewhere"):
+        verdicts.measure(runs, verdicts.DESIGN)
     answers.write_text(json.dumps({GRID[1].name: "groking"}))
     with pytest.raises(InputError, match=r"blind.json must give a verdict for each run that it names, one of grokking"):
         verdicts.measure(runs, verdicts.DESIGN)
+
+
+@pytest.mark.parametrize("size", [31, 120])
+def test_sizes_that_are_not_far_too_few_are_refused(size: int):
+    with pytest.raises(InputError, match=f"give at most 30 of the 121 modulo 11, not {size}"):
+        verdicts.grid(replace(verdicts.DESIGN, p=11, sizes=(20, size)))
+    assert verdicts.grid(replace(verdicts.DESIGN, p=11, sizes=(30,)))
 
 
 def test_every_kind_is_drawn_anew_and_always_the_same():
