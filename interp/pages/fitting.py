@@ -64,4 +64,8 @@ def _shows_a_number(trace: Any) -> bool:
         return True  # a pie, say, which has no axes
     drawn = trace.z if trace.type == "heatmap" else trace.x if getattr(trace, "orientation", None) == "h" else trace.y
     values = np.asarray(drawn if drawn is not None else [], dtype=object).ravel()
-    return any(isinstance(value, int | float | np.number) and math.isfinite(value) for value in values)
+    # What stands at a name, as in a row of marks, is shown as well.
+    return any(
+        isinstance(value, str) or (isinstance(value, int | float | np.number) and math.isfinite(value))
+        for value in values
+    )

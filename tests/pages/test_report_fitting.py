@@ -40,6 +40,14 @@ def test_a_panel_without_a_number_says_so():
     )
 
 
+def test_marks_at_names_are_shown_and_no_marks_are_not():
+    figure = new_panels("Marks", ["some", "none"])
+    figure.add_scatter(x=[3, 5], y=["this rule", "this rule"], mode="markers", row=1, col=1)
+    figure.add_scatter(x=[], y=[], mode="markers", row=1, col=2)
+    say_what_is_unknown(figure)
+    assert [one.xref for one in figure.layout.annotations if one.text == "not known"] == ["x2 domain"]
+
+
 def test_a_corner_of_the_grid_that_is_left_over_says_nothing():
     figure = new_panels("Five", ["one", "two", "three", "nothing", "five"])
     for row, column in ((1, 1), (1, 2), (2, 1), (3, 1)):
