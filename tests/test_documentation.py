@@ -38,7 +38,8 @@ TINY = shlex.split(
 
 def _cut_down(words: list[str]) -> list[str]:
     if words[1] == "experiment":
-        return TINY
+        # Those of verdicts are far too few to generalize.
+        return [*TINY, "--sizes", "30"] if words[2] == "verdicts" else TINY
     if words[1] != "train":
         return []
     return SMALL[:-2] if "mlp" in words else SMALL  # an MLP has no heads
