@@ -7,6 +7,7 @@ import glob
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from io import FileIO
@@ -22,6 +23,7 @@ from torch import Tensor
 from interp.errors import InputError
 
 _TYPES = {"F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL"}
+MOST_OF_A_POINTER = 1024  # bytes, as Git LFS has it
 _UNREADABLE = (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, AttributeError)
 
 
@@ -280,9 +282,14 @@ def _refusal(path: Path, error: Exception, *, foreign: bool = False) -> InputErr
     """Why a file is not read, as the system says it, or as its first bytes or its size do, or as the library does."""
     with open_binary(path) as file:
         start, size = os.pread(file.fileno(), 9, 0), os.fstat(file.fileno()).st_size
+        pointer = os.pread(file.fileno(), MOST_OF_A_POINTER, 0)
         data = 8 + int.from_bytes(start[:8], "little")
         header = os.pread(file.fileno(), data - 8, 8) if start[8:] == b"{" and data <= size else b""
     # The first bytes are a length, and a length can look like a pickle: 128 is b"\x80". The brace after it decides.
+    if pointer.startswith(b"version https://git-lfs.github.com/spec/"):
+        elsewhere = re.search(rb"^size (\d{1,15})$", pointer, re.MULTILINE)
+        bytes_of_it = f"{int(elsewhere[1]):,} bytes are elsewhere" if elsewhere else "the weights are elsewhere"
+        return InputError(f"{path} is a Git LFS pointer ({bytes_of_it}): fetch them with git lfs pull")
     if start[8:] != b"{":
         if start[:4] == b"PK\x03\x04" or start[:1] == b"\x80":
             return InputError(f"{path} is a pickle (torch.save), not safetensors; nothing is unpickled here")

@@ -57,6 +57,35 @@ def test_steps_that_cannot_be_told(names: list[str], expected: str):
         steps_of(*names)
 
 
+@pytest.mark.parametrize("name", ["model_state", "state", "theirs"])
+def test_the_only_state_dict_of_a_file_is_taken_whatever_its_name(name: str):
+    torch.save({"epoch": 30, "val_acc": 1.0, "optimizer": {"lr": 1e-3}, name: WEIGHTS}, "saved.pt")
+    [source] = find_sources([Path("saved.pt")])
+    assert (source.taken, source.step) == (name, 30)
+    assert source.where == f"saved.pt ({name})"
+    assert source.shapes == {key: tuple(weight.shape) for key, weight in WEIGHTS.items()}
+    assert source.claims == (Claim("val_acc", "test", "accuracy", 1.0),)
+
+
+def test_of_several_the_one_with_a_telling_name_is_taken_and_without_one_they_are_named():
+    torch.save({"ema": WEIGHTS, "model": WEIGHTS}, "saved.pt")
+    assert [source.taken for source in find_sources([Path("saved.pt")])] == ["model"]
+    torch.save({"ema": WEIGHTS, "live": WEIGHTS}, "saved.pt")
+    with pytest.raises(InputError, match=r"saved.pt has 2 state dicts, 'ema', 'live', and none has a name that tells"):
+        find_sources([Path("saved.pt")])
+
+
+@pytest.mark.parametrize("name", ["step_5.pt", "step_5.safetensors"])
+def test_a_pointer_of_git_lfs_is_told_from_damage(name: str):
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 679160\n"
+    Path(name).write_text(pointer)
+    with pytest.raises(InputError, match=r"is a Git LFS pointer \(679,160 bytes are elsewhere\): .* git lfs pull"):
+        find_sources([Path(name)])
+    Path(name).write_text(pointer.replace("679160", "9" * 400))
+    with pytest.raises(InputError, match=r"is a Git LFS pointer \(the weights are elsewhere\)"):
+        find_sources([Path(name)])
+
+
 def test_a_folder_with_something_else_in_it():
     torch.save(WEIGHTS, "1.pt")
     torch.save({"state": {}, "param_groups": []}, "optimizer.pt")

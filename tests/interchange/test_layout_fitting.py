@@ -75,6 +75,31 @@ def test_biases_that_cannot_be_folded_are_refused(name: str, shape: tuple[int, .
         fit(zero | {name: torch.full(shape, 1e-9)}, {"n_layers": 1}, {})
 
 
+@pytest.mark.parametrize("inputs", ["sum", "concatenated"])
+def test_a_hidden_bias_of_one_hot_inputs_is_folded_and_changes_no_output(inputs: str):
+    model = ModelConfig(family="mlp", d_mlp=12, inputs=inputs)
+    weights, bias = initial_weights(model, P), torch.randn(12, generator=torch.Generator().manual_seed(1))
+    fitted = fit(weights | {"mlp.b_in": bias, "mlp.b_out": torch.zeros(P)}, {}, {})
+    assert (fitted.model, fitted.notes) == (
+        model,
+        ("mlp.b_in was folded into W_in, half of it in every row: two rows are read for every pair",),
+    )
+    pairs = torch.cartesian_prod(torch.arange(P), torch.arange(P))
+    one_hot = torch.eye(P)[pairs]  # [pair, a or b, residue]
+    read = one_hot.sum(1) if inputs == "sum" else one_hot.flatten(1)
+    expected = torch.relu(read @ weights["mlp.W_in"] + bias) @ weights["mlp.W_out"]
+    assert_close(forward(fitted.weights, model, pairs).logits, expected, rtol=1e-5, atol=1e-6)
+    assert (forward(weights, model, pairs).logits - expected).abs().max() > 0.1
+
+
+def test_a_hidden_bias_behind_an_embedding_and_one_of_the_outputs_are_refused():
+    embedded = initial_weights(ModelConfig(family="mlp", d_mlp=12, d_model=8, embedding="untied"), P)
+    with pytest.raises(InputError, match=r"mlp.b_in is not zero, .* the network cannot be represented"):
+        fit(embedded | {"mlp.b_in": torch.ones(12)}, {}, {})
+    with pytest.raises(InputError, match=r"mlp.b_out is not zero"):
+        fit(initial_weights(ModelConfig(family="mlp", d_mlp=12), P) | {"mlp.b_out": torch.ones(P)}, {}, {})
+
+
 def test_a_value_bias_at_another_attention_rate_is_refused():
     with pytest.raises(InputError, match=r"b_V is not zero, and with an attention rate other than 1"):
         fit(with_biases(MODEL, "b_V"), {"n_layers": 1}, {"attention_rate": 0.5})

@@ -230,14 +230,21 @@ def _of_dictionary(path: Path, content: Mapping[Any, Any], step: int | None) -> 
         type(key) is int and isinstance(value, Mapping) and _is_state_dict(value) for key, value in content.items()
     ):
         return [_source(path, f"[{key}]", content[key], key) for key in sorted(content)]
-    for name in _STATE_DICTS:
-        value = content.get(name)
-        if isinstance(value, Mapping) and _is_state_dict(value):
-            inside = next((number for key in _STEPS if (number := _integer(content.get(key))) is not None), None)
-            claims = tuple(
-                Claim(key, *_CLAIMS[key], number) for key in _CLAIMS if (number := _number(beside.get(key))) is not None
-            )
-            return [_source(path, name, value, inside if step is None else step, claims=claims, beside=beside)]
+    of_weights = [key for key, value in beside.items() if isinstance(value, Mapping) and _is_state_dict(value)]
+    known = [name for name in _STATE_DICTS if name in of_weights] or of_weights
+    if len(known) > 1 and known is of_weights:
+        named = ", ".join(repr(key[:60]) for key in of_weights[:8])
+        raise InputError(
+            f"{path} has {len(of_weights)} state dicts, {named}, and none has a name that tells which one the network "
+            f"is ({', '.join(_STATE_DICTS)}); save that one in a file of its own"
+        )
+    if known:
+        inside = next((number for key in _STEPS if (number := _integer(content.get(key))) is not None), None)
+        claims = tuple(
+            Claim(key, *_CLAIMS[key], number) for key in _CLAIMS if (number := _number(beside.get(key))) is not None
+        )
+        state, at = content[known[0]], inside if step is None else step
+        return [_source(path, known[0], state, at, claims=claims, beside=beside)]
     keys = ", ".join(repr(key) for key in list(content)[:8])
     raise InputError(
         f"{path} has no state dict where one is looked for ({', '.join(_STATE_DICTS + _LISTS)}); it has "

@@ -176,6 +176,7 @@ def _fit_mlp(
     weights: Weights, given: Mapping[str, Any], p: int | None, notes: list[str]
 ) -> tuple[Weights, ModelConfig, int]:
     weights = dict(weights)
+    _fold_hidden_bias(weights, notes)
     for name in ("mlp.b_in", "mlp.b_out"):
         _drop_zero(weights, name, "our MLPs have no biases")
     W_in, W_out = weights["mlp.W_in"], weights["mlp.W_out"]
@@ -200,6 +201,15 @@ def _fit_mlp(
         embedding=_agreed("embedding", embedding, given),
     )
     return weights, model, p
+
+
+def _fold_hidden_bias(weights: Weights, notes: list[str]) -> None:
+    """Of one-hot inputs one of a and one of b is 1: half of b_in in every row of W_in adds b_in, whatever they are."""
+    if "embed.W_E" in weights or not weights.get("mlp.b_in", torch.zeros(1)).any():
+        return
+    b_in, W_in = weights.pop("mlp.b_in").double(), weights["mlp.W_in"]
+    weights["mlp.W_in"] = (W_in.double() + b_in / 2).to(W_in.dtype)
+    notes.append("mlp.b_in was folded into W_in, half of it in every row: two rows are read for every pair")
 
 
 # ---- tensors that no rule speaks of --------------------------------------------------------------------------------
