@@ -243,11 +243,18 @@ def main() -> None:
         deviations = torch.cat([one.spectrum.evidence.deviations for one in networks])
         print(
             f"\nDeviations of the memorizers of {name}: mean {deviations.mean():.2f}, standard deviation "
-            f"{deviations.std():.2f}."
+            f"{deviations.std():.2f}. With an unknown split {sum(map(_has_signal, networks))} of {len(networks)} have "
+            "a signal."
         )
     for name, checkpoints in (("memorizers of random labels", pool), ("untrained networks", fresh)):
         shares = ", ".join(f"{rule} {100 * value:.0f} %" for rule, value in published(checkpoints).items())
         print(f"\nOf all frequencies of the {name} the published rules call key: {shares}.")
+
+
+def _has_signal(memorizer: Checkpoint) -> bool:
+    """Whether some frequency stands out of all pairs, by the first condition alone."""
+    unknown = with_logits(Task(memorizer.task.p, split="unknown"), memorizer.logits.double())
+    return bool(unknown.spectrum.evidence.has_signal.any())
 
 
 def _planted(kind: str, pool: Sequence[Checkpoint], of_true: Sequence[Checkpoint], number: int, index: int) -> Network:

@@ -205,6 +205,7 @@ def test_key_frequency_errors(output_of: Benchmark, monkeypatch: pytest.MonkeyPa
     assert all(re.fullmatch(r"\d+ of \d+ \(\d+\.\d to \d+\.\d %\)", row[1]) for row in rows)
     assert rows[0][3] == "100 %"
     assert "the published rules call key: embedding" in text
+    assert re.search(r"true labels: mean -?\d+\.\d\d, .* With an unknown split \d+ of \d+ have a signal", text)
 
 
 def test_clock_or_pizza(tmp_path: Path, output_of: Benchmark):

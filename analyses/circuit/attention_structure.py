@@ -18,7 +18,7 @@ import torch
 import xarray as xr
 
 from interp.analysis import axes
-from interp.figures import color_of_frequency, key_frequencies_of, new_panels, percent_axis
+from interp.figures import color_of_frequency, key_frequencies_of, named_step, new_panels, percent_axis
 from interp.mathematics import fourier
 from interp.mathematics.key_frequencies import in_phase
 from interp.runs import Checkpoint
@@ -138,7 +138,7 @@ def plot(result: xr.Dataset):
 
     last, steps = result.isel(step=-1), result.step.values
     panels = (
-        f"Attention to a, mean over b, by angle, step {int(last.step):,}",
+        f"Attention to a, mean over b, by angle, {named_step(int(last.step))}",
         "Mean attention to a (solid) and b (dotted)",
         "Standard deviation of the attention to a",
         "Fraction explained by the head's best frequency",

@@ -27,7 +27,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp.analysis import axes
-from interp.figures import PALETTE, TEST, TRAIN, new_panels, percent_axis, power_of_ten_axis, threshold_line
+from interp.figures import PALETTE, TEST, TRAIN, named_step, new_panels, percent_axis, power_of_ten_axis, threshold_line
 from interp.mathematics import circuits, grokking
 from interp.mathematics.circuits import PhasePairs
 from interp.mathematics.cross_entropy import PAIRS_AT_ONCE, losses_and_leads_
@@ -197,7 +197,7 @@ def plot(result: xr.Dataset):
         "Loss on held-out pairs of each part alone",
         "Power beside that of the logits",
         "Degree of homogeneity",
-        f"Generalizing part, step {int(last.step):,}",
+        f"Generalizing part, {named_step(int(last.step))}",
     )
     figure = new_panels("Circuit split", panels, reference=REFERENCE, vertical_spacing=0.11)
     colors, dashes = (

@@ -25,9 +25,9 @@ components: the same plane where each circle has a size of its own, but circles 
 `accompanied` keeps the circle of frequency 2k too, which can turn a pizza's logits into a clock's
 (`interp.mathematics.clock_and_pizza`). Of an MLP without embedding, the rows of W_in play its part.
 
-The verdict (`interp.mathematics.clock_and_pizza.judge`) is the authors' line, on whose pizza side s_g > 0.98 and
-q < 0.6, for a network that has a circuit. The isolated circles are a third witness, with no say: where they, or q and
-s_g among themselves, say another thing, that is told. How often the rule errs on planted networks:
+The verdict (`interp.mathematics.clock_and_pizza.judge`), of a network that has a circuit: both of the authors' criteria
+agree, s_g > 0.98 and q < 0.6 on a pizza, neither of the two on a clock. The isolated circles are a third witness, which
+has a say where s_g is none; where they say another thing, that is told. How often the rule errs on planted networks:
 docs/published-numbers.md.
 
 It cannot tell how the neurons do it. s_g alone says nothing: an untrained network has 0.98 too. An isolated circle is
@@ -44,7 +44,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.analysis import axes
-from interp.figures import NEUTRAL, PALETTE, SEQUENTIAL, new_panels, percent_axis
+from interp.figures import NEUTRAL, PALETTE, SEQUENTIAL, named_step, new_panels, percent_axis
 from interp.mathematics import clock_and_pizza, fourier
 from interp.mathematics.clock_and_pizza import FORMULAS, IRRELEVANT, SYMMETRIC, Judgement
 from interp.mathematics.key_frequencies import logits_in_phase
@@ -179,7 +179,7 @@ def plot(result: xr.Dataset):
         path,
         measures,
         "Logit power explained by either formula",
-        f"Circles of the embedding one at a time, step {int(last.step):,}",
+        f"Circles of the embedding one at a time, {named_step(int(last.step))}",
     )
     judged = _judgement(last)
     named = " and ".join(name.replace("_", " ") for name in judged.disagreeing)
@@ -191,18 +191,10 @@ def plot(result: xr.Dataset):
         vertical_spacing=0.16,
         horizontal_spacing=0.2,
     )
-    figure.add_shape(
-        type="rect",
-        x0=0,
-        x1=IRRELEVANT,
-        y0=SYMMETRIC,
-        y1=1.05,
-        line_width=0,
-        fillcolor=PALETTE[4],
-        opacity=0.3,
-        row=1,
-        col=1,
-    )
+    named = ((0, IRRELEVANT, SYMMETRIC, 1.05, PALETTE[4]), (IRRELEVANT, 1.05, -1, SYMMETRIC, PALETTE[5]))
+    for x0, x1, y0, y1, color in named:
+        rectangle = {"x0": x0, "x1": x1, "y0": y0, "y1": y1, "line_width": 0, "fillcolor": color}
+        figure.add_shape(type="rect", opacity=0.3 if y0 > 0 else 0.12, layer="below", row=1, col=1, **rectangle)
     path = go.Scatter(
         x=result.distance_irrelevance.values,
         y=result.gradient_symmetricity.values,
@@ -220,17 +212,9 @@ def plot(result: xr.Dataset):
     )
     end.update(marker={"size": 13, "symbol": "circle-open", "color": "#222", "line": {"width": 2}}, hoverinfo="skip")
     figure.add_trace(end, row=1, col=1)
-    figure.add_annotation(
-        x=0.02,
-        y=0.97,
-        text="pizza",
-        showarrow=False,
-        font_color=PALETTE[4],
-        xanchor="left",
-        yanchor="top",
-        row=1,
-        col=1,
-    )
+    for name, x, y, color in (("pizza", 0.02, 0.97, PALETTE[4]), ("clock", IRRELEVANT + 0.02, 0.97, PALETTE[5])):
+        words = {"text": name, "showarrow": False, "font_color": color, "xanchor": "left", "yanchor": "top"}
+        figure.add_annotation(x=x, y=y, row=1, col=1, **words)
     figure.update_xaxes(title_text="distance irrelevance q", range=[-0.03, 1.08], row=1, col=1)
     lowest = min(0.0, float(result.gradient_symmetricity.fillna(0).min()))
     figure.update_yaxes(title_text="gradient symmetricity", range=[lowest - 0.05, 1.08], row=1, col=1)

@@ -16,7 +16,7 @@ import torch
 import xarray as xr
 
 from interp.analysis import axes
-from interp.figures import PALETTE, color_of_frequency, new_panels
+from interp.figures import PALETTE, color_of_frequency, named_step, new_panels
 from interp.mathematics import fourier
 from interp.runs import Checkpoint
 
@@ -83,8 +83,8 @@ def plot(result: xr.Dataset):
     last = result.isel(step=-1)
     key = _chosen(last, last.is_key)
     panels = (
-        f"Norm of W_E by frequency, step {int(last.step):,}",
-        f"Norm of W_L by frequency, step {int(last.step):,}",
+        f"Norm of W_E by frequency, {named_step(int(last.step))}",
+        f"Norm of W_L by frequency, {named_step(int(last.step))}",
         "Norm of W_E over training",
         "Norm of W_L over training",
         "Share of centred logit power",

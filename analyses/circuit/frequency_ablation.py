@@ -38,7 +38,7 @@ from torch import Tensor
 
 from interp.analysis import axes
 from interp.experiment import Task
-from interp.figures import PALETTE, band, new_panels, percent_axis, power_of_ten_axis
+from interp.figures import PALETTE, band, named_step, new_panels, percent_axis, power_of_ten_axis
 from interp.mathematics import fourier
 from interp.mathematics.cross_entropy import PAIRS_AT_ONCE, judge_, leads_and_totals_, losses_from
 from interp.mathematics.key_frequencies import in_phase
@@ -219,7 +219,7 @@ def plot(result: xr.Dataset):
 
     last, steps = result.isel(step=-1), result.step.values
     everywhere, key = result.sel(split="all"), [int(k) for k in last.frequency.values[last.is_key.values.astype(bool)]]
-    single = f"step {int(last.step):,}" if key else "no frequency is key"
+    single = named_step(int(last.step)) if key else "no frequency is key"
     panels = (
         f"Loss without one key frequency, {single}",
         f"Accuracy without one key frequency, {single}",

@@ -19,7 +19,7 @@ import torch
 import xarray as xr
 
 from interp.analysis import axes
-from interp.figures import NEUTRAL, PALETTE, color_of_frequency, new_panels, threshold_line, vertical_line
+from interp.figures import NEUTRAL, PALETTE, color_of_frequency, named_step, new_panels, threshold_line, vertical_line
 from interp.mathematics import fourier
 from interp.mathematics.key_frequencies import LEAST_FACTOR, LEAST_RISE, NORM_THRESHOLD
 from interp.runs import Checkpoint
@@ -114,7 +114,7 @@ def plot(result: xr.Dataset):
 
     last, limit = result.isel(step=-1), float(result.attrs["limit"])
     by_held_out = result.attrs["judged_by"] == "held-out pairs"
-    here = f"step {int(last.step):,}" if int(last.step) >= 0 else "this checkpoint"
+    here = named_step(int(last.step))
     nats = f" (or {LEAST_RISE:g} nats more)" if by_held_out else ""
     key, frequencies = _chosen(last.is_key), [int(k) for k in result.frequency.values]
     panels = (

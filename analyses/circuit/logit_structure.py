@@ -31,6 +31,7 @@ from interp.figures import (
     TEST,
     TRAIN,
     color_of_frequency,
+    named_step,
     new_panels,
     percent_axis,
     power_of_ten_axis,
@@ -145,9 +146,9 @@ def plot(result: xr.Dataset):
     last, steps = result.isel(step=-1), result.step.values
     key = [int(k) for k in last.frequency.values[last.is_key.values.astype(bool)]]
     panels = (
-        f"Coefficient of cos w_k(a+b−c), step {int(last.step):,}",
+        f"Coefficient of cos w_k(a+b−c), {named_step(int(last.step))}",
         "Coefficients over training",
-        f"Share of centred logit power, step {int(last.step):,}",
+        f"Share of centred logit power, {named_step(int(last.step))}",
         "Share of centred logit power in cos w_k(a+b−c)",
         "How much of the logits the fit explains",
         "Loss of the fit in place of the logits",

@@ -24,7 +24,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.analysis import axes
-from interp.figures import NEUTRAL, PALETTE, color_of_frequency, new_panels, percent_axis
+from interp.figures import NEUTRAL, PALETTE, color_of_frequency, named_step, new_panels, percent_axis
 from interp.mathematics import fourier
 from interp.mathematics.key_frequencies import in_phase
 from interp.runs import Checkpoint
@@ -135,8 +135,8 @@ def plot(result: xr.Dataset):
     last, steps = result.isel(step=-1), result.step.values
     key = _key(last)
     panels = (
-        f"Singular values of W_L, step {int(last.step):,} (rank {int(last['rank'])})",
-        f"Norms of u_k and v_k, step {int(last.step):,}",
+        f"Singular values of W_L, {named_step(int(last.step))} (rank {int(last['rank'])})",
+        f"Norms of u_k and v_k, {named_step(int(last.step))}",
         "Fraction explained along u_k (solid) and v_k (dotted)",
         "Residual outside key frequencies",
         "Rank of W_L",

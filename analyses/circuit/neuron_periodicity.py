@@ -24,6 +24,7 @@ from interp.figures import (
     apply_style,
     color_of_frequency,
     key_frequencies_of,
+    named_step,
     percent_axis,
     threshold_line,
 )
@@ -142,7 +143,7 @@ def plot(result: xr.Dataset):
         {"colspan": width} if column % width == 0 and column < width * len(groups) else None for column in range(12)
     ]
     titles = [
-        f"Neuron–frequency map, step {int(last.step):,} (neurons sorted by dominant frequency)",
+        f"Neuron–frequency map, {named_step(int(last.step))} (neurons sorted by dominant frequency)",
         *(f"k = {k}: {int(last.periodic_neurons.sel(frequency=k))} neurons" for k in groups),
         "Fraction explained over training",
         "Periodic neurons by frequency",

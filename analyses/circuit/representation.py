@@ -30,7 +30,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.analysis import axes
-from interp.figures import PALETTE, color_of_frequency, key_frequencies_of, new_panels, percent_axis
+from interp.figures import PALETTE, color_of_frequency, key_frequencies_of, named_step, new_panels, percent_axis
 from interp.mathematics import fourier
 from interp.runs import Checkpoint
 
@@ -149,7 +149,7 @@ def plot(result: xr.Dataset):
         "Entropy, RQI and IPR",
     )
     figure = new_panels(
-        f"Representation, step {int(last.step):,}",
+        f"Representation, {named_step(int(last.step))}",
         panels,
         columns=3,
         reference=REFERENCE,

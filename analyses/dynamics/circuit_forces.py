@@ -34,8 +34,8 @@ from interp.experiment import Task, TrainingConfig
 from interp.figures import NEUTRAL, PALETTE, color_of_frequency, new_panels, threshold_line
 from interp.mathematics import account, strengths
 from interp.mathematics import forces as mechanics
-from interp.mathematics.circuits import FOLDS
 from interp.mathematics.forces import Derivatives, Forces
+from interp.mathematics.held_out import FOLDS
 from interp.models import are_finite, weight_shapes
 from interp.runs import BY_TENSOR, Checkpoint, CircuitDerivatives, Moment
 

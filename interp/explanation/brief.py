@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from interp.explanation.circuit_sentences import (
+    PAIRS,
     as_logits,
     circuit_in_short,
     the_check,
@@ -86,8 +87,7 @@ def _circuit(checkpoint: Mapping[str, Any], clock: Mapping[str, Any], setting: S
     kind = f"; {name}" if name else ""
     split = "held_out" if checkpoint["restricted_loss"]["held_out"] is not None else "all"
     alone, whole = (as_number(checkpoint[name][split]) for name in ("restricted_loss", "loss"))
-    pairs = {"held_out": "held-out pairs", "all": "all pairs"}[split]
     return (
         f"{circuit_in_short(checkpoint, MOST_NAMED)}{kind}.",
-        f"Alone: loss {alone} on {pairs} (network {whole}, a guess {as_number(setting.guessing)}).",
+        f"Alone: loss {alone} on {PAIRS[split]} (network {whole}, a guess {as_number(setting.guessing)}).",
     )

@@ -148,8 +148,9 @@ def the_algorithm(clock: Mapping[str, Any], setting: Setting) -> str:
                 f"name.{circles}"
             )
     if setting.model.inputs_enter_as_sum:
+        witnesses = f"{by} and by its circles one at a time" if circles else f"{by} alone"
         return (
-            f"{by} alone it is {_article(clock['verdict'])}: a and b enter alike, so gradient symmetricity would be 1 "
+            f"{witnesses} it is {_article(clock['verdict'])}: a and b enter alike, so gradient symmetricity would be 1 "
             f"whatever was learned.{circles}"
         )
     return (

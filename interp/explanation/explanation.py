@@ -15,7 +15,7 @@ from interp.analysis import analyze, find, measure_checkpoint
 from interp.errors import InputError
 from interp.experiment import json_values
 from interp.explanation.brief import brief
-from interp.explanation.circuit_sentences import the_check, the_circuit, the_competition
+from interp.explanation.circuit_sentences import PAIRS, the_check, the_circuit, the_competition
 from interp.explanation.doubts import against, unsaid
 from interp.explanation.force_sentences import the_forces
 from interp.explanation.run_facts import Setting, setting_of
@@ -310,11 +310,10 @@ def _ablation(summary: Mapping[str, Any], whole: Mapping[str, float | None], gue
             "without": summary["accuracy_in_sample"][target][split],
             "without_random": None if None in random else random,
         }
-    pairs = {"held_out": "held-out pairs", "all": "all pairs"}[split]
     key = summary["key_frequencies"]
     return {
         "key_frequencies": key,
-        "pairs": pairs,
+        "pairs": PAIRS[split],
         "whole": whole[split],
         "guess": guess,
         "random_sets": summary["random_sets"],

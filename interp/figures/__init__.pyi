@@ -26,4 +26,5 @@ from .words import as_norm as as_norm
 from .words import as_number as as_number
 from .words import as_percent as as_percent
 from .words import as_step as as_step
+from .words import named_step as named_step
 from .words import readable as readable

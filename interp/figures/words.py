@@ -8,6 +8,11 @@ def as_step(step: int | None) -> str:
     return f"{step:,}" if step is not None else "not seen"
 
 
+def named_step(step: int) -> str:
+    """A checkpoint by its step, for a heading; one that has none (−1) is "this checkpoint"."""
+    return f"step {step:,}" if step >= 0 else "this checkpoint"
+
+
 def as_number(value: float | None) -> str:
     """A number of two digits for a reader."""
     if value is None:

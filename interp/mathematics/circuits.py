@@ -32,10 +32,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.mathematics import fourier
-from interp.mathematics.held_out import CLEAR, FEWEST_HELD_OUT
+from interp.mathematics.held_out import CLEAR, FEWEST_HELD_OUT, FOLDS
 from interp.mathematics.phases import Phase
 
-FOLDS = 5
 # In logits. Untrained networks have strengths of some hundredths, of either sign: below this there is nothing to
 # compare.
 LEAST_STRENGTH = 0.1

@@ -10,6 +10,8 @@ from jaxtyping import Float, Int
 FEWEST_HELD_OUT = 20
 # A mean is there when it is so many of its standard errors above 0.
 CLEAR = 3
+# What is told of a held-out pair comes from those outside its own one.
+FOLDS = 5
 
 
 def standard_error(values: Float[np.ndarray, " pairs"], orbit: Int[np.ndarray, " pairs"]) -> float:

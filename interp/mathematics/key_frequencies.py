@@ -41,7 +41,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.mathematics import fourier
-from interp.mathematics.held_out import standard_error
+from interp.mathematics.held_out import FOLDS, standard_error
 from interp.mathematics.phases import Phase
 
 # Of 100 networks without a circuit so many may have a frequency with a signal.
@@ -49,7 +49,6 @@ FALSE_ALARMS = 0.01
 # The loss grows at least by this factor, or by so many nats: as a growing circuit's first logits do
 # (`circuits.LEAST_STRENGTH`).
 LEAST_FACTOR, LEAST_RISE = 2.0, 0.1
-FOLDS = 5
 ABOVE = 0.95  # of the frequencies without a signal
 NORM_THRESHOLD = 0.25  # of the largest; the published rules state none
 
@@ -224,7 +223,7 @@ def evidence(centred: CentredLogits, judges: Judges, *, held_out: bool) -> Evide
     if m < 3 or not centred.power > 0:
         log_loss = math.log(math.log(n)) if m and centred.power == 0 else math.nan
         return Evidence(nothing, nothing, limit, log_loss, nothing + log_loss, held_out)
-    logits = _means(centred.values.flatten(0, 1)[judges.places].double(), judges.unit, m)
+    logits = _observed(centred, judges)
     waves = fourier.pairs(n) / fourier.pairs(n)[:, :1, :1]  # cos w_k c, sin w_k c
     at = waves[:, :, judges.sums].permute(2, 0, 1)  # y [unit, K, 2]
     inward = (logits @ waves.flatten(0, 1).T).view(m, K, 2) * _per_class(n)[:, None]  # x
@@ -252,7 +251,7 @@ def gain_alone(centred: CentredLogits, judges: Judges, key: Bool[Tensor, " K"]) 
     (2.398, 2.398, True)
     """
     n, m = len(centred.values), len(judges.sums)
-    logits = _means(centred.values.flatten(0, 1)[judges.places].double(), judges.unit, m)
+    logits = _observed(centred, judges)
     fold = torch.from_numpy(np.random.RandomState(0).permutation(m)) % FOLDS
     by_fold = logits.new_zeros(FOLDS * n, n).index_add_(0, fold * n + judges.sums, logits).view(FOLDS, n, n)
     counts = (fold * n + judges.sums).bincount(minlength=FOLDS * n).view(FOLDS, n).double()
@@ -271,9 +270,11 @@ def _per_class(n: int) -> Float[Tensor, " K"]:
     return torch.where(2 * torch.arange(1, n // 2 + 1) == n, 1.0, 2.0).double() / n
 
 
-def _means(values: Float[Tensor, "pairs n"], unit: Int[Tensor, " pairs"], m: int) -> Float[Tensor, "m n"]:
-    sums = values.new_zeros(m, values.shape[1]).index_add_(0, unit, values)
-    return sums / unit.bincount(minlength=m)[:, None]
+def _observed(centred: CentredLogits, judges: Judges) -> Float[Tensor, "m n"]:
+    """The mean logits of each observation, float64."""
+    logits = centred.values.flatten(0, 1)[judges.places].double()
+    sums = logits.new_zeros(len(judges.sums), logits.shape[1]).index_add_(0, judges.unit, logits)
+    return sums / judges.unit.bincount(minlength=len(sums))[:, None]
 
 
 def _covariance(values: Float[Tensor, "m K 2"]) -> Float[Tensor, "K 2 2"]:

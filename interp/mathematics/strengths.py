@@ -28,8 +28,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.mathematics import circuits
-from interp.mathematics.circuits import FOLDS, PhasePairs
-from interp.mathematics.held_out import FEWEST_HELD_OUT, standard_error
+from interp.mathematics.circuits import PhasePairs
+from interp.mathematics.held_out import FEWEST_HELD_OUT, FOLDS, standard_error
 
 # With fewer frequencies beside the set there is no level to speak of.
 FEWEST_OTHERS = 4

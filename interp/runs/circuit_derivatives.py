@@ -17,9 +17,9 @@ from torch.nn.functional import cross_entropy
 
 from interp.experiment import Task
 from interp.mathematics import circuits, grokking, strengths
-from interp.mathematics.circuits import FOLDS, PhasePairs
+from interp.mathematics.circuits import PhasePairs
 from interp.mathematics.forces import Derivatives
-from interp.mathematics.held_out import FEWEST_HELD_OUT
+from interp.mathematics.held_out import FEWEST_HELD_OUT, FOLDS
 from interp.models import Weights, gradient, logits, logits_and_derivatives
 from interp.runs.checkpoint import Checkpoint
 from interp.runs.phase_pairs import phase_pairs

@@ -8,7 +8,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp.experiment import Task
-from interp.mathematics.circuits import FOLDS, PhasePairs
+from interp.mathematics.circuits import PhasePairs
+from interp.mathematics.held_out import FOLDS
 from interp.runs.checkpoint import Checkpoint
 
 

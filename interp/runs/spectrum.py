@@ -14,8 +14,6 @@ from interp.mathematics import fourier, key_frequencies
 from interp.mathematics.held_out import CLEAR, FEWEST_HELD_OUT
 from interp.models import Activations
 
-LEAST_GAIN = 0.1  # in nats, as `key_frequencies.LEAST_RISE`
-
 
 class Spectrum:
     """The coefficients and shares of power of the frequencies 1 … K of Z_n in a network's neurons and logits, computed
@@ -265,7 +263,7 @@ class Spectrum:
         False
         """
         gain, error = self.gain_alone
-        return gain > max(CLEAR * error, LEAST_GAIN)
+        return gain > max(CLEAR * error, key_frequencies.LEAST_RISE)
 
     def frequencies_to_use(self, given: list[int] | None) -> list[int]:
         """The given frequencies, or, where none are given, those of this network. InputError for one outside 1 … K.

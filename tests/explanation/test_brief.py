@@ -389,4 +389,6 @@ def test_the_fits_of_the_circles_are_told_where_they_are_known():
     assert told.endswith(
         "One circle of the embedding at a time, it fits a clock and a pizza to 77.4 % and 99.8 % at k = 5."
     )
+    together = the_algorithm(told_apart("pizza"), replace(run, model=interp.ModelConfig(family="mlp")))
+    assert "(distance irrelevance 0.72) and by its circles one at a time it is a pizza: a and b enter alike" in together
     assert "One circle" not in the_algorithm(told_apart("clock") | {"isolated_fit_per_frequency": {}}, run)

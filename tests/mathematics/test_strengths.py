@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from interp.experiment import Task
 from interp.mathematics import circuits
-from interp.mathematics.circuits import FOLDS
+from interp.mathematics.held_out import FOLDS
 from interp.mathematics.strengths import (
     FEWEST_OTHERS,
     circuit_weights,

@@ -55,11 +55,19 @@ def test_a_sentence_is_escaped():
     assert "<img" not in linked("loss 3 <img src=x>", NAMES)
 
 
+def of_all_pairs(run: interp.Run) -> dict:
+    """The results, as if the split were not known to who judges frequencies."""
+    results = dict(analyze(run))
+    results["frequency_evidence"] = results["frequency_evidence"].assign_attrs(judged_by="all pairs")
+    return results
+
+
 def test_findings_stand_beside_chance():
     run = interp.open_run(interp.reference_path())
     found = {control.finding: control for control in controls(analyze(run))}
     assert found["Periodic neurons"].found == "121 of 128"
     assert found["Periodic neurons"].chance == "0 of 128"
+    assert [one.finding for one in controls(of_all_pairs(run))] == [name for name in found if "furthest" not in name]
     furthest = found["Frequency furthest beyond chance, in standard deviations"]
     assert float(furthest.found) > 5 * float(furthest.chance) > 10
 
