@@ -1,6 +1,6 @@
 """The forward pass of any model, whatever its family.
 
-The one-layer transformer on the prompt `ab=` is computed by its exact factored form (`interp.models.factored`), which
+The plain one-layer transformer (`ModelConfig.is_plain`) on the prompt `ab=` is computed by its exact factored form (`interp.models.factored`), which
 autograd does not go through; everything else as its family writes it (`interp.models.transformer`,
 `interp.models.mlp`).
 """
@@ -23,7 +23,7 @@ def is_factored(model: ModelConfig) -> bool:
     >>> is_factored(ModelConfig()), is_factored(ModelConfig(n_layers=2)), is_factored(ModelConfig(family="mlp"))
     (True, False, False)
     """
-    return model.family == "transformer" and model.n_layers == 1 and model.prompt == "ab="
+    return model.is_plain and model.n_layers == 1 and model.prompt == "ab="
 
 
 def method(model: ModelConfig) -> str:
