@@ -9,7 +9,8 @@ from torch.testing import assert_close
 
 from interp.errors import InputError
 from interp.experiment import ModelConfig
-from interp.interchange.layouts.fitting import fit, of_no_use
+from interp.interchange.layouts.fitting import fit
+from interp.interchange.layouts.leftovers import of_no_use
 from interp.models import Weights, initial_weights
 from interp.models.forward import forward
 

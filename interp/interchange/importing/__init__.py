@@ -97,7 +97,7 @@ def _provenance(sources: Sequence[Source], reading: Reading) -> dict[str, Any]:
     return {
         "files": names[:MOST_NAMES] + ([f"and {len(names) - MOST_NAMES} more"] if len(names) > MOST_NAMES else []),
         "taken": sources[-1].taken or "the whole file",
-        "layout": reading.layout.name,
+        "layout": reading.layout,
         "split": reading.split_from,
         "notes": list(reading.notes),
         "proof": dict(reading.facts),

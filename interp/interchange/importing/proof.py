@@ -2,14 +2,15 @@
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, get_args
 
 import torch
 
 from interp.errors import InputError
-from interp.experiment import Activation, Operation, Task
+from interp.experiment import Operation, Task
+from interp.interchange.importing.alternatives import Challenged, said, word
 from interp.interchange.importing.sources import Claim
 from interp.interchange.layouts.fitting import Fitted
 from interp.runs import Checkpoint
@@ -20,6 +21,10 @@ LOSS_FLOOR = 1e-6
 ACCURACY_TOLERANCE = 0.01
 # An operation is inferred from answers when it explains at least this share of them, and twice as many as any other.
 INFERRED_ACCURACY = 0.2
+# Less than this, a network is poor: it may be a memorizing one, or one that was read wrong. Only what is stored beside
+# it, or the training pairs, can tell.
+POOR = 0.5
+_MEMORIZED = 0.9
 _STANDARD_ERRORS = 5.0
 
 _READ_WRONG = (
@@ -58,53 +63,38 @@ class Proof:
 
 
 def trials(
-    readings: Iterable[tuple[str, Fitted]],
+    layout: str,
+    fitted: Fitted,
     claims: Sequence[Claim],
     task_of: Callable[[int, str], Task],
     operations: Sequence[str],
-    activations: Sequence[str],
 ) -> list[Trial]:
-    """Every reading with every activation and operation, the best first: one that agrees with what the source says,
-    then the one with the most right answers, then, as many networks answer with any activation, the one whose
-    activation comes first."""
+    """A reading with every operation, the best first: one that agrees with what the source says, then the one with the
+    most right answers."""
     found, refused = [], None
-    for layout, fitted in readings:
-        _check_memory(fitted)
-        for activation in activations:
-            model = replace(fitted.model, activation=activation)
-            first: Checkpoint | None = None
-            for operation in operations:
-                try:
-                    task = task_of(fitted.p, operation)
-                except InputError as error:
-                    refused = error
-                    continue  # a split with pairs for which this operation is not defined
-                checkpoint = Checkpoint(-1, fitted.weights, task, model)
-                if first is not None:
-                    checkpoint.__dict__["activations"] = first.activations  # the same network: only the labels differ
-                first = first or checkpoint
-                compared = [_compare(checkpoint, claim, claims) for claim in claims]
-                found.append(
-                    Trial(layout, fitted._replace(model=model), checkpoint, checkpoint.accuracy("all"), compared)
-                )
-            for trial in found:
-                # The largest arrays there are; losses and answers are kept.
-                trial.checkpoint.__dict__.pop("activations", None)
+    check_memory(fitted)
+    first: Checkpoint | None = None
+    for operation in operations:
+        try:
+            task = task_of(fitted.p, operation)
+        except InputError as error:
+            refused = error
+            continue  # a split with pairs for which this operation is not defined
+        checkpoint = Checkpoint(-1, fitted.weights, task, fitted.model)
+        if first is not None:
+            checkpoint.__dict__["activations"] = first.activations  # the same network: only the labels differ
+        first = first or checkpoint
+        compared = [_compare(checkpoint, claim, claims) for claim in claims]
+        found.append(Trial(layout, fitted, checkpoint, checkpoint.accuracy("all"), compared))
+    for trial in found:
+        # The largest arrays there are; losses and answers are kept.
+        trial.checkpoint.__dict__.pop("activations", None)
     if refused is not None and not found:
         raise refused
-    order = list(activations)
-    return sorted(
-        found,
-        key=lambda trial: (
-            not trial.agrees,
-            -round(trial.accuracy, 2),
-            order.index(trial.fitted.model.activation),
-            -trial.accuracy,
-        ),
-    )
+    return sorted(found, key=lambda trial: (not trial.agrees, -trial.accuracy))
 
 
-def _check_memory(fitted: Fitted) -> None:
+def check_memory(fitted: Fitted) -> None:
     """Raises InputError where all pairs at once are more than this machine holds: a small file can have a large p."""
     model, n_pairs = fitted.model, fitted.p**2
     # As measured: three times the logits, and twice the neurons, in float32.
@@ -117,9 +107,9 @@ def _check_memory(fitted: Fitted) -> None:
         )
 
 
-def prove(found: Sequence[Trial], *, operation_given: bool) -> Proof:
-    """The best trial, judged: is it above chance, is no other operation nearly as good, and does it agree with what the
-    source says?
+def prove(found: Sequence[Trial], challenged: Challenged, *, operation_given: bool, given: Collection[str] = ()) -> Proof:
+    """The best trial, judged: is it above chance and more than poor, is no other operation nearly as good, no other
+    reading better, and does it agree with what the source says?
 
     Raises InputError where the operation must be told.
     """
@@ -128,39 +118,78 @@ def prove(found: Sequence[Trial], *, operation_given: bool) -> Proof:
     chance = 1 / task.p
     least = chance + _STANDARD_ERRORS * math.sqrt(chance * (1 - chance) / int(task.defined.sum()))
     by_operation: dict[str, float] = {}
-    by_activation: dict[str, float] = {}
     for trial in found:
-        if trial.fitted.model.activation == model.activation:
-            by_operation.setdefault(trial.checkpoint.task.operation, trial.accuracy)
-        if trial.checkpoint.task.operation == task.operation:
-            by_activation.setdefault(trial.fitted.model.activation, trial.accuracy)
+        by_operation.setdefault(trial.checkpoint.task.operation, trial.accuracy)
     others = [accuracy for operation, accuracy in by_operation.items() if operation != task.operation]
+    causes = _causes(best, challenged)
     if not operation_given and (
         best.accuracy < max(INFERRED_ACCURACY, least) or 2 * max(others, default=0) > best.accuracy
     ):
         listed = ", ".join(f"{operation} {accuracy:.1%}" for operation, accuracy in by_operation.items())
         raise InputError(
-            f"which operation this is cannot be told from its answers ({listed} right); give --task.operation"
+            f"which operation this is cannot be told from its answers ({listed} right); give --task.operation; if they "
+            f"are all poor, it may be read wrong: {causes}"
         )
-    doubts, right = [], best.accuracy > 1 - ACCURACY_TOLERANCE
+    doubts = []
     if best.accuracy <= least and not best.agrees:
         doubts.append(f"it answers {best.accuracy:.1%} of the pairs right, and chance is {chance:.1%}")
+    elif best.accuracy < POOR and not best.agrees and not _knows_its_training_pairs(best):
+        doubts.append(
+            f"it answers {best.accuracy:.1%} of the pairs right, which is more than chance ({chance:.1%}) and too poor to "
+            "show that it was read right"
+        )
     for entry in best.compared:
         if entry["agrees"] is False:
             doubts.append(f"its source says {entry['name']} {entry['stored']:.4g}, and it has {_seen(entry)}")
+    for other in challenged.better:
+        doubts.append(
+            f"{word(other.question)} {said(challenged.guess[other.question])} was given, and {said(other.option)} is "
+            f"better: accuracy {other.outcome.accuracy:.4g} and loss {other.outcome.loss:.2g}, beside "
+            f"{challenged.outcome.accuracy:.4g} and {challenged.outcome.loss:.2g}"
+        )
     facts = {
         "verified": not doubts,
         "accuracy": _json(best.accuracy),
         "loss": _json(best.checkpoint.loss("all")),
         "operation": f"{task.operation}, {'given or configured' if operation_given else 'inferred from the answers'}",
-        "activation": f"{model.activation}, {_how_known(by_activation, model.activation)}",
+        "activation": f"{model.activation}, {_how_known(challenged, given)}",
         "tried": by_operation,
-        "tried_activations": by_activation,
+        "tried_activations": _by_activation(challenged),
+        "readings": challenged.facts(),
+        "assumed": challenged.assumed(),
         "claims": best.compared,
         "doubts": doubts,
-        "likely_causes": _SPLIT_WRONG if right else _READ_WRONG,
+        "likely_causes": _SPLIT_WRONG if best.accuracy > 1 - ACCURACY_TOLERANCE and not challenged.better else causes,
     }
     return Proof(best, not doubts, facts)
+
+
+def _knows_its_training_pairs(trial: Trial) -> bool:
+    """Whether a network that does not generalize answers the pairs that it was trained on."""
+    task = trial.checkpoint.task
+    return bool(task.mask("train").any()) and trial.checkpoint.accuracy("train") >= _MEMORIZED
+
+
+def _causes(best: Trial, challenged: Challenged) -> str:
+    """Why a network may answer poorly: how it was read, or damage, with what speaks for each."""
+    tried = len(challenged.alternatives)
+    reading = f"{_READ_WRONG}" + (f" ({tried} other readings were run, and none is better)" if tried else "")
+    tied = [note for note in best.fitted.notes if "tied" in note]
+    empty = [name for name, weight in best.fitted.weights.items() if _is_matrix(name) and not weight.any()]
+    if empty:
+        reading += f"; or damage: {', '.join(empty[:4])} hold nothing but zeros"
+    return f"{reading}; {tied[0]}, which may not be so" if tied else reading
+
+
+def _is_matrix(name: str) -> bool:
+    return name.rpartition(".")[2].startswith("W_") and "W_pos" not in name
+
+
+def _by_activation(challenged: Challenged) -> dict[str, float]:
+    """The activations that were tried, and the accuracy with each."""
+    taken = {challenged.guess["activation"]: challenged.outcome.accuracy} if "activation" in challenged.guess else {}
+    beside = [one for one in challenged.alternatives if one.question == "activation"]
+    return taken | {one.option: one.outcome.accuracy for one in beside}
 
 
 def with_likelier_operation(proof: Proof, others: Sequence[Trial]) -> Proof:
@@ -176,19 +205,13 @@ def with_likelier_operation(proof: Proof, others: Sequence[Trial]) -> Proof:
     return replace(proof, facts=proof.facts | {"likely_causes": cause})
 
 
-def _how_known(accuracies: Mapping[str, float], chosen: str) -> str:
-    if len(accuracies) == 1:
+def _how_known(challenged: Challenged, given: Collection[str]) -> str:
+    if "activation" in given:
         return "given or configured"
-    as_good = [
-        activation
-        for activation, accuracy in accuracies.items()
-        if activation != chosen and accuracy > accuracies[chosen] - 0.01
-    ]
-    return (
-        f"assumed ({' and '.join(as_good)} would answer as well; --model.activation)"
-        if as_good
-        else "inferred from the answers"
-    )
+    near = [str(one.option) for one in challenged.as_good("activation")]
+    if not near:
+        return "inferred from the answers"
+    return f"assumed ({' and '.join(near)} would answer as well; --model.activation)"
 
 
 def _compare(checkpoint: Checkpoint, claim: Claim, claims: Sequence[Claim]) -> dict[str, Any]:
@@ -243,11 +266,6 @@ def _json(value: float | None) -> float | None:
 def operations_to_try(given: str | None) -> tuple[str, ...]:
     """The operation that is given, or all that have a table of their own."""
     return (given,) if given else tuple(name for name in get_args(Operation) if name != "random")
-
-
-def activations_to_try(given: str | None) -> tuple[str, ...]:
-    """The activation that is given, or all."""
-    return (given,) if given else get_args(Activation)
 
 
 def check_numbers(where: str, weights: Mapping[str, torch.Tensor]) -> None:

@@ -2,17 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from interp.errors import InputError, check_number, flag
+from interp.errors import InputError, check_number
 from interp.experiment import ModelConfig, Task
+from interp.interchange.importing.alternatives import challenge
 from interp.interchange.importing.configuration import Fields, configuration_of, shown
 from interp.interchange.importing.proof import (
-    activations_to_try,
+    Proof,
+    Trial,
+    check_memory,
     check_numbers,
     operations_to_try,
     prove,
@@ -20,15 +22,14 @@ from interp.interchange.importing.proof import (
     trials,
     with_likelier_operation,
 )
+from interp.interchange.importing.recognition import find_candidates, tensors_of, why_left_over
+from interp.interchange.importing.search import ANSWERS, Judge, Search, is_better
 from interp.interchange.importing.sources import Source
 from interp.interchange.importing.splits import split_of
-from interp.interchange.layouts.fitting import Fitted, fit, of_no_use
+from interp.interchange.layouts.candidates import Candidate, Guess
+from interp.interchange.layouts.fitting import Fitted
 from interp.interchange.layouts.mapping import Mapped
-from interp.interchange.layouts.matching import Match, Mismatch, converted, match, nearest, recognize, split_axes
-from interp.interchange.layouts.tables import LAYOUTS, Layout, layout_named
 from interp.models import Weights
-
-_SIZES = ("n_heads", "d_head", "d_model", "d_mlp")
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ class Known:
 class Reading:
     """How every checkpoint of the sources is read, and the proof of it."""
 
-    layout: Layout
+    candidate: Candidate
+    guess: Guess
     task: Task
     model: ModelConfig
     facts: Mapping[str, Any]  # of the proof, in JSON values
@@ -56,25 +58,36 @@ class Reading:
     drop: tuple[str, ...]
     notes: tuple[str, ...]
     split_from: str
+    shapes: Mapping[str, tuple[int, ...]]
+
+    @property
+    def layout(self) -> str:
+        """The name of the layout, or `inferred`."""
+        return self.candidate.layout
 
     def weights_of(self, source: Source) -> Weights:
         """The weights of one of the sources. Raises InputError for one that is not like the one that was proved."""
-        tensors = source.load()
-        found = match(
-            self.layout, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, _known_sizes(self.given)
-        )
-        if isinstance(found, Mismatch):
-            raise InputError(
-                f"{source.where} is not in the layout {self.layout.name!r} like the others: {found.reason}"
-            )
-        _why_left_over(found, tensors, self.drop, source.where)
-        fitted = fit(
-            converted(found, tensors), found.sizes, {**self.given, "activation": self.model.activation}, self.task.p
-        )
+        return self.fitted(source).weights
+
+    def fitted(self, source: Source) -> Fitted:
+        """The network of one of the sources, read as the others."""
+        tensors = tensors_of(source)
+        for name in sorted(self.candidate.used):
+            if name not in tensors:
+                raise InputError(f"{source.where} is not in the layout {self.layout!r} like the others: {name!r} is missing")
+            if (shape := tuple(tensors[name].shape)) != self.shapes[name]:
+                raise InputError(
+                    f"{source.where} has other sizes than the others: {name!r} has shape {list(shape)}, expected "
+                    f"{list(self.shapes[name])}"
+                )
+        why_left_over(self.candidate, tensors, self.drop, source.where)
+        # What a first checkpoint does not show yet, biases that are still zero, it has all the same.
+        settled = {"biases": self.model.biases, "tied": self.model.tied, "activation": self.model.activation}
+        fitted = self.candidate.fitted(tensors, self.guess, {**self.given, **settled}, self.task.p)
         if fitted.model != self.model:
             raise InputError(f"{source.where} has other sizes than the others: {fitted.model}, expected {self.model}")
         check_numbers(source.where, fitted.weights)
-        return fitted.weights
+        return fitted
 
 
 def read(sources: Sequence[Source], known: Known) -> Reading:
@@ -90,67 +103,121 @@ def read(sources: Sequence[Source], known: Known) -> Reading:
     # contradiction is told there.
     fraction = _fraction(known.train_fraction, task_fields)
     notes = [f"{configured} says: {shown({**task_found, **model_found})}"] if task_found or model_found else []
-    matches = _matches(last, known, model_fields)
-    readings: list[tuple[Match, Fitted]] = []
-    refused: list[InputError] = []
-    drop = known.mapping.drop if known.mapping else ()
-    tensors = last.load()
-    dropped: dict[str, tuple[str, ...]] = {}
-    for found in matches:
-        try:
-            reasons = _why_left_over(found, tensors, drop, last.where)
-            _check_told(found, model_fields)
-            fitted = fit(converted(found, tensors), found.sizes, model_fields, task_fields.get("p"))
-            check_numbers(last.where, fitted.weights)
-            readings.append((found, fitted))
-            dropped[found.layout.name] = tuple(f"{name!r} was left out: {reason}" for name, reason in reasons.items())
-        except InputError as error:
-            refused.append(error)
-    if not readings:
-        raise _better_explained(refused[0], matches[0], last, known, model_fields)
+    tensors, p = tensors_of(last), task_fields.get("p")
+    found = find_candidates(last, tensors, known, model_fields, p)
     with_split = (
         source.beside for source in (last, *sources) if {"train_indices", "train_data"} & source.beside.keys()
     )
-    readings, splits = _with_splits(readings, known.split, fraction, next(with_split, {}))
+    stored = next(with_split, {})
     operation = task_fields.get("operation")
-    proof = None
+    proof, proved, refused = None, None, []
     for source in _to_prove(sources):
-        again = (
-            [(found.layout.name, fitted) for found, fitted in readings]
-            if source is last
-            else _fitted_again(source, readings, model_fields)
-        )
-        tried = partial(
-            trials,
-            again,
-            task_of=lambda p, operation: task_with(p, operation, splits[p][0], fraction),
-            activations=activations_to_try(model_fields.get("activation")),
-        )
+        theirs = tensors if source is last else tensors_of(source)
         try:
-            outcome = prove(
-                tried(source.claims, operations=operations_to_try(operation)), operation_given=operation is not None
-            )
+            search, guess, splits = _searched(source, theirs, found, model_fields, p, operation, known, fraction, stored)
+            outcome, guess = _proved(search, guess, source, splits, fraction, operation, model_fields)
         except InputError as error:
             refused.append(error)
             continue
-        if not outcome.verified and operation is not None:
-            activation = outcome.trial.fitted.model.activation
-            outcome = with_likelier_operation(
-                outcome, tried((), operations=operations_to_try(None), activations=(activation,))
-            )
-        outcome = replace(outcome, facts=outcome.facts | {"step": source.step})
-        proof = proof or outcome
-        if outcome.verified:
-            proof = outcome
+        outcome = replace(outcome, facts=outcome.facts | {"step": source.step, "runs": search.runs})
+        if proof is None or outcome.verified:
+            proof, proved = outcome, (search.candidate, guess, splits)
+        if outcome.verified or outcome.facts["claims"]:
             break
-        if outcome.facts["claims"]:
-            break
-    if proof is None:
-        raise refused[-1]
-    chosen = next(found for found, _ in readings if found.layout.name == proof.trial.layout)
-    notes += [*dropped[chosen.layout.name], *proof.trial.fitted.notes]
+    if proof is None or proved is None:
+        raise refused[0] if not refused[0].args[0].startswith("which operation") else refused[-1]
+    candidate, guess, splits = proved
+    reasons = why_left_over(candidate, tensors, known.mapping.drop if known.mapping else (), last.where)
+    notes += [*candidate.notes, *(f"{name!r} was left out: {reason}" for name, reason in reasons.items())]
+    notes += proof.trial.fitted.notes
     task, model = proof.trial.checkpoint.task, proof.trial.fitted.model
-    return Reading(chosen.layout, task, model, proof.facts, dict(model_fields), drop, tuple(notes), splits[task.p][1])
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    drop = known.mapping.drop if known.mapping else ()
+    return Reading(
+        candidate, guess, task, model, proof.facts, dict(model_fields), drop, tuple(notes), splits[1], shapes
+    )
+
+
+Split = tuple[tuple[int, ...] | None, str]
+
+
+def _searched(
+    source: Source,
+    tensors: Mapping[str, Tensor],
+    found: Sequence[Candidate],
+    model: Fields,
+    p: int | None,
+    operation: str | None,
+    known: Known,
+    fraction: float | None,
+    stored: Mapping[str, Any],
+) -> tuple[Search, Guess, Split]:
+    """The candidate that answers best, with its best guess, and the split; one whose p the split cannot be of is none.
+    Where the orientation of a matrix leaves p open, a split may tell."""
+    judge = Judge(operations_to_try(operation))
+    best: tuple[Search, Guess, Split] | None = None
+    refused = []
+    for candidate in found:
+        try:
+            search = Search(candidate, tensors, model, p, judge)
+            first = search.fitted(candidate.default)
+            check_numbers(source.where, first.weights)
+            check_memory(first)
+            guess = search.best()
+            split = split_of(known.split, search.fitted(guess).p, fraction, stored)
+        except InputError as error:
+            refused.append(error)
+            continue
+        outcome = search.outcome(guess)
+        assert outcome is not None
+        other = best[0].outcome(best[1]) if best is not None else None
+        if other is None or is_better(outcome, other):
+            best = search, guess, split
+        if outcome.accuracy >= ANSWERS and not candidate.left_over and best[0] is search:
+            same = [one for one in found if one.match is not None and one is not candidate and not one.left_over]
+            if not same:
+                break
+    if best is None:
+        raise refused[0]
+    return best
+
+
+def _proved(
+    search: Search,
+    guess: Guess,
+    source: Source,
+    split: Split,
+    fraction: float | None,
+    operation: str | None,
+    model: Fields,
+) -> tuple[Proof, Guess]:
+    """The proof of a guess, with the guess that is better or that the source's own numbers tell."""
+    given = [question for question in guess if model.get(question) is not None]
+    challenged = challenge(search, guess, given)
+
+    def tried(guess: Guess, operations: Sequence[str]) -> list[Trial]:
+        return trials(
+            search.candidate.layout,
+            search.fitted(guess),
+            source.claims,
+            lambda p, operation: task_with(p, operation, split[0], fraction),
+            operations,
+        )
+
+    found = tried(challenged.guess, operations_to_try(operation))
+    if found[0].agrees is False:
+        for other in challenged.alternatives:
+            if other.verdict != "as good" or other.question in given:
+                continue
+            guess = {**challenged.guess, other.question: other.option}
+            again = tried(guess, operations_to_try(operation))
+            if again[0].agrees:  # what the source says of itself tells what the answers do not
+                challenged, found = challenge(search, guess, (*given, other.question)), again
+                break
+    outcome = prove(found, challenged, operation_given=operation is not None, given=given)
+    if not outcome.verified and operation is not None:
+        outcome = with_likelier_operation(outcome, tried(challenged.guess, operations_to_try(None)))
+    return outcome, challenged.guess
 
 
 def _fraction(given: float | None, task: Fields) -> float | None:
@@ -159,22 +226,6 @@ def _fraction(given: float | None, task: Fields) -> float | None:
     if fraction is not None:
         check_number("--train-fraction", fraction, 0, 1, above=True)
     return fraction
-
-
-def _with_splits(
-    readings: list[tuple[Match, Fitted]], way: str | None, fraction: float | None, stored: Mapping[str, Any]
-) -> tuple[list[tuple[Match, Fitted]], dict[int, tuple[tuple[int, ...] | None, str]]]:
-    """The readings whose p the split can be of, and that split. Where W_in and W_out leave open which axis is p, a
-    split may tell."""
-    splits, refused = {}, []
-    for p in dict.fromkeys(fitted.p for _, fitted in readings):
-        try:
-            splits[p] = split_of(way, p, fraction, stored)
-        except InputError as error:
-            refused.append(error)
-    if not splits:
-        raise refused[0]
-    return [entry for entry in readings if entry[1].p in splits], splits
 
 
 def unverified(facts: Mapping[str, Any]) -> InputError:
@@ -189,98 +240,3 @@ def _to_prove(sources: Sequence[Source]) -> list[Source]:
     return [sources[place] for place in places if place < len(sources)]
 
 
-def _fitted_again(source: Source, readings: Sequence[tuple[Match, Fitted]], model: Fields) -> list[tuple[str, Fitted]]:
-    tensors = source.load()
-    again = []
-    for found, fitted in readings:
-        other = match(
-            found.layout, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, _known_sizes(model)
-        )
-        if isinstance(other, Match):
-            again.append((found.layout.name, fit(converted(other, tensors), other.sizes, model, fitted.p)))
-    if not again:
-        raise InputError(f"{source.where} is not in the layout of the last checkpoint")
-    return again
-
-
-def _known_sizes(model: Mapping[str, Any]) -> dict[str, int]:
-    return {name: model[name] for name in _SIZES if model.get(name) is not None}
-
-
-def _matches(source: Source, known: Known, model: Mapping[str, Any]) -> list[Match]:
-    layouts = _layouts(source, known)
-    matches = recognize(source.shapes, layouts, _known_sizes(model))
-    if not matches:
-        raise _unknown_layout(source, nearest(layouts, source.shapes, _known_sizes(model)))
-    return matches
-
-
-def _layouts(source: Source, known: Known) -> list[Layout]:
-    """The layouts that come into question."""
-    if known.mapping is None:
-        return [layout_named(known.layout)] if known.layout else list(LAYOUTS.values())
-    absent = [name for name in known.mapping.layout.rules if name not in source.shapes]
-    if absent:
-        has = _names(source.shapes)
-        raise InputError(f"{source.where} has no tensor {absent[0]!r}, which the mapping file speaks of; it has {has}")
-    return [known.mapping.layout]
-
-
-def _unknown_layout(source: Source, miss: Mismatch | None) -> InputError:
-    why = (
-        f"the nearest is {miss.layout.name!r}, but {miss.reason}"
-        if miss and miss.found
-        else f"it has {_names(source.shapes)}"
-    )
-    return InputError(
-        f"{source.where} is in no layout that is known; {why}; "
-        "`interp import --dry-run` shows its tensors and a mapping file to fill in, for --mapping"
-    )
-
-
-def _better_explained(
-    refusal: InputError, found: Match, source: Source, known: Known, model: Mapping[str, Any]
-) -> InputError:
-    """A part of a network can fit a small layout; then a larger one that lacks little says more."""
-    miss = nearest(_layouts(source, known), source.shapes, _known_sizes(model))
-    return _unknown_layout(source, miss) if miss and found.left_over and miss.found > len(found.tensors) else refusal
-
-
-def _names(names: Mapping[str, Any]) -> str:
-    listed = [repr(name) for name in names]
-    return ", ".join(listed[:8]) + (", …" if len(listed) > 8 else "")
-
-
-def _check_told(found: Match, model: Mapping[str, Any]) -> None:
-    """Raises InputError, by its flag, for what neither names nor shapes tell."""
-    for entry in found.tensors.values():
-        for group in split_axes(entry.rule.pattern.split("->")[0]):
-            if any(axis not in found.sizes for axis in group):
-                raise InputError(
-                    f"the layout {found.layout.name!r} does not tell the number of heads; give "
-                    f"--model.{flag('n_heads')}"
-                )
-    if found.layout.name == "nanda" and found.sizes["n_ctx"] == 2 and model.get("attention_rate") is None:
-        raise InputError(
-            "a prompt without '=' in the layout of Zhong et al. has an attention rate (attn_coeff in their "
-            "configuration file); give --model.attention-rate, 1 for plain attention"
-        )
-
-
-def _why_left_over(found: Match, tensors: Mapping[str, Tensor], drop: Sequence[str], where: str) -> dict[str, str]:
-    """Why each tensor that the layout does not know may be left out. Raises InputError for one that may matter."""
-    recognized = {entry.theirs: tensors[entry.theirs] for entry in found.tensors.values()}
-    for name, tensor in recognized.items():
-        if not tensor.is_floating_point():
-            raise InputError(f"{where}: tensor {name!r} is of type {tensor.dtype}; weights are floating-point numbers")
-    reasons = {}
-    for name in found.left_over:
-        why = "as the mapping file says" if name in drop else of_no_use(name, tensors[name], recognized)
-        if why is None:
-            raise InputError(
-                f"{where} fits the layout {found.layout.name!r} but for tensor {name!r} {list(tensors[name].shape)}, "
-                "which is not known to be of no use; our models have no such part. Where it is, say so in a mapping "
-                "file: drop"
-            )
-        reasons[name] = why
-    return reasons

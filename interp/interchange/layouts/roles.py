@@ -45,8 +45,7 @@ _POSITIONS = re.compile(r"pos|wpe|(^|[._])pe($|[._])|positional|position")
 _EMBED = re.compile(r"emb|wte|tok|vocab|lookup|(^|[._])w_?e$")
 _UNEMBED = re.compile(r"unemb|lm_?head|logit|classif|read_?out|to_logits|(^|[._])w_?u$|vocab_proj|decode")
 _BUFFER = re.compile(
-    r"(mask|masked_bias|position_ids|inv_freq|cos|sin|cos_cached|sin_cached|rotary_(cos|sin)|freqs?(_cis)?|tril|triu|ignore|bias_mask"
-    r"|num_batches_tracked|positions|pos_ids|causal)$"
+    r"(mask|masked_bias|inv_freq|(^|[._])(cos|sin)|(cos|sin)_cached|rotary_(cos|sin)|freqs?(_cis)?|tril|triu|ignore)$"
 )
 _ROTARY = re.compile(r"inv_freq|rotary|rope|freqs?_cis|(^|[._])freqs$")
 

@@ -1,0 +1,181 @@
+"""Is another reading better? Every option of every question beside the one that was taken, by the same pairs."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from interp.errors import flag
+from interp.interchange.importing.search import BETTER, Outcome, Search, is_better, prefers
+from interp.interchange.layouts.candidates import RARE, Guess
+from interp.interchange.layouts.prompts import Tokens
+
+MOST_LISTED = 8  # options of one question, in run.json
+# On some pairs so much worse that the others need not be run.
+_FAR = 0.1
+_WORDS = {
+    "n_heads": "number of heads",
+    "tokens": "prompt",
+    "cut": "order of q, k and v",
+    "norm_order": "norms before (pre) or after (post)",
+    "norm_kind": "kind of norm",
+    "causal": "causal",
+    "positions": "positions",
+    "gate first": "gate before W_in",
+    "epsilon": "epsilon of the norms",
+    "without_parameters": "norms without parameters",
+    "scaled_embedding": "embedding times √d_model",
+    "score_scale": "scores divided by",
+    "answer_at": "position that answers",
+}
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """An option that was not taken, and what the network answers with it."""
+
+    question: str
+    option: Any
+    outcome: Outcome
+    verdict: str  # worse, as good, the same, better
+
+    def facts(self) -> dict[str, Any]:
+        """In JSON values."""
+        return {
+            "option": said(self.option),
+            "accuracy": self.outcome.accuracy,
+            "loss": self.outcome.loss if np.isfinite(self.outcome.loss) else None,
+            "pairs": len(self.outcome.losses),
+            "verdict": self.verdict,
+        }
+
+
+@dataclass(frozen=True)
+class Challenged:
+    """A guess that no other option of any one question beats, and what was tried beside it."""
+
+    guess: Guess
+    outcome: Outcome
+    alternatives: tuple[Alternative, ...]
+
+    @property
+    def better(self) -> list[Alternative]:
+        """What is better than something that was given."""
+        return [one for one in self.alternatives if one.verdict == "better"]
+
+    def as_good(self, question: str) -> list[Alternative]:
+        """The options of a question that answer as well as the one that was taken, the best first."""
+        found = [one for one in self.alternatives if one.question == question and one.verdict == "as good"]
+        return sorted(found, key=lambda one: (-one.outcome.accuracy, one.outcome.loss))
+
+    def facts(self) -> list[dict[str, Any]]:
+        """For every question what was taken and what was tried beside it, in JSON values."""
+        found = []
+        for question in dict.fromkeys(one.question for one in self.alternatives):
+            beside = [one for one in self.alternatives if one.question == question]
+            beside.sort(key=lambda one: (one.verdict == "worse", -one.outcome.accuracy, one.outcome.loss))
+            listed = [one.facts() for one in beside[:MOST_LISTED]]
+            entry = {"question": word(question), "taken": said(self.guess[question]), "tried": listed}
+            found.append(entry | ({"more": len(beside) - MOST_LISTED} if len(beside) > MOST_LISTED else {}))
+        return found
+
+    def assumed(self) -> list[str]:
+        """In words, what the answers do not tell."""
+        found = []
+        for question in self.guess:
+            near = self.as_good(question)
+            if near and question != "epsilon":
+                first = near[0]
+                found.append(
+                    f"{word(question)} {said(self.guess[question])} (with {said(first.option)} it would answer as well: "
+                    f"accuracy {first.outcome.accuracy:.4g}, loss {first.outcome.loss:.2g} beside "
+                    f"{self.outcome.accuracy:.4g}, {self.outcome.loss:.2g}{_flag(question)})"
+                )
+            elif question == "epsilon":
+                found.append(f"{word(question)} {said(self.guess[question])} (no file of weights holds it)")
+        return found
+
+
+def word(question: str) -> str:
+    """A question in words."""
+    return _WORDS.get(question, question)
+
+
+def said(option: Any) -> str:
+    """An option in words.
+
+    >>> said(("by head", "qkv")), said((("rotary_base", 10000.0), ("interleaved", False))), said(True)
+    ('qkv by head', 'rotary, base 10000, halves', 'yes')
+    """
+    if isinstance(option, Tokens):
+        return option.said + f" modulo {option.p}"
+    if isinstance(option, bool):
+        return "yes" if option else "no"
+    if isinstance(option, tuple):
+        fields = dict(option) if option and isinstance(option[0], tuple) else None
+        if fields is not None and "rotary_base" in fields:
+            planes = "neighbors" if fields["interleaved"] else "halves"
+            return f"rotary, base {fields['rotary_base']:.6g}, {planes}"
+        if fields is not None:
+            return f"sines and cosines ({fields['positions']})"
+        if len(option) == 2:
+            return f"{option[1]} {option[0]}"
+        return " ".join(map(str, option)) if option else "none"
+    return f"{option:g}" if isinstance(option, float) else str(option)
+
+
+def _flag(question: str) -> str:
+    return f"; --model.{flag(question)}" if question in ("n_heads", "activation", "causal") else ""
+
+
+def challenge(search: Search, guess: Guess, given: Collection[str] = ()) -> Challenged:
+    """The guess, or a better one that differs in one question at a time, with what was tried beside it, judged by every
+    pair wherever some pairs are not clear. What is `given` stays; an option that is better than it is said to be."""
+    questions = [question for question in guess if question not in RARE]
+    for _ in range(4):
+        best = search.outcome(guess, every=True)
+        assert best is not None
+        better = None
+        found = []
+        for question in questions:
+            for option in search.candidate.options[question]:
+                if option == guess[question]:
+                    continue
+                outcome = _outcome(search, guess, {**guess, question: option})
+                if outcome is None:
+                    continue
+                verdict = _verdict(question, option, outcome, guess, best, search)
+                found.append(Alternative(question, option, outcome, verdict))
+                if verdict == "better" and question not in given:
+                    better = better or (question, option)
+        if better is None:
+            return Challenged(guess, best, tuple(found))
+        guess = {**guess, better[0]: better[1]}
+    return Challenged(guess, best, tuple(found))
+
+
+def _outcome(search: Search, guess: Guess, other: Guess) -> Outcome | None:
+    """What an option answers: to some pairs where these are clear, else to all."""
+    best, some = search.outcome(guess), search.outcome(other)
+    if best is None or some is None or some.accuracy < best.accuracy - _FAR:
+        return some
+    return search.outcome(other, every=True)
+
+
+def _verdict(question: str, option: Any, outcome: Outcome, guess: Guess, best: Outcome, search: Search) -> str:
+    if len(outcome.losses) != len(best.losses):
+        some = search.outcome(guess)
+        return "worse" if some is not None and outcome.accuracy < some.accuracy - BETTER else "as good"
+    if outcome.operation == best.operation and np.allclose(outcome.losses, best.losses, rtol=1e-4, atol=1e-7):
+        return "the same"
+    if question == "epsilon":
+        return "as good" if outcome.accuracy > best.accuracy - BETTER else "worse"
+    if prefers(outcome, best, option, guess[question]):
+        return "better"
+    if prefers(best, outcome, option, guess[question]):
+        return "worse"
+    return "as good"
+
+
+__all__ = ["Alternative", "Challenged", "challenge", "is_better", "said", "word"]

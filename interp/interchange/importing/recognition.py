@@ -1,0 +1,143 @@
+"""The ways in which a source can be read, and why it cannot."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from interp.errors import InputError
+from interp.interchange.importing.sources import Source, check_tensor
+from interp.interchange.layouts.architecture import described
+from interp.interchange.layouts.candidates import Candidate, of_layout, of_roles
+from interp.interchange.layouts.leftovers import of_no_use
+from interp.interchange.layouts.matching import Match, nearest, recognize
+from interp.interchange.layouts.roles import find_roles
+from interp.interchange.layouts.tables import LAYOUTS, Layout, layout_named
+
+if TYPE_CHECKING:
+    from interp.interchange.importing.reading import Known
+
+_SIZES = ("n_heads", "d_head", "d_model", "d_mlp")
+
+
+def tensors_of(source: Source) -> dict[str, Tensor]:
+    """The tensors of a source, and under the names that it only lists those that they stand for (tied weights)."""
+    tensors = source.load()
+    aliases = source.beside.get("aliases")
+    if isinstance(aliases, Mapping):
+        for name, of in aliases.items():
+            if isinstance(name, str) and isinstance(of, str) and of in tensors and name not in tensors:
+                tensors[name] = tensors[of]
+    return tensors
+
+
+def find_candidates(
+    source: Source, tensors: Mapping[str, Tensor], known: "Known", model: Mapping[str, Any], p: int | None
+) -> list[Candidate]:
+    """Every way to read the tensors: known layouts first, and where none of them takes all tensors, what names and
+    shapes tell. Raises InputError, naming what stands in the way, where there is none."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    layouts = layouts_of(source, known)
+    sizes = {name: model[name] for name in _SIZES if model.get(name) is not None}
+    matches = recognize(shapes, layouts, sizes) or recognize(shapes, layouts)
+    drop = known.mapping.drop if known.mapping else ()
+    found, refused = [], []
+    for entry in matches:
+        try:
+            _check_told(entry, model)
+            candidate = of_layout(entry, tensors, model, p)
+            why_left_over(candidate, tensors, drop, source.where)
+            found.append(candidate)
+        except InputError as error:
+            refused.append(error)
+    if found or known.layout or (known.mapping is not None):
+        if not found:
+            raise refused[0] if refused else _unknown_layout(source, layouts, shapes, sizes)
+        return found
+    return [_inferred(source, tensors, model, p, refused, matches)]
+
+
+def _inferred(
+    source: Source,
+    tensors: Mapping[str, Tensor],
+    model: Mapping[str, Any],
+    p: int | None,
+    refused: Sequence[InputError],
+    matches: Sequence[Match],
+) -> Candidate:
+    for name, tensor in tensors.items():
+        check_tensor(source.where, name, tensor)
+    roles = find_roles(tensors)
+    if refused and (roles.missing or any(str(error).find("attention rate") >= 0 for error in refused)):
+        raise refused[0]
+    try:
+        candidate = of_roles(tensors, model, p, roles)
+        why_left_over(candidate, tensors, (), source.where)
+    except InputError as error:
+        raise InputError(
+            f"{source.where} is in no layout that is known; it holds {described(roles, tensors)}: {error}; "
+            "`interp import --dry-run` shows its tensors and a mapping file to fill in, for --mapping"
+        ) from None
+    return candidate
+
+
+def layouts_of(source: Source, known: "Known") -> list[Layout]:
+    """The layouts that come into question."""
+    if known.mapping is None:
+        return [layout_named(known.layout)] if known.layout else list(LAYOUTS.values())
+    absent = [name for name in known.mapping.layout.rules if name not in source.shapes]
+    if absent:
+        has = _names(source.shapes)
+        raise InputError(f"{source.where} has no tensor {absent[0]!r}, which the mapping file speaks of; it has {has}")
+    return [known.mapping.layout]
+
+
+def _unknown_layout(
+    source: Source, layouts: Sequence[Layout], shapes: Mapping[str, tuple[int, ...]], sizes: Mapping[str, int]
+) -> InputError:
+    miss = nearest(layouts, shapes, sizes)
+    why = f"{miss.layout.name!r} does not fit: {miss.reason}" if miss and miss.found else f"it has {_names(shapes)}"
+    return InputError(
+        f"{source.where} is not in the layout that was given; {why}; `interp import --dry-run` shows its tensors and a "
+        "mapping file to fill in, for --mapping"
+    )
+
+
+def _names(names: Mapping[str, Any]) -> str:
+    listed = [repr(name) for name in names]
+    return ", ".join(listed[:8]) + (", …" if len(listed) > 8 else "")
+
+
+def _check_told(found: Match, model: Mapping[str, Any]) -> None:
+    """Raises InputError, by its flag, for what neither names nor shapes tell."""
+    if found.layout.name == "nanda" and found.sizes["n_ctx"] == 2 and model.get("attention_rate") is None:
+        raise InputError(
+            "a prompt without '=' in the layout of Zhong et al. has an attention rate (attn_coeff in their "
+            "configuration file); give --model.attention-rate, 1 for plain attention"
+        )
+
+
+def why_left_over(
+    candidate: Candidate, tensors: Mapping[str, Tensor], drop: Sequence[str], where: str
+) -> dict[str, str]:
+    """Why each tensor that is not read may be left out. Raises InputError for one that may matter."""
+    recognized = {name: tensors[name] for name in candidate.used}
+    for name, tensor in recognized.items():
+        if not tensor.is_floating_point():
+            raise InputError(f"{where}: tensor {name!r} is of type {tensor.dtype}; weights are floating-point numbers")
+    buffers = candidate.assignment.roles.buffers if candidate.assignment is not None else ()
+    reasons = {}
+    for name in tensors:
+        if name in recognized:
+            continue
+        why = "as the mapping file says" if name in drop else of_no_use(name, tensors[name], recognized)
+        if why is None and name in buffers:
+            why = "computed and not learned, by its name"
+        if why is None:
+            raise InputError(
+                f"{where} fits the layout {candidate.layout!r} but for tensor {name!r} {list(tensors[name].shape)}, "
+                "which is not known to be of no use; our models have no such part. Where it is, say so in a mapping "
+                "file: drop"
+            )
+        reasons[name] = why
+    return reasons

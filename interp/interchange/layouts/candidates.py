@@ -1,0 +1,202 @@
+"""The ways in which a file can be read: a known layout that fits, or what the roles of its tensors allow; and for each
+the questions that it leaves open.
+
+A guess answers every question. `Candidate.fitted` makes the network of a guess; running it says whether the guess is
+right (`interp.interchange.importing.search`).
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from torch import Tensor
+
+from interp.errors import InputError
+from interp.experiment import Activation
+from interp.interchange.layouts.assignment import Assignment, assign
+from interp.interchange.layouts.fitting import Fitted, fit
+from interp.interchange.layouts.matching import Match, converted, match, split_axes
+from interp.interchange.layouts.prompts import readings_of_tokens
+from interp.interchange.layouts.roles import Roles, find_roles
+from interp.models import Weights
+
+Guess = dict[str, Any]
+Named = tuple[Weights, Mapping[str, int]]  # weights under our names, and the number of layers
+
+INFERRED = "inferred"
+EPSILONS = (1e-5, 1e-6, 1e-8, 1e-12, 1e-3)
+# What is asked only where nothing else answers: a network that answers rightly could seem better with one of these.
+RARE = ("without_parameters", "scaled_embedding", "score_scale", "answer_at")
+# Options so near each other that the answers do not tell them apart: the default is assumed.
+TWINS = ({"gelu", "gelu-tanh"},)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to read the tensors, with its open questions: each has its options, the default first."""
+
+    layout: str
+    title: str
+    options: Mapping[str, tuple[Any, ...]]
+    named: Callable[[Mapping[str, Tensor], Guess], Named]
+    left_over: tuple[str, ...]
+    used: frozenset[str]
+    notes: tuple[str, ...] = ()
+    match: Match | None = None
+    assignment: Assignment | None = None
+
+    @property
+    def default(self) -> Guess:
+        return {question: options[0] for question, options in self.options.items()}
+
+    def fitted(self, tensors: Mapping[str, Tensor], guess: Guess, given: Mapping[str, Any], p: int | None) -> Fitted:
+        """The network that a guess makes of the tensors. Raises InputError where they do not allow it."""
+        weights, sizes = self.named(tensors, guess)
+        fields = {**given, **{name: value for name, value in guess.items() if name in _FIELDS}}
+        if guess.get("positions"):
+            fields |= dict(guess["positions"])
+        return fit(weights, sizes, fields, p, guess.get("tokens"))
+
+
+_FIELDS = (
+    *("n_heads", "activation", "causal", "norm_kind", "norm_order", "epsilon", "answer_at"),
+    *("without_parameters", "scaled_embedding", "score_scale"),
+)
+
+
+def of_layout(found: Match, tensors: Mapping[str, Tensor], given: Mapping[str, Any], p: int | None) -> Candidate:
+    """A known layout, with what neither its names nor its shapes tell. Raises InputError where it fits no network."""
+    layout, shapes = found.layout, {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    open_ = any(
+        axis not in found.sizes
+        for entry in found.tensors.values()
+        for group in split_axes(entry.rule.pattern.split("->")[0])
+        for axis in group
+    )
+    known = {name: given[name] for name in ("d_head", "d_model", "d_mlp") if given.get(name) is not None}
+    options: dict[str, tuple[Any, ...]] = {}
+    if open_:
+        fit_heads = [
+            heads
+            for heads in _heads_in_order(given)
+            if isinstance(match(layout, shapes, {**known, "n_heads": heads}), Match)
+        ]
+        if not fit_heads:
+            raise InputError(f"the layout {layout.name!r} fits with no number of heads")
+        options["n_heads"] = tuple(fit_heads)
+
+    def named(theirs: Mapping[str, Tensor], guess: Guess) -> Named:
+        sizes = {**known, "n_heads": guess["n_heads"]} if open_ else {**known, **_given_heads(given)}
+        again = match(layout, {name: tuple(tensor.shape) for name, tensor in theirs.items()}, sizes)
+        if not isinstance(again, Match):
+            raise InputError(again.reason)
+        return converted(again, theirs), again.sizes
+
+    weights, _ = named(tensors, {question: choices[0] for question, choices in options.items()})
+    options |= common_questions(weights, found.sizes.get("n_layers", 1), given, p)
+    used = frozenset(entry.theirs for entry in found.tensors.values())
+    return Candidate(layout.name, layout.title, options, named, found.left_over, used, (), found)
+
+
+def _given_heads(given: Mapping[str, Any]) -> dict[str, int]:
+    return {"n_heads": given["n_heads"]} if given.get("n_heads") is not None else {}
+
+
+def _heads_in_order(given: Mapping[str, Any]) -> Iterable[int]:
+    return dict.fromkeys((*_given_heads(given).values(), 4, 8, 1, 2, 16, 3, 6, 12, 32, 5, 10, 7, 64))
+
+
+def of_roles(
+    tensors: Mapping[str, Tensor], given: Mapping[str, Any], p: int | None, roles: Roles | None = None
+) -> Candidate:
+    """What names and shapes tell of a file in no known layout. Raises InputError, in words, where that is no network."""
+    roles = roles or find_roles(tensors)
+    assignment = assign(roles, tensors, given)
+    n_layers = roles.n_layers
+
+    def named(theirs: Mapping[str, Tensor], guess: Guess) -> Named:
+        return assignment.weights(theirs, guess), {"n_layers": n_layers}
+
+    default = {question: choices[0] for question, choices in assignment.options.items()}
+    weights, _ = named(tensors, default)
+    options = dict(assignment.options) | common_questions(weights, n_layers, given, p, roles, tensors)
+    left = tuple(name for name in tensors if name not in assignment.used)
+    return Candidate(
+        INFERRED, "inferred from names and shapes", options, named, left, frozenset(assignment.used), assignment.notes,
+        assignment=assignment,
+    )  # fmt: skip
+
+
+def common_questions(
+    weights: Weights,
+    n_layers: int,
+    given: Mapping[str, Any],
+    p: int | None,
+    roles: Roles | None = None,
+    tensors: Mapping[str, Tensor] | None = None,
+) -> dict[str, tuple[Any, ...]]:
+    """What no layout tells: activation, and of a transformer tokens, norms, positions and what a position sees."""
+    gated = any(name.endswith("W_gate") for name in weights)
+    activations = ("silu", "gelu", "relu", "gelu-tanh", "square") if gated else _ACTIVATIONS
+    asked: dict[str, tuple[Any, ...]] = {"activation": _first(given.get("activation"), activations)}
+    if "mlp.W_in" in weights:
+        return asked
+    W_E, W_pos = weights["embed.W_E"], weights.get("pos_embed.W_pos")
+    W_U = weights.get("unembed.W_U")
+    positions = None if W_pos is None or len(W_pos) > 16 else len(W_pos)
+    asked["tokens"] = tuple(
+        readings_of_tokens(
+            len(W_E), len(W_E) if W_U is None else W_U.shape[1], positions,
+            p=p, prompt=given.get("prompt"), vocabularies=given.get("vocabularies"),
+        )
+    )  # fmt: skip
+    if n_layers > 1 or given.get("answer_at") not in (None, -1):
+        asked["causal"] = _first(given.get("causal"), (True, False))
+    normed = [name for name in weights if ".ln" in f".{name}"]
+    if normed:
+        shifted = any(name.endswith(".b") for name in normed)
+        called = roles is not None and any("rms" in name.lower() for names in roles.parts.values() for name in names)
+        asked["norm_kind"] = ("layer",) if shifted else ("rms", "layer") if called or gated else ("layer", "rms")
+        if any(".ln1" in name or ".ln2" in name for name in normed):
+            asked["norm_order"] = ("pre", "post")
+        asked["epsilon"] = _first(given.get("epsilon"), EPSILONS)
+    else:
+        every = ("attention", "mlp", "final")
+        some = [(every, "pre"), (every, "post"), (("attention", "mlp"), "pre"), (("attention", "mlp"), "post")]
+        some.append((("final",), "pre"))
+        ways = tuple((kind, at, order) for at, order in some for kind in ("layer", "rms"))
+        asked["without_parameters"] = (("none", (), "pre"), *ways)
+    if W_pos is None:
+        asked["positions"] = _ways_of_positions(weights, roles, tensors or {})
+    asked["scaled_embedding"] = (False, True)
+    asked["score_scale"] = ("√d_head", "none", "√d_model")
+    if given.get("answer_at") is None:
+        longest = max((len(tokens.prompt) for tokens in asked["tokens"]), default=2)
+        asked["answer_at"] = (-1, *range(min(longest - 1, 5)))
+    return asked
+
+
+_ACTIVATIONS = ("relu", "gelu", "silu", "square", "gelu-tanh")
+assert set(_ACTIVATIONS) == set(get_args(Activation))
+
+
+def _first(given: Any, options: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The options, one that is given first."""
+    if given is None:
+        return options
+    return (given, *(option for option in options if option != given))
+
+
+def _ways_of_positions(weights: Weights, roles: Roles | None, tensors: Mapping[str, Tensor]) -> tuple[Any, ...]:
+    """Fixed tables and rotations, for a file without position embedding; each as fields of `fit`."""
+    base, table = 10_000.0, None
+    for name in roles.buffers if roles else ():
+        if name.endswith("inv_freq") and tensors[name].ndim == 1 and len(tensors[name]) > 1:
+            table = tensors[name].double()
+            base = float(table[1] ** -len(table))
+    halves = (("rotary_base", base), ("interleaved", False))
+    neighbors = (("rotary_base", base), ("interleaved", True))
+    if roles is not None and any("rot" in name or "inv_freq" in name for name in roles.buffers):
+        return (halves, neighbors)
+    fixed = tuple((("positions", way),) for way in ("interleaved", "halves"))
+    return ((), halves, neighbors, *fixed)
