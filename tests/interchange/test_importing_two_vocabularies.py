@@ -68,7 +68,7 @@ def test_an_import_of_our_own_layout_is_told_by_its_sizes(tmp_path: Path, monkey
     model = ModelConfig(d_model=24, n_heads=2, d_head=8, d_mlp=len(neurons), vocabularies="two")
     weights = circuit_weights(Task(13, "subtract"), model, neurons)
     save_file({name: weight.float() for name, weight in weights.items()}, "net.safetensors")
-    run = import_run("net.safetensors", "run")
+    run = import_run("net.safetensors", "run", model={"activation": "relu"})
     assert run.task.operation == "subtract"
     assert run.model == model
     assert run.key_frequencies == [1, 2]

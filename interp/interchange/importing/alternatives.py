@@ -146,6 +146,8 @@ def challenge(search: Search, guess: Guess, given: Collection[str] = ()) -> Chal
                 if outcome is None:
                     continue
                 verdict = _verdict(question, option, outcome, guess, best, search)
+                if verdict == "better" and question == "activation" in given and outcome.accuracy <= best.accuracy + BETTER:
+                    verdict = "as good"  # what somebody says of it is more than a lower loss
                 found.append(Alternative(question, option, outcome, verdict))
                 if verdict == "better" and question not in given:
                     better = better or (question, option)
@@ -164,6 +166,8 @@ def _outcome(search: Search, guess: Guess, other: Guess) -> Outcome | None:
 
 
 def _verdict(question: str, option: Any, outcome: Outcome, guess: Guess, best: Outcome, search: Search) -> str:
+    if outcome.p != best.p:
+        return "better" if is_better(outcome, best) else "worse"
     if len(outcome.losses) != len(best.losses):
         some = search.outcome(guess)
         return "worse" if some is not None and outcome.accuracy < some.accuracy - BETTER else "as good"

@@ -154,7 +154,7 @@ def _searched(
 ) -> tuple[Search, Guess, Split]:
     """The candidate that answers best, with its best guess, and the split; one whose p the split cannot be of is none.
     Where the orientation of a matrix leaves p open, a split may tell."""
-    judge = Judge(operations_to_try(operation))
+    judge, every = Judge(operations_to_try(operation)), Judge(operations_to_try(None))
     best: tuple[Search, Guess, Split] | None = None
     refused = []
     for candidate in found:
@@ -164,6 +164,11 @@ def _searched(
             check_numbers(source.where, first.weights)
             check_memory(first)
             guess = search.best()
+            if operation is not None and not search.answers(guess):
+                # Where the operation is wrong, the reading that answers is found with another.
+                other = Search(candidate, tensors, model, p, every)
+                right = other.best()
+                search, guess = (other, right) if other.answers(right) else (search, guess)
             split = split_of(known.split, search.fitted(guess).p, fraction, stored)
         except InputError as error:
             refused.append(error)

@@ -67,13 +67,20 @@ def _inferred(
 ) -> Candidate:
     for name, tensor in tensors.items():
         check_tensor(source.where, name, tensor)
+        if not tensor.numel():
+            raise InputError(
+                f"{source.where} is in no layout that is known: {name!r} has shape {list(tensor.shape)}, it is empty"
+            )
     roles = find_roles(tensors)
-    if refused and (roles.missing or any(str(error).find("attention rate") >= 0 for error in refused)):
+    parts = sum(len(theirs) for theirs in roles.parts.values())
+    if refused and ("attention rate" in str(refused[0]) or (roles.missing and len(matches[0].tensors) >= parts)):
         raise refused[0]
     try:
         candidate = of_roles(tensors, model, p, roles)
         why_left_over(candidate, tensors, (), source.where)
     except InputError as error:
+        if refused and str(error) == str(refused[0]):
+            raise refused[0] from None
         raise InputError(
             f"{source.where} is in no layout that is known; it holds {described(roles, tensors)}: {error}; "
             "`interp import --dry-run` shows its tensors and a mapping file to fill in, for --mapping"

@@ -120,9 +120,11 @@ def _moduli(
         return
     for special in range(least, MOST_SPECIAL + 1):
         modulus = d_vocab - special
-        of_classes = classes - modulus
-        if modulus > 1 and (0 <= of_classes <= 1 or classes == d_vocab):
+        # Fewer classes than tokens are the residues, or these and `=`; a class for every token tells nothing.
+        if modulus > 1 and (classes == modulus or (classes == d_vocab and special <= max(modulus, least))):
             yield modulus, "one"
+    if least and classes == d_vocab - least + 1 < d_vocab:
+        yield classes - 1, "one"
 
 
 def _numbered(d_vocab: int, classes: int, prompt: str, p: int, vocabularies: Vocabularies) -> Iterator[Tokens]:
