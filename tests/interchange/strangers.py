@@ -415,7 +415,7 @@ STRANGERS = {
         Stranger("nanoGPT, two layers", lambda p: NanoGPT(p, 2), template("a", 0, "b", 1), truth=(("n_layers", 2),)),
         Stranger("GPT-2", GPT2, truth=(NORM, ("n_heads", 2), ("biases", True))),
         Stranger(
-            "Power et al.", Power, template(-14, "a", -12, "b", -13), first=3,
+            "Power et al.", Power, template(-11, "a", -9, "b", -10), first=3,
             truth=(NORM, POST, ("n_layers", 2), ("prompt", "^a+b="), ("n_heads", 4)),
         ),
         Stranger(
@@ -454,7 +454,7 @@ def trained(name: str) -> nn.Module:
     pairs = stranger.pairs()
     tokens, right = stranger.tokens(pairs + stranger.first, stranger.p), pairs.sum(1) % stranger.p
     optimizer = torch.optim.AdamW(net.parameters(), lr=3e-3, weight_decay=0.03)
-    for step in range(1500):
+    for step in range(2500):
         optimizer.zero_grad()
         said = net(tokens)
         offset = stranger.first if said.shape[-1] > stranger.p + stranger.first - 1 else 0

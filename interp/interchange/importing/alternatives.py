@@ -8,7 +8,7 @@ import numpy as np
 
 from interp.errors import flag
 from interp.interchange.importing.search import BETTER, Outcome, Search, is_better, prefers
-from interp.interchange.layouts.candidates import RARE, Guess
+from interp.interchange.layouts.candidates import RARE, TWINS, Guess
 from interp.interchange.layouts.prompts import Tokens
 
 MOST_LISTED = 8  # options of one question, in run.json
@@ -133,10 +133,10 @@ def challenge(search: Search, guess: Guess, given: Collection[str] = ()) -> Chal
     """The guess, or a better one that differs in one question at a time, with what was tried beside it, judged by every
     pair wherever some pairs are not clear. What is `given` stays; an option that is better than it is said to be."""
     questions = [question for question in guess if question not in RARE]
-    for _ in range(4):
+    found: list[Alternative] = []
+    for turn in range(6):
         best = search.outcome(guess, every=True)
         assert best is not None
-        better = None
         found = []
         for question in questions:
             for option in search.candidate.options[question]:
@@ -149,12 +149,27 @@ def challenge(search: Search, guess: Guess, given: Collection[str] = ()) -> Chal
                 if verdict == "better" and question == "activation" in given and outcome.accuracy <= best.accuracy + BETTER:
                     verdict = "as good"  # what somebody says of it is more than a lower loss
                 found.append(Alternative(question, option, outcome, verdict))
-                if verdict == "better" and question not in given:
-                    better = better or (question, option)
-        if better is None:
-            return Challenged(guess, best, tuple(found))
-        guess = {**guess, better[0]: better[1]}
+        move = next((one for one in found if one.question not in given and _replaces(one, best, search, guess, found)), None)
+        if move is None or turn == 5:
+            break
+        guess = {**guess, move.question: move.option}
     return Challenged(guess, best, tuple(found))
+
+
+def _replaces(one: Alternative, best: Outcome, search: Search, guess: Guess, beside: list[Alternative]) -> bool:
+    """Whether an option takes the place of what was guessed: one that is better, the default where it is as good, and
+    where the default is worse, of all that are as good the one with the lowest loss."""
+    default = search.candidate.default[one.question]
+    if one.verdict != "as good" or one.question == "epsilon" or guess[one.question] == default:
+        return one.verdict == "better"
+    if one.option == default:
+        return True
+    of_question = [other for other in beside if other.question == one.question]
+    if any(other.option == default and other.verdict in ("as good", "the same") for other in of_question):
+        return False
+    lowest = min((other for other in of_question if other.verdict == "as good"), key=lambda other: other.outcome.loss)
+    twins = any({one.option, guess[one.question]} <= pair for pair in TWINS if isinstance(one.option, str))
+    return one is lowest and one.outcome.loss < best.loss and not twins
 
 
 def _outcome(search: Search, guess: Guess, other: Guess) -> Outcome | None:
@@ -180,6 +195,3 @@ def _verdict(question: str, option: Any, outcome: Outcome, guess: Guess, best: O
     if prefers(best, outcome, option, guess[question]):
         return "worse"
     return "as good"
-
-
-__all__ = ["Alternative", "Challenged", "challenge", "is_better", "said", "word"]

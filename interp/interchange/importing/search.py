@@ -7,8 +7,8 @@ is *better* is said in `is_better`, and nothing less than that takes the place o
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice, product
-from math import prod, sqrt
+from itertools import product
+from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -28,14 +28,20 @@ LOSS_FACTOR = 1.25
 STANDARD_ERRORS = 3.0
 SOME_PAIRS = 400
 PAIRS_AT_ONCE = 4000
-MOST_RUNS = 700
+MOST_RUNS = 1600
 MOST_WORK = 3e11  # multiplications and additions
-# The questions that many guesses at once are made of, in the order in which they vary: a network that is read with one
-# of these wrong answers nothing, so that no other question can be asked before.
+# The questions that many guesses at once are made of, in groups: a network that is read with one of these wrong answers
+# nothing, so that no other question can be asked before. Of each at most so many options.
 _TOGETHER = (
-    *("tokens", "n_heads", "norm_order", "causal", "positions", "cut", "attention [out, in]", "W_O [out, in]"),
-    *("mlp [out, in]", "gate first", "norm_kind", "activation"),
+    {"tokens": 120, "n_heads": 8},
+    {"tokens": 8, "n_heads": 8, "norm_order": 2, "causal": 2, "positions": 3, "norm_kind": 2},
+    {
+        **{"tokens": 4, "n_heads": 8, "norm_order": 2, "cut": 3, "attention [out, in]": 2, "W_O [out, in]": 2},
+        **{"mlp [out, in]": 2, "gate first": 2, "activation": 2},
+    },
+    {"tokens": 4, "n_heads": 8, "without_parameters": 9, "scaled_embedding": 2, "score_scale": 2, "positions": 5},
 )
+_TOPS = 4
 
 
 @dataclass(frozen=True)
@@ -58,8 +64,9 @@ class Outcome:
 
 def is_better(one: Outcome, other: Outcome) -> bool:
     """Whether one network is better than another: by more than 0.01 of accuracy, or, where both answer all (0.99), by a
-    loss lower by more than three standard errors of its differences over the pairs, and by a factor of 1.25: the
-    slightest change of any network changes its loss by some per cent, up or down, and of 10,000 pairs that is sure.
+    loss lower by more than three standard errors of its differences over the pairs (of the losses, or of their
+    logarithms, as a few pairs carry most of a mean), and by a factor of 1.25: the slightest change of any network
+    changes its loss by some per cent, up or down, and of 10,000 pairs that is sure.
 
     A reading modulo another p answers other pairs: it must answer half of them, and by a quarter more than the other.
 
@@ -75,10 +82,16 @@ def is_better(one: Outcome, other: Outcome) -> bool:
         return one.accuracy > other.accuracy
     if min(one.accuracy, other.accuracy) < ANSWERS or len(one.losses) != len(other.losses):
         return False
-    lower = other.losses - one.losses
+    if other.loss <= LOSS_FACTOR * one.loss + 1e-9:
+        return False
+    return _is_lower(one.losses, other.losses) or _is_lower(*(np.log(x + 1e-12) for x in (one.losses, other.losses)))
+
+
+def _is_lower(one: Float[np.ndarray, " pairs"], other: Float[np.ndarray, " pairs"]) -> bool:
+    """Whether one number is lower than the other by more than three standard errors of their difference over pairs."""
+    lower = other - one
     error = lower.std(ddof=1) / np.sqrt(len(lower)) if len(lower) > 1 else np.inf
-    # Less than float32 resolves is no difference, however often it is seen.
-    return bool(lower.mean() > STANDARD_ERRORS * error and other.loss > LOSS_FACTOR * one.loss + 1e-9)
+    return bool(lower.mean() > STANDARD_ERRORS * error)
 
 
 def prefers(found: Outcome, best: Outcome, option: Any, current: Any) -> bool:
@@ -88,6 +101,15 @@ def prefers(found: Outcome, best: Outcome, option: Any, current: Any) -> bool:
     if "square" in names or any(names <= twins for twins in TWINS if names):
         return found.accuracy > best.accuracy + BETTER
     return is_better(found, best)
+
+
+def _is_no_chance(one: Outcome, other: Outcome) -> bool:
+    """Whether the answers of two networks on the same pairs differ by more than chance: of a network that answers
+    nothing every option is better than some other."""
+    if one.p != other.p or len(one.correct) != len(other.correct) or other.accuracy >= ANSWERS:
+        return True
+    more = one.correct.astype(float) - other.correct
+    return bool(more.mean() > 2 * more.std() / sqrt(len(more)))
 
 
 class Judge:
@@ -173,35 +195,27 @@ class Search:
         return self._outcomes[key]
 
     def best(self) -> Guess:
-        """The best guess that is found, from the defaults. Raises InputError where the defaults make no network."""
+        """The best guess that is found, from the defaults; the defaults where none answers by more than chance. Raises
+        InputError where the defaults make no network."""
         start = self.candidate.default
-        first = self.outcome(start)
         asked = [one for one in self.candidate.options if one not in self.fixed and one != "epsilon"]
+        asked.sort(key=lambda one: one != "tokens")
         guess = self._descended(start, [one for one in asked if one not in RARE])
-        if first is None and self.outcome(guess) is None:
+        if self.outcome(start) is None and self.outcome(guess) is None:
             self.fitted(start)  # says why
             raise InputError("no reading of the tensors makes a network that can be run")
         if self.answers(guess):
-            return guess
-        tried = [(self._accuracy(one), -place, one) for place, one in enumerate(self._many())]
-        tops = [one for *_, one in sorted(tried, key=lambda entry: entry[:2], reverse=True)[:4]]
-        for top in tops:
-            found = self._descended(top, asked)
-            guess = found if self._is_better(found, guess) else guess
-            if self.answers(guess):
-                break
-        else:
-            found = self._descended(guess, asked)
-            guess = found if self._is_better(found, guess) else guess
-        return self._back_to_defaults(guess) if self._is_found(guess, start) else start
-
-    def _is_found(self, guess: Guess, start: Guess) -> bool:
-        """Whether a guess that does not answer everything is more than the best of many that answer by chance."""
-        found, first = self.outcome(guess), self.outcome(start)
-        if found is None or first is None:
-            return found is not None
-        chance, n = 1 / max(found.p, 2), max(len(found.correct), 1)
-        return found.accuracy > max(first.accuracy + 0.1, chance + 6 * sqrt(chance * (1 - chance) / n))
+            return self._with_defaults(guess)
+        runs = self._affordable()
+        for group in _TOGETHER:
+            many = self._many(group, runs // len(_TOGETHER))
+            tried = [(self._rank(one, guess), -place, one) for place, one in enumerate(many)]
+            for *_, top in sorted(tried, key=lambda entry: entry[:2], reverse=True)[:_TOPS]:
+                found = self._descended(top, asked)
+                guess = found if self._is_better(found, guess) else guess
+                if self.answers(guess):
+                    return self._with_defaults(guess)
+        return self._with_defaults(guess) if self._is_found(guess, start) else start
 
     def answers(self, guess: Guess) -> bool:
         """Whether the network of a guess answers."""
@@ -211,12 +225,20 @@ class Search:
         outcome = self.outcome(guess)
         return outcome.accuracy if outcome is not None else -1.0
 
+    def _is_found(self, guess: Guess, start: Guess) -> bool:
+        """Whether a guess that does not answer everything is more than the best of many that answer by chance."""
+        found, first = self.outcome(guess), self.outcome(start)
+        if found is None or first is None:
+            return found is not None
+        chance, n = 1 / max(found.p, 2), max(len(found.correct), 1)
+        return found.accuracy > max(first.accuracy + 0.1, chance + 6 * sqrt(chance * (1 - chance) / n))
+
     def _is_better(self, one: Guess, other: Guess) -> bool:
         found, best = self.outcome(one), self.outcome(other)
         return found is not None and (best is None or is_better(found, best))
 
     def _rank(self, guess: Guess, best: Guess) -> float:
-        """The accuracy, or that of guessing for another p that is not better than the best."""
+        """The accuracy; nothing for another p that is not better than the best."""
         found, first = self.outcome(guess), self.outcome(best)
         if found is None:
             return -1.0
@@ -240,9 +262,11 @@ class Search:
         if other == guess or (found := self.outcome(other)) is None:
             return guess
         best = self.outcome(guess)
-        return other if best is None or prefers(found, best, option, guess[question]) else guess
+        if best is None:
+            return other
+        return other if prefers(found, best, option, guess[question]) and _is_no_chance(found, best) else guess
 
-    def _back_to_defaults(self, guess: Guess) -> Guess:
+    def _with_defaults(self, guess: Guess) -> Guess:
         """A default in place of every option that is not better than it: what was tried at once was not tried apart."""
         for question, default in self.candidate.default.items():
             other = {**guess, question: default}
@@ -251,20 +275,19 @@ class Search:
                 guess = other
         return guess
 
-    def _many(self) -> Iterator[Guess]:
+    def _many(self, group: Mapping[str, int], runs: int) -> Iterator[Guess]:
         """Guesses that differ from the defaults in many questions at once, those that differ least first."""
         options = self.candidate.options
-        asked = [one for one in _TOGETHER if len(options.get(one, ())) > 1 and one not in self.fixed]
-        sizes = {question: len(options[question]) for question in asked}
-        runs = self._affordable()
-        while prod(sizes.values()) > 4 * runs:  # the question with most options is cut first
-            most = max(sizes, key=lambda question: sizes[question])
-            sizes[most] = max(sizes[most] * 3 // 4, 1)
-        places = sorted(product(*(range(sizes[question]) for question in asked)), key=lambda one: (sum(one), one))
-        for chosen in islice(places, runs):
-            of = {question: options[question][place] for question, place in zip(asked, chosen, strict=True)}
-            yield {**self.candidate.default, **of}
+        asked = [one for one in group if len(options.get(one, ())) > 1 and one not in self.fixed]
+        sizes = [range(min(len(options[question]), group[question])) for question in asked]
+
+        def distance(places: tuple[int, ...]) -> tuple[float, tuple[int, ...]]:
+            return sum(place / len(size) for place, size in zip(places, sizes, strict=True)), places
+
+        for places in sorted(product(*sizes), key=distance)[:runs]:
+            chosen = {question: options[question][place] for question, place in zip(asked, places, strict=True)}
+            yield self.candidate.default | chosen
 
     def _affordable(self) -> int:
-        size = sum(weight.numel() for name, weight in self.tensors.items() if weight.ndim > 1)
-        return int(max(min(MOST_WORK / (size * SOME_PAIRS * 4 * 2 + 1), MOST_RUNS), 60))
+        size = sum(weight.numel() for weight in self.tensors.values() if weight.ndim > 1)
+        return int(max(min(MOST_WORK / (size * SOME_PAIRS * 4 * 2 + 1), MOST_RUNS), 200))

@@ -162,7 +162,7 @@ def find_roles(tensors: Mapping[str, Tensor]) -> Roles:
 
 def _is_buffer(name: Name, tensor: Tensor) -> bool:
     """Whether a tensor is a mask, a table of rotations or of whole numbers."""
-    if not tensor.is_floating_point() or _BUFFER.search(name.within):
+    if not tensor.is_floating_point() or _BUFFER.search(name.within) or _BUFFER.search(_snake(name.whole)):
         return True
     square = tensor.ndim >= 2 and tensor.shape[-1] == tensor.shape[-2] > 1 and tensor.numel() == tensor.shape[-1] ** 2
     if not square or tensor.numel() > 10**8:
