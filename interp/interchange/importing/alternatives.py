@@ -58,6 +58,7 @@ class Challenged:
     guess: Guess
     outcome: Outcome
     alternatives: tuple[Alternative, ...]
+    found: tuple[str, ...] = ()  # questions that running alone answers: another option than the default was taken
 
     @property
     def better(self) -> list[Alternative]:
@@ -153,7 +154,9 @@ def challenge(search: Search, guess: Guess, given: Collection[str] = ()) -> Chal
         if move is None or turn == 5:
             break
         guess = {**guess, move.question: move.option}
-    return Challenged(guess, best, tuple(found))
+    default = search.candidate.default
+    beyond = [one for one in guess if guess[one] != default[one] and one not in given and one not in ("activation", "epsilon")]
+    return Challenged(guess, best, tuple(found), tuple(beyond))
 
 
 def _replaces(one: Alternative, best: Outcome, search: Search, guess: Guess, beside: list[Alternative]) -> bool:

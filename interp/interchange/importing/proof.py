@@ -11,6 +11,7 @@ import torch
 from interp.errors import InputError
 from interp.experiment import Operation, Task
 from interp.interchange.importing.alternatives import Challenged, said, word
+from interp.interchange.importing.search import ANSWERS
 from interp.interchange.importing.sources import Claim
 from interp.interchange.layouts.fitting import Fitted
 from interp.runs import Checkpoint
@@ -137,6 +138,12 @@ def prove(found: Sequence[Trial], challenged: Challenged, *, operation_given: bo
         doubts.append(
             f"it answers {best.accuracy:.1%} of the pairs right, which is more than chance ({chance:.1%}) and too poor to "
             "show that it was read right"
+        )
+    elif best.accuracy < ANSWERS and challenged.found and not best.agrees and not _knows_its_training_pairs(best):
+        listed = "; ".join(f"{word(one)} {said(challenged.guess[one])}" for one in challenged.found)
+        doubts.append(
+            f"the best reading that was found ({listed}) answers {best.accuracy:.1%} of the pairs: what names and shapes "
+            f"do not tell is proved only by a network that answers {ANSWERS:.0%}"
         )
     for entry in best.compared:
         if entry["agrees"] is False:

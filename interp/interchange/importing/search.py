@@ -33,6 +33,7 @@ MOST_WORK = 3e11  # multiplications and additions
 # The questions that many guesses at once are made of, in groups: a network that is read with one of these wrong answers
 # nothing, so that no other question can be asked before. Of each at most so many options.
 _TOGETHER = (
+    {"tokens": 40, "n_heads": 5, "activation": 2},
     {"tokens": 120, "n_heads": 8},
     {"tokens": 8, "n_heads": 8, "norm_order": 2, "causal": 2, "positions": 3, "norm_kind": 2},
     {

@@ -138,6 +138,8 @@ def common_questions(
     """What no layout tells: activation, and of a transformer tokens, norms, positions and what a position sees."""
     gated = any(name.endswith("W_gate") for name in weights)
     activations = ("silu", "gelu", "relu", "gelu-tanh", "square") if gated else _ACTIVATIONS
+    if roles is not None and tensors is not None and _is_conv1d(roles, tensors):
+        activations = ("relu", "gelu-tanh", "gelu", "silu", "square")  # as GPT-2 has it, of two that are nearly one
     asked: dict[str, tuple[Any, ...]] = {"activation": _first(given.get("activation"), activations)}
     if "mlp.W_in" in weights:
         return asked
@@ -174,6 +176,12 @@ def common_questions(
         longest = max((len(tokens.prompt) for tokens in asked["tokens"]), default=2)
         asked["answer_at"] = (-1, *range(min(longest - 1, 5)))
     return asked
+
+
+def _is_conv1d(roles: Roles, tensors: Mapping[str, Tensor]) -> bool:
+    """Whether the matrices are GPT-2's Conv1D: fused and [in, out]."""
+    name = roles.parts.get("0.qkv", ("",))[0]
+    return "c_attn" in name and tensors[name].shape[0] == roles.d_model
 
 
 _ACTIVATIONS = ("relu", "gelu", "silu", "square", "gelu-tanh")

@@ -6,7 +6,7 @@ the commonest first; running the network decides (`interp.interchange.importing.
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import permutations
+from itertools import pairwise, permutations
 from typing import NamedTuple
 
 from interp.errors import InputError
@@ -14,7 +14,7 @@ from interp.experiment import Vocabularies
 
 PROMPTS = ("ab=", "ab", "a+b=", "^ab=", "a+b", "^a+b=", "^ab", "^a+b=$")
 MOST_SPECIAL = 6  # tokens that are no residue, where the modulus is not given
-MOST_OF_A_PROMPT, MOST_READINGS = 100, 240
+MOST_READINGS = 400
 
 
 class Tokens(NamedTuple):
@@ -60,7 +60,7 @@ def readings_of_tokens(
     prompt: str | None = None,
     vocabularies: Vocabularies | None = None,
 ) -> list[Tokens]:
-    """Every way to read a vocabulary of `d_vocab` tokens and `classes` outputs, the commonest first, at most 240;
+    """Every way to read a vocabulary of `d_vocab` tokens and `classes` outputs, the commonest first, at most 400;
     `positions` are the rows of W_pos, where there is one. What is given is kept to.
 
     Raises InputError, with the sizes that contradict each other, where there is none.
@@ -70,18 +70,20 @@ def readings_of_tokens(
     >>> readings_of_tokens(15, 15, 4, p=11)[0].said
     "'a+b=', '+' is token 11 and '=' is token 12"
     """
-    found: list[Tokens] = []
+    found = []
     for one in _prompts(positions, prompt):
         of_prompt = dict.fromkeys(
             tokens
             for modulus, way in _moduli(d_vocab, classes, one, p, vocabularies)
             for tokens in _numbered(d_vocab, classes, one, modulus, way)
         )
-        # Residues are mostly numbered from 0: whatever else is open, that is tried first.
-        found += sorted(of_prompt, key=lambda tokens: tokens.first != 0)[:MOST_OF_A_PROMPT]
-    if not found:
+        found.append(list(of_prompt))
+    if not any(found):
         raise _contradiction(d_vocab, classes, positions, p, prompt, vocabularies)
-    return found[:MOST_READINGS]
+    # The commonest ways of every prompt come before the rare ways of any.
+    steps = (0, 8, 40, MOST_READINGS)
+    chunks = (readings[start:stop] for start, stop in pairwise(steps) for readings in found)
+    return [tokens for chunk in chunks for tokens in chunk][:MOST_READINGS]
 
 
 def _prompts(positions: int | None, given: str | None) -> Sequence[str]:
