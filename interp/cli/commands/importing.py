@@ -62,7 +62,9 @@ class Import:
     config: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """The authors' configuration, JSON or TOML; by default one beside the weights."""
     dry_run: bool = False
-    """Only say what is recognized, and print a mapping file to fill in."""
+    """Only say what is recognized, guessed and proved, and print a mapping file; exits with 2 where nothing fits."""
+    write_mapping: Annotated[Path | None, tyro.conf.arg(metavar="FILE.toml")] = None
+    """Write what was recognized, with every guess, as a mapping file."""
     accept_unverified: bool = False
     """Import also what cannot be proved."""
     overwrite: bool = False
@@ -73,11 +75,24 @@ class Import:
     def run(self) -> int:
         from interp.errors import InputError
         from interp.interchange import describe_sources, import_run
+        from interp.machine import write_atomically
         from interp.runs import describe
 
-        if self.dry_run:
-            print(describe_sources(self.sources, self.steps, self.layout, self.mapping))
-            return 0
+        if self.dry_run or self.write_mapping is not None:
+            found = describe_sources(
+                self.sources,
+                self.steps,
+                self.layout,
+                self.mapping,
+                task=_given(self.task),
+                model=_given(self.model),
+                configuration=self.config,
+            )
+            if self.write_mapping is not None:
+                write_atomically(self.write_mapping, found.mapping.encode())
+            if self.dry_run or not found.fits:
+                print(found.text)
+                return 0 if found.fits else 2
         if self.out is None:
             raise InputError("interp import needs --out RUN (or --dry-run); see interp import --help")
         run = import_run(

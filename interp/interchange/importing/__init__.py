@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from interp.errors import InputError
+from interp.interchange.importing.describing import Description, describe
 from interp.interchange.importing.reading import Known, Reading, read, unverified
 from interp.interchange.importing.sources import Source, find_sources, unique_names
-from interp.interchange.layouts.mapping import mapping_to_fill_in, read_mapping
-from interp.interchange.layouts.matching import Match, nearest, recognize
-from interp.interchange.layouts.tables import LAYOUTS, Rule, layout_named
+from interp.interchange.layouts.mapping import read_mapping
 from interp.machine import write_atomically
 from interp.runs import Run, RunWriter, new_run, open_run
 
@@ -109,38 +108,31 @@ def describe_sources(
     steps: Sequence[int] = (),
     layout: str | None = None,
     mapping: str | Path | None = None,
-) -> str:
-    """What would be imported: every tensor of the last checkpoint, what it is recognized as, and a mapping file to fill
-    in."""
-    found = find_sources(_paths(sources), steps)
-    last = found[-1]
-    layouts = [layout_named(layout)] if layout else list(LAYOUTS.values())
-    if mapping is not None:
-        layouts = [read_mapping(Path(mapping)).layout]
-    fits, miss = recognize(last.shapes, layouts), nearest(layouts, last.shapes)
-    if miss and fits and fits[0].left_over and miss.found > len(fits[0].tensors):
-        fits = []  # a part of a network fits a small layout, and nearly all of it another
-    by_name: dict[str, Rule] = {}
-    if fits:
-        by_name = {entry.theirs: Rule(ours, entry.rule.pattern) for ours, entry in fits[0].tensors.items()}
-    elif miss is not None:
-        by_name = {entry.theirs: Rule(ours, entry.rule.pattern) for ours, entry in miss.tensors.items()}
-    steps_found = [source.step for source in found]
-    lines = [f"{len(found)} checkpoints, steps {steps_found[0]} to {steps_found[-1]}; the last: {last.where}"]
-    lines += [f"layout {outcome.layout.name!r} ({outcome.layout.title}) fits: {_sizes(outcome)}" for outcome in fits]
-    if len(fits) > 1:
-        lines.append(
-            f"what follows is as in {fits[0].layout.name!r}; an import runs the network in each, and takes the "
-            "one that answers"
-        )
-    if not fits and miss is not None:
-        lines.append(f"no layout fits; the nearest is {miss.layout.name!r}: {miss.reason}")
-    lines += [
-        f"  {name!r} {list(shape)}: {by_name[name].ours if name in by_name else 'not recognized'}"
-        for name, shape in last.shapes.items()
-    ]
-    return "\n".join([*lines, "", mapping_to_fill_in(last.shapes, by_name)])
+    *,
+    task: Mapping[str, Any] | None = None,
+    model: Mapping[str, Any] | None = None,
+    configuration: str | Path | None = None,
+) -> Description:
+    """What would be imported: every tensor of the last checkpoint and what it is recognized as, every guess, what
+    running the network proves, and a mapping file that says all that. Nothing is written.
 
-
-def _sizes(found: Match) -> str:
-    return ", ".join(f"{name} {size}" for name, size in sorted(found.sizes.items()))
+    >>> from interp.testing import circuit_checkpoint, circuit_neurons
+    >>> from tempfile import TemporaryDirectory
+    >>> import interp, torch
+    >>> pizza = circuit_checkpoint(interp.Task(11), circuit_neurons([1, 2]))
+    >>> with TemporaryDirectory() as folder:
+    ...     torch.save({name: weight.float() for name, weight in pizza.weights.items()}, f"{folder}/theirs.pt")
+    ...     found = describe_sources(f"{folder}/theirs.pt")
+    >>> found.fits, "proved: accuracy 1" in found.text, found.mapping.splitlines()[0]
+    (True, True, 'family = "transformer"')
+    """
+    known = Known(
+        dict(task or {}),
+        dict(model or {}),
+        "none",
+        None,
+        layout,
+        read_mapping(Path(mapping)) if mapping is not None else None,
+        Path(configuration) if configuration is not None else None,
+    )
+    return describe(find_sources(_paths(sources), steps), known)

@@ -98,7 +98,8 @@ def read(sources: Sequence[Source], known: Known) -> Reading:
     """
     last = sources[-1]
     task_found, model_found, configured = configuration_of(last, known.configuration)
-    task_fields, model_fields = {**task_found, **known.task}, {**model_found, **known.model}
+    mapped = dict(known.mapping.model) if known.mapping else {}
+    task_fields, model_fields = {**task_found, **known.task}, {**model_found, **mapped, **known.model}
     # The words of the configuration file are for several families; what the tensors say comes first, and a
     # contradiction is told there.
     fraction = _fraction(known.train_fraction, task_fields)

@@ -8,7 +8,7 @@ from torch import Tensor
 from interp.errors import InputError
 from interp.interchange.importing.sources import Source, check_tensor
 from interp.interchange.layouts.architecture import described
-from interp.interchange.layouts.candidates import Candidate, of_layout, of_roles
+from interp.interchange.layouts.candidates import Candidate, of_layout, of_mapping, of_roles
 from interp.interchange.layouts.leftovers import of_no_use
 from interp.interchange.layouts.matching import Match, nearest, recognize
 from interp.interchange.layouts.roles import find_roles
@@ -37,10 +37,14 @@ def find_candidates(
     """Every way to read the tensors: known layouts first, and where none of them takes all tensors, what names and
     shapes tell. Raises InputError, naming what stands in the way, where there is none."""
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    layouts = layouts_of(source, known)
+    layouts = layouts_of(source, known, shapes)
     sizes = {name: model[name] for name in _SIZES if model.get(name) is not None}
     matches = recognize(shapes, layouts, sizes) or recognize(shapes, layouts)
     drop = known.mapping.drop if known.mapping else ()
+    if known.mapping is not None and known.mapping.pieces is not None:
+        candidate = of_mapping(known.mapping, tensors, model, p)
+        why_left_over(candidate, tensors, drop, source.where)
+        return [candidate]
     found, refused = [], []
     for entry in matches:
         try:
@@ -88,11 +92,12 @@ def _inferred(
     return candidate
 
 
-def layouts_of(source: Source, known: "Known") -> list[Layout]:
+def layouts_of(source: Source, known: "Known", shapes: Mapping[str, Any] | None = None) -> list[Layout]:
     """The layouts that come into question."""
     if known.mapping is None:
         return [layout_named(known.layout)] if known.layout else list(LAYOUTS.values())
-    absent = [name for name in known.mapping.layout.rules if name not in source.shapes]
+    shapes = shapes or source.shapes
+    absent = [name for name in known.mapping.layout.rules if name not in shapes]
     if absent:
         has = _names(source.shapes)
         raise InputError(f"{source.where} has no tensor {absent[0]!r}, which the mapping file speaks of; it has {has}")

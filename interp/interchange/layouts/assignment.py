@@ -77,14 +77,18 @@ class Assignment:
                 weights[ours] = piece.taken(tensors, sizes)
             except Exception as error:  # einops says in its own words what does not divide
                 raise InputError(f"{ours} cannot be {piece.pattern!r} of {piece.theirs[0]!r}: {error}") from None
-            if ours.rpartition(".")[2] in ("W_K", "W_V", "b_K", "b_V") and len(weights[ours]) < heads:
-                # Grouped queries: several heads share these, which is the same as each having a copy.
-                weights[ours] = weights[ours].repeat_interleave(heads // len(weights[ours]), 0)
+            weights[ours] = for_every_head(ours, weights[ours], heads)
         return weights
 
     def _key_heads(self, heads: int) -> int:
         width, of_keys = self.facts["head_widths"]
         return heads if width == of_keys else max(of_keys * heads // width, 1)
+
+
+def for_every_head(ours: str, weight: Tensor, heads: int) -> Tensor:
+    """Keys and values of grouped queries: several heads share these, which is the same as each having a copy."""
+    shared = ours.rpartition(".")[2] in ("W_K", "W_V", "b_K", "b_V") and len(weight) < heads
+    return weight.repeat_interleave(heads // len(weight), 0) if shared else weight
 
 
 def assign(roles: Roles, tensors: Mapping[str, Tensor], given: Mapping[str, Any] | None = None) -> Assignment:

@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
+from einops import EinopsError
 from torch import Tensor
 
 from interp.errors import InputError
 from interp.experiment import Activation
-from interp.interchange.layouts.assignment import Assignment, assign
+from interp.interchange.layouts.assignment import Assignment, Piece, assign, for_every_head
 from interp.interchange.layouts.fitting import Fitted, fit
+from interp.interchange.layouts.mapping import Mapped
 from interp.interchange.layouts.matching import Match, converted, match, split_axes
 from interp.interchange.layouts.prompts import readings_of_tokens
 from interp.interchange.layouts.roles import Roles, find_roles
@@ -44,6 +46,15 @@ class Candidate:
     notes: tuple[str, ...] = ()
     match: Match | None = None
     assignment: Assignment | None = None
+    pieces: Mapping[str, Piece] | None = None
+
+    def pieces_of(self, guess: Guess) -> Mapping[str, Piece]:
+        """Our name → where it is, as guessed."""
+        if self.assignment is not None:
+            return self.assignment.pieces(guess)
+        if self.match is not None:
+            return {ours: Piece((entry.theirs,), entry.rule.pattern) for ours, entry in self.match.tensors.items()}
+        return self.pieces or {}
 
     @property
     def default(self) -> Guess:
@@ -53,6 +64,7 @@ class Candidate:
         """The network that a guess makes of the tensors. Raises InputError where they do not allow it."""
         weights, sizes = self.named(tensors, guess)
         fields = {**given, **{name: value for name, value in guess.items() if name in _FIELDS}}
+        fields.pop("positions", None)
         if guess.get("positions"):
             fields |= dict(guess["positions"])
         return fit(weights, sizes, fields, p, guess.get("tokens"))
@@ -127,6 +139,32 @@ def of_roles(
     )  # fmt: skip
 
 
+def of_mapping(mapped: Mapped, tensors: Mapping[str, Tensor], given: Mapping[str, Any], p: int | None) -> Candidate:
+    """What a mapping file says that cuts. Raises InputError where it does not fit the tensors."""
+    assert mapped.pieces is not None
+    pieces = mapped.pieces
+    n_layers = 1 + max((int(name.split(".")[1]) for name in pieces if name.startswith("blocks.")), default=0)
+
+    def named(theirs: Mapping[str, Tensor], guess: Guess) -> Named:
+        heads, weights = given.get("n_heads"), {}
+        for ours, piece in pieces.items():
+            if heads is None and len(piece.theirs) == 1 and "(" in piece.pattern and "part" not in piece.pattern.split("(")[1]:
+                raise InputError("the mapping file does not say how many heads there are: n_heads under [model]")
+            sizes = {"n_heads": heads or len(piece.theirs), "n_kv": given.get("n_kv") or heads or len(piece.theirs)}
+            try:
+                weights[ours] = for_every_head(ours, piece.taken(theirs, sizes), heads or 0)
+            except (RuntimeError, ValueError, IndexError, EinopsError) as error:
+                shape = list(theirs[piece.theirs[0]].shape)
+                raise InputError(f"{piece.theirs[0]!r} {shape} is not {piece.pattern!r}: {error}".splitlines()[0]) from None
+        return weights, {"n_layers": n_layers}
+
+    weights, _ = named(tensors, {})
+    options = common_questions(weights, n_layers, given, p)
+    used = frozenset(name for piece in pieces.values() for name in piece.theirs)
+    left = tuple(name for name in tensors if name not in used)
+    return Candidate(mapped.layout.name, mapped.layout.title, options, named, left, used, pieces=pieces)
+
+
 def common_questions(
     weights: Weights,
     n_layers: int,
@@ -146,7 +184,7 @@ def common_questions(
     W_E, W_pos = weights["embed.W_E"], weights.get("pos_embed.W_pos")
     W_U = weights.get("unembed.W_U")
     positions = None if W_pos is None or len(W_pos) > 16 else len(W_pos)
-    asked["tokens"] = tuple(
+    asked["tokens"] = (given["tokens"],) if given.get("tokens") is not None else tuple(
         readings_of_tokens(
             len(W_E), len(W_E) if W_U is None else W_U.shape[1], positions,
             p=p, prompt=given.get("prompt"), vocabularies=given.get("vocabularies"),
@@ -158,23 +196,23 @@ def common_questions(
     if normed:
         shifted = any(name.endswith(".b") for name in normed)
         called = roles is not None and any("rms" in name.lower() for names in roles.parts.values() for name in names)
-        asked["norm_kind"] = ("layer",) if shifted else ("rms", "layer") if called or gated else ("layer", "rms")
+        kinds = ("layer",) if shifted else ("rms", "layer") if called or gated else ("layer", "rms")
+        asked["norm_kind"] = _first(given.get("norm_kind"), kinds)
         if any(".ln1" in name or ".ln2" in name for name in normed):
-            asked["norm_order"] = ("pre", "post")
+            asked["norm_order"] = _first(given.get("norm_order"), ("pre", "post"))
         asked["epsilon"] = _first(given.get("epsilon"), EPSILONS)
     else:
         every = ("attention", "mlp", "final")
         some = [(every, "pre"), (every, "post"), (("attention", "mlp"), "pre"), (("attention", "mlp"), "post")]
         some.append((("final",), "pre"))
         ways = tuple((kind, at, order) for at, order in some for kind in ("layer", "rms"))
-        asked["without_parameters"] = (("none", (), "pre"), *ways)
+        asked["without_parameters"] = _first(given.get("without_parameters"), (("none", (), "pre"), *ways))
     if W_pos is None:
-        asked["positions"] = _ways_of_positions(weights, roles, tensors or {})
-    asked["scaled_embedding"] = (False, True)
-    asked["score_scale"] = ("√d_head", "none", "√d_model")
-    if given.get("answer_at") is None:
-        longest = max((len(tokens.prompt) for tokens in asked["tokens"]), default=2)
-        asked["answer_at"] = (-1, *range(min(longest - 1, 5)))
+        asked["positions"] = _first(given.get("positions"), _ways_of_positions(weights, roles, tensors or {}))
+    asked["scaled_embedding"] = _first(given.get("scaled_embedding"), (False, True))
+    asked["score_scale"] = _first(given.get("score_scale"), ("√d_head", "none", "√d_model"))
+    longest = max((len(tokens.prompt) for tokens in asked["tokens"]), default=2)
+    asked["answer_at"] = _first(given.get("answer_at"), (-1, *range(min(longest - 1, 5))))
     return asked
 
 
