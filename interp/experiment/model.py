@@ -44,8 +44,8 @@ class Norm:
         others = [one for one in fields(self) if one.name != "kind" and getattr(self, one.name) != one.default]
         if self.kind == "none" and others:
             raise InputError(
-                f"model.norm.{flag(others[0].name)} is that of a norm, and model.norm.kind is none; give model.norm.kind "
-                "layer or rms"
+                f"model.norm.{flag(others[0].name)} is that of a norm, and model.norm.kind is none; give "
+                "model.norm.kind layer or rms"
             )
         if self.kind != "none" and not self.at:
             raise InputError("model.norm.at names no place; give attention, mlp or final, or model.norm.kind none")
@@ -164,8 +164,8 @@ class ModelConfig:
             )
         if self.attention.rotary_base is not None and self.head_size % 2:
             raise InputError(
-                f"model.attention.rotary-base turns planes of two entries, and a head has {self.head_size}; give an even "
-                "model.d-head"
+                f"model.attention.rotary-base turns planes of two entries, and a head has {self.head_size}; give an "
+                "even model.d-head"
             )
 
     @property

@@ -1,8 +1,8 @@
 """The forward pass of any model, whatever its family.
 
-The plain one-layer transformer (`ModelConfig.is_plain`) on the prompt `ab=` is computed by its exact factored form (`interp.models.factored`), which
-autograd does not go through; everything else as its family writes it (`interp.models.transformer`,
-`interp.models.mlp`).
+The plain one-layer transformer (`ModelConfig.is_plain`) on the prompt `ab=` is computed by its exact factored form
+(`interp.models.factored`), which autograd does not go through; everything else as its family writes it
+(`interp.models.transformer`, `interp.models.mlp`).
 """
 
 import torch
