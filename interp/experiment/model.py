@@ -177,6 +177,28 @@ class ModelConfig:
         return len(self.prompt)
 
     @property
+    def inputs_at(self) -> tuple[int, int]:
+        """The positions of a and b in the prompt; of an MLP, its two inputs.
+
+        >>> ModelConfig(prompt="^a+b=").inputs_at
+        (1, 3)
+        """
+        return (0, 1) if self.family == "mlp" else (self.prompt.index("a"), self.prompt.index("b"))
+
+    @property
+    def positions(self) -> tuple[str, ...]:
+        """A name for each position of the prompt: its token, and where that is there again, which one it is.
+
+        >>> ModelConfig().positions, ModelConfig(prompt="=a=b").positions
+        (('a', 'b', '='), ('=1', 'a', '=2', 'b'))
+        """
+        seen = [self.prompt[: place + 1].count(token) for place, token in enumerate(self.prompt)]
+        return tuple(
+            token if self.prompt.count(token) == 1 else f"{token}{number}"
+            for token, number in zip(self.prompt, seen, strict=True)
+        )
+
+    @property
     def constants(self) -> str:
         """The tokens of the prompt that are always the same, each once, in the order of their numbers after the
         residues.

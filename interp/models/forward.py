@@ -99,6 +99,22 @@ def residual_post(
     return FAMILIES[model.family].residual_post(weights, model, mid, neurons)
 
 
+def answer_scale(
+    weights: Weights, model: ModelConfig, mid: Float[Tensor, "... inputs"], neurons: Float[Tensor, "... d_mlp"]
+) -> Float[Tensor, "..."]:
+    """By how much W_L is multiplied in what the neurons say of an example: one over the length that a norm before the
+    unembedding divides by, and 1 where there is none. With that length held, neurons that are Δ larger move the logits
+    by scale·Δ W_L.
+
+    >>> from interp.models import initial_weights
+    >>> weights = initial_weights(model := ModelConfig(d_model=8, d_mlp=4), 7)
+    >>> found = forward(weights, model, torch.tensor([[2, 3], [0, 6]]))
+    >>> answer_scale(weights, model, found.residual_mid, found.neurons).tolist()
+    [1.0, 1.0]
+    """
+    return FAMILIES[model.family].answer_scale(weights, model, mid, neurons)
+
+
 def forward(weights: Weights, model: ModelConfig, inputs: Inputs) -> Activations:
     """The forward pass over any batch of examples."""
     if is_factored(model) and not _is_differentiated(weights):

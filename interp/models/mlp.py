@@ -89,3 +89,10 @@ def residual_post(
         return neurons
     said = neurons @ weights["mlp.W_out"]
     return said + weights["mlp.b_out"] if model.biases else said
+
+
+def answer_scale(
+    weights: Weights, model: ModelConfig, mid: Float[Tensor, "... inputs"], neurons: Float[Tensor, "... d_mlp"]
+) -> Float[Tensor, "..."]:
+    """1: no norm stands before its answers."""
+    return torch.ones_like(neurons[..., 0])

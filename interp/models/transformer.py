@@ -77,7 +77,7 @@ def matrices(weights: Weights, model: ModelConfig) -> Matrices:
     """Those of the last layer, and the whole embedding. The norm before the unembedding is folded into W_U: its gain,
     and the centring of a layer norm."""
     layer, norms = last_mlp(model), _last_norms(model)
-    W_U = through = _unembedding(weights, model)
+    W_U = through = unembedding(weights, model)
     for place, name in enumerate(reversed(norms)):
         through = _folded(weights, model, name, through)
         W_U = through if place == 0 else W_U
@@ -128,8 +128,27 @@ def residual_post(
     return _answer(weights, model, mid + neurons @ weights[f"{layer}.W_out"] + weights[f"{layer}.b_out"])[0]
 
 
+def answer_scale(
+    weights: Weights, model: ModelConfig, mid: Float[Tensor, "... inputs"], neurons: Float[Tensor, "... d_mlp"]
+) -> Float[Tensor, "..."]:
+    """What one over the lengths multiplies to, by which the norms before the unembedding divide; 1 without any."""
+    layer = last_mlp(model)
+    stream = mid + neurons @ weights[f"{layer}.W_out"] + weights[f"{layer}.b_out"]
+    scale = torch.ones_like(stream[..., 0])
+    for name in _last_norms(model):
+        scale = scale * _inverse_length(model, stream)[..., 0]
+        stream = norm(weights, model, name, stream)
+    return scale
+
+
 def norm(weights: Weights, model: ModelConfig, name: str, x: Float[Tensor, "... d_model"]) -> Tensor:
-    """The norm layer of that name, with its gain and shift where it has them."""
+    """The norm layer of that name, with its gain and shift where it has them.
+
+    >>> from interp.experiment import Norm
+    >>> model = ModelConfig(norm=Norm(kind="layer", epsilon=0.0))
+    >>> norm({"ln_final.w": torch.tensor(2.0)}, model, "ln_final", torch.tensor([1.0, 3.0]))
+    tensor([-2.,  2.])
+    """
     normalized = _normalized(model, x)
     if f"{name}.w" in weights:
         normalized = normalized * weights[f"{name}.w"]
@@ -137,9 +156,14 @@ def norm(weights: Weights, model: ModelConfig, name: str, x: Float[Tensor, "... 
 
 
 def _normalized(model: ModelConfig, x: Float[Tensor, "... d_model"]) -> Tensor:
+    centred = x - x.mean(-1, keepdim=True) if model.norm.kind == "layer" else x
+    return centred * _inverse_length(model, x)
+
+
+def _inverse_length(model: ModelConfig, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... 1"]:
     if model.norm.kind == "layer":
         x = x - x.mean(-1, keepdim=True)
-    return x * (x.square().mean(-1, keepdim=True) + model.norm.epsilon).rsqrt()
+    return (x.square().mean(-1, keepdim=True) + model.norm.epsilon).rsqrt()
 
 
 def _last_norms(model: ModelConfig) -> list[str]:
@@ -148,7 +172,13 @@ def _last_norms(model: ModelConfig) -> list[str]:
     return [f"blocks.{model.n_layers - 1}.ln2"] * after_mlp + ["ln_final"] * model.norm.is_at("final")
 
 
-def _unembedding(weights: Weights, model: ModelConfig) -> Float[Tensor, "d_model classes"]:
+def unembedding(weights: Weights, model: ModelConfig) -> Float[Tensor, "d_model classes"]:
+    """W_U as it stands, with no norm folded in: where it is tied, the residues' rows of W_E.
+
+    >>> W_E = torch.arange(8.0).view(4, 2)  # 0, 1, 2, and `=`
+    >>> unembedding({"embed.W_E": W_E}, ModelConfig(tied=True)).tolist()
+    [[0.0, 2.0, 4.0], [1.0, 3.0, 5.0]]
+    """
     return weights["embed.W_E"][: _residues(weights, model)].T if model.tied else weights["unembed.W_U"]
 
 
@@ -163,7 +193,7 @@ def _answer(weights: Weights, model: ModelConfig, stream: Float[Tensor, "... d_m
     read = stream
     for name in _last_norms(model):
         read, stream = _normalized(model, stream), norm(weights, model, name, stream)
-    logits = stream @ _unembedding(weights, model)
+    logits = stream @ unembedding(weights, model)
     return read, logits + weights["unembed.b_U"] if model.biases else logits
 
 
