@@ -15,8 +15,9 @@ norms add up too:
 (W_gate goes with W_in. Where attention reads through a norm, its space is that of the normalized embedding, and a tied
 W_U goes with W_E. Without embedding an MLP's W_in and W_out are split both ways: generalizing is a key frequency in
 such a neuron, memorizing the rest but for the constant.) The network is run with the generalizing part and what is
-shared, on a fixed random sample of pairs, and S is the held-out strength that it has then (`interp.mathematics.circuits`, the generalizing
-one): the mean logit of the label that is told from pairs that could not be memorized.
+shared, on a fixed random sample of pairs, and S is the held-out strength that it has then
+(`interp.mathematics.circuits`, the generalizing one): the mean logit of the label that is told from pairs that could
+not be memorized.
 
     efficiency = S / ‖generalizing part‖        in logits per norm; NaN for a part without norm
 

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from interp.figures import NEUTRAL, PALETTE, PHASE_COLORS, color_of_frequency, new_panels
+from interp.figures import NEUTRAL, PALETTE, PHASE_COLORS, color_of_frequency, new_panels, short_name
 from interp.mathematics import fourier
 from interp.models import last_mlp
 
@@ -239,9 +239,7 @@ class _Account:
     def _short(self, name: str) -> str:
         """`W_K`, `ln1.w` of a norm, and `1.W_K` where there are several layers."""
         layer = name.removeprefix("blocks.").partition(".")[0]
-        words = name.split(".")
-        short = ".".join(words[-2:]) if words[-1] in ("w", "b") else words[-1]
-        return f"{layer}.{short}" if self.n_layers > 1 and layer.isdigit() else short
+        return f"{layer}.{short_name(name)}" if self.n_layers > 1 and layer.isdigit() else short_name(name)
 
     def _directions(self, matrix: torch.Tensor, rows: tuple[torch.Tensor, ...]) -> tuple[tuple[float, ...], np.ndarray]:
         inside = torch.cat([matrix[index] for index in rows], dim=1)

@@ -1,6 +1,6 @@
 """The network of an experiment."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Literal, get_args
 
 from interp.errors import InputError, check_choice, check_integer, check_number, flag
@@ -150,6 +150,8 @@ class ModelConfig:
             check_integer("model.d-head", self.d_head, 1, 1_000_000)
         for name in FIELDS_OF_OTHERS[self.family]:
             if (value := getattr(self, name)) != (default := type(self).__dataclass_fields__[name].default):
+                if is_dataclass(value):
+                    raise InputError(f"model.family {self.family!r} has no model.{flag(name)}; leave it out")
                 raise InputError(
                     f"model.family {self.family!r} has no model.{flag(name)}; leave it at {default!r} (it is {value!r})"
                 )

@@ -1,7 +1,8 @@
 """The forward pass of any model, whatever its family.
 
-The plain one-layer transformer (`ModelConfig.is_plain`) on the prompt `ab=` is computed by its exact factored form
-(`interp.models.factored`), which autograd does not go through; everything else as its family writes it
+A transformer with one layer is computed by tables over its tokens (`interp.models.one_layer`), and the logits of the
+plain one (`ModelConfig.is_plain`) on the prompt `ab=` by its exact factored form (`interp.models.factored_gradient`);
+autograd goes through neither. Everything else, and what is differentiated, is computed as its family writes it
 (`interp.models.transformer`, `interp.models.mlp`).
 """
 
@@ -10,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.experiment import Examples, ModelConfig
-from interp.models import factored, factored_gradient
+from interp.models import factored_gradient, one_layer
 from interp.models.families import FAMILIES
 from interp.models.values import Activations, Matrices, Weights
 
@@ -117,8 +118,8 @@ def answer_scale(
 
 def forward(weights: Weights, model: ModelConfig, inputs: Inputs) -> Activations:
     """The forward pass over any batch of examples."""
-    if is_factored(model) and not _is_differentiated(weights):
-        return factored.forward(weights, model, inputs)
+    if _by_tables(weights, model):
+        return one_layer.forward(weights, model, inputs)
     return transform(weights, model, embed(weights, model, inputs))
 
 
@@ -150,6 +151,8 @@ def logits(weights: Weights, model: ModelConfig, inputs: Inputs) -> Float[Tensor
     """
     if is_factored(model) and not _is_differentiated(weights):
         return factored_gradient.logits(weights, model, inputs)[0]
+    if _by_tables(weights, model):
+        return one_layer.forward(weights, model, inputs).logits
     return transform(weights, model, embed(weights, model, inputs)).logits
 
 
@@ -167,9 +170,15 @@ def logits_with_vectors(
     """
     if is_factored(model):
         return factored_gradient.logits(weights, model, pairs, vectors)
+    if _by_tables(weights, model):
+        return torch.stack([one_layer.forward(weights, model, pairs, rows).logits for rows in vectors])
     return torch.stack([transform(weights, model, embed(weights, model, pairs, rows)).logits for rows in vectors])
 
 
+def _by_tables(weights: Weights, model: ModelConfig) -> bool:
+    return model.family == "transformer" and model.n_layers == 1 and not _is_differentiated(weights)
+
+
 def _is_differentiated(weights: Weights) -> bool:
-    """Whether autograd watches: the factored form writes where it reads."""
+    """Whether autograd watches: the fast ways write where they read."""
     return torch.is_grad_enabled() and any(weight.requires_grad for weight in weights.values())

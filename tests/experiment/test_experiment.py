@@ -45,7 +45,7 @@ OTHER: dict[str, dict[str, Any]] = {
         "n_layers": 2,
         "d_model": 64,
         "n_heads": 2,
-        "d_head": 7,
+        "d_head": 8,
         "d_mlp": 100,
         "activation": "gelu",
         "prompt": "ab",

@@ -26,7 +26,9 @@ from interp.models import (
     initial_weights,
     is_factored,
     logits,
+    logits_with_vectors,
     matrices,
+    one_layer,
     residual_post,
     transform,
     weight_shapes,
@@ -148,6 +150,23 @@ def test_the_network_is_that_of_torchs_modules(fields: dict, n_layers: int) -> N
     close = {"rtol": 0, "atol": 1e-11 * expected.abs().max().item()}
     assert_close(logits(weights, model, PAIRS), expected, **close)
     assert_close(forward_all(weights, model, Task(P)).logits.flatten(0, 1), expected, **close)
+
+
+@pytest.mark.parametrize("rate", [1.0, 0.3])
+@pytest.mark.parametrize("fields", [*ARCHITECTURES.values(), {"attention": Attention(rotary_base=9.0), "biases": True}])
+def test_one_layer_by_tables_is_the_general_pass(fields: dict, rate: float) -> None:
+    """All that a forward pass gives, for some pairs in any order, and with other vectors in place of the residues'."""
+    model = replace(SMALL, attention_rate=rate, **fields)
+    weights, some = drawn(model), PAIRS[torch.randperm(P * P, generator=torch.Generator().manual_seed(0))[:30]]
+    vectors = torch.randn(2, model.first_token_of_b(P) + P, 8, generator=torch.Generator().manual_seed(1)).double()
+    for rows in (None, vectors[0]):
+        found = one_layer.forward(weights, model, some, rows)
+        expected = transform(weights, model, embed(weights, model, some, rows))
+        for name, value in expected._asdict().items():
+            close = {"rtol": 0, "atol": 1e-12 * max(1.0, value.abs().max().item())}
+            assert_close(getattr(found, name), value, **close, msg=lambda text, name=name: f"{name}: {text}")
+    with_vectors = logits_with_vectors(weights, model, vectors, some)
+    assert_close(with_vectors[0], found.logits, rtol=0, atol=1e-11)
 
 
 @pytest.mark.parametrize("norm_first", [True, False])
