@@ -49,7 +49,9 @@ theirs, who say nothing.
 Varma et al. measure efficiency on networks with one circuit only, as logit over the norm of all weights. Within a run
 the split is ours. It cannot show which weights a circuit needs: by chance a random matrix has a share 2·(number of key
 frequencies)/(dimension) in a key space, a weight may serve both circuits, and a part that fails alone may still be
-needed. Nor does it say what memorizing costs, and so not why a network generalizes.
+needed. Nor does it say what memorizing costs, and so not why a network generalizes. The length of what only a norm
+reads changes no answer, and is counted all the same: an efficiency is none to compare with that of a network without
+norms.
 """
 
 import math

@@ -15,10 +15,11 @@ from interp.models.forward import (
     method,
     residual_post,
     transform,
+    unembedding,
 )
 from interp.models.input_gradients import input_gradients
 from interp.models.snapshot import DivergedError, Snapshot
-from interp.models.transformer import norm, unembedding
+from interp.models.transformer import norm
 from interp.models.transformer_bridge import bridge, bridge_options, classic_state
 from interp.models.values import Activations, Sizes, Weights
 from interp.models.weights import are_finite, check_weights, initial_weights, weight_shapes

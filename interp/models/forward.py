@@ -47,6 +47,17 @@ def matrices(weights: Weights, model: ModelConfig) -> Matrices:
     return FAMILIES[model.family].matrices(weights, model)
 
 
+def unembedding(weights: Weights, model: ModelConfig) -> Float[Tensor, "features classes"]:
+    """The last matrix before the logits as it stands among the weights, with no norm folded in; where it is tied, W_Eᵀ
+    of the residues.
+
+    >>> W_E = torch.arange(8.0).view(4, 2)  # 0, 1, 2, and `=`
+    >>> unembedding({"embed.W_E": W_E}, ModelConfig(tied=True)).tolist()
+    [[0.0, 2.0, 4.0], [1.0, 3.0, 5.0]]
+    """
+    return FAMILIES[model.family].unembedding(weights, model)
+
+
 def last_mlp(model: ModelConfig) -> str:
     """What the names of the last layer's W_in and W_out (and b_in, b_out) begin with.
 

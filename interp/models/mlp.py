@@ -55,6 +55,11 @@ def matrices(weights: Weights, model: ModelConfig) -> Matrices:
     return Matrices(W_E, W_in, W_out, W_E.T if model.embedding == "tied" else weights["unembed.W_U"])
 
 
+def unembedding(weights: Weights, model: ModelConfig) -> Tensor:
+    """The last matrix before the logits."""
+    return matrices(weights, model).last
+
+
 def embed(
     weights: Weights,
     model: ModelConfig,

@@ -174,12 +174,7 @@ def _last_norms(model: ModelConfig) -> list[str]:
 
 
 def unembedding(weights: Weights, model: ModelConfig) -> Float[Tensor, "d_model classes"]:
-    """W_U as it stands, with no norm folded in: where it is tied, the residues' rows of W_E.
-
-    >>> W_E = torch.arange(8.0).view(4, 2)  # 0, 1, 2, and `=`
-    >>> unembedding({"embed.W_E": W_E}, ModelConfig(tied=True)).tolist()
-    [[0.0, 2.0, 4.0], [1.0, 3.0, 5.0]]
-    """
+    """W_U as it stands, with no norm folded in: where it is tied, the residues' rows of W_E."""
     return weights["embed.W_E"][: residues(weights, model)].T if model.tied else weights["unembed.W_U"]
 
 
