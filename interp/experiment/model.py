@@ -1,6 +1,6 @@
 """The network of an experiment."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Literal, get_args
 
 from interp.errors import InputError, check_choice, check_integer, check_number, flag
@@ -44,8 +44,8 @@ class Norm:
         others = [one for one in fields(self) if one.name != "kind" and getattr(self, one.name) != one.default]
         if self.kind == "none" and others:
             raise InputError(
-                f"model.norm.{flag(others[0].name)} is that of a norm, and model.norm.kind is none; give model.norm.kind "
-                "layer or rms"
+                f"model.norm.{flag(others[0].name)} is that of a norm, and model.norm.kind is none; give "
+                "model.norm.kind layer or rms"
             )
         if self.kind != "none" and not self.at:
             raise InputError("model.norm.at names no place; give attention, mlp or final, or model.norm.kind none")
@@ -150,6 +150,8 @@ class ModelConfig:
             check_integer("model.d-head", self.d_head, 1, 1_000_000)
         for name in FIELDS_OF_OTHERS[self.family]:
             if (value := getattr(self, name)) != (default := type(self).__dataclass_fields__[name].default):
+                if is_dataclass(value):
+                    raise InputError(f"model.family {self.family!r} has no model.{flag(name)}; leave it out")
                 raise InputError(
                     f"model.family {self.family!r} has no model.{flag(name)}; leave it at {default!r} (it is {value!r})"
                 )
@@ -164,8 +166,8 @@ class ModelConfig:
             )
         if self.attention.rotary_base is not None and self.head_size % 2:
             raise InputError(
-                f"model.attention.rotary-base turns planes of two entries, and a head has {self.head_size}; give an even "
-                "model.d-head"
+                f"model.attention.rotary-base turns planes of two entries, and a head has {self.head_size}; give an "
+                "even model.d-head"
             )
 
     @property
@@ -175,6 +177,28 @@ class ModelConfig:
     @property
     def n_ctx(self) -> int:
         return len(self.prompt)
+
+    @property
+    def inputs_at(self) -> tuple[int, int]:
+        """The positions of a and b in the prompt; of an MLP, its two inputs.
+
+        >>> ModelConfig(prompt="^a+b=").inputs_at
+        (1, 3)
+        """
+        return (0, 1) if self.family == "mlp" else (self.prompt.index("a"), self.prompt.index("b"))
+
+    @property
+    def positions(self) -> tuple[str, ...]:
+        """A name for each position of the prompt: its token, and where that is there again, which one it is.
+
+        >>> ModelConfig().positions, ModelConfig(prompt="=a=b").positions
+        (('a', 'b', '='), ('=1', 'a', '=2', 'b'))
+        """
+        seen = [self.prompt[: place + 1].count(token) for place, token in enumerate(self.prompt)]
+        return tuple(
+            token if self.prompt.count(token) == 1 else f"{token}{number}"
+            for token, number in zip(self.prompt, seen, strict=True)
+        )
 
     @property
     def constants(self) -> str:

@@ -55,6 +55,11 @@ def matrices(weights: Weights, model: ModelConfig) -> Matrices:
     return Matrices(W_E, W_in, W_out, W_E.T if model.embedding == "tied" else weights["unembed.W_U"])
 
 
+def unembedding(weights: Weights, model: ModelConfig) -> Tensor:
+    """The last matrix before the logits."""
+    return matrices(weights, model).last
+
+
 def embed(
     weights: Weights,
     model: ModelConfig,
@@ -89,3 +94,10 @@ def residual_post(
         return neurons
     said = neurons @ weights["mlp.W_out"]
     return said + weights["mlp.b_out"] if model.biases else said
+
+
+def answer_scale(
+    weights: Weights, model: ModelConfig, mid: Float[Tensor, "... inputs"], neurons: Float[Tensor, "... d_mlp"]
+) -> Float[Tensor, "..."]:
+    """1: no norm stands before its answers."""
+    return torch.ones_like(neurons[..., 0])

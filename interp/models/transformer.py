@@ -11,8 +11,9 @@ With tokens t_0 … t_{T−1}, per layer, over the positions that a position may
 (Nanda et al. 2023, arXiv:2301.05217, §3, who have of the biases b_in and b_out alone; α: Zhong et al. 2023,
 arXiv:2306.17844, §4). What else a `ModelConfig` can ask for: norms before what is read (pre) or after what is added
 (post), and before the unembedding; neurons act(x W_gate)·(x W_in + b_in); rotary positions; an unembedding tied to the
-embedding; another position that answers. The last layer is computed at that position only; the plain one-layer network
-on `ab=` has an exact factored form (`interp.models.factored`).
+embedding; another position that answers. The last layer is computed at that position only. Of one layer,
+`interp.models.one_layer` takes the forward pass, and the plain network on `ab=` has an exact factored form
+(`interp.models.factored_gradient`).
 
 A final norm ν(x) = x̂·w + b makes the logits x̂ diag(w) W_U + (b W_U + b_U), where x̂ is x, centred for a layer norm, over
 a length of its own for every example. So the matrix that x̂ is read by, `matrices(…).W_U`, has the gain w folded in, and
@@ -77,7 +78,7 @@ def matrices(weights: Weights, model: ModelConfig) -> Matrices:
     """Those of the last layer, and the whole embedding. The norm before the unembedding is folded into W_U: its gain,
     and the centring of a layer norm."""
     layer, norms = last_mlp(model), _last_norms(model)
-    W_U = through = _unembedding(weights, model)
+    W_U = through = unembedding(weights, model)
     for place, name in enumerate(reversed(norms)):
         through = _folded(weights, model, name, through)
         W_U = through if place == 0 else W_U
@@ -99,7 +100,7 @@ def embed(
     W_E = weights["embed.W_E"]
     if vectors is not None:
         W_E = torch.cat([vectors, W_E[len(vectors) :]])
-    p = _residues(weights, model)
+    p = residues(weights, model)
     first_constant = model.first_token_of_b(p) + p
     of = {"a": pairs[:, 0], "b": pairs[:, 1] + model.first_token_of_b(p)}
     constants = {token: first_constant + number for number, token in enumerate(model.constants)}
@@ -115,7 +116,7 @@ def transform(weights: Weights, model: ModelConfig, x: Float[Tensor, "n position
         if model.norm.order == "post" and model.norm.is_at("mlp"):
             x = norm(weights, model, f"blocks.{layer}.ln2", x)
     post, neurons, attention, mid = _layer(weights, model, model.n_layers - 1, x, slice(at, at + 1))
-    read, logits = _answer(weights, model, post[:, 0])
+    read, logits = answer(weights, model, post[:, 0])
     return Activations(logits, neurons[:, 0], attention[:, :, 0], mid[:, 0], read)
 
 
@@ -125,11 +126,30 @@ def residual_post(
     """What `matrices(…).W_U` reads, given the residual stream before the last MLP and its neurons: the residual stream
     after it, normalized where a norm stands before the unembedding."""
     layer = last_mlp(model)
-    return _answer(weights, model, mid + neurons @ weights[f"{layer}.W_out"] + weights[f"{layer}.b_out"])[0]
+    return answer(weights, model, mid + neurons @ weights[f"{layer}.W_out"] + weights[f"{layer}.b_out"])[0]
+
+
+def answer_scale(
+    weights: Weights, model: ModelConfig, mid: Float[Tensor, "... inputs"], neurons: Float[Tensor, "... d_mlp"]
+) -> Float[Tensor, "..."]:
+    """What one over the lengths multiplies to, by which the norms before the unembedding divide; 1 without any."""
+    layer = last_mlp(model)
+    stream = mid + neurons @ weights[f"{layer}.W_out"] + weights[f"{layer}.b_out"]
+    scale = torch.ones_like(stream[..., 0])
+    for name in _last_norms(model):
+        scale = scale * _inverse_length(model, stream)[..., 0]
+        stream = norm(weights, model, name, stream)
+    return scale
 
 
 def norm(weights: Weights, model: ModelConfig, name: str, x: Float[Tensor, "... d_model"]) -> Tensor:
-    """The norm layer of that name, with its gain and shift where it has them."""
+    """The norm layer of that name, with its gain and shift where it has them.
+
+    >>> from interp.experiment import Norm
+    >>> model = ModelConfig(norm=Norm(kind="layer", epsilon=0.0))
+    >>> norm({"ln_final.w": torch.tensor(2.0)}, model, "ln_final", torch.tensor([1.0, 3.0]))
+    tensor([-2.,  2.])
+    """
     normalized = _normalized(model, x)
     if f"{name}.w" in weights:
         normalized = normalized * weights[f"{name}.w"]
@@ -137,9 +157,14 @@ def norm(weights: Weights, model: ModelConfig, name: str, x: Float[Tensor, "... 
 
 
 def _normalized(model: ModelConfig, x: Float[Tensor, "... d_model"]) -> Tensor:
+    centred = x - x.mean(-1, keepdim=True) if model.norm.kind == "layer" else x
+    return centred * _inverse_length(model, x)
+
+
+def _inverse_length(model: ModelConfig, x: Float[Tensor, "... d_model"]) -> Float[Tensor, "... 1"]:
     if model.norm.kind == "layer":
         x = x - x.mean(-1, keepdim=True)
-    return x * (x.square().mean(-1, keepdim=True) + model.norm.epsilon).rsqrt()
+    return (x.square().mean(-1, keepdim=True) + model.norm.epsilon).rsqrt()
 
 
 def _last_norms(model: ModelConfig) -> list[str]:
@@ -148,22 +173,28 @@ def _last_norms(model: ModelConfig) -> list[str]:
     return [f"blocks.{model.n_layers - 1}.ln2"] * after_mlp + ["ln_final"] * model.norm.is_at("final")
 
 
-def _unembedding(weights: Weights, model: ModelConfig) -> Float[Tensor, "d_model classes"]:
-    return weights["embed.W_E"][: _residues(weights, model)].T if model.tied else weights["unembed.W_U"]
+def unembedding(weights: Weights, model: ModelConfig) -> Float[Tensor, "d_model classes"]:
+    """W_U as it stands, with no norm folded in: where it is tied, the residues' rows of W_E."""
+    return weights["embed.W_E"][: residues(weights, model)].T if model.tied else weights["unembed.W_U"]
 
 
-def _residues(weights: Weights, model: ModelConfig) -> int:
+def residues(weights: Weights, model: ModelConfig) -> int:
     """p, from the size of the vocabulary."""
     vocabularies = 2 if model.vocabularies == "two" else 1
     return (len(weights["embed.W_E"]) - len(model.constants)) // vocabularies
 
 
-def _answer(weights: Weights, model: ModelConfig, stream: Float[Tensor, "... d_model"]) -> tuple[Tensor, Tensor]:
+def classes(weights: Weights, model: ModelConfig) -> int:
+    """The number of classes."""
+    return residues(weights, model) if model.tied else weights["unembed.W_U"].shape[1]
+
+
+def answer(weights: Weights, model: ModelConfig, stream: Float[Tensor, "... d_model"]) -> tuple[Tensor, Tensor]:
     """From the residual stream with what the last MLP added: what `matrices(…).W_U` reads, and the logits."""
     read = stream
     for name in _last_norms(model):
         read, stream = _normalized(model, stream), norm(weights, model, name, stream)
-    logits = stream @ _unembedding(weights, model)
+    logits = stream @ unembedding(weights, model)
     return read, logits + weights["unembed.b_U"] if model.biases else logits
 
 
@@ -179,7 +210,7 @@ def _layer(
     mid = x[:, queries] + attended
     if of_attention and not pre:
         mid = norm(weights, model, f"{block}.ln1", mid)
-    neurons = _neurons(
+    neurons = neurons_of(
         weights, model, f"{block}.mlp", norm(weights, model, f"{block}.ln2", mid) if of_mlp and pre else mid
     )
     return mid + neurons @ weights[f"{block}.mlp.W_out"] + weights[f"{block}.mlp.b_out"], neurons, attention, mid
@@ -199,7 +230,7 @@ def _attend(weights: Weights, model: ModelConfig, attn: str, x: Tensor, queries:
         value = value + weights[f"{attn}.b_V"][:, None]
     if (base := model.attention.rotary_base) is not None:
         positions = torch.arange(x.shape[1], device=x.device)
-        query, key = _turned(query, positions[queries], base), _turned(key, positions, base)
+        query, key = turned(query, positions[queries], base), turned(key, positions, base)
     scores = query @ key.transpose(-1, -2) / math.sqrt(W_Q.shape[-1])  # [n, heads, queries, positions]
     softmax = scores.masked_fill(~visible, -torch.inf).softmax(-1)
     attention = model.attention_rate * softmax + (1 - model.attention_rate) * visible.to(x.dtype)
@@ -207,7 +238,7 @@ def _attend(weights: Weights, model: ModelConfig, attn: str, x: Tensor, queries:
     return attended + weights[f"{attn}.b_O"] if model.biases else attended, attention
 
 
-def _turned(x: Float[Tensor, "n h t e"], positions: Int[Tensor, " t"], base: float) -> Float[Tensor, "n h t e"]:
+def turned(x: Float[Tensor, "... t e"], positions: Int[Tensor, " t"], base: float) -> Float[Tensor, "... t e"]:
     """Queries or keys with the planes (i, i + e/2) turned by position·base^(−2i/e)."""
     half = x.shape[-1] // 2
     rates = base ** (-torch.arange(half, dtype=x.dtype, device=x.device) / half)
@@ -217,7 +248,8 @@ def _turned(x: Float[Tensor, "n h t e"], positions: Int[Tensor, " t"], base: flo
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
-def _neurons(weights: Weights, model: ModelConfig, mlp: str, x: Tensor) -> Tensor:
+def neurons_of(weights: Weights, model: ModelConfig, mlp: str, x: Tensor) -> Tensor:
+    """The neurons of the MLP of that name, after the nonlinearity, for what W_in reads."""
     h = x @ weights[f"{mlp}.W_in"] + weights[f"{mlp}.b_in"]
     if model.mlp.gated:
         return activate(model.activation, x @ weights[f"{mlp}.W_gate"]) * h
