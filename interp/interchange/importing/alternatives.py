@@ -161,7 +161,8 @@ def challenge(search: Search, guess: Guess, given: Collection[str] = ()) -> Chal
 
 def _replaces(one: Alternative, best: Outcome, search: Search, guess: Guess, beside: list[Alternative]) -> bool:
     """Whether an option takes the place of what was guessed: one that is better, the default where it is as good, and
-    where the default is worse, of all that are as good the one with the lowest loss."""
+    where the default is worse, of all that are as good the one with the lowest loss, or, of activations, the one that is
+    nearer to rest."""
     default = search.candidate.default[one.question]
     if one.verdict != "as good" or one.question == "epsilon" or guess[one.question] == default:
         return one.verdict == "better"
@@ -171,8 +172,10 @@ def _replaces(one: Alternative, best: Outcome, search: Search, guess: Guess, bes
     if any(other.option == default and other.verdict in ("as good", "the same") for other in of_question):
         return False
     lowest = min((other for other in of_question if other.verdict == "as good"), key=lambda other: other.outcome.loss)
-    twins = any({one.option, guess[one.question]} <= pair for pair in TWINS if isinstance(one.option, str))
-    return one is lowest and one.outcome.loss < best.loss and not twins
+    if one.question != "activation":
+        return one is lowest and one.outcome.loss < best.loss
+    twins = any({one.option, guess[one.question]} <= pair for pair in TWINS)
+    return not twins and search.is_nearer_rest({**guess, one.question: one.option}, guess)
 
 
 def _outcome(search: Search, guess: Guess, other: Guess) -> Outcome | None:
@@ -193,8 +196,9 @@ def _verdict(question: str, option: Any, outcome: Outcome, guess: Guess, best: O
         return "the same"
     if question == "epsilon":
         return "as good" if outcome.accuracy > best.accuracy - BETTER else "worse"
-    if prefers(outcome, best, option, guess[question]):
+    other = {**guess, question: option}
+    if prefers(outcome, best, option, guess[question], lambda: search.is_nearer_rest(other, guess)):
         return "better"
-    if prefers(best, outcome, option, guess[question]):
+    if prefers(best, outcome, guess[question], option, lambda: search.is_nearer_rest(guess, other)):
         return "worse"
     return "as good"

@@ -11,6 +11,7 @@ from interp.interchange.layouts.architecture import described
 from interp.interchange.layouts.candidates import Candidate, of_layout, of_mapping, of_roles
 from interp.interchange.layouts.leftovers import of_no_use
 from interp.interchange.layouts.matching import Match, nearest, recognize
+from interp.interchange.layouts.mlp_roles import is_mlp
 from interp.interchange.layouts.roles import find_roles
 from interp.interchange.layouts.tables import LAYOUTS, Layout, layout_named
 
@@ -77,7 +78,7 @@ def _inferred(
             )
     roles = find_roles(tensors)
     parts = sum(len(theirs) for theirs in roles.parts.values())
-    if refused and ("attention rate" in str(refused[0]) or (roles.missing and len(matches[0].tensors) >= parts)):
+    if refused and not is_mlp(tensors) and ("attention rate" in str(refused[0]) or (roles.missing and len(matches[0].tensors) >= parts)):
         raise refused[0]
     try:
         candidate = of_roles(tensors, model, p, roles)

@@ -5,7 +5,7 @@ one question after the other, from the defaults; where that leaves a network tha
 is *better* is said in `is_better`, and nothing less than that takes the place of a default.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import sqrt
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from interp.errors import InputError
 from interp.experiment import Task
-from interp.interchange.layouts.candidates import RARE, TWINS, Candidate, Guess
+from interp.interchange.layouts.candidates import ACTIVATIONS, RARE, TWINS, Candidate, Guess
 from interp.interchange.layouts.fitting import Fitted
 from interp.models import logits
 
@@ -85,6 +85,13 @@ def is_better(one: Outcome, other: Outcome) -> bool:
         return False
     if other.loss <= LOSS_FACTOR * one.loss + 1e-9:
         return False
+    return _is_surely_lower(one, other)
+
+
+def _is_surely_lower(one: Outcome, other: Outcome) -> bool:
+    """Whether losses, or their logarithms, are lower by more than three standard errors over the same pairs."""
+    if len(one.losses) != len(other.losses):
+        return False
     return _is_lower(one.losses, other.losses) or _is_lower(*(np.log(x + 1e-12) for x in (one.losses, other.losses)))
 
 
@@ -95,13 +102,23 @@ def _is_lower(one: Float[np.ndarray, " pairs"], other: Float[np.ndarray, " pairs
     return bool(lower.mean() > STANDARD_ERRORS * error)
 
 
-def prefers(found: Outcome, best: Outcome, option: Any, current: Any) -> bool:
-    """Whether an option takes the place of the current one. Where a loss says nothing, accuracy must: of two that are
-    nearly one function either can have the lower loss, and squares make any network louder."""
-    names = {option, current} if isinstance(option, str) and isinstance(current, str) else set()
-    if "square" in names or any(names <= twins for twins in TWINS if names):
+def prefers(
+    found: Outcome, best: Outcome, option: Any, current: Any, is_nearer_rest: Callable[[], bool] = lambda: True
+) -> bool:
+    """Whether an option takes the place of the current one.
+
+    Of two activations either can have the lower loss by some per cent, whichever the network was trained with. What
+    training leaves behind is a network near rest: with a wrong activation its gradient, for its loss, is larger. So an
+    activation takes the place of another by a lower loss only where `is_nearer_rest` says that too. Where even that says
+    nothing, accuracy must: of two that are nearly one function, and of squares, which make any network louder.
+    """
+    if not (isinstance(option, str) and {option, current} <= ACTIVATIONS):
+        return is_better(found, best)
+    if "square" in (option, current) or any({option, current} <= twins for twins in TWINS):
         return found.accuracy > best.accuracy + BETTER
-    return is_better(found, best)
+    if abs(found.accuracy - best.accuracy) > BETTER or min(found.accuracy, best.accuracy) < ANSWERS:
+        return is_better(found, best)
+    return found.loss < best.loss and _is_surely_lower(found, best) and is_nearer_rest()
 
 
 def _is_no_chance(one: Outcome, other: Outcome) -> bool:
@@ -111,6 +128,15 @@ def _is_no_chance(one: Outcome, other: Outcome) -> bool:
         return True
     more = one.correct.astype(float) - other.correct
     return bool(more.mean() > 2 * more.std() / sqrt(len(more)))
+
+
+def _is_stand_in(weight: Tensor) -> bool:
+    """Whether a weight stands for a part that the network does not have, so that no training moved it: zeros, or the
+    identity in place of W_O."""
+    if weight.ndim == 3:
+        weight = weight.flatten(0, 1)
+        return weight.shape[0] == weight.shape[1] and bool(torch.equal(weight, torch.eye(len(weight))))
+    return not weight.any()
 
 
 class Judge:
@@ -160,6 +186,21 @@ class Judge:
         losses = -found[defined].double().log_softmax(1).gather(1, labels[:, None])[:, 0]
         return Outcome(operation, correct.numpy(), losses.numpy(), p)
 
+    def unrest(self, fitted: Fitted) -> float:
+        """‖∇L‖/L over some pairs."""
+        outcome = self.judge(fitted)
+        indices = self._indices(fitted.p, False)
+        labels = torch.from_numpy(self.tasks(fitted.p)[outcome.operation].labels)[indices]
+        pairs = torch.stack([indices // fitted.p, indices % fitted.p], 1)[labels >= 0]
+        weights = {name: weight.clone().requires_grad_(True) for name, weight in fitted.weights.items()}
+        with torch.enable_grad():
+            found = logits(weights, fitted.model, pairs).double()
+            loss = torch.nn.functional.cross_entropy(found, labels[labels >= 0])
+            moved = [weight for weight in weights.values() if not _is_stand_in(weight.detach())]
+            gradient = torch.autograd.grad(loss, moved, allow_unused=True)
+        length = sum(float(part.double().square().sum()) for part in gradient if part is not None) ** 0.5
+        return length / max(loss.item(), 1e-300)
+
     def _indices(self, p: int, every: bool) -> Tensor:
         if every or p * p <= SOME_PAIRS:
             return torch.arange(p * p)
@@ -179,6 +220,7 @@ class Search:
         # What somebody says is not searched; whether something else is better is asked in the end.
         self.fixed = {question for question in candidate.options if given.get(question) is not None}
         self._outcomes: dict[tuple[Any, ...], Outcome | None] = {}
+        self._unrests: dict[str, float] = {}
         self.runs = 0
 
     def fitted(self, guess: Guess) -> Fitted:
@@ -217,6 +259,17 @@ class Search:
                 if self.answers(guess):
                     return self._with_defaults(guess)
         return self._with_defaults(guess) if self._is_found(guess, start) else start
+
+    def is_nearer_rest(self, one: Guess, other: Guess) -> bool:
+        """Whether the gradient of a network's loss, in units of the loss, is smaller by a factor of 1.25."""
+        return self._unrest(one) * LOSS_FACTOR < self._unrest(other)
+
+    def _unrest(self, guess: Guess) -> float:
+        """The length of the gradient with respect to all weights, over the loss, over some pairs."""
+        key = repr(sorted((question, repr(option)) for question, option in guess.items()))
+        if key not in self._unrests:
+            self._unrests[key] = self.judge.unrest(self.fitted(guess))
+        return self._unrests[key]
 
     def answers(self, guess: Guess) -> bool:
         """Whether the network of a guess answers."""
@@ -265,7 +318,8 @@ class Search:
         best = self.outcome(guess)
         if best is None:
             return other
-        return other if prefers(found, best, option, guess[question]) and _is_no_chance(found, best) else guess
+        wins = prefers(found, best, option, guess[question], lambda: self.is_nearer_rest(other, guess))
+        return other if wins and _is_no_chance(found, best) else guess
 
     def _with_defaults(self, guess: Guess) -> Guess:
         """A default in place of every option that is not better than it: what was tried at once was not tried apart."""

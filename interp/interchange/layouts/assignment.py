@@ -40,7 +40,7 @@ class Piece(NamedTuple):
             axis, start, stop = self.cut
             tensor = tensor.narrow(axis, start, stop - start)
         words = set(re.findall(r"\w+", self.pattern))
-        grouped = {"n_heads": sizes["n_heads"], "n_kv": sizes.get("n_kv", 0), "part": self.parts}
+        grouped = {"n_heads": sizes.get("n_heads", 1), "n_kv": sizes.get("n_kv", 0), "part": self.parts}
         known = {name: size for name, size in grouped.items() if name in words and "(" in self.pattern}
         turned = rearrange(tensor, self.pattern, **known)
         turned = turned if self.part is None else turned[self.part]

@@ -18,6 +18,7 @@ from interp.interchange.layouts.assignment import Assignment, Piece, assign, for
 from interp.interchange.layouts.fitting import Fitted, fit
 from interp.interchange.layouts.mapping import Mapped
 from interp.interchange.layouts.matching import Match, converted, match, split_axes
+from interp.interchange.layouts.mlp_roles import is_mlp, mlp_pieces
 from interp.interchange.layouts.prompts import readings_of_tokens
 from interp.interchange.layouts.roles import Roles, find_roles
 from interp.models import Weights
@@ -122,6 +123,8 @@ def of_roles(
     tensors: Mapping[str, Tensor], given: Mapping[str, Any], p: int | None, roles: Roles | None = None
 ) -> Candidate:
     """What names and shapes tell of a file in no known layout. Raises InputError, in words, where that is no network."""
+    if is_mlp(tensors):
+        return _of_chain(tensors, given, p)
     roles = roles or find_roles(tensors)
     assignment = assign(roles, tensors, given)
     n_layers = roles.n_layers
@@ -137,6 +140,20 @@ def of_roles(
         INFERRED, "inferred from names and shapes", options, named, left, frozenset(assignment.used), assignment.notes,
         assignment=assignment,
     )  # fmt: skip
+
+
+def _of_chain(tensors: Mapping[str, Tensor], given: Mapping[str, Any], p: int | None) -> Candidate:
+    """One hidden layer, as the shapes chain."""
+    pieces = mlp_pieces(tensors)
+
+    def named(theirs: Mapping[str, Tensor], guess: Guess) -> Named:
+        return {ours: piece.taken(theirs, {}) for ours, piece in pieces.items()}, {"n_layers": 1}
+
+    weights, _ = named(tensors, {})
+    used = frozenset(name for piece in pieces.values() for name in piece.theirs)
+    left = tuple(name for name in tensors if name not in used)
+    options = common_questions(weights, 1, given, p)
+    return Candidate(INFERRED, "inferred from names and shapes", options, named, left, used, pieces=pieces)
 
 
 def of_mapping(mapped: Mapped, tensors: Mapping[str, Tensor], given: Mapping[str, Any], p: int | None) -> Candidate:
@@ -223,7 +240,7 @@ def _is_conv1d(roles: Roles, tensors: Mapping[str, Tensor]) -> bool:
 
 
 _ACTIVATIONS = ("relu", "gelu", "silu", "square", "gelu-tanh")
-assert set(_ACTIVATIONS) == set(get_args(Activation))
+ACTIVATIONS = frozenset(get_args(Activation))
 
 
 def _first(given: Any, options: tuple[Any, ...]) -> tuple[Any, ...]:
