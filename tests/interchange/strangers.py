@@ -456,6 +456,6 @@ def trained(name: str) -> nn.Module:
         loss = functional.cross_entropy(said, right + offset)
         loss.backward()
         optimizer.step()
-        if step >= 200 and loss < 2e-3:
+        if step >= 300 and loss < 1e-3:
             break
     return net.eval()

@@ -1,7 +1,7 @@
 """Is another reading better? Every option of every question beside the one that was taken, by the same pairs."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,7 @@ class Challenged:
     outcome: Outcome
     alternatives: tuple[Alternative, ...]
     found: tuple[str, ...] = ()  # questions that running alone answers: another option than the default was taken
+    given: tuple[str, ...] = ()
 
     @property
     def better(self) -> list[Alternative]:
@@ -81,11 +82,22 @@ class Challenged:
             found.append(entry | ({"more": len(beside) - MOST_LISTED} if len(beside) > MOST_LISTED else {}))
         return found
 
+    def notes(self, default: Guess) -> list[str]:
+        """In words, what running found that names and shapes do not tell, beside what the default answers."""
+        found = []
+        for question in self.found:
+            beside = next((one for one in self.alternatives if (one.question, one.option) == (question, default[question])), None)
+            answers = f"; with {said(default[question])} it answers {beside.outcome.accuracy:.1%}" if beside else ""
+            found.append(f"{word(question)}: {said(self.guess[question])}, found by running{answers}")
+        return found
+
     def assumed(self) -> list[str]:
         """In words, what the answers do not tell."""
         found = []
         for question in self.guess:
             near = self.as_good(question)
+            if question in self.given:
+                continue
             if near and question != "epsilon":
                 first = near[0]
                 found.append(
@@ -130,10 +142,22 @@ def _flag(question: str) -> str:
     return f"; --model.{flag(question)}" if question in ("n_heads", "activation", "causal") else ""
 
 
+def with_free(challenged: Challenged, free: Search, guess: Guess) -> Challenged:
+    """What was given, beside a network that answers with something else."""
+    outcome = free.outcome(guess, every=True)
+    assert outcome is not None
+    other = [one for one in challenged.given if guess[one] != challenged.guess[one]]
+    more = tuple(Alternative(question, guess[question], outcome, "better") for question in other)
+    kept = tuple(one for one in challenged.alternatives if one.verdict != "better")
+    return replace(challenged, alternatives=(*more, *kept)) if more else challenged
+
+
 def challenge(search: Search, guess: Guess, given: Collection[str] = ()) -> Challenged:
     """The guess, or a better one that differs in one question at a time, with what was tried beside it, judged by every
     pair wherever some pairs are not clear. What is `given` stays; an option that is better than it is said to be."""
-    questions = [question for question in guess if question not in RARE]
+    # Of a network that answers nothing, every reading of the tokens is as good as another.
+    passed = (*RARE, *(() if search.answers(guess) or "tokens" in given else ("tokens",)))
+    questions = [question for question in guess if question not in passed]
     found: list[Alternative] = []
     for turn in range(6):
         best = search.outcome(guess, every=True)
@@ -156,7 +180,7 @@ def challenge(search: Search, guess: Guess, given: Collection[str] = ()) -> Chal
         guess = {**guess, move.question: move.option}
     default = search.candidate.default
     beyond = [one for one in guess if guess[one] != default[one] and one not in given and one not in ("activation", "epsilon")]
-    return Challenged(guess, best, tuple(found), tuple(beyond))
+    return Challenged(guess, best, tuple(found), tuple(beyond), tuple(given))
 
 
 def _replaces(one: Alternative, best: Outcome, search: Search, guess: Guess, beside: list[Alternative]) -> bool:

@@ -123,7 +123,7 @@ def prove(found: Sequence[Trial], challenged: Challenged, *, operation_given: bo
         by_operation.setdefault(trial.checkpoint.task.operation, trial.accuracy)
     others = [accuracy for operation, accuracy in by_operation.items() if operation != task.operation]
     causes = _causes(best, challenged)
-    if not operation_given and (
+    if not operation_given and not challenged.better and (
         best.accuracy < max(INFERRED_ACCURACY, least) or 2 * max(others, default=0) > best.accuracy
     ):
         listed = ", ".join(f"{operation} {accuracy:.1%}" for operation, accuracy in by_operation.items())

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from interp.errors import InputError, check_number
 from interp.experiment import ModelConfig, Task
-from interp.interchange.importing.alternatives import challenge
+from interp.interchange.importing.alternatives import challenge, with_free
 from interp.interchange.importing.configuration import Fields, configuration_of, shown
 from interp.interchange.importing.proof import (
     Proof,
@@ -130,7 +130,7 @@ def read(sources: Sequence[Source], known: Known) -> Reading:
     candidate, guess, splits = proved
     reasons = why_left_over(candidate, tensors, known.mapping.drop if known.mapping else (), last.where)
     notes += [*candidate.notes, *(f"{name!r} was left out: {reason}" for name, reason in reasons.items())]
-    notes += proof.trial.fitted.notes
+    notes += [*proof.facts["found_by_running"], *proof.trial.fitted.notes]
     task, model = proof.trial.checkpoint.task, proof.trial.fitted.model
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     drop = known.mapping.drop if known.mapping else ()
@@ -200,6 +200,11 @@ def _proved(
     """The proof of a guess, with the guess that is better or that the source's own numbers tell."""
     given = [question for question in guess if model.get(question) is not None]
     challenged = challenge(search, guess, given)
+    if given and not search.answers(challenged.guess):
+        # What was given may be what is wrong: then the network answers with something else.
+        free = Search(search.candidate, search.tensors, search.given, search.p, search.judge, free=True)
+        answering = free.best()
+        challenged = with_free(challenged, free, answering) if free.answers(answering) else challenged
 
     def tried(guess: Guess, operations: Sequence[str]) -> list[Trial]:
         return trials(
@@ -223,7 +228,8 @@ def _proved(
     outcome = prove(found, challenged, operation_given=operation is not None, given=given)
     if not outcome.verified and operation is not None:
         outcome = with_likelier_operation(outcome, tried(challenged.guess, operations_to_try(None)))
-    return outcome, challenged.guess
+    found_by_running = challenged.notes(search.candidate.default)
+    return replace(outcome, facts=outcome.facts | {"found_by_running": found_by_running}), challenged.guess
 
 
 def _fraction(given: float | None, task: Fields) -> float | None:

@@ -25,10 +25,12 @@ from interp.models import logits
 ANSWERS = 0.99  # of the pairs: the network answers
 BETTER = 0.01  # of the pairs
 LOSS_FACTOR = 1.25
+REST_FACTOR = 1.5
 STANDARD_ERRORS = 3.0
 SOME_PAIRS = 400
 PAIRS_AT_ONCE = 4000
-MOST_RUNS = 1600
+MOST_RUNS = 1000
+FEW_TOKENS = 24
 MOST_WORK = 3e11  # multiplications and additions
 # The questions that many guesses at once are made of, in groups: a network that is read with one of these wrong answers
 # nothing, so that no other question can be asked before. Of each at most so many options.
@@ -42,7 +44,7 @@ _TOGETHER = (
     },
     {"tokens": 4, "n_heads": 8, "without_parameters": 9, "scaled_embedding": 2, "score_scale": 2, "positions": 5},
 )
-_TOPS = 4
+_TOPS = 3
 
 
 @dataclass(frozen=True)
@@ -214,11 +216,17 @@ class Search:
     """The guesses of one candidate, each run once."""
 
     def __init__(
-        self, candidate: Candidate, tensors: Mapping[str, Tensor], given: Mapping[str, Any], p: int | None, judge: Judge
+        self,
+        candidate: Candidate,
+        tensors: Mapping[str, Tensor],
+        given: Mapping[str, Any],
+        p: int | None,
+        judge: Judge,
+        free: bool = False,
     ) -> None:
         self.candidate, self.tensors, self.given, self.p, self.judge = candidate, tensors, given, p, judge
         # What somebody says is not searched; whether something else is better is asked in the end.
-        self.fixed = {question for question in candidate.options if given.get(question) is not None}
+        self.fixed = {question for question in candidate.options if given.get(question) is not None and not free}
         self._outcomes: dict[tuple[Any, ...], Outcome | None] = {}
         self._unrests: dict[str, float] = {}
         self.runs = 0
@@ -254,15 +262,15 @@ class Search:
             many = self._many(group, runs // len(_TOGETHER))
             tried = [(self._rank(one, guess), -place, one) for place, one in enumerate(many)]
             for *_, top in sorted(tried, key=lambda entry: entry[:2], reverse=True)[:_TOPS]:
-                found = self._descended(top, asked)
+                found = self._descended(top, asked, FEW_TOKENS)
                 guess = found if self._is_better(found, guess) else guess
                 if self.answers(guess):
                     return self._with_defaults(guess)
         return self._with_defaults(guess) if self._is_found(guess, start) else start
 
     def is_nearer_rest(self, one: Guess, other: Guess) -> bool:
-        """Whether the gradient of a network's loss, in units of the loss, is smaller by a factor of 1.25."""
-        return self._unrest(one) * LOSS_FACTOR < self._unrest(other)
+        """Whether the gradient of a network's loss, in units of the loss, is smaller by a factor of 1.5."""
+        return self._unrest(one) * REST_FACTOR < self._unrest(other)
 
     def _unrest(self, guess: Guess) -> float:
         """The length of the gradient with respect to all weights, over the loss, over some pairs."""
@@ -300,12 +308,12 @@ class Search:
             return 0.0
         return found.accuracy
 
-    def _descended(self, guess: Guess, questions: Sequence[str]) -> Guess:
+    def _descended(self, guess: Guess, questions: Sequence[str], tokens: int | None = None) -> Guess:
         """One question after the other, as long as an option is better."""
         for _ in range(3):
             before = guess
             for question in questions:
-                for option in self.candidate.options[question]:
+                for option in self.candidate.options[question][: tokens if question == "tokens" else None]:
                     guess = self._better_of(guess, question, option)
             if guess == before or self._accuracy(guess) >= 1:
                 break

@@ -175,6 +175,11 @@ def _heads(
 ) -> tuple[int, ...]:
     """The numbers of heads that the shapes allow, as common as they are; one that is given comes first."""
     if facts["n_heads"] is not None:
+        if given.get("n_heads") not in (None, facts["n_heads"]):
+            raise InputError(
+                f"model.n-heads {given['n_heads']}, as given or configured, contradicts the tensors, which have "
+                f"{facts['n_heads']}"
+            )
         return (facts["n_heads"],)
     width, of_keys = facts["head_widths"]
     fit = [heads for heads in range(1, width // 2 + 1) if width % heads == 0 and of_keys % (width // heads) == 0]

@@ -201,12 +201,16 @@ def common_questions(
     W_E, W_pos = weights["embed.W_E"], weights.get("pos_embed.W_pos")
     W_U = weights.get("unembed.W_U")
     positions = None if W_pos is None or len(W_pos) > 16 else len(W_pos)
-    asked["tokens"] = (given["tokens"],) if given.get("tokens") is not None else tuple(
-        readings_of_tokens(
-            len(W_E), len(W_E) if W_U is None else W_U.shape[1], positions,
-            p=p, prompt=given.get("prompt"), vocabularies=given.get("vocabularies"),
-        )
-    )  # fmt: skip
+    said, classes = given.get("tokens"), len(W_E) if W_U is None else W_U.shape[1]
+    known = {"p": p, "prompt": given.get("prompt"), "vocabularies": given.get("vocabularies")}
+    if said is not None:
+        known = {"p": said.p, "prompt": said.prompt, "vocabularies": said.vocabularies}
+    try:
+        asked["tokens"] = _first(said, tuple(readings_of_tokens(len(W_E), classes, positions, **known)))
+    except InputError:
+        if said is None:
+            raise
+        asked["tokens"] = (said,)
     if n_layers > 1 or given.get("answer_at") not in (None, -1):
         asked["causal"] = _first(given.get("causal"), (True, False))
     normed = [name for name in weights if ".ln" in f".{name}"]

@@ -165,12 +165,15 @@ def _is_buffer(name: Name, tensor: Tensor) -> bool:
     if not tensor.is_floating_point() or _BUFFER.search(name.within) or _BUFFER.search(_snake(name.whole)):
         return True
     square = tensor.ndim >= 2 and tensor.shape[-1] == tensor.shape[-2] > 1 and tensor.numel() == tensor.shape[-1] ** 2
-    if not square or tensor.numel() > 10**8:
-        return False
-    flat = tensor.reshape(tensor.shape[-2:])
-    return bool(((flat == 0) | (flat == 1) | ~flat.isfinite() | (flat <= -1e4)).all()) and bool(
-        (flat != 0).tril().eq((flat != 0)).all() or (flat != 0).triu().eq((flat != 0)).all()
-    )
+    return square and tensor.numel() <= 10**8 and _is_triangle(tensor.reshape(tensor.shape[-2:]))
+
+
+def _is_triangle(matrix: Tensor) -> bool:
+    """Whether a matrix is a mask of what comes later: one number below (or above) the diagonal, and nothing beyond."""
+    marked = matrix != 0
+    every = marked.new_ones(marked.shape)
+    triangles = (every.tril(), every.triu(), every.triu(1), every.tril(-1))
+    return any(bool((marked == triangle).all()) for triangle in triangles) and len(matrix[marked].unique()) == 1
 
 
 def _width(names: list[Name], tensors: Mapping[str, Tensor]) -> int:
