@@ -407,10 +407,9 @@ STRANGERS = {
             truth=(NORM, ("norm.order", "pre"), ("n_layers", 2), ("causal", False), ("prompt", "ab")),
         ),
         Stranger(
-            "nanoGPT", NanoGPT, template("a", 0, "b", 1),
-            truth=(NORM, ("tied", True), ("biases", False), ("prompt", "a+b=")),
+            "nanoGPT", lambda p: NanoGPT(p, 2), template("a", 0, "b", 1),
+            truth=(NORM, ("tied", True), ("biases", False), ("prompt", "a+b="), ("n_layers", 2)),
         ),
-        Stranger("nanoGPT, two layers", lambda p: NanoGPT(p, 2), template("a", 0, "b", 1), truth=(("n_layers", 2),)),
         Stranger("GPT-2", GPT2, truth=(NORM, ("n_heads", 2), ("biases", True))),
         Stranger(
             "Power et al.", Power, template(-11, "a", -9, "b", -10), first=3,

@@ -12,6 +12,7 @@ from interp.interchange.layouts.candidates import RARE, TWINS, Guess
 from interp.interchange.layouts.prompts import Tokens
 
 MOST_LISTED = 8  # options of one question, in run.json
+MOST_TOKENS = 40
 # On some pairs so much worse that the others need not be run.
 _FAR = 0.1
 _WORDS = {
@@ -164,9 +165,7 @@ def challenge(search: Search, guess: Guess, given: Collection[str] = ()) -> Chal
         assert best is not None
         found = []
         for question in questions:
-            for option in search.candidate.options[question]:
-                if option == guess[question]:
-                    continue
+            for option in _options(search, question, guess):
                 outcome = _outcome(search, guess, {**guess, question: option})
                 if outcome is None:
                     continue
@@ -181,6 +180,15 @@ def challenge(search: Search, guess: Guess, given: Collection[str] = ()) -> Chal
     default = search.candidate.default
     beyond = [one for one in guess if guess[one] != default[one] and one not in given and one not in ("activation", "epsilon")]
     return Challenged(guess, best, tuple(found), tuple(beyond), tuple(given))
+
+
+def _options(search: Search, question: str, guess: Guess) -> list[Any]:
+    """The other options of a question; of tokens the likeliest, those of the same prompt first."""
+    options = [option for option in search.candidate.options[question] if option != guess[question]]
+    if question != "tokens":
+        return options
+    taken = guess["tokens"]
+    return sorted(options, key=lambda one: (one.prompt != taken.prompt, one.p != taken.p))[:MOST_TOKENS]
 
 
 def _replaces(one: Alternative, best: Outcome, search: Search, guess: Guess, beside: list[Alternative]) -> bool:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from interp.errors import InputError
 from interp.experiment import Task
-from interp.interchange.layouts.candidates import ACTIVATIONS, RARE, TWINS, Candidate, Guess
+from interp.interchange.layouts.candidates import ACTIVATIONS, OF_PIECES, RARE, TWINS, Candidate, Guess
 from interp.interchange.layouts.fitting import Fitted
 from interp.models import logits
 
@@ -229,10 +229,15 @@ class Search:
         self.fixed = {question for question in candidate.options if given.get(question) is not None and not free}
         self._outcomes: dict[tuple[Any, ...], Outcome | None] = {}
         self._unrests: dict[str, float] = {}
+        self._named: tuple[Any, Any] = ("none", None)  # the tensors under our names, as the last guess has them
         self.runs = 0
 
     def fitted(self, guess: Guess) -> Fitted:
-        return self.candidate.fitted(self.tensors, guess, self.given, self.p)
+        """The network of a guess. Raises InputError where there is none."""
+        key = tuple(guess.get(question) for question in OF_PIECES)
+        if key != self._named[0]:
+            self._named = key, self.candidate.named(self.tensors, guess)
+        return self.candidate.fitted(self.tensors, guess, self.given, self.p, self._named[1])
 
     def outcome(self, guess: Guess, every: bool = False) -> Outcome | None:
         """What the network of a guess answers; None where the guess makes none."""
@@ -315,6 +320,8 @@ class Search:
             for question in questions:
                 for option in self.candidate.options[question][: tokens if question == "tokens" else None]:
                     guess = self._better_of(guess, question, option)
+                    if question == "tokens" and self.answers(guess):
+                        break  # no other tokens can be better by more than a loss
             if guess == before or self._accuracy(guess) >= 1:
                 break
         return guess

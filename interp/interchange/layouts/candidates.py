@@ -61,9 +61,17 @@ class Candidate:
     def default(self) -> Guess:
         return {question: options[0] for question, options in self.options.items()}
 
-    def fitted(self, tensors: Mapping[str, Tensor], guess: Guess, given: Mapping[str, Any], p: int | None) -> Fitted:
-        """The network that a guess makes of the tensors. Raises InputError where they do not allow it."""
-        weights, sizes = self.named(tensors, guess)
+    def fitted(
+        self,
+        tensors: Mapping[str, Tensor],
+        guess: Guess,
+        given: Mapping[str, Any],
+        p: int | None,
+        named: Named | None = None,
+    ) -> Fitted:
+        """The network that a guess makes of the tensors; `named` are these under our names, where they are known.
+        Raises InputError where they do not allow it."""
+        weights, sizes = named or self.named(tensors, guess)
         fields = {**given, **{name: value for name, value in guess.items() if name in _FIELDS}}
         fields.pop("positions", None)
         if guess.get("positions"):
@@ -71,6 +79,8 @@ class Candidate:
         return fit(weights, sizes, fields, p, guess.get("tokens"))
 
 
+# The questions whose answers turn and cut tensors; the others leave them as they are.
+OF_PIECES = ("n_heads", "cut", "attention [out, in]", "W_O [out, in]", "mlp [out, in]", "gate first")
 _FIELDS = (
     *("n_heads", "activation", "causal", "norm_kind", "norm_order", "epsilon", "answer_at"),
     *("without_parameters", "scaled_embedding", "score_scale"),
