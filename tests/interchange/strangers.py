@@ -27,13 +27,16 @@ def template(*places: str | int) -> Tokens:
     return tokens
 
 
+AB_EQUALS = template("a", "b", 0)
+
+
 @dataclass(frozen=True)
 class Stranger:
     """A network, what it reads, and what is true of it."""
 
     name: str
     build: Callable[[int], nn.Module]
-    tokens: Tokens = template("a", "b", 0)
+    tokens: Tokens = AB_EQUALS
     p: int = 11
     first: int = 0  # the token, and class, of residue 0
     truth: tuple[tuple[str, Any], ...] = ()  # fields of ModelConfig
@@ -71,8 +74,9 @@ class FusedAttention(nn.Module):
 class PreNorm(nn.Module):
     """The network of the field case: pre-norms, fused q/k/v, layers without numbers."""
 
-    def __init__(self, p: int, norm: bool = True, by_head: bool = False, d: int = 32, heads: int = 4, extra: int = 1):
+    def __init__(self, p: int, *, norm: bool = True, by_head: bool = False, extra: int = 1):
         super().__init__()
+        d, heads = 32, 4
         self.tok_emb, self.pos_emb = nn.Embedding(p + extra, d), nn.Embedding(3 if extra == 1 else 4, d)
         self.attn = FusedAttention(d, heads, by_head=by_head)
         make = (lambda: nn.LayerNorm(d)) if norm else nn.Identity
@@ -90,7 +94,7 @@ class PreNorm(nn.Module):
 class Encoder(nn.Module):
     """nn.TransformerEncoder, which sees everything."""
 
-    def __init__(self, p: int, extra: int, norm_first: bool, layers: int, activation: str, last_norm: bool = False):
+    def __init__(self, p: int, extra: int, *, norm_first: bool, layers: int, activation: str):
         super().__init__()
         d = 32
         self.embedding = nn.Embedding(p + extra, d)
@@ -99,7 +103,7 @@ class Encoder(nn.Module):
             d, 4, 64, dropout=0.0, activation=activation, batch_first=True, norm_first=norm_first
         )
         self.transformer = nn.TransformerEncoder(
-            layer, layers, norm=nn.LayerNorm(d) if last_norm else None, enable_nested_tensor=False
+            layer, layers, norm=nn.LayerNorm(d) if norm_first else None, enable_nested_tensor=False
         )
         self.fc = nn.Linear(d, p)
 
@@ -156,7 +160,10 @@ class Conv1D(nn.Module):
 
     def __init__(self, n_in: int, n_out: int):
         super().__init__()
-        self.weight, self.bias = nn.Parameter(torch.randn(n_in, n_out) / math.sqrt(n_in)), nn.Parameter(torch.zeros(n_out))
+        self.weight, self.bias = (
+            nn.Parameter(torch.randn(n_in, n_out) / math.sqrt(n_in)),
+            nn.Parameter(torch.zeros(n_out)),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return x @ self.weight + self.bias
@@ -293,8 +300,16 @@ class Llama(nn.Module):
 class Separate(nn.Module):
     """Separate matrices with biases, no norm, and what is asked for besides."""
 
-    def __init__(self, p: int, extra: int = 1, act: Callable = functional.silu, bias: bool = True, scaled: bool = False,
-                 output: bool = True):  # fmt: skip
+    def __init__(
+        self,
+        p: int,
+        *,
+        extra: int = 1,
+        act: Callable = functional.silu,
+        bias: bool = True,
+        scaled: bool = False,
+        output: bool = True,
+    ):
         super().__init__()
         d, self.heads, self.act, self.scaled = 32, 2, act, scaled
         self.token_embedding = nn.Embedding(p + extra, d)
@@ -318,9 +333,14 @@ class Separate(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         x = self.token_embedding(tokens)
         n, t, d = x.shape
-        x = x * math.sqrt(d) + self.pos_encoder.pe[:, :t] if self.scaled else x + self.position_embedding(torch.arange(t))
+        x = (
+            x * math.sqrt(d) + self.pos_encoder.pe[:, :t]
+            if self.scaled
+            else x + self.position_embedding(torch.arange(t))
+        )
         q, k, v = (
-            getattr(self.attention, name)(x).view(n, t, self.heads, -1).transpose(1, 2) for name in ("query", "key", "value")
+            getattr(self.attention, name)(x).view(n, t, self.heads, -1).transpose(1, 2)
+            for name in ("query", "key", "value")
         )
         mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).reshape(n, t, d)
         x = x + (self.attention.out(mixed) if hasattr(self.attention, "out") else mixed)
@@ -378,7 +398,8 @@ class Lens(nn.Module):
         x = w["embed.W_E"][tokens] + w["pos_embed.W_pos"]
         h = functional.layer_norm(x, x.shape[-1:], w["blocks.0.ln1.w"], w["blocks.0.ln1.b"])
         q, k, v = (
-            torch.einsum("ntd,hde->nhte", h, w[f"blocks.0.attn.W_{s}"]) + w[f"blocks.0.attn.b_{s}"][:, None] for s in "QKV"
+            torch.einsum("ntd,hde->nhte", h, w[f"blocks.0.attn.W_{s}"]) + w[f"blocks.0.attn.b_{s}"][:, None]
+            for s in "QKV"
         )
         mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
         x = x + torch.einsum("nhte,hed->ntd", mixed, w["blocks.0.attn.W_O"]) + w["blocks.0.attn.b_O"]
@@ -399,11 +420,12 @@ STRANGERS = {
             truth=(("prompt", "a+b="), ("n_heads", 4), ("norm.kind", "none")),
         ),
         Stranger(
-            "encoder, post-norm", lambda p: Encoder(p, 1, False, 1, "relu"),
+            "encoder, post-norm", lambda p: Encoder(p, 1, norm_first=False, layers=1, activation="relu"),
             truth=(NORM, POST, ("norm.at", ("attention", "mlp")), ("biases", True)),
         ),
         Stranger(
-            "encoder, pre-norm, two layers", lambda p: Encoder(p, 0, True, 2, "gelu", last_norm=True), template("a", "b"),
+            "encoder, pre-norm, two layers",
+            lambda p: Encoder(p, 0, norm_first=True, layers=2, activation="gelu"), template("a", "b"),
             truth=(NORM, ("norm.order", "pre"), ("n_layers", 2), ("causal", False), ("prompt", "ab")),
         ),
         Stranger(
@@ -430,7 +452,8 @@ STRANGERS = {
         ),
         Stranger("without W_O", lambda p: Separate(p, output=False, act=functional.relu, bias=False)),
         Stranger(
-            "a token that begins", lambda p: Separate(p, extra=2, act=functional.gelu, bias=False), template(1, "a", "b", 0),
+            "a token that begins",
+            lambda p: Separate(p, extra=2, act=functional.gelu, bias=False), template(1, "a", "b", 0),
             truth=(("prompt", "^ab="), ("n_heads", 2)),
         ),
         Stranger("MultiheadAttention, post-norm and final", Mamay, template("a", 0, "b", 1), truth=(NORM, POST)),

@@ -85,7 +85,9 @@ def test_q_and_k_in_the_wrong_order_are_found_and_said():
     run = import_run("net.pt", "run")
     notes = [note for note in run.info["imported"]["notes"] if note.startswith("order of q, k and v")]
     assert len(notes) == 1
-    assert re.fullmatch(r"order of q, k and v: kqv thirds, found by running; with qkv thirds it answers \d+\.\d%", notes[0])
+    assert re.fullmatch(
+        r"order of q, k and v: kqv thirds, found by running; with qkv thirds it answers \d+\.\d%", notes[0]
+    )
 
 
 @pytest.mark.parametrize(
@@ -143,8 +145,14 @@ def test_damage_is_refused():
     ("more", "expected"),
     [
         ({"attn.q_norm.weight": (8,)}, r"a norm of queries or keys \('attn.q_norm.weight'\)"),
-        ({"attn.relative_position_bias_table": (5, 4)}, r"a relative position bias \('attn.relative_position_bias_table'\)"),
-        ({"ln3.weight": (32,), "ln4.weight": (32,)}, r"tensors? without a part \('ln\d.weight' \[32\]|'ln\d.weight' \[32\]"),
+        (
+            {"attn.relative_position_bias_table": (5, 4)},
+            r"a relative position bias \('attn.relative_position_bias_table'\)",
+        ),
+        (
+            {"ln3.weight": (32,), "ln4.weight": (32,)},
+            r"tensors? without a part \('ln\d.weight' \[32\]|'ln\d.weight' \[32\]",
+        ),
     ],
 )
 def test_a_part_that_our_models_lack_is_named(more: dict[str, tuple[int, ...]], expected: str):
@@ -158,7 +166,7 @@ def test_a_part_that_our_models_lack_is_named(more: dict[str, tuple[int, ...]], 
 
 def test_early_checkpoints_are_read_as_the_last_one():
     """At step 0 the biases of nn.MultiheadAttention are zero, and the network is the same all the same."""
-    stranger, net, state = saved("encoder, post-norm")
+    stranger, _net, state = saved("encoder, post-norm")
     torch.manual_seed(0)
     Path("net.pt").unlink()
     torch.save(stranger.build(stranger.p).state_dict(), "0.pt")

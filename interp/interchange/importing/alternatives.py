@@ -87,7 +87,9 @@ class Challenged:
         """In words, what running found that names and shapes do not tell, beside what the default answers."""
         found = []
         for question in self.found:
-            beside = next((one for one in self.alternatives if (one.question, one.option) == (question, default[question])), None)
+            beside = next(
+                (one for one in self.alternatives if (one.question, one.option) == (question, default[question])), None
+            )
             answers = f"; with {said(default[question])} it answers {beside.outcome.accuracy:.1%}" if beside else ""
             found.append(f"{word(question)}: {said(self.guess[question])}, found by running{answers}")
         return found
@@ -101,8 +103,9 @@ class Challenged:
                 continue
             if near and question != "epsilon":
                 first = near[0]
+                taken = f"{word(question)} {said(self.guess[question])}"
                 found.append(
-                    f"{word(question)} {said(self.guess[question])} (with {said(first.option)} it would answer as well: "
+                    f"{taken} (with {said(first.option)} it would answer as well: "
                     f"accuracy {first.outcome.accuracy:.4g}, loss {first.outcome.loss:.2g} beside "
                     f"{self.outcome.accuracy:.4g}, {self.outcome.loss:.2g}{_flag(question)})"
                 )
@@ -127,16 +130,19 @@ def said(option: Any) -> str:
     if isinstance(option, bool):
         return "yes" if option else "no"
     if isinstance(option, tuple):
-        fields = dict(option) if option and isinstance(option[0], tuple) else None
-        if fields is not None and "rotary_base" in fields:
-            planes = "neighbors" if fields["interleaved"] else "halves"
-            return f"rotary, base {fields['rotary_base']:.6g}, {planes}"
-        if fields is not None:
-            return f"sines and cosines ({fields['positions']})"
-        if len(option) == 2:
-            return f"{option[1]} {option[0]}"
-        return " ".join(map(str, option)) if option else "none"
+        return _said_of_several(option)
     return f"{option:g}" if isinstance(option, float) else str(option)
+
+
+def _said_of_several(option: tuple[Any, ...]) -> str:
+    if option and isinstance(option[0], tuple):
+        fields = dict(option)
+        if "rotary_base" not in fields:
+            return f"sines and cosines ({fields['positions']})"
+        return f"rotary, base {fields['rotary_base']:.6g}, {'neighbors' if fields['interleaved'] else 'halves'}"
+    if len(option) == 2:
+        return f"{option[1]} {option[0]}"
+    return " ".join(map(str, option)) if option else "none"
 
 
 def _flag(question: str) -> str:
@@ -160,6 +166,7 @@ def challenge(search: Search, guess: Guess, given: Collection[str] = ()) -> Chal
     passed = (*RARE, *(() if search.answers(guess) or "tokens" in given else ("tokens",)))
     questions = [question for question in guess if question not in passed]
     found: list[Alternative] = []
+    best: Outcome | None = None
     for turn in range(6):
         best = search.outcome(guess, every=True)
         assert best is not None
@@ -169,16 +176,25 @@ def challenge(search: Search, guess: Guess, given: Collection[str] = ()) -> Chal
                 outcome = _outcome(search, guess, {**guess, question: option})
                 if outcome is None:
                     continue
-                verdict = _verdict(question, option, outcome, guess, best, search)
-                if verdict == "better" and question == "activation" in given and outcome.accuracy <= best.accuracy + BETTER:
+                verdict = _verdict(search, guess, question, option, outcome)
+                if (
+                    verdict == "better"
+                    and question == "activation" in given
+                    and outcome.accuracy <= best.accuracy + BETTER
+                ):
                     verdict = "as good"  # what somebody says of it is more than a lower loss
                 found.append(Alternative(question, option, outcome, verdict))
-        move = next((one for one in found if one.question not in given and _replaces(one, best, search, guess, found)), None)
+        move = next(
+            (one for one in found if one.question not in given and _replaces(one, best, search, guess, found)), None
+        )
         if move is None or turn == 5:
             break
         guess = {**guess, move.question: move.option}
+    assert best is not None
     default = search.candidate.default
-    beyond = [one for one in guess if guess[one] != default[one] and one not in given and one not in ("activation", "epsilon")]
+    beyond = [
+        one for one in guess if guess[one] != default[one] and one not in given and one not in ("activation", "epsilon")
+    ]
     return Challenged(guess, best, tuple(found), tuple(beyond), tuple(given))
 
 
@@ -193,8 +209,8 @@ def _options(search: Search, question: str, guess: Guess) -> list[Any]:
 
 def _replaces(one: Alternative, best: Outcome, search: Search, guess: Guess, beside: list[Alternative]) -> bool:
     """Whether an option takes the place of what was guessed: one that is better, the default where it is as good, and
-    where the default is worse, of all that are as good the one with the lowest loss, or, of activations, the one that is
-    nearer to rest."""
+    where the default is worse, of all that are as good the one with the lowest loss, or, of activations, the one nearer
+    to rest."""
     default = search.candidate.default[one.question]
     if one.verdict != "as good" or one.question == "epsilon" or guess[one.question] == default:
         return one.verdict == "better"
@@ -218,7 +234,9 @@ def _outcome(search: Search, guess: Guess, other: Guess) -> Outcome | None:
     return search.outcome(other, every=True)
 
 
-def _verdict(question: str, option: Any, outcome: Outcome, guess: Guess, best: Outcome, search: Search) -> str:
+def _verdict(search: Search, guess: Guess, question: str, option: Any, outcome: Outcome) -> str:
+    best = search.outcome(guess, every=True)
+    assert best is not None
     if outcome.p != best.p:
         return "better" if is_better(outcome, best) else "worse"
     if len(outcome.losses) != len(best.losses):
@@ -226,11 +244,12 @@ def _verdict(question: str, option: Any, outcome: Outcome, guess: Guess, best: O
         return "worse" if some is not None and outcome.accuracy < some.accuracy - BETTER else "as good"
     if outcome.operation == best.operation and np.allclose(outcome.losses, best.losses, rtol=1e-4, atol=1e-7):
         return "the same"
+    other, current = {**guess, question: option}, guess[question]
+    verdict = "as good"
     if question == "epsilon":
-        return "as good" if outcome.accuracy > best.accuracy - BETTER else "worse"
-    other = {**guess, question: option}
-    if prefers(outcome, best, option, guess[question], lambda: search.is_nearer_rest(other, guess)):
-        return "better"
-    if prefers(best, outcome, guess[question], option, lambda: search.is_nearer_rest(guess, other)):
-        return "worse"
-    return "as good"
+        verdict = "as good" if outcome.accuracy > best.accuracy - BETTER else "worse"
+    elif prefers(outcome, best, option, current, lambda: search.is_nearer_rest(other, guess)):
+        verdict = "better"
+    elif prefers(best, outcome, current, option, lambda: search.is_nearer_rest(guess, other)):
+        verdict = "worse"
+    return verdict

@@ -43,15 +43,17 @@ def describe(sources: Sequence[Source], known: Known) -> Description:
     lines += [f"{word(question)}: {said(option)}" for question, option in reading.guess.items() if _is_told(option)]
     facts = reading.facts
     lines += [f"assumed: {text}" for text in facts["assumed"]]
-    proof = f"accuracy {facts['accuracy']:.4g}, loss {facts['loss']:.3g}, {facts['operation']}; {facts['runs']} readings run"
-    lines.append(f"proved: {proof}" if facts["verified"] else f"not proved: {'; '.join(facts['doubts'])}; {facts['likely_causes']}")
+    proof = f"accuracy {facts['accuracy']:.4g}, loss {facts['loss']:.3g}, {facts['operation']}"
+    lines.append(
+        f"proved: {proof}; {facts['runs']} readings run"
+        if facts["verified"]
+        else f"not proved: {'; '.join(facts['doubts'])}; {facts['likely_causes']}"
+    )
     mapping = mapping_of_reading(reading, pieces, shapes)
     return Description("\n".join([*lines, "", mapping]), mapping, True)
 
 
-def mapping_of_reading(
-    reading: Reading, pieces: Mapping[str, Piece], shapes: Mapping[str, tuple[int, ...]]
-) -> str:
+def mapping_of_reading(reading: Reading, pieces: Mapping[str, Piece], shapes: Mapping[str, tuple[int, ...]]) -> str:
     """The mapping file of a reading."""
     drop = tuple(name for name in shapes if name not in reading.candidate.used)
     tokens = reading.guess.get("tokens")

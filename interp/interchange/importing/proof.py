@@ -108,7 +108,9 @@ def check_memory(fitted: Fitted) -> None:
         )
 
 
-def prove(found: Sequence[Trial], challenged: Challenged, *, operation_given: bool, given: Collection[str] = ()) -> Proof:
+def prove(
+    found: Sequence[Trial], challenged: Challenged, *, operation_given: bool, given: Collection[str] = ()
+) -> Proof:
     """The best trial, judged: is it above chance and more than poor, is no other operation nearly as good, no other
     reading better, and does it agree with what the source says?
 
@@ -123,8 +125,10 @@ def prove(found: Sequence[Trial], challenged: Challenged, *, operation_given: bo
         by_operation.setdefault(trial.checkpoint.task.operation, trial.accuracy)
     others = [accuracy for operation, accuracy in by_operation.items() if operation != task.operation]
     causes = _causes(best, challenged)
-    if not operation_given and not challenged.better and (
-        best.accuracy < max(INFERRED_ACCURACY, least) or 2 * max(others, default=0) > best.accuracy
+    if (
+        not operation_given
+        and not challenged.better
+        and (best.accuracy < max(INFERRED_ACCURACY, least) or 2 * max(others, default=0) > best.accuracy)
     ):
         listed = ", ".join(f"{operation} {accuracy:.1%}" for operation, accuracy in by_operation.items())
         raise InputError(
@@ -136,14 +140,14 @@ def prove(found: Sequence[Trial], challenged: Challenged, *, operation_given: bo
         doubts.append(f"it answers {best.accuracy:.1%} of the pairs right, and chance is {chance:.1%}")
     elif best.accuracy < POOR and not best.agrees and not _knows_its_training_pairs(best):
         doubts.append(
-            f"it answers {best.accuracy:.1%} of the pairs right, which is more than chance ({chance:.1%}) and too poor to "
+            f"it answers {best.accuracy:.1%} of the pairs right, more than chance ({chance:.1%}) and too poor to "
             "show that it was read right"
         )
     elif best.accuracy < ANSWERS and challenged.found and not best.agrees and not _knows_its_training_pairs(best):
         listed = "; ".join(f"{word(one)} {said(challenged.guess[one])}" for one in challenged.found)
         doubts.append(
-            f"the best reading that was found ({listed}) answers {best.accuracy:.1%} of the pairs: what names and shapes "
-            f"do not tell is proved only by a network that answers {ANSWERS:.0%}"
+            f"the best reading that was found ({listed}) answers {best.accuracy:.1%} of the pairs: what names and "
+            f"shapes do not tell is proved only by a network that answers {ANSWERS:.0%}"
         )
     for entry in best.compared:
         if entry["agrees"] is False:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -23,7 +23,7 @@ from interp.interchange.importing.proof import (
     with_likelier_operation,
 )
 from interp.interchange.importing.recognition import find_candidates, tensors_of, why_left_over
-from interp.interchange.importing.search import ANSWERS, Judge, Search, is_better
+from interp.interchange.importing.search import Judge, Search, is_better
 from interp.interchange.importing.sources import Source
 from interp.interchange.importing.splits import split_of
 from interp.interchange.layouts.candidates import Candidate, Guess
@@ -74,7 +74,9 @@ class Reading:
         tensors = tensors_of(source)
         for name in sorted(self.candidate.used):
             if name not in tensors:
-                raise InputError(f"{source.where} is not in the layout {self.layout!r} like the others: {name!r} is missing")
+                raise InputError(
+                    f"{source.where} is not in the layout {self.layout!r} like the others: {name!r} is missing"
+                )
             if (shape := tuple(tensors[name].shape)) != self.shapes[name]:
                 raise InputError(
                     f"{source.where} has other sizes than the others: {name!r} has shape {list(shape)}, expected "
@@ -109,14 +111,14 @@ def read(sources: Sequence[Source], known: Known) -> Reading:
     with_split = (
         source.beside for source in (last, *sources) if {"train_indices", "train_data"} & source.beside.keys()
     )
-    stored = next(with_split, {})
     operation = task_fields.get("operation")
+    asked = _Asked(model_fields, p, operation, known.split, fraction, next(with_split, {}))
     proof, proved, refused = None, None, []
     for source in _to_prove(sources):
         theirs = tensors if source is last else tensors_of(source)
         try:
-            search, guess, splits = _searched(source, theirs, found, model_fields, p, operation, known, fraction, stored)
-            outcome, guess = _proved(search, guess, source, splits, fraction, operation, model_fields)
+            search, guess, splits = _searched(source, theirs, found, asked)
+            outcome, guess = _proved(search, guess, source, splits, asked)
         except InputError as error:
             refused.append(error)
             continue
@@ -142,63 +144,54 @@ def read(sources: Sequence[Source], known: Known) -> Reading:
 Split = tuple[tuple[int, ...] | None, str]
 
 
+class _Asked(NamedTuple):
+    """What was said of all sources."""
+
+    model: Fields
+    p: int | None
+    operation: str | None
+    split: str | None
+    fraction: float | None
+    stored: Mapping[str, Any]  # beside the weights, for the split
+
+
 def _searched(
-    source: Source,
-    tensors: Mapping[str, Tensor],
-    found: Sequence[Candidate],
-    model: Fields,
-    p: int | None,
-    operation: str | None,
-    known: Known,
-    fraction: float | None,
-    stored: Mapping[str, Any],
+    source: Source, tensors: Mapping[str, Tensor], found: Sequence[Candidate], asked: _Asked
 ) -> tuple[Search, Guess, Split]:
     """The candidate that answers best, with its best guess, and the split; one whose p the split cannot be of is none.
     Where the orientation of a matrix leaves p open, a split may tell."""
-    judge, every = Judge(operations_to_try(operation)), Judge(operations_to_try(None))
+    judge, every = Judge(operations_to_try(asked.operation)), Judge(operations_to_try(None))
     best: tuple[Search, Guess, Split] | None = None
     refused = []
     for candidate in found:
         try:
-            search = Search(candidate, tensors, model, p, judge)
+            search = Search(candidate, tensors, asked.model, asked.p, judge)
             first = search.fitted(candidate.default)
             check_numbers(source.where, first.weights)
             check_memory(first)
             guess = search.best()
-            if operation is not None and not search.answers(guess):
+            if asked.operation is not None and not search.answers(guess):
                 # Where the operation is wrong, the reading that answers is found with another.
-                other = Search(candidate, tensors, model, p, every)
+                other = Search(candidate, tensors, asked.model, asked.p, every)
                 right = other.best()
                 search, guess = (other, right) if other.answers(right) else (search, guess)
-            split = split_of(known.split, search.fitted(guess).p, fraction, stored)
+            split = split_of(asked.split, search.fitted(guess).p, asked.fraction, asked.stored)
         except InputError as error:
             refused.append(error)
             continue
         outcome = search.outcome(guess)
         assert outcome is not None
-        other = best[0].outcome(best[1]) if best is not None else None
-        if other is None or is_better(outcome, other):
+        beside = best[0].outcome(best[1]) if best is not None else None
+        if best is None or beside is None or is_better(outcome, beside):
             best = search, guess, split
-        if outcome.accuracy >= ANSWERS and not candidate.left_over and best[0] is search:
-            same = [one for one in found if one.match is not None and one is not candidate and not one.left_over]
-            if not same:
-                break
     if best is None:
         raise refused[0]
     return best
 
 
-def _proved(
-    search: Search,
-    guess: Guess,
-    source: Source,
-    split: Split,
-    fraction: float | None,
-    operation: str | None,
-    model: Fields,
-) -> tuple[Proof, Guess]:
+def _proved(search: Search, guess: Guess, source: Source, split: Split, asked: _Asked) -> tuple[Proof, Guess]:
     """The proof of a guess, with the guess that is better or that the source's own numbers tell."""
-    given = [question for question in guess if model.get(question) is not None]
+    given = [question for question in guess if asked.model.get(question) is not None]
     challenged = challenge(search, guess, given)
     if given and not search.answers(challenged.guess):
         # What was given may be what is wrong: then the network answers with something else.
@@ -211,22 +204,22 @@ def _proved(
             search.candidate.layout,
             search.fitted(guess),
             source.claims,
-            lambda p, operation: task_with(p, operation, split[0], fraction),
+            lambda p, operation: task_with(p, operation, split[0], asked.fraction),
             operations,
         )
 
-    found = tried(challenged.guess, operations_to_try(operation))
+    found = tried(challenged.guess, operations_to_try(asked.operation))
     if found[0].agrees is False:
         for other in challenged.alternatives:
             if other.verdict != "as good" or other.question in given:
                 continue
             guess = {**challenged.guess, other.question: other.option}
-            again = tried(guess, operations_to_try(operation))
+            again = tried(guess, operations_to_try(asked.operation))
             if again[0].agrees:  # what the source says of itself tells what the answers do not
                 challenged, found = challenge(search, guess, (*given, other.question)), again
                 break
-    outcome = prove(found, challenged, operation_given=operation is not None, given=given)
-    if not outcome.verified and operation is not None:
+    outcome = prove(found, challenged, operation_given=asked.operation is not None, given=given)
+    if not outcome.verified and asked.operation is not None:
         outcome = with_likelier_operation(outcome, tried(challenged.guess, operations_to_try(None)))
     found_by_running = challenged.notes(search.candidate.default)
     return replace(outcome, facts=outcome.facts | {"found_by_running": found_by_running}), challenged.guess
@@ -250,5 +243,3 @@ def _to_prove(sources: Sequence[Source]) -> list[Source]:
     """The last checkpoint, and for a run whose end answers nothing, two before it."""
     places = dict.fromkeys((len(sources) - 1, 3 * len(sources) // 4, len(sources) // 2))
     return [sources[place] for place in places if place < len(sources)]
-
-

@@ -59,7 +59,7 @@ def find_candidates(
         if not found:
             raise refused[0] if refused else _unknown_layout(source, layouts, shapes, sizes)
         return found
-    return [_inferred(source, tensors, model, p, refused, matches)]
+    return [_inferred(source, tensors, model, p, refused=refused, matches=matches)]
 
 
 def _inferred(
@@ -67,6 +67,7 @@ def _inferred(
     tensors: Mapping[str, Tensor],
     model: Mapping[str, Any],
     p: int | None,
+    *,
     refused: Sequence[InputError],
     matches: Sequence[Match],
 ) -> Candidate:
@@ -78,7 +79,11 @@ def _inferred(
             )
     roles = find_roles(tensors)
     parts = sum(len(theirs) for theirs in roles.parts.values())
-    if refused and not is_mlp(tensors) and ("attention rate" in str(refused[0]) or (roles.missing and len(matches[0].tensors) >= parts)):
+    if (
+        refused
+        and not is_mlp(tensors)
+        and ("attention rate" in str(refused[0]) or (roles.missing and len(matches[0].tensors) >= parts))
+    ):
         raise refused[0]
     try:
         candidate = of_roles(tensors, model, p, roles)

@@ -111,7 +111,7 @@ def prefers(
 
     Of two activations either can have the lower loss by some per cent, whichever the network was trained with. What
     training leaves behind is a network near rest: with a wrong activation its gradient, for its loss, is larger. So an
-    activation takes the place of another by a lower loss only where `is_nearer_rest` says that too. Where even that says
+    activation takes the place of another by a lower loss only where `is_nearer_rest` says so too. Where even that tells
     nothing, accuracy must: of two that are nearly one function, and of squares, which make any network louder.
     """
     if not (isinstance(option, str) and {option, current} <= ACTIVATIONS):
@@ -222,6 +222,7 @@ class Search:
         given: Mapping[str, Any],
         p: int | None,
         judge: Judge,
+        *,
         free: bool = False,
     ) -> None:
         self.candidate, self.tensors, self.given, self.p, self.judge = candidate, tensors, given, p, judge

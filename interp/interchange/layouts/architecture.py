@@ -43,5 +43,7 @@ def described(roles: Roles, tensors: Mapping[str, Tensor]) -> str:
     rest = [name for name in roles.left if name not in foreign.values()]
     if rest and not foreign:
         listed = ", ".join(f"{name!r} {list(tensors[name].shape)}" for name in rest[:4])
-        said.append(f"{len(rest)} tensor{'s' if len(rest) > 1 else ''} without a part ({listed}{', …' * (len(rest) > 4)})")
+        said.append(
+            f"{len(rest)} tensor{'s' if len(rest) > 1 else ''} without a part ({listed}{', …' * (len(rest) > 4)})"
+        )
     return ", ".join(said)

@@ -6,7 +6,7 @@ them. Running the network decides (`interp.interchange.importing.search`).
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ _ORDERS = ("qkv", "kqv", "qvk", "vqk", "kvq", "vkq")
 
 class Piece(NamedTuple):
     """Where one of our weights is: their tensors (several: one for each head), of these the entries `start` to `stop`
-    along `axis`, turned by an einops pattern `theirs -> ours`; where the pattern makes an axis `part`, that one of it."""
+    along `axis`, turned by an einops pattern `theirs -> ours`; of an axis `part` that it makes, that one."""
 
     theirs: tuple[str, ...]
     pattern: str
@@ -35,7 +35,8 @@ class Piece(NamedTuple):
 
     def taken(self, tensors: Mapping[str, Tensor], sizes: Mapping[str, int]) -> Tensor:
         """The weight, float32, with memory of its own."""
-        tensor = torch.stack([tensors[name] for name in self.theirs]) if len(self.theirs) > 1 else tensors[self.theirs[0]]
+        first, *others = (tensors[name] for name in self.theirs)
+        tensor = torch.stack([first, *others]) if others else first
         if self.cut is not None:
             axis, start, stop = self.cut
             tensor = tensor.narrow(axis, start, stop - start)
@@ -113,9 +114,7 @@ def assign(roles: Roles, tensors: Mapping[str, Tensor], given: Mapping[str, Any]
         options["cut"] = tuple(ways) if equal else (("thirds", "qkv"),)
     elif "0.q" in parts:
         options["cut"] = tuple(("apart", order) for order in _ORDERS)
-    if "0.gate_in" in parts:
-        options["gate first"] = (True, False)
-    elif "0.gate" in parts:
+    if "0.gate_in" in parts or "0.gate" in parts:
         options["gate first"] = (True, False)
     return Assignment(roles, shapes, options, tuple(roles.guesses), facts)
 
@@ -134,7 +133,7 @@ def _facts(roles: Roles, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any
             of_keys = (rows - width) // 2
             if of_keys < 1 or rows != width + 2 * of_keys:
                 raise InputError(
-                    f"{parts['0.qkv'][0]!r} {list(shape)} has {rows} rows, which are not queries, keys and values of {width}"
+                    f"{parts['0.qkv'][0]!r} {list(shape)} has {rows} rows, no queries, keys and values of {width}"
                 )
     else:
         name = parts["0.q"]
@@ -157,7 +156,7 @@ def _facts(roles: Roles, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any
     return {"head_widths": (width, of_keys), "n_heads": known}
 
 
-def _other(shape: tuple[int, ...], d_model: int) -> int:
+def _other(shape: Sequence[int], d_model: int) -> int:
     """The size of a matrix that is not d_model."""
     one, other = shape[0], shape[-1]
     return one if other == d_model else other
@@ -245,7 +244,7 @@ class _Pieces:
         """An embedding, whichever way round it is, without axes of size 1."""
         name = self.roles.parts[part][0]
         shape = self.shapes[name]
-        rows = axes.split()[0]
+        rows = axes.split(maxsplit=1)[0]
         sizes = [size for size in shape if size != 1] if len(shape) > 2 else [*shape]
         if len(sizes) != 2:
             raise InputError(f"{name!r} {list(shape)} is no table of vectors")
@@ -274,7 +273,9 @@ class _Pieces:
                 if f"{layer}.kv" in parts and letter in "kv":
                     found |= self._key_value(layer, attn, letter)
                     continue
-                found[f"{attn}.W_{letter.upper()}"] = self._of_heads(f"{layer}.{source}", "n_kv" if letter in "kv" else "n_heads")
+                found[f"{attn}.W_{letter.upper()}"] = self._of_heads(
+                    f"{layer}.{source}", "n_kv" if letter in "kv" else "n_heads"
+                )
                 if f"{layer}.{source}.b" in parts:
                     found[f"{attn}.b_{letter.upper()}"] = self._bias_of_heads(f"{layer}.{source}.b", letter)
         if f"{layer}.o" in parts:
@@ -292,15 +293,19 @@ class _Pieces:
         if len(names) > 1:
             inner = "d_head d_model" if shape[-1] == self.d_model else "d_model d_head"
             return Piece(names, f"{heads} {inner} -> {heads} d_model d_head")
-        if len(shape) == 3:
+        if len([*shape]) == 3:
             axes = {0: f"d_model {heads} d_head", 1: f"{heads} d_model d_head", 2: f"{heads} d_head d_model"}
             return Piece(names, f"{axes[_axis(shape, self.d_model)]} -> {heads} d_model d_head")
-        left = f"({heads} d_head) d_model" if self._is_linear(names[0], "attention [out, in]") else f"d_model ({heads} d_head)"
+        left = (
+            f"({heads} d_head) d_model"
+            if self._is_linear(names[0], "attention [out, in]")
+            else f"d_model ({heads} d_head)"
+        )
         return Piece(names, f"{left} -> {heads} d_model d_head")
 
     def _bias_of_heads(self, part: str, letter: str) -> Piece:
         names, heads = self.roles.parts[part], "n_kv" if letter in "kv" else "n_heads"
-        if len(names) > 1 or len(self.shapes[names[0]]) == 2:
+        if len(names) > 1 or len([*self.shapes[names[0]]]) == 2:
             return Piece(names, f"{heads} d_head -> {heads} d_head")
         return Piece(names, f"({heads} d_head) -> {heads} d_head")
 
@@ -314,7 +319,11 @@ class _Pieces:
             place = [at for at, size in enumerate(shape) if size == self.d_model][-1]
             axes = {2: "n_heads d_head d_model", 1: "n_heads d_model d_head", 0: "d_model n_heads d_head"}
             return Piece(names, f"{axes[place]} -> n_heads d_head d_model")
-        linear = self.guess["W_O [out, in]"] if "W_O [out, in]" in self.guess and shape[0] == shape[1] else shape[0] == self.d_model
+        linear = (
+            self.guess["W_O [out, in]"]
+            if "W_O [out, in]" in self.guess and shape[0] == shape[1]
+            else shape[0] == self.d_model
+        )
         left = "d_model (n_heads d_head)" if linear else "(n_heads d_head) d_model"
         return Piece(names, f"{left} -> n_heads d_head d_model")
 
@@ -339,7 +348,11 @@ class _Pieces:
                 if bias:
                     found[f"{attn}.b_{upper}"] = Piece(bias, f"{axes} -> {heads} d_head", cut=(0, start, start + rows))
                 continue
-            axes = {"thirds": "(part n_heads d_head)", "by head": "(n_heads part d_head)", "by entry": "(n_heads d_head part)"}[way]
+            axes = {
+                "thirds": "(part n_heads d_head)",
+                "by head": "(n_heads part d_head)",
+                "by entry": "(n_heads d_head part)",
+            }[way]
             left = f"{axes} d_model" if linear else f"d_model {axes}"
             found[f"{attn}.W_{upper}"] = Piece(names, f"{left} -> part n_heads d_model d_head", part, 3)
             if bias:

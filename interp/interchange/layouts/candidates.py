@@ -132,7 +132,7 @@ def _heads_in_order(given: Mapping[str, Any]) -> Iterable[int]:
 def of_roles(
     tensors: Mapping[str, Tensor], given: Mapping[str, Any], p: int | None, roles: Roles | None = None
 ) -> Candidate:
-    """What names and shapes tell of a file in no known layout. Raises InputError, in words, where that is no network."""
+    """What names and shapes tell of a file in no known layout. Raises InputError, in words, where it is no network."""
     if is_mlp(tensors):
         return _of_chain(tensors, given, p)
     roles = roles or find_roles(tensors)
@@ -144,7 +144,7 @@ def of_roles(
 
     default = {question: choices[0] for question, choices in assignment.options.items()}
     weights, _ = named(tensors, default)
-    options = dict(assignment.options) | common_questions(weights, n_layers, given, p, roles, tensors)
+    options = dict(assignment.options) | common_questions(weights, n_layers, given, p, roles=roles, tensors=tensors)
     left = tuple(name for name in tensors if name not in assignment.used)
     return Candidate(
         INFERRED, "inferred from names and shapes", options, named, left, frozenset(assignment.used), assignment.notes,
@@ -175,14 +175,21 @@ def of_mapping(mapped: Mapped, tensors: Mapping[str, Tensor], given: Mapping[str
     def named(theirs: Mapping[str, Tensor], guess: Guess) -> Named:
         heads, weights = given.get("n_heads"), {}
         for ours, piece in pieces.items():
-            if heads is None and len(piece.theirs) == 1 and "(" in piece.pattern and "part" not in piece.pattern.split("(")[1]:
+            if (
+                heads is None
+                and len(piece.theirs) == 1
+                and "(" in piece.pattern
+                and "part" not in piece.pattern.split("(")[1]
+            ):
                 raise InputError("the mapping file does not say how many heads there are: n_heads under [model]")
             sizes = {"n_heads": heads or len(piece.theirs), "n_kv": given.get("n_kv") or heads or len(piece.theirs)}
             try:
                 weights[ours] = for_every_head(ours, piece.taken(theirs, sizes), heads or 0)
             except (RuntimeError, ValueError, IndexError, EinopsError) as error:
                 shape = list(theirs[piece.theirs[0]].shape)
-                raise InputError(f"{piece.theirs[0]!r} {shape} is not {piece.pattern!r}: {error}".splitlines()[0]) from None
+                raise InputError(
+                    f"{piece.theirs[0]!r} {shape} is not {piece.pattern!r}: {error}".splitlines()[0]
+                ) from None
         return weights, {"n_layers": n_layers}
 
     weights, _ = named(tensors, {})
@@ -197,6 +204,7 @@ def common_questions(
     n_layers: int,
     given: Mapping[str, Any],
     p: int | None,
+    *,
     roles: Roles | None = None,
     tensors: Mapping[str, Tensor] | None = None,
 ) -> dict[str, tuple[Any, ...]]:

@@ -1,5 +1,5 @@
-"""From tensors under our names to one of our models: its sizes, the tokens and classes that are residues, and the biases
-and norms that it has."""
+"""From tensors under our names to one of our models: its sizes, the tokens and classes that are residues, and the
+biases and norms that it has."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -31,7 +31,7 @@ def fit(
     """The model that weights under our names are of. `given` are fields of ModelConfig, and p, that are known
     otherwise; `tokens` says how the vocabulary is read, by default the commonest way that its size allows.
 
-    Biases that a plain model lacks are honored: b_K drops out of the softmax; b_V and b_O add one vector to the residual
+    Biases that a plain model lacks are honored: b_K drops out of the softmax; b_V and b_O add one vector to the
     stream, which b_in and b_out take over (exactly, as the rows of an attention sum to 1). Where that cannot be, the
     model has `biases`. Raises InputError for what none of our models has, for sizes that contradict what is given, and,
     by its flag, for what must be given.
@@ -42,7 +42,7 @@ def fit(
     fitted = (
         _fit_mlp(weights, given, p, notes)
         if "mlp.W_in" in weights
-        else fit_transformer(weights, sizes, given, p, tokens, notes)
+        else fit_transformer(weights, sizes, given, p, tokens=tokens, notes=notes)
     )
     weights, model, p = fitted
     check_weights(weights, model, p, where="after conversion")

@@ -163,7 +163,9 @@ def _rule(theirs: str, entry: Any, family: str) -> Rule:
 
 def _cuts(entry: Any) -> bool:
     """Whether an entry does more than name and turn a tensor."""
-    return isinstance(entry, list) or (isinstance(entry, dict) and bool(set(entry) & {"part", "rows", "columns", "head"}))
+    return isinstance(entry, list) or (
+        isinstance(entry, dict) and bool(set(entry) & {"part", "rows", "columns", "head"})
+    )
 
 
 def _with_pieces(content: Mapping[str, Any], name: str, family: str, drop: tuple[str, ...]) -> Mapped:
@@ -195,8 +197,8 @@ def _piece(theirs: str, entry: Any, family: str) -> tuple[Piece, str, int | None
     """The piece of an entry, what it is of ours, and of which head."""
     if not isinstance(entry, dict) or set(entry) - set(_ENTRY) or not isinstance(entry.get("to"), str):
         raise InputError(
-            f'an entry of {theirs!r} must be {{ to = "our name", pattern = "theirs -> ours" }}, with part, rows, columns '
-            f"or head where it is cut, got {entry!r}"
+            f'an entry of {theirs!r} must be {{ to = "our name", pattern = "theirs -> ours" }}, with part, rows, '
+            f"columns or head where it is cut, got {entry!r}"
         )
     axes, ours = _all_axes(family), entry["to"]
     template = re.sub(r"^blocks\.\d{1,3}\.", "blocks.{L}.", ours)
@@ -209,7 +211,9 @@ def _piece(theirs: str, entry: Any, family: str) -> tuple[Piece, str, int | None
         raise InputError(f"the pattern of {theirs!r} must be a text, got {pattern!r}")
     check_pattern(pattern)
     left, right = (" ".join(side.split()) for side in pattern.split("->"))
-    if right.removeprefix("part ").replace("n_kv", "n_heads") != expected or ("part" in right.split()) != ("part" in entry):
+    if right.removeprefix("part ").replace("n_kv", "n_heads") != expected or ("part" in right.split()) != (
+        "part" in entry
+    ):
         raise InputError(
             f"the pattern of {theirs!r} makes [{right}], and {ours} is [{expected}]"
             f"{', after the axis part' if 'part' in entry else ''}"
@@ -262,9 +266,14 @@ def _model(fields: Any) -> dict[str, Any]:
         known["positions"] = (("positions", fields["sinusoids"]),)
     if "without_parameters" in fields:
         words = fields["without_parameters"]
-        if not isinstance(words, list) or len(words) < 3 or words[0] not in ("layer", "rms") or words[-1] not in ("pre", "post"):
+        if (
+            not isinstance(words, list)
+            or len(words) < 3
+            or words[0] not in ("layer", "rms")
+            or words[-1] not in ("pre", "post")
+        ):
             raise InputError(
-                'without_parameters of [model] must be kind, places and order, as in ["layer", "attention", "mlp", "pre"], '
+                'without_parameters of [model] must be kind, places and order, as in ["layer", "attention", "pre"], '
                 f"got {words!r}"
             )
         known["without_parameters"] = (words[0], tuple(words[1:-1]), words[-1])

@@ -1,5 +1,6 @@
-"""What the tensors of an unknown network with one hidden layer are for: a chain of matrices, in the order of the file."""
+"""What the tensors of an unknown network with one hidden layer are for: a chain of matrices, in their order."""
 
+import itertools
 import re
 from collections.abc import Mapping
 
@@ -7,8 +8,9 @@ from torch import Tensor
 
 from interp.errors import InputError
 from interp.interchange.layouts.assignment import Piece
-from interp.interchange.layouts.roles import take_apart
+from interp.interchange.layouts.names import take_apart
 
+_SPOKEN = re.compile(r"attn|attention|qkv|query|pos|(^|[._])w_?[qkvo]([._]|$)|norm|lstm|rnn|gru|conv")
 _EMBED = re.compile(r"emb|wte|tok|lookup|(^|[._])w_?e$")
 
 
@@ -20,8 +22,7 @@ def is_mlp(tensors: Mapping[str, Tensor]) -> bool:
     True
     """
     matrices = [name for name, tensor in tensors.items() if tensor.ndim == 2]
-    spoken = any(re.search(r"attn|attention|qkv|query|pos|(^|[._])w_?[qkvo]([._]|$)|norm|lstm|rnn|gru|conv", name.lower())
-                 for name in tensors)  # fmt: skip
+    spoken = any(_SPOKEN.search(name.lower()) for name in tensors)
     return 2 <= len(matrices) <= 4 and not spoken and all(tensor.ndim <= 2 for tensor in tensors.values())
 
 
@@ -41,7 +42,11 @@ def mlp_pieces(tensors: Mapping[str, Tensor]) -> dict[str, Piece]:
         raise InputError(f"{seen} is no network with one hidden layer, with or without an embedding")
     parts = ["mlp.W_in", "mlp.W_out", "unembed.W_U"][: len(chain)]
     axes = {"mlp.W_in": ("inputs", "d_mlp"), "mlp.W_out": ("d_mlp", "features"), "unembed.W_U": ("features", "d_out")}
-    biases = {"mlp.W_in": ("mlp.b_in", "d_mlp"), "mlp.W_out": ("mlp.b_out", "features"), "unembed.W_U": ("unembed.b_U", "d_out")}
+    biases = {
+        "mlp.W_in": ("mlp.b_in", "d_mlp"),
+        "mlp.W_out": ("mlp.b_out", "features"),
+        "unembed.W_U": ("unembed.b_U", "d_out"),
+    }
     pieces = {}
     if embed is not None:
         width = shapes[0][1] if turned else shapes[0][0]
@@ -50,7 +55,9 @@ def mlp_pieces(tensors: Mapping[str, Tensor]) -> dict[str, Piece]:
         pieces["embed.W_E"] = Piece((embed,), f"{'p features' if upright else 'features p'} -> p features")
     for part, name in zip(parts, chain, strict=True):
         one, other = axes[part]
-        pieces[part] = Piece((name,), f"{other} {one} -> {one} {other}" if turned else f"{one} {other} -> {one} {other}")
+        pieces[part] = Piece(
+            (name,), f"{other} {one} -> {one} {other}" if turned else f"{one} {other} -> {one} {other}"
+        )
         ours, axis = biases[part]
         beside = [other for other, of in names.items() if of.bias and of.within == names[name].within]
         if beside:
@@ -59,8 +66,8 @@ def mlp_pieces(tensors: Mapping[str, Tensor]) -> dict[str, Piece]:
 
 
 def _is_linear(shapes: list[tuple[int, ...]]) -> bool | None:
-    """Whether the matrices are [out, in]: each then reads what the one before it writes. None where they do not chain."""
-    pairs = list(zip(shapes, shapes[1:], strict=False))
+    """Whether the matrices are [out, in]: each then reads what the one before it writes. None where they do not."""
+    pairs = list(itertools.pairwise(shapes))
     if pairs and all(one[0] == other[1] for one, other in pairs):
         return True
     return False if pairs and all(one[1] == other[0] for one, other in pairs) else None

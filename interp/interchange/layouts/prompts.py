@@ -79,7 +79,7 @@ def readings_of_tokens(
         )
         found.append(list(of_prompt))
     if not any(found):
-        raise _contradiction(d_vocab, classes, positions, p, prompt, vocabularies)
+        raise _contradiction(d_vocab, classes, positions, p=p, prompt=prompt, vocabularies=vocabularies)
     # The commonest ways of every prompt come before the rare ways of any.
     steps = (0, 8, 40, MOST_READINGS)
     chunks = (readings[start:stop] for start, stop in pairwise(steps) for readings in found)
@@ -146,6 +146,7 @@ def _contradiction(
     d_vocab: int,
     classes: int,
     positions: int | None,
+    *,
     p: int | None,
     prompt: str | None,
     vocabularies: Vocabularies | None,

@@ -8,18 +8,14 @@ part is left over, and named.
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from torch import Tensor
 
-Shape = tuple[int, ...]
+from interp.interchange.layouts.names import Name, snake, take_apart
 
-_LEAVES = ("weight", "bias", "w", "b", "kernel", "scale", "gamma", "beta", "g", "a_2", "b_2", "weights", "embedding")
-_BIAS_LEAVES = ("bias", "b", "beta", "b_2")
-_NO_LAYER = re.compile(r"mlp|ff|ffn|feed_forward|feedforward|net|fc|heads?|attn_heads|fn|seq|linears?|to_out|layers_?norms?")
-_HEADS = re.compile(r"(attn_|attention_|self_attn_)?(heads?|head_list)")
+Shape = tuple[int, ...]
 
 _ATTENTION = re.compile(r"attn|attention|(^|[._])(mha|msa|sa|att|self_att|mhsa)([._]|\d|$)")
 _MLP = re.compile(r"mlp|feed_?forward|(^|[._])(ff|ffn|ffw|ff_net|fcn|net|dense|fc|up|down|gate|linear)([._]|\d|$)")
@@ -29,18 +25,30 @@ _NORM = re.compile(r"norm|(^|[._])ln|rms|layer_?norm|(^|[._])(ln|n)_?[12f]($|[._
 _ENDINGS: dict[str, str] = {
     "qkv": r"(w_?)?qkv(_proj|_projection|_linear)?|c_attn|in_proj|query_key_value|to_qkv|attn_in|kqv|in_projection",
     "kv": r"(w_?)?kv(_proj|_projection)?|to_kv|key_value|c_kv",
-    "q": r"w_?q|q|query|queries|(q|query|queries|c_q|to_q)_(proj|projection|linear|lin|layer|net)|to_q(uery|ueries)?|wquery|q_lin"
-    r"|c_q|fc_q|linear_q|proj_q|lin_q|(w|linear|project)_quer(y|ies)",
-    "k": r"w_?k|k|key|keys|(k|key|keys|c_k|to_k)_(proj|projection|linear|lin|layer|net)|to_k(ey|eys)?|wkey|k_lin"
-    r"|c_k|fc_k|linear_k|proj_k|lin_k|(w|linear|project)_keys?",
-    "v": r"w_?v|v|value|values|(v|value|values|c_v|to_v)_(proj|projection|linear|lin|layer|net)|to_v(alue|alues)?|wvalue|v_lin"
-    r"|c_v|fc_v|linear_v|proj_v|lin_v|(w|linear|project)_values?",
+    **{
+        letter: rf"w_?{letter}|{letter}|({word})"
+        rf"|({letter}|{word}|c_{letter}|to_{letter})_(proj|projection|linear|lin|layer|net)"
+        rf"|to_{letter}|to_{word}|w{word}|{letter}_lin|c_{letter}|fc_{letter}|linear_{letter}|proj_{letter}|lin_{letter}"
+        rf"|(w|linear|project)_{word}"
+        for letter, word in {"q": "quer(y|ies)", "k": "keys?", "v": "values?"}.items()
+    },
     "gate_in": r"gate_up(_proj)?|w12|fc1_gate|gate_and_up|wi_fused",
     "gate": r"w_?gate|gate(_proj|_projection)?|fc_gate|wi_0|linear_gate",
 }
-_ATTENTION_OUT = r"w_?o(ut)?|o|out|output|proj|dense|(o|out|output|c|attn|final|head|heads)_(proj|projection|linear|lin)|to_out(\.\d)?|fc(_o(ut)?)?|unify_?heads|linear_o(ut)?|lin_o|project_out|wo|combine"
-_MLP_IN = r"w_?in|in|up|fc_?1|fc_in|c_fc|linear_?1|lin_?1|layer_?1|up_proj|dense_h_to_4h|fc|hidden|intermediate(\.dense)?|expand|input_projection|in_proj|(w|fc|linear)_up|wi_1|wi|w_?1|mlp_in|mlp_?1|ff_?1|ffn_?1|mlp_up|ff_in|dense_?1|proj_in|first|up_projection|fc1_weight"
-_MLP_OUT = r"w_?out|out|down|fc_?2|fc_out|c_proj|linear_?2|lin_?2|layer_?2|down_proj|dense_4h_to_h|proj|output(\.dense)?|contract|output_projection|out_proj|(w|fc|linear)_down|wo|w_?2|mlp_out|mlp_?2|ff_?2|ffn_?2|mlp_down|ff_out|dense_?2|proj_out|second|down_projection"
+_ATTENTION_OUT = (
+    r"w_?o(ut)?|o|out|output|proj|dense|(o|out|output|c|attn|final|head|heads)_(proj|projection|linear|lin)|to_out(\.\d)?"
+    r"|fc(_o(ut)?)?|unify_?heads|linear_o(ut)?|lin_o|project_out|combine"
+)
+_MLP_IN = (
+    r"w_?in|in|up|fc_?1|fc_in|c_fc|linear_?1|lin_?1|layer_?1|up_proj|dense_h_to_4h|fc|hidden|intermediate(\.dense)?"
+    r"|expand|input_projection|in_proj|(w|fc|linear)_up|wi_1|wi|w_?1|mlp_in|mlp_?1|ff_?1|ffn_?1|mlp_up|ff_in|dense_?1"
+    r"|proj_in|first|up_projection"
+)
+_MLP_OUT = (
+    r"w_?out|out|down|fc_?2|fc_out|c_proj|linear_?2|lin_?2|layer_?2|down_proj|dense_4h_to_h|proj|output(\.dense)?"
+    r"|contract|output_projection|out_proj|(w|fc|linear)_down|wo|w_?2|mlp_out|mlp_?2|ff_?2|ffn_?2|mlp_down|ff_out"
+    r"|dense_?2|proj_out|second|down_projection"
+)
 _POSITIONS = re.compile(r"pos|wpe|(^|[._])pe($|[._])|positional|position")
 _EMBED = re.compile(r"emb|wte|tok|vocab|lookup|(^|[._])w_?e$")
 _UNEMBED = re.compile(r"unemb|lm_?head|logit|classif|read_?out|to_logits|(^|[._])w_?u$|vocab_proj|decode")
@@ -51,7 +59,9 @@ _ROTARY = re.compile(r"inv_freq|rotary|rope|freqs?_cis|(^|[._])freqs$")
 
 # What is known and does not fit, and how it is told: a name, by what it is called.
 FOREIGN = {
-    "a norm of queries or keys": re.compile(r"(^|[._])(q|k|query|key|qk)_?(norm|ln|layer_?norm|rms_?norm)|norm_?(q|k)($|[._])"),
+    "a norm of queries or keys": re.compile(
+        r"(^|[._])(q|k|query|key|qk)_?(norm|ln|layer_?norm|rms_?norm)|norm_?(q|k)($|[._])"
+    ),
     "a relative position bias": re.compile(r"rel(ative)?_?(pos|att|bias)|alibi|position_bias"),
     "a recurrent layer": re.compile(r"(weight|bias)_(ih|hh)_l\d|lstm|gru|rnn|recurrent"),
     "a convolution": re.compile(r"conv\d?d?(?!1d)[._\d]|(^|[._])conv($|[._])"),
@@ -60,21 +70,6 @@ FOREIGN = {
     "experts": re.compile(r"experts?[._]|moe|router"),
     "a state-space layer": re.compile(r"mamba|ssm|(^|[._])a_log"),
 }
-
-
-class Name(NamedTuple):
-    """A tensor's name, taken apart: its layer (as it is numbered), its head, what it is called within, and whether it
-    is a bias."""
-
-    whole: str
-    layer: str | None
-    head: int | None
-    within: str
-    bias: bool
-
-    @property
-    def outside(self) -> bool:
-        return self.layer is None
 
 
 @dataclass
@@ -94,47 +89,6 @@ class Roles:
     missing: list[str] = field(default_factory=list)
     guesses: list[str] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)  # what does not fit our models
-
-
-def take_apart(name: str) -> Name:
-    """A name's layer, head and ending.
-
-    >>> take_apart("module.decoder.blocks.1.self_attn.attn_heads.3.Wq.weight")[1:]
-    ('1', 3, 'self_attn.wq', False)
-    >>> take_apart("model.mlp.0.bias")[1:]
-    (None, None, 'model.mlp.0', True)
-    """
-    words = [_snake(word) for word in name.split(".")]
-    bias = False
-    if len(words) > 1 and words[-1] in _LEAVES:
-        bias = words.pop() in _BIAS_LEAVES
-    elif match := re.fullmatch(r"(.+)_(weight|bias)", words[-1]):
-        words[-1], bias = match[1], match[2] == "bias"
-    elif re.fullmatch(r"b_?(q|k|v|o|in|out|u|gate)", words[-1]):
-        words[-1], bias = "w" + words[-1][1:], True
-    layer, start = None, 0
-    for at, word in enumerate(words[:-1]):
-        numbered = re.fullmatch(r"(?:block|layer|h|decoder_layer|encoder_layer|l)_?(\d{1,3})", word)
-        inside = any(not other.isdecimal() for other in words[at + 1 :])
-        if word.isdecimal() and len(word) <= 3 and inside and not (at and _NO_LAYER.fullmatch(words[at - 1])):
-            layer, start = word, at + 1
-        elif numbered and inside:
-            layer, start = numbered[1], at + 1
-        if layer is not None:
-            break
-    head, within = None, []
-    for at, word in enumerate(words[start:], start):
-        if word.isdecimal() and at and _HEADS.fullmatch(words[at - 1]):
-            head = int(word)
-            within.pop()
-        else:
-            within.append(word)
-    return Name(name, layer, head, ".".join(within), bias)
-
-
-def _snake(word: str) -> str:
-    """`tokenEmbedding` → `token_embedding`, `W_Q` → `w_q`, `Wq` → `wq`."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", "_", word).lower().replace("-", "_")
 
 
 def find_roles(tensors: Mapping[str, Tensor]) -> Roles:
@@ -162,7 +116,7 @@ def find_roles(tensors: Mapping[str, Tensor]) -> Roles:
 
 def _is_buffer(name: Name, tensor: Tensor) -> bool:
     """Whether a tensor is a mask, a table of rotations or of whole numbers."""
-    if not tensor.is_floating_point() or _BUFFER.search(name.within) or _BUFFER.search(_snake(name.whole)):
+    if not tensor.is_floating_point() or _BUFFER.search(name.within) or _BUFFER.search(snake(name.whole)):
         return True
     square = tensor.ndim >= 2 and tensor.shape[-1] == tensor.shape[-2] > 1 and tensor.numel() == tensor.shape[-1] ** 2
     return square and tensor.numel() <= 10**8 and _is_triangle(tensor.reshape(tensor.shape[-2:]))
@@ -205,8 +159,21 @@ def _outer(names: list[Name], tensors: Mapping[str, Tensor], roles: Roles) -> tu
     return [one for one in names if one not in inner], inner
 
 
-_FINAL = re.compile(r"(model_|final_)?(ln|norm|layer_?norm|rms_?norm)?_?(f|final|out|last|head|post)?_?(norm|ln|layer_?norm)?")
-_OUTPUTS = ("out", "output", "fc", "fc_out", "linear", "out_proj", "output_proj", "output_projection", "proj", "decoder")
+_FINAL = re.compile(
+    r"(model_|final_)?(ln|norm|layer_?norm|rms_?norm)?_?(f|final|out|last|head|post)?_?(norm|ln|layer_?norm)?"
+)
+_OUTPUTS = (
+    "out",
+    "output",
+    "fc",
+    "fc_out",
+    "linear",
+    "out_proj",
+    "output_proj",
+    "output_projection",
+    "proj",
+    "decoder",
+)
 
 
 def _is_inner(module: str, shape: Shape | None, d_model: int) -> bool:
@@ -254,7 +221,11 @@ def _outer_parts(names: list[Name], tensors: Mapping[str, Tensor], roles: Roles)
         shape = tensors[one.whole].squeeze().shape
         if one.bias and of_modules.get(one.within) == "unembed":
             roles.parts["unembed.b"] = (one.whole,)
-        elif len(shape) == 1 and shape[0] == roles.d_model and not (_EMBED.search(one.within) and _NORM.search(one.within)):
+        elif (
+            len(shape) == 1
+            and shape[0] == roles.d_model
+            and not (_EMBED.search(one.within) and _NORM.search(one.within))
+        ):
             key = "ln_final.b" if one.bias else "ln_final"
             roles.left.append(one.whole) if key in roles.parts else roles.parts.update({key: (one.whole,)})
         else:
@@ -275,7 +246,9 @@ _WORDS = {"embed": "token embedding", "unembed": "unembedding", "positions": "po
 
 def _layer_parts(number: int, names: list[Name], tensors: Mapping[str, Tensor], roles: Roles) -> None:
     d_model = roles.d_model
-    matrices = [one for one in names if tensors[one.whole].ndim >= 2 and tensors[one.whole].squeeze().ndim >= 2 and not one.bias]
+    matrices = [
+        one for one in names if tensors[one.whole].ndim >= 2 and tensors[one.whole].squeeze().ndim >= 2 and not one.bias
+    ]
     modules: dict[str, list[Name]] = {}
     for one in matrices:
         modules.setdefault(one.within, []).append(one)
@@ -285,7 +258,7 @@ def _layer_parts(number: int, names: list[Name], tensors: Mapping[str, Tensor], 
             continue
         if (part := _called(module, tensors[tensors_of[0].whole].shape, d_model)) and part not in found.values():
             found[module] = part
-    _last_for_last(found, [module for module in modules if module not in found], modules, tensors, d_model, roles)
+    _last_for_last(found, modules, tensors, roles)
     for module, part in found.items():
         ordered = sorted(modules[module], key=lambda one: one.head or 0)
         roles.parts[f"{number}.{part}"] = tuple(one.whole for one in ordered)
@@ -321,33 +294,34 @@ def _called(module: str, shape: Shape, d_model: int) -> str | None:
             return part
     if _ATTENTION.search(module) and not in_mlp:
         return "o" if re.fullmatch(_ATTENTION_OUT, last) or re.fullmatch(_ATTENTION_OUT, two) else None
-    if last in ("w_o", "wo", "o_proj", "o", "to_out", "attn_out", "attn_proj", "unify_heads") and d_model in shape and not in_mlp:
+    if (
+        last in ("w_o", "wo", "o_proj", "o", "to_out", "attn_out", "attn_proj", "unify_heads")
+        and d_model in shape
+        and not in_mlp
+    ):
         return "o"
     if re.fullmatch(_MLP_IN, last):
         return "in"
     return "out" if re.fullmatch(_MLP_OUT, last) and (in_mlp or last not in ("proj", "out_proj", "out")) else None
 
 
-def _is_stacked(shape: Shape, d_model: int) -> bool:
+def _is_stacked(shape: Sequence[int], d_model: int) -> bool:
     """Whether a matrix can hold several, one under the other."""
-    return len(shape) > 2 or max(shape) > d_model or min(shape) < d_model or shape[0] != shape[1]
+    return len(shape) > 2 or max(shape) > d_model or min(shape) < d_model or shape[0] != shape[-1]
 
 
 def _last_for_last(
-    found: dict[str, str],
-    open_: list[str],
-    modules: Mapping[str, list[Name]],
-    tensors: Mapping[str, Tensor],
-    d_model: int,
-    roles: Roles,
+    found: dict[str, str], modules: Mapping[str, list[Name]], tensors: Mapping[str, Tensor], roles: Roles
 ) -> None:
     """Parts that are missing, from modules that have none, in the order of the file."""
+    open_, d_model = [module for module in modules if module not in found], roles.d_model
     if {"in", "out"} <= set(found.values()) and "gate" not in found.values() and len(open_) == 1:
         theirs = modules[open_[0]][0].whole
         by_name = {part: tensors[modules[module][0].whole].shape for module, part in found.items()}
-        if re.fullmatch(r"w_?3|fc_?3|linear_?3|wi_?2|v|linear_v|up", open_[0].rpartition(".")[2]) and tensors[
-            theirs
-        ].shape == by_name["in"]:
+        if (
+            re.fullmatch(r"w_?3|fc_?3|linear_?3|wi_?2|v|linear_v|up", open_[0].rpartition(".")[2])
+            and tensors[theirs].shape == by_name["in"]
+        ):
             # LLaMA's w1 is the gate and w3 what it is multiplied with.
             gate = next(module for module, part in found.items() if part == "in")
             found[gate], found[open_[0]] = "gate", "in"
@@ -377,8 +351,8 @@ def _last_for_last(
 
 
 _PARTS = {
-    "q": "W_Q", "k": "W_K", "v": "W_V", "o": "W_O", "in": "W_in", "out": "W_out", "qkv": "a fused q/k/v", "kv": "a fused k/v",
-    "gate": "W_gate", "gate_in": "a fused gate and W_in",
+    "q": "W_Q", "k": "W_K", "v": "W_V", "o": "W_O", "in": "W_in", "out": "W_out", "qkv": "a fused q/k/v",
+    "kv": "a fused k/v", "gate": "W_gate", "gate_in": "a fused gate and W_in",
 }  # fmt: skip
 
 
@@ -414,5 +388,5 @@ def _missing(roles: Roles) -> None:
         attention = "qkv" in has or {"q", "kv"} <= has or {"q", "k", "v"} <= has
         if not attention:
             roles.missing.append(f"queries, keys and values of layer {layer}")
-        if ({"in", "gate_in"} & has) and "out" not in has or "out" in has and not {"in", "gate_in"} & has:
+        if (({"in", "gate_in"} & has) and "out" not in has) or ("out" in has and not {"in", "gate_in"} & has):
             roles.missing.append(f"one of the two matrices of the MLP of layer {layer}")

@@ -22,6 +22,7 @@ def fit_transformer(
     sizes: Mapping[str, int],
     given: Mapping[str, Any],
     p: int | None,
+    *,
     tokens: Tokens | None,
     notes: list[str],
 ) -> tuple[Weights, ModelConfig, int]:
@@ -45,7 +46,7 @@ def fit_transformer(
     n_layers = sizes["n_layers"]
     n_heads, d_model, d_head = weights["blocks.0.attn.W_Q"].shape
     _without_output(weights, n_layers, notes)
-    _scores(weights, n_layers, d_head, d_model, given, notes)
+    _scores(weights, n_layers, given, notes)
     model = ModelConfig(
         n_layers=agreed("n_layers", n_layers, given),
         d_model=agreed("d_model", d_model, given),
@@ -160,11 +161,10 @@ def _positions(weights: Weights, prompt: str, given: Mapping[str, Any], notes: l
         weights["pos_embed.W_pos"] = W_pos[:n_ctx].clone()
 
 
-def _scores(
-    weights: Weights, n_layers: int, d_head: int, d_model: int, given: Mapping[str, Any], notes: list[str]
-) -> None:
+def _scores(weights: Weights, n_layers: int, given: Mapping[str, Any], notes: list[str]) -> None:
     """Queries scaled so that ours, divided by √d_head, are theirs; rotary planes that are neighbors put in halves."""
     names = [f"blocks.{layer}.attn.{kind}_Q" for layer in range(n_layers) for kind in "Wb"]
+    _, d_model, d_head = weights[names[0]].shape
     factor = {"none": math.sqrt(d_head), "√d_model": math.sqrt(d_head / d_model)}.get(given.get("score_scale") or "")
     if factor is not None:
         for name in names:

@@ -1,0 +1,67 @@
+"""A stranger's name for a tensor, taken apart: layer, head, what it is called within, weight or bias."""
+
+import re
+from typing import NamedTuple
+
+_LEAVES = ("weight", "bias", "w", "b", "kernel", "scale", "gamma", "beta", "g", "a_2", "b_2", "weights", "embedding")
+_BIAS_LEAVES = ("bias", "b", "beta", "b_2")
+_NO_LAYER = re.compile(
+    r"mlp|ff|ffn|feed_forward|feedforward|net|fc|heads?|attn_heads|fn|seq|linears?|to_out|layers_?norms?"
+)
+_HEADS = re.compile(r"(attn_|attention_|self_attn_)?(heads?|head_list)")
+
+
+class Name(NamedTuple):
+    """A tensor's name, taken apart: its layer (as it is numbered), its head, what it is called within, and whether it
+    is a bias."""
+
+    whole: str
+    layer: str | None
+    head: int | None
+    within: str
+    bias: bool
+
+    @property
+    def outside(self) -> bool:
+        return self.layer is None
+
+
+def take_apart(name: str) -> Name:
+    """A name's layer, head and ending.
+
+    >>> take_apart("module.decoder.blocks.1.self_attn.attn_heads.3.Wq.weight")[1:]
+    ('1', 3, 'self_attn.wq', False)
+    >>> take_apart("model.mlp.0.bias")[1:]
+    (None, None, 'model.mlp.0', True)
+    """
+    words = [snake(word) for word in name.split(".")]
+    bias = False
+    if len(words) > 1 and words[-1] in _LEAVES:
+        bias = words.pop() in _BIAS_LEAVES
+    elif match := re.fullmatch(r"(.+)_(weight|bias)", words[-1]):
+        words[-1], bias = match[1], match[2] == "bias"
+    elif re.fullmatch(r"b_?(q|k|v|o|in|out|u|gate)", words[-1]):
+        words[-1], bias = "w" + words[-1][1:], True
+    layer, start = None, 0
+    for at, word in enumerate(words[:-1]):
+        numbered = re.fullmatch(r"(?:block|layer|h|decoder_layer|encoder_layer|l)_?(\d{1,3})", word)
+        inside = any(not other.isdecimal() for other in words[at + 1 :])
+        if word.isdecimal() and len(word) <= 3 and inside and not (at and _NO_LAYER.fullmatch(words[at - 1])):
+            layer, start = word, at + 1
+        elif numbered and inside:
+            layer, start = numbered[1], at + 1
+        if layer is not None:
+            break
+    head, within = None, []
+    for at, word in enumerate(words[start:], start):
+        if word.isdecimal() and at and _HEADS.fullmatch(words[at - 1]):
+            head = int(word)
+            within.pop()
+        else:
+            within.append(word)
+    return Name(name, layer, head, ".".join(within), bias)
+
+
+def snake(word: str) -> str:
+    """`tokenEmbedding` → `token_embedding`, `W_Q` → `w_q`, `Wq` → `wq`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", "_", word).lower().replace("-", "_")
