@@ -289,23 +289,25 @@ class _Pieces:
 
     def _of_heads(self, part: str, heads: str) -> Piece:
         names = self.roles.parts[part]
-        shape = self.shapes[names[0]]
+        first = names[0]
+        shape = self.shapes[first]
         if len(names) > 1:
             inner = "d_head d_model" if shape[-1] == self.d_model else "d_model d_head"
             return Piece(names, f"{heads} {inner} -> {heads} d_model d_head")
-        if len([*shape]) == 3:
+        if len(shape) == 3:
             axes = {0: f"d_model {heads} d_head", 1: f"{heads} d_model d_head", 2: f"{heads} d_head d_model"}
             return Piece(names, f"{axes[_axis(shape, self.d_model)]} -> {heads} d_model d_head")
         left = (
             f"({heads} d_head) d_model"
-            if self._is_linear(names[0], "attention [out, in]")
+            if self._is_linear(first, "attention [out, in]")
             else f"d_model ({heads} d_head)"
         )
         return Piece(names, f"{left} -> {heads} d_model d_head")
 
     def _bias_of_heads(self, part: str, letter: str) -> Piece:
         names, heads = self.roles.parts[part], "n_kv" if letter in "kv" else "n_heads"
-        if len(names) > 1 or len([*self.shapes[names[0]]]) == 2:
+        first = names[0]
+        if len(names) > 1 or len(self.shapes[first]) == 2:
             return Piece(names, f"{heads} d_head -> {heads} d_head")
         return Piece(names, f"({heads} d_head) -> {heads} d_head")
 
