@@ -14,6 +14,7 @@ FOLDERS = ("interp", "analyses", "tests", "benchmarks", "docs")
 LONGEST = 420
 # Longer files, each with the reason why it is one file all the same.
 LONGER: dict[str, str] = {
+    "tests/interchange/strangers.py": "a catalog: one small network for each style of public code",
     "analyses/dynamics/circuit_forces.py": "one analysis: what it computes, the account of it, the figure",
     "analyses/circuit/frequency_ablation.py": "one analysis: three places to cut, each beside its null",
 }

@@ -131,7 +131,7 @@ def _cut_classes(cut: int, tokens: Tokens, classes: int) -> str:
 def sinusoids(n_ctx: int, d_model: int, way: str = "interleaved") -> Tensor:
     """The fixed table of Vaswani et al. 2017: sine and cosine of t·10000^(−2i/d), next to each other or in halves.
 
-    >>> sinusoids(2, 4)[1].round(decimals=2).tolist()
+    >>> sinusoids(2, 4)[1].double().round(decimals=2).tolist()
     [0.84, 0.54, 0.01, 1.0]
     """
     rates = 10_000.0 ** (-torch.arange(0, d_model, 2, dtype=torch.float64) / d_model)
