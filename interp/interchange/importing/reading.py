@@ -26,7 +26,7 @@ from interp.interchange.importing.recognition import find_candidates, tensors_of
 from interp.interchange.importing.search import Judge, Search, is_better
 from interp.interchange.importing.sources import Source
 from interp.interchange.importing.splits import split_of
-from interp.interchange.layouts.candidates import Candidate, Guess
+from interp.interchange.layouts.candidates import Candidate, Guess, as_questions
 from interp.interchange.layouts.fitting import Fitted
 from interp.interchange.layouts.mapping import Mapped
 from interp.models import Weights
@@ -101,7 +101,7 @@ def read(sources: Sequence[Source], known: Known) -> Reading:
     last = sources[-1]
     task_found, model_found, configured = configuration_of(last, known.configuration)
     mapped = dict(known.mapping.model) if known.mapping else {}
-    task_fields, model_fields = {**task_found, **known.task}, {**model_found, **mapped, **known.model}
+    task_fields, model_fields = {**task_found, **known.task}, as_questions({**model_found, **mapped, **known.model})
     # The words of the configuration file are for several families; what the tensors say comes first, and a
     # contradiction is told there.
     fraction = _fraction(known.train_fraction, task_fields)
@@ -133,6 +133,8 @@ def read(sources: Sequence[Source], known: Known) -> Reading:
     reasons = why_left_over(candidate, tensors, known.mapping.drop if known.mapping else (), last.where)
     notes += [*candidate.notes, *(f"{name!r} was left out: {reason}" for name, reason in reasons.items())]
     notes += [*proof.facts["found_by_running"], *proof.trial.fitted.notes]
+    # Of the activation the line of the proof speaks.
+    notes += [f"assumed: {text}" for text in proof.facts["assumed"] if not text.startswith("activation ")]
     task, model = proof.trial.checkpoint.task, proof.trial.fitted.model
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     drop = known.mapping.drop if known.mapping else ()

@@ -27,7 +27,7 @@ BETTER = 0.01  # of the pairs
 LOSS_FACTOR = 1.25
 REST_FACTOR = 1.5
 STANDARD_ERRORS = 3.0
-SOME_PAIRS = 400
+SOME_PAIRS, MOST_PAIRS = 400, 40_000
 PAIRS_AT_ONCE = 4000
 MOST_RUNS = 1000
 FEW_TOKENS = 24
@@ -147,7 +147,7 @@ class Judge:
     def __init__(self, operations: Sequence[str]) -> None:
         self.operations = operations
         self._tasks: dict[int, dict[str, Task]] = {}
-        self._some: dict[int, Tensor] = {}
+        self._some: dict[tuple[int, int], Tensor] = {}
 
     def tasks(self, p: int) -> dict[str, Task]:
         """The tasks modulo p that come into question; an operation that is not defined there is none."""
@@ -164,7 +164,7 @@ class Judge:
         return self._tasks[p]
 
     def judge(self, fitted: Fitted, every: bool = False) -> Outcome:
-        """What a network answers on some pairs, or on every one."""
+        """What a network answers on some pairs, or on every one (of a large p, on 40,000)."""
         p = fitted.p
         tasks = self.tasks(p)
         indices = self._indices(p, every)
@@ -204,12 +204,13 @@ class Judge:
         return length / max(loss.item(), 1e-300)
 
     def _indices(self, p: int, every: bool) -> Tensor:
-        if every or p * p <= SOME_PAIRS:
+        most = MOST_PAIRS if every else SOME_PAIRS
+        if p * p <= most:
             return torch.arange(p * p)
-        if p not in self._some:
+        if (p, most) not in self._some:
             order = torch.randperm(p * p, generator=torch.Generator().manual_seed(0))
-            self._some[p] = order[:SOME_PAIRS].sort().values
-        return self._some[p]
+            self._some[p, most] = order[:most].sort().values
+        return self._some[p, most]
 
 
 class Search:

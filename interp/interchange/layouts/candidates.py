@@ -87,6 +87,34 @@ _FIELDS = (
 )
 
 
+def as_questions(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What is known of a model, in fields of ModelConfig, as answers to questions; a norm may be known in parts.
+
+    >>> as_questions({"n_heads": 4, "norm": {"kind": "layer", "order": "post", "epsilon": 1e-6}})
+    {'n_heads': 4, 'norm_kind': 'layer', 'norm_order': 'post', 'epsilon': 1e-06}
+    """
+    known = {name: value for name, value in fields.items() if name not in ("norm", "attention", "mlp")}
+    norm, attention = (_as_mapping(fields.get(name)) for name in ("norm", "attention"))
+    kind = norm.get("kind")
+    if kind in ("layer", "rms"):
+        order = norm.get("order") or "pre"
+        known["norm_kind"] = kind
+        if norm.get("learned") is False:
+            known["without_parameters"] = (kind, tuple(norm.get("at") or ("attention", "mlp", "final")), order)
+    if kind != "none":
+        known |= {"norm_order": norm["order"]} if norm.get("order") else {}
+        known |= {"epsilon": norm["epsilon"]} if norm.get("epsilon") else {}
+    if attention.get("rotary_base"):
+        known["rotary_base"] = float(attention["rotary_base"])
+    return known
+
+
+def _as_mapping(value: Any) -> Mapping[str, Any]:
+    if isinstance(value, Mapping):
+        return value
+    return vars(value) if value is not None and hasattr(value, "__dict__") else {}
+
+
 def of_layout(found: Match, tensors: Mapping[str, Tensor], given: Mapping[str, Any], p: int | None) -> Candidate:
     """A known layout, with what neither its names nor its shapes tell. Raises InputError where it fits no network."""
     layout, shapes = found.layout, {name: tuple(tensor.shape) for name, tensor in tensors.items()}
