@@ -1,0 +1,160 @@
+"""What names and shapes tell of tensors in public styles; how a vocabulary may be read; when a reading is better."""
+
+import numpy as np
+import pytest
+import torch
+
+from interp.errors import InputError
+from interp.interchange.importing.search import Outcome, is_better, prefers
+from interp.interchange.layouts.architecture import described
+from interp.interchange.layouts.mapping import mapping_from_dict
+from interp.interchange.layouts.mlp_roles import is_mlp, mlp_pieces
+from interp.interchange.layouts.names import take_apart
+from interp.interchange.layouts.prompts import Tokens, readings_of_tokens
+from interp.interchange.layouts.roles import Roles, find_roles
+
+
+def roles_of(shapes: dict[str, tuple[int, ...]]) -> Roles:
+    generator = torch.Generator().manual_seed(0)
+    return find_roles({name: torch.randn(shape, generator=generator) for name, shape in shapes.items()})
+
+
+def attention_of(prefix: str, names: tuple[str, ...], d: int = 32) -> dict[str, tuple[int, ...]]:
+    return {f"{prefix}{name}.weight": (d, d) for name in names}
+
+
+OUTER = {"embed.weight": (12, 32), "pos_embed": (1, 3, 32), "head.weight": (11, 32)}
+
+
+@pytest.mark.parametrize(
+    ("layer", "expected"),
+    [
+        ({**attention_of("layers.0.attention.", ("wq", "wk", "wv", "wo")), "layers.0.feed_forward.w1.weight": (64, 32),
+          "layers.0.feed_forward.w2.weight": (32, 64), "layers.0.feed_forward.w3.weight": (64, 32)},
+         {"0.q": "layers.0.attention.wq.weight", "0.o": "layers.0.attention.wo.weight",
+          "0.gate": "layers.0.feed_forward.w1.weight", "0.in": "layers.0.feed_forward.w3.weight"}),
+        ({"blocks.0.attn.to_qkv.weight": (96, 32), "blocks.0.attn.to_out.0.weight": (32, 32),
+          "blocks.0.ff.net.0.weight": (64, 32), "blocks.0.ff.net.3.weight": (32, 64)},
+         {"0.qkv": "blocks.0.attn.to_qkv.weight", "0.o": "blocks.0.attn.to_out.0.weight",
+          "0.in": "blocks.0.ff.net.0.weight", "0.out": "blocks.0.ff.net.3.weight"}),
+        ({**attention_of("block.attention.", ("query_projection", "key_projection", "value_projection",
+                                              "output_projection")),
+          "block.feed_forward.input_projection.weight": (64, 32),
+          "block.feed_forward.output_projection.weight": (32, 64)},
+         {"0.v": "block.attention.value_projection.weight", "0.o": "block.attention.output_projection.weight",
+          "0.in": "block.feed_forward.input_projection.weight",
+          "0.out": "block.feed_forward.output_projection.weight"}),
+        ({"h.0.attn.kv.weight": (64, 32), "h.0.attn.q.weight": (32, 32), "h.0.attn.proj.weight": (32, 32),
+          "h.0.mlp.fc1.weight": (64, 32), "h.0.mlp.fc2.weight": (32, 64)},
+         {"0.q": "h.0.attn.q.weight", "0.kv": "h.0.attn.kv.weight", "0.o": "h.0.attn.proj.weight"}),
+        ({"encoder.layers.0.self_attn.in_proj_weight": (96, 32), "encoder.layers.0.self_attn.out_proj.weight": (32, 32),
+          "encoder.layers.0.linear1.weight": (64, 32), "encoder.layers.0.linear2.weight": (32, 64),
+          "encoder.layers.0.norm1.weight": (32,), "encoder.layers.0.norm2.weight": (32,), "encoder.norm.weight": (32,)},
+         {"0.qkv": "encoder.layers.0.self_attn.in_proj_weight", "0.ln1": "encoder.layers.0.norm1.weight",
+          "0.ln2": "encoder.layers.0.norm2.weight", "ln_final": "encoder.norm.weight"}),
+        # Names that say nothing: the last tensors for the last roles, in the order of the file.
+        ({**attention_of("", ("c", "d", "e", "f")), "g.weight": (64, 32), "h.weight": (32, 64)},
+         {"0.q": "c.weight", "0.k": "d.weight", "0.v": "e.weight", "0.o": "f.weight", "0.in": "g.weight",
+          "0.out": "h.weight"}),
+    ],
+    ids=["llama", "lucidrains", "long names", "fused keys and values", "encoder", "no names"],
+)  # fmt: skip
+@pytest.mark.parametrize("wrapper", ["", "module.", "_orig_mod."])
+def test_parts_in_public_styles(layer: dict[str, tuple[int, ...]], expected: dict[str, str], wrapper: str):
+    shapes = {"embed.weight": OUTER["embed.weight"], "pos_embed": OUTER["pos_embed"], **layer}
+    shapes |= {"head.weight": OUTER["head.weight"]}
+    found = roles_of({wrapper + name: shape for name, shape in shapes.items()})
+    expected = expected | {"embed": "embed.weight", "positions": "pos_embed", "unembed": "head.weight"}
+    assert {part: (wrapper + theirs,) for part, theirs in expected.items()}.items() <= found.parts.items()
+    assert (found.d_model, found.n_layers, found.left, found.missing) == (32, 1, [], [])
+
+
+def test_names_are_taken_apart():
+    assert take_apart("transformer.h.1.attn.c_attn.bias")[1:] == ("1", None, "attn.c_attn", True)
+    assert take_apart("decoder.blocks.0.self_attn.attn_heads.2.Wq.weight")[1:] == ("0", 2, "self_attn.wq", False)
+    assert take_apart("blocks.0.attn.b_Q")[1:] == ("0", None, "attn.w_q", True)
+    assert take_apart("model.3.weight")[1:] == (None, None, "model.3", False)
+
+
+def test_what_none_of_our_models_has_is_named():
+    shapes = {
+        **OUTER,
+        "blocks.0.attn.qkv.weight": (96, 32),
+        "blocks.0.attn.q_norm.weight": (8,),
+        "conv1.weight": (4, 1, 3),
+    }
+    tensors = {name: torch.randn(shape) for name, shape in shapes.items()}
+    said = described(find_roles(tensors), tensors)
+    assert "a fused q/k/v [96, 32]" in said
+    assert "a norm of queries or keys ('blocks.0.attn.q_norm.weight')" in said
+
+
+def test_readings_of_a_vocabulary():
+    assert readings_of_tokens(114, 113, 3)[0] == Tokens("ab=", 113, constants=(113,))
+    fc04 = readings_of_tokens(15, 15, 4)
+    assert Tokens("a+b=", 11, constants=(11, 14)) in fc04
+    power = readings_of_tokens(14, 14, 12)
+    assert Tokens("^a+b=", 11, first=3, constants=(0, 2, 1), first_class=3) in power
+    assert all(max(tokens.rows) < 14 for tokens in power)
+    # Classes that are fewer than the tokens are the residues: no other p is tried.
+    assert {tokens.p for tokens in readings_of_tokens(14, 11, 4)} == {11}
+    with pytest.raises(InputError, match=r"W_pos has 3 positions, and --model.prompt 'a\+b=' has 4"):
+        readings_of_tokens(12, 11, 3, prompt="a+b=")
+
+
+def outcome(right: int, loss: float, n: int = 1000, p: int = 11) -> Outcome:
+    noise = np.random.default_rng(0).normal(0, 0.1, n)
+    return Outcome("add", np.arange(n) < right, loss * np.exp(noise), p)
+
+
+def test_what_better_is():
+    assert is_better(outcome(900, 1.0), outcome(880, 1e-3))
+    assert not is_better(outcome(900, 1e-3), outcome(895, 1.0))  # within 0.01, and neither answers all
+    assert is_better(outcome(1000, 8.6e-7), outcome(1000, 3.2e-6))
+    assert not is_better(outcome(1000, 1.0e-3), outcome(1000, 1.2e-3))  # sure, and too little
+    other = Outcome("add", np.arange(81) < 45, np.ones(81), 9)
+    assert not is_better(other, outcome(340, 1.0))  # another p: half of the pairs, and a quarter more, or not
+    assert is_better(Outcome("add", np.arange(81) < 80, np.ones(81), 9), outcome(340, 1.0))
+
+
+def test_the_default_activation_stands_within_a_hundredth_whatever_rounding_says():
+    relu, gelu = outcome(9946, 0.015, 10_000), outcome(9967, 0.012, 10_000)
+    assert not prefers(gelu, relu, "gelu", "relu", lambda: False)
+    assert prefers(outcome(1000, 1e-3), outcome(1000, 2e-3), "gelu", "relu", lambda: True)
+    assert not prefers(outcome(1000, 1e-3), outcome(1000, 2e-3), "gelu", "relu", lambda: False)
+    assert not prefers(outcome(1000, 1e-9), outcome(1000, 2e-3), "square", "relu", lambda: True)
+    assert not prefers(outcome(1000, 1e-9), outcome(1000, 2e-3), "gelu-tanh", "gelu", lambda: True)
+
+
+def test_one_hidden_layer_is_a_chain_of_matrices():
+    tensors = {"emb.weight": torch.ones(7, 5), "fc1.weight": torch.ones(9, 10), "fc1.bias": torch.ones(9)}
+    tensors |= {"fc2.weight": torch.ones(7, 9)}
+    assert is_mlp(tensors)
+    assert {ours: piece.theirs[0] for ours, piece in mlp_pieces(tensors).items()} == {
+        "embed.W_E": "emb.weight", "mlp.W_in": "fc1.weight", "mlp.b_in": "fc1.bias", "mlp.W_out": "fc2.weight",
+    }  # fmt: skip
+    with pytest.raises(InputError, match=r"is no network with one hidden layer"):
+        mlp_pieces(tensors | {"fc3.weight": torch.ones(7, 4)})
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"model": {"heads": 4}}, r"unknown field of \[model\] 'heads'; did you mean 'n_heads'"),
+        ({"model": {"n_heads": 0}}, r"n_heads of \[model\] must be a number from 1 on, got 0"),
+        ({"model": {"norm_order": "before"}}, r"norm_order of \[model\]"),
+        ({"tokens": {"prompt": "a+b="}}, r"\[tokens\] must have prompt and p at least"),
+        ({"tokens": {"prompt": "a+b=", "p": 11, "constants": [11]}}, r"in constants a number for each of '\+='"),
+        ({"tensors": {"w": {"to": "blocks.0.attn.W_Q", "part": [3, 3]}}}, r"part|pattern"),
+        ({"tensors": {"w": {"to": "embed.W_E", "rows": [4, 2]}}}, r"rows of 'w' must be two numbers, the first below"),
+        (
+            {"tensors": {"w": [{"to": "embed.W_Q"}]}},
+            r"unknown name to map 'w' to 'embed.W_Q'; did you mean 'embed.W_E'",
+        ),
+        ({"tensors": {"w": [1]}}, r"an entry of 'w' must be"),
+    ],
+)
+def test_a_mapping_file_that_cuts_and_cannot_be(change: dict, expected: str):
+    whole = {"model": {"n_heads": 4}, "tensors": {"embed": {"to": "embed.W_E"}}}
+    with pytest.raises(InputError, match=expected):
+        mapping_from_dict(whole | change, "m.toml")
