@@ -111,7 +111,7 @@ def test_what_better_is():
     assert is_better(outcome(900, 1.0), outcome(880, 1e-3))
     assert not is_better(outcome(900, 1e-3), outcome(895, 1.0))  # within 0.01, and neither answers all
     assert is_better(outcome(1000, 8.6e-7), outcome(1000, 3.2e-6))
-    assert not is_better(outcome(1000, 1.0e-3), outcome(1000, 1.2e-3))  # sure, and too little
+    assert not is_better(outcome(1000, 1.0e-3), outcome(1000, 1.04e-3))  # sure, and too little
     other = Outcome("add", np.arange(81) < 45, np.ones(81), 9)
     assert not is_better(other, outcome(340, 1.0))  # another p: half of the pairs, and a quarter more, or not
     assert is_better(Outcome("add", np.arange(81) < 80, np.ones(81), 9), outcome(340, 1.0))

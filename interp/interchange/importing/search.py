@@ -24,7 +24,7 @@ from interp.models import logits
 
 ANSWERS = 0.99  # of the pairs: the network answers
 BETTER = 0.01  # of the pairs
-LOSS_FACTOR = 1.25
+LOSS_FACTOR = 1.05
 REST_FACTOR = 1.5
 STANDARD_ERRORS = 3.0
 SOME_PAIRS, MOST_PAIRS = 400, 40_000
@@ -68,7 +68,7 @@ class Outcome:
 def is_better(one: Outcome, other: Outcome) -> bool:
     """Whether one network is better than another: by more than 0.01 of accuracy, or, where both answer all (0.99), by a
     loss lower by more than three standard errors of its differences over the pairs (of the losses, or of their
-    logarithms, as a few pairs carry most of a mean), and by a factor of 1.25: the slightest change of any network
+    logarithms, as a few pairs carry most of a mean), and by 5 %: the slightest change of any network
     changes its loss by some per cent, up or down, and of 10,000 pairs that is sure.
 
     A reading modulo another p answers other pairs: it must answer half of them, and by a quarter more than the other.
