@@ -31,7 +31,7 @@ SOME_PAIRS, MOST_PAIRS = 400, 40_000
 PAIRS_AT_ONCE = 4000
 MOST_RUNS = 1000
 FEW_TOKENS = 24
-MOST_WORK = 3e11  # multiplications and additions
+MOST_WORK = 2e11  # multiplications and additions
 # The questions that many guesses at once are made of, in groups: a network that is read with one of these wrong answers
 # nothing, so that no other question can be asked before. Of each at most so many options.
 _TOGETHER = (
