@@ -110,7 +110,7 @@
         free = x(step) + half + 8;
         interp.write(context, label, x(step), bottom + 15, { align: "center" });
       }
-      interp.write(context, "step (updates)", (LEFT + width - RIGHT) / 2, bottom + 33, { align: "center", size: 12 });
+      interp.write(context, data.axis || "step (updates)", (LEFT + width - RIGHT) / 2, bottom + 33, { align: "center", size: 12 });
       for (const color of swatches) color();
       canvas.setAttribute("aria-label", `${data.rows.map(({ title }) => title).join(", ")} over training, from step ${interp.count(first)} to ` +
         `${interp.count(last)}. ${data.phases.map(({ name, end }) => `${name} until step ${interp.count(end)}`).join(", ")}. ${said(data.steps.length - 1, ": ", ", ")}.`);
