@@ -229,8 +229,8 @@ def against(kind: str, facts: CurveFacts) -> Iterator[str]:
         yield (
             f"No accuracy on {' and '.join(which)} pairs was recorded: the loss stands for it, taken for a "
             f"cross-entropy in nats. At most {KNOWN_LOSS:g} proves {PROVED} right; at least {guess} "
-            f"({as_number(facts.chance_loss / 2)}) is taken for not known, as with 99 % right the others would cost "
-            "fifty guesses each."
+            f"({as_number(facts.chance_loss / 2)}) is taken for not known, which is a convention: answers can be right "
+            "without confidence."
         )
     if recorded.classes and recorded.is_cross_entropy:
         yield from _first_losses(facts)

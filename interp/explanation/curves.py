@@ -10,6 +10,7 @@ import xarray as xr
 
 from interp.analysis import find
 from interp.explanation.curve_sentences import (
+    KNOWN_LOSS,
     MIRRORS,
     CurveFacts,
     against,
@@ -230,8 +231,10 @@ def _numbers(facts: CurveFacts, summary: dict[str, Any], stages: tuple[dict[str,
 
 def _facts(facts: CurveFacts) -> Iterator[tuple[str, str, str]]:
     learned, recorded = facts.learned, facts.recorded
-    for of, crossing in (("training", learned.memorized), ("test", learned.generalized)):
-        yield f"{of} pairs known from step", as_step(grokking.whole(crossing.at) if crossing else None), "transitions"
+    crossings = (learned.memorized, learned.generalized)
+    for of, by, crossing in zip(("training", "test"), facts.judged_by, crossings, strict=True):
+        label = f"{of} loss at most {KNOWN_LOSS:g} from step" if by == "loss" else f"{of} pairs known from step"
+        yield label, as_step(grokking.whole(crossing.at) if crossing else None), "transitions"
     if facts.judged_by[1] == "accuracy":
         at = as_step(grokking.whole(learned.reached_at))
         yield "highest test accuracy that held", f"{as_accuracy(learned.reached)} at step {at}", "transitions"

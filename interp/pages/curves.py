@@ -24,9 +24,9 @@ def render_curves(curves: Curves) -> str:
     with the extremes between them; everything that is said is told from all."""
     recorded, module = curves.recorded, find("transitions").module
     drawn = curves.transitions.isel(step=_drawn(curves))
-    of_curves = headline({"transitions": drawn}) | {"phases": list(curves.stages), "axis": f"{recorded.unit} as logged"}
+    of_curves = headline({"transitions": drawn}) | {"phases": list(curves.stages), "unit": recorded.unit}
     figure = module.plot(drawn)
-    figure.update_xaxes(title_text=of_curves["axis"])
+    figure.update_xaxes(title_text=f"{recorded.unit} as logged")
     figure.update_yaxes(title_text="loss", row=1, col=1)  # in what, only who recorded it knows
     for row in of_curves["rows"]:
         row["title"] = {"Loss (nats)": "Loss", "L2 norm of all weights": "Norm of the weights"}.get(

@@ -74,7 +74,7 @@ def chosen(tables: Sequence[Table], named: Mapping[str, str | None]) -> tuple[di
             f"no column is recognized as a loss or an accuracy; seen: {seen(all_names)}. Name them, such as "
             "--train-accuracy COLUMN --test-accuracy COLUMN"
         )
-    return found, notes
+    return {curve: found[curve] for curve in CURVES if curve in found}, notes
 
 
 def step_column(table: Table, named: str | None) -> str | None:
@@ -124,7 +124,7 @@ def _candidates(tables: Sequence[Table], curve: str, *, or_empty: bool = False) 
     for index, table in enumerate(tables):
         for name, column in table.items():
             words = _words(name)
-            if _BESIDE.intersection(words) and not (curve == "weight_norm" and not {"grad", "max"} & set(words)):
+            if _BESIDE.intersection(words):
                 continue
             if _is(words, first) and _is(words, second) and not (first == "test" and _is(words, "train")):
                 known = _WORDS[first] | _WORDS[second] | _FILLERS
