@@ -72,18 +72,14 @@ def _shuffled(seed: int, n: int) -> np.ndarray:
     return np.array(order)
 
 
-def _sampled(seed: int, n: int) -> np.ndarray:
-    return np.array(random.Random(seed).sample(range(n), n))
-
-
 # PyTorch's random_split takes its first part from the beginning of the order of torch.randperm; scikit-learn's
-# train_test_split takes its test examples from the beginning of that of RandomState, and trains on what follows.
+# train_test_split takes its test examples from the beginning of that of RandomState, and trains on what follows;
+# random.sample draws k from the end of the order of random.shuffle.
 WAYS: dict[str, Callable[[int, int], np.ndarray]] = {
     "torch.randperm({n}) with seed {seed}": _torch,
     "numpy.random.RandomState({seed}).permutation({n})": _numpy,
     "numpy.random.default_rng({seed}).permutation({n})": _numpy_since_1_17,
     "random.shuffle of {n} with seed {seed}": _shuffled,
-    "random.sample of {n} with seed {seed}": _sampled,
 }
 
 
