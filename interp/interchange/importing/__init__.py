@@ -67,7 +67,7 @@ def import_run(
         read_mapping(Path(mapping)) if mapping is not None else None,
         Path(configuration) if configuration is not None else None,
     )
-    reading = with_proved_split(read(found, known), found, infer=split == "infer")
+    reading = with_proved_split(read(found, known), found, split)
     if not reading.facts["verified"] and not accept_unverified:
         raise unverified(reading.facts)
     return _write(Path(out), found, reading, overwrite=overwrite)

@@ -11,19 +11,23 @@ from interp.experiment import Task
 from interp.interchange.importing.reading import Reading
 from interp.interchange.importing.sources import Source
 from interp.interchange.importing.split_evidence import Inferred, infer_split, log_spaced, refute_split
-from interp.interchange.importing.split_generators import SEEDS, Drawn, search_generators
+from interp.interchange.importing.split_generators import SEEDS, Drawn, drawn_by, search_generators
 from interp.runs import Checkpoint
 
 _LIKELY = "the likely cause is --split (--split infer looks for it in the losses, --split none leaves it unknown)"
+# Of a list of pairs, which needs no generator, only these are tried: a second's work.
+FEW_SEEDS = (*range(51), *SEEDS[1000:], 598, 999)
 
 
-def with_proved_split(reading: Reading, sources: Sequence[Source], *, infer: bool) -> Reading:
+def with_proved_split(reading: Reading, sources: Sequence[Source], way: str | None) -> Reading:
     """The reading with its split proved: `facts["split"]` has the verdict of `refute_split`, and a split that is
-    refuted is a doubt. With `infer` it is told from losses: training pairs that stand apart, or a generator in the
-    wild.
+    refuted is a doubt. The `way` "infer": it is told from losses, as training pairs that stand apart, or by a generator
+    in the wild. Of a list of pairs the generator that draws it is named (`drawn_by`, null where none of a few seeds
+    does).
 
     Raises InputError where it is to be inferred and cannot be.
     """
+    infer = way == "infer"
     if not infer and not reading.task.split_known:
         return reading
     steps, losses = _losses(reading, sources)
@@ -32,12 +36,15 @@ def with_proved_split(reading: Reading, sources: Sequence[Source], *, infer: boo
     if not len(losses):
         return reading
     proved = refute_split(losses, reading.task.train_indices, reading.task, steps)
+    if way is None or way.startswith("file:"):
+        proved["drawn_by"] = drawn_by(reading.task.train_indices, reading.task, FEW_SEEDS)
     facts = {**reading.facts, "split": proved}
     if proved["verdict"] == "refuted":
         doubts = [*reading.facts["doubts"], f"its checkpoints contradict the split: {proved['reason']}"]
         facts |= {"verified": False, "doubts": doubts, "likely_causes": _LIKELY}
     note = f"by its checkpoints the split is {proved['verdict']}: {proved['reason']}".replace("is cannot", "cannot")
-    return replace(reading, facts=facts, notes=(*reading.notes, note))
+    drawn = [f"the training pairs are {proved['drawn_by']}"] if proved.get("drawn_by") else []
+    return replace(reading, facts=facts, notes=(*reading.notes, *drawn, note))
 
 
 def _losses(reading: Reading, sources: Sequence[Source]) -> tuple[list[int], np.ndarray]:
@@ -64,7 +71,8 @@ def _with_inferred_split(reading: Reading, losses: np.ndarray) -> Reading:
     inferred = infer_split(losses, task)
     drawn = search_generators(losses, task, inferred)
     if drawn is not None:
-        said = f"inferred: {drawn.words}; {_how_surely(drawn)}"
+        length = "; how many of them is the round share that fits best" if inferred.why_not else ""
+        said = f"inferred: {drawn.words}; {_how_surely(drawn)}{length}"
         return replace(reading, task=_with_split(task, drawn.indices), split_from=said)
     if inferred.why_not:
         raise InputError(

@@ -66,6 +66,10 @@ def _numpy_since_1_17(seed: int, n: int) -> np.ndarray:
     return np.random.default_rng(seed).permutation(n)
 
 
+def _ours(seed: int, n: int) -> np.ndarray:
+    return np.random.RandomState([seed, 1]).permutation(n)  # as `interp.experiment.Task` draws a split
+
+
 def _shuffled(seed: int, n: int) -> np.ndarray:
     order = list(range(n))
     random.Random(seed).shuffle(order)
@@ -79,6 +83,7 @@ WAYS: dict[str, Callable[[int, int], np.ndarray]] = {
     "torch.randperm({n}) with seed {seed}": _torch,
     "numpy.random.RandomState({seed}).permutation({n})": _numpy,
     "numpy.random.default_rng({seed}).permutation({n})": _numpy_since_1_17,
+    "numpy.random.RandomState([{seed}, 1]).permutation({n})": _ours,
     "random.shuffle of {n} with seed {seed}": _shuffled,
 }
 
