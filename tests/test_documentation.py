@@ -73,6 +73,7 @@ def write_foreign_checkpoints(folder, adds_without_equals):
     """The files that docs/bring-your-own-checkpoints.md imports: the reference run, and planted networks, in every
     layout."""
     run = open_run(ROOT / "checkpoints" / "reference")
+    write_foreign_curves(folder, run)
     heads = {"n_layers": 1, "n_heads": run.model.n_heads, "d_head": run.model.head_size}
     states = {step: run[step].weights for step in (0, 1000, 2000, 3000)}
     for name in ("nanda", "zhong", "demo", "steps"):
@@ -119,6 +120,23 @@ def write_foreign_checkpoints(folder, adds_without_equals):
         LAYOUTS["mlp-input-last"], {name: weight.float() for name, weight in one_layer.weights.items()}, {"n_layers": 1}
     )
     torch.save({f"mlp.{name}": weight for name, weight in linear.items()}, folder / "mlp.pt")
+
+
+def write_foreign_curves(folder, run):
+    """The learning curves of the reference run as three people would have kept them."""
+    folder.mkdir(parents=True)
+    names = ("step", "train_loss", "test_loss", "train_accuracy", "test_accuracy")
+    rows = [[row[name] for name in names] for row in run.rows]
+    lines = [",".join(names), *(",".join(map(str, row)) for row in rows)]
+    (folder / "curves.csv").write_text("\n".join(lines) + "\n")
+    history = [
+        entry
+        for step, loss, _, accuracy, test in rows
+        for entry in ({"loss": loss, "accuracy": accuracy, "step": step}, {"eval_accuracy": test, "step": step})
+    ]
+    (folder / "trainer_state.json").write_text(json.dumps({"log_history": history}))
+    losses = {"train_losses": [row[1] for row in rows], "test_losses": [row[2] for row in rows]}
+    (folder / "losses.json").write_text(json.dumps(losses))
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -50,7 +50,7 @@ class Import:
     out: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
     """The folder of the run; only a dry run needs none."""
     split: str | None = None
-    """torch-randperm:SEED, python-shuffle:SEED, file:PATH or none: the training pairs."""
+    """The training pairs: torch-randperm:SEED, python-shuffle:SEED, file:PATH, none, or infer, from losses."""
     train_fraction: float | None = None
     """The share of pairs trained on."""
     steps: tuple[int, ...] = ()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from interp.errors import InputError
+from interp.interchange.importing.proved_split import with_proved_split
 from interp.interchange.importing.reading import Known, Reading, read, unverified
 from interp.interchange.importing.sources import Source, find_sources, unique_names
 from interp.interchange.layouts.mapping import mapping_to_fill_in, read_mapping
@@ -38,9 +39,9 @@ def import_run(
 
     `task` and `model` are fields of Task and ModelConfig that names and shapes do not tell: `{"operation": "add"}`,
     `{"attention_rate": 0.8}`. `split` is `torch-randperm:SEED`, `python-shuffle:SEED` (with `train_fraction`),
-    `file:PATH` or `none`. A lone checkpoint whose step is not known is step −1. The last checkpoint is run over all
-    pairs, and what was checked is in `run.info["imported"]`. It cannot show that the earlier checkpoints are of the
-    same network.
+    `file:PATH`, `infer` (from the losses of a network that memorizes) or `none`. A lone checkpoint whose step is not
+    known is step −1. The last checkpoint is run over all pairs, a split is held against up to twelve checkpoints, and
+    what was checked is in `run.info["imported"]`. It cannot show that the earlier checkpoints are of the same network.
 
     Raises InputError, having written nothing, for files that are damaged or would run code, a layout that is not known,
     something that must be given, and a reading that cannot be proved, unless `accept_unverified`.
@@ -66,7 +67,7 @@ def import_run(
         read_mapping(Path(mapping)) if mapping is not None else None,
         Path(configuration) if configuration is not None else None,
     )
-    reading = read(found, known)
+    reading = with_proved_split(read(found, known), found, split)
     if not reading.facts["verified"] and not accept_unverified:
         raise unverified(reading.facts)
     return _write(Path(out), found, reading, overwrite=overwrite)

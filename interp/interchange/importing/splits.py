@@ -15,7 +15,7 @@ from jaxtyping import Int
 from interp.errors import InputError
 from interp.machine import read_bytes, read_foreign_tensors, refusals_as
 
-WAYS = "torch-randperm:SEED, python-shuffle:SEED, file:PATH or none"
+WAYS = "torch-randperm:SEED, python-shuffle:SEED, file:PATH, infer or none"
 LARGEST_LIST = 400_000_000  # bytes; all pairs for the largest p are 17 million
 
 
@@ -46,7 +46,7 @@ def split_of(
             raise InputError(
                 f"train_indices beside the weights cannot be used ({error}); give --split, or --split none"
             ) from None
-    if way == "none":
+    if way in ("none", "infer"):  # inferred once the network is read
         return None, "unknown"
     if way.startswith("file:"):
         path = Path(way.removeprefix("file:"))
