@@ -225,7 +225,7 @@ def bomb_program() -> bytes:
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (b"", "is damaged: neither a file of torch.save nor a safetensors file"),
+        (b"", "is empty: it has 0 bytes; was it cut off"),
         (b"PK\x03\x04", "is damaged"),
         (b"\x80\x02", "is damaged: its pickle cannot be read"),
         (b"\x80\x02N.", "is a bare pickle, or of torch before 1.6"),

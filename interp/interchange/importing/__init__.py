@@ -9,7 +9,7 @@ from typing import Any
 
 from interp.errors import InputError
 from interp.interchange.importing.reading import Known, Reading, read, unverified
-from interp.interchange.importing.sources import Source, find_sources, unique_names
+from interp.interchange.importing.sources import Source, find_sources, unique_names, without_diverged_end
 from interp.interchange.layouts.mapping import mapping_to_fill_in, read_mapping
 from interp.interchange.layouts.matching import Match, nearest, recognize
 from interp.interchange.layouts.tables import LAYOUTS, Rule, layout_named
@@ -56,7 +56,7 @@ def import_run(
     ...     run.task.title, run.key_frequencies, run.info["imported"]["proof"]["accuracy"]
     ('add modulo 11', [1, 2], 1.0)
     """
-    found = find_sources(_paths(sources), steps)
+    found = without_diverged_end(find_sources(_paths(sources), steps))
     known = Known(
         dict(task or {}),
         dict(model or {}),
@@ -99,7 +99,7 @@ def _provenance(sources: Sequence[Source], reading: Reading) -> dict[str, Any]:
         "taken": sources[-1].taken or "the whole file",
         "layout": reading.layout.name,
         "split": reading.split_from,
-        "notes": list(reading.notes),
+        "notes": list(dict.fromkeys([*reading.notes, *(note for source in sources for note in source.notes)])),
         "proof": dict(reading.facts),
     }
 
@@ -127,6 +127,7 @@ def describe_sources(
         by_name = {entry.theirs: Rule(ours, entry.rule.pattern) for ours, entry in miss.tensors.items()}
     steps_found = [source.step for source in found]
     lines = [f"{len(found)} checkpoints, steps {steps_found[0]} to {steps_found[-1]}; the last: {last.where}"]
+    lines += dict.fromkeys(note for source in found for note in source.notes)
     lines += [f"layout {outcome.layout.name!r} ({outcome.layout.title}) fits: {_sizes(outcome)}" for outcome in fits]
     if len(fits) > 1:
         lines.append(

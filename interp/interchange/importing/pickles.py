@@ -30,6 +30,7 @@ _PLAIN = re.compile(
     r"|torch\.(cuda\.)(Float|Double|Half|BFloat16|Long|Int|Short|Char|Byte|Bool)Storage"
     r"|torch\.(float|double|half|bfloat16|u?int|bool|complex)\d*"
 )
+_FLOATS = re.compile(r"torch\.(cuda\.|storage\.)?(Float|Double|Half|BFloat16|Typed|Untyped)Storage")
 _UNUSABLE = {
     "_rebuild_sparse_tensor": "a sparse tensor",
     "_rebuild_qtensor": "a quantized tensor",
@@ -58,6 +59,24 @@ def load_pickled(path: Path) -> Any:
     if longer:
         raise InputError(f"{path} is damaged: its tensors are longer than what is stored of them")
     return content
+
+
+def holds_floats(path: Path) -> bool | None:
+    """Whether the program of such a file speaks of floating-point tensors at all; None where that cannot be read: in a
+    damaged file, and in a bare pickle, which may go on with another. Nothing of it is executed."""
+    try:
+        words: list[str] = []
+        found = False
+        for opcode, argument, _ in pickletools.genops(_archive(path)[0]):
+            if opcode.name in ("GLOBAL", "INST"):
+                found = found or bool(_FLOATS.fullmatch(str(argument).replace(" ", ".")))
+            elif opcode.name == "STACK_GLOBAL":
+                found = found or bool(_FLOATS.fullmatch(".".join(words[-2:])))
+            elif isinstance(argument, str):
+                words = [*words[-1:], argument]
+    except Exception:
+        return None  # damaged, which whoever loads it is told
+    return found
 
 
 def is_pickled(path: Path) -> bool:
