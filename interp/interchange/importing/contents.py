@@ -18,6 +18,7 @@ from interp.interchange.importing.pickles import is_pickled, load_pickled
 from interp.interchange.importing.shards import INDEX, beside_of, read_shards, shard_of
 from interp.interchange.importing.source import Source, n_matrices, printable
 from interp.interchange.importing.steps import step_in_name
+from interp.interchange.importing.training_pairs import NAMES as NAMES_OF_PAIRS
 from interp.machine import foreign_shapes
 
 MOST_TENSORS = 1_000
@@ -69,7 +70,9 @@ def is_optimizer(content: Any) -> bool:
     """Whether a dictionary is the state of an optimizer, which holds means of gradients by number, and no weights."""
     if not isinstance(content, Mapping) or not isinstance(state := content.get("state"), Mapping):
         return False
-    return "param_groups" in content or all(
+    if "param_groups" in content:
+        return True
+    return bool(state) and all(
         isinstance(key, int) and isinstance(entry, Mapping) and _MEANS_OF_GRADIENTS & set(map(str, entry))
         for key, entry in state.items()
     )
@@ -109,7 +112,7 @@ def _of_dictionary(
     if known:
         rest = {key: value for key, value in beside.items() if key != known[0]}
         return _of_dictionary(path, content[known[0]], step, (*around, known[0]), rest)
-    mixed = {key: value for key, value in inside.items() if isinstance(value, Tensor)}
+    mixed = {key: value for key, value in inside.items() if isinstance(value, Tensor) and key not in NAMES_OF_PAIRS}
     if n_matrices({key: tuple(value.shape) for key, value in mixed.items() if value.is_floating_point()}) >= 2:
         # Weights and what is said of them side by side.
         told = {key: value for key, value in beside.items() if key not in mixed}

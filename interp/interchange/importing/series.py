@@ -1,5 +1,5 @@
-"""A folder of checkpoints as the series that it is: files of steps in it, or one folder per step, of one run; what is no
-network is passed over, and said."""
+"""A folder of checkpoints as the series that it is: files of steps in it, or one folder per step, of one run; what is
+no network is passed over, and said."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -16,16 +16,11 @@ from interp.interchange.importing.kinds import OTHER_ENDINGS
 from interp.interchange.importing.pickles import holds_floats, is_pickled, load_pickled
 from interp.interchange.importing.shards import INDEX, shard_of
 from interp.interchange.importing.source import Source, n_matrices
-from interp.interchange.importing.steps import is_final, step_in_name
+from interp.interchange.importing.steps import is_best, is_end, is_final, is_place, step_in_name
 from interp.machine import read_json
 
 MOST_RUNS_NAMED = 8
 LARGEST_STATE = 100_000_000  # bytes
-_PLACES = re.compile(
-    r"(?i)(checkpoints?|ckpts?|models?|weights|states?|state_dicts?|saved_models?|steps|epochs|snapshots?|saves?"
-    r"|(lightning_)?logs|outputs?)"
-)
-_BEST = re.compile(r"(?i)(.*[_\-.])?best([_\-.].*)?")
 # What trainers write beside weights; told by what they hold, and where that cannot be read, by these names.
 _OF_TRAINERS = re.compile(
     r"(?i)(.*_)?(optimizer|optim|optim_states|scheduler|lr_scheduler|rng_state\w*|random_states?_\w+|training_args|scaler"
@@ -134,7 +129,7 @@ def _one_run(root: Path, found: list[Found], passed: Passed) -> list[Found]:
     runs: dict[tuple[str, ...], list[Found]] = {}
     for place, source in found:
         # Of numbered folders with a final network in each, a number is that of a run.
-        named_end = _is_end(source.path.name) and source.step is None
+        named_end = is_end(source.path.name) and source.step is None
         runs.setdefault(_run_of(place.parts, numbered=not named_end), []).append((place, source))
     if () in runs:
         for name in runs:
@@ -169,14 +164,10 @@ def _one_run(root: Path, found: list[Found], passed: Passed) -> list[Found]:
 def _run_of(parts: tuple[str, ...], *, numbered: bool) -> tuple[str, ...]:
     """The folder of the run that a folder of weights belongs to: what is left without steps and places for weights."""
     while parts and (
-        _PLACES.fullmatch(parts[-1]) or _is_end(parts[-1]) or (numbered and step_in_name(Path(parts[-1])) is not None)
+        is_place(parts[-1]) or is_end(parts[-1]) or (numbered and step_in_name(Path(parts[-1])) is not None)
     ):
         parts = parts[:-1]
     return parts
-
-
-def _is_end(name: str) -> bool:
-    return is_final(Path(name)) or _BEST.fullmatch(Path(name).stem) is not None
 
 
 def _with_step(place: Place, source: Source) -> Source:
@@ -215,16 +206,16 @@ def _without_copies(sources: list[Source], passed: Passed) -> list[Source]:
     for place, source in order:
         if source.step is not None:
             continue
-        end = source.path.name if _is_end(source.path.name) else source.path.parent.name
-        same = next((other for other in numbered if _equal(source, other)), None) if _is_end(end) else None
+        end = source.path.name if is_end(source.path.name) else source.path.parent.name
+        same = next((other for other in numbered if _equal(source, other)), None) if is_end(end) else None
         twin = next((other for other in others if _is_other_format(source, other)), None)
-        if _is_end(end):
+        if is_end(end):
             twin = twin or next((other for other in others if _equal(source, other)), None)
         if same is not None:
             passed.over(source.path, f"it is the same network as {passed.shown(same.path)!r}")
         elif twin is not None:
             passed.over(source.path, f"it is the same network as {twin.path.name!r}")
-        elif numbered and _BEST.fullmatch(Path(end).stem):
+        elif numbered and is_best(end):
             passed.over(source.path, "nothing tells which step it is of")
         else:
             is_last = numbered and is_final(Path(end)) and not others

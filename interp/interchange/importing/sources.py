@@ -7,11 +7,14 @@ from itertools import pairwise
 from pathlib import Path
 
 from interp.errors import InputError, check_integer
+from interp.interchange.importing.beside import configurations_beside, pairs_beside
+from interp.interchange.importing.configuration import seeds_in
 from interp.interchange.importing.contents import read_file
 from interp.interchange.importing.folders import ENDINGS
 from interp.interchange.importing.series import read_folder
 from interp.interchange.importing.source import Claim, Source
 from interp.interchange.importing.steps import UNKNOWN_STEP, is_final
+from interp.interchange.importing.training_pairs import as_indices, pairs_in
 from interp.machine import refusals_as
 from interp.runs import FIRST_STEP, LAST_STEP
 
@@ -46,7 +49,21 @@ def find_sources(paths: Sequence[Path], steps: Sequence[int] = ()) -> list[Sourc
                 f"{one.where} and {other.where} would both be step {one.step}; give --steps, or name fewer files"
                 f"{_kinds(found)}"
             )
-    return found
+    return [*found[:-1], _with_what_lies_beside(found[-1])]
+
+
+def _with_what_lies_beside(source: Source) -> Source:
+    """The training pairs and seeds in the files beside the weights, where the weights' own file tells none."""
+    beside = dict(source.beside)
+    if not {"train_indices", "train_data"} & beside.keys():
+        if (own := pairs_in(beside)) is not None:
+            beside["train_indices"] = as_indices(source.where, own[1])
+        elif (found := pairs_beside(source.path)) is not None:
+            beside["train_indices_from"], beside["train_indices"] = found
+    seeds = seeds_in(beside)
+    for _, content in configurations_beside(source.path):
+        seeds = {**(seeds_in(content) if isinstance(content, dict) else {}), **seeds}
+    return replace(source, beside={**beside, "seeds": seeds} if seeds else beside)
 
 
 def without_diverged_end(found: Sequence[Source]) -> list[Source]:
