@@ -16,11 +16,11 @@ from interp.machine import first_line, read_bytes, refusals_as
 LARGEST = 64_000_000  # bytes; indices of training pairs can be a million numbers
 LARGEST_YAML = 1_000_000  # which is slow to read
 MOST_ABOVE = 3
-_CONFIGURATIONS = (
+CONFIGURATIONS = (
     *("config.json", "config.yaml", "config.yml", "hparams.yaml", "hparams.json", "hyperparameters.json", "args.json"),
     *("params.json", "model_config.json", "run_config.json", "experiment.json", "metadata.json"),
 )
-_PAIRS = ("train_indices", "train_idx", "train_pairs", "split", "splits", "data_split")
+PAIRS = ("train_indices", "train_idx", "train_pairs", "split", "splits", "data_split")
 
 
 def folders_of(weights: Path) -> list[Path]:
@@ -41,7 +41,7 @@ def configurations_beside(weights: Path) -> Iterator[tuple[Path, Any]]:
     stem = weights.stem.removesuffix(".safetensors")
     own = [f"{stem}.json", re.sub(r"^[a-zA-Z]+_", "config_", stem) + ".json", f"config_{stem}.json"]
     for place, folder in enumerate(folders_of(weights)):
-        names = [*(own if place == 0 else ()), *_CONFIGURATIONS]
+        names = [*(own if place == 0 else ()), *CONFIGURATIONS]
         for path in [folder / name for name in dict.fromkeys(names)]:
             if _is_own_file(path) and (content := read_configuration(path, asked=False)) is not None:
                 yield path, content
@@ -92,7 +92,7 @@ def pairs_beside(weights: Path) -> tuple[str, Any] | None:
         if isinstance(content, dict) and (found := pairs_in(content)):
             return path.name, as_indices(str(path), found[1])
     for folder in folders_of(weights):
-        for name in _PAIRS:
+        for name in PAIRS:
             path = folder / f"{name}.json"
             if _is_own_file(path):
                 content = read_configuration(path)

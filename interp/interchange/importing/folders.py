@@ -4,7 +4,7 @@ passed over. A link is followed only where it stays inside the folder that was n
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,6 +44,7 @@ class Passed:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.refusals: list[InputError] = []  # of files that are known to hold no network
         self.why: dict[tuple[str, str], list[str]] = defaultdict(list)
 
     def over(self, path: Path, why: str) -> None:
@@ -73,7 +74,7 @@ def natural(name: str) -> list[tuple[int, int | str]]:
     return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", name)]
 
 
-def places_in(root: Path, passed: Passed) -> Iterator[Place]:
+def places_in(root: Path, passed: Passed, only: Collection[Path] | None = None) -> Iterator[Place]:
     """The folders, three deep, each with its files in the order of the numbers in their names."""
     bounds, seen, count = _bounds(root), {root.resolve()}, 0
     waiting: list[tuple[Path, tuple[str, ...]]] = [(root, ())]
@@ -88,6 +89,8 @@ def places_in(root: Path, passed: Passed) -> Iterator[Place]:
         place = Place(folder, parts)
         for path in sorted(entries, key=lambda path: natural(path.name)):
             hidden = path.name.startswith(".") or path.name == "__pycache__"
+            if only is not None and not path.is_dir() and path not in only:
+                continue
             if hidden or (path.is_symlink() and not _follows(bounds, path, passed)):
                 continue
             if path.is_dir() and path.resolve() not in seen:

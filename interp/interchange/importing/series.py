@@ -2,7 +2,7 @@
 no network is passed over, and said."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,14 +28,15 @@ _OF_TRAINERS = re.compile(
 )
 
 
-def read_folder(folder: Path) -> list[Source]:
-    """Every checkpoint of the one run in a folder, with steps from the names of files, else of folders.
+def read_folder(folder: Path, only: Collection[Path] | None = None) -> list[Source]:
+    """Every checkpoint of the one run in a folder, with steps from the names of files, else of folders; of `only` these
+    files, where they are given.
 
     Raises InputError where nothing is found (saying what is there), for what cannot be read, and for several runs,
     which are named.
     """
     passed = Passed(folder)
-    places = list(places_in(folder, passed))
+    places = list(places_in(folder, passed, only))
     found = [(place, source) for place in places for source in _networks(place, passed)]
     if not found:
         raise _nothing(folder, places, passed)
@@ -55,6 +56,7 @@ def _networks(place: Place, passed: Passed) -> Iterator[Source]:
         except InputError as error:
             if why := _no_network(unit):
                 passed.over(unit, why)
+                passed.refusals.append(error)
                 continue
             raise InputError(
                 f"{error}. Where it is no checkpoint, name the files that are, and not their folder"
@@ -98,13 +100,24 @@ def _no_network(path: Path) -> str | None:
             return "it holds the state of an optimizer, and no network"
         if isinstance(content, torch.Tensor):
             return "it holds one tensor, and no network"
-    if _OF_TRAINERS.fullmatch(path.name):
+    if belongs_to_trainer(path.name):
         return "by its name it belongs to the trainer, and holds no network"
     return None
 
 
+def belongs_to_trainer(name: str) -> bool:
+    """Whether a file is called as trainers call what they keep beside weights.
+
+    >>> belongs_to_trainer("optimizer.pt"), belongs_to_trainer("model.pt")
+    (True, False)
+    """
+    return _OF_TRAINERS.fullmatch(name) is not None
+
+
 def _nothing(root: Path, places: Sequence[Place], passed: Passed) -> InputError:
     """The refusal of a folder without weights, with what it does have."""
+    if passed.refusals:
+        return passed.refusals[0]  # it says more than that the file holds no network
     others = sorted({ending for place in places for ending in place.others if ending in OTHER_ENDINGS})
     said = [f"its {ending} is {OTHER_ENDINGS[ending][0]}: {OTHER_ENDINGS[ending][1]}" for ending in others[:2]]
     return InputError(
@@ -130,7 +143,7 @@ def _one_run(root: Path, found: list[Found], passed: Passed) -> list[Found]:
     for place, source in found:
         # Of numbered folders with a final network in each, a number is that of a run.
         named_end = is_end(source.path.name) and source.step is None
-        runs.setdefault(_run_of(place.parts, numbered=not named_end), []).append((place, source))
+        runs.setdefault(run_of(place.parts, numbered=not named_end), []).append((place, source))
     if () in runs:
         for name in runs:
             if name:
@@ -161,7 +174,7 @@ def _one_run(root: Path, found: list[Found], passed: Passed) -> list[Found]:
     return below
 
 
-def _run_of(parts: tuple[str, ...], *, numbered: bool) -> tuple[str, ...]:
+def run_of(parts: tuple[str, ...], *, numbered: bool) -> tuple[str, ...]:
     """The folder of the run that a folder of weights belongs to: what is left without steps and places for weights."""
     while parts and (
         is_place(parts[-1]) or is_end(parts[-1]) or (numbered and step_in_name(Path(parts[-1])) is not None)

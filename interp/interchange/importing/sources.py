@@ -11,6 +11,7 @@ from interp.interchange.importing.beside import configurations_beside, pairs_bes
 from interp.interchange.importing.configuration import seeds_in
 from interp.interchange.importing.contents import read_file
 from interp.interchange.importing.folders import ENDINGS
+from interp.interchange.importing.hub import Downloaded
 from interp.interchange.importing.series import read_folder
 from interp.interchange.importing.source import Claim, Source
 from interp.interchange.importing.steps import UNKNOWN_STEP, is_final
@@ -21,13 +22,13 @@ from interp.runs import FIRST_STEP, LAST_STEP
 __all__ = ["Claim", "Source", "find_sources", "unique_names", "without_diverged_end"]
 
 
-def find_sources(paths: Sequence[Path], steps: Sequence[int] = ()) -> list[Source]:
+def find_sources(paths: Sequence[Path | Downloaded], steps: Sequence[int] = ()) -> list[Source]:
     """Every checkpoint in files and folders, in the order of their steps, which are taken from `steps`, names or
     contents.
 
     Raises InputError for what cannot be read, and where steps are missing, twice, or do not fit.
     """
-    found = [source for path in paths for source in _read(Path(path))]
+    found = [source for path in paths for source in _read(path)]
     if not found:
         raise InputError(f"{', '.join(map(str, paths))}: there are no files of weights ({', '.join(ENDINGS)})")
     if steps:
@@ -131,7 +132,17 @@ def _kinds(found: Sequence[Source]) -> str:
     return f", those of one kind: {' or '.join(shown[:4])}" if 1 < len(shown) <= 20 else ""
 
 
-def _read(path: Path) -> list[Source]:
+def _read(path: Path | Downloaded) -> list[Source]:
+    if isinstance(path, Downloaded):
+        found = read_folder(path.folder, path.files)
+        if path.step is not None:
+            if len(found) > 1:
+                raise InputError(
+                    f"{path.title} holds {len(found)} checkpoints, {_listed(found)}, and is called after one step; "
+                    "name the revision, and the folder in it"
+                )
+            found = [replace(found[0], step=path.step)]
+        return found
     with refusals_as(f"cannot read {path}"):
         if path.is_dir():
             return read_folder(path)
