@@ -101,7 +101,8 @@ def _of_dictionary(
             return _of_list(path, (*around, name), content[name], beside)
     if content and all(type(key) is int and _is_state_dict(value) for key, value in content.items()):
         return [_source(path, (*around, f"[{key}]"), content[key], key, beside=outside) for key in sorted(content)]
-    holding = [key for key, value in inside.items() if _holds_weights(key, value)]
+    seen: dict[int, bool] = {}
+    holding = [key for key, value in inside.items() if _holds_weights(key, value, seen)]
     known = [name for name in _STATE_DICTS if name in holding] or holding
     if len(known) > 1 and known is holding:
         named = ", ".join(repr(printable(key)) for key in holding[:8])
@@ -126,18 +127,17 @@ def _of_dictionary(
     )
 
 
-def _holds_weights(key: str, value: Any, depth: int = 1, seen: dict[int, bool] | None = None) -> bool:
+def _holds_weights(key: str, value: Any, seen: dict[int, bool], depth: int = 1) -> bool:
     """Whether an entry is a state dict, or a dictionary with one somewhere in it; what is an optimizer's is none."""
     if not isinstance(value, Mapping) or _NO_NETWORK.fullmatch(key) or is_optimizer(value):
         return False
-    seen = {} if seen is None else seen
     if id(value) not in seen:  # each once: a dictionary can stand in itself, or a thousand times in another
         seen[id(value)] = False
         seen[id(value)] = _is_state_dict(value) or (
             depth < DEEPEST
             and (
                 any(_is_list_of_states(value.get(name)) for name in _LISTS)
-                or any(_holds_weights(str(name), entry, depth + 1, seen) for name, entry in value.items())
+                or any(_holds_weights(str(name), entry, seen, depth + 1) for name, entry in value.items())
             )
         )
     return seen[id(value)]
