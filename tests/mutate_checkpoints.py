@@ -85,6 +85,7 @@ def originals() -> list[Layout]:
         *({"file.pt": saved(content)} for content in (weights, {"model": weights, "epoch": 3, "train_loss": 0.5})),
         {"file.pt": saved({"state_dicts": [weights, weights], "epochs": [1, 2]})},
         {"file.ckpt": saved(lightning)},
+        {"file.pt": saved({"model": weights, "args": argparse.Namespace(p=5), "loss": np.float64(1), "x": np.ones(3)})},
         {"file.npz": packed(arrays)},
         {"file.npz": packed({**arrays, "step": 3, "train_loss": 0.5}, np.savez_compressed)},
         {"file.npz": packed({**arrays, "extra": np.array([Executed()], dtype=object)})},
