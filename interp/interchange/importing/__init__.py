@@ -59,7 +59,7 @@ def import_run(
     ...     run.task.title, run.key_frequencies, run.info["imported"]["proof"]["accuracy"]
     ('add modulo 11', [1, 2], 1.0)
     """
-    places = _places(sources, say)
+    places = _paths(sources, say)
     found = without_diverged_end(find_sources(places, steps))
     known = Known(
         dict(task or {}),
@@ -77,7 +77,7 @@ def import_run(
     return _write(Path(out), found, reading, from_hub, overwrite=overwrite)
 
 
-def _places(sources: str | Path | Sequence[str | Path], say: Callable[[str], None] | None) -> list[Path | Downloaded]:
+def _paths(sources: str | Path | Sequence[str | Path], say: Callable[[str], None] | None) -> list[Path | Downloaded]:
     """The files and folders that are named; what is on the Hub is downloaded."""
     given = [sources] if isinstance(sources, str | Path) else list(sources)
     if not given:
@@ -127,7 +127,7 @@ def describe_sources(
 ) -> str:
     """What would be imported: every tensor of the last checkpoint, what it is recognized as, and a mapping file to fill
     in."""
-    found = find_sources(_places(sources, say), steps)
+    found = find_sources(_paths(sources, say), steps)
     last = found[-1]
     layouts = [layout_named(layout)] if layout else list(LAYOUTS.values())
     if mapping is not None:
