@@ -7,6 +7,7 @@ import shlex
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -66,7 +67,26 @@ def workplace(tmp_path, monkeypatch, adds_without_equals):
     )
     monkeypatch.chdir(tmp_path)
     write_foreign_checkpoints(tmp_path / "theirs", adds_without_equals)
+    write_files_people_have(tmp_path / "theirs")
     return tmp_path
+
+
+def write_files_people_have(folder):
+    """The reference run as a trainer, a script, Lightning and numpy leave it."""
+    run = open_run(ROOT / "checkpoints" / "reference")
+    (folder / "RUN" / "checkpoints").mkdir(parents=True)
+    for step in (1000, 2000, 3000):
+        place = folder / "trainer" / f"checkpoint-{step}"
+        place.mkdir(parents=True)
+        save_file(run[step].weights, place / "model.safetensors")
+        torch.save({"state": {0: {"exp_avg": torch.zeros(3)}}, "param_groups": []}, place / "optimizer.pt")
+        torch.save(run[step].weights, folder / "RUN" / "checkpoints" / f"epoch_{step}.pt")
+    (folder / "RUN" / "config.json").write_text(json.dumps({"prime": 43, "act_fn": "relu"}))
+    (folder / "RUN" / "metadata.json").write_text(json.dumps({"train_indices": run.task.train_indices.tolist()}))
+    state = {f"model.{name}": weight for name, weight in run[3000].weights.items()}
+    known = {"hyper_parameters": {"p": 43}, "global_step": 3000, "pytorch-lightning_version": "2.4.0"}
+    torch.save({"state_dict": state, **known}, folder / "lightning.ckpt")
+    np.savez(folder / "net.npz", **{name: weight.numpy() for name, weight in run[3000].weights.items()})
 
 
 def write_foreign_checkpoints(folder, adds_without_equals):

@@ -2,6 +2,7 @@
 written."""
 
 import io
+import json
 import os
 import pickle
 import zipfile
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -18,6 +20,7 @@ from hypothesis import strategies as st
 from interp.errors import InputError
 from interp.experiment import ModelConfig
 from interp.interchange import describe_sources, import_run
+from interp.interchange.importing.configuration import configuration_of
 from interp.interchange.importing.pickles import load_pickled
 from interp.interchange.importing.sources import find_sources
 from interp.models import Weights, initial_weights
@@ -225,7 +228,7 @@ def bomb_program() -> bytes:
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (b"", "is damaged: neither a file of torch.save nor a safetensors file"),
+        (b"", "is empty: it has 0 bytes; was it cut off"),
         (b"PK\x03\x04", "is damaged"),
         (b"\x80\x02", "is damaged: its pickle cannot be read"),
         (b"\x80\x02N.", "is a bare pickle, or of torch before 1.6"),
@@ -272,10 +275,46 @@ def formats() -> list[bytes]:
         saved(weights),
         saved({"model": weights, "epoch": 3, "train_loss": 0.5}),
         safetensors.torch.save(weights, {"step": "3"}),
+        packed({name: weight.numpy() for name, weight in weights.items()}),
+    ]
+
+
+def packed(arrays: dict[str, Any]) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+def array(values: Any) -> bytes:
+    file = io.BytesIO()
+    np.save(file, values)
+    return file.getvalue()
+
+
+def folders() -> list[dict[str, bytes]]:
+    """Checkpoints of several files: arrays of a series, parts with their index, a folder of a run."""
+    weights = sound()
+    names = list(weights)
+    places = {name: f"model-0000{1 + (place > 3)}-of-00002.safetensors" for place, name in enumerate(names)}
+    return [
+        {f"{name}.npy": array(np.stack([weight.numpy()] * 2)) for name, weight in weights.items()}
+        | {"steps.npy": array(np.array([1, 2])), "train_indices.npy": array(np.arange(9))},
+        {
+            file: safetensors.torch.save({name: weights[name] for name in names if places[name] == file})
+            for file in places.values()
+        }
+        | {"model.safetensors.index.json": json.dumps({"weight_map": places}).encode()},
+        {
+            "checkpoint-1/model.safetensors": safetensors.torch.save(weights),
+            "checkpoint-1/optimizer.pt": saved({"state": {}, "param_groups": []}),
+            "config.json": b'{"p": 5, "model": {"n_heads": 2}}',
+            "metadata.json": b'{"train_indices": [0, 3, 4]}',
+        },
     ]
 
 
 ORIGINALS = formats()
+FOLDERS = folders()
 WAYS = ("set", "cut", "insert", "repeat")
 CHANGES = st.lists(st.tuples(st.integers(0, 2**20), st.integers(0, 255), st.sampled_from(WAYS)), min_size=1, max_size=6)
 
@@ -296,12 +335,17 @@ def mutated(original: bytes, changes: list[tuple[int, int, str]]) -> bytes:
 
 
 def clear_end(content: bytes, path: Path) -> None:
-    """Reading ends in sound tensors or in one clear line."""
+    """Reading a file ends in sound tensors or in one clear line."""
     path.write_bytes(content)
+    clear_end_of(path)
+
+
+def clear_end_of(path: Path) -> None:
     complaint = ""
     try:
         for source in find_sources([path]):
             source.load()
+            configuration_of(source)
     except InputError as error:
         complaint = str(error)
     assert "\n" not in complaint
@@ -309,11 +353,39 @@ def clear_end(content: bytes, path: Path) -> None:
 
 
 @settings(max_examples=300, deadline=60_000)
-@given(original=st.sampled_from(range(3)), changes=CHANGES)
+@given(original=st.sampled_from(range(len(ORIGINALS))), changes=CHANGES)
 def test_mutated_files_end_in_one_clear_line(
     tmp_path_factory: pytest.TempPathFactory, original: int, changes: list[tuple[int, int, str]]
 ):
     clear_end(mutated(ORIGINALS[original], changes), tmp_path_factory.getbasetemp() / "mutated.pt")
+
+
+@settings(max_examples=200, deadline=60_000)
+@given(original=st.sampled_from(range(len(FOLDERS))), hit=st.integers(0, 20), changes=CHANGES)
+def test_mutated_folders_end_in_one_clear_line(
+    tmp_path_factory: pytest.TempPathFactory, original: int, hit: int, changes: list[tuple[int, int, str]]
+):
+    """One file of the folder is changed: weights, an index, a configuration, a split."""
+    folder = tmp_path_factory.getbasetemp() / f"mutated-{original}"
+    layout = FOLDERS[original]
+    for place, (name, content) in enumerate(layout.items()):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(mutated(content, changes) if place == hit % len(layout) else content)
+    clear_end_of(folder)
+
+
+@settings(max_examples=200, deadline=60_000)
+@given(place=st.integers(0, 200), value=st.integers(0, 255))
+def test_mutated_headers_of_arrays_end_in_one_clear_line(
+    tmp_path_factory: pytest.TempPathFactory, place: int, value: int
+):
+    """The arrays alone are changed, inside an archive that is whole."""
+
+    def change(_: str, old: bytes) -> bytes:
+        at = place % len(old)
+        return old[:at] + bytes([value]) + old[at + 1 :]
+
+    clear_end(rezipped(ORIGINALS[3], change), tmp_path_factory.getbasetemp() / "headers.npz")
 
 
 @settings(max_examples=100, deadline=60_000)
@@ -335,4 +407,10 @@ def test_the_sound_files_are_read():
         Path(f"{number}.bin").write_bytes(content)
         (source,) = find_sources([Path(f"{number}.bin")])
         assert source.load().keys() == sound().keys()
+    for number, layout in enumerate(FOLDERS):
+        for name, content in layout.items():
+            path = Path(f"folder-{number}", name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        assert all(source.load().keys() == sound().keys() for source in find_sources([Path(f"folder-{number}")]))
     assert load_pickled(Path("1.bin"))["epoch"] == 3

@@ -1,5 +1,6 @@
 """The command that reads other people's checkpoints."""
 
+import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -41,12 +42,12 @@ class Import:
     """Turn checkpoints that were not written by interp into a run, prove by running them that they were read right, and
     say how.
 
-    safetensors and .pt files (loaded without running any code in them), one, several, or a folder of steps."""
+    safetensors, .pt and .npz files (loaded without running any code in them), one, several, or a folder of steps."""
 
     sources: Annotated[
-        Positional[tuple[Path, ...]], tyro.conf.arg(metavar="SOURCE ...", help_behavior_hint="(required)")
+        Positional[tuple[str, ...]], tyro.conf.arg(metavar="SOURCE ...", help_behavior_hint="(required)")
     ]
-    """Files of weights, or folders of them."""
+    """Files of weights, or folders of them, or hf://OWNER/NAME[@REVISION][/FOLDER] on the Hugging Face Hub."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
     """The folder of the run; only a dry run needs none."""
     split: str | None = None
@@ -76,7 +77,7 @@ class Import:
         from interp.runs import describe
 
         if self.dry_run:
-            print(describe_sources(self.sources, self.steps, self.layout, self.mapping))
+            print(describe_sources(self.sources, self.steps, self.layout, self.mapping, _say))
             return 0
         if self.out is None:
             raise InputError("interp import needs --out RUN (or --dry-run); see interp import --help")
@@ -93,10 +94,15 @@ class Import:
             configuration=self.config,
             accept_unverified=self.accept_unverified,
             overwrite=self.overwrite,
+            say=_say,
         )
         print("\n".join(describe(run)))
         print(f"done: interp explain {self.out}")
         return 0
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _given(fields: Any) -> dict[str, Any]:

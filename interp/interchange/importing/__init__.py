@@ -3,14 +3,15 @@ at all."""
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from interp.errors import InputError
+from interp.interchange.importing.hub import Downloaded, download, is_on_the_hub, provenance
 from interp.interchange.importing.proved_split import with_proved_split
 from interp.interchange.importing.reading import Known, Reading, read, unverified
-from interp.interchange.importing.sources import Source, find_sources, unique_names
+from interp.interchange.importing.sources import Source, find_sources, unique_names, without_diverged_end
 from interp.interchange.layouts.mapping import mapping_to_fill_in, read_mapping
 from interp.interchange.layouts.matching import Match, nearest, recognize
 from interp.interchange.layouts.tables import LAYOUTS, Rule, layout_named
@@ -34,14 +35,17 @@ def import_run(
     configuration: str | Path | None = None,
     accept_unverified: bool = False,
     overwrite: bool = False,
+    say: Callable[[str], None] | None = None,
 ) -> Run:
-    """Turn checkpoints in files or folders into the run `out`.
+    """Turn checkpoints in files or folders, or on the Hugging Face Hub (`hf://OWNER/NAME[@REVISION][/FOLDER]`), into
+    the run `out`.
 
     `task` and `model` are fields of Task and ModelConfig that names and shapes do not tell: `{"operation": "add"}`,
     `{"attention_rate": 0.8}`. `split` is `torch-randperm:SEED`, `python-shuffle:SEED` (with `train_fraction`),
     `file:PATH`, `infer` (from the losses of a network that memorizes) or `none`. A lone checkpoint whose step is not
     known is step −1. The last checkpoint is run over all pairs, a split is held against up to twelve checkpoints, and
     what was checked is in `run.info["imported"]`. It cannot show that the earlier checkpoints are of the same network.
+    `say` is told, line by line, what is downloaded.
 
     Raises InputError, having written nothing, for files that are damaged or would run code, a layout that is not known,
     something that must be given, and a reading that cannot be proved, unless `accept_unverified`.
@@ -57,7 +61,8 @@ def import_run(
     ...     run.task.title, run.key_frequencies, run.info["imported"]["proof"]["accuracy"]
     ('add modulo 11', [1, 2], 1.0)
     """
-    found = find_sources(_paths(sources), steps)
+    places = _paths(sources, say)
+    found = without_diverged_end(find_sources(places, steps))
     known = Known(
         dict(task or {}),
         dict(model or {}),
@@ -70,38 +75,48 @@ def import_run(
     reading = with_proved_split(read(found, known), found, split)
     if not reading.facts["verified"] and not accept_unverified:
         raise unverified(reading.facts)
-    return _write(Path(out), found, reading, overwrite=overwrite)
+    from_hub = [place for place in places if isinstance(place, Downloaded)]
+    return _write(Path(out), found, reading, from_hub, overwrite=overwrite)
 
 
-def _paths(sources: str | Path | Sequence[str | Path]) -> list[Path]:
+def _paths(sources: str | Path | Sequence[str | Path], say: Callable[[str], None] | None) -> list[Path | Downloaded]:
+    """The files and folders that are named; what is on the Hub is downloaded."""
     given = [sources] if isinstance(sources, str | Path) else list(sources)
     if not given:
         raise InputError("there is nothing to import: name a file or a folder")
-    return [Path(path) for path in given]
+    places: list[Path | Downloaded] = []
+    for source in given:
+        places += download(str(source), say) if is_on_the_hub(source) else [Path(source)]
+    return places
 
 
-def _write(out: Path, sources: Sequence[Source], reading: Reading, *, overwrite: bool) -> Run:
+def _write(
+    out: Path, sources: Sequence[Source], reading: Reading, from_hub: Sequence[Downloaded], *, overwrite: bool
+) -> Run:
     """The run, built beside its place and moved there when it is whole."""
     target = Path(os.path.realpath(out))
     with new_run(out, overwrite) as fresh:
         with RunWriter.create(fresh, reading.task, reading.model) as writer:
             for source in sources:
                 writer.append(source.step if source.step is not None else -1, reading.weights_of(source))
-            info = {**writer.run.info, "imported": _provenance(sources, reading)}
+            info = {**writer.run.info, "imported": _provenance(sources, reading, from_hub)}
         write_atomically(fresh / "run.json", json.dumps(info, indent=2).encode() + b"\n")
     return open_run(out if (out / "run.json").exists() else target)
 
 
-def _provenance(sources: Sequence[Source], reading: Reading) -> dict[str, Any]:
+def _provenance(sources: Sequence[Source], reading: Reading, from_hub: Sequence[Downloaded]) -> dict[str, Any]:
     """What run.json says of an import: where it is from, how it was read, what was checked."""
     names = unique_names(sources)
+    notes = [f"from {place.title}" for place in from_hub[-1:]]
+    notes += [*reading.notes, *(note for source in sources for note in source.notes)]
     return {
         "files": names[:MOST_NAMES] + ([f"and {len(names) - MOST_NAMES} more"] if len(names) > MOST_NAMES else []),
         "taken": sources[-1].taken or "the whole file",
         "layout": reading.layout.name,
         "split": reading.split_from,
-        "notes": list(reading.notes),
+        "notes": list(dict.fromkeys(notes)),
         "proof": dict(reading.facts),
+        **({"hub": provenance(from_hub)} if from_hub else {}),
     }
 
 
@@ -110,10 +125,11 @@ def describe_sources(
     steps: Sequence[int] = (),
     layout: str | None = None,
     mapping: str | Path | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> str:
     """What would be imported: every tensor of the last checkpoint, what it is recognized as, and a mapping file to fill
     in."""
-    found = find_sources(_paths(sources), steps)
+    found = find_sources(_paths(sources, say), steps)
     last = found[-1]
     layouts = [layout_named(layout)] if layout else list(LAYOUTS.values())
     if mapping is not None:
@@ -128,6 +144,7 @@ def describe_sources(
         by_name = {entry.theirs: Rule(ours, entry.rule.pattern) for ours, entry in miss.tensors.items()}
     steps_found = [source.step for source in found]
     lines = [f"{len(found)} checkpoints, steps {steps_found[0]} to {steps_found[-1]}; the last: {last.where}"]
+    lines += dict.fromkeys(note for source in found for note in source.notes)
     lines += [f"layout {outcome.layout.name!r} ({outcome.layout.title}) fits: {_sizes(outcome)}" for outcome in fits]
     if len(fits) > 1:
         lines.append(
