@@ -12,6 +12,7 @@ from interp.experiment.model import (
     Prompt,
     Vocabularies,
 )
+from interp.experiment.module_record import ModuleRecord
 from interp.experiment.presets import PRESETS, preset
 from interp.experiment.recorded import (
     KINDS,
@@ -38,6 +39,7 @@ __all__ = [
     "Family",
     "Inputs",
     "ModelConfig",
+    "ModuleRecord",
     "Operation",
     "Prompt",
     "Samples",

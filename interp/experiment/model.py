@@ -1,11 +1,12 @@
 """The network of an experiment."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal, get_args
 
 from interp.errors import InputError, check_choice, check_integer, check_number, flag
+from interp.experiment.module_record import ModuleRecord
 
-Family = Literal["transformer", "mlp"]
+Family = Literal["transformer", "mlp", "module"]
 Activation = Literal["relu", "gelu", "square"]
 Prompt = Literal["ab=", "ab"]
 Vocabularies = Literal["one", "two"]
@@ -16,7 +17,8 @@ Embedding = Literal["none", "untied", "tied"]
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """Either a transformer without LayerNorm that reads the tokens of `prompt` and answers at the last position, or an
-    MLP with one hidden layer and no biases (`interp.models.mlp`). `seed` draws the initial weights.
+    MLP with one hidden layer and no biases (`interp.models.mlp`), or what was recorded of a module of anybody's
+    (`ModuleRecord`), which is never trained or run here. `seed` draws the initial weights.
 
     Of the transformer alone: `d_head` is d_model / n_heads when not given; `attention_rate` α mixes attention with
     uniform weights of one: attention = α·softmax + (1 − α)·ones (Zhong et al. 2023, arXiv:2306.17844, §4). With two
@@ -45,6 +47,7 @@ class ModelConfig:
     inputs: Inputs = "sum"
     embedding: Embedding = "none"
     seed: int = 0
+    module: ModuleRecord = field(default=ModuleRecord(), metadata={"later": True})
 
     def __post_init__(self) -> None:
         check_choice("model.family", self.family, get_args(Family))
@@ -75,6 +78,15 @@ class ModelConfig:
             )
 
     @property
+    def is_recorded(self) -> bool:
+        """Whether there are only recorded answers: of a module of anybody's, which cannot be run again here.
+
+        >>> ModelConfig().is_recorded, ModelConfig(family="module").is_recorded
+        (False, True)
+        """
+        return self.family == "module"
+
+    @property
     def head_size(self) -> int:
         return self.d_head if self.d_head is not None else self.d_model // self.n_heads
 
@@ -103,6 +115,7 @@ class ModelConfig:
 
 # The fields that say nothing about a family, and are refused there.
 FIELDS_OF_OTHERS = {
-    "transformer": ("inputs", "embedding"),
-    "mlp": ("n_layers", "n_heads", "d_head", "prompt", "causal", "attention_rate", "vocabularies"),
+    "transformer": ("inputs", "embedding", "module"),
+    "mlp": ("n_layers", "n_heads", "d_head", "prompt", "causal", "attention_rate", "vocabularies", "module"),
+    "module": tuple(each.name for each in fields(ModelConfig) if each.name not in ("family", "module")),
 }

@@ -2,7 +2,7 @@
 
 from interp.explanation.comparison import Comparison, Side, compare
 from interp.explanation.comparison_tables import HOW, closing, plain, tables
-from interp.explanation.explanation import EVIDENCE, Explanation, explain, explanation_of
+from interp.explanation.explanation import EVIDENCE, Explanation, evidence_of, explain, explanation_of
 
 __all__ = [
     "EVIDENCE",
@@ -12,6 +12,7 @@ __all__ = [
     "Side",
     "closing",
     "compare",
+    "evidence_of",
     "explain",
     "explanation_of",
     "plain",

@@ -16,6 +16,8 @@ from interp.models.forward import (
     transform,
 )
 from interp.models.input_gradients import input_gradients
+from interp.models.recorded_module import own_weights
+from interp.models.recording import Reader, Recording, Tokens, record
 from interp.models.snapshot import DivergedError, Snapshot
 from interp.models.transformer_bridge import bridge, bridge_options, classic_state
 from interp.models.values import Activations, Sizes, Weights
@@ -26,8 +28,11 @@ __all__ = [
     "Activations",
     "DivergedError",
     "Each",
+    "Reader",
+    "Recording",
     "Sizes",
     "Snapshot",
+    "Tokens",
     "Weights",
     "are_finite",
     "bridge",
@@ -46,6 +51,8 @@ __all__ = [
     "logits_with_vectors",
     "matrices",
     "method",
+    "own_weights",
+    "record",
     "residual_post",
     "transform",
     "weight_shapes",

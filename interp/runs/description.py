@@ -44,7 +44,8 @@ def describe(run: Run) -> Iterator[str]:
     yield f"run          {run.path}"
     yield f"hash         {run.hash}"
     yield f"task         {_task(run)}; {_split(run)}"
-    yield f"model        {_fields(run.info['experiment']['model'])}"
+    told = f"module {run.model.module.in_words}" if run.model.is_recorded else _fields(run.info["experiment"]["model"])
+    yield f"model        {_printable(told)}"
     yield f"computed by  {method(run.model)}"
     training = run.info["experiment"]["training"]
     yield f"training     {_fields(training) if training else 'not trained here'}"
@@ -78,7 +79,11 @@ def _import(imported: Any) -> Iterator[str]:
         ]
     except (KeyError, TypeError, IndexError, AttributeError):
         lines = ["imported     run.json does not say how"]
-    yield from ("".join(letter if letter.isprintable() else "?" for letter in line) for line in lines)
+    yield from map(_printable, lines)
+
+
+def _printable(line: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in line)
 
 
 def _task(run: Run) -> str:
