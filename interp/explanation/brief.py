@@ -43,7 +43,10 @@ def brief(
     if checkpoint["has_circuit"] and (check := the_check(checkpoint)):
         yield tuple(f"Check: {wording}" for wording in (check, the_check_in_short(checkpoint)) if wording)
     if setting.model.is_recorded:
-        yield (f"Recorded of a module were its {_recorded(setting)}: why, and whether it uses them, is not told.",)
+        yield (
+            f"Recorded of a module were its {_recorded(setting)}: why, and whether it uses its key frequencies, "
+            "is not told.",
+        )
 
 
 def _recorded(setting: Setting) -> str:

@@ -47,7 +47,8 @@ def the_circuit(checkpoint: Mapping[str, Any], summaries: Summaries, setting: Se
     elif periodic:
         counts = summaries["neuron_periodicity"]["periodic_neurons_per_frequency"]
         of_key = ", ".join(f"{counts.get(str(entry['frequency']), 0)} at {entry['frequency']}" for entry in key)
-        text += f"; {periodic} of {neurons} neurons follow one frequency each ({of_key}), to {_periodic(summaries['calibration'])}"
+        text += f"; {periodic} of {neurons} neurons follow one frequency each ({of_key}), to "
+        text += _periodic(summaries["calibration"])
     else:
         text += f"; none of {neurons} neurons follows one frequency alone"
     restricted, excluded = checkpoint["restricted_loss"], checkpoint["excluded_loss"]

@@ -85,7 +85,7 @@ def _against_the_circuit(
             "Which frequencies are key is told from all pairs: a memorizer whose answers favor some frequencies can "
             "look like this."
         )
-    if has_circuit and (others := sorted(set(by_neurons or ()) - set(key))):
+    if has_circuit and (others := sorted(set(by_neurons or key) - set(key))):
         yield f"Some neurons' strongest frequency is not key: k = {_some(others)}."
     if by_neurons is not None and (others := sorted(set(key) - set(by_neurons))):
         yield f"No neuron's strongest frequency is k = {_some(others)}, though the logits carry it."

@@ -309,7 +309,9 @@ def _numbers(run: Run, results: Mapping[str, xr.Dataset], summaries: Summaries, 
     return {"run": of_run, "checkpoint": checkpoint}
 
 
-def _ablation(summary: Mapping[str, Any] | None, whole: Mapping[str, float | None], guess: float) -> dict[str, Any] | None:
+def _ablation(
+    summary: Mapping[str, Any] | None, whole: Mapping[str, float | None], guess: float
+) -> dict[str, Any] | None:
     """The causal check: the accuracy of the `whole` network and that without the key frequencies of the run, by place,
     on held-out pairs (on all, where none are known), beside the lowest and highest without as many random others, on
     the same sample of pairs, and a guess; None without key frequencies, and where nothing could be removed."""

@@ -11,7 +11,6 @@ A checkpoint answers from these, so that to open a run never runs anybody's code
 
 from typing import NoReturn
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -35,6 +34,7 @@ def shapes(model: ModelConfig, sizes: Sizes) -> dict[str, tuple[int, ...]]:
 def own_weights(weights: Weights) -> Weights:
     """The weights that a network has, without what was recorded of its answers.
 
+    >>> import torch
     >>> list(own_weights({"module.fc.weight": torch.ones(2), "recorded.logits": torch.ones(3)}))
     ['module.fc.weight']
     """

@@ -24,10 +24,12 @@ Tokens = str | Callable[[Tensor], Any]
 
 
 class Recording(NamedTuple):
-    """What a checkpoint of a module is made of."""
+    """What a checkpoint of a module is made of; and for how many pairs its largest logit was of a class that is no
+    residue, which is cut."""
 
     model: ModelConfig
     weights: Weights
+    n_beyond: int = 0
 
 
 @dataclass(frozen=True)
@@ -93,13 +95,14 @@ def record(module: nn.Module, task: Examples, reader: Reader = Reader()) -> Reco
         unembedding=size("W_U", 0),
         classes=0 if logits.shape[1] == task.p else logits.shape[1],
     )
-    return Recording(ModelConfig(family="module", module=kept), weights)
+    n_beyond = int((logits.argmax(1) >= task.p).sum())
+    return Recording(ModelConfig(family="module", module=kept), weights, n_beyond)
 
 
 def _is_alien(name: str, weight: Tensor) -> bool:
     """Whether a parameter is no plain number: whole numbers are tables and not weights. Raises InputError for complex
     ones, of which no norm here is told."""
-    if weight.is_complex() or isinstance(weight, nn.parameter.UninitializedTensorMixin):
+    if weight.is_complex() or isinstance(weight, nn.UninitializedParameter):
         raise InputError(
             f"the parameter {name!r} is {'complex' if weight.is_complex() else 'not initialized'}; "
             "weights are real numbers that are there"
@@ -167,7 +170,8 @@ def _run(module: nn.Module, given: Any, device: torch.device) -> Any:
         what = (str(error).strip().splitlines() or [""])[0][:300]
         raise InputError(
             f"the module failed on its input {shapes}: {type(error).__name__}: {what}; is this how it is to be asked? "
-            'tokens="a b =" is a template, and a function from pairs [n, 2] to its input another way'
+            '`tokens` (--module-tokens) is a template such as "a b =", or in Python a function from pairs [n, 2] to '
+            "its input"
         ) from error
 
 
@@ -197,8 +201,9 @@ def _check_repeats(one: Float[Tensor, "n classes"], other: Float[Tensor, "n clas
     if not torch.allclose(one, other, rtol=0, atol=float(TOLERANCE * largest), equal_nan=True):
         apart = float((one - other).nan_to_num(0, 0, 0).abs().max())
         raise InputError(
-            f"two runs of the module differ by {apart:.2g} (its largest logit is {float(largest):.2g}): it draws random "
-            "numbers (dropout that model.eval() does not turn off?) or its answer depends on the other pairs of a batch"
+            f"two runs of the module differ by {apart:.2g} (its largest logit is {float(largest):.2g}): it draws "
+            "random numbers (dropout that model.eval() does not turn off?), or its answer depends on the other pairs "
+            "of a batch"
         )
 
 
@@ -289,13 +294,17 @@ def _rows_of(module: nn.Module, what: str, name: str, p: int, sizes: list[int]) 
         raise _unknown("matrix", path, list(known))
     matrix = known[path].detach().to("cpu", torch.float32).clone()
     axes = [axis for axis in (0, 1) if matrix.shape[axis] >= p]
-    exact = next(([axis for axis in axes if matrix.shape[axis] == size] for size in sizes if size in matrix.shape), axes)
+    exact = next(
+        ([axis for axis in axes if matrix.shape[axis] == size] for size in sizes if size in matrix.shape), axes
+    )
     if said:
         axis = 0 if said == "rows" else 1
         if axis not in axes:
             raise InputError(f"{what} {path!r} {list(matrix.shape)} has fewer than p = {p} {said}")
     elif not axes:
-        raise InputError(f"{what} {path!r} {list(matrix.shape)} has no axis of p = {p} or more: is it the right matrix?")
+        raise InputError(
+            f"{what} {path!r} {list(matrix.shape)} has no axis of p = {p} or more: is it the right matrix?"
+        )
     elif len(exact) != 1:
         raise InputError(
             f"{what} {path!r} {list(matrix.shape)} can be read both ways: say {path}:rows where each row is a residue, "

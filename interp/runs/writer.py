@@ -294,10 +294,20 @@ class RunWriter:
         """
         steps = steps_in(self.run.path / "state")
         snapshot = self._read_state(steps[-1]) if steps else None
-        kept_rows = [json.dumps(row) + "\n" for row in self.run.rows if snapshot and row["step"] <= snapshot.step]
-        write_atomically(self.run.path / "metrics.jsonl", "".join(kept_rows).encode())
-        self._open_metrics()
+        self._keep_rows(snapshot.step if snapshot else FIRST_STEP - 1)
         return snapshot
+
+    def cut_back(self, step: int) -> None:
+        """Remove what was written of later steps, checkpoints and lines, where a loop goes on from `step`."""
+        self._keep_rows(step)
+        for later in (saved for saved in steps_in(self.run.path / "steps") if saved > step):
+            (self.run.path / "steps" / step_name(later)).unlink()
+
+    def _keep_rows(self, last: int) -> None:
+        """Cut metrics.jsonl back to the lines up to step `last`."""
+        kept = "".join(json.dumps(row) + "\n" for row in self.run.rows if row["step"] <= last)
+        write_atomically(self.run.path / "metrics.jsonl", kept.encode())
+        self._open_metrics()
 
     def _read_state(self, step: int) -> Snapshot:
         path = self.run.path / "state" / step_name(step)
