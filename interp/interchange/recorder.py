@@ -18,7 +18,7 @@ from interp.interchange.layouts.fitting import fit, of_no_use
 from interp.interchange.layouts.matching import Match, converted, match, recognize
 from interp.interchange.layouts.tables import LAYOUTS, layout_named
 from interp.machine import write_atomically
-from interp.models import Reader, Tokens, Weights, check_weights, own_weights, record, weight_shapes
+from interp.models import Reader, Tokens, Weights, own_weights, record, weight_shapes
 from interp.runs import Checkpoint, Run, RunWriter, load_loop_state, save_loop_state
 
 _SIZES = ("n_heads", "d_head", "d_model", "d_mlp")
@@ -190,11 +190,10 @@ class Recorder:
     def _ours(self, weights: Mapping[str, Tensor]) -> Weights:
         """The weights under our names: as they are, or from the layout that fits the model."""
         model, task = self.run.model, self.run.task
-        if self._layout is None and weights.keys() == weight_shapes(model, task.sizes).keys():
-            check_weights(weights, model, task.sizes)
+        shapes = {name: tuple(weight.shape) for name, weight in weights.items() if isinstance(weight, Tensor)}
+        if self._layout is None and shapes == weight_shapes(model, task.sizes):
             return dict(weights)
         weights = {name: weight.detach().cpu() for name, weight in weights.items() if isinstance(weight, Tensor)}
-        shapes = {name: tuple(weight.shape) for name, weight in weights.items()}
         sizes = {name: getattr(model, name) for name in _SIZES if getattr(model, name) is not None}
         layouts = list(LAYOUTS.values()) if self._layout is None else [layout_named(self._layout)]
         found: dict[str, Weights] = {}

@@ -96,5 +96,7 @@ def _decoded(value: Any, tensors: Mapping[str, Tensor]) -> Any:
         return float(parts[0])
     if kind == "dict":
         return {_decoded(key, tensors): _decoded(one, tensors) for key, one in parts}
+    if kind not in ("list", "tuple"):
+        raise ValueError(kind)
     decoded = [_decoded(one, tensors) for one in parts]
     return decoded if kind == "list" else tuple(decoded)

@@ -131,7 +131,7 @@ def _built(code: ModuleType, file: Path, name: str, config: Mapping[str, Any] | 
     if not isinstance(builder, nn.Module):
         if not callable(builder):
             raise InputError(
-                f"--module: {name} in {file} is a {type(builder).__name__}, expected a function or a class"
+                f"--module: {name} in {file} is of type {type(builder).__name__}, expected a function or a class"
             )
         arguments = _arguments(builder, name, file, config)
         with _theirs(f"{name} in {file} fails"):
