@@ -25,7 +25,11 @@ Tokens = str | Callable[[Tensor], Any]
 
 class Recording(NamedTuple):
     """What a checkpoint of a module is made of; and for how many pairs its largest logit was of a class that is no
-    residue, which is cut."""
+    residue, which is cut.
+
+    >>> Recording._fields
+    ('model', 'weights', 'n_beyond')
+    """
 
     model: ModelConfig
     weights: Weights
@@ -34,7 +38,11 @@ class Recording(NamedTuple):
 
 @dataclass(frozen=True)
 class Reader:
-    """How a module is asked, and what is kept of it (`record`)."""
+    """How a module is asked, and what is kept of it (`record`).
+
+    >>> Reader(tokens="a + b =", neurons="blocks.0.mlp.act").embedding is None
+    True
+    """
 
     tokens: Tokens = "a b"
     neurons: str | None = None

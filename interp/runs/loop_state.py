@@ -42,7 +42,12 @@ def save_loop_state(run: Run, step: int, state: Mapping[str, Any]) -> None:
 
 def load_loop_state(run: Run) -> tuple[int, dict[str, Any]] | None:
     """The step and the state that were kept last; None where none was. Raises InputError for a file that is damaged or
-    of another run."""
+    of another run.
+
+    >>> import interp
+    >>> load_loop_state(interp.open_run(interp.reference_path())) is None
+    True
+    """
     path = _path(run)
     if not os.path.lexists(path):
         return None
