@@ -47,7 +47,7 @@ class ModelConfig:
     inputs: Inputs = "sum"
     embedding: Embedding = "none"
     seed: int = 0
-    module: ModuleRecord = field(default=ModuleRecord(), metadata={"later": True})
+    module: ModuleRecord = field(default=ModuleRecord(), metadata={"later": True, "option": False})
 
     def __post_init__(self) -> None:
         check_choice("model.family", self.family, get_args(Family))

@@ -276,7 +276,7 @@ def _vocabulary(words: list[tuple[str, int]] | None, p: int) -> list[int]:
 
 
 def _submodule(module: nn.Module, name: str) -> nn.Module:
-    known = {path: each for path, each in module.named_modules() if path}
+    known = {path: each for path, each in module.named_modules(remove_duplicate=False) if path}
     if name not in known:
         raise _unknown("submodule", name, list(known))
     return known[name]

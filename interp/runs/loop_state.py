@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from interp.errors import InputError
-from interp.machine import read_tensors, tensor_bytes, write_atomically
+from interp.machine import read_tensors, refusals_as, tensor_bytes, write_atomically
 from interp.runs.format import check_header, step_header
 from interp.runs.run import Run
 
@@ -37,6 +37,8 @@ def save_loop_state(run: Run, step: int, state: Mapping[str, Any]) -> None:
     tensors: dict[str, Tensor] = {}
     tree = json.dumps(_encoded(state, "the state", tensors)).encode()
     tensors[_TREE] = torch.from_numpy(np.frombuffer(tree, dtype=np.uint8).copy())
+    with refusals_as(f"cannot write to {run.path}"), (run.path / "metrics.jsonl").open("rb") as lines:
+        os.fsync(lines.fileno())  # first: a state must not outlive the lines that lead up to it
     write_atomically(_path(run), tensor_bytes(tensors, step_header(run.hash, step)))
 
 

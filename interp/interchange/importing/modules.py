@@ -324,7 +324,9 @@ def describe_module(named: str, source: Source, configuration: Path | None) -> s
     with module_of(named, raw_configuration(source, configuration)) as (module, ran):
         load_strictly(module, source.load(), source.where)
         lines = [f"{source.where} fits the module {type(module).__name__}; {ran}", "submodules (--module-neurons):"]
-        lines += [f"  {path!r} {type(each).__name__}" for path, each in module.named_modules() if path]
+        lines += [
+            f"  {path!r} {type(each).__name__}" for path, each in module.named_modules(remove_duplicate=False) if path
+        ]
         lines.append("matrices (--module-embedding, --module-unembedding):")
         lines += [f"  {n!r} {list(weight.shape)}" for n, weight in module.named_parameters() if weight.ndim == 2]
     return "\n".join(lines)
