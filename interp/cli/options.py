@@ -35,6 +35,7 @@ def _as_options() -> Iterator[None]:
     """Help shows the docstrings of configurations; the examples in them are for readers of the code. Fields that nobody
     gives by hand (`metadata={"option": False}`) are no options."""
     kinds = [*SECTIONS.values(), *(kind for others in KINDS.values() for kind in others.values())]
+    kinds += [within for kind in kinds for within in get_type_hints(kind).values() if is_dataclass(within)]
     whole = [kind.__doc__ for kind in kinds]
     try:
         for kind in kinds:
@@ -49,7 +50,7 @@ def _as_options() -> Iterator[None]:
                 kind.__annotations__[name] = kind.__annotations__[name].__origin__
 
 
-def _no_options(kind: type) -> list[str]:
+def _no_options(kind: Any) -> list[str]:
     return [each.name for each in fields(kind) if not each.metadata.get("option", True)]
 
 
@@ -111,7 +112,7 @@ def _one_line(complaint: str, prog: str) -> str:
     if extra := re.match(r"Unrecognized options: ([^,]+)", message):
         return f"unexpected {extra[1]!r}; see {prog} --help"
     message = re.sub(r"^Error parsing (--)?", "", message)
-    message = re.sub(r"^(task|model|training): ", "", message)
+    message = re.sub(r"^(task|model|training)(\.\w+)?: ", "", message)
     message = re.sub(r": no type matching (.*) could be instantiated from \[(.*)\]", r" must be \1, got \2", message)
     message = re.sub(r"^step must be \{None\}\|INT", "step must be a step number", message)
     message = message.replace(" must be {None}|INT", " must be an integer").replace(

@@ -67,6 +67,13 @@ def matrices(weights: Weights, model: ModelConfig) -> Matrices:
     _refuse("the matrices around its neurons")
 
 
+def unembedding(weights: Weights, model: ModelConfig) -> Tensor:
+    """The columns of the residues, where they were recorded. Raises InputError where they were not."""
+    if not model.module.unembedding:
+        _refuse("an unembedding that was not named")
+    return weights[f"{RECORDED}W_U"]
+
+
 def embed(
     weights: Weights, model: ModelConfig, inputs: Tensor, vectors: Float[Tensor, "residues features"] | None
 ) -> Tensor:
@@ -82,6 +89,11 @@ def transform(weights: Weights, model: ModelConfig, x: Tensor) -> Activations:
 def residual_post(weights: Weights, model: ModelConfig, mid: Tensor, neurons: Tensor) -> Tensor:
     """Raises InputError: it cannot be run."""
     _refuse("a residual stream")
+
+
+def answer_scale(weights: Weights, model: ModelConfig, mid: Tensor, neurons: Tensor) -> Tensor:
+    """Raises InputError: what its neurons say is not known."""
+    _refuse("what its neurons say")
 
 
 def _refuse(what: str) -> NoReturn:

@@ -160,7 +160,8 @@ class Checkpoint:
 
     @cached_property
     def residual_post(self) -> Float[Tensor, "*examples features"]:
-        """What the unembedding reads, at the last position."""
+        """What `W_U` reads, at the position that answers: the residual stream, normalized where a norm stands
+        there."""
         self._check_holds("residual stream")
         return self.activations.residual_post
 
@@ -202,7 +203,8 @@ class Checkpoint:
 
     @property
     def W_U(self) -> Float[Tensor, "features classes"]:
-        """The unembedding; W_Eᵀ where that is tied to it, and W_out itself where nothing comes after it."""
+        """The unembedding, with the norm before it folded in (`interp.models.transformer`); W_Eᵀ where that is tied to
+        it, and W_out itself where nothing comes after it."""
         if self.model.is_recorded:
             self._check_holds("unembedding")
             return self.weights["recorded.W_U"]

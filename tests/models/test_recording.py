@@ -1,6 +1,8 @@
 """Anybody's module as a checkpoint: our own reference network, written as a stranger would, is the same whichever way
 it comes; and what cannot be recorded is refused with its cause."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor, nn
 import interp
 from interp.analysis import discover, measure_checkpoint
 from interp.errors import InputError
-from interp.experiment import ModelConfig, ModuleRecord, Samples, Task
+from interp.experiment import ModelConfig, ModuleRecord, Samples, Task, recorded_section, section_from_dict
 from interp.models import Reader, initial_weights, record, weight_shapes
 from interp.runs import Checkpoint
 
@@ -305,6 +307,15 @@ def test_what_a_checkpoint_on_disk_has_is_in_its_model(brought: Checkpoint):
     p, m = 113, 512
     recorded = weight_shapes(ModelConfig(family="module", module=ModuleRecord(neurons=m)), p)
     assert round(4e-6 * sum(np.prod(shape) for shape in recorded.values())) == 32  # MB, as the pages say
+
+
+def test_a_record_is_written_and_read_as_it_is(brought: Checkpoint):
+    values = json.loads(json.dumps(recorded_section(brought.model)))
+    assert section_from_dict("model", values) == brought.model
+    assert "module" not in recorded_section(ModelConfig())  # and older experiments keep their hash
+    for wrong in ({"neurons": -1}, {"parameters": [["a", [1]], ["a", [2]]]}, {"parameters": [["a", [-1]]]}, {"x": 1}):
+        with pytest.raises(InputError, match=r"module"):
+            section_from_dict("model", {"family": "module", "module": wrong})
 
 
 def test_examples_that_are_no_pairs():
