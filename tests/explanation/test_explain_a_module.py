@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 import interp
 from interp.cli import main
+from interp.cli.watching import _spectrum
 from interp.errors import InputError
 from interp.explanation import Explanation, compare, evidence_of, explain
 from interp.models import Weights, embed, transform
@@ -142,6 +143,15 @@ def test_every_command_reads_it(name: str, runs: dict[str, Run], tmp_path: Path,
     ):
         assert main(command) == 2
         assert why in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"), [("native", ["W_E", "W_L"]), ("module", ["W_E", "logits"]), ("bare", ["logits"])]
+)
+def test_the_spectrum_that_is_watched(name: str, shown: list[str], runs: dict[str, Run]):
+    lines = [str(line) for line in _spectrum(runs[name], 100)]
+    assert [line.split()[0] for line in lines[1:]] == shown
+    assert all("loudest: 1" in line or "loudest: 3" in line or "loudest: 12" in line for line in lines[1:])
 
 
 def test_a_comparison_says_why_not(runs: dict[str, Run]):
