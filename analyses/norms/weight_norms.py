@@ -10,6 +10,8 @@ Weights alone, of any network, have no such parts: they are NaN. It cannot tell 
 directions carry memorization too.
 """
 
+import html
+
 import numpy as np
 import torch
 import xarray as xr
@@ -123,6 +125,7 @@ def plot(result: xr.Dataset):
             .replace("pos_embed.", "")
             .split("embed.")[-1]
         )
+        short = html.escape(short, quote=False)  # of a module that is not ours names can be anything
         add(
             result.l2.sel(tensor=name),
             short,

@@ -11,7 +11,7 @@ import xarray as xr
 
 from interp.analysis import find
 from interp.experiment import Task
-from interp.explanation import evidence_of, explanation_of
+from interp.explanation import Explanation, evidence_of, explanation_of
 from interp.figures import as_count, as_percent, shade_phases
 from interp.pages.encoding import LARGEST_ERROR
 from interp.pages.fitting import say_what_is_unknown, without_title
@@ -44,7 +44,7 @@ def render(run: Run, results: Mapping[str, xr.Dataset], *, progress: Progress = 
         lead=None if story else _lead(run),
         phases=of_run,
         headline=in_script(headline(results)) if story else None,
-        paragraphs=[linked(paragraph, results) for paragraph in story.paragraphs] if story else [],
+        paragraphs=[linked(paragraph, results) for paragraph in _paragraphs(run, story)] if story else [],
         against=[linked(sentence, results) for sentence in story.against] if story else [],
         diverged=_diverged(run, results),
         controls=list(controls(results)) if story else [],
@@ -53,6 +53,12 @@ def render(run: Run, results: Mapping[str, xr.Dataset], *, progress: Progress = 
         sections=sections,
         provenance=[re.split(r"\s{2,}", line, maxsplit=1) for line in describe(run)],
     )
+
+
+def _paragraphs(run: Run, story: Explanation) -> list[str]:
+    """Those of the story, and of a recorded module why the page has no slider."""
+    without = "The slider over checkpoints and the drawing of the circuit need the module itself, and are left out."
+    return [*story.paragraphs, *([without] if run.model.is_recorded else [])]
 
 
 def _lead(run: Run) -> str:

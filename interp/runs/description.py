@@ -54,8 +54,10 @@ def describe(run: Run) -> Iterator[str]:
     if "initial_weights" in run.info:
         yield f"begins with  given weights, of digest {run.info['initial_weights']}"
     if "recorder" in run.info:
-        layout = f"; weights in the layout {given}" if (given := run.info["recorder"]["layout"]) else ""
-        yield _printable(f"recorded     by a training loop of its own{layout}")
+        noted = run.info["recorder"]
+        layout = noted.get("layout") if isinstance(noted, dict) else None
+        given = f"; weights in the layout {layout}" if layout else ""
+        yield _printable(f"recorded     by a training loop of its own{given}")
     yield f"checkpoints  {_progress(run)}" + (f", from step {steps[0]:,} to {steps[-1]:,}" if steps else "")
     yield f"on disk      {sum(file.stat().st_size for file in run.path.rglob('*') if file.is_file()) / 1e6:,.1f} MB"
     yield f"created      {run.info.get('created', 'unknown')}"

@@ -134,6 +134,7 @@ def test_every_command_reads_it(name: str, runs: dict[str, Run], tmp_path: Path,
     page = (tmp_path / "page.html").read_text()
     assert "It grokked" in page
     assert "only its answers were recorded" in page
+    assert "need the module itself, and are left out" in page
     for command, why in (
         (["analyze", path, "clock_pizza"], "clock_pizza reads the network itself"),
         (["export", path, "--to", "transformer-lens", "--out", str(tmp_path / "tl")], "cannot express model.family"),

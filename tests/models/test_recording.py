@@ -328,3 +328,12 @@ def test_a_recorded_family_is_not_trained():
         interp.Experiment(Task(P), ModelConfig(family="module"))
     with pytest.raises(InputError, match=r"model.family 'module' has no model.d-mlp; leave it at 512"):
         ModelConfig(family="module", d_mlp=24)
+
+
+def test_names_of_parameters_are_shown_and_not_followed():
+    module = adder()
+    module.register_parameter("<a href='javascript:x'>", nn.Parameter(torch.ones(2)))
+    norms = measure_checkpoint(Checkpoint.from_module(module, Task(P), step=0), "weight_norms")
+    drawn = discover()["weight_norms"].module.plot(norms).to_json()
+    assert "<a href" not in drawn.replace("\\u003c", "<")
+    assert "&lt;a href" in drawn.replace("\\u0026", "&")
