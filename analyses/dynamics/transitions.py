@@ -39,6 +39,7 @@ REFERENCE = (
     "Nanda et al. 2023, arXiv:2301.05217, §5.2; Liu et al. 2022, arXiv:2205.10343, App. A; Truong et al. 2020, ruptures"
 )
 NEEDS = ("learning_curves", "progress_measures", "embedding_spectrum", "weight_norms")
+READS = ()
 CORE = True
 PLACE = 1
 

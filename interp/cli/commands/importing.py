@@ -62,8 +62,19 @@ class Import:
     """A layout of your own: foreign name → our name, with a pattern."""
     config: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """The authors' configuration, JSON or TOML; by default one beside the weights."""
+    module: Annotated[str | None, tyro.conf.arg(metavar="FILE.py:NAME")] = None
+    """Your own code, which is then run: the function, without arguments or with the configuration as its one, that
+    gives the torch.nn.Module of these weights. What it answers to all pairs is kept."""
+    module_tokens: str = "a b"
+    """What the module reads, a template: "a b", "a + b =" (signs are the tokens p, p+1, …), "a 114 b 113", "a p+b"."""
+    module_neurons: str | None = None
+    """The submodule whose output the neurons are, after the nonlinearity (blocks.0.mlp.act)."""
+    module_embedding: str | None = None
+    """The matrix with a row or column for each residue, by name; NAME:rows or NAME:columns where it can be both."""
+    module_unembedding: str | None = None
+    """The matrix with a row or column for each class, likewise."""
     dry_run: bool = False
-    """Only say what is recognized, and print a mapping file to fill in."""
+    """Only say what is recognized, and print a mapping file to fill in; with --module, what can be named in it."""
     accept_unverified: bool = False
     """Import also what cannot be proved."""
     overwrite: bool = False
@@ -77,7 +88,8 @@ class Import:
         from interp.runs import describe
 
         if self.dry_run:
-            print(describe_sources(self.sources, self.steps, self.layout, self.mapping, _say))
+            code = {"module": self.module, "configuration": self.config}
+            print(describe_sources(self.sources, self.steps, self.layout, self.mapping, _say, **code))
             return 0
         if self.out is None:
             raise InputError("interp import needs --out RUN (or --dry-run); see interp import --help")
@@ -92,6 +104,11 @@ class Import:
             layout=self.layout,
             mapping=self.mapping,
             configuration=self.config,
+            module=self.module,
+            module_tokens=self.module_tokens,
+            module_neurons=self.module_neurons,
+            module_embedding=self.module_embedding,
+            module_unembedding=self.module_unembedding,
             accept_unverified=self.accept_unverified,
             overwrite=self.overwrite,
             say=_say,

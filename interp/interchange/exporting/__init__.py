@@ -104,6 +104,11 @@ def _transformer_lens(run: Run, folder: Path) -> None:
 
 def _huggingface(run: Run, folder: Path, figures: Sequence[str]) -> None:
     check_has_phases(run, "a model card")
+    if run.model.is_recorded:
+        raise InputError(
+            f"{run.path} has only the recorded answers of a module; its own files are what others can load. "
+            "`--to numpy` writes what was recorded as arrays"
+        )
     from interp.analysis import find
     from interp.figures import write_figure
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from interp.errors import InputError
 from interp.interchange.importing.hub import Downloaded, download, is_on_the_hub, provenance
+from interp.interchange.importing.modules import ModuleReading, describe_module, read_with_module
 from interp.interchange.importing.proved_split import with_proved_split
 from interp.interchange.importing.reading import Known, Reading, read, unverified
 from interp.interchange.importing.sources import Source, find_sources, unique_names, without_diverged_end
@@ -16,6 +17,7 @@ from interp.interchange.layouts.mapping import mapping_to_fill_in, read_mapping
 from interp.interchange.layouts.matching import Match, nearest, recognize
 from interp.interchange.layouts.tables import LAYOUTS, Rule, layout_named
 from interp.machine import write_atomically
+from interp.models import Reader
 from interp.runs import Run, RunWriter, new_run, open_run
 
 MOST_NAMES = 20  # of files, in run.json
@@ -33,6 +35,11 @@ def import_run(
     layout: str | None = None,
     mapping: str | Path | None = None,
     configuration: str | Path | None = None,
+    module: str | None = None,
+    module_tokens: str = "a b",
+    module_neurons: str | None = None,
+    module_embedding: str | None = None,
+    module_unembedding: str | None = None,
     accept_unverified: bool = False,
     overwrite: bool = False,
     say: Callable[[str], None] | None = None,
@@ -46,6 +53,10 @@ def import_run(
     known is step −1. The last checkpoint is run over all pairs, a split is held against up to twelve checkpoints, and
     what was checked is in `run.info["imported"]`. It cannot show that the earlier checkpoints are of the same network.
     `say` is told, line by line, what is downloaded.
+
+    With `module="my_code.py:build"` the code of that file is run: `build()` (or `build(configuration)`) gives a
+    `torch.nn.Module`, into which every checkpoint is loaded and which is run over all pairs; the run holds what it
+    answered, and opens without the code. The other `module_…` are those of `Checkpoint.from_module`.
 
     Raises InputError, having written nothing, for files that are damaged or would run code, a layout that is not known,
     something that must be given, and a reading that cannot be proved, unless `accept_unverified`.
@@ -63,6 +74,23 @@ def import_run(
     """
     places = _paths(sources, say)
     found = without_diverged_end(find_sources(places, steps))
+    from_hub = [place for place in places if isinstance(place, Downloaded)]
+    if module is not None:
+        _check_no_layout(layout, mapping, model)
+        with read_with_module(
+            found,
+            module,
+            Reader(module_tokens, module_neurons, module_embedding, module_unembedding),
+            task=task or {},
+            split=split,
+            train_fraction=train_fraction,
+            configuration=Path(configuration) if configuration is not None else None,
+        ) as by_module:
+            if not by_module.facts["verified"] and not accept_unverified:
+                raise unverified(by_module.facts)
+            return _write(Path(out), found, by_module, from_hub, overwrite=overwrite)
+    if given := [name for name in (module_neurons, module_embedding, module_unembedding) if name]:
+        raise InputError(f"{given[0]!r} is named as a part of a module, and no --module FILE.py:NAME is given")
     known = Known(
         dict(task or {}),
         dict(model or {}),
@@ -75,8 +103,14 @@ def import_run(
     reading = with_proved_split(read(found, known), found, split)
     if not reading.facts["verified"] and not accept_unverified:
         raise unverified(reading.facts)
-    from_hub = [place for place in places if isinstance(place, Downloaded)]
     return _write(Path(out), found, reading, from_hub, overwrite=overwrite)
+
+
+def _check_no_layout(layout: str | None, mapping: str | Path | None, model: Mapping[str, Any] | None) -> None:
+    """Raises InputError for what says how tensors are to be read, where their own code reads them."""
+    for option, given in {"--layout": layout, "--mapping": mapping, "--model.…": model}.items():
+        if given:
+            raise InputError(f"{option} says how tensors are read, and with --module their own code does; leave it out")
 
 
 def _paths(sources: str | Path | Sequence[str | Path], say: Callable[[str], None] | None) -> list[Path | Downloaded]:
@@ -91,7 +125,12 @@ def _paths(sources: str | Path | Sequence[str | Path], say: Callable[[str], None
 
 
 def _write(
-    out: Path, sources: Sequence[Source], reading: Reading, from_hub: Sequence[Downloaded], *, overwrite: bool
+    out: Path,
+    sources: Sequence[Source],
+    reading: Reading | ModuleReading,
+    from_hub: Sequence[Downloaded],
+    *,
+    overwrite: bool,
 ) -> Run:
     """The run, built beside its place and moved there when it is whole."""
     target = Path(os.path.realpath(out))
@@ -104,7 +143,9 @@ def _write(
     return open_run(out if (out / "run.json").exists() else target)
 
 
-def _provenance(sources: Sequence[Source], reading: Reading, from_hub: Sequence[Downloaded]) -> dict[str, Any]:
+def _provenance(
+    sources: Sequence[Source], reading: Reading | ModuleReading, from_hub: Sequence[Downloaded]
+) -> dict[str, Any]:
     """What run.json says of an import: where it is from, how it was read, what was checked."""
     names = unique_names(sources)
     notes = [f"from {place.title}" for place in from_hub[-1:]]
@@ -126,11 +167,16 @@ def describe_sources(
     layout: str | None = None,
     mapping: str | Path | None = None,
     say: Callable[[str], None] | None = None,
+    *,
+    module: str | None = None,
+    configuration: str | Path | None = None,
 ) -> str:
     """What would be imported: every tensor of the last checkpoint, what it is recognized as, and a mapping file to fill
-    in."""
+    in; with a module, what can be named in it."""
     found = find_sources(_paths(sources, say), steps)
     last = found[-1]
+    if module is not None:
+        return describe_module(module, last, Path(configuration) if configuration is not None else None)
     layouts = [layout_named(layout)] if layout else list(LAYOUTS.values())
     if mapping is not None:
         layouts = [read_mapping(Path(mapping)).layout]

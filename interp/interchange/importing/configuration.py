@@ -268,6 +268,24 @@ def _fields_of(path: Path, content: Any) -> tuple[Fields, Fields]:
     return _ours(content) if content.get("model_type") == "interp" else from_keys(content)
 
 
+def raw_configuration(source: Source, given: Path | None = None) -> dict[str, Any] | None:
+    """The configuration as its author wrote it, where there is one: the file that is given or lies beside the weights,
+    or what is stored with them."""
+    path = given or next((path for path in _beside(source.path) if path.is_file()), None)
+    if path is not None:
+        if path.suffix == ".toml":
+            import tomllib
+
+            try:
+                return tomllib.loads(path.read_text(encoding="utf-8"))
+            except (OSError, ValueError) as error:
+                raise InputError(f"cannot read {path}: {error}") from None
+        content = read_json(path)
+        return content if isinstance(content, dict) else None
+    inside = (source.beside.get(name) for name in ("config", "cfg", "args", "hparams", "hyperparameters"))
+    return next((dict(content) for content in inside if isinstance(content, Mapping)), None)
+
+
 def _ours(content: Mapping[str, Any]) -> tuple[Fields, Fields]:
     """What the config.json of an exported run says; what weights were drawn from it does not."""
     task, model = (content[name] if isinstance(content.get(name), dict) else {} for name in ("task", "model"))
