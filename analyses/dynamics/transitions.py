@@ -81,8 +81,7 @@ def from_curves(
         "test_accuracy": test_accuracy,
         "weight_norm": np.full(np.size(steps), np.nan) if weight_norm is None else weight_norm,
     }
-    known_steps = _checked_steps(steps)
-    unknown = np.full(len(known_steps), np.nan)
+    unknown = np.full(len(known_steps := _checked_steps(steps)), np.nan)
     checked = {name: _checked(name, values, len(known_steps)) for name, values in curves.items()}
     loss = np.stack([checked["train_loss"], *[checked["test_loss"]] * 2, unknown, unknown], axis=1)
     accuracy = np.stack([checked["train_accuracy"], *[checked["test_accuracy"]] * 2], axis=1)

@@ -21,6 +21,7 @@ from interp.models import Reader
 from interp.runs import Run, RunWriter, new_run, open_run
 
 MOST_NAMES = 20  # of files, in run.json
+AnyReading = Reading | ModuleReading
 
 
 def import_run(
@@ -127,7 +128,7 @@ def _paths(sources: str | Path | Sequence[str | Path], say: Callable[[str], None
 def _write(
     out: Path,
     sources: Sequence[Source],
-    reading: Reading | ModuleReading,
+    reading: AnyReading,
     from_hub: Sequence[Downloaded],
     *,
     overwrite: bool,
@@ -143,9 +144,7 @@ def _write(
     return open_run(out if (out / "run.json").exists() else target)
 
 
-def _provenance(
-    sources: Sequence[Source], reading: Reading | ModuleReading, from_hub: Sequence[Downloaded]
-) -> dict[str, Any]:
+def _provenance(sources: Sequence[Source], reading: AnyReading, from_hub: Sequence[Downloaded]) -> dict[str, Any]:
     """What run.json says of an import: where it is from, how it was read, what was checked."""
     names = unique_names(sources)
     notes = [f"from {place.title}" for place in from_hub[-1:]]

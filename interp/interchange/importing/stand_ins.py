@@ -30,7 +30,8 @@ class Settings(dict):
     def __setstate__(self, state: Any) -> None:
         for part in state if isinstance(state, tuple) else (state,):
             if isinstance(part, Mapping):
-                self.update((str(key), value) for key, value in part.items())
+                # Anything but a string could be containers within containers, whose text never ends.
+                self.update((key, value) for key, value in part.items() if isinstance(key, str))
 
 
 class Fields:
@@ -42,14 +43,14 @@ class Fields:
 
 def path(*parts: Any) -> str:
     """A path, as text."""
-    return "/".join(map(str, parts))
+    return "/".join(part for part in parts if isinstance(part, str))
 
 
 class Kind:
     """numpy's type of numbers."""
 
     def __init__(self, name: Any, *_: Any) -> None:
-        self.name, self.order = str(name), "="
+        self.name, self.order = name if isinstance(name, str) else "", "="
 
     def __setstate__(self, state: Any) -> None:
         if isinstance(state, tuple) and len(state) > 1 and state[1] in ("<", ">"):
