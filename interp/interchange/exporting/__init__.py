@@ -27,7 +27,7 @@ def export_run(run: Run, to: str, out: str | Path, *, figures: Sequence[str] | N
     `checkpoint_value` (the step). "huggingface": `model.safetensors` (the last checkpoint), `config.json`,
     `checkpoints/step_*.safetensors`, `metrics.jsonl`, and the model card `README.md` with the `figures` of these
     analyses, drawn (by default CARD_FIGURES). "numpy": for every tensor `NAME.npy` [checkpoint, …] float32,
-    `steps.npy`, `train_indices.npy`, `labels.npy`, `metrics.jsonl`, `config.json`.
+    `steps.npy`, `train_indices.npy` where they are known, `labels.npy`, `metrics.jsonl`, `config.json`.
 
     Raises InputError where the folder is taken, and for a network that TransformerLens cannot express.
     """
@@ -128,7 +128,8 @@ def _huggingface(run: Run, folder: Path, figures: Sequence[str]) -> None:
 def _numpy(run: Run, folder: Path) -> None:
     steps = run.steps
     np.save(folder / "steps.npy", np.array(steps))
-    np.save(folder / "train_indices.npy", run.task.train_indices)
+    if run.task.split_known:
+        np.save(folder / "train_indices.npy", run.task.train_indices)
     np.save(folder / "labels.npy", run.task.labels)
     _write_json(folder / "config.json", _configuration(run))
     _metrics(run, folder)
