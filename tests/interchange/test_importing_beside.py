@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 import interp
@@ -114,13 +115,17 @@ def test_what_is_no_list_of_pairs(content: Any, expected: str):
 
 
 @pytest.mark.parametrize("place", ["net", "net/checkpoints", "net/checkpoints/step_5", "net/best_model"])
-@pytest.mark.parametrize("name", ["train_indices.json", "train_idx.npy", "split.json", "metadata.json"])
+@pytest.mark.parametrize(
+    "name", ["train_indices.json", "train_idx.npy", "split.json", "split.safetensors", "metadata.json"]
+)
 def test_training_pairs_beside_or_above(place: str, name: str):
     Path(place).mkdir(parents=True)
     torch.save(WEIGHTS, f"{place}/w.pt")
     assert "train_indices" not in find_sources([Path(place, "w.pt")])[0].beside
     if name.endswith(".npy"):
         np.save(f"net/{name}", np.array([0, 3]))
+    elif name.endswith(".safetensors"):
+        safetensors.torch.save_file({"train_indices": torch.tensor([0, 3])}, f"net/{name}")
     else:
         Path("net", name).write_text(json.dumps([0, 3] if name.startswith("train") else {"train": [0, 3]}))
     [source] = find_sources([Path(place, "w.pt")])

@@ -126,6 +126,7 @@ def test_the_step_that_the_trainer_wrote():
         ["A/final.pt", "B/final.pt"],
         ["seed_0/checkpoint-1/w.pt", "seed_1/checkpoint-1/w.pt"],
         ["1/final.pt", "2/final.pt"],
+        ["exp_1/model.pt", "exp_2/model.pt"],
         ["version_0/checkpoints/epoch=1-step=10.ckpt", "version_1/checkpoints/epoch=1-step=10.ckpt"],
     ],
 )
@@ -151,6 +152,8 @@ def test_two_kinds_of_one_step_name_the_choice():
         InputError, match=r"would both be step 1; give .* those of one kind: run/step_\*/ema.pt or run/step_\*/model.pt"
     ):
         found()
+    named = sorted(Path().glob("run/step_*/model.pt"))
+    assert [source.step for source in find_sources(named)] == [1, 2]
 
 
 def test_the_last_network_above_its_series():
@@ -250,6 +253,15 @@ def test_a_folder_of_another_program_says_what_it_has():
         found("dcp.pt")
 
 
+def test_what_another_program_keeps_beside_weights_is_passed_over():
+    save("run/checkpoint-1/model.safetensors", network(1))
+    Path("run/checkpoint-1/optimizer_0").mkdir()
+    for name in (".metadata", "__0_0.distcp"):
+        Path("run/checkpoint-1/optimizer_0", name).write_bytes(b"")
+    assert steps() == [1]
+    assert notes() == ["'checkpoint-1/optimizer_0' was passed over: it is a checkpoint of another program"]
+
+
 # ---- in parts --------------------------------------------------------------------------------------------------------
 
 
@@ -288,6 +300,11 @@ def test_parts_that_are_missing_or_elsewhere():
         InputError, match=r"is one of 2 parts of model.safetensors, and model-00002-.* is not beside it"
     ):
         found()
+    Path("run/part.safetensors").symlink_to(Path("other.safetensors").resolve())
+    index = {"weight_map": {"embed.W_E": "part.safetensors"}}
+    Path("run/model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(InputError, match=r"names 'part.safetensors', which is not beside it"):
+        find_sources([Path("run/model.safetensors.index.json")])
     index = {"weight_map": {"embed.W_E": "../other.safetensors"}}
     Path("run/model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(InputError, match=r"points out of its folder, to '../other.safetensors'"):

@@ -172,6 +172,22 @@ def test_aliased_weights_are_separated():
     assert torch.equal(run.at(-1).weights["blocks.0.attn.W_K"], weights["blocks.0.attn.W_Q"])
 
 
+@pytest.mark.parametrize("name", ["train_indices", "train_idx", "epochs", "train_loss"])
+def test_what_lies_beside_weights_is_no_larger_than_it_is_stored(name: str):
+    """One whole number that claims to be a million million: listed, or sorted, it would take forever."""
+    huge = torch.zeros(1, dtype=torch.int64).expand(10**12)
+    torch.save({"state_dicts": [sound(), sound()], name: huge}, "hostile.pt")
+    with pytest.raises(InputError, match=r"beside it 0 entries|no step is known"):
+        find_sources([Path("hostile.pt")])
+    torch.save({"model": sound(), name: huge}, "hostile.pt")
+    [source] = find_sources([Path("hostile.pt")])
+    assert name not in source.beside
+    torch.save({"model": sound(), "split": {name: huge}}, "hostile.pt")
+    if name.startswith("train_i"):
+        with pytest.raises(InputError, match=r"claims 1,000,000,000,000 numbers"):
+            find_sources([Path("hostile.pt")])
+
+
 # ---- archives --------------------------------------------------------------------------------------------------------
 
 

@@ -16,7 +16,7 @@ from interp.interchange.importing.kinds import OTHER_ENDINGS
 from interp.interchange.importing.pickles import holds_floats, is_pickled, load_pickled
 from interp.interchange.importing.shards import INDEX, shard_of
 from interp.interchange.importing.source import Source, n_matrices
-from interp.interchange.importing.steps import is_best, is_end, is_final, is_place, step_in_name
+from interp.interchange.importing.steps import is_best, is_end, is_final, is_place, step_in_name, step_of_folder
 from interp.machine import read_json
 
 MOST_RUNS_NAMED = 8
@@ -176,9 +176,7 @@ def _one_run(root: Path, found: list[Found], passed: Passed) -> list[Found]:
 
 def run_of(parts: tuple[str, ...], *, numbered: bool) -> tuple[str, ...]:
     """The folder of the run that a folder of weights belongs to: what is left without steps and places for weights."""
-    while parts and (
-        is_place(parts[-1]) or is_end(parts[-1]) or (numbered and step_in_name(Path(parts[-1])) is not None)
-    ):
+    while parts and (is_place(parts[-1]) or is_end(parts[-1]) or (numbered and step_of_folder(parts[-1]) is not None)):
         parts = parts[:-1]
     return parts
 
@@ -189,7 +187,7 @@ def _with_step(place: Place, source: Source) -> Source:
     if source.taken.endswith("]") or (source.path.is_file() and not is_part and step_in_name(source.path) is not None):
         return source
     for name in reversed(place.parts):
-        if (step := step_in_name(Path(name))) is not None:
+        if (step := step_of_folder(name)) is not None:
             return replace(source, step=step)
     state = place.folder / "trainer_state.json"
     if state.is_file() and not state.is_symlink() and state.stat().st_size < LARGEST_STATE:

@@ -14,7 +14,7 @@ from interp.interchange.importing.folders import ENDINGS
 from interp.interchange.importing.hub import Downloaded
 from interp.interchange.importing.series import read_folder
 from interp.interchange.importing.source import Claim, Source
-from interp.interchange.importing.steps import UNKNOWN_STEP, is_final
+from interp.interchange.importing.steps import UNKNOWN_STEP, is_final, step_of_folder
 from interp.interchange.importing.training_pairs import as_indices, pairs_in
 from interp.machine import refusals_as
 from interp.runs import FIRST_STEP, LAST_STEP
@@ -150,7 +150,8 @@ def _read(path: Path | Downloaded) -> list[Source]:
             raise InputError(f"there is no file or folder {path}")
         if not path.is_file():
             raise InputError(f"{path} is no file")
-    return read_file(path)
+    step = step_of_folder(path.parent.name)  # `step_*/model.pt`: the folder tells what the name does not
+    return [replace(source, step=step) if source.step is None else source for source in read_file(path)]
 
 
 def unique_names(sources: Iterable[Source]) -> list[str]:
