@@ -103,8 +103,10 @@ def test_other_files_in_a_plain_folder():
     for name, content in {"optimizer.pt": OPTIMIZER, "splits.pt": torch.arange(20), "curves.pt": {"a": [1.0]}}.items():
         save(f"run/{name}", content)
     save("run/train_indices.safetensors", {"train_indices": torch.arange(9)})
+    Path("run/train.bin").write_bytes(bytes(range(200)))
     assert steps() == [1, 2]
-    assert len(notes()) == 4
+    assert len(notes()) == 5
+    assert "'train.bin' was passed over: it begins like no file of weights" in notes()
     # A network that cannot be read is an error all the same.
     Path("run/3.pt").write_bytes(b"PK\x03\x04 and no more")
     with pytest.raises(InputError, match=r"3.pt is damaged: .* Where it is no checkpoint, name the files that are"):

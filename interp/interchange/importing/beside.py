@@ -47,6 +47,18 @@ def configurations_beside(weights: Path) -> Iterator[tuple[Path, Any]]:
                 yield path, content
 
 
+def unread_beside(weights: Path) -> list[str]:
+    """What is to be said of YAML files there that could not be read, which is no error while nobody asked for them."""
+    notes = []
+    for path in (folder / name for folder in folders_of(weights) for name in CONFIGURATIONS):
+        if path.suffix != ".json" and is_own_file(path):
+            try:
+                read_configuration(path)
+            except InputError as error:
+                notes.append(f"not read: {str(error).replace(str(path), path.name, 1)}")
+    return notes
+
+
 def read_configuration(path: Path, *, asked: bool = True) -> Any:
     """The content of a configuration, JSON or (where PyYAML is installed) YAML, whose objects of classes are not made.
 

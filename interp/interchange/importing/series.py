@@ -12,7 +12,7 @@ from interp.errors import InputError
 from interp.interchange.importing.arrays import read_array_folder
 from interp.interchange.importing.contents import is_optimizer, read_file
 from interp.interchange.importing.folders import ENDINGS, Passed, Place, places_in
-from interp.interchange.importing.kinds import OTHER_ENDINGS
+from interp.interchange.importing.kinds import OTHER_ENDINGS, is_plain_data
 from interp.interchange.importing.pickles import holds_floats, is_pickled, load_pickled
 from interp.interchange.importing.shards import INDEX, shard_of
 from interp.interchange.importing.source import Source, n_matrices
@@ -100,6 +100,8 @@ def _no_network(path: Path) -> str | None:
             return "it holds the state of an optimizer, and no network"
         if isinstance(content, torch.Tensor):
             return "it holds one tensor, and no network"
+    if path.suffix == ".bin" and "model" not in path.name.lower() and is_plain_data(path):
+        return "it begins like no file of weights"
     if belongs_to_trainer(path.name):
         return "by its name it belongs to the trainer, and holds no network"
     return None

@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from interp.errors import InputError, check_integer
-from interp.interchange.importing.beside import configurations_beside, pairs_beside
+from interp.interchange.importing.beside import configurations_beside, pairs_beside, unread_beside
 from interp.interchange.importing.configuration import seeds_in
 from interp.interchange.importing.contents import read_file
 from interp.interchange.importing.folders import ENDINGS
@@ -64,7 +64,8 @@ def _with_what_lies_beside(source: Source) -> Source:
     seeds = seeds_in(beside)
     for _, content in configurations_beside(source.path):
         seeds = {**(seeds_in(content) if isinstance(content, dict) else {}), **seeds}
-    return replace(source, beside={**beside, "seeds": seeds} if seeds else beside)
+    notes = (*source.notes, *unread_beside(source.path))
+    return replace(source, beside={**beside, "seeds": seeds} if seeds else beside, notes=notes)
 
 
 def without_diverged_end(found: Sequence[Source]) -> list[Source]:
@@ -124,10 +125,13 @@ def _listed(found: Sequence[Source]) -> str:
 
 def _kinds(found: Sequence[Source]) -> str:
     """How to name the checkpoints of one kind, where names differ by more than numbers: `ema_*.pt`, `step_*/w.pt`."""
+    folders = len({source.path.parent for source in found}) > 1
     kinds = set()
     for source in found:
-        parts = source.path.parts
-        kinds.add(str(Path(*parts[:-2], *(re.sub(r"\d+", "*", part) for part in parts[-2:]))))
+        parent = source.path.parent
+        if folders:
+            parent = Path(*parent.parts[:-1], re.sub(r"\d+", "*", parent.name))
+        kinds.add(str(parent / re.sub(r"\d+", "*", source.path.name)))
     shown = sorted(kinds)
     return f", those of one kind: {' or '.join(shown[:4])}" if 1 < len(shown) <= 20 else ""
 
