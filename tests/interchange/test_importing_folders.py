@@ -11,11 +11,14 @@ import pytest
 import safetensors.torch
 import torch
 
+import interp
+from interp.cli import main
 from interp.errors import InputError
 from interp.experiment import ModelConfig
 from interp.interchange.importing.folders import MOST_FILES
 from interp.interchange.importing.sources import Source, find_sources, without_diverged_end
 from interp.models import Weights, initial_weights
+from interp.runs import open_run
 
 
 @pytest.fixture(autouse=True)
@@ -369,3 +372,23 @@ def test_a_diverged_end_is_left_out_and_one_in_the_middle_is_named():
     save("run/5.pt", {k: v * torch.nan for k, v in network(5).items()})
     with pytest.raises(InputError, match="every checkpoint holds NaN or infinity; training diverged at once"):
         without_diverged_end(found())
+
+
+def test_a_trainers_folder_imports_whole_and_says_what_was_left_out(capsys: pytest.CaptureFixture):
+    reference = interp.open_run(interp.reference_path())
+    for step in (1000, 2000, 3000):
+        weights = {
+            name: weight * (torch.nan if step == 3000 else 1) for name, weight in reference[step].weights.items()
+        }
+        save(f"out/checkpoint-{step}/model.safetensors", weights)
+        save(f"out/checkpoint-{step}/optimizer.pt", OPTIMIZER)
+    assert main(["import", "out", "--out", "run"]) == 0
+    said = capsys.readouterr().out
+    assert "'checkpoint-*/optimizer.pt' (3 of them) were passed over: it holds the state of an optimizer" in said
+    assert "the last checkpoint, from step 3,000 on, holds NaN (training diverged) and was left out" in said
+    assert "verified at step 2000" in said
+    run = open_run("run")
+    assert run.steps == [1000, 2000]
+    assert run.info["imported"]["files"] == ["checkpoint-1000/model.safetensors", "checkpoint-2000/model.safetensors"]
+    assert main(["import", "out", "--dry-run"]) == 0
+    assert "'checkpoint-*/optimizer.pt' (3 of them)" in capsys.readouterr().out
