@@ -1,11 +1,13 @@
 """What lies beside weights: configurations in their authors' words, training pairs, seeds; in the folder or above."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 import interp
@@ -114,13 +116,17 @@ def test_what_is_no_list_of_pairs(content: Any, expected: str):
 
 
 @pytest.mark.parametrize("place", ["net", "net/checkpoints", "net/checkpoints/step_5", "net/best_model"])
-@pytest.mark.parametrize("name", ["train_indices.json", "train_idx.npy", "split.json", "metadata.json"])
+@pytest.mark.parametrize(
+    "name", ["train_indices.json", "train_idx.npy", "split.json", "split.safetensors", "metadata.json"]
+)
 def test_training_pairs_beside_or_above(place: str, name: str):
     Path(place).mkdir(parents=True)
     torch.save(WEIGHTS, f"{place}/w.pt")
     assert "train_indices" not in find_sources([Path(place, "w.pt")])[0].beside
     if name.endswith(".npy"):
         np.save(f"net/{name}", np.array([0, 3]))
+    elif name.endswith(".safetensors"):
+        safetensors.torch.save_file({"train_indices": torch.tensor([0, 3])}, f"net/{name}")
     else:
         Path("net", name).write_text(json.dumps([0, 3] if name.startswith("train") else {"train": [0, 3]}))
     [source] = find_sources([Path(place, "w.pt")])
@@ -152,6 +158,8 @@ def test_what_is_further_off_is_somebody_elses():
         ({"data": {"train_pct": 30}, "task": "modular_addition"}, {"train_fraction": 0.3, "operation": "add"}, {}),
         ({"p": {"value": 113, "desc": None}, "lr": {"value": 0.001}}, {"p": 113}, {}),
         ({"hidden_dim": 200}, {}, {"d_mlp": 200}),
+        ({"hidden_size": 200, "embed_dim": 10}, {}, {"d_model": 10, "d_mlp": 200}),
+        ({"hidden_size": 200, "num_attention_heads": 4}, {}, {"n_heads": 4, "d_model": 200}),
         ({"hidden_dim": 200, "num_heads": 4}, {}, {"n_heads": 4}),
         (
             {"tie_word_embeddings": True, "norm_first": False, "layer_norm_eps": 1e-6},
@@ -176,7 +184,7 @@ def test_seeds_are_handed_on():
     assert seeds_in({"seed": 3, "model": {"init_seed": 1}, "data": {"split_seed": True}}) == {"seed": 3, "init_seed": 1}
 
 
-def test_yaml_beside_the_weights_is_read_and_runs_nothing():
+def test_yaml_beside_the_weights_is_read_and_runs_nothing(monkeypatch: pytest.MonkeyPatch):
     Path("version_0/checkpoints").mkdir(parents=True)
     torch.save(WEIGHTS, "version_0/checkpoints/epoch=3-step=70.ckpt")
     Path("version_0/hparams.yaml").write_text("p: 5\nmodel:\n  n_heads: 2\n")
@@ -186,6 +194,12 @@ def test_yaml_beside_the_weights_is_read_and_runs_nothing():
     hostile = "!!python/object/apply:os.mkdir ['executed']\n"
     Path("version_0/hparams.yaml").write_text(hostile)
     assert configuration_of(source) == ({}, {}, "")
+    [note] = find_sources([Path("version_0")])[0].notes
+    assert note.startswith("not read: hparams.yaml is no plain YAML: could not determine a constructor for the tag")
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    [note] = find_sources([Path("version_0")])[0].notes
+    assert note == "not read: hparams.yaml is YAML, which needs PyYAML: pip install pyyaml, or save it as JSON"
+    monkeypatch.delitem(sys.modules, "yaml")
     Path("given.yaml").write_text(hostile)
     with pytest.raises(InputError, match=r"given.yaml is no plain YAML: could not determine a constructor"):
         configuration_of(source, Path("given.yaml"))

@@ -11,11 +11,14 @@ import pytest
 import safetensors.torch
 import torch
 
+import interp
+from interp.cli import main
 from interp.errors import InputError
 from interp.experiment import ModelConfig
 from interp.interchange.importing.folders import MOST_FILES
 from interp.interchange.importing.sources import Source, find_sources, without_diverged_end
 from interp.models import Weights, initial_weights
+from interp.runs import open_run
 
 
 @pytest.fixture(autouse=True)
@@ -103,8 +106,10 @@ def test_other_files_in_a_plain_folder():
     for name, content in {"optimizer.pt": OPTIMIZER, "splits.pt": torch.arange(20), "curves.pt": {"a": [1.0]}}.items():
         save(f"run/{name}", content)
     save("run/train_indices.safetensors", {"train_indices": torch.arange(9)})
+    Path("run/train.bin").write_bytes(bytes(range(200)))
     assert steps() == [1, 2]
-    assert len(notes()) == 4
+    assert len(notes()) == 5
+    assert "'train.bin' was passed over: it begins like no file of weights" in notes()
     # A network that cannot be read is an error all the same.
     Path("run/3.pt").write_bytes(b"PK\x03\x04 and no more")
     with pytest.raises(InputError, match=r"3.pt is damaged: .* Where it is no checkpoint, name the files that are"):
@@ -126,6 +131,7 @@ def test_the_step_that_the_trainer_wrote():
         ["A/final.pt", "B/final.pt"],
         ["seed_0/checkpoint-1/w.pt", "seed_1/checkpoint-1/w.pt"],
         ["1/final.pt", "2/final.pt"],
+        ["exp_1/model.pt", "exp_2/model.pt"],
         ["version_0/checkpoints/epoch=1-step=10.ckpt", "version_1/checkpoints/epoch=1-step=10.ckpt"],
     ],
 )
@@ -151,6 +157,8 @@ def test_two_kinds_of_one_step_name_the_choice():
         InputError, match=r"would both be step 1; give .* those of one kind: run/step_\*/ema.pt or run/step_\*/model.pt"
     ):
         found()
+    named = sorted(Path().glob("run/step_*/model.pt"))
+    assert [source.step for source in find_sources(named)] == [1, 2]
 
 
 def test_the_last_network_above_its_series():
@@ -250,6 +258,15 @@ def test_a_folder_of_another_program_says_what_it_has():
         found("dcp.pt")
 
 
+def test_what_another_program_keeps_beside_weights_is_passed_over():
+    save("run/checkpoint-1/model.safetensors", network(1))
+    Path("run/checkpoint-1/optimizer_0").mkdir()
+    for name in (".metadata", "__0_0.distcp"):
+        Path("run/checkpoint-1/optimizer_0", name).write_bytes(b"")
+    assert steps() == [1]
+    assert notes() == ["'checkpoint-1/optimizer_0' was passed over: it is a checkpoint of another program"]
+
+
 # ---- in parts --------------------------------------------------------------------------------------------------------
 
 
@@ -288,6 +305,11 @@ def test_parts_that_are_missing_or_elsewhere():
         InputError, match=r"is one of 2 parts of model.safetensors, and model-00002-.* is not beside it"
     ):
         found()
+    Path("run/part.safetensors").symlink_to(Path("other.safetensors").resolve())
+    index = {"weight_map": {"embed.W_E": "part.safetensors"}}
+    Path("run/model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(InputError, match=r"names 'part.safetensors', which is not beside it"):
+        find_sources([Path("run/model.safetensors.index.json")])
     index = {"weight_map": {"embed.W_E": "../other.safetensors"}}
     Path("run/model.safetensors.index.json").write_text(json.dumps(index))
     with pytest.raises(InputError, match=r"points out of its folder, to '../other.safetensors'"):
@@ -350,3 +372,23 @@ def test_a_diverged_end_is_left_out_and_one_in_the_middle_is_named():
     save("run/5.pt", {k: v * torch.nan for k, v in network(5).items()})
     with pytest.raises(InputError, match="every checkpoint holds NaN or infinity; training diverged at once"):
         without_diverged_end(found())
+
+
+def test_a_trainers_folder_imports_whole_and_says_what_was_left_out(capsys: pytest.CaptureFixture):
+    reference = interp.open_run(interp.reference_path())
+    for step in (1000, 2000, 3000):
+        weights = {
+            name: weight * (torch.nan if step == 3000 else 1) for name, weight in reference[step].weights.items()
+        }
+        save(f"out/checkpoint-{step}/model.safetensors", weights)
+        save(f"out/checkpoint-{step}/optimizer.pt", OPTIMIZER)
+    assert main(["import", "out", "--out", "run"]) == 0
+    said = capsys.readouterr().out
+    assert "'checkpoint-*/optimizer.pt' (3 of them) were passed over: it holds the state of an optimizer" in said
+    assert "the last checkpoint, from step 3,000 on, holds NaN (training diverged) and was left out" in said
+    assert "verified at step 2000" in said
+    run = open_run("run")
+    assert run.steps == [1000, 2000]
+    assert run.info["imported"]["files"] == ["checkpoint-1000/model.safetensors", "checkpoint-2000/model.safetensors"]
+    assert main(["import", "out", "--dry-run"]) == 0
+    assert "'checkpoint-*/optimizer.pt' (3 of them)" in capsys.readouterr().out

@@ -20,14 +20,14 @@ from torch import Tensor
 
 from interp.errors import InputError
 from interp.interchange.importing.claims import CLAIMS, claims_in, integer_of, step_inside
-from interp.interchange.importing.source import Source, printable
+from interp.interchange.importing.source import Source, is_own_file, printable
 from interp.interchange.importing.steps import step_in_name
 from interp.machine import first_line, open_binary, read_lines
 
 MOST_ARRAYS = 2_000
 PACKED_BYTES = 64_000_000  # that many bytes a packed archive may unpack to whatever its size,
 MOST_PACKING = 20  # or so many times its size: weights hardly pack at all
-MOST_BESIDE = 100_000_000  # bytes of what is read although it is no weight
+MOST_BESIDE = 20_000_000  # bytes of what is read although it is no weight
 STEPS = "steps"
 # What lies beside weights under these names is no weight, whatever its numbers.
 _NO_WEIGHTS = re.compile(
@@ -97,11 +97,10 @@ def read_array_folder(folder: Path, files: Sequence[Path]) -> list[Source]:
             if file.stat().st_size < headers[name].n_bytes:
                 raise InputError(f"{file} is damaged: it claims {headers[name].n_bytes:,} bytes, and is shorter")
     sources = _sources(folder, headers, partial(_mapped, paths), step_in_name(folder))
-    if len(sources) < 2 or not (folder / "metrics.jsonl").is_file():
+    metrics = folder / "metrics.jsonl"
+    if len(sources) < 2 or not is_own_file(metrics) or metrics.stat().st_size > MOST_BESIDE:
         return sources
-    said = {
-        step: row for row in read_lines(folder / "metrics.jsonl") if (step := integer_of(row.get("step"))) is not None
-    }
+    said = {step: row for row in read_lines(metrics) if (step := integer_of(row.get("step"))) is not None}
     return [replace(source, claims=claims_in(said.get(source.step or 0, {}))) for source in sources]
 
 

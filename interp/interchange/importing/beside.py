@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from interp.errors import InputError
-from interp.interchange.importing.source import printable
-from interp.interchange.importing.steps import is_end, is_place, step_in_name
+from interp.interchange.importing.source import is_own_file, printable
+from interp.interchange.importing.steps import is_end, is_place, step_of_folder
 from interp.interchange.importing.training_pairs import as_indices, pairs_in
-from interp.machine import first_line, read_bytes, refusals_as
+from interp.machine import first_line, read_bytes, read_foreign_tensors, refusals_as
 
 LARGEST = 64_000_000  # bytes; indices of training pairs can be a million numbers
 LARGEST_YAML = 1_000_000  # which is slow to read
@@ -29,7 +29,7 @@ def folders_of(weights: Path) -> list[Path]:
     found = [weights if weights.is_dir() else weights.parent]
     real = found[0].resolve()
     while len(found) <= MOST_ABOVE and (
-        is_place(real.name) or is_end(real.name) or step_in_name(Path(real.name)) is not None
+        is_place(real.name) or is_end(real.name) or step_of_folder(real.name) is not None
     ):
         real = real.parent
         found.append(real)
@@ -43,17 +43,20 @@ def configurations_beside(weights: Path) -> Iterator[tuple[Path, Any]]:
     for place, folder in enumerate(folders_of(weights)):
         names = [*(own if place == 0 else ()), *CONFIGURATIONS]
         for path in [folder / name for name in dict.fromkeys(names)]:
-            if _is_own_file(path) and (content := read_configuration(path, asked=False)) is not None:
+            if is_own_file(path) and (content := read_configuration(path, asked=False)) is not None:
                 yield path, content
 
 
-def _is_own_file(path: Path) -> bool:
-    """Whether there is such a file, and not a link to somewhere else; the Hub's cache is links to its blobs."""
-    if not path.is_file():
-        return False
-    return (
-        not path.is_symlink() or path.resolve().parent.name == "blobs" or path.resolve().parent == path.parent.resolve()
-    )
+def unread_beside(weights: Path) -> list[str]:
+    """What is to be said of YAML files there that could not be read, which is no error while nobody asked for them."""
+    notes = []
+    for path in (folder / name for folder in folders_of(weights) for name in CONFIGURATIONS):
+        if path.suffix != ".json" and is_own_file(path):
+            try:
+                read_configuration(path)
+            except InputError as error:
+                notes.append(f"not read: {str(error).replace(str(path), path.name, 1)}")
+    return notes
 
 
 def read_configuration(path: Path, *, asked: bool = True) -> Any:
@@ -94,15 +97,18 @@ def pairs_beside(weights: Path) -> tuple[str, Any] | None:
     for folder in folders_of(weights):
         for name in PAIRS:
             path = folder / f"{name}.json"
-            if _is_own_file(path):
+            if is_own_file(path):
                 content = read_configuration(path)
                 found = (
                     pairs_in(content) if isinstance(content, dict) else ("", content) if name[:5] == "train" else None
                 )
                 if found is not None:
                     return path.name, as_indices(str(path), found[1])
+            path = folder / f"{name}.safetensors"
+            if is_own_file(path) and (found := pairs_in(read_foreign_tensors(path)[0])) is not None:
+                return path.name, as_indices(str(path), found[1])
             path = folder / f"{name}.npy"
-            if name.startswith("train") and _is_own_file(path) and weights.is_file():
+            if name.startswith("train") and is_own_file(path) and weights.is_file():
                 return path.name, as_indices(str(path), _array(path))
     return None
 

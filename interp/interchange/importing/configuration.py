@@ -108,7 +108,7 @@ _KEYS: dict[str, tuple[str, str, Callable[[Any], Any]]] = {
         ("n_layers", "num_layers", "n_layer", "num_hidden_layers", "nlayers", "depth"), ("model", "n_layers", _whole)
     ),
     **dict.fromkeys(
-        ("d_model", "dim", "hidden_size", "n_embd", "n_embed", "embed_dim", "embedding_dim", "model_dim", "d_embed"),
+        ("d_model", "dim", "n_embd", "n_embed", "embed_dim", "embedding_dim", "model_dim", "d_embed"),
         ("model", "d_model", _whole),
     ),
     **dict.fromkeys(("d_head", "head_dim", "dim_head"), ("model", "d_head", _whole)),
@@ -185,9 +185,16 @@ def from_keys(content: Mapping[Any, Any]) -> tuple[Fields, Fields]:
         found["model"].setdefault("vocabularies", "two" if content["diff_vocab"] else "one")
     if isinstance(content.get("eqn_sign"), bool):
         found["model"].setdefault("prompt", "ab=" if content["eqn_sign"] else "ab")
-    # Of a network with heads it may be the residual stream's as well.
-    if not {"n_heads", "d_head"} & found["model"].keys() and (width := _whole(content.get("hidden_dim"))) is not None:
-        found["model"].setdefault("d_mlp", width)
+    # With heads the hidden size is that of the residual stream, as at Hugging Face (another word for it may be of
+    # either); without, that of the one hidden layer.
+    has_heads = bool({"n_heads", "d_head"} & found["model"].keys())
+    for key, name in (
+        ("hidden_size", "d_model" if has_heads else "d_mlp"),
+        ("hidden_dim", "d_mlp"),
+        ("width", "d_mlp"),
+    ):
+        if (width := _whole(content.get(key))) is not None and (key == "hidden_size" or not has_heads):
+            found["model"].setdefault(name, width)
     if norm := _norm(content):
         found["model"]["norm"] = norm
     return found["task"], found["model"]

@@ -151,8 +151,10 @@ def _of_list(path: Path, around: tuple[str, ...], states: list[Mapping], beside:
     key = next((key for key in _LISTS_OF_STEPS if isinstance(beside.get(key), list | tuple | Tensor)), None)
     steps: list[int | None] = [None] * len(states)
     if key is not None:
-        values = beside[key].tolist() if isinstance(beside[key], Tensor) else list(beside[key])
-        numbers = [integer_of(value) for value in values]
+        listed = beside[key]
+        if isinstance(listed, Tensor):
+            listed = listed.tolist() if listed.ndim == 1 and listed.numel() == len(states) else []
+        numbers = [integer_of(value) for value in listed]
         if len(numbers) != len(states) or None in numbers:
             raise InputError(
                 f"{path}: {around[-1]!r} has {len(states)} state dicts, and {key!r} beside it {len(numbers)} entries; "
@@ -170,8 +172,15 @@ def _of_list(path: Path, around: tuple[str, ...], states: list[Mapping], beside:
 def _source(path: Path, around: tuple[str, ...], state: Mapping[str, Any], step: int | None, **told: Any) -> Source:
     tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    told["beside"] = told.get("beside") or {}
+    # One number can claim to be a million million times itself: what lies beside weights is as large as it is stored.
+    beside = told.get("beside") or {}
+    told["beside"] = {key: value for key, value in beside.items() if not isinstance(value, Tensor) or _is_whole(value)}
     return Source(path, ".".join(map(printable, around)), shapes, step, tensors=tensors, **told)
+
+
+def _is_whole(tensor: Tensor) -> bool:
+    plain = tensor.layout == torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
+    return plain and tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
 def _is_state_dict(content: Any) -> bool:

@@ -85,7 +85,12 @@ def places_in(root: Path, passed: Passed, only: Collection[Path] | None = None) 
         count += len(entries)
         if count > MOST_FILES:
             raise InputError(f"{root} has more than {MOST_FILES:,} files; name the folder of the checkpoints in it")
-        check_folder_kind(folder, [path.name for path in entries])
+        try:
+            check_folder_kind(folder, [path.name for path in entries])
+        except InputError as error:
+            passed.refusals.append(error)  # told where nothing else is found
+            passed.over(folder, "it is a checkpoint of another program")
+            continue
         place = Place(folder, parts)
         for path in sorted(entries, key=lambda path: natural(path.name)):
             hidden = path.name.startswith(".") or path.name == "__pycache__"

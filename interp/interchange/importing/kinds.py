@@ -79,6 +79,15 @@ def check_kind(path: Path) -> None:
         _check_zip(path, size)
 
 
+def is_plain_data(path: Path) -> bool:
+    """Whether a file begins like none that a checkpoint is kept in: `train.bin` of tokens, say."""
+    with open_binary(path) as file:
+        start = os.pread(file.fileno(), 64, 0)
+    return not (
+        start.startswith((b"PK", b"\x80", b"version https://git-lfs", *_MAGIC)) or start[5:9] == b"\x00\x00\x00{"
+    )
+
+
 def _json(path: Path, size: int) -> InputError:
     """What a file of JSON says, where weights were expected: often why a server did not give them."""
     said = ""

@@ -12,11 +12,11 @@ from interp.errors import InputError
 from interp.interchange.importing.arrays import read_array_folder
 from interp.interchange.importing.contents import is_optimizer, read_file
 from interp.interchange.importing.folders import ENDINGS, Passed, Place, places_in
-from interp.interchange.importing.kinds import OTHER_ENDINGS
+from interp.interchange.importing.kinds import OTHER_ENDINGS, is_plain_data
 from interp.interchange.importing.pickles import holds_floats, is_pickled, load_pickled
 from interp.interchange.importing.shards import INDEX, shard_of
 from interp.interchange.importing.source import Source, n_matrices
-from interp.interchange.importing.steps import is_best, is_end, is_final, is_place, step_in_name
+from interp.interchange.importing.steps import is_best, is_end, is_final, is_place, step_in_name, step_of_folder
 from interp.machine import read_json
 
 MOST_RUNS_NAMED = 8
@@ -100,6 +100,8 @@ def _no_network(path: Path) -> str | None:
             return "it holds the state of an optimizer, and no network"
         if isinstance(content, torch.Tensor):
             return "it holds one tensor, and no network"
+    if path.suffix == ".bin" and "model" not in path.name.lower() and is_plain_data(path):
+        return "it begins like no file of weights"
     if belongs_to_trainer(path.name):
         return "by its name it belongs to the trainer, and holds no network"
     return None
@@ -176,9 +178,7 @@ def _one_run(root: Path, found: list[Found], passed: Passed) -> list[Found]:
 
 def run_of(parts: tuple[str, ...], *, numbered: bool) -> tuple[str, ...]:
     """The folder of the run that a folder of weights belongs to: what is left without steps and places for weights."""
-    while parts and (
-        is_place(parts[-1]) or is_end(parts[-1]) or (numbered and step_in_name(Path(parts[-1])) is not None)
-    ):
+    while parts and (is_place(parts[-1]) or is_end(parts[-1]) or (numbered and step_of_folder(parts[-1]) is not None)):
         parts = parts[:-1]
     return parts
 
@@ -189,7 +189,7 @@ def _with_step(place: Place, source: Source) -> Source:
     if source.taken.endswith("]") or (source.path.is_file() and not is_part and step_in_name(source.path) is not None):
         return source
     for name in reversed(place.parts):
-        if (step := step_in_name(Path(name))) is not None:
+        if (step := step_of_folder(name)) is not None:
             return replace(source, step=step)
     state = place.folder / "trainer_state.json"
     if state.is_file() and not state.is_symlink() and state.stat().st_size < LARGEST_STATE:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from interp.errors import InputError
 from interp.interchange.importing.pickles import is_pickled, load_pickled
-from interp.interchange.importing.source import Source, printable
+from interp.interchange.importing.source import Source, is_own_file, printable
 from interp.machine import foreign_shapes, read_foreign_tensors, read_json
 
 INDEX = ".index.json"
@@ -53,7 +53,7 @@ def read_shards(path: Path) -> Source:
     parts = [path.with_name(f"{stem}-{number:05d}-of-{count:05d}.{ending}") for number in range(1, count + 1)]
     if count > MOST_SHARDS:
         raise InputError(f"{path} says that it is one of {count:,} parts; no network here has so many")
-    if absent := next((part for part in parts if not part.is_file()), None):
+    if absent := next((part for part in parts if not is_own_file(part)), None):
         raise InputError(f"{path} is one of {count} parts of {name}, and {absent.name} is not beside it")
     every = {part: _shapes(part)[0] for part in parts}
     shapes = {tensor: shape for there in every.values() for tensor, shape in there.items()}
@@ -86,7 +86,7 @@ def _of_index(path: Path) -> dict[Path, list[str]]:
         files.setdefault(path.with_name(file), []).append(name)
     if len(files) > MOST_SHARDS:
         raise InputError(f"{path} names {len(files):,} files; no network here has so many")
-    if absent := next((file for file in files if not file.is_file()), None):
+    if absent := next((file for file in files if not is_own_file(file)), None):
         raise InputError(f"{path} names {printable(absent.name)!r}, which is not beside it")
     return files
 

@@ -115,6 +115,15 @@ def check_tensor(where: str, name: str, tensor: Tensor) -> None:
         )
 
 
+def is_own_file(path: Path) -> bool:
+    """Whether there is such a file in its folder, and not a link to somewhere else; the Hub's cache is links to its
+    blobs."""
+    if not path.is_file() or not path.is_symlink():
+        return path.is_file()
+    target = path.resolve().parent
+    return target == path.parent.resolve() or target.name == "blobs"
+
+
 def printable(text: object, most: int = 60) -> str:
     r"""A name from a file as it may be shown: in one line, not too long.
 

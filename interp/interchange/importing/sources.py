@@ -7,14 +7,14 @@ from itertools import pairwise
 from pathlib import Path
 
 from interp.errors import InputError, check_integer
-from interp.interchange.importing.beside import configurations_beside, pairs_beside
+from interp.interchange.importing.beside import configurations_beside, pairs_beside, unread_beside
 from interp.interchange.importing.configuration import seeds_in
 from interp.interchange.importing.contents import read_file
 from interp.interchange.importing.folders import ENDINGS
 from interp.interchange.importing.hub import Downloaded
 from interp.interchange.importing.series import read_folder
 from interp.interchange.importing.source import Claim, Source
-from interp.interchange.importing.steps import UNKNOWN_STEP, is_final
+from interp.interchange.importing.steps import UNKNOWN_STEP, is_final, step_of_folder
 from interp.interchange.importing.training_pairs import as_indices, pairs_in
 from interp.machine import refusals_as
 from interp.runs import FIRST_STEP, LAST_STEP
@@ -64,7 +64,8 @@ def _with_what_lies_beside(source: Source) -> Source:
     seeds = seeds_in(beside)
     for _, content in configurations_beside(source.path):
         seeds = {**(seeds_in(content) if isinstance(content, dict) else {}), **seeds}
-    return replace(source, beside={**beside, "seeds": seeds} if seeds else beside)
+    notes = (*source.notes, *unread_beside(source.path))
+    return replace(source, beside={**beside, "seeds": seeds} if seeds else beside, notes=notes)
 
 
 def without_diverged_end(found: Sequence[Source]) -> list[Source]:
@@ -124,10 +125,13 @@ def _listed(found: Sequence[Source]) -> str:
 
 def _kinds(found: Sequence[Source]) -> str:
     """How to name the checkpoints of one kind, where names differ by more than numbers: `ema_*.pt`, `step_*/w.pt`."""
+    folders = len({source.path.parent for source in found}) > 1
     kinds = set()
     for source in found:
-        parts = source.path.parts
-        kinds.add(str(Path(*parts[:-2], *(re.sub(r"\d+", "*", part) for part in parts[-2:]))))
+        parent = source.path.parent
+        if folders:
+            parent = Path(*parent.parts[:-1], re.sub(r"\d+", "*", parent.name))
+        kinds.add(str(parent / re.sub(r"\d+", "*", source.path.name)))
     shown = sorted(kinds)
     return f", those of one kind: {' or '.join(shown[:4])}" if 1 < len(shown) <= 20 else ""
 
@@ -150,7 +154,8 @@ def _read(path: Path | Downloaded) -> list[Source]:
             raise InputError(f"there is no file or folder {path}")
         if not path.is_file():
             raise InputError(f"{path} is no file")
-    return read_file(path)
+    step = step_of_folder(path.parent.name)  # `step_*/model.pt`: the folder tells what the name does not
+    return [replace(source, step=step) if source.step is None else source for source in read_file(path)]
 
 
 def unique_names(sources: Iterable[Source]) -> list[str]:

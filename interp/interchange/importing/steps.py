@@ -16,6 +16,10 @@ _OTHER = re.compile(
     r"|heads?|dim|d|n|width)"
     r"[_\-. =]\d+$"
 )
+# Of folders a number alone at the end is often that of a run (`exp_2`), so the word has to be there.
+_FOLDERS = re.compile(
+    r"(?:.*[_\-.])?(?:global_?step|steps?|checkpoint|ckpt|epochs?|iter(?:ation)?s?|updates?)[_\-=]?(\d{1,9})|(\d{1,9})"
+)
 _PLACES = re.compile(
     r"(checkpoints?|ckpts?|models?|weights|states?|state_dicts?|saved_models?|steps|epochs|snapshots?|saves?"
     r"|(lightning_)?logs|outputs?)"
@@ -39,6 +43,18 @@ def step_in_name(path: Path) -> int | None:
     if match is None or _OTHER.search(stem) or _DATE.fullmatch(match[1]):
         return None
     return int(match[1])
+
+
+def step_of_folder(name: str) -> int | None:
+    """The step that the name of a folder gives to what is in it; None where there is none.
+
+    >>> step_of_folder("checkpoint-1000"), step_of_folder("2000"), step_of_folder("exp_2")
+    (1000, 2000, None)
+    """
+    if re.fullmatch(r"(.*[_\-.])?init(ial)?", name.lower()):
+        return 0
+    match = _FOLDERS.fullmatch(name.lower())
+    return int(match[1] or match[2]) if match and not _DATE.fullmatch(name) else None
 
 
 def is_final(path: Path) -> bool:

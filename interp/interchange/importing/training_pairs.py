@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from interp.errors import InputError
-from interp.interchange.importing.source import printable
+from interp.interchange.importing.source import check_tensor, printable
 
 NAMES = (
     *("train_indices", "train_idx", "train_idxs", "train_inds", "train_ids", "train_pairs", "training_indices"),
@@ -56,8 +56,10 @@ def as_indices(where: str, values: Any) -> np.ndarray:
     """
     if isinstance(values, list) and values and all(isinstance(entry, Mapping) for entry in values):
         values = [[_named(where, entry, names) for names in (("a", "x"), ("b", "y"))] for entry in values]
+    if isinstance(values, Tensor):
+        check_tensor(where, "train_indices", values)  # one number can claim to be a million times itself
     try:
-        found = np.array(values)
+        found = values.detach().numpy() if isinstance(values, Tensor) else np.array(values)
     except (TypeError, ValueError, OverflowError, RuntimeError):
         raise InputError(f"{where} holds rows of different lengths, expected pairs [a, b] or indices a·p + b") from None
     if found.dtype == bool and found.ndim in (1, 2):
