@@ -110,15 +110,18 @@ class Recorder:
         step: int,
         weights: Mapping[str, Tensor] | nn.Module | None = None,
         optimizer: Any = None,
+        *,
+        keep: bool = True,
         **metrics: float | Tensor,
     ) -> None:
         """Keep the weights after exactly `step` updates: a state dict or a module; of a recorder that has the module,
         by default its weights now. Steps ascend.
 
         Losses and accuracies of the splits are computed from these weights. `metrics` are yours; those called like ours
-        are kept as `given_…`, as many loops log the loss from before the update. With `optimizer`, an optimizer or any
-        nested state (`{"adam": optimizer.state_dict(), "random": torch.get_rng_state()}`), what `load_state` gives is
-        kept, in place of the one before.
+        are kept as `given_…`, as many loops log the loss from before the update. Without `keep` these numbers alone are
+        written, and no checkpoint. With `optimizer`, an optimizer or any nested state
+        (`{"adam": optimizer.state_dict(), "random": torch.get_rng_state()}`), what `load_state` gives is kept, in place
+        of the one before.
 
         Raises InputError for weights that are not those of the model, and for a state that cannot be kept exactly.
         """
@@ -131,7 +134,10 @@ class Recorder:
         kept = {name: weight.detach().to("cpu", torch.float32) for name, weight in kept.items()}
         known = _metrics(Checkpoint(step, kept, self.run.task, self.run.model))
         given = {f"given_{name}" if name in known else name: value for name, value in metrics.items()}
-        self._writer.append(step, kept, known | given)
+        if keep:
+            self._writer.append(step, kept, known | given)
+        else:
+            self._writer.log(step, known | given)
         if optimizer is not None:
             if theirs is None and self._module is not None:
                 theirs = self._module.state_dict()

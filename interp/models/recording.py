@@ -123,8 +123,15 @@ def _is_alien(name: str, weight: Tensor) -> bool:
 
 @contextmanager
 def _as_it_was(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode, and afterwards every submodule in the mode that it had, and torch's random numbers too."""
+    """Evaluation mode, and afterwards every submodule in the mode that it had, buffers that were written to (a counter,
+    a cache) with what they held, and torch's random numbers too."""
     modes = {each: each.training for each in module.modules()}
+    buffers = [
+        (each, name, buffer, buffer.clone())
+        for each in module.modules()
+        for name, buffer in each.named_buffers(recurse=False)
+        if not isinstance(buffer, nn.UninitializedBuffer)
+    ]
     on = [weight.device for weight in module.parameters() if weight.device.type == "cuda"]
     with torch.random.fork_rng(devices=sorted({device.index for device in on})):
         try:
@@ -133,6 +140,11 @@ def _as_it_was(module: nn.Module) -> Iterator[None]:
         finally:
             for each, mode in modes.items():
                 each.training = mode
+            with torch.no_grad():
+                for each, name, buffer, held in buffers:
+                    setattr(each, name, buffer)
+                    if not torch.equal(buffer, held):
+                        buffer.copy_(held)
 
 
 def _asked(

@@ -1,6 +1,7 @@
 """Imports through code that the person names: run because it was named, weights loaded strictly, the answers proved,
 and the run opens without the code."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,28 @@ def test_a_module_that_answers_nothing_is_refused():
     with pytest.raises(InputError, match=r"the import cannot be verified: it answers .* and chance is 14\.3%"):
         brought(task={"p": P, "operation": "add"})
     assert not brought(task={"p": P, "operation": "add"}, accept_unverified=True).info["imported"]["proof"]["verified"]
+
+
+def test_a_poor_one_is_proved_by_its_training_pairs_or_what_is_stored_alone():
+    """A network that memorized 40 % of the pairs: asked in a wrong way it could look like that."""
+    right = torch.zeros(P * P, dtype=torch.bool)
+    right[torch.randperm(P * P, generator=torch.Generator().manual_seed(0))[:20]] = True
+    saved("net.pt", torch.where(right[:, None], table(), table(lambda a, b: a + b + 1)))
+    with pytest.raises(InputError, match=r"it answers 40\.8% .* too poor to show that it was asked as it should be"):
+        brought(task={"p": P, "operation": "add"})
+    Path("train.json").write_text(json.dumps(right.nonzero()[:, 0].tolist()))
+    assert brought(task={"p": P, "operation": "add"}, split="file:train.json").info["imported"]["proof"]["verified"]
+    saved("net.pt", torch.where(right[:, None], table(), table(lambda a, b: a + b + 1)), train_acc=1.0, test_acc=0.0)
+    assert brought(task={"p": P, "operation": "add"}, split="file:train.json").info["imported"]["proof"]["verified"]
+
+
+def test_where_the_end_answers_nothing_one_before_it_proves():
+    Path("steps").mkdir()
+    for step in range(4):
+        saved(f"steps/{step}.pt", table() if step < 3 else torch.zeros(P * P, P + 1))
+    run = brought(source="steps")
+    assert run.info["imported"]["proof"]["step"] == 2
+    assert run.steps == [0, 1, 2, 3]
 
 
 def test_the_operation_is_what_the_answers_fit():

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import interp
+import interp.explanation
 from interp import Recorder
 from interp.cli import main
 from interp.errors import InputError
@@ -76,6 +77,34 @@ def test_what_is_kept_is_what_was_trained():
     assert main(["verify", "run"]) == 0
     assert main(["explain", "run"]) == 0
     assert main(["report", "run"]) == 0
+
+
+def test_curves_can_be_finer_than_checkpoints():
+    net = network()
+    with Recorder("run", TASK, net) as recorder:
+        for step in range(5):
+            recorder.save(step, keep=step % 4 == 0, lr=0.1)
+            update(net, adam(net))
+    run = open_run("run")
+    assert run.steps == [0, 4]
+    assert [row["step"] for row in run.rows] == [0, 1, 2, 3, 4]
+    assert all({"train_loss", "test_accuracy", "lr"} <= row.keys() for row in run.rows)
+    assert main(["verify", "run"]) == 0
+
+
+def test_a_recorded_run_of_our_model_is_told_as_the_one_it_was_taken_from():
+    """All of it, forces and circuit too: but for the steps that were logged between checkpoints."""
+    original = open_run(interp.reference_path())
+    steps = original.steps[::6] + [3000] * (original.steps[-1] not in original.steps[::6])
+    with Recorder("recorded", original.task, original.model, training=original.training) as recorder:
+        for step in steps:
+            recorder.save(step, original[step].weights)
+    with interp.RunWriter.create("written", original.task, original.model, original.training) as writer:
+        for step in steps:
+            writer.append(step, original[step].weights)
+    told = [interp.explanation.explain(open_run(name)) for name in ("recorded", "written")]
+    assert str(told[0]) == str(told[1])
+    assert told[0].numbers == told[1].numbers
 
 
 def test_a_state_dict_goes_into_a_copy():

@@ -197,6 +197,27 @@ def test_the_module_is_left_as_it_was():
     assert module[0].weight.abs().sum() > 0  # what was kept is a copy
 
 
+def test_a_module_that_counts_its_runs_does_not_count_ours():
+    class Counts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("runs", torch.zeros(()))
+            self.register_buffer("last", torch.zeros(1))
+            self.register_buffer("mask", torch.zeros(1).expand(3, 3))  # which cannot be written to
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.runs += 1
+            self.last = x[:1].clone()
+            return x
+
+    module = adder(P, 8, Counts())
+    last = module[4].last
+    record(module, Task(P))
+    assert module[4].runs == 0
+    assert module[4].last is last
+    assert last.tolist() == [0.0]
+
+
 class Noisy(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return nn.functional.dropout(x, 0.5, training=True)

@@ -34,6 +34,9 @@ from interp.machine import refusals_as
 from interp.models import Reader, Weights, record
 from interp.runs import Checkpoint
 
+# Less than this is poor: a network that memorized, or one that was asked wrong. What is stored beside it, or the
+# training pairs, can tell.
+POOR, MEMORIZED = 0.5, 0.9
 TRACEBACK = "interp.import_run(…, module=…) in Python shows the traceback"
 
 
@@ -224,7 +227,7 @@ def read_with_module(
     )
     _check_memory(known["p"])
     with module_of(named, raw_configuration(last, configuration)) as (module, ran):
-        n_beyond = 0
+        n_beyond, refused = 0, []
         outcome: tuple[Task, ModelConfig, dict[str, Any]] | None = None
         for place in dict.fromkeys((len(sources) - 1, 3 * len(sources) // 4, len(sources) // 2)):
             source = sources[place]
@@ -237,13 +240,18 @@ def read_with_module(
             if not tasks:
                 task_with(known["p"], operations_to_try(known.get("operation"))[0], indices, fraction)  # says why not
             found = record(module, tasks[0], reader)
-            check_numbers(source.where, found.weights)
-            facts, chosen = _proof(source, tasks, found.weights, found.model, given="operation" in known)
+            try:
+                check_numbers(source.where, found.weights)
+                facts, chosen = _proof(source, tasks, found.weights, found.model, given="operation" in known)
+            except InputError as error:
+                refused.append(error)
+                continue
             if outcome is None or facts["verified"]:
                 outcome, n_beyond = (chosen, found.model, facts), found.n_beyond
             if facts["verified"] or facts["claims"]:
                 break
-        assert outcome is not None
+        if outcome is None:
+            raise refused[0]
         chosen, model, facts = outcome
         notes = [ran] + ([f"{configured} was read"] if configured and told else [])
         if model.module.classes:
@@ -288,8 +296,17 @@ def _proof(
         for entry in claims
         if entry["agrees"] is False
     ]
-    if accuracy <= least:
+    agrees = [entry["agrees"] for entry in claims if entry["agrees"] is not None]
+    is_told = bool(agrees) and all(agrees)
+    knows_training_pairs = best.task.mask("train").any() and best.accuracy("train") >= MEMORIZED
+    if accuracy <= least and not is_told:
         doubts.insert(0, f"it answers {accuracy:.1%} of the pairs right, and chance is {chance:.1%}")
+    elif accuracy < POOR and not is_told and not knows_training_pairs:
+        doubts.insert(
+            0,
+            f"it answers {accuracy:.1%} of the pairs right, which is more than chance ({chance:.1%}) and too poor to "
+            "show that it was asked as it should be",
+        )
     loss = best.loss("all")
     facts = {
         "verified": not doubts,
