@@ -25,7 +25,7 @@ from interp.interchange.importing.split_generators import WAYS, listings, search
 from interp.runs import Checkpoint
 from interp.training import train
 
-SEEDS = range(200)
+SEEDS, STEPS = range(200), 1500
 KEPT = (0, 3, 6, 10, 20, 30, 40, 60, 80, 120, 180, 250, 400, 600, 900, 1200, 1500)
 OPERATIONS = ("add", "add", "subtract", "multiply", "divide", "x2+y2", "random")
 
@@ -54,7 +54,7 @@ def trained(seed: int) -> Trained:
     transformer = ModelConfig(d_model=48, n_heads=2, d_mlp=96)
     model = transformer if random.random() < 0.7 else ModelConfig(family="mlp", d_mlp=128)
     decay = float(random.choice([0.0, 0.3, 1.0]))
-    settings = TrainingConfig(steps=1500, lr=3e-3, weight_decay=decay, checkpoint_steps=KEPT, seed=seed)
+    settings = TrainingConfig(steps=STEPS, lr=3e-3, weight_decay=decay, checkpoint_steps=KEPT, seed=seed)
     steps, losses, accuracies = [], [], (0.0, 0.0)
     for snapshot in train(Experiment(task, model, settings)):
         if snapshot.step in KEPT:
