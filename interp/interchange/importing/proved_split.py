@@ -79,6 +79,12 @@ def _with_inferred_split(reading: Reading, losses: np.ndarray) -> Reading:
             f"--split infer: {inferred.why_not}; and no generator and seed in the wild fits (of {len(SEEDS):,} seeds); "
             "--split none leaves it unknown"
         )
+    if len(losses) > 1 and not inferred.is_settled:
+        raise InputError(
+            f"--split infer: {int(inferred.is_known.sum()):,} pairs are known by heart, but no two checkpoints agree "
+            "on them: training pairs may still be learned, or others be known already; and no generator in the wild "
+            f"draws them (of {len(SEEDS):,} seeds); --split none leaves it unknown"
+        )
     if not inferred.is_exact:
         raise InputError(
             f"--split infer: {int(inferred.is_known.sum()):,} pairs are known by heart, but a pair and its mirror "
@@ -86,7 +92,9 @@ def _with_inferred_split(reading: Reading, losses: np.ndarray) -> Reading:
             f"{len(SEEDS):,} seeds); --split none leaves it unknown"
         )
     return replace(
-        reading, task=_with_split(task, np.flatnonzero(inferred.is_known)), split_from=_by_losses(inferred, task)
+        reading,
+        task=_with_split(task, np.flatnonzero(inferred.is_known)),
+        split_from=_by_losses(inferred, task),
     )
 
 
@@ -107,5 +115,5 @@ def _by_losses(inferred: Inferred, task: Task) -> str:
     return (
         f"inferred: the {int(inferred.is_known.sum()):,} pairs of loss below {inferred.threshold:.2g}, where losses "
         f"have two populations; no generator in the wild draws them. About {lucky:,} others, answered right by luck, "
-        "may be counted as trained on"
+        "may be counted as trained on, and training pairs that it never learned are counted among the others"
     )

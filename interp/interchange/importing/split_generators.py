@@ -21,11 +21,11 @@ from interp.interchange.importing.split_evidence import Inferred, Losses, mirror
 
 SEEDS = (*range(1000), 1234, 1337, 2020, 2021, 2022, 2023, 2024, 2025, 3407, 12345, 31415, 123456)
 MOST_BY_CHANCE = 1e-6
-LEAST_AGREEMENT = 0.95
+LEAST_AGREEMENT = 0.8
 FRACTIONS = tuple(sorted({*(round(0.05 * i, 2) for i in range(1, 20)), 1 / 3, 2 / 3, 0.01, 0.02, 0.98, 0.99}))
-# In nats: what a training pair that is not known speaks against a length, and what speaks for one that is a round share
-# of all, rounded down, as most code does, or to the nearest.
-UNKNOWN, ROUND_DOWN, ROUND = -7.0, 8.0, 3.0
+# In nats, what speaks for a length that is a round share of all, rounded down, as most code does, or to the nearest.
+ROUND_DOWN, ROUND = 8.0, 3.0
+LEAST_PARTED = 4.0  # standard errors
 
 
 class Drawn(NamedTuple):
@@ -193,15 +193,20 @@ def search_generators(
     indices = np.unique(order.listing.members[places[:k]])
     if by_chance > MOST_BY_CHANCE or (known is not None and not _agrees(indices, known, task)):
         return None
-    which = "first" if is_first else "last"
-    return Drawn(f"the {which} {k} ({k / len(places):.1%}) of {order.words}", indices, hits, by_chance)
+    words = f"the {'first' if is_first else 'last'} {k} ({k / len(places):.1%}) of {order.words}"
+    if _or_mirrored(indices, ranks, task):
+        # Code mostly lists pairs a before b.
+        usual, mirrored = "pairs, a before b", "pairs, b before a"
+        if mirrored in words:
+            words, indices = words.replace(mirrored, usual), np.sort(indices % task.p * task.p + indices // task.p)
+        words += f", or of the same with {mirrored}, which these losses do not tell apart"
+    return Drawn(words, indices, hits, by_chance)
 
 
 def _agrees(indices: np.ndarray, inferred: Inferred, task: Task) -> bool:
-    """Whether nearly all that was drawn is known: others can be, by luck."""
-    drawn = np.zeros(task.p**2, dtype=bool)
-    drawn[indices] = True
-    return float(inferred.is_known[drawn].mean()) >= LEAST_AGREEMENT
+    """Whether most of what is known was drawn, or has a mirror that was: others can be known by luck."""
+    drawn = np.isin(mirrors(task), mirrors(task)[indices])
+    return float(drawn[inferred.is_known].mean()) >= LEAST_AGREEMENT
 
 
 def _length(places: np.ndarray, of: np.ndarray, listing: Listing, inferred: Inferred | None, task: Task) -> int:
@@ -212,14 +217,33 @@ def _length(places: np.ndarray, of: np.ndarray, listing: Listing, inferred: Infe
         sums = np.cumsum((of - of.mean())[places])
         return min(sorted(down), key=lambda k: sums[k - 1] / math.sqrt(k * (n - k)))
     first = listing.members[places, 0]
-    # Each place speaks for having been trained on, or against it; where a mirror has spoken, not again.
-    evidence = np.where(inferred.is_known[first], math.log(task.p), UNKNOWN)
-    if not inferred.is_exact:
-        _, new = np.unique(mirrors(task)[first], return_index=True)
-        again = np.ones(n, dtype=bool)
-        again[new] = False
-        evidence[again] = 0.0
-    total = np.cumsum(evidence)[:-1]
+    new = np.ones(n, dtype=bool)
+    if not inferred.is_exact:  # where a mirror has spoken, not again
+        new[:] = False
+        new[np.unique(mirrors(task)[first], return_index=True)[1]] = True
+    known, unknown = new & inferred.is_known[first], new & ~inferred.is_known[first]
+    inside, missed = np.cumsum(known)[:-1], np.cumsum(unknown)[:-1]
+    outside, others = known.sum() - inside, unknown.sum() - missed
+    # The likelihood of each length, if of what was drawn a share is known, and of the rest one in p, by luck.
+    share = np.clip(inside / np.maximum(inside + missed, 1), 0.5 / n, 1 - 1e-3)
+    total = inside * np.log(share) + missed * np.log(1 - share)
+    total += outside * math.log(1 / task.p) + others * math.log(1 - 1 / task.p)
     total[np.array(sorted(nearest - down), dtype=np.int64) - 1] += ROUND
     total[np.array(sorted(down)) - 1] += ROUND_DOWN
     return int(total.argmax()) + 1
+
+
+def _or_mirrored(indices: np.ndarray, ranks: np.ndarray, task: Task) -> bool:
+    """Whether the losses fit the mirrors of the pairs as well as the pairs: then the order in which code listed them
+    cannot be told."""
+    if not task.commutative:
+        return False
+    a, b = task.pairs.T
+    mirror = b * task.p + a
+    drawn = np.zeros(task.p**2, dtype=bool)
+    drawn[indices] = True
+    parted = drawn & ~drawn[mirror]
+    lower = ranks[mirror][parted] - ranks[parted]
+    if len(lower) < 2:
+        return False
+    return float(lower.mean()) < LEAST_PARTED * float(lower.std()) / math.sqrt(len(lower)) + 1e-12
