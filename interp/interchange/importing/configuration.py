@@ -278,17 +278,16 @@ def _fields_of(path: Path, content: Any) -> tuple[Fields, Fields]:
 def raw_configuration(source: Source, given: Path | None = None) -> dict[str, Any] | None:
     """The configuration as its author wrote it, where there is one: the file that is given or lies beside the weights,
     or what is stored with them."""
-    path = given or next((path for path in _beside(source.path) if path.is_file()), None)
-    if path is not None:
-        if path.suffix == ".toml":
-            import tomllib
+    if given is not None and given.suffix == ".toml":
+        import tomllib
 
-            try:
-                return tomllib.loads(path.read_text(encoding="utf-8"))
-            except (OSError, ValueError) as error:
-                raise InputError(f"cannot read {path}: {error}") from None
-        content = read_json(path)
-        return content if isinstance(content, dict) else None
+        try:
+            return tomllib.loads(given.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"cannot read {given}: {error}") from None
+    contents = [read_configuration(given)] if given else [content for _, content in configurations_beside(source.path)]
+    if contents:
+        return contents[0] if isinstance(contents[0], dict) else None
     inside = (source.beside.get(name) for name in ("config", "cfg", "args", "hparams", "hyperparameters"))
     return next((dict(content) for content in inside if isinstance(content, Mapping)), None)
 
