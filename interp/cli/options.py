@@ -101,7 +101,8 @@ def _one_line(complaint: str, prog: str) -> str:
     if extra := re.match(r"Unrecognized options: ([^,]+)", message):
         return f"unexpected {extra[1]!r}; see {prog} --help"
     message = re.sub(r"^Error parsing (--)?", "", message)
-    message = re.sub(r"^(task|model|training)(\.\w+)?: ", "", message)
+    message = re.sub(r"^(task|model|training): ", "", message)
+    message = re.sub(r"^([\w.]+): (?=\1\.)", "", message)  # of a nested configuration, whose errors name the field
     message = re.sub(r": no type matching (.*) could be instantiated from \[(.*)\]", r" must be \1, got \2", message)
     message = re.sub(r"^step must be \{None\}\|INT", "step must be a step number", message)
     message = message.replace(" must be {None}|INT", " must be an integer").replace(

@@ -23,8 +23,8 @@ def bridge(weights: Weights, model: ModelConfig) -> "TransformerBridge":
     Its input is the tokens of the prompt: (a, b, p) or (a, b), with two vocabularies (a, p + b, 2p) or (a, p + b); its
     answer is `bridge(tokens)[:, -1]`, or at `model.answer_at`. A tied unembedding is a copy of its own there. Raises
     InputError for what TransformerLens cannot express, naming it: an MLP, an attention rate other than 1, the square
-    activation, norms after what is added or at some places alone, a bias of the unembedding, of the gated MLP, and
-    learned beside rotary positions.
+    activation, norms after what is added or at some places alone, biases of a gated MLP, and learned beside rotary
+    positions.
 
     >>> bridge({}, ModelConfig(family="mlp"))
     Traceback (most recent call last):
@@ -90,7 +90,7 @@ def _check_expressible(weights: Weights, model: ModelConfig) -> None:
             f"TransformerLens cannot express norms of order {model.norm.order!r} at {', '.join(model.norm.at)}; its "
             "native models have them before attention, MLP and unembedding, or nowhere"
         )
-    without_place = ["unembed.b_U"]
+    without_place = []
     if model.mlp.gated:
         without_place += [f"blocks.{layer}.mlp.{b}" for layer in range(model.n_layers) for b in ("b_in", "b_out")]
     if model.attention.rotary_base is not None:

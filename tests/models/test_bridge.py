@@ -73,7 +73,6 @@ ARCHITECTURES = {
 ABSENT = {
     "gated": ("blocks.0.mlp.b_in", "blocks.1.mlp.b_in", "blocks.0.mlp.b_out", "blocks.1.mlp.b_out"),
     "rotary": ("pos_embed.W_pos",),
-    "layer norm": ("unembed.b_U",),
 }
 
 
