@@ -167,7 +167,7 @@ def test_what_is_further_off_is_somebody_elses():
             {"tied": True, "norm": {"order": "post", "epsilon": 1e-6}},
         ),
         ({"normalization_type": "LN", "eps": 1e-5}, {}, {"norm": {"kind": "layer", "epsilon": 1e-5}}),
-        ({"normalization_type": None, "eps": 1e-5}, {}, {"norm": {"kind": "none", "epsilon": 1e-5}}),
+        ({"normalization_type": None, "eps": 1e-5}, {}, {"norm": {"kind": "none"}}),
         ({"normalization_type": "RMSPre"}, {}, {"norm": {"kind": "rms", "learned": False}}),
         ({"use_ln": False, "eps": 1e-8, "optimizer": {"layer_norm_eps": 1.0}}, {}, {"norm": {"kind": "none"}}),
         ({"activation": "nn.ReLU", "norm": "rmsnorm", "pre_norm": True}, {}, {

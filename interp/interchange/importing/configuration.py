@@ -225,7 +225,8 @@ def _norm(content: Mapping[str, Any]) -> Fields:
         value = content.get(key)
         if type(value) is float and 0 < value < 0.1:
             norm.setdefault("epsilon", value)
-    return norm
+    # What is said besides of a norm that is not there is of nothing.
+    return {"kind": "none"} if norm.get("kind") == "none" else norm
 
 
 def seeds_in(content: Mapping[Any, Any]) -> dict[str, int]:
