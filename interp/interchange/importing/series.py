@@ -206,15 +206,18 @@ def _with_step(place: Place, source: Source) -> Source:
 def _without_copies(sources: list[Source], passed: Passed) -> list[Source]:
     """One network in two formats, and one called best or final that is one of the numbered, once."""
     kept: dict[int, Source] = {}  # by their place in the order of files
-    # safetensors come first: of two formats they are the one that is taken
-    order = sorted(enumerate(sources), key=lambda entry: entry[1].path.suffix != ".safetensors")
+    # safetensors come first: of two formats they are the one that is taken; and a number before `last`
+    order = sorted(
+        enumerate(sources), key=lambda entry: (entry[1].path.suffix != ".safetensors", is_end(entry[1].path.name))
+    )
     by_step: dict[int, Source] = {}
     for place, source in order:
         if source.step is None:
             continue
         twin = by_step.setdefault(source.step, source)
-        if _is_other_format(source, twin):
-            passed.over(source.path, f"it is the same network as {twin.path.name!r} beside it")
+        named_end = twin is not source and is_end(source.path.name) and _equal(source, twin)
+        if named_end or _is_other_format(source, twin):
+            passed.over(source.path, f"it is the same network as {twin.path.name!r}")
         else:
             kept[place] = source
     numbered = sorted(kept.values(), key=lambda source: source.step or 0, reverse=True)
