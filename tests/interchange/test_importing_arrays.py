@@ -135,6 +135,12 @@ def test_arrays_of_objects_are_refused_and_nothing_is_executed():
     for path in ("net.npz", "net"):
         with pytest.raises(InputError, match=r"extra.* holds Python objects, .*; nothing of it was executed"):
             find_sources([Path(path)])
+    # Beside weights, curves that somebody kept so are passed over.
+    Path("run").mkdir()
+    np.savez("run/step_1.npz", **ARRAYS)
+    np.savez("run/history.npz", losses=hostile)
+    [source] = find_sources([Path("run")])
+    assert source.notes[0].startswith("'history.npz' was passed over: fewer than two of its arrays are matrices")
     assert not Path("executed").exists()
 
 

@@ -15,7 +15,7 @@ from interp.cli import main
 from interp.errors import InputError
 from interp.experiment import ModelConfig
 from interp.interchange import import_run
-from interp.interchange.importing.configuration import configuration_of, from_keys, seeds_in
+from interp.interchange.importing.configuration import configuration_of, from_keys, raw_configuration, seeds_in
 from interp.interchange.importing.sources import find_sources
 from interp.interchange.importing.splits import split_of
 from interp.models import initial_weights
@@ -167,7 +167,7 @@ def test_what_is_further_off_is_somebody_elses():
             {"tied": True, "norm": {"order": "post", "epsilon": 1e-6}},
         ),
         ({"normalization_type": "LN", "eps": 1e-5}, {}, {"norm": {"kind": "layer", "epsilon": 1e-5}}),
-        ({"normalization_type": None, "eps": 1e-5}, {}, {"norm": {"kind": "none", "epsilon": 1e-5}}),
+        ({"normalization_type": None, "eps": 1e-5}, {}, {"norm": {"kind": "none"}}),
         ({"normalization_type": "RMSPre"}, {}, {"norm": {"kind": "rms", "learned": False}}),
         ({"use_ln": False, "eps": 1e-8, "optimizer": {"layer_norm_eps": 1.0}}, {}, {"norm": {"kind": "none"}}),
         ({"activation": "nn.ReLU", "norm": "rmsnorm", "pre_norm": True}, {}, {
@@ -216,3 +216,15 @@ def test_a_configuration_that_is_no_file_of_its_own(tmp_path: Path):
     Path("net/config.json").write_bytes(b"version https://git-lfs")
     with pytest.raises(InputError, match=r"net/config.json is damaged: .*; give another one: --config FILE"):
         configuration_of(find_sources([Path("net")])[0])
+
+
+def test_a_configuration_as_its_author_wrote_it():
+    torch.save({"model": WEIGHTS, "args": {"width": 3}}, "w.pt")
+    [source] = find_sources([Path("w.pt")])
+    assert raw_configuration(source) == {"width": 3}
+    Path("config.json").write_text(json.dumps({"theirs": 1}))
+    assert raw_configuration(source) == {"theirs": 1}
+    Path("given.toml").write_text("of_theirs = 2\n")
+    assert raw_configuration(source, Path("given.toml")) == {"of_theirs": 2}
+    Path("given.json").write_text("[1]")
+    assert raw_configuration(source, Path("given.json")) is None

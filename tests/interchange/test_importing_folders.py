@@ -192,6 +192,15 @@ def test_best_and_final_that_are_one_of_the_numbered():
     assert notes() == ["'best.pt' was passed over: nothing tells which step it is of"]
 
 
+def test_the_last_of_lightning_that_tells_its_step_inside():
+    for step in (10, 20):
+        content = {"state_dict": network(step), "global_step": step, "pytorch-lightning_version": "2.4.0"}
+        save(f"run/checkpoints/epoch=1-step={step}.ckpt", content)
+        save("run/checkpoints/last.ckpt", content)
+    assert steps() == [10, 20]
+    assert notes() == ["'checkpoints/last.ckpt' was passed over: it is the same network as 'epoch=1-step=20.ckpt'"]
+
+
 def test_two_formats_of_one_network():
     save("run/model.safetensors", network(1))
     save("run/pytorch_model.bin", network(1))

@@ -5,6 +5,7 @@ What a file claims to hold is read from its header and held against a bound befo
 objects, which are pickles, are refused.
 """
 
+import contextlib
 import math
 import re
 import zipfile
@@ -82,6 +83,19 @@ def read_npz(path: Path) -> list[Source]:
             f"{path} has {packed:,} bytes and would unpack to {claimed:,}; it may be built to fill the memory"
         )
     return _sources(path, headers, _Unpacked(path, dict(zip(names, entries, strict=True))), step_in_name(path))
+
+
+def has_no_network(path: Path) -> bool:
+    """Whether fewer than two arrays of a `.npz` are matrices of numbers: curves and settings, kept as objects."""
+    matrices = 0
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist()[:MOST_ARRAYS]:
+                with archive.open(entry) as file, contextlib.suppress(InputError):
+                    matrices += len(_header(str(path), file).shape) >= 2
+    except Exception:
+        return False  # damaged, which whoever reads it is told
+    return matrices < 2
 
 
 def read_array_folder(folder: Path, files: Sequence[Path]) -> list[Source]:

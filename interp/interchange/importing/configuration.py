@@ -10,6 +10,7 @@ from interp.errors import InputError
 from interp.experiment import Activation, experiment_from_toml, section_from_dict
 from interp.interchange.importing.beside import configurations_beside, read_configuration
 from interp.interchange.importing.source import Source
+from interp.machine import first_line
 
 Fields = dict[str, Any]
 
@@ -133,6 +134,8 @@ _SECTIONS = re.compile(
     r"|network|experiment|metadata|init_args)(_(args|config|cfg|params|kwargs))?"
 )
 MOST_NESTED = 4
+# Under these names settings are stored with weights.
+_INSIDE = ("config", "cfg", "args", "hparams", "hyperparameters", "hyper_parameters", "model_args", "metadata")
 
 
 def flattened(content: Mapping[Any, Any], depth: int = 0) -> Fields:
@@ -225,7 +228,8 @@ def _norm(content: Mapping[str, Any]) -> Fields:
         value = content.get(key)
         if type(value) is float and 0 < value < 0.1:
             norm.setdefault("epsilon", value)
-    return norm
+    # What is said besides of a norm that is not there is of nothing.
+    return {"kind": "none"} if norm.get("kind") == "none" else norm
 
 
 def seeds_in(content: Mapping[Any, Any]) -> dict[str, int]:
@@ -252,11 +256,29 @@ def configuration_of(source: Source, given: Path | None = None) -> tuple[Fields,
     for path, content in configurations_beside(source.path):
         _add(task, model, named, _fields_of(path, content), path.name)
     inside = {key: value for key, value in source.beside.items() if not isinstance(value, Mapping)}
-    for name in ("config", "cfg", "args", "hparams", "hyperparameters", "hyper_parameters", "model_args", "metadata"):
+    for name in _INSIDE:
         if isinstance(source.beside.get(name), Mapping):
             inside = {**inside, **flattened(source.beside[name])}
     _add(task, model, named, from_keys(inside), "the file of weights")
     return task, model, " and ".join(named)
+
+
+def raw_configuration(source: Source, given: Path | None = None) -> dict[str, Any] | None:
+    """The configuration as its author wrote it, where there is one: the file that is given, or the nearest beside the
+    weights, or what is stored with them."""
+    if given is not None and given.suffix == ".toml":
+        import tomllib
+
+        try:
+            return tomllib.loads(given.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"cannot read {given}: {first_line(error)}") from None
+    if given is not None:
+        content = read_configuration(given)
+        return content if isinstance(content, dict) else None
+    inside = (source.beside.get(name) for name in _INSIDE)
+    every = [*(content for _, content in configurations_beside(source.path)), *inside]
+    return next((dict(content) for content in every if isinstance(content, Mapping)), None)
 
 
 def _add(task: Fields, model: Fields, named: list[str], told: tuple[Fields, Fields], name: str) -> None:

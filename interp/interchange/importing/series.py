@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from interp.errors import InputError
-from interp.interchange.importing.arrays import read_array_folder
+from interp.interchange.importing.arrays import has_no_network, read_array_folder
 from interp.interchange.importing.contents import is_optimizer, read_file
 from interp.interchange.importing.folders import ENDINGS, Passed, Place, places_in
 from interp.interchange.importing.kinds import OTHER_ENDINGS, is_plain_data
@@ -89,22 +89,25 @@ def _units(place: Place) -> list[Path]:
 
 def _no_network(path: Path) -> str | None:
     """Why a file that was refused is known to hold no network: by what is in it, or what its trainer calls it."""
-    if path.suffix in ENDINGS and is_pickled(path):
-        if holds_floats(path) is False:
-            return "it holds no floating-point tensors, and so no network"
-        try:
-            content = load_pickled(path)
-        except InputError:
-            content = None
-        if is_optimizer(content):
-            return "it holds the state of an optimizer, and no network"
-        if isinstance(content, torch.Tensor):
-            return "it holds one tensor, and no network"
+    if path.suffix == ".npz" and has_no_network(path):
+        return "fewer than two of its arrays are matrices of numbers, and so it is no network"
+    if path.suffix in ENDINGS and is_pickled(path) and (why := _no_network_pickled(path)):
+        return why
     if path.suffix == ".bin" and "model" not in path.name.lower() and is_plain_data(path):
         return "it begins like no file of weights"
-    if belongs_to_trainer(path.name):
-        return "by its name it belongs to the trainer, and holds no network"
-    return None
+    return "by its name it belongs to the trainer, and holds no network" if belongs_to_trainer(path.name) else None
+
+
+def _no_network_pickled(path: Path) -> str | None:
+    if holds_floats(path) is False:
+        return "it holds no floating-point tensors, and so no network"
+    try:
+        content = load_pickled(path)
+    except InputError:
+        return None
+    if is_optimizer(content):
+        return "it holds the state of an optimizer, and no network"
+    return "it holds one tensor, and no network" if isinstance(content, torch.Tensor) else None
 
 
 def belongs_to_trainer(name: str) -> bool:
@@ -203,15 +206,18 @@ def _with_step(place: Place, source: Source) -> Source:
 def _without_copies(sources: list[Source], passed: Passed) -> list[Source]:
     """One network in two formats, and one called best or final that is one of the numbered, once."""
     kept: dict[int, Source] = {}  # by their place in the order of files
-    # safetensors come first: of two formats they are the one that is taken
-    order = sorted(enumerate(sources), key=lambda entry: entry[1].path.suffix != ".safetensors")
+    # safetensors come first: of two formats they are the one that is taken; and a number before `last`
+    order = sorted(
+        enumerate(sources), key=lambda entry: (entry[1].path.suffix != ".safetensors", is_end(entry[1].path.name))
+    )
     by_step: dict[int, Source] = {}
     for place, source in order:
         if source.step is None:
             continue
         twin = by_step.setdefault(source.step, source)
-        if _is_other_format(source, twin):
-            passed.over(source.path, f"it is the same network as {twin.path.name!r} beside it")
+        named_end = twin is not source and is_end(source.path.name) and _equal(source, twin)
+        if named_end or _is_other_format(source, twin):
+            passed.over(source.path, f"it is the same network as {twin.path.name!r}")
         else:
             kept[place] = source
     numbered = sorted(kept.values(), key=lambda source: source.step or 0, reverse=True)

@@ -13,13 +13,13 @@ from interp.interchange.importing.contents import read_file
 from interp.interchange.importing.folders import ENDINGS
 from interp.interchange.importing.hub import Downloaded
 from interp.interchange.importing.series import read_folder
-from interp.interchange.importing.source import Claim, Source
+from interp.interchange.importing.source import Claim, Source, check_tensor
 from interp.interchange.importing.steps import UNKNOWN_STEP, is_final, step_of_folder
 from interp.interchange.importing.training_pairs import as_indices, pairs_in
 from interp.machine import refusals_as
 from interp.runs import FIRST_STEP, LAST_STEP
 
-__all__ = ["Claim", "Source", "find_sources", "unique_names", "without_diverged_end"]
+__all__ = ["Claim", "Source", "check_tensor", "find_sources", "unique_names", "without_diverged_end"]
 
 
 def find_sources(paths: Sequence[Path | Downloaded], steps: Sequence[int] = ()) -> list[Source]:
