@@ -110,7 +110,9 @@ def _progress(run: Run) -> str:
     if not steps:
         return "no checkpoints yet"
     state = (
-        "complete"
+        "recorded"  # whether it is to go on only its own loop knows
+        if run.training is None and "recorder" in run.info
+        else "complete"
         if run.is_complete
         else f"unfinished ({steps[-1]:,} of {run.training.steps if run.training else 0:,} steps)"
     )

@@ -22,7 +22,7 @@ from interp.experiment import ModelConfig, Task, TrainingConfig
 from interp.interchange.layouts.matching import written
 from interp.interchange.layouts.tables import LAYOUTS
 from interp.models import initial_weights
-from interp.runs import load_loop_state, open_run, save_loop_state
+from interp.runs import describe, load_loop_state, open_run, save_loop_state
 
 P = 7
 TASK = Task(P, train_fraction=0.6)
@@ -234,6 +234,7 @@ def test_an_unknown_split_is_no_divergence():
     with Recorder("run", Task(P, split="unknown"), network()) as recorder:
         recorder.save(0)
     assert "train_loss" not in open_run("run").rows[0]
+    assert "checkpoints  1 checkpoints, recorded, from step 0 to 0" in describe(open_run("run"))
     assert main(["explain", "run"]) == 0
 
 
