@@ -122,8 +122,8 @@ def rows(networks: int, first: int = 0) -> Iterator[str]:
     for knows, shares in wrong_pairs.items():
         if shares:
             yield (
-                f"- pairs told wrong where what is inferred is settled, in networks that {knows} (mirrors counted alike "
-                f"where it is up to mirrors): mean {np.mean(shares):.1%}, most {max(shares):.1%} of {len(shares)}"
+                f"- pairs told wrong where what is inferred is settled, in networks that {knows} (mirrors counted "
+                f"alike where it is up to mirrors): mean {np.mean(shares):.1%}, most {max(shares):.1%} of {len(shares)}"
             )
 
 
