@@ -1,7 +1,8 @@
 """Attention structure. Where does each head look, and does what it sees there move it?
 
-Of the last layer's attention from the last position, over the n² pairs in phase coordinates: the mean and the standard
-deviation on every position, and how well one frequency describes the attention A[s, t] to an input. With w_k = 2πk/n,
+Of the last layer's attention from the position that answers, over the n² pairs in phase coordinates: the mean and the
+standard deviation on every position, and how well one frequency describes the attention A[s, t] to an input. With
+w_k = 2πk/n,
 
     A[s, t] ≈ mean + α (cos w_k s − cos w_k t) + β (sin w_k s − sin w_k t)
 
@@ -42,16 +43,17 @@ def measure(checkpoint: Checkpoint) -> xr.Dataset:
     >>> found["mean"].values.round(3).tolist(), found.frequency_of_head.values.tolist()
     ([[0.333, 0.333, 0.333]], [[0, 0]])
     """
-    positions = [*"ab="][: checkpoint.attention.shape[-1]]
     # attention [heads, positions, n, n]
     attention = in_phase(checkpoint.attention, checkpoint.task.coordinates).double().permute(2, 3, 0, 1)
     n = attention.shape[-1]
     mean, deviation = attention.mean((2, 3)), attention.std((2, 3), correction=0)
-    over_a, over_b = attention[:, :2].mean(3), attention[:, :2].mean(2)  # [heads, inputs, n]
+    to_inputs = attention[:, list(checkpoint.model.inputs_at)]
+    over_a, over_b = to_inputs.mean(3), to_inputs.mean(2)  # [heads, inputs, n]
+    of_inputs = to_inputs.std((2, 3), correction=0)
     # Only the difference of the two marginals meets the waves: their common part is orthogonal to every one of them.
     waves = fourier.coefficients((over_a - over_b).permute(2, 0, 1))  # [K, (cos, sin), heads, inputs]
-    explained = waves.square().sum(1) / (2 / n * (n * deviation[:, :2]).square())
-    constant = deviation[:, :2] <= 16 * torch.finfo(checkpoint.attention.dtype).eps
+    explained = waves.square().sum(1) / (2 / n * (n * of_inputs).square())
+    constant = of_inputs <= 16 * torch.finfo(checkpoint.attention.dtype).eps
     explained = explained.masked_fill(constant, torch.nan).permute(1, 2, 0)  # [heads, inputs, K]
     best = explained.nan_to_num(nan=-1).argmax(-1)
     # From orthonormal rows of the basis to plain cosines and sines; k = n/2 alternates between ±1/√n.
@@ -91,7 +93,11 @@ def measure(checkpoint: Checkpoint) -> xr.Dataset:
         coords=axes(
             {
                 "head": ("head", np.arange(len(mean), dtype=np.int32), {"long_name": "head"} | one),
-                "position": ("position", np.array(positions), {"long_name": "position", "units": "token"}),
+                "position": (
+                    "position",
+                    np.array(checkpoint.model.positions),
+                    {"long_name": "position", "units": "token"},
+                ),
                 "input": ("input", np.array(INPUTS), {"long_name": "input", "units": "token"}),
                 "frequency": (
                     "frequency",

@@ -9,13 +9,15 @@ norms add up too:
     W_V          reads the space that the key   reads what is orthogonal     of the last layer's attention, W_Q, W_K
                  frequencies of W_E span        to that space
     W_O          reads what this W_V gives      the rest
-    W_in, b_in,  neurons that a key frequency   every other living neuron    dead neurons; b_out, W_pos, layers before
-    W_out        explains by half or more
+    W_in, b_in,  neurons that a key frequency   every other living neuron    dead neurons; b_out, W_pos, layers before,
+    W_out        explains by half or more                                    norms, other biases
 
-(Without embedding an MLP's W_in and W_out are split both ways: generalizing is a key frequency in such a neuron,
-memorizing the rest but for the constant.) The network is run with the generalizing part and what is shared, on a fixed
-random sample of pairs, and S is the held-out strength that it has then (`interp.mathematics.circuits`, the generalizing
-one): the mean logit of the label that is told from pairs that could not be memorized.
+(W_gate goes with W_in. Where attention reads through a norm, its space is that of the normalized embedding, and a tied
+W_U goes with W_E. Without embedding an MLP's W_in and W_out are split both ways: generalizing is a key frequency in
+such a neuron, memorizing the rest but for the constant.) The network is run with the generalizing part and what is
+shared, on a fixed random sample of pairs, and S is the held-out strength that it has then
+(`interp.mathematics.circuits`, the generalizing one): the mean logit of the label that is told from pairs that could
+not be memorized.
 
     efficiency = S / ‖generalizing part‖        in logits per norm; NaN for a part without norm
 
@@ -47,7 +49,9 @@ theirs, who say nothing.
 Varma et al. measure efficiency on networks with one circuit only, as logit over the norm of all weights. Within a run
 the split is ours. It cannot show which weights a circuit needs: by chance a random matrix has a share 2·(number of key
 frequencies)/(dimension) in a key space, a weight may serve both circuits, and a part that fails alone may still be
-needed. Nor does it say what memorizing costs, and so not why a network generalizes.
+needed. Nor does it say what memorizing costs, and so not why a network generalizes. The length of what only a norm
+reads changes no answer, and is counted all the same: an efficiency is none to compare with that of a network without
+norms.
 """
 
 import math
@@ -65,7 +69,7 @@ from interp.mathematics import circuits, fourier, grokking
 from interp.mathematics.cross_entropy import judge_
 from interp.mathematics.pair_samples import pair_sample
 from interp.mathematics.random_sets import random_sets
-from interp.models import Weights, last_mlp, logits
+from interp.models import Weights, last_mlp, logits, norm
 from interp.runs import Checkpoint, phase_pairs
 
 REFERENCE = "after Varma et al. 2023, arXiv:2309.02390, §3; the split of one network's weights is ours"
@@ -288,15 +292,12 @@ def split_weights(
             (part[name].T if transposed else part[name])[rows][index] = values
 
     if model.family == "transformer":
-        last = f"blocks.{model.n_layers - 1}"
-        W_in, b_in, W_out = (f"{last}.mlp.{name}" for name in ("W_in", "b_in", "W_out"))
         for tokens in checkpoint.token_rows:
             over_tokens("embed.W_E", tokens.numpy(), transposed=False)
-        over_tokens("unembed.W_U", phase.classes, transposed=True)
+        if not model.tied:
+            over_tokens("unembed.W_U", phase.classes, transposed=True)
         if model.n_layers == 1:
             _split_attention(checkpoint, key, generalizing, memorizing)
-        for name, axis in ((W_in, 1), (b_in, 0), (W_out, 0)):
-            _by_neuron(weights, generalizing, memorizing, name=name, axis=axis, own=own, other=other)
     elif model.embedding == "none":
         p = checkpoint.task.p
         over_tokens("mlp.W_in", phase.rows, transposed=False, rows=slice(0, p))
@@ -313,7 +314,9 @@ def split_weights(
         over_tokens("embed.W_E", phase.rows, transposed=False)
         if model.embedding == "untied":
             over_tokens("unembed.W_U", phase.classes, transposed=True)
-        for name, axis in (("mlp.W_in", 1), ("mlp.W_out", 0)):
+    split_both_ways = ("mlp.W_in", "mlp.W_out") if model.embedding == "none" and model.family == "mlp" else ()
+    for name, axis in _neuron_axes(model).items():
+        if name in weights and name not in split_both_ways:
             _by_neuron(weights, generalizing, memorizing, name=name, axis=axis, own=own, other=other)
     shared = {name: weight - generalizing[name] - memorizing[name] for name, weight in weights.items()}
     n_own, n_living = int(own.sum()), int(living.sum())
@@ -322,13 +325,17 @@ def split_weights(
 
 def _without_silent_neurons(weights: Weights, model: ModelConfig) -> Weights:
     """The same network without the last layer's neurons that say nothing: of a part's, most."""
-    layer = last_mlp(model)
-    speaks = weights[f"{layer}.W_out"].any(1)
-    axes = {f"{layer}.W_in": 1, f"{layer}.b_in": 0, f"{layer}.W_out": 0}
+    speaks, axes = weights[f"{last_mlp(model)}.W_out"].any(1), _neuron_axes(model)
     return {
         name: weight.index_select(axes[name], speaks.nonzero()[:, 0]) if name in axes else weight
         for name, weight in weights.items()
     }
+
+
+def _neuron_axes(model: ModelConfig) -> dict[str, int]:
+    """The tensors that have an axis of the last layer's neurons, where they are there, and which axis it is."""
+    layer = last_mlp(model)
+    return {f"{layer}.W_in": 1, f"{layer}.W_gate": 1, f"{layer}.b_in": 0, f"{layer}.W_out": 0}
 
 
 def _by_frequency(rows: Float[Tensor, "n features"], key: list[int]) -> tuple[Tensor, Tensor]:
@@ -348,9 +355,14 @@ def _waves(n: int, key: list[int]) -> Float[Tensor, "waves n"]:
 def _split_attention(checkpoint: Checkpoint, key: list[int], generalizing: Weights, memorizing: Weights) -> None:
     """W_V by whether it reads the space that W_E's key frequencies span, W_O by whether it reads what that part of W_V
     gives."""
-    W_E, W_V, W_O = (checkpoint.weights[name] for name in ("embed.W_E", "blocks.0.attn.W_V", "blocks.0.attn.W_O"))
+    weights, model = checkpoint.weights, checkpoint.model
+    W_E, W_V, W_O = (weights[name] for name in ("embed.W_E", "blocks.0.attn.W_V", "blocks.0.attn.W_O"))
     # The rows of the key frequencies' part are sums of these few, over orthonormal waves: they span the same space.
-    rows = torch.cat([_coefficients(W_E[tokens], key) for tokens in checkpoint.token_rows]).to(W_E.dtype)
+    read = [W_E]
+    if model.norm.is_at("attention") and model.norm.order == "pre":
+        read = [norm(weights, model, "blocks.0.ln1", W_E + weights["pos_embed.W_pos"][i]) for i in model.inputs_at]
+    by_tokens = [_coefficients(whole[tokens], key) for whole in read for tokens in checkpoint.token_rows]
+    rows = torch.cat(by_tokens).to(W_E.dtype)
     space = _orthonormal(rows.T, ROUNDING * float(W_E.norm()))
     for head in range(len(W_V)):
         reads = space @ (space.T @ W_V[head])

@@ -8,7 +8,8 @@ are taken apart by the orthonormal real Fourier basis F along their rows:
 Beside them the share of the centred logit power in cos, sin w_k(a+b) for every frequency, ‖P_k L_c‖²/‖L_c‖². Key
 frequencies, in color, are those of `frequency_evidence`.
 
-It cannot tell that a frequency is used: that takes an ablation.
+It cannot tell that a frequency is used: that takes an ablation. Behind a final norm W_L has its gain folded in, and not
+the length that it divides every example by: its norms then tell frequencies apart, and nothing of how loud they are.
 """
 
 import numpy as np

@@ -11,7 +11,8 @@ Three places are cut, in phase coordinates with n phases and w_k = 2πk/n, and t
 Each key frequency of the run's last checkpoint is removed alone; then all of them (remove_key); then everything but
 them and the mean over t or over (a, b) (keep_key). NaN where a frequency is not key; `progress_measures` has the logits
 without any k. And apart from that, every neuron of which one 3×3 block explains the fraction 0.85 or more is replaced
-by its mean and that block: its polynomial of degree 2 in sines and cosines.
+by its mean and that block: its polynomial of degree 2 in sines and cosines. Where a norm stands before the unembedding,
+neurons are cut with the length that it divides by held at that of the whole network, pair by pair.
 
 Removing anything may hurt. So beside remove_key, eight random sets of as many frequencies that are not key are removed
 in each place, each all at once (remove_random_1 … 8; NaN where there are not so many sets). One of nine sets drawn
@@ -37,14 +38,14 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from interp.analysis import axes
-from interp.experiment import Task
+from interp.experiment import Norm, Task
 from interp.figures import PALETTE, band, named_step, new_panels, percent_axis, power_of_ten_axis
 from interp.mathematics import fourier
 from interp.mathematics.cross_entropy import PAIRS_AT_ONCE, judge_, leads_and_totals_, losses_from
 from interp.mathematics.key_frequencies import in_phase
 from interp.mathematics.pair_samples import pair_sample
 from interp.mathematics.random_sets import random_sets
-from interp.models import logits_with_vectors, matrices, residual_post
+from interp.models import answer_scale, logits_with_vectors, matrices, residual_post
 from interp.runs import Checkpoint
 
 REFERENCE = "Nanda et al. 2023, arXiv:2301.05217, §4.4 and App. C.2"
@@ -345,7 +346,12 @@ def _cut_neurons(
     spectrum, n, kind = checkpoint.spectrum, checkpoint.task.coordinates.order, logits.dtype
     neurons, frequencies = spectrum.neurons_in_phase.flatten(0, 1).to(kind), spectrum.neuron_frequencies
     mean, of_neurons = spectrum.neuron_mean.to(kind), checkpoint.W_L.T.to(kind)
-    constant = _with_mean_neurons(checkpoint).to(logits.dtype).expand_as(logits)
+    scale = _scale(checkpoint)
+    constant = (
+        _with_mean_neurons(checkpoint).to(kind).expand_as(logits)
+        if scale is None
+        else logits - of_neurons @ ((neurons - mean) * scale[:, None]).T
+    )
 
     periods = frequencies[periodic].unique()
     chosen = sorted({*key, *periods.tolist()})
@@ -354,6 +360,7 @@ def _cut_neurons(
         if chosen
         else logits.new_zeros(0, 8, n * n)
     )
+    products = products if scale is None else products * scale
     coefficients = spectrum.neuron_blocks[[k - 1 for k in chosen]].to(logits.dtype).flatten(1, 2).transpose(1, 2)
     keys, own = ([chosen.index(k) for k in some] for some in (key, periods.tolist()))
     # The smaller group of neurons is added or taken away as it is.
@@ -362,22 +369,34 @@ def _cut_neurons(
     if group.any():
         group, sign = torch.nonzero(group)[:, 0], 1 if added else -1
         some, theirs = neurons.index_select(1, group), of_neurons[:, group]
-        base = torch.addmm(base - sign * (theirs @ mean[group])[:, None], theirs, some.T, alpha=sign)
+        some = some if scale is None else (some - mean[group]) * scale[:, None]
+        base = base - sign * (theirs @ mean[group])[:, None] if scale is None else base
+        base = torch.addmm(base, theirs, some.T, alpha=sign)
     replaced = (periodic & (frequencies == periods[:, None]))[:, :, None]
     polynomial = _Cut(base, *_together(of_neurons @ (coefficients[own] * replaced), products[own]))
     cuts = _without_and_alone("neurons", logits, constant, key, (of_neurons @ coefficients[keys], products[keys]))
     return cuts | {("network", "polynomial"): polynomial}
 
 
+def _scale(checkpoint: Checkpoint) -> Float[Tensor, " pairs"] | None:
+    """By how much W_L is multiplied for each pair, in phase order; None where it is not (`models.answer_scale`)."""
+    if checkpoint.model.norm == Norm():
+        return None
+    scale = answer_scale(checkpoint.weights, checkpoint.model, checkpoint.activations.residual_mid, checkpoint.neurons)
+    return in_phase(scale[..., None], checkpoint.task.coordinates).flatten()
+
+
 def _with_mean_neurons(checkpoint: Checkpoint) -> Float[Tensor, "c _"]:
     """The logits if every neuron kept to its mean: the same for all pairs, but for what the residual stream carries
     past the neurons."""
     weights, model, mid = checkpoint.weights, checkpoint.model, checkpoint.activations.residual_mid
-    said = residual_post(weights, model, torch.zeros_like(mid[0, 0]), checkpoint.spectrum.neuron_mean)
+    said = residual_post(weights, model, torch.zeros_like(mid[0, 0]), checkpoint.spectrum.neuron_mean) @ checkpoint.W_U
+    if model.biases:
+        said = said + weights["unembed.b_U" if "unembed.b_U" in weights else "mlp.b_out"]
     if model.family == "mlp":
-        return (said @ checkpoint.W_U)[:, None]
+        return said[:, None]
     past = in_phase(mid, checkpoint.task.coordinates).flatten(0, 1)
-    return torch.addmm((said @ checkpoint.W_U)[:, None], checkpoint.W_U.T, past.T)
+    return torch.addmm(said[:, None], checkpoint.W_U.T, past.T)
 
 
 def _cut_logits(logits: Float[Tensor, "c pairs"], n: int, key: list[int]) -> dict[tuple[str, int | str], _Cut]:
@@ -399,12 +418,14 @@ def _random_cuts(
     waves = fourier.pairs(n, kind)[:, :, arguments].transpose(1, 2)  # [K, of a, b, a + b, a − b, (cos, sin), pairs]
     of_neurons, blocks = checkpoint.W_L.T.to(kind), checkpoint.spectrum.neuron_blocks.to(kind)
     by_sum = fourier.sum_coefficients(in_phase(checkpoint.logits, checkpoint.task.coordinates)).to(kind)
+    scale = _scale(checkpoint)
     cuts: dict[tuple[str, int | str], _Cut] = {}
     for name, some in others.items():
         places = [k - 1 for k in some]
         chosen = waves[places] / n**0.5
+        of_pairs = chosen.flatten(0, 2)
         of_blocks = of_neurons @ blocks[places].flatten(0, 2).T
-        cuts["neurons", name] = _Cut(logits, -of_blocks, chosen.flatten(0, 2))
+        cuts["neurons", name] = _Cut(logits, -of_blocks, of_pairs if scale is None else of_pairs * scale[sample])
         cuts["logits", name] = _Cut(logits, -by_sum[places].flatten(0, 1).T, chosen[:, 2].flatten(0, 1))
     return cuts
 

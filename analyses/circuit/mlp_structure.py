@@ -14,7 +14,8 @@ Residual: ‖W_L − its part at key frequencies‖ / ‖W_L‖ (Frobenius; the 
 values σ: effective rank exp(−Σ q log q), q = σ/Σσ, and rank: the smallest r with √(Σ_{i>r} σ_i²) ≤ `tolerance`·‖W_L‖.
 Two per frequency are expected.
 
-It cannot tell what the skip connection around the MLP adds to the logits.
+It cannot tell what the skip connection around the MLP adds to the logits, nor, where a norm stands before the
+unembedding (its gain is folded into W_L), by which length it divides each example.
 """
 
 import numpy as np

@@ -5,7 +5,8 @@ and, with v the coordinates scaled to length 1, the frequency k and the circular
 Fourier basis). Two components of one frequency, drawn against each other, are a circle.
 
 Effective rank of a matrix: exp(−Σ q log q), q = σ/Σσ over its singular values. Spectral entropy of the covariance of
-the penultimate activations (the last residual stream, over all pairs in phase coordinates):
+the penultimate activations (the last residual stream, normalized where a norm follows, over all pairs in phase
+coordinates):
 H = −Σ q log q / log d_model, q = μ/Σμ its eigenvalues.
 
 Representation quality index: the share of parallelograms i+j = m+n ({i, j} ≠ {m, n}, integer phases) that the embedding

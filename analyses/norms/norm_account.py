@@ -22,7 +22,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from interp.figures import NEUTRAL, PALETTE, PHASE_COLORS, color_of_frequency, new_panels
+from interp.figures import NEUTRAL, PALETTE, PHASE_COLORS, color_of_frequency, new_panels, short_name
 from interp.mathematics import fourier
 from interp.models import last_mlp
 
@@ -205,7 +205,7 @@ class _Account:
         self.is_key = torch.isin(torch.arange(self.n_frequencies + 1), torch.tensor(key, dtype=torch.long))
         self.neuron_frequency = last.spectrum.neuron_frequencies
         layer = last_mlp(last.model)
-        self.neuron_axis = {f"{layer}.W_in": 1, f"{layer}.b_in": 0, f"{layer}.W_out": 0}
+        self.neuron_axis = {f"{layer}.W_in": 1, f"{layer}.W_gate": 1, f"{layer}.b_in": 0, f"{layer}.W_out": 0}
         self.names = list(self._parts({name: weight.double() for name, weight in last.weights.items()})[0])
 
     def of(self, weights: dict[str, torch.Tensor]) -> tuple[np.ndarray, np.ndarray]:
@@ -237,11 +237,9 @@ class _Account:
         return parts, powers
 
     def _short(self, name: str) -> str:
-        """`W_K`, and `1.W_K` where there are several layers."""
-        layer, _, tensor = name.removeprefix("blocks.").partition(".")
-        return (
-            f"{layer}.{tensor.rpartition('.')[2]}" if self.n_layers > 1 and layer.isdigit() else name.rpartition(".")[2]
-        )
+        """`W_K`, `ln1.w` of a norm, and `1.W_K` where there are several layers."""
+        layer = name.removeprefix("blocks.").partition(".")[0]
+        return f"{layer}.{short_name(name)}" if self.n_layers > 1 and layer.isdigit() else short_name(name)
 
     def _directions(self, matrix: torch.Tensor, rows: tuple[torch.Tensor, ...]) -> tuple[tuple[float, ...], np.ndarray]:
         inside = torch.cat([matrix[index] for index in rows], dim=1)

@@ -12,7 +12,8 @@ end of the grid, or above 90 % of chance, log p.
 This is no reduced landscape of Liu et al., min over ‖w‖ = r of the training loss, whose weights are trained anew at
 every norm: here they only grow and shrink together, so it cannot tell that another network of that norm would not
 generalize. In a network without biases and attention (an MLP with ReLU) logits scale as a power of α and answers stay
-the same: there it only tells how loud the answers are.
+the same: there it only tells how loud the answers are. What only a norm reads has no length that matters, so that in a
+network with norms the curve is that of the unembedding and the gains, mostly.
 """
 
 import math

@@ -4,7 +4,7 @@ For every tensor W with entries w:  L1 = Σ|w|,  L2 = √Σw²,  RMS = √(mean 
 L2_total = √Σ_tensors L2². The embedding (rows: residues, without `=`) and the unembedding (columns: classes) are
 projected on the constant, on the key frequencies of the run's last checkpoint, and on all other frequencies of the
 orthonormal Fourier basis; the squares of the three parts add up to the square of the whole (for × and ÷, to that of the
-units).
+units). Gains of norms are tensors of their own, and no part of the unembedding here.
 
 Weights alone, of any network, have no such parts: they are NaN. It cannot tell which circuit a weight serves: key
 directions carry memorization too.
@@ -18,6 +18,7 @@ from interp.analysis import axes
 from interp.experiment import Task
 from interp.figures import PALETTE, new_panels
 from interp.mathematics import fourier
+from interp.models import unembedding
 from interp.runs import Checkpoint, HasWeights
 
 ASKS = "weights"
@@ -42,7 +43,7 @@ def measure(checkpoint: HasWeights, *, key_frequencies: list[int] | None = None)
     l1 = np.array([float(w.abs().sum()) for w in weights.values()])
     l2 = np.array([float(w.square().sum().sqrt()) for w in weights.values()])
     rms = l2 / np.sqrt([w.numel() for w in weights.values()])
-    embedding, unembedding = _parts_of_both_ends(checkpoint, key_frequencies)
+    of_embedding, of_unembedding = _parts_of_both_ends(checkpoint, key_frequencies)
     one = {"units": "1"}
     return xr.Dataset(
         {
@@ -51,8 +52,8 @@ def measure(checkpoint: HasWeights, *, key_frequencies: list[int] | None = None)
             "rms": ("tensor", rms, {"long_name": "root mean square"} | one),
             "total_l1": ((), l1.sum(), {"long_name": "L1 norm of all weights"} | one),
             "total_l2": ((), np.sqrt(np.square(l2).sum()), {"long_name": "L2 norm of all weights"} | one),
-            "embedding_l2": ("part", embedding, {"long_name": "L2 norm of W_E"} | one),
-            "unembedding_l2": ("part", unembedding, {"long_name": "L2 norm of W_U"} | one),
+            "embedding_l2": ("part", of_embedding, {"long_name": "L2 norm of W_E"} | one),
+            "unembedding_l2": ("part", of_unembedding, {"long_name": "L2 norm of W_U"} | one),
         },
         coords=axes(
             {
@@ -146,11 +147,9 @@ def _parts_of_both_ends(checkpoint: HasWeights, key_frequencies: list[int] | Non
     if not isinstance(checkpoint, Checkpoint) or not isinstance(checkpoint.task, Task):
         return np.full(len(PARTS), np.nan), np.full(len(PARTS), np.nan)
     phase, key = checkpoint.task.coordinates, checkpoint.spectrum.frequencies_to_use(key_frequencies)
-    embedding, unembedding = (
-        checkpoint.W_E[torch.from_numpy(phase.rows)],
-        checkpoint.W_U.T[torch.from_numpy(phase.classes)],
-    )
-    return _parts(embedding, key), _parts(unembedding, key)
+    W_E, W_U = checkpoint.W_E, unembedding(checkpoint.weights, checkpoint.model)
+    residues, classes = torch.from_numpy(phase.rows), torch.from_numpy(phase.classes)
+    return _parts(W_E[residues], key), _parts(W_U.T[classes], key)
 
 
 def _parts(matrix: torch.Tensor, key: list[int]) -> np.ndarray:

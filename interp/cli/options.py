@@ -34,6 +34,7 @@ def parse(kind: type, prog: str, arguments: Sequence[str], default: Any = None) 
 def _help_without_examples() -> Iterator[None]:
     """Help shows the docstrings of configurations; the examples in them are for readers of the code."""
     kinds = [*SECTIONS.values(), *(kind for others in KINDS.values() for kind in others.values())]
+    kinds += [within for kind in kinds for within in get_type_hints(kind).values() if is_dataclass(within)]
     whole = [kind.__doc__ for kind in kinds]
     try:
         for kind in kinds:
@@ -101,6 +102,7 @@ def _one_line(complaint: str, prog: str) -> str:
         return f"unexpected {extra[1]!r}; see {prog} --help"
     message = re.sub(r"^Error parsing (--)?", "", message)
     message = re.sub(r"^(task|model|training): ", "", message)
+    message = re.sub(r"^([\w.]+): (?=\1\.)", "", message)  # of a nested configuration, whose errors name the field
     message = re.sub(r": no type matching (.*) could be instantiated from \[(.*)\]", r" must be \1, got \2", message)
     message = re.sub(r"^step must be \{None\}\|INT", "step must be a step number", message)
     message = message.replace(" must be {None}|INT", " must be an integer").replace(

@@ -28,3 +28,4 @@ from .words import as_percent as as_percent
 from .words import as_step as as_step
 from .words import named_step as named_step
 from .words import readable as readable
+from .words import short_name as short_name

@@ -13,6 +13,12 @@ def named_step(step: int) -> str:
     return f"step {step:,}" if step >= 0 else "this checkpoint"
 
 
+def short_name(tensor: str) -> str:
+    """A tensor by the last word of its name, of a norm by two: `W_Q`, `ln1.w`."""
+    words = tensor.split(".")
+    return ".".join(words[-2:]) if words[-1] in ("w", "b") else words[-1]
+
+
 def as_number(value: float | None) -> str:
     """A number of two digits for a reader."""
     if value is None:

@@ -1,7 +1,7 @@
 """The loss: cross-entropy in float64, its gradient, and which answers are right.
 
 The log-softmax is that of the logits in float64, whatever their type: float32 cannot resolve a loss below 1.2e-7 and
-makes spikes of its own. Examples are the last axis of the logits, as `interp.models.factored` gives them.
+makes spikes of its own. Examples are the last axis of the logits, as `interp.models.factored_gradient` gives them.
 """
 
 import torch

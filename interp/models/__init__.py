@@ -4,6 +4,7 @@ from interp.models.derivatives import gradient, logits_and_derivatives
 from interp.models.factored_gradient import Each
 from interp.models.families import FAMILIES
 from interp.models.forward import (
+    answer_scale,
     embed,
     forward_all,
     is_factored,
@@ -14,9 +15,11 @@ from interp.models.forward import (
     method,
     residual_post,
     transform,
+    unembedding,
 )
 from interp.models.input_gradients import input_gradients
 from interp.models.snapshot import DivergedError, Snapshot
+from interp.models.transformer import norm
 from interp.models.transformer_bridge import bridge, bridge_options, classic_state
 from interp.models.values import Activations, Sizes, Weights
 from interp.models.weights import are_finite, check_weights, initial_weights, weight_shapes
@@ -29,6 +32,7 @@ __all__ = [
     "Sizes",
     "Snapshot",
     "Weights",
+    "answer_scale",
     "are_finite",
     "bridge",
     "bridge_options",
@@ -46,7 +50,9 @@ __all__ = [
     "logits_with_vectors",
     "matrices",
     "method",
+    "norm",
     "residual_post",
     "transform",
+    "unembedding",
     "weight_shapes",
 ]

@@ -11,11 +11,16 @@ from interp.experiment import Activation
 
 
 def activate(activation: Activation, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """relu(x) = max(x, 0); gelu(x) = x·Φ(x) with the exact normal distribution function Φ; square(x) = x²."""
+    """relu(x) = max(x, 0); gelu(x) = x·Φ(x) with the exact normal distribution function Φ, gelu-tanh with its
+    approximation ½ + ½·tanh(√(2/π)·(x + 0.044715 x³)); silu(x) = x/(1 + e^(−x)); square(x) = x²."""
     if activation == "relu":
         return functional.relu(x)
     if activation == "gelu":
         return functional.gelu(x)
+    if activation == "gelu-tanh":
+        return functional.gelu(x, approximate="tanh")
+    if activation == "silu":
+        return functional.silu(x)
     return x * x
 
 
@@ -35,4 +40,10 @@ def backward(
     if activation == "gelu":
         normal_density = torch.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
         return torch.mul(d_y, 0.5 * (1 + torch.erf(x / math.sqrt(2))) + x * normal_density, out=out)
+    if activation == "gelu-tanh":
+        derivative = torch.ops.aten.gelu_backward(d_y, x, approximate="tanh")
+        return derivative if out is None else out.copy_(derivative)
+    if activation == "silu":
+        sigmoid = torch.sigmoid(x)
+        return torch.mul(d_y, sigmoid * (1 + x * (1 - sigmoid)), out=out)
     return torch.mul(d_y, 2 * x, out=out)

@@ -1,8 +1,9 @@
 """The forward pass of any model, whatever its family.
 
-The one-layer transformer on the prompt `ab=` is computed by its exact factored form (`interp.models.factored`), which
-autograd does not go through; everything else as its family writes it (`interp.models.transformer`,
-`interp.models.mlp`).
+A transformer with one layer is computed by tables over its tokens (`interp.models.one_layer`), and the logits of the
+plain one (`ModelConfig.is_plain`) on the prompt `ab=` by its exact factored form (`interp.models.factored_gradient`);
+autograd goes through neither. Everything else, and what is differentiated, is computed as its family writes it
+(`interp.models.transformer`, `interp.models.mlp`).
 """
 
 import torch
@@ -10,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.experiment import Examples, ModelConfig
-from interp.models import factored, factored_gradient
+from interp.models import factored_gradient, one_layer
 from interp.models.families import FAMILIES
 from interp.models.values import Activations, Matrices, Weights
 
@@ -23,7 +24,7 @@ def is_factored(model: ModelConfig) -> bool:
     >>> is_factored(ModelConfig()), is_factored(ModelConfig(n_layers=2)), is_factored(ModelConfig(family="mlp"))
     (True, False, False)
     """
-    return model.family == "transformer" and model.n_layers == 1 and model.prompt == "ab="
+    return model.is_plain and model.n_layers == 1 and model.prompt == "ab="
 
 
 def method(model: ModelConfig) -> str:
@@ -44,6 +45,17 @@ def matrices(weights: Weights, model: ModelConfig) -> Matrices:
     torch.Size([4, 7])
     """
     return FAMILIES[model.family].matrices(weights, model)
+
+
+def unembedding(weights: Weights, model: ModelConfig) -> Float[Tensor, "features classes"]:
+    """The last matrix before the logits as it stands among the weights, with no norm folded in; where it is tied, W_Eᵀ
+    of the residues.
+
+    >>> W_E = torch.arange(8.0).view(4, 2)  # 0, 1, 2, and `=`
+    >>> unembedding({"embed.W_E": W_E}, ModelConfig(tied=True)).tolist()
+    [[0.0, 2.0, 4.0], [1.0, 3.0, 5.0]]
+    """
+    return FAMILIES[model.family].unembedding(weights, model)
 
 
 def last_mlp(model: ModelConfig) -> str:
@@ -99,10 +111,26 @@ def residual_post(
     return FAMILIES[model.family].residual_post(weights, model, mid, neurons)
 
 
+def answer_scale(
+    weights: Weights, model: ModelConfig, mid: Float[Tensor, "... inputs"], neurons: Float[Tensor, "... d_mlp"]
+) -> Float[Tensor, "..."]:
+    """By how much W_L is multiplied in what the neurons say of an example: one over the length that a norm before the
+    unembedding divides by, and 1 where there is none. With that length held, neurons that are Δ larger move the logits
+    by scale·Δ W_L.
+
+    >>> from interp.models import initial_weights
+    >>> weights = initial_weights(model := ModelConfig(d_model=8, d_mlp=4), 7)
+    >>> found = forward(weights, model, torch.tensor([[2, 3], [0, 6]]))
+    >>> answer_scale(weights, model, found.residual_mid, found.neurons).tolist()
+    [1.0, 1.0]
+    """
+    return FAMILIES[model.family].answer_scale(weights, model, mid, neurons)
+
+
 def forward(weights: Weights, model: ModelConfig, inputs: Inputs) -> Activations:
     """The forward pass over any batch of examples."""
-    if is_factored(model) and not _is_differentiated(weights):
-        return factored.forward(weights, model, inputs)
+    if _by_tables(weights, model):
+        return one_layer.forward(weights, model, inputs)
     return transform(weights, model, embed(weights, model, inputs))
 
 
@@ -134,6 +162,8 @@ def logits(weights: Weights, model: ModelConfig, inputs: Inputs) -> Float[Tensor
     """
     if is_factored(model) and not _is_differentiated(weights):
         return factored_gradient.logits(weights, model, inputs)[0]
+    if _by_tables(weights, model):
+        return one_layer.forward(weights, model, inputs).logits
     return transform(weights, model, embed(weights, model, inputs)).logits
 
 
@@ -151,9 +181,15 @@ def logits_with_vectors(
     """
     if is_factored(model):
         return factored_gradient.logits(weights, model, pairs, vectors)
+    if _by_tables(weights, model):
+        return torch.stack([one_layer.forward(weights, model, pairs, rows).logits for rows in vectors])
     return torch.stack([transform(weights, model, embed(weights, model, pairs, rows)).logits for rows in vectors])
 
 
+def _by_tables(weights: Weights, model: ModelConfig) -> bool:
+    return model.family == "transformer" and model.n_layers == 1 and not _is_differentiated(weights)
+
+
 def _is_differentiated(weights: Weights) -> bool:
-    """Whether autograd watches: the factored form writes where it reads."""
+    """Whether autograd watches: the fast ways write where they read."""
     return torch.is_grad_enabled() and any(weight.requires_grad for weight in weights.values())

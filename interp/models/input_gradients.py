@@ -1,8 +1,8 @@
 """The gradient of single logits with respect to the residual stream at the two inputs, for many pairs and classes.
 
-Of any network by autograd; of a transformer with one layer written out, several times faster, because it reads what the
-forward pass over all pairs left behind, and what is the same for all rows is computed once. With x₂ the residual stream
-between attention and MLP, z the heads,
+Of any network by autograd; of the plain transformer with one layer, on `ab` or `ab=`, written out, several times
+faster, because it reads what the forward pass over all pairs left behind, and what is the same for all rows is computed
+once. With x₂ the residual stream between attention and MLP, z the heads,
 
     ∂x₂ = W_U[:, c] + W_in ∂h,   ∂z = W_O ∂x₂,
 
@@ -34,7 +34,7 @@ def input_gradients(weights: Weights, model: ModelConfig, activations: Activatio
     >>> gradients(torch.tensor([3, 7]), torch.zeros(2, 43, dtype=torch.int64)).shape  # rows of 43 pairs, d_model 32
     torch.Size([86, 2, 32])
     """
-    if model.family == "transformer" and model.n_layers == 1:
+    if model.is_plain and model.n_layers == 1 and model.prompt in ("ab", "ab="):
         return written_out(weights, model, activations)
     return by_autograd(weights, model, activations)
 
@@ -51,19 +51,20 @@ def by_autograd(weights: Weights, model: ModelConfig, activations: Activations) 
     True
     """
     residues = torch.arange(len(activations.logits))
+    places = list(model.inputs_at)
 
     def gradients(rows: Int[Tensor, " rows"], classes: Int[Tensor, "rows p"]) -> Float[Tensor, "pairs 2 features"]:
         with torch.enable_grad():
             x = embed(weights, model, torch.cartesian_prod(residues[rows], residues)).requires_grad_()
             chosen = transform(weights, model, x).logits.gather(1, classes.reshape(-1, 1))
             (gradient,) = torch.autograd.grad(chosen.sum(), x)
-        return gradient[:, :2]
+        return gradient[:, places]
 
     return gradients
 
 
 def written_out(weights: Weights, model: ModelConfig, activations: Activations) -> Gradients:
-    """Of a transformer with one layer.
+    """Of a plain transformer with one layer, on `ab` or `ab=`.
 
     >>> import interp
     >>> checkpoint = interp.open_run(interp.reference_path()).last

@@ -1,9 +1,11 @@
-"""The MLP with one hidden layer and no biases: the smallest network that adds.
+"""The MLP with one hidden layer: the smallest network that adds.
 
 With the vectors v(a) and v(b) of the two residues, one-hot or rows of W_E,
 
     h = (v(a) + v(b)) W_in   or   [v(a), v(b)] W_in,
     logits = act(h) W_out   or   act(h) W_out W_U   or   act(h) W_out W_Eᵀ
+
+and, where the model has `biases`, one after every matrix: h + b_in, act(h) W_out + b_out, and (…) W_U + b_U.
 
 One-hot inputs side by side: Gromov 2023, arXiv:2301.02679, and Morwani et al. 2023, arXiv:2311.07568; a sum with a tied
 embedding: Pearce et al. 2023, "Do machine learning models memorize or generalize?"
@@ -26,7 +28,11 @@ def shapes(model: ModelConfig, sizes: Sizes) -> dict[str, tuple[int, ...]]:
     named: dict[str, tuple[int, ...]] = {} if model.embedding == "none" else {"embed.W_E": (sizes.inputs, features)}
     named["mlp.W_in"] = (features if model.inputs == "sum" else 2 * features, model.d_mlp)
     named["mlp.W_out"] = (model.d_mlp, said)
-    return named | ({"unembed.W_U": (said, sizes.classes)} if model.embedding == "untied" else {})
+    named |= {"unembed.W_U": (said, sizes.classes)} if model.embedding == "untied" else {}
+    if model.biases:
+        named |= {"mlp.b_in": (model.d_mlp,), "mlp.b_out": (said,)}
+        named |= {"unembed.b_U": (sizes.classes,)} if model.embedding != "none" else {}
+    return named
 
 
 def inverse_variance(name: str, shape: tuple[int, ...], model: ModelConfig, sizes: Sizes) -> int:
@@ -49,6 +55,11 @@ def matrices(weights: Weights, model: ModelConfig) -> Matrices:
     return Matrices(W_E, W_in, W_out, W_E.T if model.embedding == "tied" else weights["unembed.W_U"])
 
 
+def unembedding(weights: Weights, model: ModelConfig) -> Tensor:
+    """The last matrix before the logits."""
+    return matrices(weights, model).last
+
+
 def embed(
     weights: Weights,
     model: ModelConfig,
@@ -64,16 +75,29 @@ def embed(
 def transform(weights: Weights, model: ModelConfig, x: Float[Tensor, "n positions features"]) -> Activations:
     """From any vectors to the logits."""
     read = x.sum(1) if model.inputs == "sum" else x.flatten(1)
-    neurons = activate(model.activation, read @ weights["mlp.W_in"])
+    h = read @ weights["mlp.W_in"]
+    neurons = activate(model.activation, h + weights["mlp.b_in"] if model.biases else h)
     said, W_U = neurons @ weights["mlp.W_out"], matrices(weights, model).W_U
+    said = said + weights["mlp.b_out"] if model.biases else said
     no_heads = x.new_zeros(len(x), 0, x.shape[1])
     if W_U is None:
         return Activations(said, neurons, no_heads, read, neurons)
-    return Activations(said @ W_U, neurons, no_heads, read, said)
+    logits = said @ W_U + weights["unembed.b_U"] if model.biases else said @ W_U
+    return Activations(logits, neurons, no_heads, read, said)
 
 
 def residual_post(
     weights: Weights, model: ModelConfig, mid: Float[Tensor, "... inputs"], neurons: Float[Tensor, "... d_mlp"]
 ) -> Float[Tensor, "... features"]:
-    """act(h) W_out, or without embedding act(h) itself."""
-    return neurons if model.embedding == "none" else neurons @ weights["mlp.W_out"]
+    """act(h) W_out, with its bias, or without embedding act(h) itself."""
+    if model.embedding == "none":
+        return neurons
+    said = neurons @ weights["mlp.W_out"]
+    return said + weights["mlp.b_out"] if model.biases else said
+
+
+def answer_scale(
+    weights: Weights, model: ModelConfig, mid: Float[Tensor, "... inputs"], neurons: Float[Tensor, "... d_mlp"]
+) -> Float[Tensor, "..."]:
+    """1: no norm stands before its answers."""
+    return torch.ones_like(neurons[..., 0])

@@ -32,6 +32,8 @@ class Matrices(NamedTuple):
     W_in: Float[Tensor, "inputs d_mlp"]
     W_out: Float[Tensor, "d_mlp features"]
     W_U: Float[Tensor, "features classes"] | None  # None where the neurons speak to the classes themselves
+    # What the neurons' writing is read by where that is not W_U: two norms stand between, and both are folded in.
+    through: Float[Tensor, "features classes"] | None = None
 
     @property
     def last(self) -> Float[Tensor, "features classes"]:
@@ -40,8 +42,10 @@ class Matrices(NamedTuple):
 
     @property
     def W_L(self) -> Float[Tensor, "d_mlp classes"]:
-        """The neurons' map to the logits, W_out W_U."""
-        return self.W_out if self.W_U is None else self.W_out @ self.W_U
+        """The neurons' map to the logits, W_out W_U; behind a norm up to its length, which every example has for
+        itself."""
+        read_by = self.W_U if self.through is None else self.through
+        return self.W_out if read_by is None else self.W_out @ read_by
 
 
 class Activations(NamedTuple):
@@ -56,5 +60,5 @@ class Activations(NamedTuple):
     neurons: Float[Tensor, "*examples d_mlp"]  # after the nonlinearity
     # From the last position to each, with the rate applied; an MLP has 0 heads.
     attention: Float[Tensor, "*examples heads positions"]
-    residual_mid: Float[Tensor, "*examples inputs"]  # what W_in reads
-    residual_post: Float[Tensor, "*examples features"]  # what the last matrix before the logits reads
+    residual_mid: Float[Tensor, "*examples inputs"]  # what W_in reads, before the norm that may stand there
+    residual_post: Float[Tensor, "*examples features"]  # what the last matrix before the logits reads (`Matrices`)

@@ -24,7 +24,7 @@ def weight_shapes(model: ModelConfig, sizes: int | tuple[int, int]) -> dict[str,
 
 
 def initial_weights(model: ModelConfig, sizes: int | tuple[int, int]) -> Weights:
-    """The weights at step 0, drawn on the CPU from `model.seed`: matrices normal, biases zero.
+    """The weights at step 0, drawn on the CPU from `model.seed`: matrices normal, biases zero, gains of norms one.
 
     Of a transformer: every matrix with variance 1/d_model, W_U with variance 1/d_vocab (Nanda et al. 2023,
     arXiv:2301.05217, and the authors' code). Of an MLP: every matrix with variance 1/rows, the embedding 1/d_model, so
@@ -37,8 +37,11 @@ def initial_weights(model: ModelConfig, sizes: int | tuple[int, int]) -> Weights
     generator = torch.Generator().manual_seed(model.seed)
     weights = {}
     for name, shape in weight_shapes(model, sizes).items():
-        if name.rpartition(".")[2].startswith("b_"):
+        last = name.rpartition(".")[2]
+        if last == "b" or last.startswith("b_"):
             weights[name] = torch.zeros(shape)
+        elif last == "w":
+            weights[name] = torch.ones(shape)
         else:
             inverse_variance = FAMILIES[model.family].inverse_variance(name, shape, model, Sizes.of(sizes))
             weights[name] = torch.randn(shape, generator=generator) / math.sqrt(inverse_variance)

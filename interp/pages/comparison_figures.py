@@ -19,6 +19,7 @@ from interp.figures import (
     new_figure,
     new_panels,
     power_of_ten_axis,
+    short_name,
 )
 
 if TYPE_CHECKING:
@@ -241,7 +242,7 @@ def norms(sides: Sequence[Side]) -> "go.Figure":
     tensors = [name for name in every if name != "l2.total"]
     for index, side in enumerate(sides):
         values = [side.quantities[name].value if name in side.quantities else None for name in tensors]
-        _bars(figure, side, index, [name.rpartition(".")[2] for name in tensors], values, row=1, col=1)
+        _bars(figure, side, index, [short_name(name.removeprefix("l2.")) for name in tensors], values, row=1, col=1)
         measured = side.results["weight_norms"].isel(step=0)
         parts = [
             (f"{symbol} {part}", measured[f"{name}_l2"].sel(part=part).item())

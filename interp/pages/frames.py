@@ -184,7 +184,7 @@ def _drawn(checkpoint: Checkpoint, circles: Sequence[int], classes: Sequence[int
         "logits_of_class": of_class.permute(2, 0, 1).numpy(),
     }
     if checkpoint.attention.shape[2]:
-        attention = in_phase(checkpoint.attention[..., 0], phase).permute(2, 0, 1)
+        attention = in_phase(checkpoint.attention[..., checkpoint.model.inputs_at[0]], phase).permute(2, 0, 1)
         drawn["attention"] = attention[:, :side, :side].numpy()
         if checkpoint.model.n_layers == 1:
             drawn["head_drive"] = head_drive(checkpoint, circles)

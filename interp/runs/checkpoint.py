@@ -121,7 +121,8 @@ class Checkpoint:
 
     @cached_property
     def residual_post(self) -> Float[Tensor, "*examples features"]:
-        """What the unembedding reads, at the last position."""
+        """What `W_U` reads, at the position that answers: the residual stream, normalized where a norm stands
+        there."""
         return self.activations.residual_post
 
     @cached_property
@@ -159,7 +160,8 @@ class Checkpoint:
 
     @property
     def W_U(self) -> Float[Tensor, "features classes"]:
-        """The unembedding; W_Eᵀ where that is tied to it, and W_out itself where nothing comes after it."""
+        """The unembedding, with the norm before it folded in (`interp.models.transformer`); W_Eᵀ where that is tied to
+        it, and W_out itself where nothing comes after it."""
         return matrices(self.weights, self.model).last
 
     @cached_property

@@ -1,6 +1,6 @@
 """Runs in words: the lines of `interp list` and `interp info`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +110,16 @@ def _progress(run: Run) -> str:
 
 
 def _fields(values: dict[str, Any]) -> str:
-    return ", ".join(f"{name.replace('_', '-')} {value}" for name, value in values.items() if value not in (None, []))
+    return ", ".join(f"{name} {value}" for name, value in _flat(values) if value not in (None, []))
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Fields by their flags, those of nested configurations with a dot: `norm.kind`."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{flag(name)}.")
+        else:
+            yield f"{prefix}{flag(name)}", value
 
 
 def configuration_differences(runs: Sequence[Run]) -> dict[str, list[Any]]:
@@ -132,7 +141,7 @@ def _configuration(run: Run) -> dict[str, Any]:
     for section, config in (("task", run.task), ("model", run.model), ("training", run.training)):
         for name, value in section_to_dict(config).items() if config is not None else ():
             if section != "model" or name not in FIELDS_OF_OTHERS[run.model.family]:
-                fields[f"{section}.{flag(name)}"] = value
+                fields |= _flat({name: value}, f"{section}.")
     if isinstance(split := fields.get("task.split"), list):
         fields["task.split"] = f"{len(split)} listed pairs ({hash_of(sorted(split))[:6]})"
     return fields | ({} if run.training is not None else {"training": "not trained here"})

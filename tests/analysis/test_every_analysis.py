@@ -11,7 +11,7 @@ import pytest
 
 from interp.analysis import discover, measure_checkpoint
 from interp.errors import InputError
-from interp.experiment import ModelConfig, Task
+from interp.experiment import Attention, Mlp, ModelConfig, Norm, Task
 from interp.models import initial_weights
 from interp.runs import Checkpoint
 from interp.testing import check_analysis
@@ -42,6 +42,7 @@ def plot(result):
     return go.Figure(go.Scatter(x=result.step.values, y=result.loudness.values.max(1)))
 '''
 
+SIZES = {"d_model": 8, "n_heads": 2, "d_mlp": 6}
 AT_HAND = "coords={"
 VALUES = "    values = "
 
@@ -168,6 +169,14 @@ def test_it_keeps_the_contract(name):
         (Task(7, "divide"), ModelConfig(d_model=8, n_heads=2, d_mlp=6, activation="gelu", attention_rate=0.5)),
         (Task(6, "random"), ModelConfig(d_model=8, n_heads=2, d_mlp=6, activation="square", causal=False)),
         (Task(2), ModelConfig(d_model=4, n_heads=1, d_mlp=3)),
+        (Task(7), ModelConfig(**SIZES, norm=Norm(kind="layer"), biases=True, prompt="^a+b=")),
+        (Task(7), ModelConfig(**SIZES, norm=Norm(kind="rms", order="post"), mlp=Mlp(gated=True), activation="silu")),
+        (
+            Task(5),
+            ModelConfig(**SIZES, tied=True, n_layers=2, vocabularies="two", attention=Attention(rotary_base=9.0)),
+        ),
+        (Task(7), ModelConfig(family="mlp", d_mlp=6, biases=True)),
+        (Task(7), ModelConfig(family="mlp", d_mlp=6, biases=True, embedding="tied", d_model=8)),
     ],
     ids=lambda given: given.operation if isinstance(given, Task) else given.prompt,
 )

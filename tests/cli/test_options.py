@@ -31,7 +31,7 @@ EVERY_FIELD = {
         "n-layers": 2,
         "d-model": 12,
         "n-heads": 3,
-        "d-head": 5,
+        "d-head": 6,
         "d-mlp": 9,
         "activation": "gelu",
         "prompt": "ab",
@@ -40,6 +40,12 @@ EVERY_FIELD = {
         "vocabularies": "two",
         "inputs": "sum",
         "embedding": "none",
+        "answer-at": 0,
+        "biases": True,
+        "tied": True,
+        "norm": {"kind": "rms", "order": "post", "at": ["mlp", "final"], "learned": False, "epsilon": 0.001},
+        "attention": {"rotary-base": 50.0},
+        "mlp": {"gated": True},
         "seed": 4,
     },
     "training": {
@@ -66,7 +72,9 @@ def as_flags(values: dict[str, dict]) -> list[str]:
     flags = []
     for section, content in values.items():
         for name, value in content.items():
-            if isinstance(value, bool):
+            if isinstance(value, dict):
+                flags += as_flags({f"{section}.{name}": value})
+            elif isinstance(value, bool):
                 flags.append(f"--{section}.{'' if value else 'no-'}{name}")
             else:
                 flags += [f"--{section}.{name}", *map(str, value if isinstance(value, list) else [value])]
@@ -77,8 +85,16 @@ def as_toml(values: dict[str, dict]) -> str:
     """The same fields in a TOML file; JSON's scalars and lists are TOML's."""
     lines = []
     for section, content in values.items():
-        lines += [f"[{section}]", *(f"{name} = {json.dumps(value)}" for name, value in content.items())]
+        tables = {f"{section}.{name}": value for name, value in content.items() if isinstance(value, dict)}
+        plain = {name: value for name, value in content.items() if not isinstance(value, dict)}
+        lines += [f"[{section}]", *(f"{name} = {json.dumps(value)}" for name, value in plain.items())]
+        lines += [as_toml(tables)] if tables else []
     return "\n".join(lines)
+
+
+def with_flags(values: dict) -> dict:
+    """The same fields, spelt as flags, nested ones too."""
+    return {flag(name): with_flags(value) if isinstance(value, dict) else value for name, value in values.items()}
 
 
 def test_the_list_of_fields_is_complete_and_changes_every_default():
@@ -98,9 +114,7 @@ def test_every_field_is_an_option_and_a_key_of_the_file(tmp_path: Path, monkeypa
     assert main(["train", "--config", "every.toml", "--out", "file"]) == 0
     for folder in ("flags", "file"):
         stored = json.loads(Path(folder, "run.json").read_text())["experiment"]
-        assert {
-            s: {flag(name): value for name, value in content.items()} for s, content in stored.items()
-        } == EVERY_FIELD
+        assert with_flags(stored) == EVERY_FIELD
     assert open_run("flags").steps == [0, 1, 3, 4, 7, 8]
 
 

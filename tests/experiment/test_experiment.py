@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import FrozenInstanceError, fields, replace
+from dataclasses import FrozenInstanceError, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,11 @@ import pytest
 from interp.errors import InputError, flag
 from interp.experiment import (
     SECTIONS,
+    Attention,
     Experiment,
+    Mlp,
     ModelConfig,
+    Norm,
     Task,
     TrainingConfig,
     experiment_from_dict,
@@ -42,7 +45,7 @@ OTHER: dict[str, dict[str, Any]] = {
         "n_layers": 2,
         "d_model": 64,
         "n_heads": 2,
-        "d_head": 7,
+        "d_head": 8,
         "d_mlp": 100,
         "activation": "gelu",
         "prompt": "ab",
@@ -51,6 +54,12 @@ OTHER: dict[str, dict[str, Any]] = {
         "vocabularies": "two",
         "inputs": "concatenated",
         "embedding": "tied",
+        "answer_at": 1,
+        "biases": True,
+        "tied": True,
+        "norm": Norm(kind="layer"),
+        "attention": Attention(rotary_base=100.0),
+        "mlp": Mlp(gated=True),
         "seed": 5,
     },
     "training": {
@@ -188,7 +197,14 @@ def test_every_field_can_be_written_in_a_file() -> None:
     not_together = {"train_pairs", *NEEDED} - {"symmetric"} | {"family"}
     for section, fields_of_section in OTHER.items():
         values = {name: value for name, value in fields_of_section.items() if name not in not_together}
-        as_toml = {flag(name): list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        as_toml = {
+            flag(name): section_to_dict(value)
+            if is_dataclass(value)
+            else list(value)
+            if isinstance(value, tuple)
+            else value
+            for name, value in values.items()
+        }
         assert section_from_dict(section, as_toml) == SECTIONS[section](**values)
 
 
@@ -242,7 +258,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         ({"d_head": 0}, "model.d-head must be at least 1"),
         ({"d_model": 130}, "model.d-model 130 is not a multiple of model.n-heads 4; give model.d-head"),
         ({"activation": "rellu"}, "unknown model.activation 'rellu'; did you mean 'relu'"),
-        ({"prompt": "a+b"}, "unknown model.prompt 'a.b'"),
+        ({"prompt": "a+"}, "model.prompt must have a and b, each once"),
         ({"attention_rate": 1.1}, "model.attention-rate must be at most 1"),
         ({"attention_rate": math.nan}, "model.attention-rate must be finite"),
         ({"seed": -1}, "model.seed must be at least 0"),

@@ -15,7 +15,7 @@ from torch.testing import assert_close
 
 from interp.cli import main
 from interp.errors import InputError
-from interp.experiment import ModelConfig, Task
+from interp.experiment import ModelConfig, Norm, Task
 from interp.interchange import export_run, import_run, push
 from interp.models import initial_weights
 from interp.models.forward import forward
@@ -49,6 +49,8 @@ def test_transformer_lens_loads_what_is_written_for_it(run: Run):
     assert theirs.checkpoint_labels() == ([0, 10, 20], "step")
     pairs = torch.cartesian_prod(torch.arange(P), torch.arange(P))
     tokens = torch.cat([pairs, torch.full((len(pairs), 1), P)], 1)
+    assert torch.equal(theirs.all_prompts(), tokens)
+    assert theirs.answer_at() == -1
     for bridge, step in (
         (theirs.load(), 20),
         (theirs.load(checkpoint_index=-2), 10),
@@ -60,6 +62,24 @@ def test_transformer_lens_loads_what_is_written_for_it(run: Run):
             )
     with pytest.raises(ValueError, match=r"there is no checkpoint of step 11; there are \[0, 10, 20\]"):
         theirs.load(checkpoint_value=11)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"norm": Norm(kind="layer"), "biases": True, "prompt": "^a+b=", "tied": True, "vocabularies": "two"},
+        {"norm": Norm(kind="rms"), "prompt": "^ab=", "answer_at": 2, "activation": "gelu-tanh"},
+    ],
+)
+def test_every_architecture_is_written_for_it(fields: dict, tmp_path: Path):
+    model = ModelConfig(d_model=8, n_heads=2, d_mlp=12, **fields)
+    with RunWriter.create(tmp_path / "other", Task(P), model) as writer:
+        writer.append(0, initial_weights(model, P))
+    other = writer.run
+    theirs = loaded_module(export_run(other, "transformer-lens", tmp_path / "out") / "load_checkpoint.py")
+    with torch.no_grad():
+        said = theirs.load()(theirs.all_prompts())[:, theirs.answer_at()]
+    assert_close(said, other.last.logits.flatten(0, 1), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("to", ["transformer-lens", "huggingface"])

@@ -5,7 +5,7 @@ import torch
 from torch.testing import assert_close
 
 from interp.errors import InputError
-from interp.experiment import ModelConfig
+from interp.experiment import Attention, Mlp, ModelConfig, Norm
 from interp.models import Weights, bridge, embed, initial_weights
 from interp.models.forward import forward
 
@@ -56,6 +56,67 @@ def test_logits_are_those_of_transformer_lens(
         ours = forward(weights, model, pairs).logits
         assert theirs.dtype == dtype
         assert_close(ours, theirs, rtol=0, atol=tolerance * theirs.abs().max().item())
+
+
+ARCHITECTURES = {
+    "layer norm": {"norm": Norm(kind="layer"), "biases": True},
+    "rms": {"norm": Norm(kind="rms", epsilon=1e-3)},
+    "not learned": {"norm": Norm(kind="layer", learned=False)},
+    "rms, not learned": {"norm": Norm(kind="rms", learned=False)},
+    "gated": {"mlp": Mlp(gated=True), "activation": "silu", "norm": Norm(kind="rms")},
+    "rotary": {"attention": Attention(rotary_base=50.0)},
+    "tied, a op b =": {"tied": True, "prompt": "a+b=", "activation": "gelu-tanh"},
+    "two vocabularies, tied": {"tied": True, "vocabularies": "two"},
+    "answers at b": {"prompt": "^ab=", "answer_at": 2},
+}
+# What its native models have no place for.
+ABSENT = {
+    "gated": ("blocks.0.mlp.b_in", "blocks.1.mlp.b_in", "blocks.0.mlp.b_out", "blocks.1.mlp.b_out"),
+    "rotary": ("pos_embed.W_pos",),
+}
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_every_architecture_that_it_has_is_the_same(name: str) -> None:
+    """In float32 to 1e-6 of the largest logit, in float64 to 1e-12 of it; its norms compute in float32 in between."""
+    model = ModelConfig(n_layers=2, d_model=8, n_heads=2, d_mlp=12, **ARCHITECTURES[name])
+    generator = torch.Generator().manual_seed(2)
+    weights = {n: w + 0.3 * torch.randn(w.shape, generator=generator) for n, w in initial_weights(model, P).items()}
+    for absent in ABSENT.get(name, ()):
+        with pytest.raises(InputError, match=f"have no place for {absent}, and it is not zero"):
+            bridge(weights | {other: weights[other] * 0 for other in ABSENT[name] if other != absent}, model)
+    weights |= {absent: torch.zeros_like(weights[absent]) for absent in ABSENT.get(name, ())}
+    pairs = torch.cartesian_prod(torch.arange(P), torch.arange(P))
+    for dtype in (torch.float32, torch.float64):
+        as_dtype = {n: weight.to(dtype) for n, weight in weights.items()}
+        with torch.no_grad():
+            theirs = bridge(as_dtype, model)(prompts_of(model))[:, model.answer_at]
+        ours = forward(as_dtype, model, pairs).logits
+        exact = dtype == torch.float64 and "rms" not in name and "not learned" not in name
+        tolerance = 1e-12 if exact and name not in ("gated", "rotary") else 2e-6
+        assert_close(ours, theirs, rtol=0, atol=tolerance * theirs.abs().max().item())
+
+
+def prompts_of(model: ModelConfig) -> torch.Tensor:
+    """All pairs as tokens, for any prompt."""
+    a, b = torch.cartesian_prod(torch.arange(P), torch.arange(P)).T
+    first = model.first_token_of_b(P)
+    numbers = {token: torch.full_like(a, first + P + place) for place, token in enumerate(model.constants)}
+    return torch.stack([{"a": a, "b": b + first, **numbers}[token] for token in model.prompt], dim=1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"norm": Norm(kind="layer", order="post")}, "cannot express norms of order 'post' at attention, mlp, final"),
+        ({"norm": Norm(kind="rms", at=("final",))}, "cannot express norms of order 'pre' at final"),
+        ({"activation": "square"}, "no activation 'square'; its native models have relu, gelu, gelu-tanh, silu"),
+    ],
+)
+def test_what_it_lacks_is_named(fields: dict, message: str) -> None:
+    model = ModelConfig(d_model=8, n_heads=2, d_mlp=12, **fields)
+    with pytest.raises(InputError, match=message):
+        bridge(initial_weights(model, P), model)
 
 
 @pytest.mark.parametrize("n_layers", [1, 2])

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import tyro
 
 from interp.cli.commands.arguments import Positional
-from interp.experiment import Activation, Inputs, Operation, Prompt, Vocabularies
+from interp.experiment import Activation, Inputs, Operation, Vocabularies
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class KnownModel:
     """α of attention = α·softmax + (1 − α)·ones."""
     causal: bool | None = None
     """Matters with two layers or more."""
-    prompt: Prompt | None = None
+    prompt: str | None = None
     vocabularies: Vocabularies | None = None
     """two where b is token p + b."""
     activation: Activation | None = None

@@ -22,7 +22,7 @@ CARD_FIGURES = ("learning_curves", "embedding_spectrum")
 def export_run(run: Run, to: str, out: str | Path, *, figures: Sequence[str] | None = None) -> Path:
     """Write a run into the new folder `out`, whole or not at all; the folder is returned.
 
-    "transformer-lens": `checkpoints/step_*.safetensors` with classic state dicts, `config.json`, and
+    "transformer-lens": `checkpoints/step_*.safetensors` with classic state dicts, `config.json`, `prompt.json`, and
     `load_checkpoint.py`, which loads one into a `TransformerBridge`, by `checkpoint_index` (negative from the end) or
     `checkpoint_value` (the step). "huggingface": `model.safetensors` (the last checkpoint), `config.json`,
     `checkpoints/step_*.safetensors`, `metrics.jsonl`, and the model card `README.md` with the `figures` of these
@@ -79,6 +79,11 @@ def _metrics(run: Run, folder: Path) -> None:
 
 def _transformer_lens(run: Run, folder: Path) -> None:
     _write_json(folder / "config.json", bridge_options(run.last.weights, run.model))
+    first, fields = (
+        run.model.first_token_of_b(run.task.p),
+        {"prompt": run.model.prompt, "answer_at": run.model.answer_at},
+    )
+    _write_json(folder / "prompt.json", fields | {"p": run.task.p, "first_token_of_b": first})
     write_atomically(folder / "load_checkpoint.py", (Path(__file__).parent / "load_checkpoint.py").read_bytes())
     (folder / "checkpoints").mkdir()
     for checkpoint in run:

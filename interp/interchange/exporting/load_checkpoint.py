@@ -3,13 +3,13 @@
 bridge = load()                        # the last checkpoint
 bridge = load(checkpoint_index=0)      # by its place; negative from the end
 bridge = load(checkpoint_value=1500)   # by its step
-logits = bridge(tokens)[:, -1]         # tokens [n, n_ctx]: a, b and, where n_ctx is 3, `=`, number d_vocab − 1;
-                                       # where d_vocab is 2p or 2p + 1, with p = d_vocab_out, b is token p + b
+logits = bridge(all_prompts())[:, answer_at()]  # [p², p], the pairs (a, b) row by row
 """
 
 import json
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file
 from transformer_lens.config import TransformerBridgeConfig
 from transformer_lens.model_bridge import TransformerBridge
@@ -24,6 +24,28 @@ def checkpoint_labels() -> tuple[list[int], str]:
     return sorted(
         int(path.stem.removeprefix("step_")) for path in (FOLDER / "checkpoints").glob("step_*.safetensors")
     ), "step"
+
+
+def _prompt() -> dict:
+    """`prompt`, such as `ab=`, of residues and constant tokens; `p`; `first_token_of_b`; and `answer_at`."""
+    return json.loads((FOLDER / "prompt.json").read_text(encoding="utf-8"))
+
+
+def all_prompts() -> torch.Tensor:
+    """The tokens [p², n_ctx] of all pairs: a is token a, b is token b (or p + b), and the other characters of the
+    prompt have the tokens after the residues."""
+    known = _prompt()
+    p, b = known["p"], known["first_token_of_b"]
+    pairs = torch.cartesian_prod(torch.arange(p), torch.arange(p))
+    columns = {"a": pairs[:, 0], "b": b + pairs[:, 1]}
+    for character in known["prompt"]:
+        columns.setdefault(character, torch.full((p * p,), b + p + len(columns) - 2))
+    return torch.stack([columns[character] for character in known["prompt"]], dim=1)
+
+
+def answer_at() -> int:
+    """The position that answers; −1 is the last."""
+    return _prompt()["answer_at"]
 
 
 def load(checkpoint_index: int = -1, checkpoint_value: int | None = None) -> TransformerBridge:

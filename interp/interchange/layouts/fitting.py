@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from interp.errors import InputError, flag
-from interp.experiment import ModelConfig, Prompt, Vocabularies
+from interp.experiment import ModelConfig, Vocabularies
 from interp.models import Weights, check_weights, weight_shapes
 
 
@@ -89,9 +89,9 @@ def _fit_transformer(
     return weights, model, p
 
 
-def _prompt(weights: Weights, given: Mapping[str, Any]) -> Prompt:
+def _prompt(weights: Weights, given: Mapping[str, Any]) -> str:
     n_ctx = weights["pos_embed.W_pos"].shape[0]
-    prompts: dict[int, Prompt] = {2: "ab", 3: "ab="}
+    prompts: dict[int, str] = {2: "ab", 3: "ab="}
     prompt = given.get("prompt") or prompts.get(n_ctx)
     if prompt is None or len(prompt) != n_ctx:
         raise InputError(f"W_pos has {n_ctx} positions; the prompts that are known are 'ab' (2) and 'ab=' (3)")

@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose
 
 from interp.analyses import frequency_ablation
 from interp.analysis import find, measure_checkpoint
-from interp.experiment import ModelConfig, Task
+from interp.experiment import Mlp, ModelConfig, Norm, Task
 from interp.mathematics.random_sets import random_sets
 from interp.models import embed, initial_weights, transform
 from interp.runs import Checkpoint
@@ -26,6 +26,10 @@ def untrained(task: Task, **fields) -> Checkpoint:
     """Random float64 weights, larger than usual, so that the network says something."""
     model = ModelConfig(**({"d_model": 8, "n_heads": 2, "d_mlp": 12} | fields))
     weights = {name: 1.5 * weight.double() for name, weight in initial_weights(model, task.p).items()}
+    generator = torch.Generator().manual_seed(3)
+    for name, weight in weights.items():
+        if ".ln" in name or name.startswith("ln") or (model.biases and ".b_" in name):
+            weight.add_(0.5 * torch.randn(weight.shape, generator=generator).double())
     return Checkpoint(0, weights, task, model)
 
 
@@ -46,6 +50,15 @@ class Slow:
         self.neurons = checkpoint.neurons.flatten(0, 1).numpy()[self.pairs]
         self.logits = checkpoint.logits.flatten(0, 1).numpy()[self.pairs]
         self.to_logits = (checkpoint.W_out @ checkpoint.W_U).numpy()
+        self.lengths = np.ones((len(self.pairs), 1))
+        if (norm := checkpoint.model.norm).is_at("final"):  # held as they are, whatever is cut
+            w = {name: weight.numpy() for name, weight in checkpoint.weights.items()}
+            stream = checkpoint.activations.residual_mid.flatten(0, 1).numpy()[self.pairs]
+            stream = stream + self.neurons @ w["blocks.0.mlp.W_out"] + w["blocks.0.mlp.b_out"]
+            centred = stream - (stream.mean(1, keepdims=True) if norm.kind == "layer" else 0)
+            self.lengths = np.sqrt(np.square(centred).mean(1, keepdims=True) + norm.epsilon)
+            read = np.diag(w["ln_final.w"]) @ w["unembed.W_U"]
+            self.to_logits = w["blocks.0.mlp.W_out"] @ (read - (read.mean(0) if norm.kind == "layer" else 0))
 
     def wave(self, k: int, t: np.ndarray) -> list[np.ndarray]:
         angle = 2 * np.pi * k * t / self.n
@@ -75,7 +88,9 @@ class Slow:
             return transform(
                 weights, self.checkpoint.model, embed(weights, self.checkpoint.model, pairs)
             ).logits.numpy()
-        return self.logits + (cut - values) @ (self.to_logits if target == "neurons" else np.eye(self.task.p))
+        if target == "neurons":
+            return self.logits + (cut - values) @ self.to_logits / self.lengths
+        return self.logits + cut - values
 
     def polynomial(self, threshold: float) -> tuple[np.ndarray, int]:
         """Logits after replacing neurons, one by one, and how many."""
@@ -87,7 +102,7 @@ class Slow:
             if max(shares) >= threshold:
                 neurons[:, j : j + 1] += parts[int(np.argmax(shares))] - centred
                 count += 1
-        return self.logits + (neurons - self.neurons) @ self.to_logits, count
+        return self.logits + (neurons - self.neurons) @ self.to_logits / self.lengths, count
 
     def judged(self, logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         labels = np.maximum(self.task.labels[self.pairs], 0)  # those without an answer are in no mask
@@ -110,6 +125,9 @@ CASES = [
     (Task(7, "divide", train_fraction=0.5), {}),
     (Task(8, "divide", train_fraction=0.5), {}),  # no phase, and pairs without an answer
     (Task(8, "random", train_fraction=0.5), {}),
+    (Task(7, train_fraction=0.5), {"norm": Norm(kind="layer"), "biases": True}),
+    (Task(8, "subtract", train_fraction=0.5), {"norm": Norm(kind="rms"), "prompt": "a+b=", "activation": "silu"}),
+    (Task(7, train_fraction=0.5), {"norm": Norm(kind="layer", at=("mlp",)), "mlp": Mlp(gated=True), "biases": True}),
 ]
 
 
