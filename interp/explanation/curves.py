@@ -86,7 +86,7 @@ def explain_curves(recorded: RecordedCurves) -> Curves:
             Fact(in_words_of(recorded, label), in_words_of(recorded, value), section)
             for label, value, section in _facts(facts)
         ),
-        brief=tuple((text,) for text in [*said(iter(in_brief)), read]),
+        brief=(*((text,) for text in said(iter(in_brief))), _in_fewer_words(recorded, read)),
         paragraphs=(*said(iter((first, plateau(facts), the_norm(recorded), *_phases(summary, recorded)))), read),
         against=tuple(doubts),
         unsaid=tuple(said(unsaid(kind, facts))),
@@ -196,6 +196,15 @@ def _what_was_read(recorded: RecordedCurves) -> str:
     logged = as_count(len(recorded.steps), f"logged {recorded.unit}")
     span = f"{recorded.unit} {recorded.steps[0]:,} to {recorded.steps[-1]:,}"
     return f"Read: {', '.join(of)}; {logged}, {span}."
+
+
+def _in_fewer_words(recorded: RecordedCurves, read: str) -> tuple[str, ...]:
+    """What was read, in full, and with only the number of the notes, which --long tells."""
+    if not recorded.notes:
+        return (read,)
+    names = ", ".join(NAMES[curve] for curve in NAMES if recorded.has(curve))
+    notes = as_count(len(recorded.notes), "note")
+    return read, f"Read: {names}, with {notes} on how (--long)."
 
 
 def _numbers(facts: CurveFacts, summary: dict[str, Any], stages: tuple[dict[str, Any], ...]) -> dict[str, Any]:

@@ -254,6 +254,17 @@ def test_arrays_and_one_curve_a_file(tmp_path):
     assert numbers(apart) == numbers(whole) == numbers(told(train_acc=TRAIN, test_acc=TEST))
 
 
+def test_twelve_lines_say_that_there_are_notes():
+    """However many notes there are on how a file was read, no sentence is cut off."""
+    names = ("train_acc", "test_acc", "unmirrored_test_acc", "train_loss", "test_loss", "mean_squared_test_loss")
+    values = (100 * TRAIN, 100 * TEST, TEST, LOSSES, LOSSES, LOSSES)
+    found = curves(dict(zip(names, values, strict=True)), every=20)
+    assert len(found.recorded.notes) >= 3
+    assert len(str(found).splitlines()) <= 12
+    assert "notes on how (--long)" in str(found)
+    assert all(note.split()[0] in found.long for note in found.recorded.notes)
+
+
 def test_what_is_not_the_curve_is_left_out():
     """W&B's lowest and highest, a gradient's norm, a best so far; and of a last single number of training the many."""
     found = told(train_acc=TRAIN, test_acc=TEST, test_acc__MAX=TEST, best_test_acc=rising(100), train_grad_norm=TRAIN)

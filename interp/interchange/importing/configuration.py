@@ -297,23 +297,6 @@ def _fields_of(path: Path, content: Any) -> tuple[Fields, Fields]:
     return _ours(content) if content.get("model_type") == "interp" else from_keys(content)
 
 
-def raw_configuration(source: Source, given: Path | None = None) -> dict[str, Any] | None:
-    """The configuration as its author wrote it, where there is one: the file that is given or lies beside the weights,
-    or what is stored with them."""
-    if given is not None and given.suffix == ".toml":
-        import tomllib
-
-        try:
-            return tomllib.loads(given.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(f"cannot read {given}: {error}") from None
-    contents = [read_configuration(given)] if given else [content for _, content in configurations_beside(source.path)]
-    if contents:
-        return contents[0] if isinstance(contents[0], dict) else None
-    inside = (source.beside.get(name) for name in ("config", "cfg", "args", "hparams", "hyperparameters"))
-    return next((dict(content) for content in inside if isinstance(content, Mapping)), None)
-
-
 def _ours(content: Mapping[str, Any]) -> tuple[Fields, Fields]:
     """What the config.json of an exported run says; what weights were drawn from it does not."""
     task, model = (content[name] if isinstance(content.get(name), dict) else {} for name in ("task", "model"))
