@@ -8,6 +8,8 @@ from .experiment import Task as Task
 from .experiment import TrainingConfig as TrainingConfig
 from .experiment import preset as preset
 from .explanation import compare as compare
+from .interchange import Recorder as Recorder
+from .interchange import curves as curves
 from .interchange import import_run as import_run
 from .models import Snapshot as Snapshot
 from .runs import Checkpoint as Checkpoint

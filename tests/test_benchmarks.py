@@ -229,6 +229,20 @@ def test_clock_or_pizza(tmp_path: Path, output_of: Benchmark):
     assert len(counts) == 13
 
 
+def test_split_evidence(output_of: Benchmark, monkeypatch: pytest.MonkeyPatch):
+    """Of a few steps nothing can be told, but every claim of every network is counted."""
+    monkeypatch.syspath_prepend(ROOT)
+    benchmark = importlib.import_module("benchmarks.split_evidence")
+    monkeypatch.setattr(benchmark, "KEPT", (0, 10, 20))
+    monkeypatch.setattr(benchmark, "STEPS", 20)
+    monkeypatch.setattr(benchmark, "SEEDS", range(2))
+    lines = output_of("benchmarks.split_evidence", "--networks", "1").splitlines()
+    rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ")][2:]
+    assert len(rows) == 10
+    assert all(sum(map(int, row[2:])) == 1 for row in rows)
+    assert any("those tried: " in line for line in lines)
+
+
 def test_what_judges_verdicts(tmp_path: Path, output_of: Benchmark, monkeypatch: pytest.MonkeyPatch):
     """Other constants, and cases for a person: their numbers name no run, and the answers come back by the key."""
     monkeypatch.setattr(verdict_networks, "KINDS", {"few-steps": verdict_networks.KINDS["few-steps"]})

@@ -35,6 +35,7 @@ from interp.runs import Checkpoint
 REFERENCE = (
     "Thresholds: Nanda et al. 2023, arXiv:2301.05217, §5.1; permutation null: Phipson & Smyth 2010, arXiv:1603.05766"
 )
+READS = ("neurons",)
 CORE = True
 PLACE = 13
 SCALES = {}  # its numbers are not compared
@@ -57,7 +58,9 @@ def measure(checkpoint: Checkpoint, *, rate: float = 0.01, threshold: float = 0.
     explained = checkpoint.spectrum.neuron_shares.nan_to_num(nan=-1).max(0).values
     limit = upper_quantile(null, rate)
     counts = np.array([int((explained > limit).sum()), int((explained >= threshold).sum())], dtype=np.int32)
-    random_limit = random_network_threshold(checkpoint.model, checkpoint.task, rate=rate)
+    # Of a module that is not ours nobody here knows how it looks before training.
+    unknown = checkpoint.model.is_recorded
+    random_limit = np.nan if unknown else random_network_threshold(checkpoint.model, checkpoint.task, rate=rate)
     one = {"units": "1"}
     return xr.Dataset(
         {

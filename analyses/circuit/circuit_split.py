@@ -36,6 +36,7 @@ from interp.models import logits
 from interp.runs import Checkpoint, centred_logits, phase_pairs
 
 REFERENCE = "Varma et al. 2023, arXiv:2309.02390, §3; the held-out estimator is ours"
+READS = ()
 CORE = True
 PLACE = 11
 SCALES = {
@@ -330,7 +331,10 @@ def _standard_errors(label_logits: Float[Tensor, " pairs"], pairs: PhasePairs) -
 
 
 def _degrees(checkpoint: Checkpoint, n_pairs: int, step: float) -> Float[np.ndarray, "estimators circuits"]:
-    """Log-slopes of both strengths by both estimators between the scales 1 − step and 1 + step."""
+    """Log-slopes of both strengths by both estimators between the scales 1 − step and 1 + step; NaN for a recorded
+    module, which cannot be run with other weights."""
+    if checkpoint.model.is_recorded:
+        return np.full((2, 2), np.nan)
     pairs = phase_pairs(checkpoint.task)
     chosen = torch.from_numpy(np.sort(np.random.RandomState(0).permutation(len(pairs.row_major))[:n_pairs]))
     sample = pairs.some(chosen)

@@ -9,7 +9,8 @@ Beside them the share of the centred logit power in cos, sin w_k(a+b) for every 
 frequencies, in color, are those of `frequency_evidence`.
 
 It cannot tell that a frequency is used: that takes an ablation. Behind a final norm W_L has its gain folded in, and not
-the length that it divides every example by: its norms then tell frequencies apart, and nothing of how loud they are.
+the length that it divides every example by: its norms then tell frequencies apart, and nothing of how loud they are. Of
+a module that is not ours the norms of W_L are not known (NaN), nor are those of W_E where no embedding was recorded.
 """
 
 import numpy as np
@@ -22,6 +23,7 @@ from interp.mathematics import fourier
 from interp.runs import Checkpoint
 
 REFERENCE = "Nanda et al. 2023, arXiv:2301.05217, §4.1, §5.2 and App. C.2"
+READS = ()
 CORE = True
 PLACE = 2
 
@@ -36,9 +38,13 @@ def measure(checkpoint: Checkpoint) -> xr.Dataset:
     >>> found.frequency[found.is_key].values.tolist(), (found.embedding_norm > 1e-6).values.tolist()
     ([2, 5], [False, True, False, False, True])
     """
-    phase = checkpoint.task.coordinates
-    embedding = checkpoint.W_E.double()[torch.from_numpy(phase.rows)]
-    output = checkpoint.W_L[:, torch.from_numpy(phase.classes)].T
+    phase, model = checkpoint.task.coordinates, checkpoint.model
+    # One column of NaN for what is not known, which every measure then is too.
+    embedding = output = torch.full((phase.order, 1), torch.nan, dtype=torch.float64)
+    if not model.is_recorded or "embedding" in model.module.holds:
+        embedding = checkpoint.W_E.double()[torch.from_numpy(phase.rows)]
+    if not model.is_recorded:
+        output = checkpoint.W_L[:, torch.from_numpy(phase.classes)].T
     frequencies = np.arange(1, checkpoint.spectrum.n_frequencies + 1, dtype=np.int32)
     one = {"units": "1"}
     return xr.Dataset(

@@ -12,6 +12,7 @@ It cannot tell how the network computes what it has, nor, where the split is unk
 a circuit from a memorizer whose answers happen to favor some frequencies.
 """
 
+import json
 import math
 
 import numpy as np
@@ -25,6 +26,7 @@ from interp.mathematics.key_frequencies import LEAST_FACTOR, LEAST_RISE, NORM_TH
 from interp.runs import Checkpoint
 
 REFERENCE = "Ours; published rules: Nanda et al. 2023, arXiv:2301.05217, §4.1, App. C.2 and the authors' code"
+READS = ()
 CORE = True
 PLACE = 3
 SCALES = {}  # its numbers say whether, not how much
@@ -46,12 +48,16 @@ def measure(checkpoint: Checkpoint) -> xr.Dataset:
     """
     spectrum, phase = checkpoint.spectrum, checkpoint.task.coordinates
     found, frequencies = spectrum.evidence, np.arange(1, spectrum.n_frequencies + 1, dtype=np.int32)
-    embedding = fourier.power(checkpoint.W_E.double()[torch.from_numpy(phase.rows)]).sum(1).sqrt()
-    by_rule = [
-        (norms >= NORM_THRESHOLD * norms.max()).numpy() & (norms.max() > 0).item()
-        for norms in (embedding, spectrum.output_norms)
-    ]
-    by_rule.append(np.isin(frequencies, spectrum.neuron_frequencies.numpy()))
+    known = _known_rules(checkpoint)
+    by_rule = np.zeros((len(RULES), len(frequencies)), dtype=bool)
+    if "embedding" in known:
+        embedding = fourier.power(checkpoint.W_E.double()[torch.from_numpy(phase.rows)]).sum(1).sqrt()
+        by_rule[0] = (embedding >= NORM_THRESHOLD * embedding.max()).numpy() & (embedding.max() > 0).item()
+    if "output" in known:
+        norms = spectrum.output_norms
+        by_rule[1] = (norms >= NORM_THRESHOLD * norms.max()).numpy() & (norms.max() > 0).item()
+    if "neurons" in known:
+        by_rule[2] = np.isin(frequencies, spectrum.neuron_frequencies.numpy())
     factor = (found.log_loss_without - found.log_loss).clamp(max=np.log(LARGEST_FACTOR)).exp()
     one = {"units": "1"}
     return xr.Dataset(
@@ -71,7 +77,7 @@ def measure(checkpoint: Checkpoint) -> xr.Dataset:
             "is_key": ("frequency", found.is_key.numpy(), {"long_name": "key"} | one),
             "is_key_by": (
                 ("rule", "frequency"),
-                np.array(by_rule),
+                by_rule,
                 {"long_name": "key by a published rule"} | one,
             ),
         },
@@ -81,14 +87,22 @@ def measure(checkpoint: Checkpoint) -> xr.Dataset:
                 "rule": ("rule", np.array(RULES), {"long_name": "published rule", "units": "name"}),
             }
         ),
-        attrs={"limit": found.limit, "judged_by": "held-out pairs" if found.held_out else "all pairs"},
+        attrs={"limit": found.limit, "judged_by": "held-out pairs" if found.held_out else "all pairs"}
+        | ({} if len(known) == len(RULES) else {"rules": json.dumps(known)}),
     )
+
+
+def _known_rules(checkpoint: Checkpoint) -> list[str]:
+    """The published rules that can be asked: of a recorded module those about what was recorded."""
+    held = checkpoint.model.module.holds if checkpoint.model.is_recorded else RULES
+    return [rule for rule in RULES if rule in held]
 
 
 def summary(result: xr.Dataset) -> dict:
     """Of the last step: the key frequencies, with strength (logits), deviations above chance, and factor and rise
     (nats) of the loss without it, of each; those that have a signal and make too little difference; those of the
-    published rules; the limit and who judges."""
+    published rules, None where a rule cannot be asked; the limit and who judges."""
+    known = json.loads(result.attrs.get("rules", json.dumps(RULES)))
     last = result.isel(step=-1)
     key, signal = _chosen(last.is_key), _chosen(last.deviations > result.attrs["limit"])
     return {
@@ -102,7 +116,9 @@ def summary(result: xr.Dataset) -> dict:
         },
         "loss_rise": {str(k): float(last.loss * (last.loss_factor.sel(frequency=k) - 1)) for k in key},
         "signal_without_size": sorted(set(signal) - set(key)),
-        "key_frequencies_by": {rule: _chosen(last.is_key_by.sel(rule=rule)) for rule in RULES},
+        "key_frequencies_by": {
+            rule: _chosen(last.is_key_by.sel(rule=rule)) if rule in known else None for rule in RULES
+        },
         "n_frequencies": result.sizes["frequency"],
     }
 
@@ -161,7 +177,8 @@ def plot(result: xr.Dataset):
     figure.update_xaxes(title_text="standard deviations above chance", row=2, col=1)
     figure.update_yaxes(title_text="loss without it / loss", type="log", row=2, col=1)
     shown = {"embedding": "norm of W<sub>E</sub>", "output": "norm of W<sub>L</sub>", "neurons": "neurons"}
-    rows = (("this rule", key), *((shown[rule], _chosen(last.is_key_by.sel(rule=rule))) for rule in RULES))
+    known = json.loads(result.attrs.get("rules", json.dumps(RULES)))
+    rows = (("this rule", key), *((shown[rule], _chosen(last.is_key_by.sel(rule=rule))) for rule in known))
     for index, (name, found) in enumerate(rows):
         marks = go.Scatter(x=found, y=[name] * len(found), mode="markers", showlegend=False)
         marks.update(marker={"symbol": "square", "size": 9, "color": PALETTE[0] if index == 0 else NEUTRAL})

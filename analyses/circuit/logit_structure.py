@@ -41,6 +41,7 @@ from interp.mathematics import fourier
 from interp.runs import Checkpoint
 
 REFERENCE = "Nanda et al. 2023, arXiv:2301.05217, §4.2; Varma et al. 2023, arXiv:2309.02390"
+READS = ()
 CORE = True
 PLACE = 6
 SPLITS = ("all", "train", "test")

@@ -32,6 +32,7 @@ from interp.mathematics import fourier
 from interp.runs import Checkpoint
 
 REFERENCE = "Nanda et al. 2023, arXiv:2301.05217, §5.1 and App. C"
+READS = ("neurons",)
 CORE = True
 PLACE = 1
 

@@ -43,6 +43,7 @@ from interp.mathematics import fourier
 from interp.runs import Checkpoint
 
 REFERENCE = "Nanda et al. 2023, arXiv:2301.05217, §5.1 and App. C.2"
+READS = ()
 CORE = True
 PLACE = 4
 SPLITS = ("all", "train", "test", "held_out")

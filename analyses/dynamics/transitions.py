@@ -39,6 +39,7 @@ REFERENCE = (
     "Nanda et al. 2023, arXiv:2301.05217, §5.2; Liu et al. 2022, arXiv:2205.10343, App. A; Truong et al. 2020, ruptures"
 )
 NEEDS = ("learning_curves", "progress_measures", "embedding_spectrum", "weight_norms")
+READS = ()
 CORE = True
 PLACE = 1
 
@@ -65,29 +66,32 @@ def from_curves(
     test_accuracy: ArrayLike,
     *,
     chance_loss: float | None = None,
+    weight_norm: ArrayLike | None = None,
+    loss_decides: tuple[bool, bool] = (True, True),
 ) -> xr.Dataset:
     """The transitions of anybody's learning curves: one-dimensional arrays over ascending steps, NaN where unknown,
     accuracies from 0 to 1, losses in nats. `chance_loss` is the loss of a uniform guess, ln p; without it the first
     losses stand for it. Test curves are taken for those of pairs that could not have been memorized; of a commutative
-    operation mirrored pairs are among them unless they were left out."""
+    operation mirrored pairs are among them unless they were left out. `weight_norm`, of all weights, is a second signal
+    for phases. `loss_decides`: whether a loss on train and on test pairs may stand for an accuracy that is unknown."""
     curves = {
         "train_loss": train_loss,
         "test_loss": test_loss,
         "train_accuracy": train_accuracy,
         "test_accuracy": test_accuracy,
+        "weight_norm": np.full(np.size(steps), np.nan) if weight_norm is None else weight_norm,
     }
-    known_steps = _checked_steps(steps)
+    unknown = np.full(len(known_steps := _checked_steps(steps)), np.nan)
     checked = {name: _checked(name, values, len(known_steps)) for name, values in curves.items()}
-    unknown = np.full(len(known_steps), np.nan)
-    of_test = checked["test_loss"]
-    loss = np.stack([checked["train_loss"], of_test, of_test, unknown, unknown], axis=1)
+    loss = np.stack([checked["train_loss"], *[checked["test_loss"]] * 2, unknown, unknown], axis=1)
     accuracy = np.stack([checked["train_accuracy"], *[checked["test_accuracy"]] * 2], axis=1)
     if chance_loss is not None and not 0 < chance_loss < math.inf:
         raise InputError(f"chance_loss must be a positive number of nats (ln p), got {chance_loss}")
     chance = chance_loss if chance_loss is not None else grokking.chance(loss[:, 0], loss[:, 1])
-    told = grokking.events(known_steps, accuracy[:, :2].T, loss[:, :2].T, chance)
-    weighed = {"sum of squares": unknown, "gini": unknown}
-    return _transitions(known_steps, loss, accuracy, weighed, chance=chance, told=told)
+    deciding = np.where(loss_decides, loss[:, :2], np.nan)
+    told = grokking.events(known_steps, accuracy[:, :2].T, deciding.T, chance)
+    weighed = {"sum of squares": checked["weight_norm"] ** 2, "gini": unknown}
+    return _transitions(known_steps, loss, accuracy, weighed, chance=chance, told=told, deciding=deciding)
 
 
 def compute(run: "Run") -> xr.Dataset:
@@ -115,7 +119,7 @@ def compute(run: "Run") -> xr.Dataset:
     loss, accuracy = (curves[name].sel(split=splits).values for name in ("loss", "accuracy"))
     loss = np.concatenate([loss, np.stack([aligned["excluded"], aligned["restricted"]], axis=1)], axis=1)
     told, chance = grokking.events_of(curves), math.log(run.task.p)
-    result = _transitions(steps, loss, accuracy, aligned, chance=chance, told=told)
+    result = _transitions(steps, loss, accuracy, aligned, chance=chance, told=told, deciding=loss[:, :2])
     return result.assign_attrs(mirrors_included=int(not is_split_known and bool(run.task.symmetries)))
 
 
@@ -156,8 +160,7 @@ def summary(result: xr.Dataset) -> dict:
 
 
 def plot(result: xr.Dataset):
-    """The curves with the steps of memorization and generalization (dashed) and the boundaries of the phases with their
-    intervals."""
+    """The curves with the steps of memorization and generalization (dashed) and the boundaries with their intervals."""
     import plotly.graph_objects as go
 
     weighed = {"sum_of_squares": "Sum of squared weights", "gini": "Gini coefficient of W_E"}
@@ -236,8 +239,9 @@ def _transitions(
     *,
     chance: float,
     told: grokking.Events,
+    deciding: np.ndarray,
 ) -> xr.Dataset:
-    lower = [grokking.reached(accuracy[:, i], loss[:, i], chance, grokking.FIXED_GAP_LEVEL) for i in range(2)]
+    lower = [grokking.reached(accuracy[:, i], deciding[:, i], chance, grokking.FIXED_GAP_LEVEL) for i in range(2)]
     verdicts = [[told.verdict], [grokking.fixed_gap_verdict(steps, *lower)]]
     nothing = (np.nan,) * len(EVENT_VALUES)
     events = [event or nothing for event in (told.memorized, told.generalized)]
@@ -253,7 +257,7 @@ def _transitions(
     )
     generalized = told.generalized.at if told.generalized is not None and has_phases else np.nan
     boundary, signal_boundary = _boundaries(steps, signals, generalized)
-    evidence = {split: _evidence(loss[:, i], accuracy[:, i]) for i, split in enumerate(ACCURACIES[:2])}
+    evidence = {split: _evidence(deciding[:, i], accuracy[:, i]) for i, split in enumerate(ACCURACIES[:2])}
     count, name = {"units": "updates"}, {"units": "name"}
     return xr.Dataset(
         {

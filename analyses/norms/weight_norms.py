@@ -10,6 +10,8 @@ Weights alone, of any network, have no such parts: they are NaN. It cannot tell 
 directions carry memorization too.
 """
 
+import html
+
 import numpy as np
 import torch
 import xarray as xr
@@ -18,7 +20,7 @@ from interp.analysis import axes
 from interp.experiment import Task
 from interp.figures import PALETTE, new_panels
 from interp.mathematics import fourier
-from interp.models import unembedding
+from interp.models import own_weights, unembedding
 from interp.runs import Checkpoint, HasWeights
 
 ASKS = "weights"
@@ -39,7 +41,7 @@ def measure(checkpoint: HasWeights, *, key_frequencies: list[int] | None = None)
     >>> found.total_l1.item(), found.total_l2.item()
     (7.0, 5.0)
     """
-    weights = {name: weight.double() for name, weight in checkpoint.weights.items()}
+    weights = {name: weight.double() for name, weight in own_weights(checkpoint.weights).items()}
     l1 = np.array([float(w.abs().sum()) for w in weights.values()])
     l2 = np.array([float(w.square().sum().sqrt()) for w in weights.values()])
     rms = l2 / np.sqrt([w.numel() for w in weights.values()])
@@ -123,6 +125,7 @@ def plot(result: xr.Dataset):
             .replace("pos_embed.", "")
             .split("embed.")[-1]
         )
+        short = html.escape(short, quote=False)  # of a module that is not ours names can be anything
         add(
             result.l2.sel(tensor=name),
             short,
@@ -143,13 +146,18 @@ def plot(result: xr.Dataset):
 
 
 def _parts_of_both_ends(checkpoint: HasWeights, key_frequencies: list[int] | None) -> tuple[np.ndarray, np.ndarray]:
-    """The parts of embedding and unembedding; NaN where nothing is known of phases."""
+    """The parts of embedding and unembedding; NaN where nothing is known of phases, and of a recorded module where it
+    was not asked for them."""
+    unknown = np.full(len(PARTS), np.nan)
     if not isinstance(checkpoint, Checkpoint) or not isinstance(checkpoint.task, Task):
-        return np.full(len(PARTS), np.nan), np.full(len(PARTS), np.nan)
+        return unknown, unknown
     phase, key = checkpoint.task.coordinates, checkpoint.spectrum.frequencies_to_use(key_frequencies)
-    W_E, W_U = checkpoint.W_E, unembedding(checkpoint.weights, checkpoint.model)
+    holds = checkpoint.model.module.holds if checkpoint.model.is_recorded else ("embedding", "unembedding")
     residues, classes = torch.from_numpy(phase.rows), torch.from_numpy(phase.classes)
-    return _parts(W_E[residues], key), _parts(W_U.T[classes], key)
+    embedding = _parts(checkpoint.W_E[residues], key) if "embedding" in holds else unknown
+    if "unembedding" not in holds:
+        return embedding, unknown
+    return embedding, _parts(unembedding(checkpoint.weights, checkpoint.model).T[classes], key)
 
 
 def _parts(matrix: torch.Tensor, key: list[int]) -> np.ndarray:

@@ -14,6 +14,9 @@ What else it may say of itself, and what holds otherwise:
     FAMILIES: tuple[str, ...] = all of them    the families of models that it can be asked about
     ASKS: str = "phases"                       what it needs: "weights" alone, "answers" to labeled examples of any
                                                kind, or "phases", those of pairs over Z_p
+    READS: tuple[str, ...] = ("network",)      what it reads beside weights and answers to all examples: "neurons", or
+                                               "network", anything else (matrices, gradients, other inputs or weights);
+                                               () for none. Of a recorded module only what was recorded can be read
     CORE: bool = False                         whether the story needs it: the core is what runs when nothing is named
     ON_REQUEST: bool = False                   left out where all are asked for: it takes long
     MOST_STEPS: int | None = None              at most so many checkpoints of a run (`interp.analysis.steps_to_show`)
@@ -80,13 +83,29 @@ class Analysis:
         of pairs over Z_p, which is what an analysis asks that says nothing."""
         return getattr(self.module, "ASKS", "phases")
 
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """What it reads of a network beside its weights and its answers to all examples: "neurons", or "network" for
+        anything else, which is what an analysis reads that says nothing and asks for more than weights."""
+        return tuple(getattr(self.module, "READS", () if self.asks == "weights" else ("network",)))
+
+    def lacks(self, model: ModelConfig) -> tuple[str, ...]:
+        """What it reads and a model does not have: of a recorded module there is only what was recorded."""
+        return tuple(what for what in self.reads if what not in model.module.holds) if model.is_recorded else ()
+
     def is_for(self, task: Examples, model: ModelConfig) -> bool:
         """Whether it can be asked about runs of this model on these examples."""
-        return model.family in self.families and (self.asks != "phases" or isinstance(task, Task))
+        is_about = self.asks != "phases" or isinstance(task, Task)
+        return model.family in self.families and is_about and not self.lacks(model)
 
     def check_is_for(self, task: Examples, model: ModelConfig) -> None:
         """Raises InputError unless the analysis can be asked about this model on these examples."""
         self.check_family(model)
+        if lacking := self.lacks(model):
+            what = "the network itself (matrices, gradients or other inputs)" if "network" in lacking else lacking[0]
+            held = ", ".join(("logits", *model.module.holds))
+            hint = "" if "network" in lacking else f"; name its {lacking[0]} when it is imported or recorded"
+            raise InputError(f"{self.name} reads {what}, and of this module {held} were recorded{hint}")
         if not self.is_for(task, model):
             raise InputError(f"{self.name} is about pairs over Z_p, and these examples are vectors: {task.title}")
 

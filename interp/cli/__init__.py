@@ -13,6 +13,7 @@ COMMANDS = {
         "importing.Import",
         "turn checkpoints that others wrote into a run, and prove that they were read right",
     ),
+    "curves": ("recorded.Curves", "what learning curves alone tell, from a csv, json or npz of anybody's training"),
     "watch": ("watching.Watch", "curves and spectrum in the terminal while training writes"),
     "list": ("runs.List", "the runs under a folder"),
     "info": ("runs.Info", "what a run is: task, model, training, checkpoints, versions"),

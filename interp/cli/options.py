@@ -6,7 +6,7 @@ import difflib
 import io
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from typing import Any, get_type_hints
 
 import tyro
@@ -21,7 +21,7 @@ def parse(kind: type, prog: str, arguments: Sequence[str], default: Any = None) 
     Options that are not given are those of `default`. Raises InputError, in one line, for arguments that describe none.
     """
     _check_names(option_names(kind, default=default), prog, arguments)
-    with contextlib.redirect_stderr(io.StringIO()) as complaint, _help_without_examples():
+    with contextlib.redirect_stderr(io.StringIO()) as complaint, _as_options():
         try:
             return tyro.cli(kind, prog=prog, args=list(arguments), default=default)
         except SystemExit as stop:
@@ -31,18 +31,27 @@ def parse(kind: type, prog: str, arguments: Sequence[str], default: Any = None) 
 
 
 @contextlib.contextmanager
-def _help_without_examples() -> Iterator[None]:
-    """Help shows the docstrings of configurations; the examples in them are for readers of the code."""
+def _as_options() -> Iterator[None]:
+    """Help shows the docstrings of configurations; the examples in them are for readers of the code. Fields that nobody
+    gives by hand (`metadata={"option": False}`) are no options."""
     kinds = [*SECTIONS.values(), *(kind for others in KINDS.values() for kind in others.values())]
     kinds += [within for kind in kinds for within in get_type_hints(kind).values() if is_dataclass(within)]
     whole = [kind.__doc__ for kind in kinds]
     try:
         for kind in kinds:
             kind.__doc__ = (kind.__doc__ or "").partition(">>>")[0].rstrip()
+            for name in _no_options(kind):
+                kind.__annotations__[name] = tyro.conf.Suppress[kind.__annotations__[name]]
         yield
     finally:
         for kind, text in zip(kinds, whole, strict=True):
             kind.__doc__ = text
+            for name in _no_options(kind):
+                kind.__annotations__[name] = kind.__annotations__[name].__origin__
+
+
+def _no_options(kind: Any) -> list[str]:
+    return [each.name for each in fields(kind) if not each.metadata.get("option", True)]
 
 
 def value_of(option: str, arguments: Sequence[str]) -> str | None:
@@ -62,6 +71,8 @@ def option_names(kind: type, prefix: str = "--", default: Any = None) -> list[st
     of the kind that `default` has."""
     names = ["--help"] if prefix == "--" else []
     for name, annotation in get_type_hints(kind, include_extras=True).items():
+        if name in _no_options(kind):
+            continue
         within = type(getattr(default, name)) if name in SECTIONS and default is not None else annotation
         if isinstance(within, type) and is_dataclass(within):
             names += option_names(within, f"{prefix}{flag(name)}.")

@@ -41,11 +41,14 @@ def watch(
             if len(rows) != seen:
                 changed, seen = time.monotonic(), len(rows)
             update(rows)
-            if run.is_complete:
+            if run.training is None and not is_being_written(run.path):
+                return f"{run.path} is not being written; `interp report {run.path}` explains it"
+            if run.training is not None and run.is_complete:
                 return f"{run.path} is complete; `interp report {run.path}` explains it"
             if time.monotonic() - changed > QUIET_SECONDS and not is_being_written(run.path):
                 step = rows[-1]["step"] if rows else 0
-                return f"nobody is writing {run.path}: it stands at step {step:,}; `interp resume {run.path}` goes on"
+                goes_on = "its own loop" if "recorder" in run.info else f"`interp resume {run.path}`"
+                return f"nobody is writing {run.path}: it stands at step {step:,}; {goes_on} goes on"
             sleep(interval)
 
 
@@ -144,8 +147,15 @@ def _spectrum(run: Run, width: int) -> Iterator[Text]:
     if not all(bool(weight.isfinite().all()) for weight in checkpoint.weights.values()):
         yield Text(f"the weights of step {checkpoint.step:,} are not finite: training diverged", style="bold red")
         return
-    embedding = checkpoint.W_E.double()[torch.from_numpy(checkpoint.task.coordinates.rows)]
-    norms = {"W_E": fourier.power(embedding).sum(1).sqrt().numpy(), "W_L": checkpoint.spectrum.output_norms.numpy()}
+    is_recorded = checkpoint.model.is_recorded
+    norms = {}
+    if not is_recorded or "embedding" in checkpoint.model.module.holds:
+        embedding = checkpoint.W_E.double()[torch.from_numpy(checkpoint.task.coordinates.rows)]
+        norms["W_E"] = fourier.power(embedding).sum(1).sqrt().numpy()
+    if is_recorded:
+        norms["logits"] = checkpoint.spectrum.logit_shares.sqrt().numpy()
+    else:
+        norms["W_L"] = checkpoint.spectrum.output_norms.numpy()
     yield Text(f"norm by frequency, step {checkpoint.step:,}", style="dim")
     for name, values in norms.items():
         most = max(float(values.max()), 1e-12)

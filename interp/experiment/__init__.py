@@ -14,6 +14,7 @@ from interp.experiment.model import (
     Norm,
     Vocabularies,
 )
+from interp.experiment.module_record import ModuleRecord
 from interp.experiment.presets import PRESETS, preset
 from interp.experiment.recorded import (
     KINDS,
@@ -42,6 +43,7 @@ __all__ = [
     "Inputs",
     "Mlp",
     "ModelConfig",
+    "ModuleRecord",
     "Norm",
     "Operation",
     "Samples",

@@ -29,6 +29,11 @@ class Experiment:
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
     def __post_init__(self) -> None:
+        if self.model.is_recorded:
+            raise InputError(
+                "model.family 'module' is what was recorded of somebody's module; train it in its own loop "
+                "(interp.Recorder keeps the run), or give model.family transformer or mlp"
+            )
         if not self.task.split_known:
             raise InputError(
                 "task.split is unknown: a run that is trained here needs its training pairs; give task.train-fraction"

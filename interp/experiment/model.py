@@ -4,8 +4,9 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Literal, get_args
 
 from interp.errors import InputError, check_choice, check_integer, check_number, flag
+from interp.experiment.module_record import ModuleRecord
 
-Family = Literal["transformer", "mlp"]
+Family = Literal["transformer", "mlp", "module"]
 Activation = Literal["relu", "gelu", "square", "gelu-tanh", "silu"]
 Vocabularies = Literal["one", "two"]
 Inputs = Literal["sum", "concatenated"]
@@ -92,8 +93,9 @@ class Mlp:
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """Either a transformer that reads the tokens of `prompt` and answers at one position, the last one
-    (`interp.models.transformer`), or an MLP with one hidden layer (`interp.models.mlp`). `seed` draws the initial
-    weights; with `biases` every matrix has one.
+    (`interp.models.transformer`), or an MLP with one hidden layer (`interp.models.mlp`), or what was recorded of a
+    module of anybody's (`ModuleRecord`), which is never trained or run here. `seed` draws the initial weights; with
+    `biases` every matrix has one.
 
     Of the transformer alone: `prompt` is a template in which a and b stand for the residues and every other character
     for a token that is always the same, such as `ab=` or `a+b=`; `answer_at` is the position that is read, −1 the last.
@@ -131,6 +133,7 @@ class ModelConfig:
     attention: Attention = field(default=Attention(), metadata={"later": True})
     mlp: Mlp = field(default=Mlp(), metadata={"later": True})
     seed: int = 0
+    module: ModuleRecord = field(default=ModuleRecord(), metadata={"later": True, "option": False})
 
     def __post_init__(self) -> None:
         check_choice("model.family", self.family, get_args(Family))
@@ -169,6 +172,15 @@ class ModelConfig:
                 f"model.attention.rotary-base turns planes of two entries, and a head has {self.head_size}; give an "
                 "even model.d-head"
             )
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether there are only recorded answers: of a module of anybody's, which cannot be run again here.
+
+        >>> ModelConfig().is_recorded, ModelConfig(family="module").is_recorded
+        (False, True)
+        """
+        return self.family == "module"
 
     @property
     def head_size(self) -> int:
@@ -252,11 +264,12 @@ class ModelConfig:
 
 # The fields that say nothing about a family, and are refused there.
 FIELDS_OF_OTHERS = {
-    "transformer": ("inputs", "embedding"),
+    "transformer": ("inputs", "embedding", "module"),
     "mlp": (
         *("n_layers", "n_heads", "d_head", "prompt", "causal", "attention_rate", "vocabularies", "answer_at", "tied"),
-        *("norm", "attention", "mlp"),
+        *("norm", "attention", "mlp", "module"),
     ),
+    "module": tuple(each.name for each in fields(ModelConfig) if each.name not in ("family", "module")),
 }
 
 

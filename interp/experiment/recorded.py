@@ -113,6 +113,11 @@ def section_from_dict(section: str, values: Mapping[str, Any], base: Any = None)
     return _from_dict(section, kind, values, base if type(base) is kind else None)
 
 
+def _tuples(value: Any) -> Any:
+    """JSON's lists as tuples, lists within lists too."""
+    return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
+
+
 def _from_dict(section: str, kind: type, values: Mapping[str, Any], base: Any) -> Any:
     from pydantic import TypeAdapter, ValidationError
 
@@ -129,7 +134,7 @@ def _from_dict(section: str, kind: type, values: Mapping[str, Any], base: Any) -
             within = getattr(base, field_name) if base is not None else None
             given[field_name] = _from_dict(path, types[field_name], value, within)
             continue
-        as_field = tuple(value) if isinstance(value, list) else value
+        as_field = _tuples(value)
         try:
             given[field_name] = TypeAdapter(types[field_name]).validate_python(as_field, strict=True)
         except ValidationError as error:

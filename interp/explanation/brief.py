@@ -33,15 +33,26 @@ def brief(
         yield (f"When: {told}",)
     changed, norm = _what_changed(checkpoint, split, summaries["circuit_split"], setting), _norm(summaries)
     yield f"What changed: {changed} {norm}", f"What changed: {changed}"
-    if told := why(summaries["circuit_forces"], setting):
+    if "circuit_forces" in summaries and (told := why(summaries["circuit_forces"], setting)):
         yield tuple(f"Why: {wording}" for wording in told)
     step = f"at step {checkpoint['step']:,}" if checkpoint["step"] >= 0 else "in this checkpoint"
-    circuit, alone = _circuit(checkpoint, summaries["clock_pizza"], setting)
+    circuit, alone = _circuit(checkpoint, summaries.get("clock_pizza", {}), setting)
     known = "" if setting.task.split_known else f"; {as_accuracy(checkpoint['accuracy']['all'])} of all pairs right"
     named = f"Circuit {step} (state: {checkpoint['state']}{known}): {circuit}"
     yield (f"{named} {alone}", named) if alone else (named,)
     if checkpoint["has_circuit"] and (check := the_check(checkpoint)):
         yield tuple(f"Check: {wording}" for wording in (check, the_check_in_short(checkpoint)) if wording)
+    if setting.model.is_recorded:
+        yield (
+            f"Recorded of a module were its {_recorded(setting)}: why, and whether it uses its key frequencies, "
+            "is not told.",
+        )
+
+
+def _recorded(setting: Setting) -> str:
+    """What is known of a module."""
+    *parts, last = ("logits", *setting.model.module.holds)
+    return f"{', '.join(parts)} and {last}" if parts else f"{last} alone"
 
 
 def _norm(summaries: Summaries) -> str:

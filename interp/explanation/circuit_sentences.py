@@ -37,15 +37,18 @@ def the_circuit(checkpoint: Mapping[str, Any], summaries: Summaries, setting: Se
             f"{text}. The rule calls k = {_listed(key)} key, but alone they do not clearly answer better than a guess"
             f"{_gained(checkpoint, pairs)}: that is no circuit.{the_last_circuit(checkpoint, setting)}"
         )
-    short, chance = circuit_in_short(checkpoint), summaries["calibration"]
+    short = circuit_in_short(checkpoint)
     text += f". {short[0].upper()}{short[1:]}{_of_what(setting)}"
     if known := _beyond_chance(summaries["frequency_evidence"]):
         text += f" ({known})"
     periodic, neurons = checkpoint["periodic_neurons"], checkpoint["neurons"]
-    if periodic:
+    if neurons is None:
+        text += "; its neurons were not recorded"
+    elif periodic:
         counts = summaries["neuron_periodicity"]["periodic_neurons_per_frequency"]
         of_key = ", ".join(f"{counts.get(str(entry['frequency']), 0)} at {entry['frequency']}" for entry in key)
-        text += f"; {periodic} of {neurons} neurons follow one frequency each ({of_key}), to {_periodic(chance)}"
+        text += f"; {periodic} of {neurons} neurons follow one frequency each ({of_key}), to "
+        text += _periodic(summaries["calibration"])
     else:
         text += f"; none of {neurons} neurons follows one frequency alone"
     restricted, excluded = checkpoint["restricted_loss"], checkpoint["excluded_loss"]
@@ -56,6 +59,11 @@ def the_circuit(checkpoint: Mapping[str, Any], summaries: Summaries, setting: Se
         f"{as_number(excluded[split])} (as the network stands: {as_number(checkpoint['loss'][split])}; a guess: "
         f"{as_number(setting.guessing)}). "
     )
+    if setting.model.is_recorded:
+        return text + (
+            "Whether it is a clock or a pizza, and whether the network uses it, would take the module itself: of a "
+            "module that is not ours only its answers were recorded."
+        )
     return text + the_algorithm(summaries["clock_pizza"], setting)
 
 

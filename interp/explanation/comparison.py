@@ -197,6 +197,11 @@ def compare(
     seen: set[tuple[Path, int]] = set()
     for run, step in found:
         check_has_phases(run, "a comparison")
+        if run.model.is_recorded:
+            raise InputError(
+                f"a comparison lays circuits side by side, and {run.path} has only the recorded answers of a module; "
+                "`interp explain` and `interp report` tell of it alone"
+            )
         if (run.path.resolve(), step) in seen:
             raise InputError(
                 f"step {step} of {run.path} is on both sides; it has steps {run.steps[0]} to {run.steps[-1]}: "

@@ -85,9 +85,9 @@ def _against_the_circuit(
             "Which frequencies are key is told from all pairs: a memorizer whose answers favor some frequencies can "
             "look like this."
         )
-    if has_circuit and (others := sorted(set(by_neurons) - set(key))):
+    if has_circuit and (others := sorted(set(by_neurons or key) - set(key))):
         yield f"Some neurons' strongest frequency is not key: k = {_some(others)}."
-    if others := sorted(set(key) - set(by_neurons)):
+    if by_neurons is not None and (others := sorted(set(key) - set(by_neurons))):
         yield f"No neuron's strongest frequency is k = {_some(others)}, though the logits carry it."
     if has_circuit and (weak := evidence["signal_without_size"]):
         yield f"The logits carry k = {_some(weak)} too, of the sum and beyond chance, but hardly need it."
@@ -134,10 +134,16 @@ def unsaid(numbers: Mapping[str, Any], setting: Setting) -> Iterable[str]:
             "Whether another cut that takes as much away would cost as much: key frequencies are large, random others "
             "are not; and what is left runs on inputs that it never met."
         )
-    yield (
-        "Why the loss pushes one circuit harder than the other, or stops: forces say what was done to each, not what "
-        "made it so."
-    )
+    if setting.model.is_recorded:
+        yield (
+            "Which forces made it, whether the network uses its key frequencies, and by which algorithm: these take "
+            "the module itself, and only its answers were recorded."
+        )
+    else:
+        yield (
+            "Why the loss pushes one circuit harder than the other, or stops: forces say what was done to each, not "
+            "what made it so."
+        )
     yield (
         "Fourier measures find Fourier circuits: a rule computed in another way would show only as power "
         "outside the key frequencies."

@@ -32,7 +32,7 @@ from interp.explanation.states import Known, state_of
 from interp.figures import as_accuracy, as_count, as_norm, as_number, as_step, notebook
 from interp.runs import Checkpoint, Run, check_has_phases
 
-# What an explanation is made of.
+# What an explanation is made of; of a recorded module, whatever of it can be asked (`evidence_of`).
 EVIDENCE = (
     "calibration",
     "circuit_forces",
@@ -166,9 +166,21 @@ def explain(
     ('pizza', [1, 2], 'generalizing')
     """
     check_has_phases(run, "an explanation")
+    names = evidence_of(run)
     if step is not None and step not in run.steps:
         run[step]  # raises, naming the nearest
-    return explanation_of(run, analyze(run, EVIDENCE, progress=progress, parallel=parallel), step)
+    return explanation_of(run, analyze(run, names, progress=progress, parallel=parallel), step)
+
+
+def evidence_of(run: Run) -> list[str]:
+    """The analyses of EVIDENCE that can be asked about a run: of a recorded module not those that read what was not
+    recorded.
+
+    >>> import interp
+    >>> len(evidence_of(interp.open_run(interp.reference_path()))) == len(EVIDENCE)
+    True
+    """
+    return [name for name in EVIDENCE if find(name).is_for(run.task, run.model)]
 
 
 def explanation_of(run: Run, results: Mapping[str, xr.Dataset], step: int | None = None) -> Explanation:
@@ -180,11 +192,12 @@ def explanation_of(run: Run, results: Mapping[str, xr.Dataset], step: int | None
         ...
     interp.errors.InputError: an explanation needs the results of calibration
     """
-    missing = [name for name in EVIDENCE if name not in results]
+    evidence = evidence_of(run)
+    missing = [name for name in evidence if name not in results]
     if missing:
         raise InputError(f"an explanation needs the results of {', '.join(missing)}")
     whole = {"circuit_forces", "learning_curves", "transitions"}
-    at = {name: results[name] if step is None or name in whole else results[name].sel(step=[step]) for name in EVIDENCE}
+    at = {name: results[name] if step is None or name in whole else results[name].sel(step=[step]) for name in evidence}
     summaries = {name: find(name).summary(result) for name, result in at.items()}
     # Who was ahead, and since when, is a matter of the whole run, whichever checkpoint is looked at.
     of_run = find("circuit_split").summary(results["circuit_split"])
@@ -202,7 +215,7 @@ def explanation_of(run: Run, results: Mapping[str, xr.Dataset], step: int | None
         tuple(brief(kind, checkpoint, summaries, of_run, setting)),
         (
             " ".join((*how_it_ended(setting), *the_task(setting), what_happened(kind, setting))),
-            the_forces(summaries["circuit_forces"], setting),
+            *([the_forces(summaries["circuit_forces"], setting)] if "circuit_forces" in summaries else []),
             circuit,
             *the_phases(numbers["run"]),
             the_norms(summaries, setting),
@@ -221,7 +234,7 @@ def _gain(weights: Checkpoint) -> dict[str, float] | None:
 def _numbers(run: Run, results: Mapping[str, xr.Dataset], summaries: Summaries, setting: Setting) -> dict[str, Any]:
     """The numbers of the explanation; null where unknown."""
     transitions, split = summaries["transitions"], summaries["circuit_split"]
-    spectrum, neurons = summaries["embedding_spectrum"], summaries["neuron_periodicity"]
+    spectrum, neurons = summaries["embedding_spectrum"], summaries.get("neuron_periodicity", {})
     step = summaries["progress_measures"]["step"]
     weights = run.last if step == run.last.step else run[step]
     has_circuit = weights.spectrum.has_circuit and setting.has_frequencies
@@ -229,6 +242,7 @@ def _numbers(run: Run, results: Mapping[str, xr.Dataset], summaries: Summaries, 
         2 * len(spectrum["key_frequencies"]) <= spectrum["n_frequencies"]
         or len(spectrum["key_frequencies"]) <= MOST_NAMED_OF_FEW
     )
+    clock = summaries.get("clock_pizza", {}) if has_circuit and is_sparse else {}
     # The stored measures are taken with the key frequencies of the run; of a checkpoint alone they are its own.
     of_own = find("progress_measures").summary(measure_checkpoint(weights, "progress_measures"))
     accuracy = json_values({name: weights.accuracy(name) for name in SPLITS})
@@ -244,15 +258,15 @@ def _numbers(run: Run, results: Mapping[str, xr.Dataset], summaries: Summaries, 
         "gain_alone": _gain(weights) if setting.has_frequencies else None,
         "strength": split["strength"],
         "standard_error": split["standard_error"],
-        "ablation": _ablation(summaries["frequency_ablation"], accuracy, run.task.guessing_accuracy),
-        "periodic_neurons": neurons["periodic_neurons"],
-        "neurons": neurons["neurons"],
-        "calibrated_periodic_neurons": summaries["calibration"]["calibrated_periodic_neurons"],
+        "ablation": _ablation(summaries.get("frequency_ablation"), accuracy, run.task.guessing_accuracy),
+        "periodic_neurons": neurons.get("periodic_neurons"),
+        "neurons": neurons.get("neurons"),
+        "calibrated_periodic_neurons": summaries.get("calibration", {}).get("calibrated_periodic_neurons"),
         "l2_norm": summaries["weight_norms"]["last_l2"],
         "gini_embedding": spectrum["gini_embedding"],
         "gini_output": spectrum["gini_output"],
-        "circuit": summaries["clock_pizza"]["verdict"] if has_circuit and is_sparse else None,
-        "circuit_witnesses": summaries["clock_pizza"]["witnesses"] if has_circuit and is_sparse else None,
+        "circuit": clock.get("verdict"),
+        "circuit_witnesses": clock.get("witnesses"),
     }
     curves = results["learning_curves"]
     earlier = curves.accuracy.sel(split="train").values[curves.step.values <= step]
@@ -290,16 +304,18 @@ def _numbers(run: Run, results: Mapping[str, xr.Dataset], summaries: Summaries, 
         "worn_from",
         "carried_from",
     )
-    forces = {name: summaries["circuit_forces"][name] for name in ("known_from", "named", *told)}
+    forces = {name: summaries.get("circuit_forces", {}).get(name) for name in ("known_from", "named", *told)}
     of_run |= {"independent_held_out_pairs": run.task.n_held_out, "forces": forces}
     return {"run": of_run, "checkpoint": checkpoint}
 
 
-def _ablation(summary: Mapping[str, Any], whole: Mapping[str, float | None], guess: float) -> dict[str, Any] | None:
+def _ablation(
+    summary: Mapping[str, Any] | None, whole: Mapping[str, float | None], guess: float
+) -> dict[str, Any] | None:
     """The causal check: the accuracy of the `whole` network and that without the key frequencies of the run, by place,
     on held-out pairs (on all, where none are known), beside the lowest and highest without as many random others, on
-    the same sample of pairs, and a guess; None without key frequencies."""
-    if not summary["key_frequencies"]:
+    the same sample of pairs, and a guess; None without key frequencies, and where nothing could be removed."""
+    if summary is None or not summary["key_frequencies"]:
         return None
     of_held_out = summary["held_out_accuracy"]
     split = "held_out" if of_held_out["neurons"]["remove_key"] is not None else "all"
@@ -332,12 +348,21 @@ def _facts(numbers: Mapping[str, Any], summaries: Summaries, setting: Setting) -
     reached = as_accuracy(run["held_out_accuracy"])
     if run["held_out_accuracy"] is not None:
         reached += f" at step {as_step(run['held_out_accuracy_at'])}"
+    periodic = (
+        []
+        if checkpoint["neurons"] is None
+        else [
+            Fact(
+                "periodic neurons", f"{checkpoint['periodic_neurons']} of {checkpoint['neurons']}", "neuron_periodicity"
+            )
+        ]
+    )
     return (
         Fact("training pairs known from step", as_step(run["memorized_at"]), "transitions"),
         Fact(f"{unseen} known from step", none or as_step(run["generalized_at"]), "transitions"),
         Fact(f"highest accuracy on {unseen} that held", none or reached, "transitions"),
         Fact("circuit of key frequencies", circuit, "frequency_evidence"),
-        Fact("periodic neurons", f"{checkpoint['periodic_neurons']} of {checkpoint['neurons']}", "neuron_periodicity"),
+        *periodic,
         Fact(f"loss on {unseen}", none or as_number(checkpoint["loss"][split]), "progress_measures"),
         Fact("weight norm", " → ".join(span), "weight_norms"),
     )

@@ -22,15 +22,13 @@ FALLEN = 0.9
 LATE_SHARE, LATE_POINTS, RANGE_OF_ACCURACY, RANGE_OF_LOSS = 0.1, 3, 0.01, 0.1
 
 
-@dataclass(frozen=True)
-class Setting:
-    """The task and the model; what the curves of train and held-out pairs tell; the steps that training was to take
-    (None: not trained here); the last step that was logged or saved; where training is known to have diverged; the last
-    known accuracies, with their step; what moved on held-out pairs over the last tenth of the steps (None: too few were
-    logged there to tell); the step of the key frequencies of the run (None: it has none)."""
+@dataclass(frozen=True, kw_only=True)
+class FromCurves:
+    """What learning curves tell, whoever recorded them: the events of train and held-out pairs; the steps that training
+    was to take (None: nobody knows); the last step that was logged or saved; where training is known to have diverged;
+    the last known accuracies, with their step; what moved on held-out pairs over the last tenth of the steps (None: too
+    few were logged there to tell)."""
 
-    task: Task
-    model: ModelConfig
     learned: grokking.Events
     planned_steps: int | None
     last_step: int
@@ -38,8 +36,29 @@ class Setting:
     accuracy_at: int
     accuracy: Mapping[str, float]
     late_changes: tuple[str, ...] | None
+
+    @property
+    def unseen(self) -> str:
+        """What the pairs are called that the verdict is told from."""
+        return "test pairs"
+
+    def pairs(self, split: str) -> int:
+        """How many pairs a split has; 0 where it is unknown."""
+        return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting(FromCurves):
+    """The task and the model; what the curves tell; the key frequencies of the run, with their step (None: it has
+    none)."""
+
+    task: Task
+    model: ModelConfig
     key_frequencies: tuple[int, ...]
     key_frequencies_of_step: int | None
+
+    def pairs(self, split: str) -> int:
+        return int(self.task.mask(split).sum())
 
     @property
     def has_test_pairs(self) -> bool:
@@ -111,7 +130,7 @@ def setting_of(run: Run, results: Mapping[str, xr.Dataset]) -> Setting:
         diverged_at=_diverged_at(run, results),
         accuracy_at=int(steps[last]),
         accuracy={split: float(accuracy.sel(split=split).values[last]) for split in ("train", "test", unseen)},
-        late_changes=_late_changes(curves.isel(step=slice(last + 1)).sel(split=unseen)),
+        late_changes=late_changes(curves.isel(step=slice(last + 1)).sel(split=unseen)),
         key_frequencies=() if circuit is None else tuple(circuit.key_frequencies),
         key_frequencies_of_step=None if circuit is None else circuit.step,
     )
@@ -130,12 +149,16 @@ def _diverged_at(run: Run, results: Mapping[str, xr.Dataset]) -> int | None:
     return min(broken, default=None)
 
 
-def _late_changes(curves: xr.Dataset) -> tuple[str, ...] | None:
-    """What moved over the last tenth of the logged steps, by its range; None where fewer than LATE_POINTS are known."""
+def late_changes(curves: xr.Dataset) -> tuple[str, ...] | None:
+    """What moved over the last tenth of the logged steps, by its range; None where fewer than LATE_POINTS are known
+    there of a curve that was recorded, or none was."""
     steps = curves.step.values
     late = curves.isel(step=steps >= steps[-1] - LATE_SHARE * (steps[-1] - steps[0]))
     changes = []
-    for name in ("accuracy", "loss"):
+    recorded = [name for name in ("accuracy", "loss") if np.isfinite(curves[name].values).any()]
+    if not recorded:
+        return None
+    for name in recorded:
         values = late[name].values[np.isfinite(late[name].values)]
         if len(values) < LATE_POINTS:
             return None

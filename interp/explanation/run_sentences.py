@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from interp.explanation.run_facts import FALLEN, Setting
+from interp.explanation.run_facts import FALLEN, FromCurves, Setting
 from interp.figures import as_accuracy, as_count, as_norm, as_percent, as_step
 from interp.mathematics import grokking
 from interp.mathematics.held_out import FEWEST_HELD_OUT
@@ -39,10 +39,10 @@ def _verdict_and_number(kind: str, setting: Setting) -> str:
         return _why_unknown(setting)
     learned, text = setting.learned, VERDICTS[kind]
     if kind in ("grokking", "comprehension"):
-        return f"{text}: {_held_since(setting)}{_how_it_ends(setting)}"
+        return f"{text}: {held_since(setting)}{how_it_ends(setting)}"
     if kind == "collapse":
-        return f"{text}: {_held_since(setting)}, and {as_accuracy(last_unseen(setting))} at the end"
-    within, known, end = _within(setting), _held_at(setting), _how_it_ends(setting)
+        return f"{text}: {held_since(setting)}, and {as_accuracy(last_unseen(setting))} at the end"
+    within, known, end = _within(setting), _held_at(setting), how_it_ends(setting)
     if kind == "confusion":
         return _confusion(setting)
     extents = (
@@ -73,9 +73,9 @@ def _why_unknown(setting: Setting) -> str:
     if setting.has_too_few_held_out:
         return f"{text}: {few_held_out(setting)}"
     if learned.generalized is not None and learned.generalized.seen_for == 0:
-        return f"It may have generalized ({_held_since(setting)}); whether that holds cannot be told"
+        return f"It may have generalized ({held_since(setting)}); whether that holds cannot be told"
     if learned.generalized is not None and learned.memorized is not None:
-        return f"It generalized ({_held_since(setting)}); whether late or at once cannot be told"
+        return f"It generalized ({held_since(setting)}); whether late or at once cannot be told"
     return text if setting.task.split_known else f"{text}: the split is unknown"
 
 
@@ -97,7 +97,7 @@ def _reached_at(setting: Setting) -> str:
     return f"step {as_step(at)}" + (", the last alone" if at == setting.last_step > 0 else "")
 
 
-def _held_since(setting: Setting) -> str:
+def held_since(setting: FromCurves) -> str:
     """How much of the held-out pairs it came to know, and since when it had generalized."""
     learned, known = setting.learned, f"{as_accuracy(setting.learned.reached)} of the {setting.unseen}"
     if learned.generalized is None or learned.generalized.at == learned.reached_at:
@@ -115,7 +115,7 @@ def _within(setting: Setting) -> str:
     return f" within {as_count(setting.last_step, 'step')}{of_planned}"
 
 
-def _how_it_ends(setting: Setting) -> str:
+def how_it_ends(setting: FromCurves) -> str:
     """That it ends below what it had reached, by a point or more, or in a fall."""
     falls, last = setting.learned.falls, last_unseen(setting)
     in_a_fall = bool(falls) and math.isnan(falls[-1].recovered_at)
@@ -132,7 +132,7 @@ def _how_training_pairs_end(kind: str, setting: Setting) -> str:
     return f"; {as_accuracy(last)} of its training pairs at the end"
 
 
-def last_unseen(setting: Setting) -> float:
+def last_unseen(setting: FromCurves) -> float:
     """The last known accuracy on held-out pairs; of test pairs, where the split is unknown."""
     return setting.accuracy.get("held_out", setting.accuracy["test"])
 
@@ -199,7 +199,7 @@ def when(kind: str, setting: Setting) -> str:
     if memorized is not None and generalized is not None:
         also = f"of the {unseen}" if levels[0] == levels[1] else other
         text = f"It knew {train} {_from(memorized)} and {also} {_from(generalized)}"
-        return text + _apart(kind, memorized, generalized, learned.delay)
+        return text + apart(kind, memorized, generalized, learned.delay)
     if memorized is not None:
         return f"It knew {train} {_from(memorized)}, and never held {other}."
     if generalized is not None:
@@ -219,12 +219,13 @@ def when_in_short(kind: str, setting: Setting) -> str:
     levels = [_level(setting, split) for split in ("train", "held_out")]
     other = f" ({levels[1]})" if levels[0] != levels[1] else ""
     text = f"training pairs ({levels[0]}) known {_from(memorized)}, {unseen}{other} {_from(generalized)}"
-    return text + _apart(kind, memorized, generalized, learned.delay)
+    return text + apart(kind, memorized, generalized, learned.delay)
 
 
-def _apart(kind: str, memorized: grokking.Crossing, generalized: grokking.Crossing, delay: tuple[float, float]) -> str:
+def apart(kind: str, memorized: grokking.Crossing, generalized: grokking.Crossing, delay: tuple[float, float]) -> str:
+    """How far apart the two are, as the end of a sentence; why that is not known, where the verdict is unknown."""
     least, most = (int(bound) for bound in delay)
-    apart = f"{least:,} to {most:,}" if least != most else f"{most:,}"
+    steps = f"{least:,} to {most:,}" if least != most else f"{most:,}"
     if kind == "unknown" and memorized.after < 0:
         return ". Its curves begin when it knew its training pairs: since when, and how long before, is not known."
     if kind == "unknown" and generalized.seen_for == 0:
@@ -237,10 +238,10 @@ def _apart(kind: str, memorized: grokking.Crossing, generalized: grokking.Crossi
     if kind == "comprehension" and generalized.at <= memorized.after:
         return ": no later, so no grokking."
     if kind == "comprehension":
-        return f", {apart} steps later: less than three times the steps it took to memorize, so no grokking."
+        return f", {steps} steps later: less than three times the steps it took to memorize, so no grokking."
     factor = generalized.after / memorized.at
     at_least = f", at least {factor:.1f} times as many" if kind == "grokking" else ""
-    return f", {apart} steps later{at_least}."
+    return f", {steps} steps later{at_least}."
 
 
 def _from(crossing: grokking.Crossing) -> str:
@@ -252,9 +253,9 @@ def _from(crossing: grokking.Crossing) -> str:
     return f"from step {crossing.at:,.0f} on" + (f" ({'; '.join(notes)})" if notes else "")
 
 
-def _level(setting: Setting, split: str = "held_out") -> str:
+def _level(setting: FromCurves, split: str = "held_out") -> str:
     """How much of a split has to be known."""
-    n = int(setting.task.mask(split).sum())
+    n = setting.pairs(split)
     return "99 %" if not 0 < n < grokking.SMALL_SPLIT else "all but two" if n >= FEWEST_HELD_OUT else "90 %"
 
 
@@ -284,7 +285,7 @@ def what_happened(kind: str, setting: Setting) -> str:
     return " ".join(part for part in (told, the_falls(setting), end) if part)
 
 
-def the_falls(setting: Setting) -> str:
+def the_falls(setting: FromCurves) -> str:
     """What was lost after it generalized, for however few steps; empty where nothing was."""
     falls = setting.learned.falls
     if not falls:

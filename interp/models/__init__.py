@@ -18,6 +18,8 @@ from interp.models.forward import (
     unembedding,
 )
 from interp.models.input_gradients import input_gradients
+from interp.models.recorded_module import own_weights
+from interp.models.recording import Reader, Recording, Tokens, record
 from interp.models.snapshot import DivergedError, Snapshot
 from interp.models.transformer import norm
 from interp.models.transformer_bridge import bridge, bridge_options, classic_state
@@ -29,8 +31,11 @@ __all__ = [
     "Activations",
     "DivergedError",
     "Each",
+    "Reader",
+    "Recording",
     "Sizes",
     "Snapshot",
+    "Tokens",
     "Weights",
     "answer_scale",
     "are_finite",
@@ -51,6 +56,8 @@ __all__ = [
     "matrices",
     "method",
     "norm",
+    "own_weights",
+    "record",
     "residual_post",
     "transform",
     "unembedding",

@@ -4,6 +4,6 @@
 
 from types import ModuleType
 
-from interp.models import mlp, transformer
+from interp.models import mlp, recorded_module, transformer
 
-FAMILIES: dict[str, ModuleType] = {"transformer": transformer, "mlp": mlp}
+FAMILIES: dict[str, ModuleType] = {"transformer": transformer, "mlp": mlp, "module": recorded_module}

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.experiment import Examples, ModelConfig
-from interp.models import factored_gradient, one_layer
+from interp.models import factored_gradient, one_layer, recorded_module
 from interp.models.families import FAMILIES
 from interp.models.values import Activations, Matrices, Weights
 
@@ -33,6 +33,8 @@ def method(model: ModelConfig) -> str:
     >>> method(ModelConfig()), method(ModelConfig(family="mlp"))
     ('factored, closed-form gradient', 'general, autograd')
     """
+    if model.is_recorded:
+        return "its own module, once; here its answers are read"
     return "factored, closed-form gradient" if is_factored(model) else "general, autograd"
 
 
@@ -128,7 +130,9 @@ def answer_scale(
 
 
 def forward(weights: Weights, model: ModelConfig, inputs: Inputs) -> Activations:
-    """The forward pass over any batch of examples."""
+    """The forward pass over any batch of examples; of a module that is not ours, what was recorded."""
+    if model.is_recorded:
+        return recorded_module.answers(weights, inputs)
     if _by_tables(weights, model):
         return one_layer.forward(weights, model, inputs)
     return transform(weights, model, embed(weights, model, inputs))
@@ -160,6 +164,8 @@ def logits(weights: Weights, model: ModelConfig, inputs: Inputs) -> Float[Tensor
     >>> logits(checkpoint.weights, checkpoint.model, pairs).argmax(1).tolist()  # the sums modulo 43
     [7, 2]
     """
+    if model.is_recorded:
+        return recorded_module.answers(weights, inputs).logits
     if is_factored(model) and not _is_differentiated(weights):
         return factored_gradient.logits(weights, model, inputs)[0]
     if _by_tables(weights, model):

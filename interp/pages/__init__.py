@@ -2,8 +2,9 @@
 in browser/."""
 
 from interp.pages.comparison import explored, render_comparison
+from interp.pages.curves import render_curves
 from interp.pages.headline import phases
 from interp.pages.page import render
 from interp.pages.study import is_experiment, render_experiment
 
-__all__ = ["explored", "is_experiment", "phases", "render", "render_comparison", "render_experiment"]
+__all__ = ["explored", "is_experiment", "phases", "render", "render_comparison", "render_curves", "render_experiment"]

@@ -10,7 +10,8 @@ from typing import Any
 import xarray as xr
 
 from interp.analysis import find
-from interp.explanation import EVIDENCE, explanation_of
+from interp.experiment import Task
+from interp.explanation import Explanation, evidence_of, explanation_of
 from interp.figures import as_count, as_percent, shade_phases
 from interp.pages.encoding import LARGEST_ERROR
 from interp.pages.fitting import say_what_is_unknown, without_title
@@ -25,9 +26,10 @@ def render(run: Run, results: Mapping[str, xr.Dataset], *, progress: Progress = 
     """The page, from the run and the results of its analyses. What comes from the run is escaped, wherever it appears.
     `progress` wraps the steps whose checkpoints are walked over.
 
-    What the results do not have is left out: the story without EVIDENCE, the slider with its panels and the circuit
+    What the results do not have is left out: the story without its evidence, the slider with its panels and the circuit
     without what `frames` needs. Every result has its section."""
-    story = explanation_of(run, results) if results.keys() >= set(EVIDENCE) else None
+    has_story = isinstance(run.task, Task) and results.keys() >= {*evidence_of(run)}
+    story = explanation_of(run, results) if has_story else None
     explorer = _explorer(run, results, progress) if results.keys() >= NEEDS else None
     of_run = phases(results) if "transitions" in results else []
     in_order = sorted(results, key=lambda name: find(name).reading_place)
@@ -42,7 +44,7 @@ def render(run: Run, results: Mapping[str, xr.Dataset], *, progress: Progress = 
         lead=None if story else _lead(run),
         phases=of_run,
         headline=in_script(headline(results)) if story else None,
-        paragraphs=[linked(paragraph, results) for paragraph in story.paragraphs] if story else [],
+        paragraphs=[linked(paragraph, results) for paragraph in _paragraphs(run, story)] if story else [],
         against=[linked(sentence, results) for sentence in story.against] if story else [],
         diverged=_diverged(run, results),
         controls=list(controls(results)) if story else [],
@@ -51,6 +53,12 @@ def render(run: Run, results: Mapping[str, xr.Dataset], *, progress: Progress = 
         sections=sections,
         provenance=[re.split(r"\s{2,}", line, maxsplit=1) for line in describe(run)],
     )
+
+
+def _paragraphs(run: Run, story: Explanation) -> list[str]:
+    """Those of the story, and of a recorded module why the page has no slider."""
+    without = "The slider over checkpoints and the drawing of the circuit need the module itself, and are left out."
+    return [*story.paragraphs, *([without] if run.model.is_recorded else [])]
 
 
 def _lead(run: Run) -> str:

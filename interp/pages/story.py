@@ -73,7 +73,10 @@ class Control(NamedTuple):
 
 
 def controls(results: Mapping[str, xr.Dataset]) -> Iterator[Control]:
-    """The findings of the last checkpoint that have a negative control, beside it."""
+    """The findings of the last checkpoint that have a negative control, beside it; without neurons none of theirs."""
+    if "calibration" not in results:
+        yield from _beyond_chance(results["frequency_evidence"].isel(step=-1))
+        return
     calibration, periodicity = results["calibration"].isel(step=-1), results["neuron_periodicity"].isel(step=-1)
     evidence = results["frequency_evidence"].isel(step=-1)
     neurons, rate = int(calibration.attrs["neurons"]), float(calibration.attrs["rate"])
@@ -87,13 +90,14 @@ def controls(results: Mapping[str, xr.Dataset]) -> Iterator[Control]:
         f"reached by {of_rate} of neurons when the residues are renamed at random",
         "calibration",
     )
-    yield Control(
-        "The same, beside networks that were never trained",
-        _percent(median),
-        _percent(float(calibration.random_network_threshold)),
-        f"reached by {of_rate} of the neurons of untrained networks of this shape",
-        "calibration",
-    )
+    if math.isfinite(float(calibration.random_network_threshold)):
+        yield Control(
+            "The same, beside networks that were never trained",
+            _percent(median),
+            _percent(float(calibration.random_network_threshold)),
+            f"reached by {of_rate} of the neurons of untrained networks of this shape",
+            "calibration",
+        )
     yield Control(
         f"Neurons above chance (from {calibration.attrs['threshold']:g} on: {fixed})",
         f"{above} of {neurons}",
@@ -101,14 +105,7 @@ def controls(results: Mapping[str, xr.Dataset]) -> Iterator[Control]:
         f"{of_rate} of all neurons, by the definition of the threshold",
         "calibration",
     )
-    if evidence.attrs["judged_by"] == "held-out pairs":  # to all pairs what was memorized is no chance
-        yield Control(
-            "Frequency furthest beyond chance, in standard deviations",
-            f"{float(evidence.deviations.max()):.1f}",
-            f"{float(evidence.attrs['limit']):.1f}",
-            "reached by 1 % of networks whose logits know nothing of the sum",
-            "frequency_evidence",
-        )
+    yield from _beyond_chance(evidence)
     start = results["neuron_periodicity"].isel(step=0)
     if int(start.step) == 0 and results["neuron_periodicity"].sizes["step"] > 1:
         yield Control(
@@ -117,6 +114,17 @@ def controls(results: Mapping[str, xr.Dataset]) -> Iterator[Control]:
             f"{int(start.periodic_neurons.sum())} of {neurons}",
             "this network at step 0, before any training",
             "neuron_periodicity",
+        )
+
+
+def _beyond_chance(evidence: xr.Dataset) -> Iterator[Control]:
+    if evidence.attrs["judged_by"] == "held-out pairs":  # to all pairs what was memorized is no chance
+        yield Control(
+            "Frequency furthest beyond chance, in standard deviations",
+            f"{float(evidence.deviations.max()):.1f}",
+            f"{float(evidence.attrs['limit']):.1f}",
+            "reached by 1 % of networks whose logits know nothing of the sum",
+            "frequency_evidence",
         )
 
 

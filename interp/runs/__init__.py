@@ -4,6 +4,7 @@ from interp.runs.checkpoint import Checkpoint, HasWeights, Weighted
 from interp.runs.circuit_derivatives import BY_TENSOR, CircuitDerivatives, Moment
 from interp.runs.description import configuration_differences, describe, list_runs
 from interp.runs.format import FIRST_STEP, LAST_STEP, step_name, weights_digest
+from interp.runs.loop_state import load_loop_state, save_loop_state
 from interp.runs.phase_pairs import centred_logits, phase_pairs
 from interp.runs.run import Run, check_has_phases, open_run
 from interp.runs.thinning import thin
@@ -28,9 +29,11 @@ __all__ = [
     "differences",
     "is_run_to_replace",
     "list_runs",
+    "load_loop_state",
     "new_run",
     "open_run",
     "phase_pairs",
+    "save_loop_state",
     "step_name",
     "thin",
     "weights_digest",

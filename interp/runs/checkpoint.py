@@ -8,13 +8,13 @@ from typing import NamedTuple, Protocol, cast, runtime_checkable
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from interp.errors import InputError
 from interp.experiment import Examples, ModelConfig, Task
 from interp.figures import notebook
 from interp.mathematics.cross_entropy import PAIRS_AT_ONCE, judge_
-from interp.models import Activations, Weights, check_weights, forward_all, matrices
+from interp.models import Activations, Reader, Tokens, Weights, check_weights, forward_all, matrices, record
 from interp.runs.spectrum import Spectrum
 
 
@@ -91,6 +91,43 @@ class Checkpoint:
         """
         return cls(step, {name: weight.detach().clone() for name, weight in weights.items()}, task, model)
 
+    @classmethod
+    def from_module(
+        cls,
+        module: nn.Module,
+        task: Examples,
+        *,
+        tokens: Tokens = "a b",
+        neurons: str | None = None,
+        embedding: str | None = None,
+        unembedding: str | None = None,
+        step: int = -1,
+    ) -> "Checkpoint":
+        """A checkpoint of any `torch.nn.Module` that maps pairs to logits: it is run over all pairs here, and what it
+        answers is kept. Step −1 means unknown.
+
+        `tokens` says what the module reads: a template ("a b", "a+b=": the signs are the tokens p, p+1, …; with spaces
+        also numbers and p+b, "a 114 b 113"), or a function from pairs [n, 2] to its input. Logits [n, T, V] are read
+        at the last position, [n, V] as they are; classes beyond p are cut, and `checkpoint.model.module.classes` says
+        of how many. `neurons` names the submodule whose output the neurons are (after the nonlinearity, at the last
+        position); `embedding` and `unembedding` name the matrices in which each residue has a row or a column, turned
+        by their shape, or as NAME:rows or NAME:columns says. Analyses that read what was not given are refused.
+
+        Raises InputError for a name that the module does not have, for an output of another shape, and where two runs
+        differ; the module is left as it was.
+
+        >>> import interp
+        >>> from torch import nn
+        >>> net = nn.Sequential(nn.Embedding(7, 8), nn.Flatten(), nn.Linear(16, 24), nn.ReLU(), nn.Linear(24, 7))
+        >>> checkpoint = Checkpoint.from_module(net, interp.Task(7), neurons="3", embedding="0.weight")
+        >>> checkpoint.logits.shape, checkpoint.neurons.shape, checkpoint.W_E.shape
+        (torch.Size([7, 7, 7]), torch.Size([7, 7, 24]), torch.Size([7, 8]))
+        """
+        found = record(module, task, Reader(tokens, neurons, embedding, unembedding))
+        if not all(end.isfinite() for end in found.weights["recorded.logits"].aminmax()):
+            raise InputError("the module answers NaN or infinity for some pairs; is this how it is to be asked?")
+        return cls(step, found.weights, task, found.model)
+
     @cached_property
     def activations(self) -> Activations:
         """One forward pass over all pairs, in the type of the weights.
@@ -112,23 +149,29 @@ class Checkpoint:
     @property
     def neurons(self) -> Float[Tensor, "*examples d_mlp"]:
         """The last layer's neurons after the nonlinearity, at the last position."""
+        self._check_holds("neurons")
         return self.activations.neurons
 
     @property
     def attention(self) -> Float[Tensor, "*examples heads positions"]:
-        """The last layer's attention from the last position to each position."""
+        """The last layer's attention from the last position to each position; of an MLP, and of a recorded module, of
+        0 heads."""
         return self.activations.attention
 
     @cached_property
     def residual_post(self) -> Float[Tensor, "*examples features"]:
         """What `W_U` reads, at the position that answers: the residual stream, normalized where a norm stands
         there."""
+        self._check_holds("residual stream")
         return self.activations.residual_post
 
     @cached_property
     def W_E(self) -> Float[Tensor, "p features"]:
         """The embedding of the residues, without that of `=`; where a and b have vocabularies of their own, that for a
         and that for b side by side; without embedding, their rows of W_in, so too."""
+        if self.model.is_recorded:
+            self._check_holds("embedding")
+            return self.weights["recorded.W_E"]
         if self.model.embedding == "none" and self.model.family == "mlp":
             return torch.cat(self.weights["mlp.W_in"].split(self.task.sizes[0]), dim=1)
         b = self.model.first_token_of_b(self.task.p)
@@ -162,6 +205,9 @@ class Checkpoint:
     def W_U(self) -> Float[Tensor, "features classes"]:
         """The unembedding, with the norm before it folded in (`interp.models.transformer`); W_Eᵀ where that is tied to
         it, and W_out itself where nothing comes after it."""
+        if self.model.is_recorded:
+            self._check_holds("unembedding")
+            return self.weights["recorded.W_U"]
         return matrices(self.weights, self.model).last
 
     @cached_property
@@ -176,6 +222,14 @@ class Checkpoint:
         True
         """
         return matrices({name: weight.double() for name, weight in self.weights.items()}, self.model).W_L
+
+    def _check_holds(self, what: str) -> None:
+        """Raises InputError where a recorded module was not asked for `what`."""
+        if self.model.is_recorded and what not in (holds := self.model.module.holds):
+            raise InputError(
+                f"of this module no {what} was recorded ({', '.join(('logits', *holds))}); where it has one, name it "
+                "when the module is brought"
+            )
 
     @cached_property
     def _judged(self) -> tuple[Float[Tensor, " pairs"], Bool[Tensor, " pairs"]]:
@@ -242,7 +296,7 @@ class Checkpoint:
         """
         if not isinstance(self.task, Task):
             raise InputError("frequencies are those of pairs over Z_p, and the examples of this checkpoint are vectors")
-        return Spectrum(self.activations, self.W_L, self.task)
+        return Spectrum(self.activations, None if self.model.is_recorded else self.W_L, self.task)
 
     @property
     def key_mask(self) -> Bool[Tensor, " K"]:

@@ -44,7 +44,8 @@ def describe(run: Run) -> Iterator[str]:
     yield f"run          {run.path}"
     yield f"hash         {run.hash}"
     yield f"task         {_task(run)}; {_split(run)}"
-    yield f"model        {_fields(run.info['experiment']['model'])}"
+    told = f"module {run.model.module.in_words}" if run.model.is_recorded else _fields(run.info["experiment"]["model"])
+    yield f"model        {_printable(told)}"
     yield f"computed by  {method(run.model)}"
     training = run.info["experiment"]["training"]
     yield f"training     {_fields(training) if training else 'not trained here'}"
@@ -52,6 +53,11 @@ def describe(run: Run) -> Iterator[str]:
         yield from _import(run.info["imported"])
     if "initial_weights" in run.info:
         yield f"begins with  given weights, of digest {run.info['initial_weights']}"
+    if "recorder" in run.info:
+        noted = run.info["recorder"]
+        layout = noted.get("layout") if isinstance(noted, dict) else None
+        given = f"; weights in the layout {layout}" if layout else ""
+        yield _printable(f"recorded     by a training loop of its own{given}")
     yield f"checkpoints  {_progress(run)}" + (f", from step {steps[0]:,} to {steps[-1]:,}" if steps else "")
     yield f"on disk      {sum(file.stat().st_size for file in run.path.rglob('*') if file.is_file()) / 1e6:,.1f} MB"
     yield f"created      {run.info.get('created', 'unknown')}"
@@ -78,7 +84,11 @@ def _import(imported: Any) -> Iterator[str]:
         ]
     except (KeyError, TypeError, IndexError, AttributeError):
         lines = ["imported     run.json does not say how"]
-    yield from ("".join(letter if letter.isprintable() else "?" for letter in line) for line in lines)
+    yield from map(_printable, lines)
+
+
+def _printable(line: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in line)
 
 
 def _task(run: Run) -> str:
@@ -100,7 +110,9 @@ def _progress(run: Run) -> str:
     if not steps:
         return "no checkpoints yet"
     state = (
-        "complete"
+        "recorded"  # whether it is to go on only its own loop knows
+        if run.training is None and "recorder" in run.info
+        else "complete"
         if run.is_complete
         else f"unfinished ({steps[-1]:,} of {run.training.steps if run.training else 0:,} steps)"
     )

@@ -1,8 +1,11 @@
 """What the files of a run are called, and what their headers hold. `checkpoints/README.md` is the specification."""
 
 import hashlib
+import platform
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,7 @@ import torch
 from torch import Tensor
 
 from interp.errors import InputError
-from interp.experiment import Examples, ModelConfig, TrainingConfig, recorded_section
+from interp.experiment import Examples, ModelConfig, TrainingConfig, hash_of, recorded_section
 from interp.machine import refusals_as
 
 FORMAT = 1
@@ -44,6 +47,28 @@ def description(task: Examples, model: ModelConfig, training: TrainingConfig | N
     """The JSON of what a run is; `training` is null for a run that was not trained here."""
     values = {"task": recorded_section(task), "model": recorded_section(model)}
     return values | {"training": recorded_section(training) if training is not None else None}
+
+
+def run_info(
+    task: Examples, model: ModelConfig, training: TrainingConfig | None, initial: Mapping[str, Tensor] | None
+) -> dict[str, Any]:
+    """What run.json holds."""
+    content = description(task, model, training)
+    given = {"initial_weights": weights_digest(initial)} if initial is not None else {}
+    return given | {
+        "format": FORMAT,
+        "hash": hash_of(content),
+        "experiment": content,
+        "split_digest": weights_digest(split_tensors(task)),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {name: version(name) for name in ("interp", "torch", "numpy", "safetensors")},
+        "host": {
+            "python": platform.python_version(),
+            "system": platform.platform(terse=True),
+            "machine": platform.machine(),
+            "threads": torch.get_num_threads(),
+        },
+    }
 
 
 def weights_digest(weights: Mapping[str, Tensor]) -> str:

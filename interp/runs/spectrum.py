@@ -19,7 +19,8 @@ class Spectrum:
     """The coefficients and shares of power of the frequencies 1 … K of Z_n in a network's neurons and logits, computed
     when first asked for. Do not write to its tensors: they are shared.
 
-    With n phases (`task.coordinates`) and K = ⌊n/2⌋; `W_L` is the neurons' map to the logits, float64.
+    With n phases (`task.coordinates`) and K = ⌊n/2⌋; `W_L` is the neurons' map to the logits, float64; None
+    where it is not known.
 
     >>> from interp.testing import circuit_checkpoint, circuit_neurons
     >>> spectrum = circuit_checkpoint(Task(11), circuit_neurons([2, 5])).spectrum
@@ -27,7 +28,7 @@ class Spectrum:
     (5, [2, 5], [2, 2, 2, 2, 2, 2, 2, 2, 2, 5, 5, 5, 5, 5, 5, 5, 5, 5])
     """
 
-    def __init__(self, activations: Activations, W_L: Float[Tensor, "d_mlp p"], task: Task) -> None:
+    def __init__(self, activations: Activations, W_L: Float[Tensor, "d_mlp p"] | None, task: Task) -> None:
         self._activations, self._W_L, self._task, self._phase = activations, W_L, task, task.coordinates
 
     @cached_property
@@ -142,13 +143,15 @@ class Spectrum:
 
     @cached_property
     def output_norms(self) -> Float[Tensor, " K"]:
-        """‖F_k W_L‖ for every frequency (`interp.mathematics.key_frequencies`).
+        """‖F_k W_L‖ for every frequency (`interp.mathematics.key_frequencies`); NaN where W_L is not known.
 
         >>> from interp.testing import circuit_checkpoint, circuit_neurons
         >>> norms = circuit_checkpoint(Task(7), circuit_neurons([2])).spectrum.output_norms
         >>> (norms > 1e-6).tolist()  # the neurons speak in k = 2 alone
         [False, True, False]
         """
+        if self._W_L is None:
+            return torch.full((self.n_frequencies,), torch.nan, dtype=torch.float64)
         return key_frequencies.output_norms(self._W_L, self._phase)
 
     @cached_property

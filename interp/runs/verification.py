@@ -25,7 +25,7 @@ def differences(run: Run, walk: Callable[[Sequence[int]], Iterable[int]] = lambd
     steps = set(run.steps)
     for step in sorted(step for step, row in rows.items() if "weights" in row and step not in steps | run.thinned):
         yield f"{run.path}: the checkpoint of step {step} is missing, though metrics.jsonl records it"
-    if run.training is not None:
+    if run.training is not None and "recorder" not in run.info:  # another loop keeps what it likes
         for step in sorted(steps - set(run.training.kept_steps())):
             yield f"{run.path}: there is a checkpoint of step {step}, which the schedule does not keep"
     for step in walk(sorted(steps)):

@@ -7,10 +7,7 @@ import json
 import math
 import operator
 import os
-import platform
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +15,7 @@ import torch
 from torch import Tensor
 
 from interp.errors import InputError, check_integer
-from interp.experiment import Examples, ModelConfig, TrainingConfig, hash_of
+from interp.experiment import Examples, ModelConfig, TrainingConfig
 from interp.machine import (
     built_beside,
     lock_folder,
@@ -35,7 +32,7 @@ from interp.runs.format import (
     FORMAT,
     LAST_STEP,
     check_header,
-    description,
+    run_info,
     split_tensors,
     step_header,
     step_name,
@@ -108,7 +105,7 @@ class RunWriter:
                 (fresh / "metrics.jsonl").touch()
                 write_atomically(fresh / "split.safetensors", tensor_bytes(split_tensors(task), {"format": FORMAT}))
                 write_atomically(
-                    fresh / "run.json", json.dumps(_info(task, model, training, initial), indent=2).encode() + b"\n"
+                    fresh / "run.json", json.dumps(run_info(task, model, training, initial), indent=2).encode() + b"\n"
                 )
                 lock = lock_folder(fresh)
                 on_failure.callback(os.close, lock)
@@ -294,10 +291,31 @@ class RunWriter:
         """
         steps = steps_in(self.run.path / "state")
         snapshot = self._read_state(steps[-1]) if steps else None
-        kept_rows = [json.dumps(row) + "\n" for row in self.run.rows if snapshot and row["step"] <= snapshot.step]
-        write_atomically(self.run.path / "metrics.jsonl", "".join(kept_rows).encode())
-        self._open_metrics()
+        self._keep_rows(snapshot.step if snapshot else FIRST_STEP - 1)
         return snapshot
+
+    def cut_back(self, step: int) -> None:
+        """Remove what was written of later steps, checkpoints and lines, where a loop goes on from `step`.
+
+        >>> import interp
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     with RunWriter.create(f"{folder}/mine", interp.Task(7), ModelConfig(d_mlp=4)) as writer:
+        ...         writer.log(0, {"train_loss": 1.9})
+        ...         writer.log(10, {"train_loss": 1.2})
+        ...         writer.cut_back(5)
+        ...         [row["step"] for row in writer.run.rows]
+        [0]
+        """
+        self._keep_rows(step)
+        for later in (saved for saved in steps_in(self.run.path / "steps") if saved > step):
+            (self.run.path / "steps" / step_name(later)).unlink()
+
+    def _keep_rows(self, last: int) -> None:
+        """Cut metrics.jsonl back to the lines up to step `last`."""
+        kept = "".join(json.dumps(row) + "\n" for row in self.run.rows if row["step"] <= last)
+        write_atomically(self.run.path / "metrics.jsonl", kept.encode())
+        self._open_metrics()
 
     def _read_state(self, step: int) -> Snapshot:
         path = self.run.path / "state" / step_name(step)
@@ -379,28 +397,6 @@ def is_run_to_replace(path: Path, overwrite: bool) -> bool:
     if not (path / "run.json").is_file():
         raise InputError(f"{path} is not a run, so it is not overwritten")
     return True
-
-
-def _info(
-    task: Examples, model: ModelConfig, training: TrainingConfig | None, initial: Mapping[str, Tensor] | None
-) -> dict[str, Any]:
-    """What run.json holds."""
-    content = description(task, model, training)
-    given = {"initial_weights": weights_digest(initial)} if initial is not None else {}
-    return given | {
-        "format": FORMAT,
-        "hash": hash_of(content),
-        "experiment": content,
-        "split_digest": weights_digest(split_tensors(task)),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {name: version(name) for name in ("interp", "torch", "numpy", "safetensors")},
-        "host": {
-            "python": platform.python_version(),
-            "system": platform.platform(terse=True),
-            "machine": platform.machine(),
-            "threads": torch.get_num_threads(),
-        },
-    }
 
 
 def _finite(metrics: Mapping[str, float | Tensor]) -> dict[str, float | None]:

@@ -77,6 +77,11 @@ def resume_run(path: str | Path, *, device: str = "cpu", report: Report = lambda
     check_device(device)
     with RunWriter.reopen(path) as writer:
         run = writer.run
+        if "recorder" in run.info:
+            raise InputError(
+                f"{path} was recorded by a training loop of its own, which alone can go on with it: "
+                "interp.Recorder(…, resume=True)"
+            )
         experiment = run.experiment
         if experiment is None:
             raise InputError(f"{path} was not trained by interp, so there is nothing to resume")

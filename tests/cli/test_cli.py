@@ -284,7 +284,7 @@ def test_long_work_says_how_far_it_is(run: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_analyses_and_presets_are_listed_with_what_they_are(capsys: pytest.CaptureFixture[str]):
-    *lines, told = said(capsys, "analyses").splitlines()
+    *lines, told, of_modules = said(capsys, "analyses").splitlines()
     groups: dict[str, dict[str, str]] = {}
     for line in lines:
         if not line.startswith(" "):
@@ -292,7 +292,10 @@ def test_analyses_and_presets_are_listed_with_what_they_are(capsys: pytest.Captu
         else:
             mark, name, title = re.fullmatch(r"  ([* ]) (\w+) +(.*)", line).groups()
             groups[list(groups)[-1]][name] = mark
+            title, _, too = title.partition(" [modules too")
             assert title == discover()[name].title
+            reads = {"": ("network",), "]": (), ", with neurons]": ("neurons",)}[too]
+            assert discover()[name].reads == reads
     assert {name: group for group, names in groups.items() for name in names} == {
         name: analysis.group for name, analysis in discover().items()
     }
@@ -300,6 +303,7 @@ def test_analyses_and_presets_are_listed_with_what_they_are(capsys: pytest.Captu
     assert next(iter(groups)) == "dynamics"
     assert list(groups["dynamics"])[:2] == ["transitions", "learning_curves"]  # what happened comes first
     assert told.startswith("* the core")
+    assert of_modules.startswith("[modules too]: ")
     assert [line.split()[0] for line in said(capsys, "presets").splitlines()] == list(PRESETS)
 
 

@@ -100,8 +100,9 @@ def with_flags(values: dict) -> dict:
 def test_the_list_of_fields_is_complete_and_changes_every_default():
     defaults = Experiment()
     for section, kind in SECTIONS.items():
-        assert [flag(field.name) for field in fields(kind)] == list(EVERY_FIELD[section])
-        for field in fields(kind):
+        options = [field for field in fields(kind) if field.metadata.get("option", True)]
+        assert [flag(field.name) for field in options] == list(EVERY_FIELD[section])
+        for field in options:
             of_mlp = section == "model" and field.name in ("family", "inputs", "embedding")
             assert of_mlp or EVERY_FIELD[section][flag(field.name)] != getattr(getattr(defaults, section), field.name)
 
@@ -116,6 +117,15 @@ def test_every_field_is_an_option_and_a_key_of_the_file(tmp_path: Path, monkeypa
         stored = json.loads(Path(folder, "run.json").read_text())["experiment"]
         assert with_flags(stored) == EVERY_FIELD
     assert open_run("flags").steps == [0, 1, 3, 4, 7, 8]
+
+
+def test_what_was_recorded_of_a_module_is_no_option(capsys: pytest.CaptureFixture[str]):
+    assert main(["train", "--help"]) == 0
+    assert "model.module" not in capsys.readouterr().out
+    assert main(["train", "--model.module.neurons", "4"]) == 2
+    assert "unknown option --model.module.neurons" in capsys.readouterr().err
+    assert main(["train", "--model.family", "module", "--out", "never"]) == 2
+    assert "train it in its own loop" in capsys.readouterr().err
 
 
 def test_the_fields_of_an_mlp_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

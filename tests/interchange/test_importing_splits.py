@@ -56,7 +56,7 @@ def test_splits_from_files(network: Path):
     [
         (
             "torch-randperm",
-            "--split must be torch-randperm:SEED, python-shuffle:SEED, file:PATH or none, got 'torch-randperm'",
+            "--split must be torch-randperm:SEED, python-shuffle:SEED, file:PATH, infer or none, got 'torch-randperm'",
         ),
         ("torch-randperm:x", "--split must be"),
         ("python-shuffle:1", "also needs the share of pairs trained on: --train-fraction"),

@@ -151,6 +151,13 @@ class Analyses:
             print(group)
             for analysis in analyses:
                 line = f"  {'*' if analysis.core else ' '} {analysis.name:<22}{analysis.title}"
-                print(f"{line} (not among all)" if analysis.on_request else line)
+                line += " (not among all)" if analysis.on_request else ""
+                print(line if "network" in analysis.reads else f"{line} {_of_modules(analysis.reads)}")
         print("* the core, which runs where nothing is named; the rest by name, by group, or all")
+        print("[modules too]: can also be asked about what was recorded of anybody's module")
         return 0
+
+
+def _of_modules(reads: tuple[str, ...]) -> str:
+    """That an analysis can also be asked about recorded modules, and what it then takes."""
+    return f"[modules too, with {' and '.join(reads)}]" if reads else "[modules too]"

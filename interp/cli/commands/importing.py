@@ -1,5 +1,6 @@
 """The command that reads other people's checkpoints."""
 
+import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -41,16 +42,16 @@ class Import:
     """Turn checkpoints that were not written by interp into a run, prove by running them that they were read right, and
     say how.
 
-    safetensors and .pt files (loaded without running any code in them), one, several, or a folder of steps."""
+    safetensors, .pt and .npz files (loaded without running any code in them), one, several, or a folder of steps."""
 
     sources: Annotated[
-        Positional[tuple[Path, ...]], tyro.conf.arg(metavar="SOURCE ...", help_behavior_hint="(required)")
+        Positional[tuple[str, ...]], tyro.conf.arg(metavar="SOURCE ...", help_behavior_hint="(required)")
     ]
-    """Files of weights, or folders of them."""
+    """Files of weights, or folders of them, or hf://OWNER/NAME[@REVISION][/FOLDER] on the Hugging Face Hub."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="RUN")] = None
     """The folder of the run; only a dry run needs none."""
     split: str | None = None
-    """torch-randperm:SEED, python-shuffle:SEED, file:PATH or none: the training pairs."""
+    """The training pairs: torch-randperm:SEED, python-shuffle:SEED, file:PATH, none, or infer, from losses."""
     train_fraction: float | None = None
     """The share of pairs trained on."""
     steps: tuple[int, ...] = ()
@@ -61,8 +62,20 @@ class Import:
     """A layout of your own: foreign name → our name, with a pattern."""
     config: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """The authors' configuration, JSON or TOML; by default one beside the weights."""
+    module: Annotated[str | None, tyro.conf.arg(metavar="FILE.py:NAME")] = None
+    """Your own code, which is then run: the function, without arguments or with the configuration as its one, that
+    gives the torch.nn.Module of these weights. What it answers to all pairs is kept."""
+    module_tokens: str = "a b"
+    """What the module reads, a template: "a b", "a + b =" (signs are the tokens p, p+1, …), "a 114 b 113", "a p+b"."""
+    module_neurons: str | None = None
+    """The submodule whose output the neurons are, after the nonlinearity (blocks.0.mlp.act)."""
+    module_embedding: str | None = None
+    """The matrix with a row or column for each residue, by name; NAME:rows or NAME:columns where it can be both."""
+    module_unembedding: str | None = None
+    """The matrix with a row or column for each class, likewise."""
     dry_run: bool = False
-    """Only say what is recognized, guessed and proved, and print a mapping file; exits with 2 where nothing fits."""
+    """Only say what is recognized, guessed and proved, and print a mapping file; exits with 2 where nothing fits. With
+    --module, what can be named in it."""
     write_mapping: Annotated[Path | None, tyro.conf.arg(metavar="FILE.toml")] = None
     """Write what was recognized, with every guess, as a mapping file."""
     accept_unverified: bool = False
@@ -87,7 +100,11 @@ class Import:
                 task=_given(self.task),
                 model=_given(self.model),
                 configuration=self.config,
+                say=_say,
+                module=self.module,
             )
+            if self.write_mapping is not None and self.module is not None:
+                raise InputError("--write-mapping writes how a layout is read, and with --module their own code reads")
             if self.write_mapping is not None:
                 write_atomically(self.write_mapping, found.mapping.encode())
             if self.dry_run or not found.fits:
@@ -106,12 +123,22 @@ class Import:
             layout=self.layout,
             mapping=self.mapping,
             configuration=self.config,
+            module=self.module,
+            module_tokens=self.module_tokens,
+            module_neurons=self.module_neurons,
+            module_embedding=self.module_embedding,
+            module_unembedding=self.module_unembedding,
             accept_unverified=self.accept_unverified,
             overwrite=self.overwrite,
+            say=_say,
         )
         print("\n".join(describe(run)))
         print(f"done: interp explain {self.out}")
         return 0
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def _given(fields: Any) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def export_run(run: Run, to: str, out: str | Path, *, figures: Sequence[str] | N
     `checkpoint_value` (the step). "huggingface": `model.safetensors` (the last checkpoint), `config.json`,
     `checkpoints/step_*.safetensors`, `metrics.jsonl`, and the model card `README.md` with the `figures` of these
     analyses, drawn (by default CARD_FIGURES). "numpy": for every tensor `NAME.npy` [checkpoint, …] float32,
-    `steps.npy`, `train_indices.npy`, `labels.npy`, `metrics.jsonl`.
+    `steps.npy`, `train_indices.npy` where they are known, `labels.npy`, `metrics.jsonl`, `config.json`.
 
     Raises InputError where the folder is taken, and for a network that TransformerLens cannot express.
     """
@@ -77,6 +77,17 @@ def _metrics(run: Run, folder: Path) -> None:
     write_atomically(folder / "metrics.jsonl", "".join(lines).encode())
 
 
+def _configuration(run: Run) -> dict[str, object]:
+    """What an import reads again."""
+    return {
+        "model_type": "interp",
+        "task": section_to_dict(run.task),
+        "model": section_to_dict(run.model),
+        "training": section_to_dict(run.training) if run.training is not None else None,
+        "checkpoint_labels": [run.steps, "step"],
+    }
+
+
 def _transformer_lens(run: Run, folder: Path) -> None:
     _write_json(folder / "config.json", bridge_options(run.last.weights, run.model))
     first, fields = (
@@ -93,19 +104,15 @@ def _transformer_lens(run: Run, folder: Path) -> None:
 
 def _huggingface(run: Run, folder: Path, figures: Sequence[str]) -> None:
     check_has_phases(run, "a model card")
+    if run.model.is_recorded:
+        raise InputError(
+            f"{run.path} has only the recorded answers of a module; its own files are what others can load. "
+            "`--to numpy` writes what was recorded as arrays"
+        )
     from interp.analysis import find
     from interp.figures import write_figure
 
-    _write_json(
-        folder / "config.json",
-        {
-            "model_type": "interp",
-            "task": section_to_dict(run.task),
-            "model": section_to_dict(run.model),
-            "training": section_to_dict(run.training) if run.training is not None else None,
-            "checkpoint_labels": [run.steps, "step"],
-        },
-    )
+    _write_json(folder / "config.json", _configuration(run))
     write_atomically(folder / "model.safetensors", safetensors.torch.save(run.last.weights, {"format": "pt"}))
     (folder / "checkpoints").mkdir()
     for checkpoint in run:
@@ -121,8 +128,10 @@ def _huggingface(run: Run, folder: Path, figures: Sequence[str]) -> None:
 def _numpy(run: Run, folder: Path) -> None:
     steps = run.steps
     np.save(folder / "steps.npy", np.array(steps))
-    np.save(folder / "train_indices.npy", run.task.train_indices)
+    if run.task.split_known:
+        np.save(folder / "train_indices.npy", run.task.train_indices)
     np.save(folder / "labels.npy", run.task.labels)
+    _write_json(folder / "config.json", _configuration(run))
     _metrics(run, folder)
     shapes = weight_shapes(run.model, run.task.sizes)
     arrays = {

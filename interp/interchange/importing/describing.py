@@ -27,6 +27,7 @@ def describe(sources: Sequence[Source], known: Known) -> Description:
     """The assignment with every guess, and what running it proves; of what fits nothing, why."""
     last = sources[-1]
     head = [f"{len(sources)} checkpoints, steps {sources[0].step} to {last.step}; the last: {last.where}"]
+    head += dict.fromkeys(note for source in sources for note in source.notes)
     try:
         reading = read(sources, known)
     except InputError as error:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from interp.errors import InputError
+from interp.interchange.importing.stand_ins import plain, stand_in_for
 from interp.machine import first_line, open_binary, read_bytes
 
 LARGEST_PROGRAM = 4_000_000  # bytes; a thousand checkpoints in one list take about two million
@@ -30,6 +31,7 @@ _PLAIN = re.compile(
     r"|torch\.(cuda\.)(Float|Double|Half|BFloat16|Long|Int|Short|Char|Byte|Bool)Storage"
     r"|torch\.(float|double|half|bfloat16|u?int|bool|complex)\d*"
 )
+_FLOATS = re.compile(r"torch\.(cuda\.|storage\.)?(Float|Double|Half|BFloat16|Typed|Untyped)Storage")
 _UNUSABLE = {
     "_rebuild_sparse_tensor": "a sparse tensor",
     "_rebuild_qtensor": "a quantized tensor",
@@ -44,12 +46,13 @@ def load_pickled(path: Path) -> Any:
     """What `torch.save` wrote. Raises InputError, naming the file and, where it would run code, the name of that
     code."""
     program, sizes = _archive(path)
-    _check_program(path, program)
+    stand_ins = _check_program(path, program)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        with torch.serialization.safe_globals([(stand_in, name) for name, stand_in in stand_ins.items()]):
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:
         # Whatever a damaged program makes of torch's reader: the file is at fault, and the first line says how.
-        raise InputError(f"{path} cannot be loaded: {first_line(error)}") from None
+        raise InputError(f"{path} cannot be loaded: {_why(error)}") from None
     # A mapped storage that is longer than its entry would go on into the next one.
     try:
         longer = Counter(_storages(content, {}).values()) - sizes
@@ -57,7 +60,31 @@ def load_pickled(path: Path) -> Any:
         raise InputError(f"{path} holds containers within containers, deeper than any state dict") from None
     if longer:
         raise InputError(f"{path} is damaged: its tensors are longer than what is stored of them")
-    return content
+    return plain(content)
+
+
+def _why(error: Exception) -> str:
+    """What torch's reader says, without its advice to read the file in another way."""
+    said = str(error).partition("WeightsUnpickler error:")[2].strip()
+    return first_line(ValueError(said)) if said else first_line(error)
+
+
+def holds_floats(path: Path) -> bool | None:
+    """Whether the program of such a file speaks of floating-point tensors at all; None where that cannot be read: in a
+    damaged file, and in a bare pickle, which may go on with another. Nothing of it is executed."""
+    try:
+        words: list[str] = []
+        found = False
+        for opcode, argument, _ in pickletools.genops(_archive(path)[0]):
+            if opcode.name in ("GLOBAL", "INST"):
+                found = found or bool(_FLOATS.fullmatch(str(argument).replace(" ", ".")))
+            elif opcode.name == "STACK_GLOBAL":
+                found = found or bool(_FLOATS.fullmatch(".".join(words[-2:])))
+            elif isinstance(argument, str):
+                words = [*words[-1:], argument]
+    except Exception:
+        return None  # damaged, which whoever loads it is told
+    return found
 
 
 def is_pickled(path: Path) -> bool:
@@ -124,17 +151,19 @@ def _storages(content: Any, found: dict[int, int], seen: set[int] | None = None)
     return found
 
 
-def _check_program(path: Path, program: bytes) -> None:
-    """Raises InputError for a program that names more than tensors and plain containers. Nothing of it is executed."""
+def _check_program(path: Path, program: bytes) -> dict[str, Any]:
+    """What stands in for the objects that a program names, by name. Raises InputError for one that names more than
+    tensors, plain containers and these. Nothing of it is executed."""
     words: list[str] = []
+    stand_ins: dict[str, Any] = {}
     tuples: set[int] = set()
     shared, memoized, before = 0, 0, ""
     try:
         for opcode, argument, _ in pickletools.genops(program):
             if opcode.name in ("GLOBAL", "INST"):
-                _check_name(path, str(argument).replace(" ", "."))
+                _check_name(path, str(argument).replace(" ", "."), stand_ins)
             elif opcode.name == "STACK_GLOBAL":
-                _check_name(path, ".".join(words[-2:]))
+                _check_name(path, ".".join(words[-2:]), stand_ins)
             elif opcode.name in ("EXT1", "EXT2", "EXT4"):
                 raise InputError(f"{path} names code by a number (copyreg {argument}); nothing of it was executed")
             elif isinstance(argument, str):
@@ -154,10 +183,15 @@ def _check_program(path: Path, program: bytes) -> None:
         raise
     except Exception as error:
         raise InputError(f"{path} is damaged: its pickle cannot be read: {first_line(error)}") from None
+    return stand_ins
 
 
-def _check_name(path: Path, name: str) -> None:
+def _check_name(path: Path, name: str, stand_ins: dict[str, Any]) -> None:
     if _PLAIN.fullmatch(name):
+        return
+    name = name.replace("__builtin__.", "builtins.")  # as Python 2 called it, and torch still does
+    if (stand_in := stand_in_for(name)) is not None:
+        stand_ins[name] = stand_in
         return
     last = name.rpartition(".")[2]
     if last in _UNUSABLE and name.startswith("torch."):

@@ -225,6 +225,17 @@ def _how_known(challenged: Challenged, given: Collection[str]) -> str:
     return f"assumed ({' and '.join(near)} would answer as well; --model.activation)"
 
 
+def above_chance(task: Task) -> tuple[float, float]:
+    """The accuracy over all pairs above which it is clear of chance, and chance."""
+    chance = 1 / task.p
+    return chance + _STANDARD_ERRORS * math.sqrt(chance * (1 - chance) / int(task.defined.sum())), chance
+
+
+def compared(checkpoint: Checkpoint, claims: Sequence[Claim]) -> list[dict[str, Any]]:
+    """What the source says beside what the network does."""
+    return [_compare(checkpoint, claim, claims) for claim in claims]
+
+
 def _compare(checkpoint: Checkpoint, claim: Claim, claims: Sequence[Claim]) -> dict[str, Any]:
     """A claim beside what the network does. Where the split that it speaks of is not known, `agrees` is None, or False
     for what no split has: a mean over some of the pairs lies between the least and the largest of all, and the mean

@@ -1,126 +1,34 @@
-"""What files hold: state dicts, wherever they lie, with their steps and with what the source says of their losses."""
+"""What files and folders hold: every checkpoint of one run, in the order of their steps."""
 
-import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
 
 from interp.errors import InputError, check_integer
-from interp.interchange.importing.pickles import is_pickled, load_pickled
-from interp.interchange.importing.steps import UNKNOWN_STEP, is_final, step_in_name
-from interp.machine import foreign_shapes, refusals_as
+from interp.interchange.importing.beside import configurations_beside, pairs_beside, unread_beside
+from interp.interchange.importing.configuration import seeds_in
+from interp.interchange.importing.contents import read_file
+from interp.interchange.importing.folders import ENDINGS
+from interp.interchange.importing.hub import Downloaded
+from interp.interchange.importing.series import read_folder
+from interp.interchange.importing.source import Claim, Source, check_tensor
+from interp.interchange.importing.steps import UNKNOWN_STEP, is_final, step_of_folder
+from interp.interchange.importing.training_pairs import as_indices, pairs_in
+from interp.machine import refusals_as
 from interp.runs import FIRST_STEP, LAST_STEP
 
-ENDINGS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
-MOST_TENSORS = 1_000
-SHARED_BYTES = 1_000_000  # that many tensors may share beyond each other once, as tied weights do
-_STATE_DICTS = ("model_state_dict", "state_dict", "model", "net", "network", "weights", "params")
-_LISTS = ("state_dicts", "checkpoints", "model_checkpoints", "models", "model_state_dicts")
-_STEPS = ("step", "steps", "global_step", "iteration", "epoch", "epochs")
-_LISTS_OF_STEPS = ("checkpoint_steps", "checkpoint_epochs", "steps", "epochs", "epoch", "step")
-# Names of what a source says of itself → the split and the kind it speaks of; a loss of no split is that of training.
-_CLAIMS = {
-    f"{prefix}{kind}": (split, measure)
-    for prefix, split in {"train_": "train", "test_": "test", "val_": "test", "valid_": "test", "": "train"}.items()
-    for kind, measure in {
-        "loss": "loss",
-        "acc": "accuracy",
-        "accuracy": "accuracy",
-        "losses": "loss",
-        "accs": "accuracy",
-    }.items()
-}
-_CLAIMS |= {
-    "accuracies": ("train", "accuracy"),
-    "train_accuracies": ("train", "accuracy"),
-    "test_accuracies": ("test", "accuracy"),
-}
+__all__ = ["Claim", "Source", "check_tensor", "find_sources", "unique_names", "without_diverged_end"]
 
 
-@dataclass(frozen=True)
-class Claim:
-    """A number that the source says of one of its checkpoints."""
-
-    name: str
-    split: str
-    measure: str
-    value: float
-
-
-@dataclass(frozen=True)
-class Source:
-    """One state dict: the file it is in, where in it, its step if that is known, and how.
-
-    A pickled file's tensors are mapped, a safetensors file's not even that before `load`.
-    """
-
-    path: Path
-    taken: str
-    shapes: Mapping[str, tuple[int, ...]]
-    step: int | None = None
-    claims: tuple[Claim, ...] = ()
-    beside: Mapping[str, Any] = field(default_factory=dict)
-    tensors: Mapping[str, Tensor] | None = None
-
-    def load(self) -> dict[str, Tensor]:
-        """The tensors. Raises InputError, naming file and tensor, for one that is not plain numbers."""
-        from interp.machine import read_foreign_tensors
-
-        tensors = dict(self.tensors) if self.tensors is not None else read_foreign_tensors(self.path)[0]
-        for name, tensor in tensors.items():
-            check_tensor(self.where, name, tensor)
-        claimed = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-        memories = {
-            tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors.values()
-        }
-        stored = sum(memories.values())
-        if claimed > 2 * stored + SHARED_BYTES:
-            raise InputError(
-                f"{self.where}: its tensors claim {claimed:,} bytes and share {stored:,}; is the file meant to "
-                "fill the memory?"
-            )
-        return tensors
-
-    @property
-    def where(self) -> str:
-        """The file, and what was taken from it."""
-        return f"{self.path} ({self.taken})" if self.taken else str(self.path)
-
-
-def check_tensor(where: str, name: str, tensor: Tensor) -> None:
-    """Raises InputError unless a tensor is plain numbers that are all there."""
-    if (
-        tensor.is_sparse
-        or tensor.is_quantized
-        or tensor.is_nested
-        or tensor.layout != torch.strided
-        or tensor.device.type != "cpu"
-    ):
-        raise InputError(
-            f"{where}: tensor {name!r} is sparse, quantized, nested or without numbers; weights are plain tensors"
-        )
-    if tensor.is_complex():
-        raise InputError(f"{where}: tensor {name!r} is complex; weights are real")
-    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        raise InputError(
-            f"{where}: tensor {name!r} claims {tensor.numel():,} numbers, and fewer are stored; is the file "
-            "meant to fill the memory?"
-        )
-
-
-def find_sources(paths: Sequence[Path], steps: Sequence[int] = ()) -> list[Source]:
+def find_sources(paths: Sequence[Path | Downloaded], steps: Sequence[int] = ()) -> list[Source]:
     """Every checkpoint in files and folders, in the order of their steps, which are taken from `steps`, names or
     contents.
 
     Raises InputError for what cannot be read, and where steps are missing, twice, or do not fit.
     """
-    found = [source for path in paths for source in _read(Path(path))]
+    found = [source for path in paths for source in _read(path)]
     if not found:
         raise InputError(f"{', '.join(map(str, paths))}: there are no files of weights ({', '.join(ENDINGS)})")
     if steps:
@@ -140,8 +48,56 @@ def find_sources(paths: Sequence[Path], steps: Sequence[int] = ()) -> list[Sourc
         if one.step == other.step:
             raise InputError(
                 f"{one.where} and {other.where} would both be step {one.step}; give --steps, or name fewer files"
+                f"{_kinds(found)}"
             )
-    return found
+    return [*found[:-1], _with_what_lies_beside(found[-1])]
+
+
+def _with_what_lies_beside(source: Source) -> Source:
+    """The training pairs and seeds in the files beside the weights, where the weights' own file tells none."""
+    beside = dict(source.beside)
+    if not {"train_indices", "train_data"} & beside.keys():
+        if (own := pairs_in(beside)) is not None:
+            beside["train_indices"] = as_indices(source.where, own[1])
+        elif (found := pairs_beside(source.path)) is not None:
+            beside["train_indices_from"], beside["train_indices"] = found
+    seeds = seeds_in(beside)
+    for _, content in configurations_beside(source.path):
+        seeds = {**(seeds_in(content) if isinstance(content, dict) else {}), **seeds}
+    notes = (*source.notes, *unread_beside(source.path))
+    return replace(source, beside={**beside, "seeds": seeds} if seeds else beside, notes=notes)
+
+
+def without_diverged_end(found: Sequence[Source]) -> list[Source]:
+    """The checkpoints up to the last whose numbers are numbers: training that diverged leaves NaN at its end. What was
+    left out is said in the notes of the last one that is kept.
+
+    Raises InputError where all of them hold NaN. One in the middle is an error when it is loaded.
+    """
+    kept = list(found)
+    if len(kept) == 1:
+        return kept  # whoever loads it is told
+    while kept and _is_diverged(kept[-1]):
+        kept.pop()
+    if not kept:
+        raise InputError(f"{found[0].where}: every checkpoint holds NaN or infinity; training diverged at once")
+    if left := found[len(kept) :]:
+        count = f"the last {len(left)} checkpoints" if len(left) > 1 else "the last checkpoint"
+        note = f"{count}, from step {left[0].step:,} on, {'hold' if len(left) > 1 else 'holds'} NaN (training diverged)"
+        kept[-1] = replace(
+            kept[-1], notes=(*kept[-1].notes, f"{note} and {'were' if len(left) > 1 else 'was'} left out")
+        )
+    return kept
+
+
+def _is_diverged(source: Source) -> bool:
+    try:
+        source.load()
+    except InputError as error:
+        if "holds NaN or infinity" not in str(error):
+            raise
+        return True
+    return False
 
 
 def _finals_last(found: list[Source]) -> list[Source]:
@@ -158,171 +114,53 @@ def _finals_last(found: list[Source]) -> list[Source]:
 
 
 def _listed(found: Sequence[Source]) -> str:
+    twice = len({source.path.name for source in found}) < len({source.path for source in found})
+    names = [f"{source.path.parent.name}/{source.path.name}" if twice else source.path.name for source in found]
     names = [
-        f"{source.path.name} {source.taken}" if source.taken.endswith("]") else source.path.name for source in found
+        f"{name} {source.taken}" if source.taken.endswith("]") else name
+        for name, source in zip(names, found, strict=True)
     ]
     return ", ".join(map(repr, names[:5])) + (", …" if len(names) > 5 else "")
 
 
-def _read(path: Path) -> list[Source]:
-    files = _files(path)
-    if files == [path]:
-        return read_file(path)
-    try:
-        return [source for file in files for source in read_file(file)]
-    except InputError as error:
-        raise InputError(f"{error}. Where it is no checkpoint, name the files that are, and not their folder") from None
+def _kinds(found: Sequence[Source]) -> str:
+    """How to name the checkpoints of one kind, where names differ by more than numbers: `ema_*.pt`, `step_*/w.pt`."""
+    folders = len({source.path.parent for source in found}) > 1
+    kinds = set()
+    for source in found:
+        parent = source.path.parent
+        if folders:
+            parent = Path(*parent.parts[:-1], re.sub(r"\d+", "*", parent.name))
+        kinds.add(str(parent / re.sub(r"\d+", "*", source.path.name)))
+    shown = sorted(kinds)
+    return f", those of one kind: {' or '.join(shown[:4])}" if 1 < len(shown) <= 20 else ""
 
 
-def _files(path: Path) -> list[Path]:
+def _read(path: Path | Downloaded) -> list[Source]:
+    if isinstance(path, Downloaded):
+        found = read_folder(path.folder, path.files)
+        if path.step is not None:
+            if len(found) > 1:
+                raise InputError(
+                    f"{path.title} holds {len(found)} checkpoints, {_listed(found)}, and is called after one step; "
+                    "name the revision, and the folder in it"
+                )
+            found = [replace(found[0], step=path.step)]
+        return found
     with refusals_as(f"cannot read {path}"):
         if path.is_dir():
-            files = [
-                file
-                for file in path.iterdir()
-                if file.suffix in ENDINGS and not file.name.startswith(".") and file.is_file()
-            ]
-            return sorted(
-                files,
-                key=lambda file: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", file.name)],
-            )
+            return read_folder(path)
         if not path.exists():
             raise InputError(f"there is no file or folder {path}")
         if not path.is_file():
             raise InputError(f"{path} is no file")
-    return [path]
-
-
-# ---- one file --------------------------------------------------------------------------------------------------------
-
-
-def read_file(path: Path) -> list[Source]:
-    """The checkpoints in a file, with the steps that its name or its content tells."""
-    step = step_in_name(path)
-    if not is_pickled(path):
-        shapes, metadata = foreign_shapes(path)
-        _check_names(path, shapes)
-        number = metadata.get("step", metadata.get("epoch"))
-        if step is None and isinstance(number, str) and re.fullmatch(r"-?\d{1,9}", number):
-            step = int(number)
-        return [Source(path, "", shapes, step)]
-    content = load_pickled(path)
-    if isinstance(content, torch.Tensor) or not isinstance(content, Mapping | list):
-        raise InputError(f"{path} holds a {type(content).__name__}, expected a state dict")
-    if isinstance(content, list):
-        content = {"checkpoints": content}
-    return _of_dictionary(path, content, step)
-
-
-def _of_dictionary(path: Path, content: Mapping[Any, Any], step: int | None) -> list[Source]:
-    if _is_state_dict(content):
-        return [_source(path, "", content, step)]
-    beside = {key: value for key, value in content.items() if isinstance(key, str)}
-    for name in _LISTS:
-        value = content.get(name)
-        if (
-            isinstance(value, list)
-            and value
-            and all(isinstance(entry, Mapping) and _is_state_dict(entry) for entry in value)
-        ):
-            return _of_list(path, name, value, beside)
-    if content and all(
-        type(key) is int and isinstance(value, Mapping) and _is_state_dict(value) for key, value in content.items()
-    ):
-        return [_source(path, f"[{key}]", content[key], key) for key in sorted(content)]
-    of_weights = [key for key, value in beside.items() if isinstance(value, Mapping) and _is_state_dict(value)]
-    known = [name for name in _STATE_DICTS if name in of_weights] or of_weights
-    if len(known) > 1 and known is of_weights:
-        named = ", ".join(repr(key[:60]) for key in of_weights[:8])
-        raise InputError(
-            f"{path} has {len(of_weights)} state dicts, {named}, and none has a name that tells which one the network "
-            f"is ({', '.join(_STATE_DICTS)}); save that one in a file of its own"
-        )
-    if known:
-        inside = next((number for key in _STEPS if (number := _integer(content.get(key))) is not None), None)
-        claims = tuple(
-            Claim(key, *_CLAIMS[key], number) for key in _CLAIMS if (number := _number(beside.get(key))) is not None
-        )
-        state, at = content[known[0]], inside if step is None else step
-        return [_source(path, known[0], state, at, claims=claims, beside=beside)]
-    keys = ", ".join(repr(key) for key in list(content)[:8])
-    raise InputError(
-        f"{path} has no state dict where one is looked for ({', '.join(_STATE_DICTS + _LISTS)}); it has "
-        f"{keys or 'nothing'}"
-    )
-
-
-def _of_list(path: Path, name: str, states: list[Mapping], beside: dict[str, Any]) -> list[Source]:
-    key = next((key for key in _LISTS_OF_STEPS if isinstance(beside.get(key), list | tuple | Tensor)), None)
-    steps: list[int | None] = [None] * len(states)
-    if key is not None:
-        values = beside[key].tolist() if isinstance(beside[key], Tensor) else list(beside[key])
-        numbers = [_integer(value) for value in values]
-        if len(numbers) != len(states) or None in numbers:
-            raise InputError(
-                f"{path}: {name!r} has {len(states)} state dicts, and {key!r} beside it {len(numbers)} entries; "
-                "give --steps"
-            )
-        steps = numbers
-    found = []
-    for index, (state, step) in enumerate(zip(states, steps, strict=True)):
-        claims = []
-        for series, (split, measure) in _CLAIMS.items():
-            values = beside.get(series)
-            if isinstance(values, list) and values:
-                # One entry per checkpoint, or one per epoch.
-                place = index if len(values) == len(states) else min(step or 0, len(values) - 1)
-                if (number := _number(values[place])) is not None:
-                    claims.append(Claim(series, split, measure, number))
-        found.append(_source(path, f"{name}[{index}]", state, step, claims=tuple(claims), beside=beside))
-    return found
-
-
-def _source(
-    path: Path,
-    taken: str,
-    state: Mapping[str, Any],
-    step: int | None,
-    *,
-    claims: tuple[Claim, ...] = (),
-    beside: Mapping[str, Any] | None = None,
-) -> Source:
-    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
-    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    _check_names(path, shapes)
-    return Source(path, taken, shapes, step, claims, beside or {}, tensors)
-
-
-def _check_names(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    if len(shapes) > MOST_TENSORS or any(len(name) > 500 for name in shapes):
-        raise InputError(
-            f"{path} has {len(shapes):,} tensors, or names of more than 500 characters; no network here has"
-        )
-
-
-def _is_state_dict(content: Mapping[Any, Any]) -> bool:
-    """Whether a dictionary is names and tensors. PyTorch puts other things (`_extra_state`, `_metadata`) among them
-    only rarely."""
-    tensors = sum(isinstance(value, Tensor) and value.ndim > 0 for value in content.values())
-    return tensors >= 2 and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items())
-
-
-def _integer(value: Any) -> int | None:
-    if isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex() and value.layout == torch.strided:
-        value = value.item()
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return value if type(value) is int and abs(value) <= LAST_STEP else None
-
-
-def _number(value: Any) -> float | None:
-    if isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex() and value.layout == torch.strided:
-        value = value.item()
-    if type(value) not in (int, float):
-        return None
-    return float(value) if abs(value) < 1e300 and math.isfinite(value) else None
+    step = step_of_folder(path.parent.name)  # `step_*/model.pt`: the folder tells what the name does not
+    return [replace(source, step=step) if source.step is None else source for source in read_file(path)]
 
 
 def unique_names(sources: Iterable[Source]) -> list[str]:
-    """The files, each once, by name."""
-    return list(dict.fromkeys(source.path.name for source in sources))
+    """The files, each once, by name; by the names of their folders too, where those tell them apart."""
+    paths = list(dict.fromkeys(source.path for source in sources))
+    if len({path.name for path in paths}) == len(paths):
+        return [path.name for path in paths]
+    return [f"{path.parent.name}/{path.name}" for path in paths]

@@ -13,9 +13,11 @@ import torch
 from jaxtyping import Int
 
 from interp.errors import InputError
+from interp.interchange.importing.source import printable
+from interp.interchange.importing.training_pairs import as_indices, pairs_in
 from interp.machine import read_bytes, read_foreign_tensors, refusals_as
 
-WAYS = "torch-randperm:SEED, python-shuffle:SEED, file:PATH or none"
+WAYS = "torch-randperm:SEED, python-shuffle:SEED, file:PATH, infer or none"
 LARGEST_LIST = 400_000_000  # bytes; all pairs for the largest p are 17 million
 
 
@@ -41,12 +43,15 @@ def split_of(
                 else (_checked(pairs, p, "train_data"), "train_data beside the weights")
             )
         try:
-            return _checked(np.asarray(indices), p, "train_indices"), "train_indices beside the weights"
+            file = (stored or {}).get("train_indices_from")
+            return _checked(np.asarray(indices), p, "train_indices"), f"the file {file}" if file else (
+                "train_indices beside the weights"
+            )
         except (TypeError, ValueError, RuntimeError, InputError) as error:
             raise InputError(
                 f"train_indices beside the weights cannot be used ({error}); give --split, or --split none"
             ) from None
-    if way == "none":
+    if way in ("none", "infer"):  # inferred once the network is read
         return None, "unknown"
     if way.startswith("file:"):
         path = Path(way.removeprefix("file:"))
@@ -81,7 +86,7 @@ def _stored_pairs(values: Any, p: int) -> np.ndarray | None:
 
 
 def _read_list(path: Path) -> np.ndarray:
-    """The numbers in a JSON, npy or safetensors file."""
+    """The numbers in a JSON, npy, npz or safetensors file."""
     with refusals_as(f"cannot read {path}"):
         size = path.stat().st_size if path.is_file() else None
     if size is None:
@@ -100,15 +105,34 @@ def _read_list(path: Path) -> np.ndarray:
             return tensors[name].numpy()
         raise InputError(f"{path}: {name!r} has type {tensors[name].dtype}, expected integers")
     try:
+        if path.suffix == ".npz":
+            return _of_npz(path)
         if path.suffix == ".npy":
             # Mapped: a shape that the file does not hold is an error.
             return np.array(np.load(path, allow_pickle=False, mmap_mode="r"))
-        return np.array(json.loads(read_bytes(path)))
+        content = json.loads(read_bytes(path))
+        if isinstance(content, dict):
+            if (found := pairs_in(content)) is None:
+                names = ", ".join(repr(printable(name)) for name in list(content)[:8])
+                raise InputError(f"{path} holds an object with {names}; expected a list, or one called 'train_indices'")
+            return as_indices(str(path), found[1])
+        return as_indices(str(path), content)
+    except InputError:
+        raise
     except (OSError, ValueError, TypeError, RecursionError, OverflowError, EOFError, SyntaxError, MemoryError) as error:
         raise InputError(
             f"{path} holds no list of indices or pairs: "
             f"{str(error).splitlines()[0][:200] if str(error) else 'it is damaged'}"
         ) from None
+
+
+def _of_npz(path: Path) -> np.ndarray:
+    from interp.interchange.importing.arrays import read_npz
+
+    found = next((pairs for source in read_npz(path) if (pairs := pairs_in(source.beside))), None)
+    if found is None:
+        raise InputError(f"{path} holds no array called 'train_indices'")
+    return as_indices(str(path), found[1])
 
 
 def _checked(values: np.ndarray, p: int, where: str) -> tuple[int, ...]:

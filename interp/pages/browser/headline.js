@@ -33,6 +33,7 @@
     const place = root.querySelector("[data-headline]");
     const data = JSON.parse(root.querySelector("script.headline").textContent);
     const [first, last] = [data.steps[0], data.steps.at(-1)];
+    const unit = data.unit || "step";
     let logarithmic = false, explorer = null, x = () => 0, bottom = 0, top = 0;
 
     const head = element("div", { className: "controls" }, place);
@@ -110,15 +111,15 @@
         free = x(step) + half + 8;
         interp.write(context, label, x(step), bottom + 15, { align: "center" });
       }
-      interp.write(context, "step (updates)", (LEFT + width - RIGHT) / 2, bottom + 33, { align: "center", size: 12 });
+      interp.write(context, data.unit ? `${data.unit} as logged` : "step (updates)", (LEFT + width - RIGHT) / 2, bottom + 33, { align: "center", size: 12 });
       for (const color of swatches) color();
-      canvas.setAttribute("aria-label", `${data.rows.map(({ title }) => title).join(", ")} over training, from step ${interp.count(first)} to ` +
-        `${interp.count(last)}. ${data.phases.map(({ name, end }) => `${name} until step ${interp.count(end)}`).join(", ")}. ${said(data.steps.length - 1, ": ", ", ")}.`);
+      canvas.setAttribute("aria-label", `${data.rows.map(({ title }) => title).join(", ")} over training, from ${unit} ${interp.count(first)} to ` +
+        `${interp.count(last)}. ${data.phases.map(({ name, end }) => `${name} until ${unit} ${interp.count(end)}`).join(", ")}. ${said(data.steps.length - 1, ": ", ", ")}.`);
       mark();
       place.dataset.drawn = interp.isDark() ? "dark" : "light";
     };
 
-    const said = (index, colon = ": ", between = "\n") => [`step ${interp.count(data.steps[index])}`, ...curves
+    const said = (index, colon = ": ", between = "\n") => [`${unit} ${interp.count(data.steps[index])}`, ...curves
       .filter(({ values }) => values[index] !== null)
       .map(({ label, values }) => `${label}${colon}${label.includes("accuracy") ? interp.percent(values[index], 2) : interp.number(values[index], 5)}`)].join(between);
     const put = (line, step) => {

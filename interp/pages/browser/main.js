@@ -9,6 +9,8 @@
   });
   const roots = [...document.querySelectorAll(".explorer")];
   for (const root of roots) if (root.querySelector("[data-headline]")) headlines.set(root, interp.headline(root));
+  // Curves without checkpoints have no slider.
+  for (const root of document.querySelectorAll(".curves")) headlines.set(root, interp.headline(root));
   for (const [place, root] of roots.entries()) {
     const explorer = await interp.explorer(root, place);
     explorers.push(explorer);

@@ -1,0 +1,213 @@
+"""Learning curves that others recorded, without checkpoints: read from a file or from memory, and explained."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from interp.errors import InputError, check_choice, check_integer
+from interp.explanation import Curves, RecordedCurves, explain_curves
+from interp.interchange.recorded.columns import CURVES, Chosen, chosen, step_column
+from interp.interchange.recorded.ordering import Ordered, in_order
+from interp.interchange.recorded.tables import Column, Table, read_table, table_of
+
+SCALES = ("share", "percent", "each")
+LOSSES = ("cross-entropy", "other")
+MOST_STEP = 2**31 - 1
+
+
+def curves(
+    source: "str | Path | Sequence[str | Path] | Mapping[Any, Any]",
+    *,
+    step: str | None = None,
+    train_loss: str | None = None,
+    test_loss: str | None = None,
+    train_accuracy: str | None = None,
+    test_accuracy: str | None = None,
+    weight_norm: str | None = None,
+    every: int = 1,
+    first: int = 0,
+    accuracies: str | None = None,
+    loss: str = "cross-entropy",
+    classes: int | None = None,
+) -> Curves:
+    """What happened in a training of which only curves are left: a verdict, its steps, the falls, and what they cannot
+    tell.
+
+    `source`: a file (csv, tsv, json, jsonl, npz), several with one curve each, or a mapping of names to numbers, such
+    as a data frame. Columns are recognized by their names, or named: `step`, `train_loss` and so on. Where there is no
+    column of steps, rows are `every` steps apart and begin at `first`. `accuracies`: "share", "percent", or "each" by
+    its own largest value; by default that is told from them all. `loss`: "other" where it is no cross-entropy in nats,
+    and cannot stand for accuracies. `classes`: how many answers there are.
+
+    Raises InputError for what is no table of curves, and names the columns that were seen.
+
+    >>> late = [min(1.0, 0.01 + 0.001 * max(0, step - 900)) for step in range(0, 3000, 10)]
+    >>> told = curves({"step": range(0, 3000, 10), "train_acc": [0.01] * 10 + [1.0] * 290, "test_acc": late})
+    >>> told.numbers["run"]["verdict"], told.numbers["run"]["memorized_at"], told.numbers["run"]["generalized_at"]
+    ('grokking', 100, 1880)
+    """
+    check_choice("loss", loss, LOSSES)
+    if accuracies is not None:
+        check_choice("accuracies", accuracies, SCALES)
+    check_integer("every", every, 1, MOST_STEP)
+    check_integer("first", first, 0, MOST_STEP)
+    if classes is not None:
+        check_integer("classes", classes, 2, MOST_STEP)
+    tables, name = _tables(source)
+    named: dict[str, str | None] = dict(
+        zip(CURVES, (train_loss, test_loss, train_accuracy, test_accuracy, weight_norm), strict=True)
+    )
+    found, notes = chosen(tables, named)
+    series, units = {}, []
+    for curve, one in found.items():
+        ordered, unit, said = _series(tables[one.table], one, step, every, first)
+        series[curve] = ordered
+        units.append(unit)
+        notes += [note for note in said if note not in notes]
+    notes += _what_ordering_did(series)
+    if len(set(units)) > 1:
+        raise InputError(
+            f"the curves are counted in {' and in '.join(sorted(set(units)))}; name one with --step COLUMN"
+        )
+    columns = {curve: one.name for curve, one in found.items()}
+    values, said = _as_shares(series, {curve: tables[one.table][one.name] for curve, one in found.items()}, accuracies)
+    steps = np.unique(np.concatenate([one.steps for one in series.values()])).astype(np.int32)
+    aligned = {}
+    for curve, one in series.items():
+        aligned[curve] = np.full(len(steps), np.nan)
+        aligned[curve][np.searchsorted(steps, one.steps)] = values[curve]
+    _check(aligned, columns)
+    recorded = RecordedCurves(
+        steps, aligned, name, columns, units[0], (*notes, *said), classes, loss == "cross-entropy"
+    )
+    return explain_curves(recorded)
+
+
+def _tables(source: Any) -> tuple[list[Table], str]:
+    if hasattr(source, "keys"):
+        table = table_of(source)
+        if not table:
+            raise InputError("there are no columns of numbers; give lists by name, such as train_accuracy and step")
+        return [table], "curves"
+    paths = [Path(source)] if isinstance(source, str | Path) else [Path(path) for path in source]
+    if not paths:
+        raise InputError("no file of curves is named")
+    return [read_table(path) for path in paths], ", ".join(path.name for path in paths)
+
+
+def _series(table: Table, one: Chosen, step: str | None, every: int, first: int) -> tuple[Ordered, str, list[str]]:
+    """A curve in the order of its steps, what these are counted in, and notes."""
+    column = table[one.name]
+    if column.text is not None:
+        row, text = column.text
+        raise InputError(f"column {one.name!r} has {text!r} in row {row}; expected numbers, or nothing")
+    values, notes = column.array, []
+    if column.infinite:
+        notes.append(f"{one.name!r} is infinite in {column.infinite:,} of {len(values):,} rows, which were left out.")
+    by = step_column(table, step)
+    if by is None:
+        steps = first + every * np.arange(len(values), dtype=np.float64)
+        notes.append(
+            f"There is no column of steps: the first row was taken for step {first:,}, and the next ones for {every:,} "
+            f"{'step' if every == 1 else 'steps'} later each (--every, --first)."
+        )
+    else:
+        steps = _steps(table, by, len(values), one.name)
+    known = np.isfinite(values) & np.isfinite(steps)
+    if not known.any():
+        raise InputError(f"column {one.name!r} holds no number" + (" at a known step" if by else ""))
+    if lost := int((np.isfinite(values) & ~np.isfinite(steps)).sum()):
+        notes.append(f"{lost:,} numbers of {one.name!r} stand in rows without a step, and were left out.")
+    is_epoch = by is not None and "epoch" in by.lower()
+    return in_order(steps[known], values[known]), "epoch" if is_epoch else "step", notes
+
+
+def _steps(table: Table, by: str, length: int, beside: str) -> np.ndarray:
+    column = table[by]
+    if column.text is not None:
+        row, text = column.text
+        raise InputError(f"column {by!r} has {text!r} in row {row}; expected steps")
+    steps = column.array
+    if len(steps) != length:
+        raise InputError(
+            f"{beside!r} has {length:,} values and {by!r} {len(steps):,}; give as many, null where nothing was measured"
+        )
+    known = steps[np.isfinite(steps)]
+    if (known != np.round(known)).any():
+        raise InputError(
+            f"{by!r} holds fractions ({known[known != np.round(known)][0]:g}); name a column of whole steps with "
+            "--step, or leave it out of the file and say how far apart rows are with --every"
+        )
+    if len(known) and (known.min() < 0 or known.max() > MOST_STEP):
+        raise InputError(f"{by!r} must hold steps from 0 to 2³¹ − 1, got {known.min():g} to {known.max():g}")
+    return steps
+
+
+def _what_ordering_did(series: Mapping[str, Ordered]) -> list[str]:
+    notes = []
+    backs = next((one.went_back_to for one in series.values() if one.went_back_to), ())
+    if backs:
+        undone = max(one.undone for one in series.values())
+        begins = min(int(one.steps[0]) for one in series.values() if one.went_back_to)
+        where = ", ".join(f"{step:,}" for step in backs[:5]) + (" …" if len(backs) > 5 else "")
+        notes.append(
+            f"The log goes back to step {where} and repeats steps: taken for a restart, of which the later pass counts "
+            f"({undone:,} earlier values undone)."
+        )
+        if any(step <= begins for step in backs):
+            notes.append(
+                "It begins again from its first step: if these are several runs in one file, only the last is told; "
+                "cut the file."
+            )
+    if (replaced := max(one.replaced for one in series.values())) > 0:
+        notes.append(f"Up to {replaced:,} values of a curve stand at a step that has another: the later one counts.")
+    if not backs and not all(one.is_sorted for one in series.values()):
+        notes.append("Rows were not in the order of their steps, and were sorted.")
+    return notes
+
+
+def _as_shares(
+    series: Mapping[str, Ordered], columns: Mapping[str, Column], accuracies: str | None
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The values of the curves, accuracies as shares; and what was said of that."""
+    values = {curve: one.values for curve, one in series.items()}
+    named = [curve for curve in values if curve.endswith("accuracy")]
+    large = {curve: bool(values[curve].max() > 1 + 1e-6) or columns[curve].signs > 0 for curve in named}
+    if accuracies in ("share", "percent"):
+        is_percent = dict.fromkeys(named, accuracies == "percent")
+    elif accuracies == "each" or len(set(large.values())) < 2:
+        is_percent = large
+    else:
+        big, small = (next(curve for curve in named if large[curve] is which) for which in (True, False))
+        raise InputError(
+            f"{big.replace('_', ' ')} goes to {values[big].max():g} and {small.replace('_', ' ')} to "
+            f"{values[small].max():g}: in per cent both (--accuracies percent), or each as its own values say "
+            "(--accuracies each)?"
+        )
+    for curve in named:
+        if is_percent[curve]:
+            values[curve] = values[curve] / 100
+    told = [curve.replace("_", " ") for curve in named if is_percent[curve]]
+    return values, [f"Read as per cent: {' and '.join(told)}."] if told else []
+
+
+def _check(values: dict[str, np.ndarray], columns: Mapping[str, str]) -> None:
+    for curve, of in values.items():
+        known = of[np.isfinite(of)]
+        low, high = known.min(), known.max()
+        if curve.endswith("accuracy"):
+            if low < -1e-6 or high > 1 + 1e-6:
+                raise InputError(
+                    f"{columns[curve]!r} goes from {low:g} to {high:g} as shares; no accuracy does. If it is another "
+                    "thing, name the right column"
+                )
+            values[curve] = np.clip(of, 0, 1)
+        elif low < 0:
+            raise InputError(
+                f"{columns[curve]!r} has a negative value, {low:g}; a loss or a norm has none. Name the right column"
+            )
+
+
+__all__ = ["curves"]
