@@ -25,7 +25,7 @@ INFERRED_ACCURACY = 0.2
 # Less than this, a network is poor: it may be a memorizing one, or one that was read wrong. Only what is stored beside
 # it, or the training pairs, can tell.
 POOR = 0.5
-_MEMORIZED = 0.9
+MEMORIZED = 0.9
 _STANDARD_ERRORS = 5.0
 
 _READ_WRONG = (
@@ -141,7 +141,7 @@ def prove(
     elif best.accuracy < POOR and not best.agrees and not _knows_its_training_pairs(best):
         doubts.append(
             f"it answers {best.accuracy:.1%} of the pairs right, more than chance ({chance:.1%}) and too poor to "
-            "show that it was read right"
+            "show that it was read right (where it memorizes, --split infer looks for the pairs that it was trained on)"
         )
     elif best.accuracy < ANSWERS and challenged.found and not best.agrees and not _knows_its_training_pairs(best):
         listed = "; ".join(f"{word(one)} {said(challenged.guess[one])}" for one in challenged.found)
@@ -149,6 +149,7 @@ def prove(
             f"the best reading that was found ({listed}) answers {best.accuracy:.1%} of the pairs: what names and "
             f"shapes do not tell is proved only by a network that answers {ANSWERS:.0%}"
         )
+    poor = list(doubts) if best.accuracy > least else []
     for entry in best.compared:
         if entry["agrees"] is False:
             doubts.append(f"its source says {entry['name']} {entry['stored']:.4g}, and it has {_seen(entry)}")
@@ -170,6 +171,7 @@ def prove(
         "assumed": challenged.assumed(),
         "claims": best.compared,
         "doubts": doubts,
+        "poor": poor,  # of the doubts those that training pairs that are known by heart would take away
         "likely_causes": _SPLIT_WRONG if best.accuracy > 1 - ACCURACY_TOLERANCE and not challenged.better else causes,
     }
     return Proof(best, not doubts, facts)
@@ -178,7 +180,7 @@ def prove(
 def _knows_its_training_pairs(trial: Trial) -> bool:
     """Whether a network that does not generalize answers the pairs that it was trained on."""
     task = trial.checkpoint.task
-    return bool(task.mask("train").any()) and trial.checkpoint.accuracy("train") >= _MEMORIZED
+    return bool(task.mask("train").any()) and trial.checkpoint.accuracy("train") >= MEMORIZED
 
 
 def _causes(best: Trial, challenged: Challenged) -> str:

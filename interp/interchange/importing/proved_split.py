@@ -8,6 +8,7 @@ import numpy as np
 
 from interp.errors import InputError
 from interp.experiment import Task
+from interp.interchange.importing.proof import MEMORIZED
 from interp.interchange.importing.reading import Reading
 from interp.interchange.importing.sources import Source
 from interp.interchange.importing.split_evidence import Inferred, infer_split, log_spaced, refute_split
@@ -35,6 +36,10 @@ def with_proved_split(reading: Reading, sources: Sequence[Source], way: str | No
         reading = _with_inferred_split(reading, losses)
     if not len(losses):
         return reading
+    if infer and (losses[-1][reading.task.train_indices] < math.log(2)).mean() >= MEMORIZED:
+        # What was too poor to show that it was read right answers the pairs that it was trained on.
+        doubts = [doubt for doubt in reading.facts["doubts"] if doubt not in reading.facts["poor"]]
+        reading = replace(reading, facts={**reading.facts, "doubts": doubts, "poor": [], "verified": not doubts})
     proved = refute_split(losses, reading.task.train_indices, reading.task, steps)
     if way is None or way.startswith("file:"):
         proved["drawn_by"] = drawn_by(reading.task.train_indices, reading.task, FEW_SEEDS)
