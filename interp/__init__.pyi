@@ -2,8 +2,11 @@ import pathlib
 
 from .analysis import analyze as analyze
 from .errors import InputError as InputError
+from .experiment import Attention as Attention
 from .experiment import Experiment as Experiment
+from .experiment import Mlp as Mlp
 from .experiment import ModelConfig as ModelConfig
+from .experiment import Norm as Norm
 from .experiment import Task as Task
 from .experiment import TrainingConfig as TrainingConfig
 from .experiment import preset as preset

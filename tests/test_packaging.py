@@ -187,6 +187,7 @@ def test_everything_imported_is_required():
         "transformer_lens": "transformer-lens",
         "huggingface_hub": "huggingface-hub",
         "lazy_loader": "lazy-loader",
+        "yaml": "pyyaml",
     }
     assert {"numpy", "torch", "xarray"} <= imported
     assert {distribution_of.get(name, name) for name in imported} - required == set()

@@ -141,9 +141,17 @@ class ModelConfig:
             check_integer(f"model.{flag(name)}", getattr(self, name), 1, maximum)
         check_choice("model.activation", self.activation, get_args(Activation))
         _check_prompt(self.prompt)
+        for name, kind in {"norm": Norm, "attention": Attention, "mlp": Mlp}.items():
+            if not isinstance(value := getattr(self, name), kind):
+                raise InputError(f"model.{name} must be an interp.{kind.__name__}, got {value!r}")
         check_integer("model.answer-at", self.answer_at, -1, len(self.prompt) - 1)
         if self.answer_at == len(self.prompt) - 1:  # one network has one hash
             object.__setattr__(self, "answer_at", -1)
+        if self.family == "transformer" and self.causal and max(self.inputs_at) > self.answer_at % len(self.prompt):
+            raise InputError(
+                f"position {self.answer_at} of the prompt {self.prompt!r} answers and, as it is causal, sees no position "
+                "after it: a or b is there; give a later model.answer-at or model.causal False"
+            )
         check_choice("model.vocabularies", self.vocabularies, get_args(Vocabularies))
         check_choice("model.inputs", self.inputs, get_args(Inputs))
         check_choice("model.embedding", self.embedding, get_args(Embedding))

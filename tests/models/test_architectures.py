@@ -390,6 +390,8 @@ def test_a_norm_that_cannot_be(fields: dict, message: str) -> None:
         ({"prompt": "a b"}, "one printable character for each token, without spaces"),
         ({"prompt": "ab" + 15 * "="}, "model.prompt has 17 tokens; at most 16"),
         ({"answer_at": 3}, "model.answer-at must be at most 2"),
+        ({"answer_at": 0}, "position 0 of the prompt 'ab=' answers and, as it is causal, sees no position after it"),
+        ({"prompt": "^ab=", "answer_at": 1}, "give a later model.answer-at or model.causal False"),
         ({"d_head": 3, "attention": Attention(rotary_base=10.0)}, "turns planes of two entries, and a head has 3"),
         ({"family": "mlp", "norm": LAYER}, "model.family 'mlp' has no model.norm"),
         ({"family": "mlp", "tied": True}, "model.family 'mlp' has no model.tied"),
@@ -398,3 +400,12 @@ def test_a_norm_that_cannot_be(fields: dict, message: str) -> None:
 def test_a_network_that_cannot_be(fields: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         ModelConfig(**fields)
+
+
+@pytest.mark.parametrize(("name", "value"), [("norm", "layer"), ("norm", None), ("mlp", {"gated": True})])
+def test_a_part_is_of_its_kind(name: str, value: object) -> None:
+    """What jaxtyping would catch in tests, and nothing outside of them."""
+    model = ModelConfig()
+    object.__setattr__(model, name, value)
+    with pytest.raises(InputError, match=f"model.{name} must be an interp"):
+        model.__post_init__()
