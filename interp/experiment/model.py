@@ -149,8 +149,8 @@ class ModelConfig:
             object.__setattr__(self, "answer_at", -1)
         if self.family == "transformer" and self.causal and max(self.inputs_at) > self.answer_at % len(self.prompt):
             raise InputError(
-                f"position {self.answer_at} of the prompt {self.prompt!r} answers and, as it is causal, sees no position "
-                "after it: a or b is there; give a later model.answer-at or model.causal False"
+                f"position {self.answer_at} of the prompt {self.prompt!r} answers and, as it is causal, sees no "
+                "position after it: a or b is there; give a later model.answer-at or model.causal False"
             )
         check_choice("model.vocabularies", self.vocabularies, get_args(Vocabularies))
         check_choice("model.inputs", self.inputs, get_args(Inputs))

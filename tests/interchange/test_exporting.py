@@ -15,11 +15,12 @@ from torch.testing import assert_close
 
 from interp.cli import main
 from interp.errors import InputError
-from interp.experiment import ModelConfig, Norm, Task
+from interp.experiment import Experiment, ModelConfig, Norm, Task, TrainingConfig
 from interp.interchange import export_run, import_run, push
 from interp.models import initial_weights
 from interp.models.forward import forward
 from interp.runs import Run, RunWriter
+from interp.sweeps import run_experiment
 
 P = 7
 
@@ -91,6 +92,29 @@ def test_what_is_exported_can_be_imported_again(to: str, run: Run):
         assert all(torch.equal(other.weights[name], weight) for name, weight in one.weights.items())
 
 
+@pytest.mark.parametrize("to", ["transformer-lens", "huggingface", "numpy"])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"norm": Norm(kind="layer"), "biases": True, "prompt": "a+b="},
+        {"norm": Norm(kind="rms"), "tied": True, "activation": "gelu"},
+        {"n_layers": 2, "biases": True, "vocabularies": "two"},
+    ],
+    ids=["norms and biases", "tied", "two layers"],
+)
+def test_every_architecture_comes_back_with_its_split(fields: dict, to: str, tmp_path: Path):
+    """Trained for a moment on all pairs but a few; every way out leads back to the same answers and pairs."""
+    model = ModelConfig(d_model=16, n_heads=2, d_mlp=32, **fields)
+    task = Task(P, "subtract", train_pairs=P * P - 12)
+    training = TrainingConfig(steps=200, lr=1e-2, weight_decay=0.0, checkpoint_every=100)
+    run = run_experiment(Experiment(task, model, training), tmp_path / "run")
+    out = export_run(run, to, tmp_path / "out", figures=())
+    again = import_run(out, tmp_path / "again")
+    assert again.steps == run.steps
+    assert again.task.train_indices.tolist() == task.train_indices.tolist()
+    assert_close(again.last.logits, run.last.logits, rtol=0, atol=1e-4)
+
+
 def test_arrays_are_those_of_the_run(run: Run):
     out = export_run(run, "numpy", "out")
     assert np.load(out / "steps.npy").tolist() == [0, 10, 20]
@@ -112,6 +136,7 @@ def test_the_folder_for_the_hub(run: Run):
         "figures/weight_norms.png",
         "metrics.jsonl",
         "model.safetensors",
+        "train_indices.json",
     ]
     card = (out / "README.md").read_text()
     assert card.startswith("---\nlibrary_name: interp\ntags:\n- grokking\n")
@@ -163,7 +188,7 @@ def test_pushing_makes_the_repository_and_uploads_the_folder(
     Hub.asked.clear()
     assert main(["export", "run", "--to", "huggingface", "--push", "me/grokked"]) == 0
     assert capsys.readouterr().out == "run-huggingface\nhttps://hub/me/grokked\n"
-    files = ["README.md", "checkpoints", "config.json", "metrics.jsonl", "model.safetensors"]
+    files = ["README.md", "checkpoints", "config.json", "metrics.jsonl", "model.safetensors", "train_indices.json"]
     assert Hub.asked == [("create", "me/grokked", "model", True), ("upload", "me/grokked", files)]
     with pytest.raises(InputError, match=r"run-huggingface was not pushed to nobody/refused: 403 Forbidden$"):
         push(Path("run-huggingface"), "nobody/refused")

@@ -27,7 +27,8 @@ def export_run(run: Run, to: str, out: str | Path, *, figures: Sequence[str] | N
     `checkpoint_value` (the step). "huggingface": `model.safetensors` (the last checkpoint), `config.json`,
     `checkpoints/step_*.safetensors`, `metrics.jsonl`, and the model card `README.md` with the `figures` of these
     analyses, drawn (by default CARD_FIGURES). "numpy": for every tensor `NAME.npy` [checkpoint, …] float32,
-    `steps.npy`, `train_indices.npy` where they are known, `labels.npy`, `metrics.jsonl`, `config.json`.
+    `steps.npy`, `labels.npy`, `metrics.jsonl`, `config.json`. All have `train_indices`, as JSON or npy, where they are
+    known, and `import_run` reads all of them back.
 
     Raises InputError where the folder is taken, and for a network that TransformerLens cannot express.
     """
@@ -88,13 +89,17 @@ def _configuration(run: Run) -> dict[str, object]:
     }
 
 
+def _write_split(run: Run, folder: Path) -> None:
+    """The training pairs a·p + b, where they are known: an import finds them under this name."""
+    if run.task.split_known:
+        _write_json(folder / "train_indices.json", run.task.train_indices.tolist())
+
+
 def _transformer_lens(run: Run, folder: Path) -> None:
     _write_json(folder / "config.json", bridge_options(run.last.weights, run.model))
-    first, fields = (
-        run.model.first_token_of_b(run.task.p),
-        {"prompt": run.model.prompt, "answer_at": run.model.answer_at},
-    )
-    _write_json(folder / "prompt.json", fields | {"p": run.task.p, "first_token_of_b": first})
+    tokens = {"p": run.task.p, "first_token_of_b": run.model.first_token_of_b(run.task.p)}
+    _write_json(folder / "prompt.json", tokens | {"prompt": run.model.prompt, "answer_at": run.model.answer_at})
+    _write_split(run, folder)
     write_atomically(folder / "load_checkpoint.py", (Path(__file__).parent / "load_checkpoint.py").read_bytes())
     (folder / "checkpoints").mkdir()
     for checkpoint in run:
@@ -113,6 +118,7 @@ def _huggingface(run: Run, folder: Path, figures: Sequence[str]) -> None:
     from interp.figures import write_figure
 
     _write_json(folder / "config.json", _configuration(run))
+    _write_split(run, folder)
     write_atomically(folder / "model.safetensors", safetensors.torch.save(run.last.weights, {"format": "pt"}))
     (folder / "checkpoints").mkdir()
     for checkpoint in run:
