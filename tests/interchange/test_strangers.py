@@ -10,10 +10,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import interp
 from interp.cli import main
 from interp.errors import InputError
 from interp.experiment import Task
 from interp.interchange import describe_sources, import_run
+from interp.interchange.layouts.matching import written
+from interp.interchange.layouts.tables import LAYOUTS
 from interp.models import logits
 from tests.interchange.strangers import STRANGERS, Stranger, trained
 
@@ -76,6 +79,20 @@ def test_a_wrong_number_of_heads_is_never_verified(name: str, heads: int):
         return
     assert re.search(rf"number of heads {heads} was given, and 4 is better: accuracy 1 and loss ", said), said
     assert not Path("run").exists()
+
+
+@pytest.mark.parametrize("layout", ["pytorch-linear", "pytorch-joint", "transformer-lens-native"])
+@pytest.mark.parametrize(("heads", "beside"), [(8, "1 and 3.2e-06"), (2, r"0\.\d+ and ")])
+def test_four_heads_read_with_another_number_are_refused_in_a_known_layout(layout: str, heads: int, beside: str):
+    """Its answers are all right with eight heads too: only the loss tells, 8.6e-7 beside 3.2e-6."""
+    weights = interp.open_run(interp.reference_path())[3000].weights
+    torch.save(written(LAYOUTS[layout], weights, {"n_layers": 1, "n_heads": 4, "d_head": 8}), "net.pt")
+    expected = rf"number of heads {heads} was given, and 4 is better: accuracy 1 and loss 8.6e-07, beside {beside}"
+    with pytest.raises(InputError, match=expected):
+        import_run("net.pt", "run", model={"n_heads": heads})
+    run = import_run("net.pt", "run")
+    assert run.model.n_heads == 4
+    assert run.info["imported"]["layout"] == layout
 
 
 def test_q_and_k_in_the_wrong_order_are_found_and_said():

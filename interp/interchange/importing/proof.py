@@ -185,6 +185,8 @@ def _knows_its_training_pairs(trial: Trial) -> bool:
 
 def _causes(best: Trial, challenged: Challenged) -> str:
     """Why a network may answer poorly: how it was read, or damage, with what speaks for each."""
+    if challenged.better:
+        return "the likely cause is what was given; leave it out, or give what is better"
     tried = len(challenged.alternatives)
     reading = f"{_READ_WRONG}" + (f" ({tried} other readings were run, and none is better)" if tried else "")
     tied = [note for note in best.fitted.notes if "tied" in note]

@@ -18,7 +18,8 @@ from interp.interchange.layouts.tables import LAYOUTS, Layout, layout_named
 if TYPE_CHECKING:
     from interp.interchange.importing.reading import Known
 
-_SIZES = ("n_heads", "d_head", "d_model", "d_mlp")
+# The number of heads is a question, also where it is given: another may be better.
+_SIZES = ("d_head", "d_model", "d_mlp")
 
 
 def tensors_of(source: Source) -> dict[str, Tensor]:
