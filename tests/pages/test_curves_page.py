@@ -55,3 +55,19 @@ def test_a_long_log_is_thinned_and_keeps_its_spikes(monkeypatch):
     assert 12_345 in shown
     assert {0, 19_999} <= set(shown.tolist())
     assert "of 20,000 logged steps" in render_curves(told)
+
+
+def test_a_panel_without_curves_says_so_and_the_method_is_set_in_type():
+    told = curves({"epoch": EPOCHS, "train_acc": (EPOCHS >= 100) * 1.0, "test_acc": (EPOCHS >= 2000) * 1.0})
+    page = render_curves(told)
+    assert "not recorded" in page
+    assert "<em>reached</em>" in page
+    assert "*reached*" not in page
+    assert "98.6" not in page.split('id="method"')[1]
+
+
+def test_the_page_of_a_collapse_does_not_say_that_it_was_known_for_good():
+    lost = np.where((EPOCHS >= 1000) & (EPOCHS < 3000), 1.0, 0.02)
+    told = curves({"epoch": EPOCHS, "train_acc": (EPOCHS >= 100) * 1.0, "test_acc": lost})
+    assert told.numbers["run"]["verdict"] == "collapse"
+    assert "for good" not in render_curves(told)
