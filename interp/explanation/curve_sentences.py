@@ -61,8 +61,9 @@ def in_words_of(recorded: RecordedCurves, text: str) -> str:
 
 def headline(kind: str, facts: CurveFacts) -> str:
     """The verdict, and how much of the test pairs was known since when, by what was recorded of them; that it ends
-    without its training pairs, where it does."""
-    return _verdict_and_extent(kind, facts) + _how_training_pairs_end(kind, facts)
+    without its training pairs, or without finite values, where it does."""
+    text, log_ends = _verdict_and_extent(kind, facts) + _how_training_pairs_end(kind, facts), facts.recorded.log_ends
+    return text + (f"; no finite values after step {facts.steps[-1]:,} (of {log_ends:,})" if log_ends else "")
 
 
 def _verdict_and_extent(kind: str, facts: CurveFacts) -> str:

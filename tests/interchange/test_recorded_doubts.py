@@ -90,6 +90,8 @@ def test_a_curve_that_has_no_finite_values_any_more():
     }
     for name, doubt in zip(diverged, told(**diverged).against, strict=False):
         assert doubt.startswith(f"'{name}' has no finite value after step 300, though the log goes on to step 20,000")
+    assert told(**diverged).headline.endswith("; no finite values after step 300 (of 20,000)")
+    assert "finite" not in told(**diverged, test_acc=LATE).headline
     rarely = np.where(STEPS % 5000 == 0, LATE, np.nan)
     assert "no finite value" not in told(train_acc=EARLY, test_acc=np.where(STEPS < 20_000, rarely, np.nan)).long
 

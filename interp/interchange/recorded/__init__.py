@@ -16,7 +16,7 @@ from interp.interchange.recorded.columns import (
     is_no_cross_entropy,
     step_column,
 )
-from interp.interchange.recorded.doubts import ends_early, of_counting
+from interp.interchange.recorded.doubts import goes_on_to, of_an_early_end, of_counting
 from interp.interchange.recorded.ordering import Ordered, in_order
 from interp.interchange.recorded.shapes import (
     check_goes_on,
@@ -101,6 +101,7 @@ def curves(
         aligned[curve] = np.full(len(steps), np.nan)
         aligned[curve][np.searchsorted(steps, one.steps)] = values[curve]
     _check(aligned, columns)
+    ends = [of.log_ends for of in read.values() if of.log_ends is not None]
     recorded = RecordedCurves(
         steps,
         aligned,
@@ -112,6 +113,7 @@ def curves(
         is_cross_entropy=not others if loss is None else loss == "cross-entropy",
         counts_updates=not any(of.counts_logging for of in read.values()),
         doubts=tuple(dict.fromkeys(doubt for of in read.values() for doubt in of.doubts)),
+        log_ends=max(ends) if len(ends) == len(read) else None,
     )
     return explain_curves(recorded)
 
@@ -130,7 +132,7 @@ def _tables(source: Any) -> tuple[list[Table], str]:
 
 class _Read(NamedTuple):
     """A curve in the order of its steps, its column, the one that its steps are from (None: there is none), what these
-    are counted in, and what is to be said of it."""
+    are counted in, where the log ends if the curve ends before (`goes_on_to`), and what is to be said of it."""
 
     series: Ordered
     name: str
@@ -138,6 +140,7 @@ class _Read(NamedTuple):
     by: str | None
     unit: str
     counts_logging: bool
+    log_ends: int | None
     notes: list[str]
     doubts: list[str]
 
@@ -169,10 +172,12 @@ def _read(table: Table, name: str, step: str | None, every: int, first: int) -> 
         notes.append(f"{of} without a step {'was' if lost == 1 else 'were'} left out.")
     ordered = in_order(steps[known], values[known])
     check_is_one_value_a_step(name, ordered, unit)
-    doubts = [*ends_early(name, column, ordered, steps, unit)]
+    log_ends = goes_on_to(column, ordered, steps)
+    doubts = [*of_an_early_end(name, ordered, log_ends, unit)]
     if by is not None:
         doubts += of_counting(table, by, unit, ordered.steps[0])
-    return _Read(ordered, name, column, by, unit, by is not None and counts_logging(by, table), notes, doubts)
+    is_logging = by is not None and counts_logging(by, table)
+    return _Read(ordered, name, column, by, unit, is_logging, log_ends, notes, doubts)
 
 
 def _steps(table: Table, by: str, length: int, beside: str) -> np.ndarray:

@@ -12,20 +12,23 @@ from interp.interchange.recorded.tables import Column, Table
 FEWEST_LATER, WIDEST = 3, 2
 
 
-def ends_early(
-    name: str, column: Column, ordered: Ordered, steps: Float[np.ndarray, " row"], unit: str
-) -> Iterator[str]:
-    """That a curve has no finite value at the last steps of its table, three or more: after an infinite one, or for
-    longer than twice the widest gap that it had before."""
-    last = ordered.steps[-1]
+def goes_on_to(column: Column, ordered: Ordered, steps: Float[np.ndarray, " row"]) -> int | None:
+    """The last step of a table, where a curve has no finite value at its last steps, three or more: after an infinite
+    one, or for longer than twice the widest gap that it had before. None where it has."""
+    last, gaps = ordered.steps[-1], np.diff(ordered.steps)
     later = np.unique(steps[np.isfinite(steps) & (steps > last)])
     if ordered.went_back_to or len(later) < FEWEST_LATER:
-        return
-    gaps = np.diff(ordered.steps)
-    if column.infinite or (len(gaps) and later[-1] - last > WIDEST * gaps.max()):
+        return None
+    is_long = len(gaps) > 0 and later[-1] - last > WIDEST * gaps.max()
+    return int(later[-1]) if column.infinite or is_long else None
+
+
+def of_an_early_end(name: str, ordered: Ordered, log_ends: int | None, unit: str) -> Iterator[str]:
+    """That a curve ends before the log does (`goes_on_to`)."""
+    if log_ends is not None:
         yield (
-            f"{name!r} has no finite value after {unit} {last:,.0f}, though the log goes on to {unit} "
-            f"{later[-1]:,.0f}: training may have diverged there, or the value was no longer logged."
+            f"{name!r} has no finite value after {unit} {ordered.steps[-1]:,.0f}, though the log goes on to {unit} "
+            f"{log_ends:,}: training may have diverged there, or the value was no longer logged."
         )
 
 
