@@ -30,6 +30,8 @@ from interp.mathematics.crossings import Crossing, highest_held
 # Right answers, at a loss of 0.01, as a wrong one costs ln 2 at least; rounded down.
 PROVED = as_percent(math.floor(1000 * (1 - (1 - grokking.LEVEL) / math.log(2))) / 1000)
 KNOWN_LOSS = round(1 - grokking.LEVEL, 9)
+# So many deep falls, for so many of the logged steps, are the to and fro of two curves rather than one.
+MANY_FALLS, TO_AND_FRO = 5, 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,6 +278,7 @@ def against(kind: str, facts: CurveFacts) -> Iterator[str]:
         yield "That it knew its training pairs was seen at one logged step alone, the last."
     if learned.falls and kind != "collapse" and facts.judged_by[1] == "accuracy":
         yield the_falls(facts)
+    yield from _to_and_fro(facts)
     deep = [fall for fall in learned.train_falls if fall.lowest < FALLEN]
     if deep:
         fall = min(deep, key=lambda one: one.lowest)
@@ -312,6 +315,21 @@ def against(kind: str, facts: CurveFacts) -> Iterator[str]:
             f"Its training pairs were known at the first logged step, {facts.steps[0]:,}: that it began untrained at "
             "step 0 is taken for granted."
         )
+
+
+def _to_and_fro(facts: CurveFacts) -> Iterator[str]:
+    """That a split was lost and known again all the time, as rows of several runs would have it."""
+    for name, falls in (("train", facts.learned.train_falls), ("test", facts.learned.falls)):
+        deep = [fall for fall in falls if fall.lowest < FALLEN]
+        accuracy = facts.recorded.value(f"{name}_accuracy")
+        if len(deep) < MANY_FALLS:
+            continue
+        since = int((np.isfinite(accuracy) & (facts.steps >= deep[0].step)).sum())
+        if len(deep) >= TO_AND_FRO * since:
+            yield (
+                f"{name.capitalize()} accuracy fell below {as_percent(FALLEN, 0)} {len(deep):,} times over "
+                f"{since:,} logged steps: rows of several runs in one table look like this."
+            )
 
 
 def _first_losses(facts: CurveFacts) -> Iterator[str]:

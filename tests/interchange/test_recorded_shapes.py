@@ -32,6 +32,14 @@ def test_several_runs_in_turn_are_no_curve(whose):
     assert curves(runs | one).headline
 
 
+def test_runs_that_nothing_tells_apart_are_doubted():
+    turns = {"step": both(STEPS, STEPS + 5), "train_acc": both(EARLY, EARLY), "test_acc": both(LATE, 0 * LATE)}
+    doubts = "Test accuracy fell below 90 % 100 times over 199 logged steps: rows of several runs"
+    assert any(sentence.startswith(doubts) for sentence in curves(turns).against)
+    fallen = np.where(np.isin(STEPS, STEPS[150:190:8]), 0.2, LATE)
+    assert "several runs" not in curves({"step": STEPS, "train_acc": EARLY, "test_acc": fallen}).long
+
+
 def test_a_name_of_every_row_is_no_run():
     found = curves({"id": range(200), "step": STEPS, "train_acc": EARLY, "test_acc": LATE})
     assert found.numbers["run"]["verdict"] == "grokking"
@@ -40,6 +48,8 @@ def test_a_name_of_every_row_is_no_run():
 def test_two_values_at_most_steps_are_no_curve():
     with pytest.raises(InputError, match="'test_acc' has several values at 100 of 200 steps: several runs"):
         curves({"step": TWICE, "train_acc": both(EARLY, EARLY), "test_acc": both(LATE, 0 * LATE)})
+    with pytest.raises(InputError, match="or several rows an epoch"):
+        curves({"epoch": TWICE, "train_acc": both(EARLY, EARLY), "test_acc": both(LATE, 0 * LATE)})
     same = curves({"step": TWICE, "train_acc": both(EARLY, EARLY), "test_acc": both(LATE, LATE)})
     assert same.numbers["run"]["verdict"] == "grokking"
 

@@ -75,10 +75,11 @@ def check_is_one_value_a_step(name: str, ordered: Ordered, unit: str) -> None:
     too often to tell which is the later one."""
     n, several = len(ordered.steps), ordered.contradicted
     if several and (ordered.is_unclear or 2 <= several >= n / 2):
+        each = "an epoch" if unit == "epoch" else f"a {unit}"
         often = ", and goes back too often for restarts" if ordered.is_unclear else ""
         raise InputError(
-            f"{name!r} has several values at {several:,} of {n:,} {unit}s{often}: several runs, or several rows a "
-            f"{unit}? Keep one row a {unit}, a file for each run"
+            f"{name!r} has several values at {several:,} of {n:,} {unit}s{often}: several runs, or several rows "
+            f"{each}? Keep one row {each}, a file for each run"
         )
 
 
