@@ -40,7 +40,8 @@ def check_is_one_run(table: Table) -> None:
         if _SPLITS.match(words) and column.words:
             raise InputError(
                 f"{said}: a row for each split or measure? Give each a column of its own (in pandas, "
-                f"table.pivot(index=…, columns={name!r}, values=…)), such as step,train_accuracy,test_accuracy"
+                f"table.pivot(index=…, columns={name!r}, values=…)), such as step,train_accuracy,test_accuracy; "
+                "where it is neither, leave this column out"
             )
         if _RUNS.match(words):
             raise InputError(
