@@ -10,7 +10,19 @@ import numpy as np
 
 from interp.explanation.recorded import RecordedCurves
 from interp.explanation.run_facts import FALLEN, FromCurves
-from interp.explanation.run_sentences import VERDICTS, apart, held_since, how_it_ends, last_unseen, the_falls
+from interp.explanation.run_sentences import (
+    HALF,
+    IN_PART,
+    MOSTLY,
+    NEARLY,
+    VERDICTS,
+    apart,
+    held_since,
+    how_it_ends,
+    how_training_pairs_end,
+    last_unseen,
+    the_falls,
+)
 from interp.figures import as_accuracy, as_count, as_number, as_percent, as_step
 from interp.mathematics import grokking
 from interp.mathematics.crossings import Crossing, highest_held
@@ -18,17 +30,21 @@ from interp.mathematics.crossings import Crossing, highest_held
 # Right answers, at a loss of 0.01, as a wrong one costs ln 2 at least; rounded down.
 PROVED = as_percent(math.floor(1000 * (1 - (1 - grokking.LEVEL) / math.log(2))) / 1000)
 KNOWN_LOSS = round(1 - grokking.LEVEL, 9)
+# So many deep falls, for so many of the logged steps, are the to and fro of two curves rather than one.
+MANY_FALLS, TO_AND_FRO = 5, 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
 class CurveFacts(FromCurves):
-    """What recorded curves tell, with the curves; by what each split is judged (accuracy, loss or none); and the loss
-    of a guess that losses are held against: that of `classes`, or the first ones logged (NaN: they begin too late)."""
+    """What recorded curves tell, with the curves; by what each split is judged (accuracy, loss or none); the loss of a
+    guess that losses are held against: that of `classes`, or the first ones logged (NaN: they begin too late); and why
+    the verdict is not told that the definitions alone would give (empty: it is)."""
 
     recorded: RecordedCurves
     judged_by: tuple[str, str]
     chance_loss: float
     verdict_by_fixed_gap: str
+    withheld: str
 
     @property
     def steps(self) -> np.ndarray:
@@ -46,7 +62,13 @@ def in_words_of(recorded: RecordedCurves, text: str) -> str:
 
 
 def headline(kind: str, facts: CurveFacts) -> str:
-    """The verdict, and how much of the test pairs was known since when, by what was recorded of them."""
+    """The verdict, and how much of the test pairs was known since when, by what was recorded of them; that it ends
+    without its training pairs, or without finite values, where it does."""
+    text, log_ends = _verdict_and_extent(kind, facts) + _how_training_pairs_end(kind, facts), facts.recorded.log_ends
+    return text + (f"; no finite values after step {facts.steps[-1]:,} (of {log_ends:,})" if log_ends else "")
+
+
+def _verdict_and_extent(kind: str, facts: CurveFacts) -> str:
     if kind == "unknown":
         return _unknown(facts)
     text, learned, by_accuracy = VERDICTS[kind], facts.learned, facts.judged_by[1] == "accuracy"
@@ -59,8 +81,44 @@ def headline(kind: str, facts: CurveFacts) -> str:
         last = as_number(_last(facts, "test_loss")[1])
         return f"{text}: {_low_loss_since(learned.generalized)}, and {last} at the end"
     if kind == "memorization":
-        return f"{text}: {_most(facts, 1)}"
-    return f"It learned neither its training pairs ({_most(facts, 0)}) nor the test pairs ({_most(facts, 1)})"
+        return text + _in_part(facts) if by_accuracy else f"{text}: {_most(facts, 1)}"
+    return _confusion(facts)
+
+
+def _in_part(facts: CurveFacts) -> str:
+    """How much of the test pairs was known and held that never was generalized, as of a run."""
+    reached, guess = facts.learned.reached, 1 / (facts.recorded.classes or math.inf)
+    known = f"{as_accuracy(reached)} of the test pairs (step {as_step(grokking.whole(facts.learned.reached_at))})"
+    extents = (
+        (NEARLY, f" and nearly generalized: {known}{how_it_ends(facts)}"),
+        (MOSTLY, f" and mostly generalized: {known}{how_it_ends(facts)}"),
+        (max(IN_PART, 2 * guess) if guess else math.inf, f" and generalized in part: {known}{how_it_ends(facts)}"),
+    )
+    return next((text for least, text in extents if reached >= least), f": {_most(facts, 1)}")
+
+
+def _confusion(facts: CurveFacts) -> str:
+    known = f"its training pairs ({_most(facts, 0)})", f"the test pairs ({_most(facts, 1)})"
+    highest = [
+        highest_held(facts.steps, facts.recorded.value(f"{split}_accuracy"))[0] if by == "accuracy" else 0.0
+        for split, by in zip(("train", "test"), facts.judged_by, strict=True)
+    ]
+    # What two answers give by guessing is no part of what was learned.
+    least = max(HALF, 2 / (facts.recorded.classes or math.inf))
+    if min(highest) >= max(MOSTLY, least):
+        return f"It {'nearly' if min(highest) >= NEARLY else 'mostly'} learned {known[0]} and {known[1]}"
+    if min(highest) >= least:
+        return f"It learned {known[0]} and {known[1]} in part only"
+    if highest[0] >= least:
+        return f"It learned {known[0]} in part only, and not {known[1]}"
+    return f"It learned neither {known[0]} nor {known[1]}"
+
+
+def _how_training_pairs_end(kind: str, facts: CurveFacts) -> str:
+    falls = facts.learned.train_falls
+    if facts.judged_by[0] == "loss" and kind != "confusion" and falls and math.isnan(falls[-1].recovered_at):
+        return f"; train loss {as_number(_last(facts, 'train_loss')[1])} at the end"
+    return how_training_pairs_end(kind, facts)
 
 
 def _low_loss_since(generalized: Crossing | None) -> str:
@@ -94,9 +152,10 @@ def _unknown(facts: CurveFacts) -> str:
         return f"It may have generalized ({known}); whether that holds cannot be told"
     if missing:
         return f"It generalized ({known}); nothing that decides was recorded of training pairs, so not whether late"
-    if fell_before(facts):
+    if fell_before(facts) and not facts.withheld:
         return f"It knew the test pairs, lost them, and knows them again ({known}), too late to see that hold"
-    return f"It generalized ({known}); whether late or at once cannot be told"
+    why = f": {facts.withheld}" if facts.withheld else ""
+    return f"It generalized ({known}); whether late or at once cannot be told{why}"
 
 
 def fell_before(facts: CurveFacts) -> bool:
@@ -115,6 +174,8 @@ def when(kind: str, facts: CurveFacts) -> str:
     if memorized is not None and generalized is not None:
         if kind == "unknown" and generalized.seen_for != 0 and memorized.after >= 0 and fell_before(facts):
             return f"{text}, having known and lost them before."
+        if facts.withheld and generalized.seen_for != 0:
+            return f"{text}."
         return text + apart(kind, memorized, generalized, facts.learned.delay)
     other = (0, 1)[memorized is not None]
     if facts.judged_by[other] == "accuracy":
@@ -142,7 +203,7 @@ def _since(facts: CurveFacts, split: int) -> str:
     if crossing.seen_for == 0:
         notes.append("the last that is logged")
     elif math.isfinite(crossing.seen_for):
-        notes.append(f"seen for {crossing.seen_for:,.0f} steps only")
+        notes.append(f"seen for {as_count(round(crossing.seen_for), 'step')} only")
     return f"{what} from step {crossing.at:,.0f} on" + (f" ({'; '.join(notes)})" if notes else "")
 
 
@@ -213,8 +274,11 @@ def against(kind: str, facts: CurveFacts) -> Iterator[str]:
     learned, recorded = facts.learned, facts.recorded
     if learned.generalized is not None and learned.generalized.seen_for == 0:
         yield "That it generalized was seen at one logged step alone, the last."
+    if learned.memorized is not None and learned.memorized.seen_for == 0:
+        yield "That it knew its training pairs was seen at one logged step alone, the last."
     if learned.falls and kind != "collapse" and facts.judged_by[1] == "accuracy":
         yield the_falls(facts)
+    yield from _to_and_fro(facts)
     deep = [fall for fall in learned.train_falls if fall.lowest < FALLEN]
     if deep:
         fall = min(deep, key=lambda one: one.lowest)
@@ -235,10 +299,15 @@ def against(kind: str, facts: CurveFacts) -> Iterator[str]:
     if recorded.classes and recorded.is_cross_entropy:
         yield from _first_losses(facts)
     lower = learned.verdict_at_lower_level
-    if kind not in ("unknown", "collapse") and lower not in (kind, "unknown"):
+    if (kind not in ("unknown", "collapse") or facts.withheld) and lower not in (kind, "unknown"):
         yield f"With {as_percent(grokking.LOWER_LEVEL, 0)} in place of 99 % it would be {lower}."
     fixed = facts.verdict_by_fixed_gap
-    if recorded.unit == "step" and kind not in ("unknown", "collapse") and fixed not in (kind, "unknown"):
+    if (
+        recorded.unit == "step"
+        and recorded.counts_updates
+        and kind not in ("unknown", "collapse")
+        and fixed not in (kind, "unknown")
+    ):
         yield f"By the fixed gap of Liu et al. (90 %, 1,000 steps) it would be {fixed}."
     crossing = learned.memorized
     if kind in ("grokking", "comprehension") and crossing is not None and crossing.at == facts.steps[0] > 0:
@@ -246,6 +315,21 @@ def against(kind: str, facts: CurveFacts) -> Iterator[str]:
             f"Its training pairs were known at the first logged step, {facts.steps[0]:,}: that it began untrained at "
             "step 0 is taken for granted."
         )
+
+
+def _to_and_fro(facts: CurveFacts) -> Iterator[str]:
+    """That a split was lost and known again all the time, as rows of several runs would have it."""
+    for name, falls in (("train", facts.learned.train_falls), ("test", facts.learned.falls)):
+        deep = [fall for fall in falls if fall.lowest < FALLEN]
+        accuracy = facts.recorded.value(f"{name}_accuracy")
+        if len(deep) < MANY_FALLS:
+            continue
+        since = int((np.isfinite(accuracy) & (facts.steps >= deep[0].step)).sum())
+        if len(deep) >= TO_AND_FRO * since:
+            yield (
+                f"{name.capitalize()} accuracy fell below {as_percent(FALLEN, 0)} {len(deep):,} times over "
+                f"{since:,} logged steps: rows of several runs in one table look like this."
+            )
 
 
 def _first_losses(facts: CurveFacts) -> Iterator[str]:

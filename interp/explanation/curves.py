@@ -27,17 +27,18 @@ from interp.explanation.explanation import Explanation, Fact
 from interp.explanation.recorded import NAMES, RecordedCurves
 from interp.explanation.run_facts import late_changes
 from interp.explanation.run_sentences import the_phases
-from interp.figures import as_accuracy, as_count, as_number, as_step
+from interp.figures import as_accuracy, as_count, as_number, as_percent, as_step
 from interp.mathematics import grokking
+from interp.mathematics.crossings import crossing
 
 SPLITS = ("train", "test")
 
 
 @dataclass(frozen=True)
 class Curves(Explanation):
-    """What recorded curves tell: an `Explanation` without a circuit, with the curves (`recorded`), the dataset that the
-    verdict is told from (`transitions`), the `stages` that crossings cut training into, and its `episodes`: falls of
-    what had been known.
+    """What recorded curves tell: an `Explanation` without a circuit, with the curves (`recorded`), the dataset of the
+    definitions that the verdict is told from (`transitions`; what they alone would give, where a verdict is withheld),
+    the `stages` that crossings cut training into, and its `episodes`: falls of what had been known.
 
     >>> steps = np.arange(0, 1000, 10)
     >>> known = {"train_accuracy": (steps >= 50) * 1.0, "test_accuracy": (steps >= 500) * 1.0}
@@ -71,7 +72,7 @@ def explain_curves(recorded: RecordedCurves) -> Curves:
         return (in_words_of(recorded, text) for text in texts if text)
 
     stages = tuple(_stages(facts))
-    doubts = [*said(against(kind, facts))]
+    doubts = [*recorded.doubts, *said(against(kind, facts))]
     if recorded.has("test_accuracy") or recorded.has("test_loss"):
         doubts.append(MIRRORS)
     told, kept = when(kind, facts), the_falls_of_test(facts)
@@ -125,8 +126,16 @@ def _facts_of(recorded: RecordedCurves) -> tuple[CurveFacts, xr.Dataset]:
         for i, split in enumerate(SPLITS)
     )
     last = {split: _last_known(value(f"{split}_accuracy")) for split in SPLITS}
+    learned = grokking.events(steps, accuracies, losses, chance)
+    if recorded.unit == "epoch" and steps[0] == 0:
+        from_one = grokking.events(steps + 1, accuracies, losses, chance)
+        if from_one.verdict_at_lower_level != learned.verdict_at_lower_level:
+            learned = learned._replace(verdict_at_lower_level="unknown")
+    else:
+        from_one = learned
+    withheld = _why_withheld(learned, recorded, from_one.verdict)
     facts = CurveFacts(
-        learned=grokking.events(steps, accuracies, losses, chance),
+        learned=learned._replace(verdict="unknown") if withheld else learned,
         planned_steps=None,
         last_step=int(steps[-1]),
         diverged_at=None,
@@ -137,8 +146,27 @@ def _facts_of(recorded: RecordedCurves) -> tuple[CurveFacts, xr.Dataset]:
         judged_by=(judged_by[0], judged_by[1]),
         chance_loss=chance,
         verdict_by_fixed_gap=find("transitions").summary(transitions)["fixed_gap_verdict"],
+        withheld=withheld,
     )
     return facts, transitions
+
+
+def _why_withheld(learned: grokking.Events, recorded: RecordedCurves, from_one: str) -> str:
+    """Why a verdict is not told; empty where it is. Recorded training accuracies are often those of minibatches, or
+    with dropout, and may stand below 99 % when all is known; and epochs that count from 0 may each be one later
+    (`from_one`: the verdict then)."""
+    memorized, generalized, steps = learned.memorized, learned.generalized, recorded.steps
+    if learned.verdict not in ("grokking", "comprehension") or generalized is None:
+        return ""
+    if memorized is None or memorized.at >= generalized.at:
+        train = recorded.value("train_accuracy")
+        stood = crossing(steps, np.where(np.isnan(train), np.nan, train >= grokking.LOWER_LEVEL))
+        if stood is not None and generalized.after >= grokking.DELAY_FACTOR * stood.at:
+            held = "training accuracy never held 99 %" if memorized is None else "training accuracy held 99 % no sooner"
+            return f"{held}, but {as_percent(grokking.LOWER_LEVEL, 0)} from step {stood.at:,.0f} on"
+    if from_one != learned.verdict:
+        return f"counted from epoch 1 in place of 0 it would be {from_one} in place of {learned.verdict}"
+    return ""
 
 
 def _last_known(values: np.ndarray) -> float:
@@ -210,11 +238,12 @@ def _in_fewer_words(recorded: RecordedCurves, read: str) -> tuple[str, ...]:
 def _numbers(facts: CurveFacts, summary: dict[str, Any], stages: tuple[dict[str, Any], ...]) -> dict[str, Any]:
     """JSON; null where unknown."""
     recorded, learned = facts.recorded, facts.learned
-    is_steps = recorded.unit == "step"
+    is_steps = recorded.unit == "step" and recorded.counts_updates
     renamed = {name.replace("held_out", "test"): value for name, value in learned.times.items()}
     return {
         "run": {
             "verdict": learned.verdict,
+            "withheld": facts.withheld or None,
             "judged_by": dict(zip(SPLITS, facts.judged_by, strict=True)),
             "verdict_at_90_percent": learned.verdict_at_lower_level,
             "fixed_gap_verdict": summary["fixed_gap_verdict"] if is_steps else None,
@@ -241,9 +270,9 @@ def _numbers(facts: CurveFacts, summary: dict[str, Any], stages: tuple[dict[str,
 def _facts(facts: CurveFacts) -> Iterator[tuple[str, str, str]]:
     learned, recorded = facts.learned, facts.recorded
     crossings = (learned.memorized, learned.generalized)
-    for of, by, crossing in zip(("training", "test"), facts.judged_by, crossings, strict=True):
+    for of, by, found in zip(("training", "test"), facts.judged_by, crossings, strict=True):
         label = f"{of} loss at most {KNOWN_LOSS:g} from step" if by == "loss" else f"{of} pairs known from step"
-        yield label, as_step(grokking.whole(crossing.at) if crossing else None), "transitions"
+        yield label, as_step(grokking.whole(found.at) if found else None), "transitions"
     if facts.judged_by[1] == "accuracy":
         at = as_step(grokking.whole(learned.reached_at))
         yield "highest test accuracy that held", f"{as_accuracy(learned.reached)} at step {at}", "transitions"

@@ -19,8 +19,11 @@ NAMES = {
 class RecordedCurves:
     """Curves over ascending `steps` [step], NaN where nothing was logged: `values` by the names in NAMES, accuracies as
     shares; where they are from (`source`, and `columns`: the name that each had there); what steps are counted in
-    (`unit`); what was done to read them (`notes`); how many classes there are, where somebody said so; and whether the
-    losses are cross-entropies in nats (`is_cross_entropy`), which alone can stand for accuracies.
+    (`unit`), and whether these are updates (`counts_updates`) or calls of a logger; what was done to read them
+    (`notes`), and what the way they were logged gives against what is told from them (`doubts`); the last step of the
+    log, where it goes on without a finite value of any curve (`log_ends`); how many classes there are, where somebody
+    said so; and whether the losses are cross-entropies in nats (`is_cross_entropy`), which alone can stand for
+    accuracies.
 
     >>> steps = np.array([0, 10, 20])
     >>> recorded = RecordedCurves(steps, {"test_accuracy": np.array([0.1, np.nan, 1.0])})
@@ -36,6 +39,9 @@ class RecordedCurves:
     notes: tuple[str, ...] = ()
     classes: int | None = None
     is_cross_entropy: bool = True
+    counts_updates: bool = True
+    doubts: tuple[str, ...] = ()
+    log_ends: int | None = None
 
     def value(self, name: str) -> np.ndarray:
         """A curve [step]; all NaN where it was not recorded."""

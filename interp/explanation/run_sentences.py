@@ -30,7 +30,7 @@ def headline(kind: str, setting: Setting) -> str:
     at = setting.diverged_at
     if kind == "confusion" and setting.last_step == 0 and setting.planned_steps is not None:
         return "No training is logged" if at is None else f"Training diverged by step {at:,}"
-    text = _verdict_and_number(kind, setting) + _how_training_pairs_end(kind, setting)
+    text = _verdict_and_number(kind, setting) + how_training_pairs_end(kind, setting)
     return text + (f"; training diverged by step {at:,}" if at is not None else "")
 
 
@@ -124,7 +124,7 @@ def how_it_ends(setting: FromCurves) -> str:
     return ""
 
 
-def _how_training_pairs_end(kind: str, setting: Setting) -> str:
+def how_training_pairs_end(kind: str, setting: FromCurves) -> str:
     """That it ends without its training pairs, which it had known."""
     falls, last = setting.learned.train_falls, setting.accuracy["train"]
     if kind == "confusion" or not falls or math.isfinite(falls[-1].recovered_at) or not last < FALLEN:
@@ -249,7 +249,7 @@ def _from(crossing: grokking.Crossing) -> str:
     if crossing.seen_for == 0:
         notes.append("the last that is logged")
     elif math.isfinite(crossing.seen_for):
-        notes.append(f"seen for {crossing.seen_for:,.0f} steps only")
+        notes.append(f"seen for {as_count(round(crossing.seen_for), 'step')} only")
     return f"from step {crossing.at:,.0f} on" + (f" ({'; '.join(notes)})" if notes else "")
 
 

@@ -3,7 +3,7 @@ only.
 
 A split is *reached* at a logged step where its accuracy is at least a level ℓ: 99 %, or all but two pairs where it has
 fewer than 200, and never less than 90 %. Where the accuracy is unknown the loss stands for it: reached where it is at
-most 1 − ℓ nats (a wrong answer costs at least ln 2, so a loss of 0.01 proves 98.6 %), not reached where it is at least
+most 1 − ℓ nats (a wrong answer costs at least ln 2, so a loss of 0.01 proves 98.5 %), not reached where it is at least
 half of chance, ln p; in between it cannot decide.
 
 A run *has memorized* (train pairs) or *generalized* (held-out pairs) at the first reached step that holds: at 9 of 10

@@ -33,6 +33,7 @@ def render_curves(curves: Curves) -> str:
             row["title"], row["title"]
         )
     say_what_is_unknown(figure)
+    figure.for_each_annotation(lambda words: words.update(text="not recorded"), selector={"text": "not known"})
     without_title(figure)
     return rendered(
         "curves.html",

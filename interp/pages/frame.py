@@ -77,8 +77,9 @@ def in_script(value: Any) -> Markup:
 
 
 def _coded(text: str) -> Markup:
-    """Escaped, with what stands between backticks as code."""
-    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+    """Escaped, with what stands between backticks as code, and words between asterisks emphasized."""
+    text = re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text)))
+    return Markup(re.sub(r"(?<!\S)\*([a-z][a-z ]*)\*(?=[\s.,;:)]|$)", r"<em>\1</em>", text))
 
 
 @cache

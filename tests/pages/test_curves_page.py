@@ -1,7 +1,9 @@
 """The page about recorded curves, in a browser: drawn without a word of trouble, with its stages, its units and its
 falls, and bounded however long the log is."""
 
+import base64
 import re
+import zlib
 
 import numpy as np
 import pytest
@@ -55,3 +57,20 @@ def test_a_long_log_is_thinned_and_keeps_its_spikes(monkeypatch):
     assert 12_345 in shown
     assert {0, 19_999} <= set(shown.tolist())
     assert "of 20,000 logged steps" in render_curves(told)
+
+
+def test_a_panel_without_curves_says_so_and_the_method_is_set_in_type():
+    told = curves({"epoch": EPOCHS, "train_acc": (EPOCHS >= 100) * 1.0, "test_acc": (EPOCHS >= 2000) * 1.0})
+    page = render_curves(told)
+    packed = page.partition('id="figure-transitions">')[2].partition("<")[0]
+    assert "not recorded" in zlib.decompress(base64.b64decode(packed)).decode()
+    assert "<em>reached</em>" in page
+    assert "*reached*" not in page
+    assert "98.6" not in page.split('id="method"')[1]
+
+
+def test_the_page_of_a_collapse_does_not_say_that_it_was_known_for_good():
+    lost = np.where((EPOCHS >= 1000) & (EPOCHS < 3000), 1.0, 0.02)
+    told = curves({"epoch": EPOCHS, "train_acc": (EPOCHS >= 100) * 1.0, "test_acc": lost})
+    assert told.numbers["run"]["verdict"] == "collapse"
+    assert "for good" not in render_curves(told)

@@ -36,8 +36,8 @@ class Curves:
     """The step of the first row, where there is no column of steps."""
     accuracies: Literal["share", "percent", "each"] | None = None
     """What accuracies are counted in, all of them or each by its own largest value; by default told from them."""
-    loss: Literal["cross-entropy", "other"] = "cross-entropy"
-    """Whether losses are cross-entropies in nats; others stand for no accuracy."""
+    loss: Literal["cross-entropy", "other"] | None = None
+    """Whether losses are cross-entropies in nats; others stand for no accuracy. By default their names say it."""
     classes: int | None = None
     """How many answers there are, p for a modulus."""
     long: bool = False

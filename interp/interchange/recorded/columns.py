@@ -25,14 +25,21 @@ _BESIDE = frozenset(
     (
         *("min", "max", "std", "var", "stderr", "sem", "grad", "grads", "gradient", "best", "lr", "time", "delta"),
         *("diff", "ratio", "gap", "runtime", "restricted", "excluded", "trig", "reg", "regularization", "penalty"),
+        *("top3", "top5", "top10", "topk", "se", "sd", "ci", "lower", "upper", "err", "error", "errors", "weight"),
+        *("weights", "scale", "count", "counts", "ema"),
     )
 )
 _FILLERS = frozenset(("out", "cross", "entropy", "epoch", "mean", "avg", "average", "full", "metrics", "history", "1"))
 # The names of steps, from what counts updates to what counts calls of a logger (W&B's `_step`).
+_EPOCHS = ("epoch", "epochs", "train epoch", "epoch idx")
 _STEPS = (
     *("step", "steps", "global step", "trainer global step", "train step", "optimizer step", "update", "updates"),
     *("num updates", "iteration", "iterations", "iter", "iters", "it", "train iter", "batch", "train global step"),
-    *("epoch", "epochs", "train epoch", "epoch idx", "log steps", "log epochs", "checkpoint epochs", "t", "_step"),
+    *(*_EPOCHS, "log steps", "log epochs", "checkpoint epochs", "t", "_step"),
+)
+# Losses that are no cross-entropy in nats over all answers, whatever their scale.
+_OTHER_LOSSES = frozenset(
+    ("mse", "rmse", "squared", "l1", "l2", "mae", "hinge", "kl", "bce", "huber", "brier", "focal", "smooth")
 )
 _JOINED = re.compile(r"(train|training|test|val|valid|validation|eval|dev)(loss|losses|acc|accs|accuracy|accuracies)$")
 
@@ -70,9 +77,11 @@ def chosen(tables: Sequence[Table], named: Mapping[str, str | None]) -> tuple[di
     if not found.keys() - {"weight_norm"}:
         if empty := [one.name for curve in CURVES for _, one, _ in _candidates(tables, curve, or_empty=True)]:
             raise InputError(f"of curves there are only columns that hold no number: {seen(empty)}")
+        errors = [name for name in all_names if {"err", "error", "errors"}.intersection(name_words(name))]
+        hint = f" If {seen(errors[:1])} is an error rate, give 1 minus it, as an accuracy." if errors else ""
         raise InputError(
             f"no column is recognized as a loss or an accuracy; seen: {seen(all_names)}. Name them, such as "
-            "--train-accuracy COLUMN --test-accuracy COLUMN"
+            f"--train-accuracy COLUMN --test-accuracy COLUMN.{hint}"
         )
     return {curve: found[curve] for curve in CURVES if curve in found}, notes
 
@@ -88,12 +97,40 @@ def step_column(table: Table, named: str | None) -> str | None:
         if named not in table:
             raise unknown_name("column", named, table)
         return named
+    return _first_of(table, _STEPS)
+
+
+def epoch_column(table: Table) -> str | None:
+    """The column that counts epochs; None where there is none."""
+    return _first_of(table, _EPOCHS)
+
+
+def _first_of(table: Table, names: Sequence[str]) -> str | None:
     by_words = {}
     for name, column in table.items():
-        words = "_step" if name.strip().lower() == "_step" else " ".join(_words(name))
-        if words in _STEPS and (column.text is not None or np.isfinite(column.array).any()):
+        words = "_step" if name.strip().lower() == "_step" else " ".join(name_words(name))
+        if words in names and (column.text is not None or np.isfinite(column.array).any()):
             by_words.setdefault(words, name)
-    return next((by_words[words] for words in _STEPS if words in by_words), None)
+    return next((by_words[words] for words in names if words in by_words), None)
+
+
+def counts_logging(by: str, table: Table) -> bool:
+    """Whether steps count calls of a logger, as W&B's `_step` does, which is "Step" in the tables that it writes.
+
+    >>> from interp.interchange.recorded.tables import table_of
+    >>> counts_logging("Step", table_of({"Step": [0], "brisk-1 - val/acc": [0.1]}))
+    True
+    """
+    return by.strip().lower() == "_step" or (by == "Step" and any(" - " in name for name in table))
+
+
+def is_no_cross_entropy(name: str) -> bool:
+    """Whether a loss is another by its name.
+
+    >>> is_no_cross_entropy("val_mse_loss"), is_no_cross_entropy("val_loss")
+    (True, False)
+    """
+    return not _OTHER_LOSSES.isdisjoint(name_words(name))
 
 
 def seen(names: Sequence[str]) -> str:
@@ -109,7 +146,7 @@ def _named(tables: Sequence[Table], name: str) -> Chosen:
     raise unknown_name("column", name, [name for table in tables for name in table])
 
 
-def _words(name: str) -> list[str]:
+def name_words(name: str) -> list[str]:
     """The words of a name, in small letters; of "run - train/lossPerEpoch" those after the run that W&B puts before."""
     own = name.rpartition(" - ")[2]
     parts = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", own)
@@ -123,8 +160,10 @@ def _candidates(tables: Sequence[Table], curve: str, *, or_empty: bool = False) 
     first, second = ("of weights", "norm") if curve == "weight_norm" else tuple(curve.split("_"))
     for index, table in enumerate(tables):
         for name, column in table.items():
-            words = _words(name)
-            if _BESIDE.intersection(words):
+            words = name_words(name)
+            if _BESIDE.intersection(words) - (_WORDS[first] if curve == "weight_norm" else set()):
+                continue
+            if "top" in words and "1" not in words:
                 continue
             if _is(words, first) and _is(words, second) and not (first == "test" and _is(words, "train")):
                 known = _WORDS[first] | _WORDS[second] | _FILLERS
@@ -149,11 +188,14 @@ def _best(
     least = min(extra for extra, *_ in full)
     best = [one for extra, one, _ in full if extra == least]
     if len(best) > 1 and curve.startswith("test"):  # both were recorded: the words in their order in the paper
-        best = [one for one in best if "test" in _words(one.name)] or best
+        best = [one for one in best if "test" in name_words(one.name)] or best
     if len({tuple(tables[one.table][one.name].numbers) for one in best}) > 1:
         names = [one.name for one in best]
         raise InputError(f"which is the {curve.replace('_', ' ')}? {seen(names)}; say --{flag(curve)} COLUMN")
     others = [one.name for _, one, _ in candidates if one not in best]
+    if least and not others:
+        what = f"{curve.replace('_', ' ')}, though its name says more (--{flag(curve)})"
+        notes.append(f"{best[0].name!r} was taken for the {what}.")
     if others:
         notes.append(
             f"Of several columns {best[0].name!r} was taken for the {curve.replace('_', ' ')}, not {seen(others[:3])}."
@@ -169,7 +211,9 @@ def _take_bare(tables: Sequence[Table], found: dict[str, Chosen], taken: set[str
             Chosen(index, name)
             for index, table in enumerate(tables)
             for name in table
-            if name not in taken and set(_words(name)) - _FILLERS and set(_words(name)) <= _WORDS[metric] | _FILLERS
+            if name not in taken
+            and set(name_words(name)) - _FILLERS
+            and set(name_words(name)) <= _WORDS[metric] | _FILLERS
         ]
         if len(bare) != 1:
             continue

@@ -10,14 +10,17 @@ MOST_RESTARTS = 20
 
 class Ordered(NamedTuple):
     """Ascending steps with their values, and what was done: values that came back to a step that had one and replaced
-    it, values of passes that a restart undid, steps at which the log went back, and whether it was merely unsorted."""
+    it, at how many steps these differed, values of passes that a restart undid, steps at which the log went back,
+    whether it was in order, and whether it goes back too often to tell which value is the later one."""
 
     steps: Float[np.ndarray, " step"]
     values: Float[np.ndarray, " step"]
     replaced: int
+    contradicted: int
     undone: int
     went_back_to: tuple[int, ...]
     is_sorted: bool
+    is_unclear: bool
 
 
 def in_order(steps: Float[np.ndarray, " row"], values: Float[np.ndarray, " row"]) -> Ordered:
@@ -25,7 +28,8 @@ def in_order(steps: Float[np.ndarray, " row"], values: Float[np.ndarray, " row"]
 
     Where no step is there twice, rows are only sorted. Where the log goes back to a step and repeats some, training was
     restarted there: the later value wins, and what the earlier pass had from that step on is undone, also at steps that
-    the later one did not log. One that goes back more than MOST_RESTARTS times is sorted, and the later value wins.
+    the later one did not log. One that goes back more than MOST_RESTARTS times is sorted, and if steps have several
+    values then, which of them is later is unclear.
 
     >>> ordered = in_order(np.array([0.0, 10, 20, 30, 10, 20]), np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6]))
     >>> ordered.steps.tolist(), ordered.values.tolist(), ordered.went_back_to
@@ -46,4 +50,9 @@ def in_order(steps: Float[np.ndarray, " row"], values: Float[np.ndarray, " row"]
     order = np.argsort(steps, kind="stable")
     steps, values = steps[order], values[order]
     last = np.append(steps[1:] != steps[:-1], True) if len(steps) else np.zeros(0, dtype=bool)
-    return Ordered(steps[last], values[last], int((~last).sum()), undone, went_back_to, not len(back))
+    contradicted = len(np.unique(steps[:-1][~last[:-1] & (values[1:] != values[:-1])]))
+    return Ordered(
+        *(steps[last], values[last], int((~last).sum()), contradicted, undone, went_back_to),
+        is_sorted=not len(back),
+        is_unclear=len(back) > MOST_RESTARTS and contradicted > 0,
+    )

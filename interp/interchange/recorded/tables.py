@@ -19,16 +19,18 @@ import numpy as np
 from interp.errors import InputError
 from interp.machine import read_bytes
 
-MOST_BYTES, MOST_ROWS, MOST_COLUMNS, DEEPEST = 64 * 2**20, 1_000_000, 2000, 8
+MOST_BYTES, MOST_ROWS, MOST_COLUMNS, MOST_WORDS, DEEPEST = 64 * 2**20, 1_000_000, 2000, 1000, 8
 ENDINGS = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".npz")
 _MISSING = frozenset(("", "nan", "none", "null", "na", "n/a", "-", "–"))
+# Of a column that counts, 1,000 is a thousand; elsewhere a comma may be a decimal one.
+_COUNTS, _THOUSANDS = re.compile(r"step|iter|epoch|update|batch", re.IGNORECASE), re.compile(r"[1-9]\d{0,2}(,\d{3})+")
 _NO_NAME = frozenset(("value", "values", ""))  # a column that the name of its file names, as TensorBoard writes them
 
 
 @dataclass
 class Column:
-    """The numbers of a column, NaN where there is none; the first cell that is no number, with its row; how many are
-    infinite, and how many carry a per cent sign.
+    """The numbers of a column, NaN where there is none; the first cell that is no number, with its row; some of the
+    words that stand there; how many are infinite, and how many carry a per cent sign.
 
     >>> column = Column()
     >>> for cell in ("97 %", "", "oops", "inf"):
@@ -39,6 +41,7 @@ class Column:
 
     numbers: array = field(default_factory=lambda: array("d"))
     text: tuple[int, str] | None = None
+    words: dict[str, None] = field(default_factory=dict)
     infinite: int = 0
     signs: int = 0
 
@@ -49,6 +52,8 @@ class Column:
             number = self._number(cell)
         except (TypeError, ValueError, OverflowError):
             self.text = self.text or (len(self.numbers) + 1, str(cell)[:40])
+            if len(self.words) <= MOST_WORDS:
+                self.words[str(cell)[:40]] = None
         if math.isinf(number):
             self.infinite += 1
             number = math.nan
@@ -168,11 +173,13 @@ def _text(path: Path, content: bytes) -> str:
 
 
 def _separated(path: Path, text: str) -> Table:
-    lines = io.StringIO(text, newline="")
-    head = next((line for line in lines if line.strip() and not line.startswith("#")), "")
+    lines = (line for line in io.StringIO(text, newline="") if line.strip() and not line.startswith("#"))
+    head = next(lines, "")
+    told = re.match(r"sep=([,;\t|])\s*$", head)  # Excel's, above the names
+    head = next(lines, "") if told else head
     if not head:
         raise InputError(f"{path} is empty")
-    separator = max(",;\t|", key=head.count)
+    separator = told[1] if told else max(",;\t|", key=head.count)
     if not head.count(separator) and len(head.split()) > 1:  # columns with spaces between
         reader: Iterator[list[str]] = (line.split() for line in itertools.chain([head], lines))
     else:
@@ -182,7 +189,7 @@ def _separated(path: Path, text: str) -> Table:
         first = next(reader)
         _check_names(path, first)
         names = _unique(first)
-        columns = [Column() for _ in names]
+        columns, counting = [Column() for _ in names], {name for name in names if _COUNTS.search(name)}
         for number, row in enumerate(reader, start=1):
             _check_rows(path, number)
             if not any(cell.strip() for cell in row):
@@ -191,7 +198,9 @@ def _separated(path: Path, text: str) -> Table:
                 raise InputError(f"{path}: row {number} has {len(row)} fields, the line of names {len(names)}")
             for index, column in enumerate(columns):
                 cell = row[index] if index < len(row) else ""
-                column.add(cell.replace(",", ".") if separator == ";" else cell)
+                if names[index] in counting and _THOUSANDS.fullmatch(cell.strip()):
+                    cell = cell.replace(",", "")
+                column.add(cell.replace(",", ".") if separator in ";\t" else cell)
     except csv.Error as error:
         raise InputError(f"{path} is no table after row {number}: {error}") from None
     return dict(zip(names, columns, strict=True))
