@@ -12,7 +12,8 @@ import torch
 from interp.errors import InputError
 from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig
 from interp.interchange import import_run
-from interp.interchange.importing.split_evidence import infer_split, log_spaced, mirrors, populations, refute_split
+from interp.interchange.importing.split_claims import refute_split
+from interp.interchange.importing.split_evidence import against_mirrors, infer_split, log_spaced, mirrors, populations
 from interp.interchange.importing.split_generators import WAYS, drawn_by, search_generators
 from interp.runs import Checkpoint
 from interp.training import train
@@ -211,6 +212,73 @@ def test_splits_that_are_exchanged_and_checkpoints_that_tell_nothing():
     alike = np.exp(draw.normal(-9, 0.5, (2, P * P)))
     assert refute_split(alike, task.train_indices, task, [8, 9])["verdict"] == "cannot be told"
     assert refute_split(alike, [0, 1], task, [8, 9])["verdict"] == "cannot be told"
+
+
+def mirrored(indices: np.ndarray) -> np.ndarray:
+    return indices % P * P + indices // P
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_mirrored_pairs_are_refuted_where_losses_tell_them_apart(seed):
+    task = Task(P, "add", train_fraction=0.45, seed=seed)
+    losses = np.stack([planted(task, seed), np.exp(np.random.default_rng(seed).normal(1, 0.2, P * P))])
+    found = refute_split(losses, task.train_indices, unknown(task), [100, 0])
+    assert found["verdict"] == "supported"
+    assert "mirrored" not in found["reason"]
+    assert found["mirrors"]["step"] == 100
+    found = refute_split(losses, mirrored(task.train_indices), unknown(task), [100, 0])
+    assert found["verdict"] == "refuted"
+    assert "a and b may be exchanged" in found["reason"]
+
+
+def test_a_network_that_cannot_tell_mirrors_apart_leaves_open_which_was_trained_on():
+    task = Task(P, "add", train_fraction=0.45)
+    table = planted(task).reshape(P, P)
+    losses = np.minimum(table, table.T).reshape(1, -1)
+    for claimed in (task.train_indices, mirrored(task.train_indices)):
+        found = refute_split(losses, claimed, unknown(task), [100])
+        assert found["verdict"] == "supported"
+        assert "or of the mirrored pairs, some or all, which these losses do not tell apart" in found["reason"]
+
+
+def test_untrained_losses_do_not_tell_a_pair_from_its_mirror():
+    """Also of a split of one orientation, where losses differ by what a and b add to them, each for itself."""
+    a, b = Task(P).pairs.T
+    highest = 0.0
+    for seed in range(100):
+        draw = np.random.default_rng(seed)
+        of_a, of_b = draw.normal(0, 0.5, (2, P))
+        losses = np.exp(1 + of_a[a] + of_b[b] + draw.normal(0, 0.2, (3, P * P)))
+        split = np.flatnonzero(draw.random(P * P) < 0.4) if seed % 2 else np.flatnonzero(a <= b)
+        highest = max(highest, abs(against_mirrors(losses, split, unknown(Task(P))).z))
+    assert highest < 5
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_split_too_small_or_too_large_cannot_be_told(seed):
+    """As from a wrong --train-fraction."""
+    task = Task(P, "subtract", train_fraction=0.45, seed=seed)
+    losses, draw = planted(task, seed)[None], np.random.default_rng(seed)
+    half = draw.permutation(task.train_indices)[::2]
+    found = refute_split(losses, half, unknown(task), [100])
+    assert found["verdict"] == "cannot be told"
+    assert "others are known as surely as these" in found["reason"]
+    assert "is the share of training pairs too small?" in found["reason"]
+    twice = np.concatenate([task.train_indices, draw.permutation(np.flatnonzero(task.test_mask))[:60]])
+    found = refute_split(losses, twice, unknown(task), [100])
+    assert found["verdict"] == "cannot be told"
+    assert "is the share of training pairs too large" in found["reason"]
+
+
+def test_a_split_of_which_most_pairs_are_right_is_told_from_the_right_one():
+    task = Task(P, "subtract", train_fraction=0.45)
+    losses = planted(task)[None]
+    near = np.concatenate([task.train_indices[4:], np.flatnonzero(task.test_mask & (losses[0] > 1))[:4]])
+    found = refute_split(losses, near, unknown(task), [100])
+    assert found["verdict"] == "supported"
+    assert "96.9% of those that are claimed" in found["reason"]
+    assert "would look the same" in found["reason"]
+    assert "would look the same" not in refute_split(losses, task.train_indices, unknown(task), [100])["reason"]
 
 
 @pytest.mark.parametrize("count", [1, 2, 12, 13, 100, 5000])

@@ -10,7 +10,8 @@ from interp.errors import InputError
 from interp.experiment import Task
 from interp.interchange.importing.reading import Reading
 from interp.interchange.importing.sources import Source
-from interp.interchange.importing.split_evidence import Inferred, infer_split, log_spaced, refute_split
+from interp.interchange.importing.split_claims import refute_split
+from interp.interchange.importing.split_evidence import Inferred, infer_split, log_spaced
 from interp.interchange.importing.split_generators import SEEDS, Drawn, drawn_by, search_generators
 from interp.runs import Checkpoint
 
