@@ -165,6 +165,68 @@ def test_a_generator_tells_what_losses_leave_open(operation):
     assert found.by_chance < 1e-6
 
 
+@pytest.mark.parametrize("count", [59, 100, 102, 116, 143, 145])
+def test_a_round_share_does_not_overrule_the_pairs_that_are_known(count):
+    """Of 289, 35 % are 101, 40 % 115, and 50 % 144."""
+    task = Task(P, "subtract", split=drawn("torch.randperm({n}) with seed {seed}", 42, count))
+    draw = np.random.default_rng(0)
+    losses = np.exp(draw.normal(np.where(task.train_mask, -6.0, 1.5), 0.3, (2, P * P)))
+    found = search_generators(losses, unknown(task), infer_split(losses, unknown(task)), SEEDS)
+    assert found is not None
+    assert len(found.indices) == count
+    assert found.between is not None
+    assert found.between[0] <= count <= found.between[1]
+    assert found.between[1] - found.between[0] <= 3
+
+
+ONE_OF_EACH = {
+    "pairs with a ≤ b, a before b": [(a, b) for a in range(P) for b in range(a, P)],
+    "pairs with b ≤ a, b before a": [(a, b) for b in range(P) for a in range(b, P)],
+    "pairs with b ≤ a, a before b": [(a, b) for a in range(P) for b in range(a + 1)],
+    "pairs with a ≤ b, b before a": [(a, b) for b in range(P) for a in range(b + 1)],
+}
+
+
+@pytest.mark.parametrize("mirrors_known", [False, True])
+@pytest.mark.parametrize("listing", ONE_OF_EACH)
+def test_one_of_each_pair_and_its_mirror_is_told_from_both(listing, mirrors_known):
+    pairs = ONE_OF_EACH[listing]
+    torch.manual_seed(42)
+    chosen = [pairs[i] for i in torch.randperm(len(pairs))[:91]]
+    task = Task(P, "add", split=tuple(sorted(a * P + b for a, b in chosen)))
+    losses = planted(task, mirrors_known=mirrors_known)[None]
+    found = search_generators(losses, unknown(task), infer_split(losses, unknown(task)), SEEDS)
+    assert found is not None
+    assert found.words == f"the first 91 (59.5%) of torch.randperm(153) with seed 42 ({listing})"
+    assert found.indices.tolist() == task.train_indices.tolist()
+    assert f"({listing})" in str(drawn_by(task.train_indices, unknown(task), SEEDS))
+
+
+def test_of_a_network_that_cannot_tell_mirrors_apart_unordered_pairs_may_be_one_of_each():
+    pairs = ONE_OF_EACH["pairs with a ≤ b, a before b"]
+    chosen = [pairs[i] for i in WAYS["torch.randperm({n}) with seed {seed}"](42, 153)[:91]]
+    both = Task(P, "add", split=tuple(sorted({i for a, b in chosen for i in (a * P + b, b * P + a)})))
+    table = planted(both).reshape(P, P)
+    losses = np.minimum(table, table.T).reshape(1, -1)
+    found = search_generators(losses, unknown(both), infer_split(losses, unknown(both)), SEEDS)
+    assert found is not None
+    assert "(unordered pairs), or of the same with only one of each pair and its mirror" in found.words
+    assert found.indices.tolist() == both.train_indices.tolist()
+
+
+def test_samples_of_just_so_many_are_named():
+    """They are no beginning and no end of an order."""
+    sampled = random.Random(0).sample(range(P * P), 20)
+    assert (
+        str(drawn_by(sampled, Task(P), SEEDS)) == "exactly random.Random(0).sample(range(289), 20) (pairs, a before b)"
+    )
+    chosen = np.random.default_rng(42).choice(P * P, 86, replace=False)
+    words = "numpy.random.default_rng(42).choice(289, 86, replace=False) (pairs, a before b)"
+    assert drawn_by(chosen, Task(P), SEEDS) == f"exactly {words}"
+    assert drawn_by(np.setdiff1d(np.arange(P * P), chosen), Task(P), SEEDS) == f"exactly all but {words}"
+    assert drawn_by(chosen[:-1], Task(P), SEEDS) is None
+
+
 def test_no_generator_is_named_where_none_was_used():
     """The split of a seed that is not tried, and one of which a third was exchanged."""
     draw = np.random.default_rng(0)

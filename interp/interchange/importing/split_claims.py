@@ -100,9 +100,9 @@ def _judgment(
             by_heart.of_others > by_heart.by_luck + KNOWN_OF_OTHERS,
         )
         if is_other or (by_heart.is_clear and misses and exceeds):
-            return "refuted", at, f"at step {at:,} {by_heart.words}", mirrored
+            return "refuted", at, f"at step {at:,}, {by_heart.words}", mirrored
         is_in_part = by_heart.is_clear and (misses or exceeds)
-        known = f"at step {at:,} {by_heart.words}" if by_heart.is_clear else ""
+        known = f"at step {at:,}, {by_heart.words}" if by_heart.is_clear else ""
     if mirrored.z <= -TOLD_FROM_MIRRORS and mirrored.parted >= FEWEST_TO_REFUTE:
         step = rows[mirrored.checkpoint]["step"]
         reason = (
