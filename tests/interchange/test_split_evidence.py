@@ -287,6 +287,7 @@ def test_the_mirrored_pairs_are_refuted_where_losses_tell_them_apart(seed):
     found = refute_split(losses, task.train_indices, unknown(task), [100, 0])
     assert found["verdict"] == "supported"
     assert "mirrored" not in found["reason"]
+    assert "whose mirror (b, a) is held out " in found["reason"]
     assert found["mirrors"]["step"] == 100
     found = refute_split(losses, mirrored(task.train_indices), unknown(task), [100, 0])
     assert found["verdict"] == "refuted"

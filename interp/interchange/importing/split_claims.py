@@ -123,6 +123,11 @@ def _judgment(
         more += f"; {known}" if known else ""
         if mirrored.parted and mirrored.z < TOLD_FROM_MIRRORS:
             more += "; or of the mirrored pairs, some or all, which these losses do not tell apart"
+        elif mirrored.parted:
+            more += (
+                f"; of {mirrored.parted:,} pairs whose mirror (b, a) is held out {mirrored.below:.0%} have the lower "
+                f"loss of the two at step {rows[mirrored.checkpoint]['step']:,}"
+            )
         return "supported", step, reason + more, mirrored
     if lowest["z"] <= -beyond_chance:
         step = lowest["step"]
