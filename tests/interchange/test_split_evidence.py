@@ -301,7 +301,22 @@ def test_a_network_that_cannot_tell_mirrors_apart_leaves_open_which_was_trained_
     for claimed in (task.train_indices, mirrored(task.train_indices)):
         found = refute_split(losses, claimed, unknown(task), [100])
         assert found["verdict"] == "supported"
-        assert "or of the mirrored pairs, some or all, which these losses do not tell apart" in found["reason"]
+        assert "or of the mirrored pairs (b, a), in place of these or beside them, some or all" in found["reason"]
+
+
+def test_pairs_that_are_claimed_with_their_mirrors_are_asked_whether_one_was_trained_on_alone():
+    a, b = Task(P).pairs.T
+    chosen = np.flatnonzero((a <= b) & (np.random.default_rng(0).random(P * P) < 0.6))
+    both = np.union1d(chosen, mirrored(chosen))
+    for which, way in ((chosen, "<"), (mirrored(chosen), ">")):
+        task = Task(P, "add", split=tuple(int(index) for index in sorted(which)))
+        found = refute_split(planted(task)[None], both, unknown(task), [100])
+        assert found["verdict"] == "cannot be told"
+        assert f"the one with a {way} b has the lower loss in" in found["reason"]
+    task = Task(P, "add", split=tuple(int(index) for index in both))
+    found = refute_split(planted(task)[None], both, unknown(task), [100])
+    assert found["verdict"] == "supported"
+    assert "or of only one of each pair and its mirror (b, a), which these losses do not tell apart" in found["reason"]
 
 
 def test_untrained_losses_do_not_tell_a_pair_from_its_mirror():

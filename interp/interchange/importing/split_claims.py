@@ -76,7 +76,7 @@ def refute_split(
         rows.append({"step": int(step), "apart": apart, "z": z})
     closure = np.zeros(task.p**2, dtype=bool)
     closure[task.defined] = is_trained[place]
-    verdict, step, reason, found = _judgment(losses, rows, claimed, closure, task)
+    (verdict, step, reason), found = _judgment(losses, rows, claimed, closure, task)
     apart = next(one["apart"] for one in rows if one["step"] == step)
     at = rows[found.checkpoint]["step"]
     mirrored = {"pairs": found.parted, "step": at, "below": found.below, "z": found.z} if found.parted else None
@@ -86,58 +86,92 @@ def refute_split(
 
 def _judgment(
     losses: Losses, rows: list[dict[str, Any]], claimed: np.ndarray, closure: np.ndarray, task: Task
-) -> tuple[str, int, str, AgainstMirrors]:
+) -> tuple[tuple[str, int, str], AgainstMirrors]:
+    """The verdict, its step and its reason; and what is found about mirrors."""
     beyond_chance = LEAST_Z + math.log10(len(rows))
-    highest, lowest = max(rows, key=lambda one: one["z"]), min(rows, key=lambda one: one["z"])
-    by_heart = _known_by_heart(losses, claimed, closure, task)
+    is_beyond = max(one["z"] for one in rows) >= beyond_chance
     mirrored = against_mirrors(losses, np.flatnonzero(claimed), task)
-    known, is_in_part = "", False
-    if by_heart is not None:
+    by_heart = _known_by_heart(losses, claimed, closure, task)
+    if by_heart is not None and by_heart.refutes(is_beyond):
         at = rows[by_heart.checkpoint]["step"]
-        is_other = by_heart.of_claimed - by_heart.of_others < LEAST_DIFFERENCE and highest["z"] < beyond_chance
-        misses, exceeds = (
-            by_heart.of_claimed < KNOWN_OF_CLAIMED,
-            by_heart.of_others > by_heart.by_luck + KNOWN_OF_OTHERS,
-        )
-        if is_other or (by_heart.is_clear and misses and exceeds):
-            return "refuted", at, f"at step {at:,}, {by_heart.words}", mirrored
-        is_in_part = by_heart.is_clear and (misses or exceeds)
-        known = f"at step {at:,}, {by_heart.words}" if by_heart.is_clear else ""
+        return ("refuted", at, f"at step {at:,}, {by_heart.words}"), mirrored
+    told = _told_by_mirrors(losses, rows, claimed, task, mirrored)
+    told = told or (_beyond_chance(rows, by_heart, task, mirrored) if is_beyond else _not_beyond(rows, beyond_chance))
+    return told, mirrored
+
+
+def _told_by_mirrors(
+    losses: Losses, rows: list[dict[str, Any]], claimed: np.ndarray, task: Task, mirrored: AgainstMirrors
+) -> tuple[str, int, str] | None:
+    """What speaks against the claim: the mirrors of its pairs have the lower losses; or, of pairs that are claimed
+    together with their mirrors, those of one orientation have. Else None."""
     if mirrored.z <= -TOLD_FROM_MIRRORS and mirrored.parted >= FEWEST_TO_REFUTE:
         step = rows[mirrored.checkpoint]["step"]
         reason = (
             f"at step {step:,} a pair has the higher loss in {1 - mirrored.below:.0%} of the {mirrored.parted:,} cases "
             "in which its mirror (b, a) is held out: a and b may be exchanged"
         )
-        return "refuted", step, reason, mirrored
-    step, share = highest["step"], highest["apart"]
-    if highest["z"] >= beyond_chance:
-        reason = (
-            f"at step {step:,} a training pair has a lower loss than a held-out one in {share:.1%} of cases (no "
-            "difference: 50 %)"
+        return "refuted", step, reason
+    if mirrored.parted or not task.commutative:
+        return None
+    ascending = np.flatnonzero(claimed & (task.pairs[:, 0] < task.pairs[:, 1]))
+    one = against_mirrors(losses, ascending, task)
+    if abs(one.z) < TOLD_FROM_MIRRORS or one.parted < FEWEST_TO_REFUTE:
+        return None
+    step, way, share = rows[one.checkpoint]["step"], "<" if one.z > 0 else ">", max(one.below, 1 - one.below)
+    reason = (
+        f"it has each pair together with its mirror (b, a), and at step {step:,} the one with a {way} b has the lower "
+        f"loss in {share:.0%} of the {one.parted:,} cases: was it trained on alone?"
+    )
+    return "cannot be told", step, reason
+
+
+def _beyond_chance(
+    rows: list[dict[str, Any]], by_heart: "_ByHeart | None", task: Task, mirrored: AgainstMirrors
+) -> tuple[str, int, str]:
+    """What is told where training pairs have lower losses than held-out ones."""
+    highest = max(rows, key=lambda one: one["z"])
+    step = highest["step"]
+    reason = (
+        f"at step {step:,} a training pair has a lower loss than a held-out one in {highest['apart']:.1%} of cases (no "
+        "difference: 50 %)"
+    )
+    clear = by_heart if by_heart is not None and by_heart.is_clear else None
+    known = f"at step {rows[clear.checkpoint]['step']:,}, {clear.words}" if clear else ""
+    if clear and clear.in_part:
+        return "cannot be told", step, f"it fits in part: {reason}, but {known}; {clear.in_part}"
+    if not (clear and clear.is_sharp):
+        reason += "; a split that shares most of its pairs would look the same"
+    if known:
+        reason += f"; {known}"
+    if mirrored.parted and mirrored.z < TOLD_FROM_MIRRORS:
+        reason += (
+            "; or of the mirrored pairs (b, a), in place of these or beside them, some or all, which these losses do "
+            "not tell apart"
         )
-        if by_heart is not None and is_in_part:
-            return "cannot be told", step, f"it fits in part: {reason}, but {known}; {by_heart.in_part}", mirrored
-        is_sharp = by_heart is not None and by_heart.is_clear and by_heart.is_sharp
-        more = "" if is_sharp else "; a split that shares most of its pairs would look the same"
-        more += f"; {known}" if known else ""
-        if mirrored.parted and mirrored.z < TOLD_FROM_MIRRORS:
-            more += "; or of the mirrored pairs, some or all, which these losses do not tell apart"
-        elif mirrored.parted:
-            more += (
-                f"; of {mirrored.parted:,} pairs whose mirror (b, a) is held out {mirrored.below:.0%} have the lower "
-                f"loss of the two at step {rows[mirrored.checkpoint]['step']:,}"
-            )
-        return "supported", step, reason + more, mirrored
+    elif mirrored.parted:
+        reason += (
+            f"; of {mirrored.parted:,} pairs whose mirror (b, a) is held out {mirrored.below:.0%} have the lower loss "
+            f"of the two at step {rows[mirrored.checkpoint]['step']:,}"
+        )
+    elif task.commutative:
+        reason += "; or of only one of each pair and its mirror (b, a), which these losses do not tell apart"
+    return "supported", step, reason
+
+
+def _not_beyond(rows: list[dict[str, Any]], beyond_chance: float) -> tuple[str, int, str]:
+    """What is told where they have not."""
+    highest, lowest = max(rows, key=lambda one: one["z"]), min(rows, key=lambda one: one["z"])
     if lowest["z"] <= -beyond_chance:
         step = lowest["step"]
         reason = f"at step {step:,} a pair that is held out has the lower loss in {1 - lowest['apart']:.1%} of cases"
-        return "refuted", step, f"{reason}: training and test pairs may be exchanged", mirrored
+        return "refuted", step, f"{reason}: training and test pairs may be exchanged"
+    step = highest["step"]
     reason = (
-        f"no checkpoint answers training pairs better than others beyond chance ({share:.1%} of cases at step "
-        f"{step:,}, no difference: 50 %), and none clearly knows others by heart"
+        f"no checkpoint answers training pairs better than others beyond chance ({highest['apart']:.1%} of cases at "
+        f"step {step:,}, no difference: 50 %), and none clearly knows others by heart"
     )
-    return "cannot be told", step, reason, mirrored
+    return "cannot be told", step, reason
 
 
 class _ByHeart(NamedTuple):
@@ -166,14 +200,33 @@ class _ByHeart(NamedTuple):
         return self.of_claimed >= SHARP and self.of_others <= self.by_luck
 
     @property
+    def misses(self) -> bool:
+        """Whether a twentieth of the claimed pairs is not known."""
+        return self.of_claimed < KNOWN_OF_CLAIMED
+
+    @property
+    def exceeds(self) -> bool:
+        """Whether more of the others are known than luck gives."""
+        return self.of_others > self.by_luck + KNOWN_OF_OTHERS
+
+    def refutes(self, is_beyond_chance: bool) -> bool:
+        """Whether other pairs than the claimed ones are known; `is_beyond_chance` tells whether the claimed ones have
+        lower losses somewhere."""
+        is_other = self.of_claimed - self.of_others < LEAST_DIFFERENCE and not is_beyond_chance
+        return is_other or (self.is_clear and self.misses and self.exceeds)
+
+    @property
     def in_part(self) -> str:
-        """What that can mean, where they are too many of the others, or too few of the claimed ones."""
-        if self.of_claimed < KNOWN_OF_CLAIMED:
+        """What it can mean that too few of the claimed pairs are known, or too many of the others; empty where neither
+        is so."""
+        if self.misses:
             return "is the share of training pairs too large, or are some not learned yet?"
-        return (
-            f"{self.others:,} others are known as surely as these, where luck gives up to {self.by_luck:.0%}: is the "
-            "share of training pairs too small?"
-        )
+        if self.exceeds:
+            return (
+                f"{self.others:,} others are known as surely as these, where luck gives up to {self.by_luck:.0%}: is "
+                "the share of training pairs too small?"
+            )
+        return ""
 
 
 def _known_by_heart(losses: Losses, claimed: np.ndarray, closure: np.ndarray, task: Task) -> _ByHeart | None:
