@@ -262,7 +262,7 @@ def test_what_is_no_address():
         ({"sha": "../../../escaped"}, r"gave '../../../escaped' as a commit, expected 40 hexadecimal digits"),
         ({"sha": None}, r"gave 'None' as a commit"),
         ({"ETag": '"../../../../escaped"'}, r"the tag of 'model.safetensors' on the Hub is '../../../../escaped'"),
-        ({"X-Linked-Etag": '"/tmp/escaped"'}, r"the tag of 'model.safetensors' on the Hub is '/tmp/escaped'"),
+        ({"X-Linked-Etag": '"../../../escaped"'}, r"the tag of 'model.safetensors' on the Hub is '../../../escaped'"),
         ({"X-Repo-Commit": "../../escaped"}, r"'model.safetensors' on the Hub is of commit '../../escaped', not"),
         ({"siblings": [{"rfilename": 5, "size": 1}]}, r"the Hub listed '5' of 1 bytes, expected files and sizes"),
         ({"siblings": [{"rfilename": "a.pt", "size": -1}]}, r"the Hub listed 'a.pt' of -1 bytes"),
