@@ -246,3 +246,13 @@ def test_a_configuration_as_its_author_wrote_it():
     assert raw_configuration(source, Path("given.toml")) == {"of_theirs": 2}
     Path("given.json").write_text("[1]")
     assert raw_configuration(source, Path("given.json")) is None
+
+
+def test_a_modulus_of_thousands_of_digits_is_not_printed():
+    torch.save(WEIGHTS, "net.pt")
+    Path("config.json").write_text(json.dumps({"p": 10**4000}))
+    [source] = find_sources([Path("net.pt")])
+    assert configuration_of(source)[0] == {}
+    with pytest.raises(InputError, match=r"task.p must be at most .*, got an integer of 13,288 bits") as caught:
+        interp.Task(10**4000)
+    assert len(str(caught.value)) < 100

@@ -35,3 +35,8 @@ from interp.interchange.importing.steps import step_in_name
 )
 def test_the_step_in_a_name(name: str, step: int | None):
     assert step_in_name(Path(name)) == step
+
+
+@pytest.mark.parametrize(("name", "step"), [("epoch_010.tar", 10), ("epoch_5.pth.tar", 5), ("1000.pth.tar", 1000)])
+def test_the_step_in_the_name_of_a_tar(name: str, step: int):
+    assert step_in_name(Path(name)) == step

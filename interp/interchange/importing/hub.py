@@ -262,7 +262,10 @@ def _is_plain(name: str) -> bool:
 
 def _is_weight(name: str) -> bool:
     file = PurePosixPath(name)
-    return (file.suffix in ENDINGS or name.endswith(INDEX)) and not belongs_to_trainer(file.name)
+    # Whether a `.tar` is a checkpoint its first bytes tell, and these are not here.
+    return ((file.suffix in ENDINGS and file.suffix != ".tar") or name.endswith(INDEX)) and not belongs_to_trainer(
+        file.name
+    )
 
 
 def _of_one_format(files: Sequence[Wanted]) -> list[Wanted]:
