@@ -3,7 +3,6 @@ two formats or in parts."""
 
 import json
 import random
-import tarfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -402,34 +401,6 @@ def test_a_trainers_folder_imports_whole_and_says_what_was_left_out(capsys: pyte
     assert run.info["imported"]["files"] == ["checkpoint-1000/model.safetensors", "checkpoint-2000/model.safetensors"]
     assert main(["import", "out", "--dry-run"]) == 0
     assert "'checkpoint-*/optimizer.pt' (3 of them)" in capsys.readouterr().out
-
-
-def test_checkpoints_that_are_called_tar_are_told_from_archives():
-    """As PyTorch's tutorial calls them: a folder of them is one of checkpoints, and an archive beside them is not."""
-    for epoch in (0, 10, 20):
-        save(f"run/epoch_{epoch:03d}.tar", {"model_state_dict": network(epoch)})
-    with tarfile.open("run/data.tar", "w") as archive:
-        archive.add("run/epoch_000.tar")
-    assert steps() == [0, 10, 20]
-    with pytest.raises(InputError, match=r"data.tar is a tar archive, which is not read here; unpack it: tar -xf"):
-        find_sources([Path("run/data.tar")])
-
-
-def test_updates_that_are_told_inside_come_before_the_epoch_in_a_name():
-    for epoch in (1, 10):
-        save(f"run/epoch_{epoch:03d}.pt", {"model": network(epoch), "epoch": epoch, "step": 100 * epoch})
-        save(f"epochs/epoch_{epoch:03d}.pt", {"model": network(epoch), "epoch": epoch})
-        save(f"within/epoch_{epoch:03d}.pt", {"model": network(epoch), "epoch": epoch, "step": 0})
-        save(f"steps/step_{epoch:03d}.pt", {"model": network(epoch), "step": 100 * epoch})
-    assert (steps("run"), notes("run")) == ([100, 1000], [])
-    assert steps("epochs") == steps("within") == [1, 10]
-    [note, again] = notes("epochs")
-    assert (
-        note
-        == again
-        == "steps are the epochs in the names of files, as no number of updates is told; --steps gives others"
-    )
-    assert (steps("steps"), notes("steps")) == ([1, 10], [])
 
 
 def test_the_means_of_an_optimizer_are_no_network():
