@@ -37,11 +37,17 @@ def check_choice(name: str, value: object, choices: Iterable[str]) -> None:
 def check_integer(name: str, value: object, minimum: int, maximum: int | None = None) -> None:
     """Raises InputError unless `value` is an integer (numpy's too, no bool) with minimum ≤ value ≤ maximum."""
     if isinstance(value, bool) or not isinstance(value, Integral):
-        raise InputError(f"{name} must be an integer, got {value!r}")
+        raise InputError(f"{name} must be an integer, got {value!r:.200}")
     if int(value) < minimum:
-        raise InputError(f"{name} must be at least {minimum}, got {value}")
+        raise InputError(f"{name} must be at least {minimum}, got {_shown(int(value))}")
     if maximum is not None and int(value) > maximum:
-        raise InputError(f"{name} must be at most {maximum}, got {value}")
+        raise InputError(f"{name} must be at most {maximum}, got {_shown(int(value))}")
+
+
+def _shown(value: int) -> str:
+    """An integer in the digits that a line has room for."""
+    bits = value.bit_length()
+    return str(value) if bits < 100 else f"an integer of {bits:,} bits"
 
 
 def check_number(

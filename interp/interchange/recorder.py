@@ -1,4 +1,4 @@
-"""Recording somebody's own training loop: a run that every command reads, also while it grows."""
+"""Recording somebody's own training loop: a run, which can be read while it grows."""
 
 import copy
 import json
@@ -20,7 +20,7 @@ from interp.interchange.layouts.matching import Match, converted, match, recogni
 from interp.interchange.layouts.tables import LAYOUTS, layout_named
 from interp.machine import write_atomically
 from interp.models import Reader, Tokens, Weights, own_weights, record, weight_shapes
-from interp.runs import Checkpoint, Run, RunWriter, load_loop_state, save_loop_state
+from interp.runs import Checkpoint, Run, RunWriter, as_step, load_loop_state, loop_state_bytes, write_loop_state
 
 _SIZES = ("n_heads", "d_head", "d_model", "d_mlp")
 
@@ -34,7 +34,8 @@ class LoopState(NamedTuple):
 
 
 class Recorder:
-    """Keeps the checkpoints of your own training loop as a run in the folder `out`, which every command then reads:
+    """Keeps the checkpoints of your own training loop as a run in the folder `out`, which `interp explain`, `report`,
+    `watch` and all others then read (of a module `compare`, and exports to other libraries, have too little):
 
         with interp.Recorder("checkpoints/mine", task, net, tokens="a b", neurons="act") as recorder:
             for step in range(n_steps + 1):
@@ -108,12 +109,12 @@ class Recorder:
 
     def save(
         self,
-        step: int,
+        step: int | Any,  # what is no integer, and a metric that is no number, is told by name
         weights: Mapping[str, Tensor] | nn.Module | None = None,
         optimizer: Any = None,
         *,
         keep: bool = True,
-        **metrics: float | Tensor,
+        **metrics: float | Tensor | Any,
     ) -> None:
         """Keep the weights after exactly `step` updates: a state dict or a module; of a recorder that has the module,
         by default its weights now. Steps ascend.
@@ -126,6 +127,7 @@ class Recorder:
 
         Raises InputError for weights that are not those of the model, and for a state that cannot be kept exactly.
         """
+        step = as_step(step)
         if step in self.run.digests:
             raise InputError(f"{self.run.path} has step {step} already; steps ascend")
         if weights is None and self._module is None:
@@ -135,16 +137,19 @@ class Recorder:
         kept = {name: weight.detach().to("cpu", torch.float32) for name, weight in kept.items()}
         known = _metrics(Checkpoint(step, kept, self.run.task, self.run.model))
         given = {f"given_{name}" if name in known else name: value for name, value in metrics.items()}
+        state = None  # before anything is written: what cannot be kept leaves no step without its state
+        if optimizer is not None:
+            if theirs is None and self._module is not None:
+                theirs = self._module.state_dict()
+            tensors = {name: value for name, value in (theirs or {}).items() if isinstance(value, Tensor)}
+            moments = optimizer.state_dict() if hasattr(optimizer, "state_dict") else optimizer
+            state = loop_state_bytes(self.run, step, {"weights": tensors, "optimizer": moments})
         if keep:
             self._writer.append(step, kept, known | given)
         else:
             self._writer.log(step, known | given)
-        if optimizer is not None:
-            if theirs is None and self._module is not None:
-                theirs = self._module.state_dict()
-            state = optimizer.state_dict() if hasattr(optimizer, "state_dict") else optimizer
-            tensors = {name: value for name, value in (theirs or {}).items() if isinstance(value, Tensor)}
-            save_loop_state(self.run, step, {"weights": tensors, "optimizer": state})
+        if state is not None:
+            write_loop_state(self.run, state)
 
     def load_state(self) -> LoopState | None:
         """What was kept at the last save with an optimizer, None where there was none. What the run has of later steps

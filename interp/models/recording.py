@@ -54,12 +54,13 @@ class Reader:
 def record(module: nn.Module, task: Examples, reader: Reader = Reader()) -> Recording:
     """Run a module over all pairs, twice, and keep its logits for the residues, and what `reader` names.
 
-    It runs without gradients, in evaluation mode and in parts of 4,096 pairs, the second time in another order; its
-    mode and torch's random numbers are put back. Output of shape [n, T, V] is read at the last position, [n, V] as it
-    is; of V classes the first p are kept. Numbers are kept as float32.
+    It runs without gradients, in evaluation mode and in parts of 4,096 pairs, the second time in another order and in
+    smaller parts; its mode and torch's random numbers are put back. Output of shape [n, T, V] is read at the last
+    position, [n, V] as it is; of V classes the first p are kept. Numbers are kept as float32.
 
     Raises InputError for examples that are no pairs, a template that cannot be read, a module that fails or gives
-    something else, one whose two runs differ (dropout that stays on, say), and a name that it does not have.
+    something else (probabilities, say), one whose two runs differ (dropout that stays on, say), and a name that it does
+    not have.
 
     >>> adder = nn.Sequential(nn.Embedding(7, 8), nn.Flatten(), nn.Linear(16, 24), nn.ReLU(), nn.Linear(24, 7))
     >>> found = record(adder, Task(7), Reader(neurons="3", embedding="0.weight"))
@@ -73,8 +74,10 @@ def record(module: nn.Module, task: Examples, reader: Reader = Reader()) -> Reco
     with _as_it_was(module), torch.no_grad():
         logits, neurons = _asked(module, pairs, reader, words, task.p)
         order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(0))
-        again, _ = _asked(module, pairs[order], reader, words, task.p)
+        parts = min(PAIRS_AT_ONCE, 1 + len(pairs) // 3)  # other ones: an answer may depend on those it is asked with
+        again, _ = _asked(module, pairs[order], reader, words, task.p, at_once=parts)
     _check_repeats(logits[order], again)
+    _check_no_probabilities(logits)
     named = {name: weight for name, weight in module.named_parameters() if not _is_alien(name, weight)}
     weights = {f"{OWN}{name}": weight.detach().to("cpu", torch.float32).clone() for name, weight in named.items()}
     weights[f"{RECORDED}logits"] = logits[:, : task.p].unflatten(0, task.shape).contiguous()
@@ -148,7 +151,13 @@ def _as_it_was(module: nn.Module) -> Iterator[None]:
 
 
 def _asked(
-    module: nn.Module, pairs: Int[Tensor, "n 2"], reader: Reader, words: list[tuple[str, int]] | None, p: int
+    module: nn.Module,
+    pairs: Int[Tensor, "n 2"],
+    reader: Reader,
+    words: list[tuple[str, int]] | None,
+    p: int,
+    *,
+    at_once: int = PAIRS_AT_ONCE,
 ) -> tuple[Float[Tensor, "n classes"], Float[Tensor, "n neurons"] | None]:
     """The logits, and the output of the submodule that is named, of all pairs at the last position, in float32."""
     heard: list[Any] = []
@@ -157,7 +166,7 @@ def _asked(
     device = next((weight.device for weight in module.parameters()), torch.device("cpu"))
     logits, neurons = [], []
     try:
-        for some in pairs.split(PAIRS_AT_ONCE):
+        for some in pairs.split(at_once):
             heard.clear()
             output = _run(module, _input_of(some, reader.tokens, words, p), device)
             logits.append(_last_position(_logits_of(output), len(some), "the module", f"V ≥ {p} classes"))
@@ -224,6 +233,17 @@ def _check_repeats(one: Float[Tensor, "n classes"], other: Float[Tensor, "n clas
             f"two runs of the module differ by {apart:.2g} (its largest logit is {float(largest):.2g}): it draws "
             "random numbers (dropout that model.eval() does not turn off?), or its answer depends on the other pairs "
             "of a batch"
+        )
+
+
+def _check_no_probabilities(logits: Float[Tensor, "n classes"]) -> None:
+    """Raises InputError where every answer is a distribution over the classes: as logits they would be nearly flat."""
+    sums = logits.double().sum(1)
+    ones = torch.allclose(sums, torch.ones_like(sums), atol=1e-4) and bool((logits >= 0).all())
+    if ones and not torch.equal(logits, logits.round()):  # a table of zeros and ones is one, and no softmax
+        raise InputError(
+            "the module answers probabilities (none is negative, and those of each pair sum to 1), expected logits: "
+            "leave the softmax at its end out, or return their logarithm"
         )
 
 
@@ -295,7 +315,8 @@ def _submodule(module: nn.Module, name: str) -> nn.Module:
 
 
 def _unknown(what: str, name: str, known: list[str]) -> InputError:
-    near = get_close_matches(name, known, n=1, cutoff=0.5)
+    wrapped = [each for each in known if each.endswith(f".{name}")]  # _orig_mod.3, of a module that was compiled
+    near = wrapped or get_close_matches(name, known, n=1, cutoff=0.5)
     listed = ", ".join(map(repr, known[:20])) + (", …" if len(known) > 20 else "")
     hint = f"did you mean {near[0]!r}? " if near else ""
     return InputError(f"the module has no {what} {name!r}; {hint}it has {listed or 'none'}")

@@ -3,8 +3,8 @@
 from interp.runs.checkpoint import Checkpoint, HasWeights, Weighted
 from interp.runs.circuit_derivatives import BY_TENSOR, CircuitDerivatives, Moment
 from interp.runs.description import configuration_differences, describe, list_runs
-from interp.runs.format import FIRST_STEP, LAST_STEP, step_name, weights_digest
-from interp.runs.loop_state import load_loop_state, save_loop_state
+from interp.runs.format import FIRST_STEP, LAST_STEP, as_step, step_name, weights_digest
+from interp.runs.loop_state import load_loop_state, loop_state_bytes, save_loop_state, write_loop_state
 from interp.runs.phase_pairs import centred_logits, phase_pairs
 from interp.runs.run import Run, check_has_phases, open_run
 from interp.runs.thinning import thin
@@ -22,6 +22,7 @@ __all__ = [
     "Run",
     "RunWriter",
     "Weighted",
+    "as_step",
     "centred_logits",
     "check_has_phases",
     "configuration_differences",
@@ -30,6 +31,7 @@ __all__ = [
     "is_run_to_replace",
     "list_runs",
     "load_loop_state",
+    "loop_state_bytes",
     "new_run",
     "open_run",
     "phase_pairs",
@@ -37,4 +39,5 @@ __all__ = [
     "step_name",
     "thin",
     "weights_digest",
+    "write_loop_state",
 ]

@@ -71,7 +71,7 @@ def _import(imported: Any) -> Iterator[str]:
     try:
         proof = imported["proof"]
         lines = [
-            f"imported     {', '.join(imported['files'][:3])} ({imported['taken']}), layout "
+            f"imported     {_files(imported['files'])} ({imported['taken']}), layout "
             f"{imported['layout']}; split {imported['split']}"
         ]
         right, loss = readable(proof["accuracy"]), readable(proof["loss"])
@@ -85,6 +85,13 @@ def _import(imported: Any) -> Iterator[str]:
     except (KeyError, TypeError, IndexError, AttributeError):
         lines = ["imported     run.json does not say how"]
     yield from map(_printable, lines)
+
+
+def _files(names: Sequence[str]) -> str:
+    """Three of them, the last among them: it is the one that was proved."""
+    if len(names) <= 3:
+        return ", ".join(names)
+    return f"{', '.join(names[:2])}, … and {len(names) - 3:,} more, {names[-1]}"
 
 
 def _printable(line: str) -> str:

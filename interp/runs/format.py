@@ -1,6 +1,8 @@
 """What the files of a run are called, and what their headers hold. `checkpoints/README.md` is the specification."""
 
+import contextlib
 import hashlib
+import operator
 import platform
 import re
 from collections.abc import Mapping
@@ -12,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interp.errors import InputError
+from interp.errors import InputError, check_integer
 from interp.experiment import Examples, ModelConfig, TrainingConfig, hash_of, recorded_section
 from interp.machine import refusals_as
 
@@ -20,6 +22,22 @@ FORMAT = 1
 FIRST_STEP, LAST_STEP = -99_999_999, 999_999_999  # what nine characters hold; −1 is an import whose step is not known
 _STEP_FILE = re.compile(r"step_([0-9]{9}|-(?!0{8})[0-9]{8})\.safetensors")
 _TYPE_NAMES = {torch.float32: "F32", torch.int64: "I64"}
+
+
+def as_step(value: Any) -> int:
+    """A step, as Python's integer. Raises InputError for what is none.
+
+    >>> as_step(torch.tensor(310))
+    310
+    >>> as_step(310.0)
+    Traceback (most recent call last):
+        ...
+    interp.errors.InputError: step must be an integer, got 310.0
+    """
+    with contextlib.suppress(TypeError):  # numpy's integers, and torch's; others are told what is expected
+        value = value if isinstance(value, bool) else operator.index(value)
+    check_integer("step", value, FIRST_STEP, LAST_STEP)
+    return int(value)
 
 
 def step_name(step: int) -> str:

@@ -34,12 +34,39 @@ def save_loop_state(run: Run, step: int, state: Mapping[str, Any]) -> None:
     ...         load_loop_state(writer.run)
     (10, {'betas': (0.9, 0.98), 'moments': {0: tensor([1., 1.])}})
     """
+    write_loop_state(run, loop_state_bytes(run, step, state))
+
+
+def loop_state_bytes(run: Run, step: int, state: Mapping[str, Any]) -> bytes:
+    """The file of a state, which is written only when what leads up to it is; raises InputError as `save_loop_state`.
+
+    >>> import interp
+    >>> loop_state_bytes(interp.open_run(interp.reference_path()), 10, {"x": object()})
+    Traceback (most recent call last):
+        ...
+    interp.errors.InputError: the state['x'] is a object, which cannot be kept exactly; give tensors, numbers, words, \
+and dictionaries and lists of these
+    """
     tensors: dict[str, Tensor] = {}
     tree = json.dumps(_encoded(state, "the state", tensors)).encode()
     tensors[_TREE] = torch.from_numpy(np.frombuffer(tree, dtype=np.uint8).copy())
+    return tensor_bytes(tensors, step_header(run.hash, step))
+
+
+def write_loop_state(run: Run, content: bytes) -> None:
+    """Keep such a file in place of the one kept before.
+
+    >>> import interp
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     with interp.RunWriter.create(f"{folder}/mine", interp.Task(7), interp.ModelConfig(d_mlp=4)) as writer:
+    ...         write_loop_state(writer.run, loop_state_bytes(writer.run, 10, {"lr": 0.1}))
+    ...     load_loop_state(writer.run)
+    (10, {'lr': 0.1})
+    """
     with refusals_as(f"cannot write to {run.path}"), (run.path / "metrics.jsonl").open("rb") as lines:
         os.fsync(lines.fileno())  # first: a state must not outlive the lines that lead up to it
-    write_atomically(_path(run), tensor_bytes(tensors, step_header(run.hash, step)))
+    write_atomically(_path(run), content)
 
 
 def load_loop_state(run: Run) -> tuple[int, dict[str, Any]] | None:
@@ -69,8 +96,9 @@ def _path(run: Run) -> Path:
 def _encoded(value: Any, where: str, tensors: dict[str, Tensor]) -> Any:
     """JSON: plain values as they are, [kind, …] for everything else."""
     if isinstance(value, Tensor):
-        if value.layout != torch.strided or value.is_quantized:
-            raise InputError(f"{where} is a tensor that is not plain (sparse or quantized), which cannot be kept")
+        if value.layout != torch.strided or value.is_quantized or value.is_complex() or value.is_meta:
+            kind = "sparse, quantized, complex or on device meta"
+            raise InputError(f"{where} is a tensor that is not plain ({kind}), which cannot be kept")
         tensors[name := str(len(tensors))] = value.detach().to("cpu").contiguous().clone()
         return ["tensor", name]
     if isinstance(value, Mapping):

@@ -5,16 +5,17 @@ import contextlib
 import errno
 import json
 import math
-import operator
+import numbers
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from interp.errors import InputError, check_integer
+from interp.errors import InputError
 from interp.experiment import Examples, ModelConfig, TrainingConfig
 from interp.machine import (
     built_beside,
@@ -30,7 +31,7 @@ from interp.models import Snapshot, check_weights
 from interp.runs.format import (
     FIRST_STEP,
     FORMAT,
-    LAST_STEP,
+    as_step,
     check_header,
     run_info,
     split_tensors,
@@ -141,9 +142,7 @@ class RunWriter:
             on_failure.pop_all()
         return cls(run, lock)
 
-    def append(
-        self, step: int, weights: Mapping[str, Tensor], metrics: Mapping[str, float | Tensor] | None = None
-    ) -> None:
+    def append(self, step: int, weights: Mapping[str, Tensor], metrics: Mapping[str, Any] | None = None) -> None:
         """Save the weights after exactly `step` updates and, in metrics.jsonl, the metrics of those same weights.
 
         >>> import interp
@@ -165,7 +164,7 @@ class RunWriter:
         )
         self._write_row(row)
 
-    def log(self, step: int, metrics: Mapping[str, float | Tensor]) -> None:
+    def log(self, step: int, metrics: Mapping[str, Any]) -> None:
         """Write the metrics of a step without a checkpoint to metrics.jsonl.
 
         >>> import interp
@@ -223,12 +222,11 @@ class RunWriter:
                 raise
         self._last_step = row["step"]
 
-    def _next(self, step: int) -> int:
+    def _next(self, step: Any) -> int:
         """The step, if it can be written now."""
-        step = operator.index(step)
         if self._metrics == _CLOSED:
             raise InputError(f"this writer of {self.run.path} is closed; RunWriter.reopen gives another")
-        check_integer("step", step, FIRST_STEP, LAST_STEP)
+        step = as_step(step)
         if self._last_step is not None and step <= self._last_step:
             raise InputError(
                 f"{self.run.path} is at step {self._last_step}, so step {step} cannot follow; steps ascend"
@@ -399,10 +397,23 @@ def is_run_to_replace(path: Path, overwrite: bool) -> bool:
     return True
 
 
-def _finite(metrics: Mapping[str, float | Tensor]) -> dict[str, float | None]:
+def _finite(metrics: Mapping[str, Any]) -> dict[str, float | None]:
     """JSON has no NaN and no infinity: they become null."""
     for name in ("step", "weights"):
         if name in metrics:
             raise InputError(f"a metric cannot be named {name!r}: metrics.jsonl has its own")
-    values = {name: float(value.detach() if isinstance(value, Tensor) else value) for name, value in metrics.items()}
+    values = {name: _number(name, value) for name, value in metrics.items()}
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, Tensor | np.ndarray):
+        if len(value.shape) and math.prod(value.shape) != 1:
+            raise InputError(f"the metric {name!r} is a tensor of shape {list(value.shape)}, expected one number")
+        value = value.item() if not isinstance(value, Tensor) or not value.is_meta else None
+    if not isinstance(value, numbers.Real | np.bool_):
+        raise InputError(f"the metric {name!r} is {value!r:.60}, expected a number")
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 from torch.testing import assert_close
 
+from interp import Recorder
 from interp.cli import main
 from interp.errors import InputError
 from interp.experiment import Experiment, ModelConfig, Norm, Task, TrainingConfig
@@ -208,3 +210,11 @@ def test_what_cannot_be_exported_leaves_nothing(run: Run, capsys: pytest.Capture
     assert sorted(Path().iterdir()) == before
     with pytest.raises(InputError, match="unknown --to 'numpi'; did you mean 'numpy'"):
         export_run(run, "numpi", "out")
+
+
+def test_the_configuration_of_a_module_has_no_fields_of_our_networks(tmp_path: Path):
+    net = nn.Sequential(nn.Embedding(7, 8), nn.Flatten(), nn.Linear(16, 7))
+    with Recorder(tmp_path / "mine", Task(7), net) as recorder:
+        recorder.save(0)
+    folder = export_run(recorder.run, "numpy", tmp_path / "arrays")
+    assert sorted(json.loads((folder / "config.json").read_text())["model"]) == ["family", "module"]

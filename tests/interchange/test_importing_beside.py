@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from interp.cli import main
 from interp.errors import InputError
 from interp.experiment import ModelConfig
 from interp.interchange import import_run
+from interp.interchange.importing.beside import read_configuration
 from interp.interchange.importing.configuration import configuration_of, from_keys, raw_configuration, seeds_in
 from interp.interchange.importing.sources import find_sources
 from interp.interchange.importing.splits import split_of
@@ -206,6 +208,22 @@ def test_yaml_beside_the_weights_is_read_and_runs_nothing(monkeypatch: pytest.Mo
     assert not Path("executed").exists()
 
 
+@pytest.mark.parametrize("repeated", ["<<: [{}]", "list: [{}]"])
+def test_yaml_that_repeats_itself_without_end_is_refused_at_once(repeated: str):
+    torch.save(WEIGHTS, "net.pt")
+    lines = ["a0: &a0 {p: 5}"]
+    for level in range(1, 12):
+        inner = repeated.format(", ".join([f"*a{level - 1}"] * 9))
+        lines.append(f"a{level}: &a{level} {{{inner}}}")
+    Path("config.yaml").write_text("\n".join(lines))
+    began = time.monotonic()
+    [note] = find_sources([Path("net.pt")])[0].notes
+    assert note.startswith("not read: config.yaml is no plain YAML: it repeats what repeats itself")
+    assert time.monotonic() - began < 20
+    Path("config.yaml").write_text("base: &base {p: 5}\ntask: {<<: *base, x: 1}\nbetas: &id001 [1, 2]\nmore: *id001\n")
+    assert read_configuration(Path("config.yaml"))["task"] == {"p": 5, "x": 1}
+
+
 def test_a_configuration_that_is_no_file_of_its_own(tmp_path: Path):
     Path("net").mkdir()
     torch.save(WEIGHTS, "net/w.pt")
@@ -228,3 +246,13 @@ def test_a_configuration_as_its_author_wrote_it():
     assert raw_configuration(source, Path("given.toml")) == {"of_theirs": 2}
     Path("given.json").write_text("[1]")
     assert raw_configuration(source, Path("given.json")) is None
+
+
+def test_a_modulus_of_thousands_of_digits_is_not_printed():
+    torch.save(WEIGHTS, "net.pt")
+    Path("config.json").write_text(json.dumps({"p": 10**4000}))
+    [source] = find_sources([Path("net.pt")])
+    assert configuration_of(source)[0] == {}
+    with pytest.raises(InputError, match=r"task.p must be at most .*, got an integer of 13,288 bits") as caught:
+        interp.Task(10**4000)
+    assert len(str(caught.value)) < 100

@@ -401,3 +401,13 @@ def test_a_trainers_folder_imports_whole_and_says_what_was_left_out(capsys: pyte
     assert run.info["imported"]["files"] == ["checkpoint-1000/model.safetensors", "checkpoint-2000/model.safetensors"]
     assert main(["import", "out", "--dry-run"]) == 0
     assert "'checkpoint-*/optimizer.pt' (3 of them)" in capsys.readouterr().out
+
+
+def test_the_means_of_an_optimizer_are_no_network():
+    moments = {"exp_avg": torch.ones(4, 4), "exp_avg_sq": torch.ones(4, 4)}
+    save("optimizer.pt", {"state": {"W_E": moments, "W_U": moments}, "param_groups": [{"lr": 1e-3}]})
+    with pytest.raises(InputError, match=r"no state dict .* holds the state of an optimizer: it has 'state'"):
+        find_sources([Path("optimizer.pt")])
+    save("run/optimizer.pt", {"state": {0: moments, 1: moments}, "param_groups": [{"lr": 1e-3}]})
+    save("run/step_3.pt", network(0))
+    assert steps() == [3]

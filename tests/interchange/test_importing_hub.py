@@ -32,6 +32,7 @@ class Server:
         self.repositories: dict[str, Repository] = {}
         self.sizes: dict[str, int] = {}  # that are listed in place of the true ones
         self.fetched: list[str] = []
+        self.told: dict[str, str] = {}  # headers of files, and fields of listings, in place of the true ones
 
     def commit(self, repository: str, revision: str) -> str:
         return hashlib.sha1(f"{repository}@{revision}".encode()).hexdigest()
@@ -58,12 +59,12 @@ class Server:
                 {"rfilename": file, "size": self.sizes.get(file, len(content)), "blobId": "0"}
                 for file, content in revisions[revision].items()
             ]
-            said = {"id": name, "sha": self.commit(name, revision), "siblings": files, "private": False}
+            said = {"id": name, "sha": self.commit(name, revision), "siblings": files, "private": False, **self.told}
             return 200, {}, json.dumps(said).encode()
         commit, file = parts[3], "/".join(parts[4:])
         revision = next(one for one in revisions if self.commit(name, one) == commit)
         content = revisions[revision][file]
-        headers = {"X-Repo-Commit": commit, "ETag": f'"{hashlib.sha1(content).hexdigest()}"'}
+        headers = {"X-Repo-Commit": commit, "ETag": f'"{hashlib.sha1(content).hexdigest()}"', **self.told}
         return 200, headers, content
 
 
@@ -253,3 +254,26 @@ def test_what_is_no_address():
     assert not hub.is_on_the_hub("theirs/hf/net.pt")
     with pytest.raises(InputError, match="there is no file or folder"):
         import_run("theirs/hf/net.pt", "run")
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({"sha": "../../../escaped"}, r"gave '../../../escaped' as a commit, expected 40 hexadecimal digits"),
+        ({"sha": None}, r"gave 'None' as a commit"),
+        ({"ETag": '"../../../../escaped"'}, r"the tag of 'model.safetensors' on the Hub is '../../../../escaped'"),
+        ({"X-Linked-Etag": '"../../../escaped"'}, r"the tag of 'model.safetensors' on the Hub is '../../../escaped'"),
+        ({"X-Repo-Commit": "../../escaped"}, r"'model.safetensors' on the Hub is of commit '../../escaped', not"),
+        ({"siblings": [{"rfilename": 5, "size": 1}]}, r"the Hub listed '5' of 1 bytes, expected files and sizes"),
+        ({"siblings": [{"rfilename": "a.pt", "size": -1}]}, r"the Hub listed 'a.pt' of -1 bytes"),
+        ({"siblings": [{"rfilename": "a.pt", "size": "x"}]}, r"the Hub listed 'a.pt' of x bytes"),
+    ],
+)
+def test_a_server_does_not_lead_out_of_the_cache(server: Server, told: dict, expected: str):
+    server.repositories["me/evil"] = {"main": {"model.safetensors": safe(3000)}}
+    server.told = told
+    before = set(Path().resolve().parent.rglob("*escaped*"))
+    with pytest.raises(InputError, match=expected):
+        import_run("hf://me/evil", "run")
+    assert set(Path().resolve().parent.rglob("*escaped*")) == before
+    assert not any(path.is_file() and path.stat().st_size > 1000 for path in Path("cache").rglob("*"))

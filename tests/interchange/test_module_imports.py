@@ -115,10 +115,10 @@ def test_the_run_opens_without_the_code():
 def test_a_series_with_prefixes_and_a_configuration():
     Path("steps").mkdir()
     for step in (0, 100, 200):
-        saved(f"steps/{step}.pt", table(strength=step / 100), prefix="module._orig_mod.", config={"p": P})
+        saved(f"steps/{step}.pt", table(strength=step / 50), prefix="module._orig_mod.", config={"p": P})
     run = brought("of_config", "steps", task={})
     assert run.steps == [0, 100, 200]
-    assert [run[step].logits.max().item() for step in run.steps] == [0.0, 1.0, 2.0]
+    assert [run[step].logits.max().item() for step in run.steps] == [0.0, 2.0, 4.0]
 
 
 def test_what_the_source_says_is_compared():
@@ -236,3 +236,12 @@ def test_the_module_of_one_import_is_not_that_of_the_next():
     with pytest.raises(InputError, match="other"):
         brought()
     assert sys.path == before
+
+
+def test_the_command_imports_with_the_code_of_a_module(capsys: pytest.CaptureFixture[str]):
+    told = ["--module", "net.py:build", "--module-tokens", "a b =", "--module-neurons", "table", "--task.p", "7"]
+    assert main(["import", "net.pt", *told, "--out", "run"]) == 0
+    assert "verified" in capsys.readouterr().out
+    run = open_run("run")
+    assert run.last.accuracy("all") == 1.0
+    assert run.model.module.neurons == 8

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -285,6 +286,36 @@ def test_a_state_that_cannot_be_kept_says_where():
         with pytest.raises(InputError, match=r"the state\['optimizer'\]\['rule'\] is a function, which cannot be kept"):
             recorder.save(0, optimizer={"rule": lambda step: step})
         assert recorder.load_state() is None
+        with pytest.raises(InputError, match=r"\['x'\] is a tensor that is not plain \(.*complex"):
+            recorder.save(0, optimizer={"x": torch.ones(2, dtype=torch.complex64)})
+        assert recorder.run.steps == []
+        assert recorder.run.rows == []
+        recorder.save(0, optimizer={"rule": 1})  # what was refused left no step behind
+        assert recorder.run.steps == [0]
+
+
+@pytest.mark.parametrize(
+    ("step", "metrics", "expected"),
+    [
+        (310.0, {}, "step must be an integer, got 310.0"),
+        (True, {}, "step must be an integer, got True"),
+        ("3", {}, "step must be an integer, got '3'"),
+        (1, {"mine": None}, "the metric 'mine' is None, expected a number"),
+        (1, {"mine": "0.5"}, "the metric 'mine' is '0.5', expected a number"),
+        (1, {"mine": torch.ones(3)}, r"the metric 'mine' is a tensor of shape \[3\], expected one number"),
+        (1, {"mine": np.ones(2)}, r"the metric 'mine' is a tensor of shape \[2\], expected one number"),
+        (1, {"mine": torch.tensor(1j)}, "the metric 'mine' is 1j, expected a number"),
+    ],
+)
+def test_a_step_or_metric_that_is_no_number_is_named(step: Any, metrics: dict[str, Any], expected: str):
+    with Recorder("run", TASK, network()) as recorder:
+        with pytest.raises(InputError, match=expected):
+            recorder.save(step, **metrics)
+        assert recorder.run.steps == recorder.run.rows == []
+        mine = {"a": np.float32(0.5), "b": torch.ones(1), "c": np.array([2]), "d": 10**400, "e": True}
+        recorder.save(np.int64(1), **mine)
+        [row] = recorder.run.rows
+        assert [row[name] for name in mine] == [0.5, 1.0, 2.0, None, 1.0]
 
 
 def test_a_damaged_state_is_named():

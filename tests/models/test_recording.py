@@ -358,3 +358,25 @@ def test_names_of_parameters_are_shown_and_not_followed():
     drawn = discover()["weight_norms"].module.plot(norms).to_json()
     assert "<a href" not in drawn.replace("\\u003c", "<")
     assert "&lt;a href" in drawn.replace("\\u0026", "&")
+
+
+def test_probabilities_are_no_logits():
+    table = torch.randn(P, P, P, generator=torch.Generator().manual_seed(0)).softmax(-1)
+    with pytest.raises(InputError, match=r"the module answers probabilities .* leave the softmax at its end out"):
+        Checkpoint.from_module(Answers(lambda t: table[t[:, 0], t[:, 1]]), Task(P))
+    logits = table.log()
+    found = Checkpoint.from_module(Answers(lambda t: logits[t[:, 0], t[:, 1]]), Task(P))
+    assert torch.equal(found.logits, logits)
+
+
+def test_an_answer_that_depends_on_the_set_it_is_asked_with_is_seen_in_a_small_task():
+    """A batch norm without running statistics: in one part of all pairs their order would not tell."""
+    with pytest.raises(InputError, match=r"its answer depends on the other pairs of a batch"):
+        Checkpoint.from_module(adder(P, 8, nn.BatchNorm1d(24, track_running_stats=False)), Task(P))
+
+
+def test_a_name_within_a_wrapper_is_told():
+    wrapped = nn.ModuleDict({"_orig_mod": adder()})
+    wrapped.forward = wrapped["_orig_mod"].forward
+    with pytest.raises(InputError, match=r"no submodule '3'; did you mean '_orig_mod.3'\?"):
+        Checkpoint.from_module(wrapped, Task(P), neurons="3")

@@ -6,6 +6,7 @@ import pytest
 
 from interp.experiment import ModelConfig, Samples, Task, TrainingConfig
 from interp.runs import Run, RunWriter, configuration_differences
+from interp.runs.description import _files
 
 MLP = ModelConfig(family="mlp", d_mlp=8)
 
@@ -45,3 +46,11 @@ def test_a_listed_split_is_told_by_its_length_and_a_digest(tmp_path: Path) -> No
     of_drawn, of_listed = configuration_differences([drawn, one])["task.split"]
     assert of_drawn == drawn.task.split
     assert of_listed.startswith("3 listed pairs (")
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [("a", "a"), ("a b c", "a, b, c"), ("a b c d", "a, b, … and 1 more, d"), ("a b c d e", "a, b, … and 2 more, e")],
+)
+def test_files_that_are_not_listed_are_counted_and_the_last_is_shown(names: str, shown: str) -> None:
+    assert _files(names.split()) == shown

@@ -9,7 +9,7 @@ import numpy as np
 import safetensors.torch
 
 from interp.errors import InputError, check_choice
-from interp.experiment import section_to_dict
+from interp.experiment import FIELDS_OF_OTHERS, section_to_dict
 from interp.interchange.exporting.card import model_card
 from interp.machine import built_beside, write_atomically
 from interp.models import bridge_options, classic_state, weight_shapes
@@ -79,11 +79,12 @@ def _metrics(run: Run, folder: Path) -> None:
 
 
 def _configuration(run: Run) -> dict[str, object]:
-    """What an import reads again."""
+    """What an import reads again; of a module without the fields of our own networks."""
+    others = FIELDS_OF_OTHERS["module"] if run.model.is_recorded else ()
     return {
         "model_type": "interp",
         "task": section_to_dict(run.task),
-        "model": section_to_dict(run.model),
+        "model": {name: value for name, value in section_to_dict(run.model).items() if name not in others},
         "training": section_to_dict(run.training) if run.training is not None else None,
         "checkpoint_labels": [run.steps, "step"],
     }

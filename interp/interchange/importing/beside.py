@@ -1,6 +1,8 @@
 """Files that tell of weights and lie beside them, or above where their folder is one of checkpoints: configurations,
 and training pairs."""
 
+import copy
+import functools
 import json
 import re
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ from interp.machine import first_line, read_bytes, read_foreign_tensors, refusal
 
 LARGEST = 64_000_000  # bytes; indices of training pairs can be a million numbers
 LARGEST_YAML = 1_000_000  # which is slow to read
+MOST_REPEATED = 2_000_000  # bytes: a page of YAML that repeats itself can be a thousand million pages long
 MOST_ABOVE = 3
 CONFIGURATIONS = (
     *("config.json", "config.yaml", "config.yml", "hparams.yaml", "hparams.json", "hyperparameters.json", "args.json"),
@@ -75,17 +78,33 @@ def read_configuration(path: Path, *, asked: bool = True) -> Any:
         except (ValueError, RecursionError) as error:
             raise InputError(f"{path} is damaged: {first_line(error)}; give another one: --config FILE") from None
     try:
-        import yaml
+        return copy.deepcopy(_yaml(read_bytes(path)))
     except ImportError:
         if not asked:
             return None
         raise InputError(f"{path} is YAML, which needs PyYAML: pip install pyyaml, or save it as JSON") from None
-    try:
-        return yaml.safe_load(read_bytes(path))
     except Exception as error:  # its own kinds, and whatever nests too deep
         if not asked:
             return None
         raise InputError(f"{path} is no plain YAML: {first_line(error)}; save it as JSON") from None
+
+
+@functools.lru_cache(4)  # a configuration is asked for several things, and YAML is slow
+def _yaml(content: bytes) -> Any:
+    import yaml
+
+    anchored: list[bool] = []  # of the lists and mappings that are open, whether they can be repeated
+    aliases = 0
+    for event in yaml.parse(content, yaml.SafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            anchored.append(event.anchor is not None)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchored.pop()
+        elif isinstance(event, yaml.AliasEvent):
+            aliases += 1
+            if any(anchored) or aliases * len(content) > MOST_REPEATED:
+                raise ValueError("it repeats what repeats itself, or too much (*…)")
+    return yaml.safe_load(content)
 
 
 def pairs_beside(weights: Path) -> tuple[str, Any] | None:

@@ -10,7 +10,8 @@ from torch import Tensor
 from interp.interchange.importing.source import Claim
 from interp.runs import LAST_STEP
 
-STEPS = ("step", "steps", "global_step", "iteration", "iter", "completed_steps", "num_updates", "epoch", "epochs")
+UPDATES = ("step", "steps", "global_step", "iteration", "iter", "completed_steps", "num_updates")
+STEPS = (*UPDATES, "epoch", "epochs")
 # Names of what a source says of itself → the split and the kind it speaks of; a loss of no split is that of training.
 CLAIMS = {
     f"{prefix}{kind}": (split, measure)
@@ -54,6 +55,15 @@ def claims_of_series(content: Mapping[Any, Any], place: int, n: int, step: int |
 def step_inside(content: Mapping[Any, Any]) -> int | None:
     """The step that a dictionary tells; updates come before epochs."""
     return next((number for key in STEPS if (number := integer_of(content.get(key))) is not None), None)
+
+
+def updates_inside(content: Mapping[Any, Any]) -> int | None:
+    """How many updates a dictionary tells of, whatever it says of epochs.
+
+    >>> updates_inside({"epoch": 10, "step": 1000}), updates_inside({"epoch": 10})
+    (1000, None)
+    """
+    return next((number for key in UPDATES if (number := integer_of(content.get(key))) is not None), None)
 
 
 def integer_of(value: Any) -> int | None:

@@ -12,6 +12,8 @@ from interp.interchange.importing.beside import configurations_beside, read_conf
 from interp.interchange.importing.source import Source
 from interp.machine import first_line
 
+LARGEST = 10**9  # of a whole number that is a size of anything
+
 Fields = dict[str, Any]
 
 _OPERATIONS = {
@@ -56,7 +58,7 @@ def _activation(value: Any) -> str | None:
 
 
 def _whole(value: Any) -> int | None:
-    return value if type(value) is int else None
+    return value if type(value) is int and abs(value) <= LARGEST else None
 
 
 def _share(value: Any) -> float | None:

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from interp.errors import InputError
 from interp.interchange.importing.arrays import is_npz, read_npz
-from interp.interchange.importing.claims import claims_in, claims_of_series, integer_of, step_inside
+from interp.interchange.importing.claims import claims_in, claims_of_series, integer_of, step_inside, updates_inside
 from interp.interchange.importing.kinds import check_kind
 from interp.interchange.importing.pickles import is_pickled, load_pickled
 from interp.interchange.importing.shards import INDEX, beside_of, read_shards, shard_of
 from interp.interchange.importing.source import Source, n_matrices, printable
-from interp.interchange.importing.steps import step_in_name
+from interp.interchange.importing.steps import says_epoch, step_in_name
 from interp.interchange.importing.training_pairs import NAMES as NAMES_OF_PAIRS
 from interp.machine import foreign_shapes
 
@@ -40,7 +40,14 @@ def read_file(path: Path) -> list[Source]:
     Raises InputError for a file that is damaged, would run code, is something else than weights (and says what), or has
     no state dict.
     """
-    return [_checked(unwrapped(source)) for source in _read(path)]
+    return [_with_epochs_told(_checked(unwrapped(source))) for source in _read(path)]
+
+
+def _with_epochs_told(source: Source) -> Source:
+    if source.step is None or not says_epoch(source.path) or source.step != step_in_name(source.path):
+        return source
+    note = "steps are the epochs in the names of files, as no number of updates is told; --steps gives others"
+    return replace(source, notes=(*source.notes, note))
 
 
 def _read(path: Path) -> list[Source]:
@@ -55,8 +62,9 @@ def _read(path: Path) -> list[Source]:
     if not is_pickled(path):
         shapes, metadata = foreign_shapes(path)
         number = metadata.get("step", metadata.get("global_step", metadata.get("epoch")))
-        if step is None and isinstance(number, str) and re.fullmatch(r"-?\d{1,9}", number):
-            step = int(number)
+        if isinstance(number, str) and re.fullmatch(r"-?\d{1,9}", number):
+            step = _step_of(path, step, {key: int(number) for key in ("step", "epoch") if metadata.get(key) == number})
+            step = int(number) if step is None else step
         return [Source(path, "", shapes, step, beside=beside_of(metadata, shapes))]
     content = load_pickled(path)
     if isinstance(content, torch.Tensor) or not isinstance(content, Mapping | list):
@@ -78,6 +86,15 @@ def is_optimizer(content: Any) -> bool:
     )
 
 
+def _step_of(path: Path, named: int | None, told: Mapping[Any, Any]) -> int | None:
+    """The step that a file's name gives, or its content where the name gives none, or only the epoch. A number of
+    updates below that of epochs is no such number: a place within the epoch, perhaps."""
+    if named is None:
+        return step_inside(told)
+    updates = updates_inside(told) if says_epoch(path) else None
+    return updates if updates is not None and updates >= named else named
+
+
 # ---- where in a dictionary -------------------------------------------------------------------------------------------
 
 
@@ -94,7 +111,7 @@ def _of_dictionary(
         step = updates  # the name of the file often tells the epoch alone
     if _is_state_dict(content):
         told = outside or {}
-        at = step if step is not None else step_inside(told)
+        at = _step_of(path, step, told)
         return [_source(path, around, content, at, claims=claims_in(told), beside=told)]
     for name in _LISTS:
         if _is_list_of_states(content.get(name)):
@@ -102,7 +119,8 @@ def _of_dictionary(
     if content and all(type(key) is int and _is_state_dict(value) for key, value in content.items()):
         return [_source(path, (*around, f"[{key}]"), content[key], key, beside=outside) for key in sorted(content)]
     seen: dict[int, bool] = {}
-    holding = [key for key, value in inside.items() if _holds_weights(key, value, seen)]
+    # An optimizer's means of gradients are matrices too.
+    holding = [] if is_optimizer(content) else [k for k, value in inside.items() if _holds_weights(k, value, seen)]
     known = [name for name in _STATE_DICTS if name in holding] or holding
     if len(known) > 1 and known is holding:
         named = ", ".join(repr(printable(key)) for key in holding[:8])
@@ -117,7 +135,7 @@ def _of_dictionary(
     if n_matrices({key: tuple(value.shape) for key, value in mixed.items() if value.is_floating_point()}) >= 2:
         # Weights and what is said of them side by side.
         told = {key: value for key, value in beside.items() if key not in mixed}
-        at = step if step is not None else step_inside(told)
+        at = _step_of(path, step, told)
         return [_source(path, around, mixed, at, claims=claims_in(told), beside=told)]
     keys = ", ".join(repr(printable(key)) for key in list(content)[:8])
     what = "holds the state of an optimizer: it" if is_optimizer(content) else "it"

@@ -12,11 +12,24 @@ from interp.errors import InputError
 from interp.interchange.importing.kinds import check_folder_kind
 from interp.interchange.importing.shards import INDEX
 from interp.interchange.importing.source import printable
-from interp.machine import refusals_as
+from interp.machine import open_binary, refusals_as
 
-ENDINGS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".npz")
+ENDINGS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar", ".npz")
 DEEPEST = 3
 MOST_FILES = 20_000
+
+
+def is_tar(path: Path) -> bool:
+    """Whether a file called `.tar` is one, and not a checkpoint that PyTorch's tutorial calls so.
+
+    >>> is_tar(Path("model.pt"))
+    False
+    """
+    if path.suffix != ".tar":
+        return False
+    with open_binary(path) as file:
+        start = file.read(4)
+    return start[:2] != b"PK" and start[:1] != b"\x80" and start != b""
 
 
 @dataclass
@@ -31,7 +44,7 @@ class Place:
 
     def add(self, path: Path) -> None:
         """Put a file where it belongs."""
-        if path.suffix in ENDINGS or path.name.endswith(INDEX):
+        if (path.suffix in ENDINGS and not is_tar(path)) or path.name.endswith(INDEX):
             self.files.append(path)
         elif path.suffix == ".npy":
             self.arrays.append(path)

@@ -32,6 +32,8 @@ _ADDRESS = re.compile(
     r"hf://(?P<repository>[\w.-]{1,96}/[\w.-]{1,96})(@(?P<revision>[^/\s@]{1,200}))?(?P<folder>(/[^/\s]{1,200}){0,6})/?"
 )
 _STEPS = re.compile(r"(?i)(step|checkpoint|ckpt|epoch|iter|iteration)[-_=]?\d{1,9}")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_TAG = re.compile(r"[\w-]{1,200}")  # of a content, after which the client calls its file
 _SAME_STEM = {"pytorch_model": "model"}  # two names of one network, in the formats of Hugging Face
 
 Say = Callable[[str], None]
@@ -139,7 +141,15 @@ class _Hub:
     def listed(self, revision: str) -> tuple[str, list[Wanted]]:
         """The commit of a revision, and the files in it."""
         info = self.api.model_info(self.repository, revision=revision, files_metadata=True)
-        return str(info.sha), [Wanted(file.rfilename, file.size or 0) for file in info.siblings or []]
+        if not isinstance(info.sha, str) or not _COMMIT.fullmatch(info.sha):
+            raise InputError(f"the Hub gave {printable(info.sha, 60)!r} as a commit, expected 40 hexadecimal digits")
+        found = [Wanted(file.rfilename, file.size or 0) for file in info.siblings or []]
+        for name, size in found:
+            if not isinstance(name, str) or type(size) is not int or size < 0:
+                raise InputError(
+                    f"the Hub listed {printable(name, 60)!r} of {printable(size, 60)} bytes, expected files and sizes"
+                )
+        return info.sha, found
 
     def fetched(self, file: Wanted, commit: str) -> Path:
         """A file, in the cache."""
@@ -148,13 +158,37 @@ class _Hub:
         shown = not are_progress_bars_disabled()
         disable_progress_bars()  # a bar for each of hundreds of files tells nobody how far it is
         try:
-            path = self.client.hf_hub_download(self.repository, file.name, revision=commit, endpoint=self.endpoint)
+            with _told_plainly(file.name, commit):
+                path = self.client.hf_hub_download(self.repository, file.name, revision=commit, endpoint=self.endpoint)
         finally:
             if shown:
                 enable_progress_bars()
         if (size := os.path.getsize(path)) != file.size:
             raise InputError(f"{file.name!r} has {size:,} bytes, and {file.size:,} were listed; try again")
         return Path(path)
+
+
+@contextlib.contextmanager
+def _told_plainly(name: str, commit: str) -> Iterator[None]:
+    """Meanwhile the client, which calls files of its cache after what a server says of them, is told of tags of
+    contents and of commits that are words: a server could have it write outside its cache otherwise."""
+    from huggingface_hub import file_download
+
+    ask = file_download.get_hf_file_metadata
+
+    def asked(*arguments: Any, **named: Any) -> Any:
+        told = ask(*arguments, **named)
+        if told.etag is not None and not _TAG.fullmatch(told.etag):
+            raise InputError(f"the tag of {name!r} on the Hub is {printable(told.etag, 60)!r}, which is no plain word")
+        if told.commit_hash not in (None, commit):
+            raise InputError(f"{name!r} on the Hub is of commit {printable(told.commit_hash, 60)!r}, not {commit}")
+        return told
+
+    file_download.get_hf_file_metadata = asked
+    try:
+        yield
+    finally:
+        file_download.get_hf_file_metadata = ask
 
 
 @contextlib.contextmanager
@@ -228,7 +262,10 @@ def _is_plain(name: str) -> bool:
 
 def _is_weight(name: str) -> bool:
     file = PurePosixPath(name)
-    return (file.suffix in ENDINGS or name.endswith(INDEX)) and not belongs_to_trainer(file.name)
+    # Whether a `.tar` is a checkpoint its first bytes tell, and these are not here.
+    return ((file.suffix in ENDINGS and file.suffix != ".tar") or name.endswith(INDEX)) and not belongs_to_trainer(
+        file.name
+    )
 
 
 def _of_one_format(files: Sequence[Wanted]) -> list[Wanted]:

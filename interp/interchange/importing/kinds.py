@@ -75,6 +75,8 @@ def check_kind(path: Path) -> None:
     if path.suffix.lower() in OTHER_ENDINGS:
         what, way = OTHER_ENDINGS[path.suffix.lower()]
         raise InputError(f"{path} is {what}, which is not read here; {way}")
+    if start[257:262] == b"ustar":
+        raise InputError(f"{path} is a tar archive, which is not read here; unpack it: tar -xf")
     if start.startswith(b"PK\x03\x04"):
         _check_zip(path, size)
 

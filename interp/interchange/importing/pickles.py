@@ -9,20 +9,20 @@ they are mapped, not read.
 import pickletools
 import re
 import zipfile
-from collections import Counter
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from interp.errors import InputError
-from interp.interchange.importing.stand_ins import plain, stand_in_for
-from interp.machine import first_line, open_binary, read_bytes
+from interp.interchange.importing.programs import follow
+from interp.interchange.importing.stand_ins import Fields, PassedOver, Settings, plain, stand_in_for
+from interp.machine import first_line, open_binary
 
 LARGEST_PROGRAM = 4_000_000  # bytes; a thousand checkpoints in one list take about two million
 MOST_ENTRIES = 100_000
-# Tuples that are used again are hashed again: thirty, one inside the other, would take forever.
-MOST_SHARED_TUPLES = 40
 
 _PLAIN = re.compile(
     r"collections\.(OrderedDict|Counter)|builtins\.set|_codecs\.encode|torch\.(Size|device|nn\.parameter\.Parameter)"
@@ -31,6 +31,8 @@ _PLAIN = re.compile(
     r"|torch\.(cuda\.)(Float|Double|Half|BFloat16|Long|Int|Short|Char|Byte|Bool)Storage"
     r"|torch\.(float|double|half|bfloat16|u?int|bool|complex)\d*"
 )
+# A member of an enumeration of somebody's own is written as a call of its class with its value.
+_ENUMERATION = re.compile(r"(?!(torch|numpy|builtins|posix|nt|os|sys)\.)[\w.]+\.[A-Z][a-z]\w*")
 _FLOATS = re.compile(r"torch\.(cuda\.|storage\.)?(Float|Double|Half|BFloat16|Typed|Untyped)Storage")
 _UNUSABLE = {
     "_rebuild_sparse_tensor": "a sparse tensor",
@@ -46,7 +48,7 @@ def load_pickled(path: Path) -> Any:
     """What `torch.save` wrote. Raises InputError, naming the file and, where it would run code, the name of that
     code."""
     program, sizes = _archive(path)
-    stand_ins = _check_program(path, program)
+    stand_ins = _stand_ins(path, program)
     try:
         with torch.serialization.safe_globals([(stand_in, name) for name, stand_in in stand_ins.items()]):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
@@ -56,11 +58,12 @@ def load_pickled(path: Path) -> Any:
     # A mapped storage that is longer than its entry would go on into the next one.
     try:
         longer = Counter(_storages(content, {}).values()) - sizes
+        content = plain(content)
     except RecursionError:
         raise InputError(f"{path} holds containers within containers, deeper than any state dict") from None
     if longer:
         raise InputError(f"{path} is damaged: its tensors are longer than what is stored of them")
-    return plain(content)
+    return content
 
 
 def _why(error: Exception) -> str:
@@ -99,7 +102,9 @@ def _archive(path: Path) -> tuple[bytes, Counter[int]]:
     for."""
     with open_binary(path) as file:
         if file.read(1) == b"\x80":
-            _check_program(path, read_bytes(path)[:LARGEST_PROGRAM])
+            rest = file.read(LARGEST_PROGRAM)  # of gigabytes, perhaps
+            if unknown := _named(path, b"\x80" + rest)[1]:
+                raise _would_run(path, unknown[0])
             raise InputError(
                 f"{path} is a bare pickle, or of torch before 1.6; where you trust it, load it and save it with "
                 "a current torch"
@@ -139,66 +144,100 @@ def _archive(path: Path) -> tuple[bytes, Counter[int]]:
 
 
 def _storages(content: Any, found: dict[int, int], seen: set[int] | None = None) -> dict[int, int]:
-    """The size of every storage of plain tensors in nested containers, each container looked into once."""
+    """The size of every storage of plain tensors in nested containers, each container looked into once. Attributes of
+    dictionaries (torch keeps `_metadata` there) and of tensors are taken away: one called `items` would stand before
+    the method."""
     seen = set() if seen is None else seen
     if isinstance(content, torch.Tensor):
+        vars(content).clear()
         if content.layout == torch.strided and content.device.type == "cpu" and content.untyped_storage().nbytes():
             found[content.untyped_storage().data_ptr()] = content.untyped_storage().nbytes()
     elif isinstance(content, dict | list | tuple) and id(content) not in seen and len(seen) < LARGEST_PROGRAM:
         seen.add(id(content))
+        if isinstance(content, OrderedDict | Counter):
+            vars(content).clear()
         for value in content.values() if isinstance(content, dict) else content:
             _storages(value, found, seen)
     return found
 
 
-def _check_program(path: Path, program: bytes) -> dict[str, Any]:
-    """What stands in for the objects that a program names, by name. Raises InputError for one that names more than
-    tensors, plain containers and these. Nothing of it is executed."""
-    words: list[str] = []
-    stand_ins: dict[str, Any] = {}
-    tuples: set[int] = set()
-    shared, memoized, before = 0, 0, ""
+def _stand_ins(path: Path, program: bytes) -> dict[str, Any]:
+    """What stands in for the objects that a program of torch.save names, by name. Raises InputError for one that names
+    more than tensors, plain containers and these, or may be built to exhaust time or memory. Nothing of it is
+    executed."""
+    stand_ins, unknown = _named(path, program)
     try:
-        for opcode, argument, _ in pickletools.genops(program):
-            if opcode.name in ("GLOBAL", "INST"):
-                _check_name(path, str(argument).replace(" ", "."), stand_ins)
-            elif opcode.name == "STACK_GLOBAL":
-                _check_name(path, ".".join(words[-2:]), stand_ins)
-            elif opcode.name in ("EXT1", "EXT2", "EXT4"):
-                raise InputError(f"{path} names code by a number (copyreg {argument}); nothing of it was executed")
-            elif isinstance(argument, str):
-                words = [*words[-1:], argument]
-            elif opcode.name in ("BINPUT", "LONG_BINPUT", "PUT", "MEMOIZE"):
-                place = memoized if argument is None else int(str(argument))
-                memoized += 1
-                (tuples.add if before.startswith("TUPLE") else tuples.discard)(place)
-            elif opcode.name in ("BINGET", "LONG_BINGET", "GET"):
-                shared += int(str(argument)) in tuples
-                if shared > MOST_SHARED_TUPLES:
-                    raise InputError(
-                        f"{path} holds tuples within tuples, again and again: it may be built to run forever"
-                    )
-            before = opcode.name
+        followed = follow(path, program, stand_ins, unknown)
     except InputError:
+        if unknown:
+            raise _would_run(path, unknown[0]) from None
         raise
     except Exception as error:
         raise InputError(f"{path} is damaged: its pickle cannot be read: {first_line(error)}") from None
-    return stand_ins
+    for name in unknown:
+        if name not in followed.enumerations - followed.otherwise or not _ENUMERATION.fullmatch(name):
+            raise _would_run(path, name)
+        stand_ins[name] = PassedOver
+    # torch's reader fills dictionaries alone, so what a program fills is handed out as one.
+    return stand_ins | {name: Fields for name in followed.filled if stand_ins.get(name) is Settings}
 
 
-def _check_name(path: Path, name: str, stand_ins: dict[str, Any]) -> None:
-    if _PLAIN.fullmatch(name):
-        return
-    name = name.replace("__builtin__.", "builtins.")  # as Python 2 called it, and torch still does
-    if (stand_in := stand_in_for(name)) is not None:
-        stand_ins[name] = stand_in
-        return
+def _named(path: Path, program: bytes) -> tuple[dict[str, Any], list[str]]:
+    """What stands in for the objects that a program names, of any protocol, and the names that nothing stands in
+    for."""
+    names: dict[str, None] = {}
+    try:
+        for name in _names(path, program):
+            names[name] = None
+    except InputError:
+        raise
+    except Exception as error:
+        for name in names:  # what is cut off, or padded with something else, is told by what it would run
+            if not _PLAIN.fullmatch(name) and _stand_in(path, name) is None:
+                raise _would_run(path, name) from None
+        raise InputError(f"{path} is damaged: its pickle cannot be read: {first_line(error)}") from None
+    stand_ins, unknown = {}, []
+    for name in names:
+        if _PLAIN.fullmatch(name):
+            continue
+        if (stand_in := _stand_in(path, name)) is None:
+            unknown.append(name)
+        else:
+            stand_ins[name] = stand_in
+    return stand_ins, unknown
+
+
+def _names(path: Path, program: bytes) -> Iterator[str]:
+    """The objects that a program names, one after the other."""
+    words: list[str] = []
+    for opcode, argument, _ in pickletools.genops(program):
+        if opcode.name in ("GLOBAL", "INST"):
+            yield _modern(str(argument).replace(" ", "."))
+        elif opcode.name == "STACK_GLOBAL":
+            yield _modern(".".join(words[-2:]))
+        elif opcode.name in ("EXT1", "EXT2", "EXT4"):
+            raise InputError(f"{path} names code by a number (copyreg {argument}); nothing of it was executed")
+        elif isinstance(argument, str):
+            words = [*words[-1:], argument]
+
+
+def _stand_in(path: Path, name: str) -> Any:
+    """What stands in for a name; None where nothing does. Raises InputError for a tensor that is none of weights."""
     last = name.rpartition(".")[2]
     if last in _UNUSABLE and name.startswith("torch."):
         raise InputError(f"{path} holds {_UNUSABLE[last]} ({name}), and weights are plain tensors")
     if re.fullmatch(r"torch\.float(8|4)_\w+", name):
         raise InputError(f"{path} holds numbers of type {name}; weights are float64, float32, float16 or bfloat16")
-    raise InputError(
+    return stand_in_for(name)
+
+
+def _modern(name: str) -> str:
+    """A name as Python 3 has it, where it is written as Python 2 had it, which torch still does."""
+    return name.replace("__builtin__.", "builtins.", 1) if name.startswith("__builtin__.") else name
+
+
+def _would_run(path: Path, name: str) -> InputError:
+    return InputError(
         f"{path} would run {name!r}, which is not among plain tensors and containers; nothing of it was executed. "
         "Where you trust it, load it there and save its state dict alone"
     )

@@ -35,6 +35,8 @@ def step_in_name(path: Path) -> int | None:
     None where there is none, or where the number is that of something else: a seed, a modulus, a date.
     """
     stem = path.name.lower().removesuffix(path.suffix.lower())
+    if path.suffix.lower() == ".tar":  # epoch_10.pth.tar
+        stem = re.sub(r"\.(pt|pth|ckpt)$", "", stem)
     if re.fullmatch(r"(.*[_\-.])?init(ial)?", stem):
         return 0
     if said := _SAID.findall(stem):
@@ -43,6 +45,16 @@ def step_in_name(path: Path) -> int | None:
     if match is None or _OTHER.search(stem) or _DATE.fullmatch(match[1]):
         return None
     return int(match[1])
+
+
+def says_epoch(path: Path) -> bool:
+    """Whether the number in a file's name is that of an epoch.
+
+    >>> says_epoch(Path("epoch_010.pt")), says_epoch(Path("step_010.pt")), says_epoch(Path("epoch=3-step=70.ckpt"))
+    (True, False, False)
+    """
+    said = re.findall(r"(?<![a-z])(e|ep|epochs?|step|iter|iteration)[_\-=]?\d", path.name.lower())
+    return bool(said) and all(word.startswith("e") for word in said)
 
 
 def step_of_folder(name: str) -> int | None:
