@@ -238,7 +238,7 @@ def test_split_evidence(output_of: Benchmark, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(benchmark, "SEEDS", range(2))
     lines = output_of("benchmarks.split_evidence", "--networks", "1").splitlines()
     rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("| ")][2:]
-    assert len(rows) == 10
+    assert len(rows) == 12
     assert all(sum(map(int, row[2:])) == 1 for row in rows)
     assert any("those tried: " in line for line in lines)
 

@@ -12,7 +12,8 @@ import torch
 from interp.errors import InputError
 from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig
 from interp.interchange import import_run
-from interp.interchange.importing.split_evidence import infer_split, log_spaced, mirrors, populations, refute_split
+from interp.interchange.importing.split_claims import refute_split
+from interp.interchange.importing.split_evidence import against_mirrors, infer_split, log_spaced, mirrors, populations
 from interp.interchange.importing.split_generators import WAYS, drawn_by, search_generators
 from interp.runs import Checkpoint
 from interp.training import train
@@ -164,6 +165,68 @@ def test_a_generator_tells_what_losses_leave_open(operation):
     assert found.by_chance < 1e-6
 
 
+@pytest.mark.parametrize("count", [59, 100, 102, 116, 143, 145])
+def test_a_round_share_does_not_overrule_the_pairs_that_are_known(count):
+    """Of 289, 35 % are 101, 40 % 115, and 50 % 144."""
+    task = Task(P, "subtract", split=drawn("torch.randperm({n}) with seed {seed}", 42, count))
+    draw = np.random.default_rng(0)
+    losses = np.exp(draw.normal(np.where(task.train_mask, -6.0, 1.5), 0.3, (2, P * P)))
+    found = search_generators(losses, unknown(task), infer_split(losses, unknown(task)), SEEDS)
+    assert found is not None
+    assert len(found.indices) == count
+    assert found.between is not None
+    assert found.between[0] <= count <= found.between[1]
+    assert found.between[1] - found.between[0] <= 3
+
+
+ONE_OF_EACH = {
+    "pairs with a ≤ b, a before b": [(a, b) for a in range(P) for b in range(a, P)],
+    "pairs with b ≤ a, b before a": [(a, b) for b in range(P) for a in range(b, P)],
+    "pairs with b ≤ a, a before b": [(a, b) for a in range(P) for b in range(a + 1)],
+    "pairs with a ≤ b, b before a": [(a, b) for b in range(P) for a in range(b + 1)],
+}
+
+
+@pytest.mark.parametrize("mirrors_known", [False, True])
+@pytest.mark.parametrize("listing", ONE_OF_EACH)
+def test_one_of_each_pair_and_its_mirror_is_told_from_both(listing, mirrors_known):
+    pairs = ONE_OF_EACH[listing]
+    torch.manual_seed(42)
+    chosen = [pairs[i] for i in torch.randperm(len(pairs))[:91]]
+    task = Task(P, "add", split=tuple(sorted(a * P + b for a, b in chosen)))
+    losses = planted(task, mirrors_known=mirrors_known)[None]
+    found = search_generators(losses, unknown(task), infer_split(losses, unknown(task)), SEEDS)
+    assert found is not None
+    assert found.words == f"the first 91 (59.5%) of torch.randperm(153) with seed 42 ({listing})"
+    assert found.indices.tolist() == task.train_indices.tolist()
+    assert f"({listing})" in str(drawn_by(task.train_indices, unknown(task), SEEDS))
+
+
+def test_of_a_network_that_cannot_tell_mirrors_apart_unordered_pairs_may_be_one_of_each():
+    pairs = ONE_OF_EACH["pairs with a ≤ b, a before b"]
+    chosen = [pairs[i] for i in WAYS["torch.randperm({n}) with seed {seed}"](42, 153)[:91]]
+    both = Task(P, "add", split=tuple(sorted({i for a, b in chosen for i in (a * P + b, b * P + a)})))
+    table = planted(both).reshape(P, P)
+    losses = np.minimum(table, table.T).reshape(1, -1)
+    found = search_generators(losses, unknown(both), infer_split(losses, unknown(both)), SEEDS)
+    assert found is not None
+    assert "(unordered pairs), or of the same with only one of each pair and its mirror" in found.words
+    assert found.indices.tolist() == both.train_indices.tolist()
+
+
+def test_samples_of_just_so_many_are_named():
+    """They are no beginning and no end of an order."""
+    sampled = random.Random(0).sample(range(P * P), 20)
+    assert (
+        str(drawn_by(sampled, Task(P), SEEDS)) == "exactly random.Random(0).sample(range(289), 20) (pairs, a before b)"
+    )
+    chosen = np.random.default_rng(42).choice(P * P, 86, replace=False)
+    words = "numpy.random.default_rng(42).choice(289, 86, replace=False) (pairs, a before b)"
+    assert drawn_by(chosen, Task(P), SEEDS) == f"exactly {words}"
+    assert drawn_by(np.setdiff1d(np.arange(P * P), chosen), Task(P), SEEDS) == f"exactly all but {words}"
+    assert drawn_by(chosen[:-1], Task(P), SEEDS) is None
+
+
 def test_no_generator_is_named_where_none_was_used():
     """The split of a seed that is not tried, and one of which a third was exchanged."""
     draw = np.random.default_rng(0)
@@ -211,6 +274,89 @@ def test_splits_that_are_exchanged_and_checkpoints_that_tell_nothing():
     alike = np.exp(draw.normal(-9, 0.5, (2, P * P)))
     assert refute_split(alike, task.train_indices, task, [8, 9])["verdict"] == "cannot be told"
     assert refute_split(alike, [0, 1], task, [8, 9])["verdict"] == "cannot be told"
+
+
+def mirrored(indices: np.ndarray) -> np.ndarray:
+    return indices % P * P + indices // P
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_mirrored_pairs_are_refuted_where_losses_tell_them_apart(seed):
+    task = Task(P, "add", train_fraction=0.45, seed=seed)
+    losses = np.stack([planted(task, seed), np.exp(np.random.default_rng(seed).normal(1, 0.2, P * P))])
+    found = refute_split(losses, task.train_indices, unknown(task), [100, 0])
+    assert found["verdict"] == "supported"
+    assert "mirrored" not in found["reason"]
+    assert "whose mirror (b, a) is held out " in found["reason"]
+    assert found["mirrors"]["step"] == 100
+    found = refute_split(losses, mirrored(task.train_indices), unknown(task), [100, 0])
+    assert found["verdict"] == "refuted"
+    assert "a and b may be exchanged" in found["reason"]
+
+
+def test_a_network_that_cannot_tell_mirrors_apart_leaves_open_which_was_trained_on():
+    task = Task(P, "add", train_fraction=0.45)
+    table = planted(task).reshape(P, P)
+    losses = np.minimum(table, table.T).reshape(1, -1)
+    for claimed in (task.train_indices, mirrored(task.train_indices)):
+        found = refute_split(losses, claimed, unknown(task), [100])
+        assert found["verdict"] == "supported"
+        assert "or of the mirrored pairs (b, a), in place of these or beside them, some or all" in found["reason"]
+
+
+def test_pairs_that_are_claimed_with_their_mirrors_are_asked_whether_one_was_trained_on_alone():
+    a, b = Task(P).pairs.T
+    chosen = np.flatnonzero((a <= b) & (np.random.default_rng(0).random(P * P) < 0.6))
+    both = np.union1d(chosen, mirrored(chosen))
+    for which, way in ((chosen, "<"), (mirrored(chosen), ">")):
+        task = Task(P, "add", split=tuple(int(index) for index in sorted(which)))
+        found = refute_split(planted(task)[None], both, unknown(task), [100])
+        assert found["verdict"] == "cannot be told"
+        assert f"the one with a {way} b has the lower loss in" in found["reason"]
+    task = Task(P, "add", split=tuple(int(index) for index in both))
+    found = refute_split(planted(task)[None], both, unknown(task), [100])
+    assert found["verdict"] == "supported"
+    assert "or of only one of each pair and its mirror (b, a), which these losses do not tell apart" in found["reason"]
+
+
+def test_untrained_losses_do_not_tell_a_pair_from_its_mirror():
+    """Also of a split of one orientation, where losses differ by what a and b add to them, each for itself."""
+    a, b = Task(P).pairs.T
+    highest = 0.0
+    for seed in range(100):
+        draw = np.random.default_rng(seed)
+        of_a, of_b = draw.normal(0, 0.5, (2, P))
+        losses = np.exp(1 + of_a[a] + of_b[b] + draw.normal(0, 0.2, (3, P * P)))
+        split = np.flatnonzero(draw.random(P * P) < 0.4) if seed % 2 else np.flatnonzero(a <= b)
+        highest = max(highest, abs(against_mirrors(losses, split, unknown(Task(P))).z))
+    assert highest < 5
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_split_too_small_or_too_large_cannot_be_told(seed):
+    """As from a wrong --train-fraction."""
+    task = Task(P, "subtract", train_fraction=0.45, seed=seed)
+    losses, draw = planted(task, seed)[None], np.random.default_rng(seed)
+    half = draw.permutation(task.train_indices)[::2]
+    found = refute_split(losses, half, unknown(task), [100])
+    assert found["verdict"] == "cannot be told"
+    assert "others are known as surely as these" in found["reason"]
+    assert "is the share of training pairs too small?" in found["reason"]
+    twice = np.concatenate([task.train_indices, draw.permutation(np.flatnonzero(task.test_mask))[:60]])
+    found = refute_split(losses, twice, unknown(task), [100])
+    assert found["verdict"] == "cannot be told"
+    assert "is the share of training pairs too large" in found["reason"]
+
+
+def test_a_split_of_which_most_pairs_are_right_is_told_from_the_right_one():
+    task = Task(P, "subtract", train_fraction=0.45)
+    losses = planted(task)[None]
+    near = np.concatenate([task.train_indices[4:], np.flatnonzero(task.test_mask & (losses[0] > 1))[:4]])
+    found = refute_split(losses, near, unknown(task), [100])
+    assert found["verdict"] == "supported"
+    assert "96.9% of those that are claimed" in found["reason"]
+    assert "would look the same" in found["reason"]
+    assert "would look the same" not in refute_split(losses, task.train_indices, unknown(task), [100])["reason"]
 
 
 @pytest.mark.parametrize("count", [1, 2, 12, 13, 100, 5000])

@@ -11,7 +11,8 @@ from interp.experiment import Task
 from interp.interchange.importing.proof import MEMORIZED
 from interp.interchange.importing.reading import Reading
 from interp.interchange.importing.sources import Source
-from interp.interchange.importing.split_evidence import Inferred, infer_split, log_spaced, refute_split
+from interp.interchange.importing.split_claims import refute_split
+from interp.interchange.importing.split_evidence import Inferred, infer_split, log_spaced
 from interp.interchange.importing.split_generators import SEEDS, Drawn, drawn_by, search_generators
 from interp.runs import Checkpoint
 
@@ -48,7 +49,7 @@ def with_proved_split(reading: Reading, sources: Sequence[Source], way: str | No
         doubts = [*reading.facts["doubts"], f"its checkpoints contradict the split: {proved['reason']}"]
         facts |= {"verified": False, "doubts": doubts, "likely_causes": _LIKELY}
     note = f"by its checkpoints the split is {proved['verdict']}: {proved['reason']}".replace("is cannot", "cannot")
-    drawn = [f"the training pairs are {proved['drawn_by']}"] if proved.get("drawn_by") else []
+    drawn = [f"the pairs that are claimed are {proved['drawn_by']}"] if proved.get("drawn_by") else []
     return replace(reading, facts=facts, notes=(*reading.notes, *drawn, note))
 
 
@@ -76,8 +77,7 @@ def _with_inferred_split(reading: Reading, losses: np.ndarray) -> Reading:
     inferred = infer_split(losses, task)
     drawn = search_generators(losses, task, inferred)
     if drawn is not None:
-        length = "; how many of them is the round share that fits best" if inferred.why_not else ""
-        said = f"inferred: {drawn.words}; {_how_surely(drawn)}{length}"
+        said = f"inferred: {drawn.words}; {_how_surely(drawn)}; {_how_many(drawn)}"
         return replace(reading, task=_with_split(task, drawn.indices), split_from=said)
     if inferred.why_not:
         raise InputError(
@@ -113,6 +113,14 @@ def _how_surely(drawn: Drawn) -> str:
         f"{drawn.hits:,} of these places are among as many of lowest loss, which by chance any of those tried would "
         f"reach with a probability below {bound}"
     )
+
+
+def _how_many(drawn: Drawn) -> str:
+    if drawn.between is None:
+        return "how many of them is the round share that fits best"
+    least, most = drawn.between
+    alone = "by the pairs that are known alone"
+    return f"{alone} it is just so many" if least == most else f"{alone} it is between {least:,} and {most:,} of them"
 
 
 def _by_losses(inferred: Inferred, task: Task) -> str:

@@ -17,25 +17,35 @@ from jaxtyping import Int
 from scipy.stats import hypergeom, rankdata
 
 from interp.experiment import Task
-from interp.interchange.importing.split_evidence import Inferred, Losses, mirrors
+from interp.interchange.importing.split_evidence import (
+    TOLD_FROM_MIRRORS,
+    Inferred,
+    Losses,
+    against_mirrors,
+    mirrors,
+)
 
 SEEDS = (*range(1000), 1234, 1337, 2020, 2021, 2022, 2023, 2024, 2025, 3407, 12345, 31415, 123456)
 MOST_BY_CHANCE = 1e-6
-LEAST_AGREEMENT = 0.8
+LEAST_AGREEMENT = 0.8  # of what is known, drawn
+LEAST_KNOWN = 0.6  # of what is drawn, known; where the network saw one of each pair and its mirror it is half of both
 FRACTIONS = tuple(sorted({*(round(0.05 * i, 2) for i in range(1, 20)), 1 / 3, 2 / 3, 0.01, 0.02, 0.98, 0.99}))
 # In nats, what speaks for a length that is a round share of all, rounded down, as most code does, or to the nearest.
-ROUND_DOWN, ROUND = 8.0, 3.0
-LEAST_PARTED = 4.0  # standard errors
+# Where the training pairs themselves are seen known, and settled, less than one pair does (log p).
+ROUND_DOWN, ROUND, WHERE_SEEN = 8.0, 3.0, 0.2
+AS_LIKELY = 6.0  # nats: lengths that are told as possible beside the likeliest; one in p are right by luck (log p)
 
 
 class Drawn(NamedTuple):
     """What draws the training pairs: in words; the pairs, ascending; how many of the k lowest losses are among the k
-    that are drawn; and the bound of the probability that any of those tried comes so far by chance."""
+    that are drawn; the bound of the probability that any of those tried comes so far by chance; and between which
+    lengths k is by the pairs that are known alone (None where none are seen known)."""
 
     words: str
     indices: Int[np.ndarray, " train"]
     hits: int
     by_chance: float
+    between: tuple[int, int] | None
 
 
 class Listing(NamedTuple):
@@ -92,7 +102,7 @@ def listings(task: Task) -> list[Listing]:
     """How code lists pairs before it draws.
 
     >>> [(listing.words, len(listing.members)) for listing in listings(Task(5))]
-    [('pairs, a before b', 25), ('pairs, b before a', 25), ('unordered pairs', 15)]
+    [('pairs, a before b', 25), ('pairs, b before a', 25), ('unordered pairs', 15), ('unordered pairs, b up to a', 15)]
     """
     p, (a, b) = task.p, task.pairs.T
     own = np.arange(p * p)
@@ -109,13 +119,30 @@ def listings(task: Task) -> list[Listing]:
         }
     members = {words: np.stack([indices, indices], axis=1) for words, indices in found.items()}
     if task.commutative:
-        members["unordered pairs"] = np.stack([own, b * p + a], axis=1)[a <= b]
+        both = np.stack([own, b * p + a], axis=1)
+        members |= {"unordered pairs": both[a <= b], "unordered pairs, b up to a": both[a >= b]}
     return [Listing(words, of) for words, of in members.items()]
 
 
-def _orders(task: Task, seeds: Sequence[int]) -> Iterator[tuple[int, Order]]:
+# The same with one of each pair and its mirror alone: the first of the two, or the second.
+ONE_OF_EACH = {
+    "unordered pairs": ("pairs with a ≤ b, a before b", "pairs with b ≤ a, b before a"),
+    "unordered pairs, b up to a": ("pairs with b ≤ a, a before b", "pairs with a ≤ b, b before a"),
+}
+
+
+def one_of_each(listing: Listing) -> list[Listing]:
+    """The two listings of one pair each that one of unordered pairs has; of others none.
+
+    >>> [(one.words, one.members[1].tolist()) for one in one_of_each(listings(Task(5))[2])]
+    [('pairs with a ≤ b, a before b', [1, 1]), ('pairs with b ≤ a, b before a', [5, 5])]
+    """
+    names = ONE_OF_EACH.get(listing.words, ())
+    return [Listing(words, listing.members[:, [which, which]]) for which, words in enumerate(names)]
+
+
+def _orders(lists: Sequence[Listing], seeds: Sequence[int]) -> Iterator[tuple[int, Order]]:
     """Every order that is tried, with the number of its listing."""
-    lists = listings(task)
     for way, draw in WAYS.items():
         for seed in seeds:
             drawn: dict[int, np.ndarray] = {}
@@ -126,31 +153,51 @@ def _orders(task: Task, seeds: Sequence[int]) -> Iterator[tuple[int, Order]]:
                 yield number, Order(f"{way.format(n=n, seed=seed)} ({listing.words})", drawn[n], listing)
 
 
+# What draws other places, not more of them, where it draws more: it can be tried only where their number is known.
+# random.sample draws so where k is small beside n, numpy's where n is at most 10,000.
+SAMPLES: dict[str, Callable[[int, int, int], Sequence[int] | np.ndarray]] = {
+    "random.Random({seed}).sample(range({n}), {k})": lambda seed, n, k: random.Random(seed).sample(range(n), k),
+    "numpy.random.default_rng({seed}).choice({n}, {k}, replace=False)": (
+        lambda seed, n, k: np.random.default_rng(seed).choice(n, k, replace=False)
+    ),
+}
+
+
 def drawn_by(
     indices: Sequence[int] | Int[np.ndarray, " train"], task: Task, seeds: Sequence[int] = SEEDS
 ) -> str | None:
     """The generator, its seed and the listing that draw exactly these training pairs, at the beginning or at the end of
-    their order; None where none of those in the wild does.
+    their order, or as a sample of just so many or of all but so many; None where none of those in the wild does.
 
     >>> order = torch.randperm(121, generator=torch.Generator().manual_seed(598))
     >>> drawn_by(order[:36].tolist(), Task(11), seeds=(0, 598))
     'exactly the first 36 of torch.randperm(121) with seed 598 (pairs, a before b)'
+    >>> drawn_by(np.random.default_rng(42).choice(121, 36, replace=False), Task(11), seeds=(0, 42))
+    'exactly numpy.random.default_rng(42).choice(121, 36, replace=False) (pairs, a before b)'
     """
     wanted = np.zeros(task.p**2, dtype=bool)
     wanted[np.asarray(indices, dtype=np.int64)] = True
-    masks = []
-    for listing in listings(task):
+    fitting, masks = [], []
+    for listing in (one for of in listings(task) for one in (of, *one_of_each(of))):
         of = wanted[listing.members]
-        fits = (of[:, 0] == of[:, 1]).all() and len(np.unique(listing.members[of[:, 0]])) == wanted.sum()
-        masks.append(of[:, 0] if fits else None)
-    for number, order in _orders(task, seeds):
-        mask = masks[number]
-        if mask is None or not mask.any():
-            continue
-        inside, k = mask[order.places], int(mask.sum())
+        if of.any() and (of[:, 0] == of[:, 1]).all() and len(np.unique(listing.members[of[:, 0]])) == wanted.sum():
+            fitting.append(listing)
+            masks.append(of[:, 0])
+    for number, order in _orders(fitting, seeds):
+        inside, k = masks[number][order.places], int(masks[number].sum())
         for place, part in (("first", inside[:k]), ("last", inside[len(inside) - k :])):
             if part.all():
                 return f"exactly the {place} {k} of {order.words}"
+    sizes = {(len(mask), int(mask.sum())) for mask in masks}
+    for way, draw in SAMPLES.items():
+        for seed in seeds:
+            for n, k in sizes:
+                for size, what in ((k, ""), (n - k, "all but ")):
+                    drawn = np.zeros(n, dtype=bool)
+                    drawn[np.asarray(draw(seed, n, size), dtype=np.int64)] = True
+                    for listing, mask in zip(fitting, masks, strict=True):
+                        if len(mask) == n and np.array_equal(mask, drawn if size == k and not what else ~drawn):
+                            return f"exactly {what}{way.format(seed=seed, n=n, k=size)} ({listing.words})"
     return None
 
 
@@ -168,10 +215,11 @@ def search_generators(
     rows = losses[[inferred.checkpoint]] if inferred is not None and is_told else losses
     ranks = np.zeros(task.p**2)
     ranks[task.defined] = rankdata(np.mean([rankdata(row[task.defined]) for row in rows], axis=0))
-    of_places = [ranks[listing.members].mean(1) for listing in listings(task)]
+    lists = listings(task)
+    of_places = [ranks[listing.members].mean(1) for listing in lists]
     scaled = [(of - of.mean()) / max(float(of.std()), 1e-12) for of in of_places]
     best, best_z, tried = None, 0.0, 0
-    for number, order in _orders(task, seeds):
+    for number, order in _orders(lists, seeds):
         n = len(order.places)
         k = np.arange(1 + n // 100, n - n // 100)
         sums = np.cumsum(scaled[number][order.places])[k - 1]
@@ -182,40 +230,68 @@ def search_generators(
             best_z, best = max(-least, most), (number, order, -least >= most)
     if best is None:
         return None
-    number, order, is_first = best
+    _, order, is_first = best
     places = order.places if is_first else order.places[::-1]
     known = inferred if is_told else None
-    k = _length(places, of_places[number], order.listing, known, task)
+    rough, _ = _length(places, ranks, order.listing, None, task)
+    listing, or_else = _oriented(order.listing, places[:rough], losses, task)
+    k, between = _length(places, ranks, listing, known, task)
     low = np.zeros(len(places), dtype=bool)
-    low[np.argsort(of_places[number], kind="stable")[:k]] = True
+    low[np.argsort(ranks[listing.members].mean(1), kind="stable")[:k]] = True
     hits = int(low[places[:k]].sum())
-    by_chance = min(1.0, tried * float(hypergeom.sf(hits - 1, len(places), k, k)))
-    indices = np.unique(order.listing.members[places[:k]])
+    # Three times: of both orientations, or of either.
+    by_chance = min(1.0, 3 * tried * float(hypergeom.sf(hits - 1, len(places), k, k)))
+    indices = np.unique(listing.members[places[:k]])
     if by_chance > MOST_BY_CHANCE or (known is not None and not _agrees(indices, known, task)):
         return None
-    words = f"the {'first' if is_first else 'last'} {k} ({k / len(places):.1%}) of {order.words}"
-    if _or_mirrored(indices, ranks, task):
-        # Code mostly lists pairs a before b.
-        usual, mirrored = "pairs, a before b", "pairs, b before a"
-        if mirrored in words:
-            words, indices = words.replace(mirrored, usual), np.sort(indices % task.p * task.p + indices // task.p)
-        words += f", or of the same with {mirrored}, which these losses do not tell apart"
-    return Drawn(words, indices, hits, by_chance)
+    drawn = order.words.replace(f"({order.listing.words})", f"({listing.words})")
+    words = f"the {'first' if is_first else 'last'} {k} ({k / len(places):.1%}) of {drawn}{or_else}"
+    return Drawn(words, indices, hits, by_chance, between)
+
+
+def _oriented(listing: Listing, places: np.ndarray, losses: Losses, task: Task) -> tuple[Listing, str]:
+    """The listing, turned to the orientation in which the losses of pairs are lower than those of their mirrors; and in
+    words what it may be as well, where they do not tell."""
+    members = listing.members[places]
+    z = against_mirrors(losses, members[:, 0], task).z
+    if turned := one_of_each(listing):
+        if abs(z) >= TOLD_FROM_MIRRORS:
+            return turned[0 if z > 0 else 1], ""
+        return (
+            listing,
+            ", or of the same with only one of each pair and its mirror, which these losses do not tell apart",
+        )
+    usual, mirrored = (
+        (listing.words.replace(*way)) for way in (("b before a", "a before b"), ("a before b", "b before a"))
+    )
+    if z >= TOLD_FROM_MIRRORS or not task.commutative:
+        return listing, ""
+    by_words = {one.words: one for one in listings(task)}
+    if z <= -TOLD_FROM_MIRRORS:
+        return by_words[mirrored if listing.words == usual else usual], ""
+    # Code mostly lists pairs a before b.
+    return by_words[usual], f", or of the same with {mirrored}, which these losses do not tell apart"
 
 
 def _agrees(indices: np.ndarray, inferred: Inferred, task: Task) -> bool:
-    """Whether most of what is known was drawn, or has a mirror that was: others can be known by luck."""
+    """Whether most of what is known was drawn, or has a mirror that was: others can be known by luck; and, where of a
+    pair and its mirror one is known, most of what was drawn is."""
     drawn = np.isin(mirrors(task), mirrors(task)[indices])
+    if inferred.is_exact and task.commutative and float(inferred.is_known[indices].mean()) < LEAST_KNOWN:
+        return False
     return float(drawn[inferred.is_known].mean()) >= LEAST_AGREEMENT
 
 
-def _length(places: np.ndarray, of: np.ndarray, listing: Listing, inferred: Inferred | None, task: Task) -> int:
-    """How many of an order were trained on."""
+def _length(
+    places: np.ndarray, ranks: np.ndarray, listing: Listing, inferred: Inferred | None, task: Task
+) -> tuple[int, tuple[int, int] | None]:
+    """How many of an order were trained on, and between which numbers that is by the pairs that are known alone."""
     n = len(places)
     down, nearest = ({to_whole(share * n + 1e-9) for share in FRACTIONS} - {0, n} for to_whole in (math.floor, round))
     if inferred is None:
+        of = ranks[listing.members].mean(1)
         sums = np.cumsum((of - of.mean())[places])
-        return min(sorted(down), key=lambda k: sums[k - 1] / math.sqrt(k * (n - k)))
+        return min(sorted(down), key=lambda k: sums[k - 1] / math.sqrt(k * (n - k))), None
     first = listing.members[places, 0]
     new = np.ones(n, dtype=bool)
     if not inferred.is_exact:  # where a mirror has spoken, not again
@@ -228,22 +304,8 @@ def _length(places: np.ndarray, of: np.ndarray, listing: Listing, inferred: Infe
     share = np.clip(inside / np.maximum(inside + missed, 1), 0.5 / n, 1 - 1e-3)
     total = inside * np.log(share) + missed * np.log(1 - share)
     total += outside * math.log(1 / task.p) + others * math.log(1 - 1 / task.p)
-    total[np.array(sorted(nearest - down), dtype=np.int64) - 1] += ROUND
-    total[np.array(sorted(down)) - 1] += ROUND_DOWN
-    return int(total.argmax()) + 1
-
-
-def _or_mirrored(indices: np.ndarray, ranks: np.ndarray, task: Task) -> bool:
-    """Whether the losses fit the mirrors of the pairs as well as the pairs: then the order in which code listed them
-    cannot be told."""
-    if not task.commutative:
-        return False
-    a, b = task.pairs.T
-    mirror = b * task.p + a
-    drawn = np.zeros(task.p**2, dtype=bool)
-    drawn[indices] = True
-    parted = drawn & ~drawn[mirror]
-    lower = ranks[mirror][parted] - ranks[parted]
-    if len(lower) < 2:
-        return False
-    return float(lower.mean()) < LEAST_PARTED * float(lower.std()) / math.sqrt(len(lower)) + 1e-12
+    likely = np.flatnonzero(total >= total.max() - AS_LIKELY) + 1
+    scale = WHERE_SEEN if inferred.is_exact and inferred.is_settled else 1.0
+    total[np.array(sorted(nearest - down), dtype=np.int64) - 1] += scale * ROUND
+    total[np.array(sorted(down)) - 1] += scale * ROUND_DOWN
+    return int(total.argmax()) + 1, (int(likely[0]), int(likely[-1]))
