@@ -9,7 +9,7 @@ say) cannot be told so.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -112,7 +112,7 @@ def beside(judge: Judge, fitted: Fitted, best: Outcome) -> list[Beside]:
             return run_as(way, weights, model, pairs)
 
         outcome = judge.judge(fitted, run=run)
-        if outcome.accuracy >= some.accuracy - _FAR:
+        if outcome.accuracy >= max(some.accuracy, LEAST) - _FAR:
             outcome = judge.judge(fitted, every=True, run=run)
 
         def is_nearer_rest(run: Any = run, sign: int = 1) -> bool:
@@ -156,7 +156,7 @@ def run_as(way: Way, weights: Weights, model: ModelConfig, pairs: Int[Tensor, "n
 
 def _act(way: Way, model: ModelConfig, x: Tensor) -> Tensor:
     name = way.activation or model.activation
-    return _ACTIVATIONS[name](x) if name in _ACTIVATIONS else activate(name, x)
+    return _ACTIVATIONS[name](x) if name in _ACTIVATIONS else activate(cast(Activation, name), x)
 
 
 def _mlp(way: Way, weights: Weights, model: ModelConfig, pairs: Tensor) -> Tensor:

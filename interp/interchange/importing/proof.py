@@ -25,7 +25,7 @@ ACCURACY_TOLERANCE = 0.01
 INFERRED_ACCURACY = 0.2
 # Less than this, a network is poor: it may be a memorizing one, or one that was read wrong. Only what is stored beside
 # it, or the training pairs, can tell.
-POOR = 0.9
+POOR = 0.5
 MEMORIZED = 0.9
 _STANDARD_ERRORS = 5.0
 
@@ -250,10 +250,12 @@ def with_likelier_operation(proof: Proof, others: Sequence[Trial]) -> Proof:
 
 def _how_known(challenged: Challenged, given: Collection[str], challengers: Sequence[Beside]) -> str:
     if "activation" in given:
-        return "given or configured"
+        lower = [one for one in challenged.as_good("activation") if one.outcome.loss < challenged.outcome.loss]
+        words = " and ".join(str(one.option) for one in lower)
+        return f"given or configured ({words} would answer with a lower loss)" if lower else "given or configured"
     near = [str(one.option) for one in challenged.as_good("activation")]
     near += [
-        one.way.activation
+        str(one.way.activation)
         for one in challengers
         if one.way.words == f"the activation {one.way.activation}" and one.verdict == "as good"
     ]
