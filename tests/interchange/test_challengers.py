@@ -110,10 +110,7 @@ def test_the_reference_run_is_one_of_ours() -> None:
 def test_a_network_in_parallel_is_refused(tmp_path: Path) -> None:
     way, model = TWISTS["parallel"]
     save_file(trained(way, model), tmp_path / "net.safetensors")
-    message = (
-        "with attention and MLP side by side .parallel blocks. .*answers are better: .*our models have nothing like"
-    )
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match="the import cannot be verified"):
         import_run(tmp_path / "net.safetensors", tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
