@@ -1,5 +1,6 @@
 """Networks as named weights: shapes, forward passes, the closed-form gradient, the bridge to TransformerLens."""
 
+from interp.models.activations import activate
 from interp.models.derivatives import gradient, logits_and_derivatives
 from interp.models.factored_gradient import Each
 from interp.models.families import FAMILIES
@@ -37,6 +38,7 @@ __all__ = [
     "Snapshot",
     "Tokens",
     "Weights",
+    "activate",
     "answer_scale",
     "are_finite",
     "bridge",

@@ -206,7 +206,7 @@ def _layer(
     block, pre = f"blocks.{layer}", model.norm.order == "pre"
     of_attention, of_mlp = model.norm.is_at("attention"), model.norm.is_at("mlp")
     seen = norm(weights, model, f"{block}.ln1", x) if of_attention and pre else x
-    attended, attention = _attend(weights, model, f"{block}.attn", seen, queries)
+    attended, attention = attend(weights, model, f"{block}.attn", seen, queries)
     mid = x[:, queries] + attended
     if of_attention and not pre:
         mid = norm(weights, model, f"{block}.ln1", mid)
@@ -216,8 +216,11 @@ def _layer(
     return mid + neurons @ weights[f"{block}.mlp.W_out"] + weights[f"{block}.mlp.b_out"], neurons, attention, mid
 
 
-def _attend(weights: Weights, model: ModelConfig, attn: str, x: Tensor, queries: slice) -> tuple[Tensor, Tensor]:
-    """What attention adds at the positions `queries`, and how much each of them looks at every position."""
+def attend(
+    weights: Weights, model: ModelConfig, attn: str, x: Tensor, queries: slice, *, bias: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """What attention adds at the positions `queries`, and how much each of them looks at every position; a `bias` is
+    added to the scores [heads, queries, positions]."""
     W_Q, W_K, W_V, W_O = (weights[f"{attn}.{name}"] for name in ("W_Q", "W_K", "W_V", "W_O"))
     visible = x.new_ones(x.shape[1], x.shape[1], dtype=torch.bool)
     visible = (visible.tril() if model.causal else visible)[queries]
@@ -232,6 +235,7 @@ def _attend(weights: Weights, model: ModelConfig, attn: str, x: Tensor, queries:
         positions = torch.arange(x.shape[1], device=x.device)
         query, key = turned(query, positions[queries], base), turned(key, positions, base)
     scores = query @ key.transpose(-1, -2) / math.sqrt(W_Q.shape[-1])  # [n, heads, queries, positions]
+    scores = scores if bias is None else scores + bias
     softmax = scores.masked_fill(~visible, -torch.inf).softmax(-1)
     attention = model.attention_rate * softmax + (1 - model.attention_rate) * visible.to(x.dtype)
     attended = torch.einsum("nhqe,hed->nqd", attention @ value, W_O)

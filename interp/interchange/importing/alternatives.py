@@ -177,12 +177,6 @@ def challenge(search: Search, guess: Guess, given: Collection[str] = ()) -> Chal
                 if outcome is None:
                     continue
                 verdict = _verdict(search, guess, question, option, outcome)
-                if (
-                    verdict == "better"
-                    and question == "activation" in given
-                    and outcome.accuracy <= best.accuracy + BETTER
-                ):
-                    verdict = "as good"  # what somebody says of it is more than a lower loss
                 found.append(Alternative(question, option, outcome, verdict))
         move = next(
             (one for one in found if one.question not in given and _replaces(one, best, search, guess, found)), None

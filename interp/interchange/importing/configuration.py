@@ -265,6 +265,57 @@ def configuration_of(source: Source, given: Path | None = None) -> tuple[Fields,
     return task, model, " and ".join(named)
 
 
+# An activation in authors' words that our models do not have.
+_ACTIVATIONS_WE_LACK = re.compile(
+    r"(nn\.|f\.)?(tanh|sigmoid|elu|leaky_?relu|selu|celu|mish|softplus|relu_?(2|6|squared?)|squared_relu|quick_?gelu|prelu"
+    r"|hard_?(swish|tanh|sigmoid)|identity|linear|sin|softsign|maxout)(\(.*\))?"
+)
+_PARALLEL = ("use_parallel_residual", "parallel_attn_mlp", "parallel_attn", "parallel_residual", "parallel_block")
+_CAPS = ("attn_logit_softcapping", "final_logit_softcapping", "attn_scores_soft_cap", "output_logits_soft_cap")
+_POSITIONS = ("position_embedding_type", "positional_embedding_type")
+_PARTLY_ROTARY = ("rotary_pct", "partial_rotary_factor", "rotary_percentage")
+
+
+def check_we_have(source: Source, given: Path | None = None) -> None:
+    """Raises InputError for a configuration that speaks of a part which our models lack, and no tensor shows: blocks in
+    parallel, an activation, scores that are capped or biased by distance."""
+    every = [(given, read_configuration(given))] if given and given.suffix != ".toml" else []
+    if given is None:
+        every = [*configurations_beside(source.path)]
+        every += [(source.path, source.beside[name]) for name in _INSIDE if name in source.beside]
+    for path, content in every:
+        if isinstance(content, Mapping) and content.get("model_type") != "interp" and (what := _lacking(content)):
+            raise InputError(
+                f"{path.name} says {what}, which our models lack; where you have its code, bring it: --module "
+                "FILE.py:NAME"
+            )
+
+
+def _lacking(content: Mapping[Any, Any]) -> str | None:
+    """What a configuration says that our models lack, as it says it.
+
+    >>> _lacking({"model": {"activation": "tanh"}}), _lacking({"act_fn": "relu", "alibi": False})
+    ("activation 'tanh'", None)
+    """
+    plain = flattened(content)
+    for key, value in plain.items():
+        section = _KEYS.get(key, ("", ""))[:2]
+        if section == ("model", "activation") and isinstance(value, str):
+            if _ACTIVATIONS_WE_LACK.fullmatch(value.strip().lower()):
+                return f"{key} {value[:40]!r}"
+        elif (key in (*_PARALLEL, "alibi", "use_alibi") and value is True) or (
+            key in _CAPS and type(value) in (int, float) and value > 0
+        ):
+            return f"{key} {value}"
+        elif key in _PARTLY_ROTARY and type(value) is float and 0 < value < 1:
+            return f"{key} {value:g}"
+        elif key in _POSITIONS and value in ("alibi", "relative", "relative_key", "relative_key_query", "t5"):
+            return f"{key} {value!r}"
+    if (kind := plain.get("model_type")) in ("gptj", "phi", "falcon", "cohere", "codegen"):
+        return f"model_type {kind!r} (attention and MLP side by side)"
+    return None
+
+
 def raw_configuration(source: Source, given: Path | None = None) -> dict[str, Any] | None:
     """The configuration as its author wrote it, where there is one: the file that is given, or the nearest beside the
     weights, or what is stored with them."""

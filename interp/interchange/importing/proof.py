@@ -11,6 +11,7 @@ import torch
 from interp.errors import InputError
 from interp.experiment import Operation, Task
 from interp.interchange.importing.alternatives import Challenged, said, word
+from interp.interchange.importing.challengers import Beside
 from interp.interchange.importing.search import ANSWERS
 from interp.interchange.importing.sources import Claim
 from interp.interchange.layouts.fitting import Fitted
@@ -109,7 +110,12 @@ def check_memory(fitted: Fitted) -> None:
 
 
 def prove(
-    found: Sequence[Trial], challenged: Challenged, *, operation_given: bool, given: Collection[str] = ()
+    found: Sequence[Trial],
+    challenged: Challenged,
+    *,
+    operation_given: bool,
+    given: Collection[str] = (),
+    challengers: Sequence[Beside] = (),
 ) -> Proof:
     """The best trial, judged: is it above chance and more than poor, is no other operation nearly as good, no other
     reading better, and does it agree with what the source says?
@@ -124,10 +130,12 @@ def prove(
     for trial in found:
         by_operation.setdefault(trial.checkpoint.task.operation, trial.accuracy)
     others = [accuracy for operation, accuracy in by_operation.items() if operation != task.operation]
+    stranger = _stranger(challengers)
     causes = _causes(best, challenged)
     if (
         not operation_given
         and not challenged.better
+        and stranger is None
         and (best.accuracy < max(INFERRED_ACCURACY, least) or 2 * max(others, default=0) > best.accuracy)
     ):
         listed = ", ".join(f"{operation} {accuracy:.1%}" for operation, accuracy in by_operation.items())
@@ -143,11 +151,17 @@ def prove(
             f"it answers {best.accuracy:.1%} of the pairs right, more than chance ({chance:.1%}) and too poor to "
             "show that it was read right (where it memorizes, --split infer looks for the pairs that it was trained on)"
         )
-    elif best.accuracy < ANSWERS and challenged.found and not best.agrees and not _knows_its_training_pairs(best):
+    elif (
+        best.accuracy < ANSWERS
+        and (challenged.found or best.layout == "inferred")
+        and not best.agrees
+        and not _knows_its_training_pairs(best)
+    ):
         listed = "; ".join(f"{word(one)} {said(challenged.guess[one])}" for one in challenged.found)
         doubts.append(
-            f"the best reading that was found ({listed}) answers {best.accuracy:.1%} of the pairs: what names and "
-            f"shapes do not tell is proved only by a network that answers {ANSWERS:.0%}"
+            f"the best reading that was found{f' ({listed})' if listed else ''} answers {best.accuracy:.1%} of the "
+            f"pairs: what names and shapes do not tell is proved only by a network that answers {ANSWERS:.0%} (where "
+            "it memorizes, --split infer looks for the pairs that it was trained on)"
         )
     poor = list(doubts) if best.accuracy > least else []
     for entry in best.compared:
@@ -159,12 +173,18 @@ def prove(
             f"better: accuracy {other.outcome.accuracy:.4g} and loss {other.outcome.loss:.2g}, beside "
             f"{challenged.outcome.accuracy:.4g} and {challenged.outcome.loss:.2g}"
         )
+    if stranger is not None:
+        doubts.append(
+            f"with {stranger.way.words} its answers are better: accuracy {stranger.outcome.accuracy:.4g} and loss "
+            f"{stranger.outcome.loss:.2g}, beside {challenged.outcome.accuracy:.4g} and {challenged.outcome.loss:.2g}"
+        )
+        causes = "our models have nothing like that; where you have its code, bring it: --module FILE.py:NAME"
     facts = {
         "verified": not doubts,
         "accuracy": _json(best.accuracy),
         "loss": _json(best.checkpoint.loss("all")),
         "operation": f"{task.operation}, {'given or configured' if operation_given else 'inferred from the answers'}",
-        "activation": f"{model.activation}, {_how_known(challenged, given)}",
+        "activation": f"{model.activation}, {_how_known(challenged, given, challengers)}",
         "tried": by_operation,
         "tried_activations": _by_activation(challenged),
         "readings": challenged.facts(),
@@ -172,9 +192,17 @@ def prove(
         "claims": best.compared,
         "doubts": doubts,
         "poor": poor,  # of the doubts those that training pairs that are known by heart would take away
-        "likely_causes": _SPLIT_WRONG if best.accuracy > 1 - ACCURACY_TOLERANCE and not challenged.better else causes,
+        "likely_causes": _SPLIT_WRONG
+        if best.accuracy > 1 - ACCURACY_TOLERANCE and not challenged.better and stranger is None
+        else causes,
     }
     return Proof(best, not doubts, facts)
+
+
+def _stranger(challengers: Sequence[Beside]) -> Beside | None:
+    """Of the ways to run the network that our models do not have, the best one that is better than ours."""
+    better = [one for one in challengers if one.verdict == "better"]
+    return max(better, key=lambda one: (one.outcome.accuracy, -one.outcome.loss), default=None)
 
 
 def _knows_its_training_pairs(trial: Trial) -> bool:
@@ -220,10 +248,17 @@ def with_likelier_operation(proof: Proof, others: Sequence[Trial]) -> Proof:
     return replace(proof, facts=proof.facts | {"likely_causes": cause})
 
 
-def _how_known(challenged: Challenged, given: Collection[str]) -> str:
+def _how_known(challenged: Challenged, given: Collection[str], challengers: Sequence[Beside]) -> str:
     if "activation" in given:
-        return "given or configured"
+        lower = [one for one in challenged.as_good("activation") if one.outcome.loss < challenged.outcome.loss]
+        words = " and ".join(str(one.option) for one in lower)
+        return f"given or configured ({words} would answer with a lower loss)" if lower else "given or configured"
     near = [str(one.option) for one in challenged.as_good("activation")]
+    near += [
+        str(one.way.activation)
+        for one in challengers
+        if one.way.words == f"the activation {one.way.activation}" and one.verdict == "as good"
+    ]
     if not near:
         return "inferred from the answers"
     return f"assumed ({' and '.join(near)} would answer as well; --model.activation)"

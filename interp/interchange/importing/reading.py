@@ -10,7 +10,8 @@ from torch import Tensor
 from interp.errors import InputError, check_number
 from interp.experiment import ModelConfig, Task
 from interp.interchange.importing.alternatives import challenge, with_free
-from interp.interchange.importing.configuration import Fields, configuration_of, shown
+from interp.interchange.importing.challengers import beside
+from interp.interchange.importing.configuration import Fields, check_we_have, configuration_of, shown
 from interp.interchange.importing.proof import (
     Proof,
     Trial,
@@ -100,6 +101,7 @@ def read(sources: Sequence[Source], known: Known) -> Reading:
     """
     last = sources[-1]
     task_found, model_found, configured = configuration_of(last, known.configuration)
+    check_we_have(last, known.configuration)
     mapped = dict(known.mapping.model) if known.mapping else {}
     task_fields, model_fields = {**task_found, **known.task}, as_questions({**model_found, **mapped, **known.model})
     # The words of the configuration file are for several families; what the tensors say comes first, and a
@@ -220,7 +222,11 @@ def _proved(search: Search, guess: Guess, source: Source, split: Split, asked: _
             if again[0].agrees:  # what the source says of itself tells what the answers do not
                 challenged, found = challenge(search, guess, (*given, other.question)), again
                 break
-    outcome = prove(found, challenged, operation_given=asked.operation is not None, given=given)
+    fitted = search.fitted(challenged.guess)
+    challengers = beside(search.judge, fitted, challenged.outcome)
+    outcome = prove(
+        found, challenged, operation_given=asked.operation is not None, given=given, challengers=challengers
+    )
     if not outcome.verified and asked.operation is not None:
         outcome = with_likelier_operation(outcome, tried(challenged.guess, operations_to_try(None)))
     found_by_running = challenged.notes(search.candidate.default)

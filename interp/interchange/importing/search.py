@@ -17,10 +17,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp.errors import InputError
-from interp.experiment import Task
+from interp.experiment import ModelConfig, Task
 from interp.interchange.layouts.candidates import ACTIVATIONS, OF_PIECES, RARE, TWINS, Candidate, Guess
 from interp.interchange.layouts.fitting import Fitted
-from interp.models import logits
+from interp.models import Weights, logits
 
 ANSWERS = 0.99  # of the pairs: the network answers
 BETTER = 0.01  # of the pairs
@@ -45,6 +45,9 @@ _TOGETHER = (
     {"tokens": 4, "n_heads": 8, "without_parameters": 9, "scaled_embedding": 2, "score_scale": 2, "positions": 5},
 )
 _TOPS = 3
+
+
+Run = Callable[[Weights, ModelConfig, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -87,10 +90,10 @@ def is_better(one: Outcome, other: Outcome) -> bool:
         return False
     if other.loss <= LOSS_FACTOR * one.loss + 1e-9:
         return False
-    return _is_surely_lower(one, other)
+    return is_surely_lower(one, other)
 
 
-def _is_surely_lower(one: Outcome, other: Outcome) -> bool:
+def is_surely_lower(one: Outcome, other: Outcome) -> bool:
     """Whether losses, or their logarithms, are lower by more than three standard errors over the same pairs."""
     if len(one.losses) != len(other.losses):
         return False
@@ -120,7 +123,7 @@ def prefers(
         return found.accuracy > best.accuracy + BETTER
     if abs(found.accuracy - best.accuracy) > BETTER or min(found.accuracy, best.accuracy) < ANSWERS:
         return is_better(found, best)
-    return found.loss < best.loss and _is_surely_lower(found, best) and is_nearer_rest()
+    return found.loss < best.loss and is_surely_lower(found, best) and is_nearer_rest()
 
 
 def _is_no_chance(one: Outcome, other: Outcome) -> bool:
@@ -163,14 +166,14 @@ class Judge:
             self._tasks[p] = found
         return self._tasks[p]
 
-    def judge(self, fitted: Fitted, every: bool = False) -> Outcome:
-        """What a network answers on some pairs, or on every one (of a large p, on 40,000)."""
+    def judge(self, fitted: Fitted, every: bool = False, run: Run = logits) -> Outcome:
+        """What a network answers on some pairs, or on every one (of a large p, on 40,000). `run` gives its logits."""
         p = fitted.p
         tasks = self.tasks(p)
         indices = self._indices(p, every)
         pairs = torch.stack([indices // p, indices % p], 1)
         with torch.no_grad():
-            some = [logits(fitted.weights, fitted.model, part) for part in pairs.split(PAIRS_AT_ONCE)]
+            some = [run(fitted.weights, fitted.model, part) for part in pairs.split(PAIRS_AT_ONCE)]
         found = torch.cat(some)
         found = torch.where(found.isfinite(), found, torch.zeros_like(found))
         answers = found.argmax(1)
@@ -188,15 +191,15 @@ class Judge:
         losses = -found[defined].double().log_softmax(1).gather(1, labels[:, None])[:, 0]
         return Outcome(operation, correct.numpy(), losses.numpy(), p)
 
-    def unrest(self, fitted: Fitted) -> float:
+    def unrest(self, fitted: Fitted, run: Run = logits) -> float:
         """‖∇L‖/L over some pairs."""
-        outcome = self.judge(fitted)
+        outcome = self.judge(fitted, run=run)
         indices = self._indices(fitted.p, False)
         labels = torch.from_numpy(self.tasks(fitted.p)[outcome.operation].labels)[indices]
         pairs = torch.stack([indices // fitted.p, indices % fitted.p], 1)[labels >= 0]
         weights = {name: weight.clone().requires_grad_(True) for name, weight in fitted.weights.items()}
         with torch.enable_grad():
-            found = logits(weights, fitted.model, pairs).double()
+            found = run(weights, fitted.model, pairs).double()
             loss = torch.nn.functional.cross_entropy(found, labels[labels >= 0])
             moved = [weight for weight in weights.values() if not _is_stand_in(weight.detach())]
             gradient = torch.autograd.grad(loss, moved, allow_unused=True)
