@@ -158,3 +158,64 @@ def test_a_mapping_file_that_cuts_and_cannot_be(change: dict, expected: str):
     whole = {"model": {"n_heads": 4}, "tensors": {"embed": {"to": "embed.W_E"}}}
     with pytest.raises(InputError, match=expected):
         mapping_from_dict(whole | change, "m.toml")
+
+
+ATTENTION = attention_of("block.attn.", ("q_proj", "k_proj", "v_proj", "o_proj"))
+NORMS = {"block.ln1.weight": (32,), "block.ln2.weight": (32,), "ln_f.weight": (32,)}
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        *[(f"block.mlp.{stem}0", f"block.mlp.{stem}1") for stem in ("fc", "dense_", "linear_", "Dense_")],
+        *[("block.pos_ffn.w_1", "block.pos_ffn.w_2"), ("block.mlp.out", "block.mlp.inner")],
+        ("block.positionwise_feed_forward.fc_1", "block.positionwise_feed_forward.fc_2"),
+    ],
+)
+def test_which_matrix_of_an_mlp_reads(first: str, second: str):
+    """By numbers from 0 or from 1, also where a module is called after positions; and biases say what names get
+    wrong."""
+    mlp = {f"{first}.weight": (64, 32), f"{first}.bias": (64,), f"{second}.weight": (32, 64), f"{second}.bias": (32,)}
+    found = roles_of({**OUTER, **ATTENTION, **mlp, **NORMS})
+    parts = {"0.in": first, "0.out": second}
+    assert {part: (f"{name}.weight",) for part, name in parts.items()}.items() <= found.parts.items()
+    assert {f"{part}.b": (f"{name}.bias",) for part, name in parts.items()}.items() <= found.parts.items()
+    assert (found.left, found.missing) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("outer", "expected"),
+    [
+        ({"embed_out.weight": (11, 32), "gpt_neox.embed_in.weight": (12, 32)},
+         {"embed": "gpt_neox.embed_in.weight", "unembed": "embed_out.weight"}),
+        ({"lm_head.weight": (11, 32), "model.decoder.embed_positions.weight": (3, 32),
+          "model.decoder.embed_tokens.weight": (12, 32)},
+         {"embed": "model.decoder.embed_tokens.weight", "unembed": "lm_head.weight",
+          "positions": "model.decoder.embed_positions.weight"}),
+        ({"emb.position_embeddings.weight": (3, 32), "emb.token_type_embeddings.weight": (2, 32),
+          "emb.word_embeddings.weight": (12, 32), "decoder.weight": (11, 32)},
+         {"embed": "emb.word_embeddings.weight", "unembed": "decoder.weight"}),
+        ({"P": (3, 32), "E.weight": (12, 32), "U.weight": (11, 32)},
+         {"embed": "E.weight", "unembed": "U.weight", "positions": "P"}),
+    ],
+    ids=["NeoX", "OPT", "BERT", "one letter"],
+)  # fmt: skip
+def test_tables_in_any_order(outer: dict[str, tuple[int, ...]], expected: dict[str, str]):
+    """safetensors files are sorted by name, and nn.Parameter comes before modules."""
+    layer = {**ATTENTION, "block.mlp.fc1.weight": (64, 32), "block.mlp.fc2.weight": (32, 64)}
+    first, *others = outer
+    found = roles_of({first: outer[first], **layer, **{name: outer[name] for name in others}})
+    if "E.weight" in outer:
+        found = roles_of({"P": (3, 32), "E.weight": (12, 32), **layer, "U.weight": (11, 32)})
+    assert {part: (name,) for part, name in expected.items()}.items() <= found.parts.items()
+
+
+def test_experts_are_no_mlp():
+    moe = {"moe.gate.weight": (2, 32)} | {
+        f"moe.experts.{expert}.{at}.weight": shape for expert in range(2) for at, shape in ((0, (64, 32)), (2, (32, 64)))
+    }
+    attention = {"attn.in_proj_weight": (96, 32), "attn.out_proj.weight": (32, 32)}
+    tensors = {name: torch.randn(shape) for name, shape in {**OUTER, **attention, **moe}.items()}
+    found = find_roles(tensors)
+    assert found.missing, found.parts
+    assert "experts ('moe.experts.0.0.weight')" in described(found, tensors)

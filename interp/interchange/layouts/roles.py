@@ -51,7 +51,10 @@ _MLP_OUT = (
 )
 _POSITIONS = re.compile(r"pos|wpe|(^|[._])pe($|[._])|positional|position")
 _EMBED = re.compile(r"emb|wte|tok|vocab|lookup|(^|[._])w_?e$")
-_UNEMBED = re.compile(r"unemb|lm_?head|logit|classif|read_?out|to_logits|(^|[._])w_?u$|vocab_proj|decode")
+_UNEMBED = re.compile(
+    r"unemb|embed(ding)?_out|lm_?head|logit|classif|read_?out|to_logits|(^|[._])w_?u$|vocab_proj|(^|[._])decoder?$"
+)
+_SEGMENTS = re.compile(r"token_type|segment")  # BERT's embedding of which sentence a token is in
 _BUFFER = re.compile(
     r"(mask|masked_bias|inv_freq|(^|[._])(cos|sin)|(cos|sin)_cached|rotary_(cos|sin)|freqs?(_cis)?|tril|triu|ignore)$"
 )
@@ -180,7 +183,7 @@ def _is_inner(module: str, shape: Shape | None, d_model: int) -> bool:
     """Whether a module belongs to the one layer of a network whose layers have no numbers."""
     last = module.rpartition(".")[2]
     in_mlp = bool(re.search(r"mlp|feed_?forward|(^|[._])(ff|ffn)([._]|\d|$)", module))
-    if _POSITIONS.search(module) or _UNEMBED.search(module):
+    if _UNEMBED.search(module) or (_POSITIONS.search(module) and not in_mlp):  # pos_ffn is no position embedding
         return False
     if _ATTENTION.search(module) or in_mlp or re.search(r"(^|[._])(block|layer)([._]|$)", module):
         return True
@@ -196,7 +199,7 @@ def _is_inner(module: str, shape: Shape | None, d_model: int) -> bool:
 def _outer_parts(names: list[Name], tensors: Mapping[str, Tensor], roles: Roles) -> None:
     matrices = [one for one in names if tensors[one.whole].squeeze().ndim == 2 and not one.bias]
     vectors = [one for one in names if one not in matrices]
-    fit = [one for one in matrices if roles.d_model in tensors[one.whole].shape]
+    fit = [one for one in matrices if roles.d_model in tensors[one.whole].shape and not _SEGMENTS.search(one.within)]
     taken: dict[str, Name] = {}
     for part, pattern in {"positions": _POSITIONS, "unembed": _UNEMBED, "embed": _EMBED}.items():
         called = [one for one in fit if pattern.search(one.within) and one not in taken.values()]
@@ -206,7 +209,7 @@ def _outer_parts(names: list[Name], tensors: Mapping[str, Tensor], roles: Roles)
                 roles.left += [one.whole for one in called if one is not taken[part]]
     rest = [one for one in fit if one not in taken.values() and one.whole not in roles.left]
     # The last tensors for the last roles: the order is that of the file, which is that of the module.
-    for part, at in (("embed", 0), ("unembed", -1), ("positions", 0)):
+    for part, at in (("embed", _first_table(rest, taken, tensors, roles)), ("unembed", -1), ("positions", 0)):
         if part not in taken and rest and (part != "positions" or _rows(tensors[rest[at].whole], roles.d_model) <= 16):
             taken[part] = one = rest.pop(at)
             of = list(tensors[one.whole].shape)
@@ -231,6 +234,17 @@ def _outer_parts(names: list[Name], tensors: Mapping[str, Tensor], roles: Roles)
         else:
             roles.left.append(one.whole)
     roles.left += [one.whole for one in matrices if one not in taken.values() and one.whole not in roles.left]
+
+
+def _first_table(rest: list[Name], taken: Mapping[str, Name], tensors: Mapping[str, Tensor], roles: Roles) -> int:
+    """Which of some tables is the token embedding: the first with a row for every class, as positions may come before
+    it in the file (nn.Parameter before modules)."""
+    rows = [_rows(tensors[one.whole], roles.d_model) for one in rest]
+    if "unembed" in taken:
+        classes, before = _rows(tensors[taken["unembed"].whole], roles.d_model), rows
+    else:
+        classes, before = rows[-1] if rows else 0, rows[:-1]
+    return next((at for at, of in enumerate(before) if of >= classes), 0)
 
 
 def _rows(tensor: Tensor, d_model: int) -> int:
@@ -258,7 +272,9 @@ def _layer_parts(number: int, names: list[Name], tensors: Mapping[str, Tensor], 
             continue
         if (part := _called(module, tensors[tensors_of[0].whole].shape, d_model)) and part not in found.values():
             found[module] = part
+    _from_zero(found)
     _last_for_last(found, modules, tensors, roles)
+    _as_biases_say(found, names, tensors, d_model)
     for module, part in found.items():
         ordered = sorted(modules[module], key=lambda one: one.head or 0)
         roles.parts[f"{number}.{part}"] = tuple(one.whole for one in ordered)
@@ -302,7 +318,30 @@ def _called(module: str, shape: Shape, d_model: int) -> str | None:
         return "o"
     if re.fullmatch(_MLP_IN, last):
         return "in"
+    if last.endswith("0") and re.fullmatch(_MLP_IN, f"{last[:-1]}1"):
+        return "zeroth"
     return "out" if re.fullmatch(_MLP_OUT, last) and (in_mlp or last not in ("proj", "out_proj", "out")) else None
+
+
+def _from_zero(found: dict[str, str]) -> None:
+    """Two matrices of an MLP that are numbered from 0: fc0 reads and fc1 writes, where fc1 beside fc2 reads."""
+    for module in [one for one, part in found.items() if part == "in" and one.endswith("1")]:
+        before = module[:-1] + "0"
+        if found.get(before) == "zeroth":
+            found[before], found[module] = "in", "out"
+    for module in [one for one, part in found.items() if part == "zeroth"]:
+        del found[module]  # no first one beside it: the shapes tell
+
+
+def _as_biases_say(
+    found: dict[str, str], names: Sequence[Name], tensors: Mapping[str, Tensor], d_model: int
+) -> None:
+    """W_in and W_out exchanged where their biases do not fit: the one that writes has d_model numbers."""
+    of = {part: module for module, part in found.items() if part in ("in", "out")}
+    biases = {one.within: tensors[one.whole].numel() for one in names if one.bias}
+    into, out = (biases.get(of.get(part, "")) for part in ("in", "out"))
+    if into == d_model and out not in (None, d_model):
+        found[of["in"]], found[of["out"]] = "out", "in"
 
 
 def _is_stacked(shape: Sequence[int], d_model: int) -> bool:
@@ -384,9 +423,11 @@ def _missing(roles: Roles) -> None:
     if "embed" not in parts:
         roles.missing.append("the token embedding")
     for layer in range(roles.n_layers):
-        has = {part for part in ("q", "k", "v", "qkv", "kv", "o", "in", "out", "gate_in") if f"{layer}.{part}" in parts}
+        has = {part.partition(".")[2] for part in parts if part.startswith(f"{layer}.")}
         attention = "qkv" in has or {"q", "kv"} <= has or {"q", "k", "v"} <= has
         if not attention:
             roles.missing.append(f"queries, keys and values of layer {layer}")
-        if (({"in", "gate_in"} & has) and "out" not in has) or ("out" in has and not {"in", "gate_in"} & has):
+        if "gate" in has and not {"in", "gate_in"} & has:
+            roles.missing.append(f"what the gate of layer {layer} is multiplied with")
+        elif (({"in", "gate_in"} & has) and "out" not in has) or ("out" in has and not {"in", "gate_in"} & has):
             roles.missing.append(f"one of the two matrices of the MLP of layer {layer}")
