@@ -6,7 +6,7 @@ import torch
 
 from interp.errors import InputError
 from interp.interchange.importing.search import Outcome, is_better, prefers
-from interp.interchange.layouts.architecture import described
+from interp.interchange.layouts.architecture import described, foreign_parts, may_be_useless
 from interp.interchange.layouts.mapping import mapping_from_dict
 from interp.interchange.layouts.mlp_roles import is_mlp, mlp_pieces
 from interp.interchange.layouts.names import take_apart
@@ -212,10 +212,42 @@ def test_tables_in_any_order(outer: dict[str, tuple[int, ...]], expected: dict[s
 
 def test_experts_are_no_mlp():
     moe = {"moe.gate.weight": (2, 32)} | {
-        f"moe.experts.{expert}.{at}.weight": shape for expert in range(2) for at, shape in ((0, (64, 32)), (2, (32, 64)))
+        f"moe.experts.{expert}.{at}.weight": shape
+        for expert in range(2)
+        for at, shape in ((0, (64, 32)), (2, (32, 64)))
     }
     attention = {"attn.in_proj_weight": (96, 32), "attn.out_proj.weight": (32, 32)}
     tensors = {name: torch.randn(shape) for name, shape in {**OUTER, **attention, **moe}.items()}
     found = find_roles(tensors)
     assert found.missing, found.parts
     assert "experts ('moe.experts.0.0.weight')" in described(found, tensors)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "kind"),
+    [
+        *[(name, (32,), "a norm of the embedding") for name in ("ln_emb.weight", "embeddings.LayerNorm.weight")],
+        ("word_embeddings_layernorm.weight", (32,), "a norm of the embedding"),
+        ("lstm.weight_ih_l0", (128, 32), "a recurrent layer"),
+        ("gru.weight_hh_l0", (96, 32), "a recurrent layer"),
+        ("block.attn.q_proj.lora_A.default.weight", (4, 32), "a low-rank adapter"),
+        ("block.attn.q_proj.parametrizations.weight.original0", (32, 1), "a weight norm"),
+        ("block.mlp.fc1.weight_g", (64, 1), "a weight norm"),
+        ("emb.token_type_embeddings.weight", (2, 32), "an embedding of segments"),
+    ],
+)
+def test_what_our_models_lack_is_told_by_its_name_and_no_one_is_told_to_drop_it(
+    name: str, shape: tuple[int, ...], kind: str
+):
+    layer = {**ATTENTION, "block.mlp.fc1.weight": (64, 32), "block.mlp.fc2.weight": (32, 64), **NORMS}
+    tensors = {one: torch.randn(of) for one, of in {**OUTER, **layer, name: shape}.items()}
+    roles = find_roles(tensors)
+    assert foreign_parts(roles, tensors) == {kind: name}
+    assert not may_be_useless(name)
+    assert may_be_useless("loss_weights")
+
+
+def test_the_parts_of_a_norm_are_no_foreign_ones():
+    layer = {**ATTENTION, "block.mlp.fc1.weight": (64, 32), "block.mlp.fc2.weight": (32, 64), **NORMS}
+    tensors = {one: torch.randn(of) for one, of in {**OUTER, **layer}.items()}
+    assert foreign_parts(find_roles(tensors), tensors) == {}

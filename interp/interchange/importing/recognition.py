@@ -7,7 +7,7 @@ from torch import Tensor
 
 from interp.errors import InputError
 from interp.interchange.importing.sources import Source, check_tensor
-from interp.interchange.layouts.architecture import described
+from interp.interchange.layouts.architecture import described, foreign_parts, may_be_useless
 from interp.interchange.layouts.candidates import Candidate, of_layout, of_mapping, of_roles
 from interp.interchange.layouts.leftovers import of_no_use
 from interp.interchange.layouts.matching import Match, nearest, recognize
@@ -92,6 +92,12 @@ def _inferred(
     except InputError as error:
         if refused and str(error) == str(refused[0]):
             raise refused[0] from None
+        if foreign := foreign_parts(roles, tensors):
+            listed = " and ".join(f"{kind} ({name!r})" for kind, name in foreign.items())
+            raise InputError(
+                f"{source.where} is in no layout that is known: it holds {listed}, which our models lack; --module runs a network's own code, for what "
+                "can be asked of its answers alone"
+            ) from None
         raise InputError(
             f"{source.where} is in no layout that is known; it holds {described(roles, tensors)}: {error}; "
             "`interp import --dry-run` shows its tensors and a mapping file to fill in, for --mapping"
@@ -153,10 +159,11 @@ def why_left_over(
         if why is None and name in buffers:
             why = "computed and not learned, by its name"
         if why is None:
+            # Without what is called after a part, a network is another one, even if it answers.
+            advice = ". Where it is, say so in a mapping file: drop" if may_be_useless(name) else ""
             raise InputError(
                 f"{where} fits the layout {candidate.layout!r} but for tensor {name!r} {list(tensors[name].shape)}, "
-                "which is not known to be of no use; our models have no such part. Where it is, say so in a mapping "
-                "file: drop"
+                f"which is not known to be of no use; our models have no such part{advice}"
             )
         reasons[name] = why
     return reasons

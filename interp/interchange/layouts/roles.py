@@ -55,24 +55,11 @@ _UNEMBED = re.compile(
     r"unemb|embed(ding)?_out|lm_?head|logit|classif|read_?out|to_logits|(^|[._])w_?u$|vocab_proj|(^|[._])decoder?$"
 )
 _SEGMENTS = re.compile(r"token_type|segment")  # BERT's embedding of which sentence a token is in
+PARTS = (_ATTENTION, _MLP, _NORM, _POSITIONS, _EMBED, _UNEMBED)  # what parts are called after
 _BUFFER = re.compile(
     r"(mask|masked_bias|inv_freq|(^|[._])(cos|sin)|(cos|sin)_cached|rotary_(cos|sin)|freqs?(_cis)?|tril|triu|ignore)$"
 )
 _ROTARY = re.compile(r"inv_freq|rotary|rope|freqs?_cis|(^|[._])freqs$")
-
-# What is known and does not fit, and how it is told: a name, by what it is called.
-FOREIGN = {
-    "a norm of queries or keys": re.compile(
-        r"(^|[._])(q|k|query|key|qk)_?(norm|ln|layer_?norm|rms_?norm)|norm_?(q|k)($|[._])"
-    ),
-    "a relative position bias": re.compile(r"rel(ative)?_?(pos|att|bias)|alibi|position_bias"),
-    "a recurrent layer": re.compile(r"(weight|bias)_(ih|hh)_l\d|lstm|gru|rnn|recurrent"),
-    "a convolution": re.compile(r"conv\d?d?(?!1d)[._\d]|(^|[._])conv($|[._])"),
-    "batch norm": re.compile(r"running_(mean|var)|batch_?norm|(^|[._])bn\d?[._]"),
-    "cross-attention": re.compile(r"cross_?att|encoder_attn|multihead_attn"),
-    "experts": re.compile(r"experts?[._]|moe|router"),
-    "a state-space layer": re.compile(r"mamba|ssm|(^|[._])a_log"),
-}
 
 
 @dataclass
@@ -333,9 +320,7 @@ def _from_zero(found: dict[str, str]) -> None:
         del found[module]  # no first one beside it: the shapes tell
 
 
-def _as_biases_say(
-    found: dict[str, str], names: Sequence[Name], tensors: Mapping[str, Tensor], d_model: int
-) -> None:
+def _as_biases_say(found: dict[str, str], names: Sequence[Name], tensors: Mapping[str, Tensor], d_model: int) -> None:
     """W_in and W_out exchanged where their biases do not fit: the one that writes has d_model numbers."""
     of = {part: module for module, part in found.items() if part in ("in", "out")}
     biases = {one.within: tensors[one.whole].numel() for one in names if one.bias}
