@@ -7,6 +7,7 @@ import torch
 from interp.errors import InputError
 from interp.interchange.importing.search import Outcome, is_better, prefers
 from interp.interchange.layouts.architecture import described, foreign_parts, may_be_useless
+from interp.interchange.layouts.candidates import of_roles
 from interp.interchange.layouts.mapping import mapping_from_dict
 from interp.interchange.layouts.mlp_roles import is_mlp, mlp_pieces
 from interp.interchange.layouts.names import take_apart
@@ -251,3 +252,30 @@ def test_the_parts_of_a_norm_are_no_foreign_ones():
     layer = {**ATTENTION, "block.mlp.fc1.weight": (64, 32), "block.mlp.fc2.weight": (32, 64), **NORMS}
     tensors = {one: torch.randn(of) for one, of in {**OUTER, **layer}.items()}
     assert foreign_parts(find_roles(tensors), tensors) == {}
+
+
+def tensors_of_a_network(rows: int = 32) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    mlp = {"block.mlp.fc1.weight": (64, rows), "block.mlp.fc2.weight": (rows, 64)}
+    shapes = {**OUTER, **ATTENTION, **mlp}
+    return {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+
+
+def test_a_number_of_heads_that_cannot_be_is_refused():
+    with pytest.raises(
+        InputError, match=r"3 heads do not divide the 32 rows of the queries; possible are 1, 2, 4, 8, 16"
+    ):
+        of_roles(tensors_of_a_network(), {"n_heads": 3}, None)
+
+
+def test_inputs_of_an_mlp_are_refused_for_a_transformer():
+    with pytest.raises(InputError, match=r"model.inputs 'sum', as given or configured, is of an MLP"):
+        of_roles(tensors_of_a_network(), {"inputs": "sum"}, None)
+
+
+def test_where_a_position_before_b_may_answer_a_network_may_see_everything():
+    asked = of_roles(tensors_of_a_network(), {}, None)
+    assert asked.options["causal"] == (True, False)
+    assert asked.options["answer_at"] == (-1, 0, 1)
+    first = of_roles(tensors_of_a_network(), {"answer_at": 0}, None)
+    assert first.fitted(tensors_of_a_network(), first.default, {"answer_at": 0}, None).model.answer_at == 0

@@ -95,8 +95,8 @@ def _inferred(
         if foreign := foreign_parts(roles, tensors):
             listed = " and ".join(f"{kind} ({name!r})" for kind, name in foreign.items())
             raise InputError(
-                f"{source.where} is in no layout that is known: it holds {listed}, which our models lack; --module runs a network's own code, for what "
-                "can be asked of its answers alone"
+                f"{source.where} is in no layout that is known: it holds {listed}, which our models "
+                "lack; --module runs a network's own code, for what can be asked of its answers alone"
             ) from None
         raise InputError(
             f"{source.where} is in no layout that is known; it holds {described(roles, tensors)}: {error}; "

@@ -181,8 +181,15 @@ def _heads(
             )
         return (facts["n_heads"],)
     width, of_keys = facts["head_widths"]
-    fit = [heads for heads in range(1, width // 2 + 1) if width % heads == 0 and of_keys % (width // heads) == 0]
+    most = max(width // 2, given.get("n_heads") or 0)  # heads of one entry only where somebody says so
+    fit = [heads for heads in range(1, min(most, width) + 1) if width % heads == 0 and of_keys % (width // heads) == 0]
     fit = fit or [1]
+    if (asked := given.get("n_heads")) is not None and asked not in fit:
+        raise InputError(
+            f"model.n-heads {asked}, as given or configured, contradicts the tensors: {asked} heads do not divide the "
+            f"{width} rows of the queries{f' and the {of_keys} of the keys' if of_keys != width else ''}; possible are "
+            f"{', '.join(map(str, fit))}"
+        )
     table = next((tensors[name] for name in roles.buffers if re.search(r"inv_freq", name)), None)
     if table is not None and table.ndim == 1 and width % (2 * len(table)) == 0:
         fit.sort(key=lambda heads: heads != width // (2 * len(table)))

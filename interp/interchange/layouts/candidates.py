@@ -132,6 +132,11 @@ def of_layout(found: Match, tensors: Mapping[str, Tensor], given: Mapping[str, A
             for heads in _heads_in_order(given)
             if isinstance(match(layout, shapes, {**known, "n_heads": heads}), Match)
         ]
+        if (asked := given.get("n_heads")) is not None and asked not in fit_heads:
+            raise InputError(
+                f"model.n-heads {asked}, as given or configured, contradicts the tensors: in the layout "
+                f"{layout.name!r} they fit {', '.join(map(str, fit_heads)) or 'no number of'} heads"
+            )
         if not fit_heads:
             raise InputError(f"the layout {layout.name!r} fits with no number of heads")
         options["n_heads"] = tuple(fit_heads)
@@ -244,6 +249,11 @@ def common_questions(
     asked: dict[str, tuple[Any, ...]] = {"activation": _first(given.get("activation"), activations)}
     if "mlp.W_in" in weights:
         return asked
+    if given.get("inputs") is not None:
+        raise InputError(
+            f"model.inputs {given['inputs']!r}, as given or configured, is of an MLP, and the tensors are those of a "
+            "transformer; leave it out"
+        )
     W_E, W_pos = weights["embed.W_E"], weights.get("pos_embed.W_pos")
     W_U = weights.get("unembed.W_U")
     positions = None if W_pos is None or len(W_pos) > 16 else len(W_pos)
@@ -257,8 +267,9 @@ def common_questions(
         if said is None:
             raise
         asked["tokens"] = (said,)
-    if n_layers > 1 or given.get("answer_at") not in (None, -1):
-        asked["causal"] = _first(given.get("causal"), (True, False))
+    # In one layer only another position than the last sees less where it is causal; a or b may come after it.
+    before = given.get("answer_at") not in (None, -1)
+    asked["causal"] = _first(given.get("causal"), (False, True) if before else (True, False))
     normed = [name for name in weights if ".ln" in f".{name}"]
     if normed:
         shifted = any(name.endswith(".b") for name in normed)
