@@ -204,3 +204,11 @@ def test_a_tied_unembedding_that_is_only_listed_is_taken(tmp_path: Path):
     assert "there is no unembedding: it is tied to the embedding, W_U = W_E turned" in run.info["imported"]["notes"]
     ours = logits(run.last.weights, run.model, stranger.pairs())
     torch.testing.assert_close(ours, stranger.logits(net), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("wrong", [{"task": {"p": 10}}, {"model": {"prompt": "ab"}}])
+def test_a_wrong_modulus_or_prompt_is_named(wrong: dict[str, dict[str, Any]]):
+    saved("pre-norm, fused")
+    expected = r"prompt '.+ was given, and 'ab=', '=' is token 11 modulo 11 is better: accuracy 1 and loss .+ what was "
+    with pytest.raises(InputError, match=expected):
+        import_run("net.pt", "run", **wrong)

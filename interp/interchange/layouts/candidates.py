@@ -6,7 +6,7 @@ right (`interp.interchange.importing.search`).
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from einops import EinopsError
@@ -19,7 +19,7 @@ from interp.interchange.layouts.fitting import Fitted, fit
 from interp.interchange.layouts.mapping import Mapped
 from interp.interchange.layouts.matching import Match, converted, match, split_axes
 from interp.interchange.layouts.mlp_roles import is_mlp, mlp_pieces
-from interp.interchange.layouts.prompts import readings_of_tokens
+from interp.interchange.layouts.prompts import Tokens, readings_of_tokens
 from interp.interchange.layouts.roles import Roles, find_roles
 from interp.models import Weights
 
@@ -254,15 +254,12 @@ def common_questions(
             f"model.inputs {given['inputs']!r}, as given or configured, is of an MLP, and the tensors are those of a "
             "transformer; leave it out"
         )
-    W_E, W_pos = weights["embed.W_E"], weights.get("pos_embed.W_pos")
-    W_U = weights.get("unembed.W_U")
-    positions = None if W_pos is None or len(W_pos) > 16 else len(W_pos)
-    said, classes = given.get("tokens"), len(W_E) if W_U is None else W_U.shape[1]
+    said = given.get("tokens")
     known = {"p": p, "prompt": given.get("prompt"), "vocabularies": given.get("vocabularies")}
     if said is not None:
         known = {"p": said.p, "prompt": said.prompt, "vocabularies": said.vocabularies}
     try:
-        asked["tokens"] = _first(said, tuple(readings_of_tokens(len(W_E), classes, positions, **known)))
+        asked["tokens"] = _first(said, _tokens(weights, known))
     except InputError:
         if said is None:
             raise
@@ -285,13 +282,32 @@ def common_questions(
         some.append((("final",), "pre"))
         ways = tuple((kind, at, order) for at, order in some for kind in ("layer", "rms"))
         asked["without_parameters"] = _first(given.get("without_parameters"), (("none", (), "pre"), *ways))
-    if W_pos is None:
+    if "pos_embed.W_pos" not in weights:
         asked["positions"] = _first(given.get("positions"), _ways_of_positions(weights, roles, tensors or {}))
     asked["scaled_embedding"] = _first(given.get("scaled_embedding"), (False, True))
     asked["score_scale"] = _first(given.get("score_scale"), ("√d_head", "none", "√d_model"))
     longest = max((len(tokens.prompt) for tokens in asked["tokens"]), default=2)
     asked["answer_at"] = _first(given.get("answer_at"), (-1, *range(min(longest - 1, 5))))
     return asked
+
+
+def _tokens(weights: Weights, known: Mapping[str, Any]) -> tuple[Tokens, ...]:
+    """What the tokens may be, by the sizes of the tables and what is known."""
+    W_E, W_U, W_pos = (weights.get(name) for name in ("embed.W_E", "unembed.W_U", "pos_embed.W_pos"))
+    assert W_E is not None
+    positions = None if W_pos is None or len(W_pos) > 16 else len(W_pos)
+    return tuple(readings_of_tokens(len(W_E), len(W_E) if W_U is None else W_U.shape[1], positions, **known))
+
+
+def with_every_token(candidate: Candidate, tensors: Mapping[str, Tensor]) -> Candidate:
+    """The candidate with every reading of the tokens, whatever somebody says of p and of the prompt."""
+    weights, _ = candidate.named(tensors, candidate.default)
+    try:
+        every = _tokens(weights, {})
+    except InputError:  # no prompt that is known fits: what is said is all there is
+        return candidate
+    more = tuple(option for option in candidate.options["tokens"] if option not in every)
+    return replace(candidate, options={**candidate.options, "tokens": (*every, *more)})
 
 
 def _is_conv1d(roles: Roles, tensors: Mapping[str, Tensor]) -> bool:
