@@ -8,6 +8,7 @@ from interp.errors import InputError
 from interp.interchange.importing.search import Outcome, is_better, prefers
 from interp.interchange.layouts.architecture import described, foreign_parts, may_be_useless
 from interp.interchange.layouts.candidates import of_roles
+from interp.interchange.layouts.leftovers import of_no_use
 from interp.interchange.layouts.mapping import mapping_from_dict
 from interp.interchange.layouts.mlp_roles import is_mlp, mlp_pieces
 from interp.interchange.layouts.names import take_apart
@@ -268,14 +269,48 @@ def test_a_number_of_heads_that_cannot_be_is_refused():
         of_roles(tensors_of_a_network(), {"n_heads": 3}, None)
 
 
-def test_inputs_of_an_mlp_are_refused_for_a_transformer():
-    with pytest.raises(InputError, match=r"model.inputs 'sum', as given or configured, is of an MLP"):
-        of_roles(tensors_of_a_network(), {"inputs": "sum"}, None)
-
-
 def test_where_a_position_before_b_may_answer_a_network_may_see_everything():
     asked = of_roles(tensors_of_a_network(), {}, None)
     assert asked.options["causal"] == (True, False)
     assert asked.options["answer_at"] == (-1, 0, 1)
     first = of_roles(tensors_of_a_network(), {"answer_at": 0}, None)
     assert first.fitted(tensors_of_a_network(), first.default, {"answer_at": 0}, None).model.answer_at == 0
+
+
+@pytest.mark.parametrize(
+    ("layer", "tables", "expected"),
+    [
+        ({f"encoder.layers.0.self_attn.linears.{at}.weight": (32, 32) for at in range(4)}
+         | {"encoder.layers.0.sublayer.0.norm.weight": (32,), "encoder.layers.0.sublayer.1.norm.weight": (32,),
+            "encoder.layers.0.feed_forward.w_1.weight": (64, 32), "encoder.layers.0.feed_forward.w_2.weight": (32, 64)},
+         ("src_embed.0.lut.weight", "src_embed.1.pos.weight"),
+         {"0.q": "encoder.layers.0.self_attn.linears.0.weight", "0.o": "encoder.layers.0.self_attn.linears.3.weight",
+          "0.ln1": "encoder.layers.0.sublayer.0.norm.weight", "0.ln2": "encoder.layers.0.sublayer.1.norm.weight",
+          "0.out": "encoder.layers.0.feed_forward.w_2.weight"}),
+        (attention_of("net.layers.0.1.", ("to_q", "to_k", "to_v", "to_out"))
+         | {"net.layers.0.0.0.weight": (32,), "net.layers.1.0.0.weight": (32,),
+            "net.layers.1.1.ff.0.0.weight": (64, 32), "net.layers.1.1.ff.2.weight": (32, 64)},
+         ("net.token_emb.emb.weight", "net.pos_emb.emb.weight"),
+         {"0.q": "net.layers.0.1.to_q.weight", "0.ln1": "net.layers.0.0.0.weight",
+          "0.in": "net.layers.1.1.ff.0.0.weight",
+          "0.ln2": "net.layers.1.0.0.weight", "0.out": "net.layers.1.1.ff.2.weight"}),
+    ],
+    ids=["annotated", "x-transformers"],
+)  # fmt: skip
+def test_layers_that_are_numbered_in_their_own_way(
+    layer: dict[str, tuple[int, ...]], tables: tuple[str, str], expected: dict[str, str]
+):
+    found = roles_of({tables[0]: (12, 32), tables[1]: (3, 32), **layer, "final.weight": (32,), "head.weight": (11, 32)})
+    expected |= {"embed": tables[0], "positions": tables[1], "unembed": "head.weight"}
+    assert {part: (name,) for part, name in expected.items()}.items() <= found.parts.items()
+    assert (found.n_layers, found.left, found.missing) == (1, [], [])
+
+
+def test_a_number_about_the_training_is_no_part():
+    assert of_no_use("loss_scale", torch.tensor(3.0), {}) == "a number about the training, by its name"
+    assert of_no_use("logit_scale", torch.tensor(3.0), {}) is None
+
+
+def test_a_vocabulary_without_residues_is_said_to_be_too_small():
+    with pytest.raises(InputError, match="W_E has 1 tokens, too few for two residues and the prompt 'ab='"):
+        readings_of_tokens(1, 1, 3)

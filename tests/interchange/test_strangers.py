@@ -212,3 +212,9 @@ def test_a_wrong_modulus_or_prompt_is_named(wrong: dict[str, dict[str, Any]]):
     expected = r"prompt '.+ was given, and 'ab=', '=' is token 11 modulo 11 is better: accuracy 1 and loss .+ what was "
     with pytest.raises(InputError, match=expected):
         import_run("net.pt", "run", **wrong)
+
+
+def test_what_an_mlp_reads_is_refused_for_a_transformer():
+    saved("pre-norm, fused")
+    with pytest.raises(InputError, match=r"model.inputs 'sum' is of an MLP, and the tensors are of a transformer"):
+        import_run("net.pt", "run", model={"inputs": "sum"})

@@ -22,7 +22,7 @@ from interp.interchange.importing.proof import (
     trials,
     with_likelier_operation,
 )
-from interp.interchange.importing.recognition import find_candidates, tensors_of, why_left_over
+from interp.interchange.importing.recognition import check_family, find_candidates, tensors_of, why_left_over
 from interp.interchange.importing.search import Judge, Search, is_better
 from interp.interchange.importing.sources import Source
 from interp.interchange.importing.splits import split_of
@@ -108,6 +108,7 @@ def read(sources: Sequence[Source], known: Known) -> Reading:
     notes = [f"{configured} says: {shown({**task_found, **model_found})}"] if task_found or model_found else []
     tensors, p = tensors_of(last), task_fields.get("p")
     found = find_candidates(last, tensors, known, model_fields, p)
+    check_family(found, known)
     with_split = (
         source.beside for source in (last, *sources) if {"train_indices", "train_data"} & source.beside.keys()
     )

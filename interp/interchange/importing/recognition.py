@@ -33,6 +33,13 @@ def tensors_of(source: Source) -> dict[str, Tensor]:
     return tensors
 
 
+def check_family(candidates: Sequence[Candidate], known: "Known") -> None:
+    """Raises InputError for what was said of an MLP where the tensors are those of a transformer."""
+    inputs = known.model.get("inputs")
+    if inputs is not None and all("tokens" in candidate.options for candidate in candidates):
+        raise InputError(f"model.inputs {inputs!r} is of an MLP, and the tensors are of a transformer; leave it out")
+
+
 def find_candidates(
     source: Source, tensors: Mapping[str, Tensor], known: "Known", model: Mapping[str, Any], p: int | None
 ) -> list[Candidate]:

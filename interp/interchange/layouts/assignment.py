@@ -6,7 +6,7 @@ them. Running the network decides (`interp.interchange.importing.search`).
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 

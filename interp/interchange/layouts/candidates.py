@@ -249,11 +249,6 @@ def common_questions(
     asked: dict[str, tuple[Any, ...]] = {"activation": _first(given.get("activation"), activations)}
     if "mlp.W_in" in weights:
         return asked
-    if given.get("inputs") is not None:
-        raise InputError(
-            f"model.inputs {given['inputs']!r}, as given or configured, is of an MLP, and the tensors are those of a "
-            "transformer; leave it out"
-        )
     said = given.get("tokens")
     known = {"p": p, "prompt": given.get("prompt"), "vocabularies": given.get("vocabularies")}
     if said is not None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from interp.interchange.layouts.names import Name, snake, take_apart
+from interp.interchange.layouts.names import Name, in_pairs, snake, take_apart
 
 Shape = tuple[int, ...]
 
@@ -93,7 +93,7 @@ def find_roles(tensors: Mapping[str, Tensor]) -> Roles:
     """
     names = [take_apart(name) for name in tensors]
     buffers = [one for one in names if _is_buffer(one, tensors[one.whole])]
-    names = [one for one in names if one not in buffers]
+    names = in_pairs([one for one in names if one not in buffers])
     numbers = sorted({one.layer for one in names if one.layer is not None}, key=int)
     roles = Roles(_width(names, tensors), max(len(numbers), 1), buffers=[one.whole for one in buffers])
     outer, inner = _outer(names, tensors, roles)
