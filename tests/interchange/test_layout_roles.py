@@ -294,8 +294,20 @@ def test_where_a_position_before_b_may_answer_a_network_may_see_everything():
          {"0.q": "net.layers.0.1.to_q.weight", "0.ln1": "net.layers.0.0.0.weight",
           "0.in": "net.layers.1.1.ff.0.0.weight",
           "0.ln2": "net.layers.1.0.0.weight", "0.out": "net.layers.1.1.ff.2.weight"}),
+        (attention_of("DecoderBlock_0.attn.", ("query", "key", "value", "out"))
+         | {"DecoderBlock_0.LayerNorm_0.weight": (32,), "DecoderBlock_0.LayerNorm_1.weight": (32,),
+            "DecoderBlock_0.Dense_0.weight": (64, 32), "DecoderBlock_0.Dense_1.weight": (32, 64)},
+         ("Embed_0.weight", "Embed_1.weight"),
+         {"0.ln2": "DecoderBlock_0.LayerNorm_1.weight", "0.in": "DecoderBlock_0.Dense_0.weight",
+          "0.o": "DecoderBlock_0.attn.out.weight", "0.out": "DecoderBlock_0.Dense_1.weight"}),
+        ({"layers.0.0.fn.to_qkv.weight": (144, 32), "layers.0.0.fn.to_out.0.weight": (32, 48),
+          "layers.0.0.norm.weight": (32,), "layers.0.1.norm.weight": (32,), "layers.0.1.fn.net.0.weight": (64, 32),
+          "layers.0.1.fn.net.3.weight": (32, 64)},
+         ("token_emb.weight", "pos_embedding"),
+         {"0.qkv": "layers.0.0.fn.to_qkv.weight", "0.o": "layers.0.0.fn.to_out.0.weight",
+          "0.in": "layers.0.1.fn.net.0.weight", "0.ln2": "layers.0.1.norm.weight"}),
     ],
-    ids=["annotated", "x-transformers"],
+    ids=["annotated", "x-transformers", "flax", "vit"],
 )  # fmt: skip
 def test_layers_that_are_numbered_in_their_own_way(
     layer: dict[str, tuple[int, ...]], tables: tuple[str, str], expected: dict[str, str]

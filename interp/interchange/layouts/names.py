@@ -45,7 +45,7 @@ def take_apart(name: str) -> Name:
         words[-1], bias = "w" + words[-1][1:], True
     layer, start = None, 0
     for at, word in enumerate(words[:-1]):
-        numbered = re.fullmatch(r"(?:block|layer|h|decoder_layer|encoder_layer|l)_?(\d{1,3})", word)
+        numbered = re.fullmatch(r"(?:(?:(?:transformer|decoder|encoder)_)?(?:block|layer)|h|l)_?(\d{1,3})", word)
         listed = bool(at) and words[at - 1] in ("layers", "blocks")  # layers.1.0.0 is within layer 1
         inside = listed or any(not other.isdecimal() for other in words[at + 1 :])
         if word.isdecimal() and len(word) <= 3 and inside and not (at and _NO_LAYER.fullmatch(words[at - 1])):

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from interp.interchange.layouts.mlp_order import number_from_zero, order_as_biases_say
 from interp.interchange.layouts.names import Name, in_pairs, snake, take_apart
 
 Shape = tuple[int, ...]
@@ -192,8 +193,12 @@ def _outer_parts(names: list[Name], tensors: Mapping[str, Tensor], roles: Roles)
         called = [one for one in fit if pattern.search(one.within) and one not in taken.values()]
         if called:
             taken[part] = called[-1 if part == "unembed" else 0]
-            if len(called) > 1:
-                roles.left += [one.whole for one in called if one is not taken[part]]
+            others = [one for one in called if one is not taken[part]]
+            if part == "embed" and "positions" not in taken and len(others) == 1:
+                # Embed_0 and Embed_1: the other embedding is that of positions, if it has so few.
+                few = _rows(tensors[others[0].whole], roles.d_model) <= 16
+                taken |= {"positions": others.pop()} if few else {}
+            roles.left += [one.whole for one in others]
     rest = [one for one in fit if one not in taken.values() and one.whole not in roles.left]
     # The last tensors for the last roles: the order is that of the file, which is that of the module.
     for part, at in (("embed", _first_table(rest, taken, tensors, roles)), ("unembed", -1), ("positions", 0)):
@@ -259,9 +264,9 @@ def _layer_parts(number: int, names: list[Name], tensors: Mapping[str, Tensor], 
             continue
         if (part := _called(module, tensors[tensors_of[0].whole].shape, d_model)) and part not in found.values():
             found[module] = part
-    _from_zero(found)
+    number_from_zero(found)
     _last_for_last(found, modules, tensors, roles)
-    _as_biases_say(found, names, tensors, d_model)
+    order_as_biases_say(found, names, tensors, d_model)
     for module, part in found.items():
         ordered = sorted(modules[module], key=lambda one: one.head or 0)
         roles.parts[f"{number}.{part}"] = tuple(one.whole for one in ordered)
@@ -297,7 +302,7 @@ def _called(module: str, shape: Shape, d_model: int) -> str | None:
             return part
     if _ATTENTION.search(module) and not in_mlp:
         return "o" if re.fullmatch(_ATTENTION_OUT, last) or re.fullmatch(_ATTENTION_OUT, two) else None
-    if (
+    if re.search(r"(^|[._])to_out\.\d$", module) or (
         last in ("w_o", "wo", "o_proj", "o", "to_out", "attn_out", "attn_proj", "unify_heads")
         and d_model in shape
         and not in_mlp
@@ -308,25 +313,6 @@ def _called(module: str, shape: Shape, d_model: int) -> str | None:
     if last.endswith("0") and re.fullmatch(_MLP_IN, f"{last[:-1]}1"):
         return "zeroth"
     return "out" if re.fullmatch(_MLP_OUT, last) and (in_mlp or last not in ("proj", "out_proj", "out")) else None
-
-
-def _from_zero(found: dict[str, str]) -> None:
-    """Two matrices of an MLP that are numbered from 0: fc0 reads and fc1 writes, where fc1 beside fc2 reads."""
-    for module in [one for one, part in found.items() if part == "in" and one.endswith("1")]:
-        before = module[:-1] + "0"
-        if found.get(before) == "zeroth":
-            found[before], found[module] = "in", "out"
-    for module in [one for one, part in found.items() if part == "zeroth"]:
-        del found[module]  # no first one beside it: the shapes tell
-
-
-def _as_biases_say(found: dict[str, str], names: Sequence[Name], tensors: Mapping[str, Tensor], d_model: int) -> None:
-    """W_in and W_out exchanged where their biases do not fit: the one that writes has d_model numbers."""
-    of = {part: module for module, part in found.items() if part in ("in", "out")}
-    biases = {one.within: tensors[one.whole].numel() for one in names if one.bias}
-    into, out = (biases.get(of.get(part, "")) for part in ("in", "out"))
-    if into == d_model and out not in (None, d_model):
-        found[of["in"]], found[of["out"]] = "out", "in"
 
 
 def _is_stacked(shape: Sequence[int], d_model: int) -> bool:
