@@ -63,11 +63,12 @@ def find_candidates(
             found.append(candidate)
         except InputError as error:
             refused.append(error)
-    if found or known.layout or (known.mapping is not None):
+    if found or known.layout or (known.mapping is not None and known.mapping.names_tensors):
         if not found:
             raise refused[0] if refused else _unknown_layout(source, layouts, shapes, sizes)
         return found
-    return [_inferred(source, tensors, model, p, refused=refused, matches=matches)]
+    rest = {name: tensor for name, tensor in tensors.items() if name not in drop}
+    return [_inferred(source, rest, model, p, refused=refused, matches=matches)]
 
 
 def _inferred(
@@ -114,7 +115,7 @@ def _inferred(
 
 def layouts_of(source: Source, known: "Known", shapes: Mapping[str, Any] | None = None) -> list[Layout]:
     """The layouts that come into question."""
-    if known.mapping is None:
+    if known.mapping is None or not known.mapping.names_tensors:
         return [layout_named(known.layout)] if known.layout else list(LAYOUTS.values())
     shapes = shapes or source.shapes
     absent = [name for name in known.mapping.layout.rules if name not in shapes]
