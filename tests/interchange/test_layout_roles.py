@@ -6,7 +6,9 @@ import torch
 
 from interp.errors import InputError
 from interp.interchange.importing.search import Outcome, is_better, prefers
-from interp.interchange.layouts.architecture import described
+from interp.interchange.layouts.architecture import described, foreign_parts, may_be_useless
+from interp.interchange.layouts.candidates import of_roles
+from interp.interchange.layouts.leftovers import of_no_use
 from interp.interchange.layouts.mapping import mapping_from_dict
 from interp.interchange.layouts.mlp_roles import is_mlp, mlp_pieces
 from interp.interchange.layouts.names import take_apart
@@ -158,3 +160,169 @@ def test_a_mapping_file_that_cuts_and_cannot_be(change: dict, expected: str):
     whole = {"model": {"n_heads": 4}, "tensors": {"embed": {"to": "embed.W_E"}}}
     with pytest.raises(InputError, match=expected):
         mapping_from_dict(whole | change, "m.toml")
+
+
+ATTENTION = attention_of("block.attn.", ("q_proj", "k_proj", "v_proj", "o_proj"))
+NORMS = {"block.ln1.weight": (32,), "block.ln2.weight": (32,), "ln_f.weight": (32,)}
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        *[(f"block.mlp.{stem}0", f"block.mlp.{stem}1") for stem in ("fc", "dense_", "linear_", "Dense_")],
+        *[("block.pos_ffn.w_1", "block.pos_ffn.w_2"), ("block.mlp.out", "block.mlp.inner")],
+        ("block.positionwise_feed_forward.fc_1", "block.positionwise_feed_forward.fc_2"),
+    ],
+)
+def test_which_matrix_of_an_mlp_reads(first: str, second: str):
+    """By numbers from 0 or from 1, also where a module is called after positions; and biases say what names get
+    wrong."""
+    mlp = {f"{first}.weight": (64, 32), f"{first}.bias": (64,), f"{second}.weight": (32, 64), f"{second}.bias": (32,)}
+    found = roles_of({**OUTER, **ATTENTION, **mlp, **NORMS})
+    parts = {"0.in": first, "0.out": second}
+    assert {part: (f"{name}.weight",) for part, name in parts.items()}.items() <= found.parts.items()
+    assert {f"{part}.b": (f"{name}.bias",) for part, name in parts.items()}.items() <= found.parts.items()
+    assert (found.left, found.missing) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("outer", "expected"),
+    [
+        ({"embed_out.weight": (11, 32), "gpt_neox.embed_in.weight": (12, 32)},
+         {"embed": "gpt_neox.embed_in.weight", "unembed": "embed_out.weight"}),
+        ({"lm_head.weight": (11, 32), "model.decoder.embed_positions.weight": (3, 32),
+          "model.decoder.embed_tokens.weight": (12, 32)},
+         {"embed": "model.decoder.embed_tokens.weight", "unembed": "lm_head.weight",
+          "positions": "model.decoder.embed_positions.weight"}),
+        ({"emb.position_embeddings.weight": (3, 32), "emb.token_type_embeddings.weight": (2, 32),
+          "emb.word_embeddings.weight": (12, 32), "decoder.weight": (11, 32)},
+         {"embed": "emb.word_embeddings.weight", "unembed": "decoder.weight"}),
+        ({"P": (3, 32), "E.weight": (12, 32), "U.weight": (11, 32)},
+         {"embed": "E.weight", "unembed": "U.weight", "positions": "P"}),
+    ],
+    ids=["NeoX", "OPT", "BERT", "one letter"],
+)  # fmt: skip
+def test_tables_in_any_order(outer: dict[str, tuple[int, ...]], expected: dict[str, str]):
+    """safetensors files are sorted by name, and nn.Parameter comes before modules."""
+    layer = {**ATTENTION, "block.mlp.fc1.weight": (64, 32), "block.mlp.fc2.weight": (32, 64)}
+    first, *others = outer
+    found = roles_of({first: outer[first], **layer, **{name: outer[name] for name in others}})
+    if "E.weight" in outer:
+        found = roles_of({"P": (3, 32), "E.weight": (12, 32), **layer, "U.weight": (11, 32)})
+    assert {part: (name,) for part, name in expected.items()}.items() <= found.parts.items()
+
+
+def test_experts_are_no_mlp():
+    moe = {"moe.gate.weight": (2, 32)} | {
+        f"moe.experts.{expert}.{at}.weight": shape
+        for expert in range(2)
+        for at, shape in ((0, (64, 32)), (2, (32, 64)))
+    }
+    attention = {"attn.in_proj_weight": (96, 32), "attn.out_proj.weight": (32, 32)}
+    tensors = {name: torch.randn(shape) for name, shape in {**OUTER, **attention, **moe}.items()}
+    found = find_roles(tensors)
+    assert found.missing, found.parts
+    assert "experts ('moe.experts.0.0.weight')" in described(found, tensors)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "kind"),
+    [
+        *[(name, (32,), "a norm of the embedding") for name in ("ln_emb.weight", "embeddings.LayerNorm.weight")],
+        ("word_embeddings_layernorm.weight", (32,), "a norm of the embedding"),
+        ("lstm.weight_ih_l0", (128, 32), "a recurrent layer"),
+        ("gru.weight_hh_l0", (96, 32), "a recurrent layer"),
+        ("block.attn.q_proj.lora_A.default.weight", (4, 32), "a low-rank adapter"),
+        ("block.attn.q_proj.parametrizations.weight.original0", (32, 1), "a weight norm"),
+        ("block.mlp.fc1.weight_g", (64, 1), "a weight norm"),
+        ("emb.token_type_embeddings.weight", (2, 32), "an embedding of segments"),
+    ],
+)
+def test_what_our_models_lack_is_told_by_its_name_and_no_one_is_told_to_drop_it(
+    name: str, shape: tuple[int, ...], kind: str
+):
+    layer = {**ATTENTION, "block.mlp.fc1.weight": (64, 32), "block.mlp.fc2.weight": (32, 64), **NORMS}
+    tensors = {one: torch.randn(of) for one, of in {**OUTER, **layer, name: shape}.items()}
+    roles = find_roles(tensors)
+    assert foreign_parts(roles, tensors) == {kind: name}
+    assert not may_be_useless(name)
+    assert may_be_useless("loss_weights")
+
+
+def test_the_parts_of_a_norm_are_no_foreign_ones():
+    layer = {**ATTENTION, "block.mlp.fc1.weight": (64, 32), "block.mlp.fc2.weight": (32, 64), **NORMS}
+    tensors = {one: torch.randn(of) for one, of in {**OUTER, **layer}.items()}
+    assert foreign_parts(find_roles(tensors), tensors) == {}
+
+
+def tensors_of_a_network(rows: int = 32) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    mlp = {"block.mlp.fc1.weight": (64, rows), "block.mlp.fc2.weight": (rows, 64)}
+    shapes = {**OUTER, **ATTENTION, **mlp}
+    return {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+
+
+def test_a_number_of_heads_that_cannot_be_is_refused():
+    with pytest.raises(
+        InputError, match=r"3 heads do not divide the 32 rows of the queries; possible are 1, 2, 4, 8, 16"
+    ):
+        of_roles(tensors_of_a_network(), {"n_heads": 3}, None)
+
+
+def test_where_a_position_before_b_may_answer_a_network_may_see_everything():
+    asked = of_roles(tensors_of_a_network(), {}, None)
+    assert asked.options["causal"] == (True, False)
+    assert asked.options["answer_at"] == (-1, 0, 1)
+    first = of_roles(tensors_of_a_network(), {"answer_at": 0}, None)
+    assert first.fitted(tensors_of_a_network(), first.default, {"answer_at": 0}, None).model.answer_at == 0
+
+
+@pytest.mark.parametrize(
+    ("layer", "tables", "expected"),
+    [
+        ({f"encoder.layers.0.self_attn.linears.{at}.weight": (32, 32) for at in range(4)}
+         | {"encoder.layers.0.sublayer.0.norm.weight": (32,), "encoder.layers.0.sublayer.1.norm.weight": (32,),
+            "encoder.layers.0.feed_forward.w_1.weight": (64, 32), "encoder.layers.0.feed_forward.w_2.weight": (32, 64)},
+         ("src_embed.0.lut.weight", "src_embed.1.pos.weight"),
+         {"0.q": "encoder.layers.0.self_attn.linears.0.weight", "0.o": "encoder.layers.0.self_attn.linears.3.weight",
+          "0.ln1": "encoder.layers.0.sublayer.0.norm.weight", "0.ln2": "encoder.layers.0.sublayer.1.norm.weight",
+          "0.out": "encoder.layers.0.feed_forward.w_2.weight"}),
+        (attention_of("net.layers.0.1.", ("to_q", "to_k", "to_v", "to_out"))
+         | {"net.layers.0.0.0.weight": (32,), "net.layers.1.0.0.weight": (32,),
+            "net.layers.1.1.ff.0.0.weight": (64, 32), "net.layers.1.1.ff.2.weight": (32, 64)},
+         ("net.token_emb.emb.weight", "net.pos_emb.emb.weight"),
+         {"0.q": "net.layers.0.1.to_q.weight", "0.ln1": "net.layers.0.0.0.weight",
+          "0.in": "net.layers.1.1.ff.0.0.weight",
+          "0.ln2": "net.layers.1.0.0.weight", "0.out": "net.layers.1.1.ff.2.weight"}),
+        (attention_of("DecoderBlock_0.attn.", ("query", "key", "value", "out"))
+         | {"DecoderBlock_0.LayerNorm_0.weight": (32,), "DecoderBlock_0.LayerNorm_1.weight": (32,),
+            "DecoderBlock_0.Dense_0.weight": (64, 32), "DecoderBlock_0.Dense_1.weight": (32, 64)},
+         ("Embed_0.weight", "Embed_1.weight"),
+         {"0.ln2": "DecoderBlock_0.LayerNorm_1.weight", "0.in": "DecoderBlock_0.Dense_0.weight",
+          "0.o": "DecoderBlock_0.attn.out.weight", "0.out": "DecoderBlock_0.Dense_1.weight"}),
+        ({"layers.0.0.fn.to_qkv.weight": (144, 32), "layers.0.0.fn.to_out.0.weight": (32, 48),
+          "layers.0.0.norm.weight": (32,), "layers.0.1.norm.weight": (32,), "layers.0.1.fn.net.0.weight": (64, 32),
+          "layers.0.1.fn.net.3.weight": (32, 64)},
+         ("token_emb.weight", "pos_embedding"),
+         {"0.qkv": "layers.0.0.fn.to_qkv.weight", "0.o": "layers.0.0.fn.to_out.0.weight",
+          "0.in": "layers.0.1.fn.net.0.weight", "0.ln2": "layers.0.1.norm.weight"}),
+    ],
+    ids=["annotated", "x-transformers", "flax", "vit"],
+)  # fmt: skip
+def test_layers_that_are_numbered_in_their_own_way(
+    layer: dict[str, tuple[int, ...]], tables: tuple[str, str], expected: dict[str, str]
+):
+    found = roles_of({tables[0]: (12, 32), tables[1]: (3, 32), **layer, "final.weight": (32,), "head.weight": (11, 32)})
+    expected |= {"embed": tables[0], "positions": tables[1], "unembed": "head.weight"}
+    assert {part: (name,) for part, name in expected.items()}.items() <= found.parts.items()
+    assert (found.n_layers, found.left, found.missing) == (1, [], [])
+
+
+def test_a_number_about_the_training_is_no_part():
+    assert of_no_use("loss_scale", torch.tensor(3.0), {}) == "a number about the training, by its name"
+    assert of_no_use("logit_scale", torch.tensor(3.0), {}) is None
+
+
+def test_a_vocabulary_without_residues_is_said_to_be_too_small():
+    with pytest.raises(InputError, match="W_E has 1 tokens, too few for two residues and the prompt 'ab='"):
+        readings_of_tokens(1, 1, 3)

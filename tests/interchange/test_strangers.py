@@ -204,3 +204,37 @@ def test_a_tied_unembedding_that_is_only_listed_is_taken(tmp_path: Path):
     assert "there is no unembedding: it is tied to the embedding, W_U = W_E turned" in run.info["imported"]["notes"]
     ours = logits(run.last.weights, run.model, stranger.pairs())
     torch.testing.assert_close(ours, stranger.logits(net), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("wrong", [{"task": {"p": 10}}, {"model": {"prompt": "ab"}}])
+def test_a_wrong_modulus_or_prompt_is_named(wrong: dict[str, dict[str, Any]]):
+    saved("pre-norm, fused")
+    expected = r"prompt '.+ was given, and 'ab=', '=' is token 11 modulo 11 is better: accuracy 1 and loss .+ what was "
+    with pytest.raises(InputError, match=expected):
+        import_run("net.pt", "run", **wrong)
+
+
+def test_what_an_mlp_reads_is_refused_for_a_transformer():
+    saved("pre-norm, fused")
+    with pytest.raises(InputError, match=r"model.inputs 'sum' is of an MLP, and the tensors are of a transformer"):
+        import_run("net.pt", "run", model={"inputs": "sum"})
+
+
+def test_a_near_miss_shows_what_was_found_and_a_file_that_only_drops_is_enough():
+    _, _, state = saved("pre-norm, fused")
+    torch.save(state | {"extra.table": torch.randn(5, 7)}, "net.pt")
+    said = describe_sources("net.pt")
+    assert not said.fits
+    assert (
+        "'attn.proj.weight' [32, 32]: blocks.0.attn.W_O, d_model (n_heads d_head) -> n_heads d_head d_model"
+        in said.text
+    )
+    assert "'extra.table' [5, 7]: no part" in said.text
+    Path("drop.toml").write_text('drop = ["extra.table"]\n')
+    assert import_run("net.pt", "run", mapping="drop.toml").info["imported"]["layout"] == "inferred"
+    # What was found is a mapping file already.
+    Path("mapping.toml").write_text('drop = ["extra.table"]\n' + said.mapping.replace("drop = []\n", ""))
+    assert import_run("net.pt", "other", mapping="mapping.toml").info["imported"]["proof"]["verified"]
+    Path("heads.toml").write_text('drop = ["extra.table"]\n[model]\nn_heads = 8\n')
+    with pytest.raises(InputError, match=r"number of heads 8 was given, and 4 is better"):
+        import_run("net.pt", "wrong", mapping="heads.toml")

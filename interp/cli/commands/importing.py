@@ -29,7 +29,9 @@ class KnownModel:
     attention_rate: float | None = None
     """α of attention = α·softmax + (1 − α)·ones."""
     causal: bool | None = None
-    """Matters with two layers or more."""
+    """Matters with two layers or more, and where another position than the last answers."""
+    answer_at: int | None = None
+    """The position that answers, from 0; -1 is the last."""
     prompt: str | None = None
     vocabularies: Vocabularies | None = None
     """two where b is token p + b."""

@@ -9,7 +9,7 @@ from interp.interchange.importing.reading import Known, Reading, read
 from interp.interchange.importing.recognition import tensors_of
 from interp.interchange.importing.sources import Source
 from interp.interchange.layouts.assignment import Piece
-from interp.interchange.layouts.candidates import Guess
+from interp.interchange.layouts.candidates import Guess, of_roles
 from interp.interchange.layouts.mapping import mapping_of, mapping_to_fill_in
 from interp.interchange.layouts.matching import nearest
 from interp.interchange.layouts.tables import LAYOUTS, Rule
@@ -113,7 +113,19 @@ def _is_told(option: Any) -> bool:
 
 
 def _of_nothing(last: Source, head: list[str], error: InputError) -> Description:
-    """Why nothing fits, what the tensors would be in the nearest layout, and a mapping file to fill in."""
+    """Why nothing fits, what the tensors are by their names and shapes, or where these do not tell, in the nearest
+    layout, and a mapping file to fill in."""
+    if (found := _of_roles(last)) is not None:
+        pieces, heads, left = found
+        ours: dict[str, list[str]] = {}
+        for name, piece in pieces.items():
+            for theirs in piece.theirs:
+                ours.setdefault(theirs, []).append(f"{name}{_how(piece)}")
+        lines = [*head, f"nothing fits: {error}", "by names and shapes, before anything is run:"]
+        lines += [f"  {one!r} {list(of)}: {'; '.join(ours.get(one, ['no part']))}" for one, of in last.shapes.items()]
+        without = "".join(f"# no part: {one!r} {of}\n" for one, of in left.items())
+        mapping = mapping_of(pieces, heads, None, ()) + without
+        return Description("\n".join([*lines, "", mapping]), mapping, False)
     shapes = last.shapes
     miss = nearest(list(LAYOUTS.values()), shapes)
     by_name: dict[str, Rule] = {}
@@ -126,3 +138,17 @@ def _of_nothing(last: Source, head: list[str], error: InputError) -> Description
     ]
     mapping = mapping_to_fill_in(shapes, by_name)
     return Description("\n".join([*lines, "", mapping]), mapping, False)
+
+
+def _of_roles(last: Source) -> tuple[Mapping[str, Piece], dict[str, Any], dict[str, list[int]]] | None:
+    """What the tensors of a near miss are, with the number of heads that it takes for granted, and those without a
+    part; None where names and shapes do not tell enough."""
+    try:
+        tensors = tensors_of(last)
+        candidate = of_roles(tensors, {}, None)
+        pieces = candidate.pieces_of(candidate.default)
+    except InputError:
+        return None
+    heads = {"n_heads": candidate.default["n_heads"]} if "n_heads" in candidate.default else {}
+    left = {name: list(tensor.shape) for name, tensor in tensors.items() if name not in candidate.used}
+    return pieces, heads, left

@@ -23,11 +23,11 @@ from interp.interchange.importing.proof import (
     trials,
     with_likelier_operation,
 )
-from interp.interchange.importing.recognition import find_candidates, tensors_of, why_left_over
+from interp.interchange.importing.recognition import check_family, find_candidates, tensors_of, why_left_over
 from interp.interchange.importing.search import Judge, Search, is_better
 from interp.interchange.importing.sources import Source
 from interp.interchange.importing.splits import split_of
-from interp.interchange.layouts.candidates import Candidate, Guess, as_questions
+from interp.interchange.layouts.candidates import Candidate, Guess, as_questions, with_every_token
 from interp.interchange.layouts.fitting import Fitted
 from interp.interchange.layouts.mapping import Mapped
 from interp.models import Weights
@@ -110,6 +110,7 @@ def read(sources: Sequence[Source], known: Known) -> Reading:
     notes = [f"{configured} says: {shown({**task_found, **model_found})}"] if task_found or model_found else []
     tensors, p = tensors_of(last), task_fields.get("p")
     found = find_candidates(last, tensors, known, model_fields, p)
+    check_family(found, known)
     with_split = (
         source.beside for source in (last, *sources) if {"train_indices", "train_data"} & source.beside.keys()
     )
@@ -197,11 +198,14 @@ def _proved(search: Search, guess: Guess, source: Source, split: Split, asked: _
     """The proof of a guess, with the guess that is better or that the source's own numbers tell."""
     given = [question for question in guess if asked.model.get(question) is not None]
     challenged = challenge(search, guess, given)
-    if given and not search.answers(challenged.guess):
+    said = [*given, *(("tokens",) if "tokens" not in given and _are_tokens_said(guess, asked) else ())]
+    if said and not search.answers(challenged.guess):
         # What was given may be what is wrong: then the network answers with something else.
-        free = Search(search.candidate, search.tensors, search.given, search.p, search.judge, free=True)
+        candidate = with_every_token(search.candidate, search.tensors) if "tokens" in said else search.candidate
+        free = Search(candidate, search.tensors, search.given, None, search.judge, free=True)
         answering = free.best()
-        challenged = with_free(challenged, free, answering) if free.answers(answering) else challenged
+        if free.answers(answering):
+            challenged = with_free(replace(challenged, given=tuple(said)), free, answering)
 
     def tried(guess: Guess, operations: Sequence[str]) -> list[Trial]:
         return trials(
@@ -231,6 +235,12 @@ def _proved(search: Search, guess: Guess, source: Source, split: Split, asked: _
         outcome = with_likelier_operation(outcome, tried(challenged.guess, operations_to_try(None)))
     found_by_running = challenged.notes(search.candidate.default)
     return replace(outcome, facts=outcome.facts | {"found_by_running": found_by_running}), challenged.guess
+
+
+def _are_tokens_said(guess: Guess, asked: _Asked) -> bool:
+    """Whether something was said of the tokens that a transformer reads: p, the prompt or the vocabularies."""
+    words = (asked.p, asked.model.get("prompt"), asked.model.get("vocabularies"))
+    return "tokens" in guess and any(word is not None for word in words)
 
 
 def _fraction(given: float | None, task: Fields) -> float | None:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from interp.errors import InputError
 from interp.interchange.importing.sources import Source, check_tensor
-from interp.interchange.layouts.architecture import described
+from interp.interchange.layouts.architecture import described, foreign_parts, may_be_useless
 from interp.interchange.layouts.candidates import Candidate, of_layout, of_mapping, of_roles
 from interp.interchange.layouts.leftovers import of_no_use
 from interp.interchange.layouts.matching import Match, nearest, recognize
@@ -33,6 +33,13 @@ def tensors_of(source: Source) -> dict[str, Tensor]:
     return tensors
 
 
+def check_family(candidates: Sequence[Candidate], known: "Known") -> None:
+    """Raises InputError for what was said of an MLP where the tensors are those of a transformer."""
+    inputs = known.model.get("inputs")
+    if inputs is not None and all("tokens" in candidate.options for candidate in candidates):
+        raise InputError(f"model.inputs {inputs!r} is of an MLP, and the tensors are of a transformer; leave it out")
+
+
 def find_candidates(
     source: Source, tensors: Mapping[str, Tensor], known: "Known", model: Mapping[str, Any], p: int | None
 ) -> list[Candidate]:
@@ -56,11 +63,12 @@ def find_candidates(
             found.append(candidate)
         except InputError as error:
             refused.append(error)
-    if found or known.layout or (known.mapping is not None):
+    if found or known.layout or (known.mapping is not None and known.mapping.names_tensors):
         if not found:
             raise refused[0] if refused else _unknown_layout(source, layouts, shapes, sizes)
         return found
-    return [_inferred(source, tensors, model, p, refused=refused, matches=matches)]
+    rest = {name: tensor for name, tensor in tensors.items() if name not in drop}
+    return [_inferred(source, rest, model, p, refused=refused, matches=matches)]
 
 
 def _inferred(
@@ -92,6 +100,12 @@ def _inferred(
     except InputError as error:
         if refused and str(error) == str(refused[0]):
             raise refused[0] from None
+        if foreign := foreign_parts(roles, tensors):
+            listed = " and ".join(f"{kind} ({name!r})" for kind, name in foreign.items())
+            raise InputError(
+                f"{source.where} is in no layout that is known: it holds {listed}, which our models "
+                "lack; --module runs a network's own code, for what can be asked of its answers alone"
+            ) from None
         raise InputError(
             f"{source.where} is in no layout that is known; it holds {described(roles, tensors)}: {error}; "
             "`interp import --dry-run` shows its tensors and a mapping file to fill in, for --mapping"
@@ -101,7 +115,7 @@ def _inferred(
 
 def layouts_of(source: Source, known: "Known", shapes: Mapping[str, Any] | None = None) -> list[Layout]:
     """The layouts that come into question."""
-    if known.mapping is None:
+    if known.mapping is None or not known.mapping.names_tensors:
         return [layout_named(known.layout)] if known.layout else list(LAYOUTS.values())
     shapes = shapes or source.shapes
     absent = [name for name in known.mapping.layout.rules if name not in shapes]
@@ -153,10 +167,11 @@ def why_left_over(
         if why is None and name in buffers:
             why = "computed and not learned, by its name"
         if why is None:
+            # Without what is called after a part, a network is another one, even if it answers.
+            advice = ". Where it is, say so in a mapping file: drop" if may_be_useless(name) else ""
             raise InputError(
                 f"{where} fits the layout {candidate.layout!r} but for tensor {name!r} {list(tensors[name].shape)}, "
-                "which is not known to be of no use; our models have no such part. Where it is, say so in a mapping "
-                "file: drop"
+                f"which is not known to be of no use; our models have no such part{advice}"
             )
         reasons[name] = why
     return reasons

@@ -42,6 +42,7 @@ _TOGETHER = (
         **{"tokens": 4, "n_heads": 8, "norm_order": 2, "cut": 3, "attention [out, in]": 2, "W_O [out, in]": 2},
         **{"mlp [out, in]": 2, "gate first": 2, "activation": 2},
     },
+    {"tokens": 6, "n_heads": 2, "answer_at": 6, "causal": 2, "norm_order": 2},
     {"tokens": 4, "n_heads": 8, "without_parameters": 9, "scaled_embedding": 2, "score_scale": 2, "positions": 5},
 )
 _TOPS = 3

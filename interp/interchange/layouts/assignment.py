@@ -6,7 +6,7 @@ them. Running the network decides (`interp.interchange.importing.search`).
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -15,11 +15,10 @@ from einops import rearrange
 from torch import Tensor
 
 from interp.errors import InputError
+from interp.interchange.layouts.heads import head_facts, numbers_of_heads
 from interp.interchange.layouts.roles import Roles
 from interp.models import Weights
 
-# As often as they are seen; what else divides follows.
-_HEADS = (4, 8, 1, 2, 16, 3, 6, 12, 32, 5, 10, 7, 64)
 _ORDERS = ("qkv", "kqv", "qvk", "vqk", "kvq", "vkq")
 
 
@@ -101,8 +100,8 @@ def assign(roles: Roles, tensors: Mapping[str, Tensor], given: Mapping[str, Any]
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if roles.missing:
         raise InputError(f"{' and '.join(roles.missing)} could not be found")
-    facts = _facts(roles, shapes)
-    options: dict[str, tuple[Any, ...]] = {"n_heads": _heads(facts, roles, tensors, given)}
+    facts = head_facts(roles, shapes)
+    options: dict[str, tuple[Any, ...]] = {"n_heads": numbers_of_heads(facts, roles, tensors, given)}
     options |= _orientations(roles, shapes)
     parts = roles.parts
     if "0.qkv" in parts:
@@ -117,79 +116,6 @@ def assign(roles: Roles, tensors: Mapping[str, Tensor], given: Mapping[str, Any]
     if "0.gate_in" in parts or "0.gate" in parts:
         options["gate first"] = (True, False)
     return Assignment(roles, shapes, options, tuple(roles.guesses), facts)
-
-
-def _facts(roles: Roles, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-    """The widths of all heads together, of queries and of keys; how many heads where the shapes tell."""
-    parts, d_model = roles.parts, roles.d_model
-    known = None
-    if "0.qkv" in parts:
-        shape = shapes[parts["0.qkv"][0]]
-        rows = max(shape) if len(shape) == 2 else 3 * d_model
-        width = _other(shapes[parts["0.o"][0]], d_model) if "0.o" in parts else rows // 3
-        if rows == 3 * width or len(shape) != 2:
-            of_keys = width
-        else:
-            of_keys = (rows - width) // 2
-            if of_keys < 1 or rows != width + 2 * of_keys:
-                raise InputError(
-                    f"{parts['0.qkv'][0]!r} {list(shape)} has {rows} rows, no queries, keys and values of {width}"
-                )
-    else:
-        name = parts["0.q"]
-        shape = shapes[name[0]]
-        if len(name) > 1:
-            width, known = len(name) * _other(shape, d_model), len(name)
-        elif len(shape) == 3:
-            known, size = _of_heads(shape, d_model)
-            width = known * size
-        else:
-            width = _other(shape, d_model)
-        key = parts["0.kv" if "0.kv" in parts else "0.k"]
-        of_keys = width
-        if known is None and len(key) == 1 and len(shapes[key[0]]) == 2:
-            of_keys = _other(shapes[key[0]], d_model) // (2 if "0.kv" in parts else 1)
-        elif known is not None and len(shapes[key[0]]) == 3:
-            of_keys = width // known * _of_heads(shapes[key[0]], d_model)[0]
-        elif known is not None and len(key) not in (1, known):
-            of_keys = width // known * len(key)
-    return {"head_widths": (width, of_keys), "n_heads": known}
-
-
-def _other(shape: Sequence[int], d_model: int) -> int:
-    """The size of a matrix that is not d_model."""
-    one, other = shape[0], shape[-1]
-    return one if other == d_model else other
-
-
-def _of_heads(shape: tuple[int, ...], d_model: int) -> tuple[int, int]:
-    """n_heads and d_head of a tensor with three axes; d_model is the last or the middle one, or the first."""
-    if shape[1] == d_model:
-        return shape[0], shape[2]
-    return (shape[0], shape[1]) if shape[2] == d_model else (shape[1], shape[2])
-
-
-def _heads(
-    facts: Mapping[str, Any], roles: Roles, tensors: Mapping[str, Tensor], given: Mapping[str, Any]
-) -> tuple[int, ...]:
-    """The numbers of heads that the shapes allow, as common as they are; one that is given comes first."""
-    if facts["n_heads"] is not None:
-        if given.get("n_heads") not in (None, facts["n_heads"]):
-            raise InputError(
-                f"model.n-heads {given['n_heads']}, as given or configured, contradicts the tensors, which have "
-                f"{facts['n_heads']}"
-            )
-        return (facts["n_heads"],)
-    width, of_keys = facts["head_widths"]
-    fit = [heads for heads in range(1, width // 2 + 1) if width % heads == 0 and of_keys % (width // heads) == 0]
-    fit = fit or [1]
-    table = next((tensors[name] for name in roles.buffers if re.search(r"inv_freq", name)), None)
-    if table is not None and table.ndim == 1 and width % (2 * len(table)) == 0:
-        fit.sort(key=lambda heads: heads != width // (2 * len(table)))
-        return tuple(fit)
-    fit.sort(key=lambda heads: _HEADS.index(heads) if heads in _HEADS else 100 + heads)
-    fit.sort(key=lambda heads: heads != given.get("n_heads"))
-    return tuple(fit[:12])
 
 
 def _orientations(roles: Roles, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[bool, ...]]:

@@ -6,7 +6,7 @@ right (`interp.interchange.importing.search`).
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 from einops import EinopsError
@@ -19,7 +19,7 @@ from interp.interchange.layouts.fitting import Fitted, fit
 from interp.interchange.layouts.mapping import Mapped
 from interp.interchange.layouts.matching import Match, converted, match, split_axes
 from interp.interchange.layouts.mlp_roles import is_mlp, mlp_pieces
-from interp.interchange.layouts.prompts import readings_of_tokens
+from interp.interchange.layouts.prompts import Tokens, readings_of_tokens
 from interp.interchange.layouts.roles import Roles, find_roles
 from interp.models import Weights
 
@@ -132,6 +132,11 @@ def of_layout(found: Match, tensors: Mapping[str, Tensor], given: Mapping[str, A
             for heads in _heads_in_order(given)
             if isinstance(match(layout, shapes, {**known, "n_heads": heads}), Match)
         ]
+        if (asked := given.get("n_heads")) is not None and asked not in fit_heads:
+            raise InputError(
+                f"model.n-heads {asked}, as given or configured, contradicts the tensors: in the layout "
+                f"{layout.name!r} they fit {', '.join(map(str, fit_heads)) or 'no number of'} heads"
+            )
         if not fit_heads:
             raise InputError(f"the layout {layout.name!r} fits with no number of heads")
         options["n_heads"] = tuple(fit_heads)
@@ -244,21 +249,19 @@ def common_questions(
     asked: dict[str, tuple[Any, ...]] = {"activation": _first(given.get("activation"), activations)}
     if "mlp.W_in" in weights:
         return asked
-    W_E, W_pos = weights["embed.W_E"], weights.get("pos_embed.W_pos")
-    W_U = weights.get("unembed.W_U")
-    positions = None if W_pos is None or len(W_pos) > 16 else len(W_pos)
-    said, classes = given.get("tokens"), len(W_E) if W_U is None else W_U.shape[1]
+    said = given.get("tokens")
     known = {"p": p, "prompt": given.get("prompt"), "vocabularies": given.get("vocabularies")}
     if said is not None:
         known = {"p": said.p, "prompt": said.prompt, "vocabularies": said.vocabularies}
     try:
-        asked["tokens"] = _first(said, tuple(readings_of_tokens(len(W_E), classes, positions, **known)))
+        asked["tokens"] = _first(said, _tokens(weights, known))
     except InputError:
         if said is None:
             raise
         asked["tokens"] = (said,)
-    if n_layers > 1 or given.get("answer_at") not in (None, -1):
-        asked["causal"] = _first(given.get("causal"), (True, False))
+    # In one layer only another position than the last sees less where it is causal; a or b may come after it.
+    before = given.get("answer_at") not in (None, -1)
+    asked["causal"] = _first(given.get("causal"), (False, True) if before else (True, False))
     normed = [name for name in weights if ".ln" in f".{name}"]
     if normed:
         shifted = any(name.endswith(".b") for name in normed)
@@ -274,13 +277,32 @@ def common_questions(
         some.append((("final",), "pre"))
         ways = tuple((kind, at, order) for at, order in some for kind in ("layer", "rms"))
         asked["without_parameters"] = _first(given.get("without_parameters"), (("none", (), "pre"), *ways))
-    if W_pos is None:
+    if "pos_embed.W_pos" not in weights:
         asked["positions"] = _first(given.get("positions"), _ways_of_positions(weights, roles, tensors or {}))
     asked["scaled_embedding"] = _first(given.get("scaled_embedding"), (False, True))
     asked["score_scale"] = _first(given.get("score_scale"), ("√d_head", "none", "√d_model"))
     longest = max((len(tokens.prompt) for tokens in asked["tokens"]), default=2)
     asked["answer_at"] = _first(given.get("answer_at"), (-1, *range(min(longest - 1, 5))))
     return asked
+
+
+def _tokens(weights: Weights, known: Mapping[str, Any]) -> tuple[Tokens, ...]:
+    """What the tokens may be, by the sizes of the tables and what is known."""
+    W_E, W_U, W_pos = (weights.get(name) for name in ("embed.W_E", "unembed.W_U", "pos_embed.W_pos"))
+    assert W_E is not None
+    positions = None if W_pos is None or len(W_pos) > 16 else len(W_pos)
+    return tuple(readings_of_tokens(len(W_E), len(W_E) if W_U is None else W_U.shape[1], positions, **known))
+
+
+def with_every_token(candidate: Candidate, tensors: Mapping[str, Tensor]) -> Candidate:
+    """The candidate with every reading of the tokens, whatever somebody says of p and of the prompt."""
+    weights, _ = candidate.named(tensors, candidate.default)
+    try:
+        every = _tokens(weights, {})
+    except InputError:  # no prompt that is known fits: what is said is all there is
+        return candidate
+    more = tuple(option for option in candidate.options["tokens"] if option not in every)
+    return replace(candidate, options={**candidate.options, "tokens": (*every, *more)})
 
 
 def _is_conv1d(roles: Roles, tensors: Mapping[str, Tensor]) -> bool:

@@ -1,9 +1,13 @@
 """Tensors that no rule speaks of, and why they may be left out."""
 
+import re
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
+
+# A number without axes that is called otherwise may be one that the network multiplies with, such as `logit_scale`.
+_OF_TRAINING = re.compile(r"loss|step|epoch|iter|acc(uracy)?($|_)|best|(^|[._])lr($|[._])|learning_rate|seed|ema_decay")
 
 
 def of_no_use(name: str, tensor: Tensor, recognized: Mapping[str, Tensor]) -> str | None:
@@ -17,6 +21,7 @@ def of_no_use(name: str, tensor: Tensor, recognized: Mapping[str, Tensor]) -> st
         "an attention mask": is_mask,
         "the value of a masked score": last == "IGNORE" and tensor.numel() == 1,
         f"{str(tensor.dtype).removeprefix('torch.')}, so no weight": not tensor.is_floating_point(),
+        "a number about the training, by its name": tensor.ndim == 0 and bool(_OF_TRAINING.search(name.lower())),
         "zero": not tensor.any(),
         f"a copy of {copied}": copied is not None,
         "an orthogonal basis": tensor.ndim == 2 and _is_basis(tensor),

@@ -14,6 +14,8 @@
     [tensors]
     "tok.weight" = { to = "embed.W_E", pattern = "d_vocab d_model -> d_vocab d_model" }
 
+A file without `[tensors]` only says what to leave out, or what no tensor tells; the rest is inferred.
+
 `to` is one of our names (`interp.interchange.layouts.tables`), or of TransformerLens' biases and norms. The right side
 of a pattern is the shape of ours. A tensor that holds several has a list of entries: `part = [0, 3]` takes the first of
 three along the axis `part` of the pattern, `rows = [0, 64]` or `columns` the entries from one to the other before it.
@@ -45,6 +47,11 @@ class Mapped:
     drop: tuple[str, ...]
     pieces: Mapping[str, Piece] | None = None
     model: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def names_tensors(self) -> bool:
+        """Whether it says what the tensors are; one that only drops some, or speaks of the model, leaves that open."""
+        return bool(self.layout.rules)
 
 
 _OWN = {"transformer": "transformer-lens", "mlp": "mlp"}
@@ -104,6 +111,10 @@ def mapping_from_dict(content: Mapping[str, Any], name: str) -> Mapped:
     drop, tensors = content.get("drop", []), content.get("tensors", {})
     if not (isinstance(drop, list) and all(isinstance(entry, str) for entry in drop)):
         raise InputError(f"drop must be a list of names, got {drop!r}")
+    rest = {key: content[key] for key in ("model", "tokens") if key in content}
+    if tensors == {} and (drop or rest):
+        said = _model(rest.get("model", {})) | _tokens(rest.get("tokens"))
+        return Mapped(_Literal(f"mapping {name}", "a mapping file", family, {}), tuple(drop), None, said)
     if not isinstance(tensors, dict) or not tensors:
         raise InputError("[tensors] must have one entry per tensor: name = { to = our name, pattern = theirs -> ours }")
     if "model" in content or "tokens" in content or any(_cuts(entry) for entry in tensors.values()):

@@ -1,12 +1,13 @@
 """A stranger's name for a tensor, taken apart: layer, head, what it is called within, weight or bias."""
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 _LEAVES = ("weight", "bias", "w", "b", "kernel", "scale", "gamma", "beta", "g", "a_2", "b_2", "weights", "embedding")
 _BIAS_LEAVES = ("bias", "b", "beta", "b_2")
 _NO_LAYER = re.compile(
-    r"mlp|ff|ffn|feed_forward|feedforward|net|fc|heads?|attn_heads|fn|seq|linears?|to_out|layers_?norms?"
+    r"mlp|ff|ffn|feed_forward|feedforward|net|fc|heads?|attn_heads|fn|seq|linears?|to_out|(\w*_)?embed(ding)?s?|sub_?layers?|layers_?norms?"
 )
 _HEADS = re.compile(r"(attn_|attention_|self_attn_)?(heads?|head_list)")
 
@@ -44,8 +45,9 @@ def take_apart(name: str) -> Name:
         words[-1], bias = "w" + words[-1][1:], True
     layer, start = None, 0
     for at, word in enumerate(words[:-1]):
-        numbered = re.fullmatch(r"(?:block|layer|h|decoder_layer|encoder_layer|l)_?(\d{1,3})", word)
-        inside = any(not other.isdecimal() for other in words[at + 1 :])
+        numbered = re.fullmatch(r"(?:(?:(?:transformer|decoder|encoder)_)?(?:block|layer)|h|l)_?(\d{1,3})", word)
+        listed = bool(at) and words[at - 1] in ("layers", "blocks")  # layers.1.0.0 is within layer 1
+        inside = listed or any(not other.isdecimal() for other in words[at + 1 :])
         if word.isdecimal() and len(word) <= 3 and inside and not (at and _NO_LAYER.fullmatch(words[at - 1])):
             layer, start = word, at + 1
         elif numbered and inside:
@@ -60,6 +62,30 @@ def take_apart(name: str) -> Name:
         else:
             within.append(word)
     return Name(name, layer, head, ".".join(within), bias)
+
+
+def _has_attention(name: Name) -> bool:
+    return bool(re.search(r"att|mha|qkv|(^|[._])(to_)?w?_?[qkv](_proj|uery|eys?|alues?)?([._]|$)", name.within))
+
+
+def in_pairs(names: Sequence[Name]) -> list[Name]:
+    """Layers that are turn by turn attention and MLP (x-transformers), two and two put together.
+
+    >>> attention, mlp = take_apart("layers.0.1.to_q.weight"), take_apart("layers.1.1.ff.2.weight")
+    >>> [one[1:4:2] for one in in_pairs([attention, mlp])]
+    [('0', '0.1.to_q'), ('0', '1.1.ff.2')]
+    """
+    labels = sorted({one.layer for one in names if one.layer is not None}, key=int)
+    attention = {one.layer for one in names if one.layer is not None and _has_attention(one)}
+    if len(labels) % 2 or [label in attention for label in labels] != [True, False] * (len(labels) // 2):
+        return list(names)
+    place = {label: at for at, label in enumerate(labels)}
+    return [
+        one
+        if one.layer is None
+        else one._replace(layer=str(place[one.layer] // 2), within=f"{place[one.layer] % 2}.{one.within}")
+        for one in names
+    ]
 
 
 def snake(word: str) -> str:

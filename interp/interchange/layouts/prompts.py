@@ -160,6 +160,8 @@ def _contradiction(
             f"W_pos has {positions} positions{given}; the prompts that are known are {known}; give --model.prompt"
         )
     one, least = prompts[0], len(constants_of(prompts[0]))
+    if p is None and d_vocab - least < 2:
+        return InputError(f"W_E has {d_vocab} tokens, too few for two residues and the prompt {one!r}")
     if p is None:
         expected = d_vocab - least
         return InputError(

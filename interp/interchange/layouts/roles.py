@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from interp.interchange.layouts.names import Name, snake, take_apart
+from interp.interchange.layouts.mlp_order import number_from_zero, order_as_biases_say
+from interp.interchange.layouts.names import Name, in_pairs, snake, take_apart
 
 Shape = tuple[int, ...]
 
@@ -51,25 +52,15 @@ _MLP_OUT = (
 )
 _POSITIONS = re.compile(r"pos|wpe|(^|[._])pe($|[._])|positional|position")
 _EMBED = re.compile(r"emb|wte|tok|vocab|lookup|(^|[._])w_?e$")
-_UNEMBED = re.compile(r"unemb|lm_?head|logit|classif|read_?out|to_logits|(^|[._])w_?u$|vocab_proj|decode")
+_UNEMBED = re.compile(
+    r"unemb|embed(ding)?_out|lm_?head|logit|classif|read_?out|to_logits|(^|[._])w_?u$|vocab_proj|(^|[._])decoder?$"
+)
+_SEGMENTS = re.compile(r"token_type|segment")  # BERT's embedding of which sentence a token is in
+PARTS = (_ATTENTION, _MLP, _NORM, _POSITIONS, _EMBED, _UNEMBED)  # what parts are called after
 _BUFFER = re.compile(
     r"(mask|masked_bias|inv_freq|(^|[._])(cos|sin)|(cos|sin)_cached|rotary_(cos|sin)|freqs?(_cis)?|tril|triu|ignore)$"
 )
 _ROTARY = re.compile(r"inv_freq|rotary|rope|freqs?_cis|(^|[._])freqs$")
-
-# What is known and does not fit, and how it is told: a name, by what it is called.
-FOREIGN = {
-    "a norm of queries or keys": re.compile(
-        r"(^|[._])(q|k|query|key|qk)_?(norm|ln|layer_?norm|rms_?norm)|norm_?(q|k)($|[._])"
-    ),
-    "a relative position bias": re.compile(r"rel(ative)?_?(pos|att|bias)|alibi|position_bias"),
-    "a recurrent layer": re.compile(r"(weight|bias)_(ih|hh)_l\d|lstm|gru|rnn|recurrent"),
-    "a convolution": re.compile(r"conv\d?d?(?!1d)[._\d]|(^|[._])conv($|[._])"),
-    "batch norm": re.compile(r"running_(mean|var)|batch_?norm|(^|[._])bn\d?[._]"),
-    "cross-attention": re.compile(r"cross_?att|encoder_attn|multihead_attn"),
-    "experts": re.compile(r"experts?[._]|moe|router"),
-    "a state-space layer": re.compile(r"mamba|ssm|(^|[._])a_log"),
-}
 
 
 @dataclass
@@ -103,7 +94,7 @@ def find_roles(tensors: Mapping[str, Tensor]) -> Roles:
     """
     names = [take_apart(name) for name in tensors]
     buffers = [one for one in names if _is_buffer(one, tensors[one.whole])]
-    names = [one for one in names if one not in buffers]
+    names = in_pairs([one for one in names if one not in buffers])
     numbers = sorted({one.layer for one in names if one.layer is not None}, key=int)
     roles = Roles(_width(names, tensors), max(len(numbers), 1), buffers=[one.whole for one in buffers])
     outer, inner = _outer(names, tensors, roles)
@@ -180,7 +171,7 @@ def _is_inner(module: str, shape: Shape | None, d_model: int) -> bool:
     """Whether a module belongs to the one layer of a network whose layers have no numbers."""
     last = module.rpartition(".")[2]
     in_mlp = bool(re.search(r"mlp|feed_?forward|(^|[._])(ff|ffn)([._]|\d|$)", module))
-    if _POSITIONS.search(module) or _UNEMBED.search(module):
+    if _UNEMBED.search(module) or (_POSITIONS.search(module) and not in_mlp):  # pos_ffn is no position embedding
         return False
     if _ATTENTION.search(module) or in_mlp or re.search(r"(^|[._])(block|layer)([._]|$)", module):
         return True
@@ -196,17 +187,21 @@ def _is_inner(module: str, shape: Shape | None, d_model: int) -> bool:
 def _outer_parts(names: list[Name], tensors: Mapping[str, Tensor], roles: Roles) -> None:
     matrices = [one for one in names if tensors[one.whole].squeeze().ndim == 2 and not one.bias]
     vectors = [one for one in names if one not in matrices]
-    fit = [one for one in matrices if roles.d_model in tensors[one.whole].shape]
+    fit = [one for one in matrices if roles.d_model in tensors[one.whole].shape and not _SEGMENTS.search(one.within)]
     taken: dict[str, Name] = {}
     for part, pattern in {"positions": _POSITIONS, "unembed": _UNEMBED, "embed": _EMBED}.items():
         called = [one for one in fit if pattern.search(one.within) and one not in taken.values()]
         if called:
             taken[part] = called[-1 if part == "unembed" else 0]
-            if len(called) > 1:
-                roles.left += [one.whole for one in called if one is not taken[part]]
+            others = [one for one in called if one is not taken[part]]
+            if part == "embed" and "positions" not in taken and len(others) == 1:
+                # Embed_0 and Embed_1: the other embedding is that of positions, if it has so few.
+                few = _rows(tensors[others[0].whole], roles.d_model) <= 16
+                taken |= {"positions": others.pop()} if few else {}
+            roles.left += [one.whole for one in others]
     rest = [one for one in fit if one not in taken.values() and one.whole not in roles.left]
     # The last tensors for the last roles: the order is that of the file, which is that of the module.
-    for part, at in (("embed", 0), ("unembed", -1), ("positions", 0)):
+    for part, at in (("embed", _first_table(rest, taken, tensors, roles)), ("unembed", -1), ("positions", 0)):
         if part not in taken and rest and (part != "positions" or _rows(tensors[rest[at].whole], roles.d_model) <= 16):
             taken[part] = one = rest.pop(at)
             of = list(tensors[one.whole].shape)
@@ -231,6 +226,17 @@ def _outer_parts(names: list[Name], tensors: Mapping[str, Tensor], roles: Roles)
         else:
             roles.left.append(one.whole)
     roles.left += [one.whole for one in matrices if one not in taken.values() and one.whole not in roles.left]
+
+
+def _first_table(rest: list[Name], taken: Mapping[str, Name], tensors: Mapping[str, Tensor], roles: Roles) -> int:
+    """Which of some tables is the token embedding: the first with a row for every class, as positions may come before
+    it in the file (nn.Parameter before modules)."""
+    rows = [_rows(tensors[one.whole], roles.d_model) for one in rest]
+    if "unembed" in taken:
+        classes, before = _rows(tensors[taken["unembed"].whole], roles.d_model), rows
+    else:
+        classes, before = rows[-1] if rows else 0, rows[:-1]
+    return next((at for at, of in enumerate(before) if of >= classes), 0)
 
 
 def _rows(tensor: Tensor, d_model: int) -> int:
@@ -258,7 +264,9 @@ def _layer_parts(number: int, names: list[Name], tensors: Mapping[str, Tensor], 
             continue
         if (part := _called(module, tensors[tensors_of[0].whole].shape, d_model)) and part not in found.values():
             found[module] = part
+    number_from_zero(found)
     _last_for_last(found, modules, tensors, roles)
+    order_as_biases_say(found, names, tensors, d_model)
     for module, part in found.items():
         ordered = sorted(modules[module], key=lambda one: one.head or 0)
         roles.parts[f"{number}.{part}"] = tuple(one.whole for one in ordered)
@@ -294,7 +302,7 @@ def _called(module: str, shape: Shape, d_model: int) -> str | None:
             return part
     if _ATTENTION.search(module) and not in_mlp:
         return "o" if re.fullmatch(_ATTENTION_OUT, last) or re.fullmatch(_ATTENTION_OUT, two) else None
-    if (
+    if re.search(r"(^|[._])to_out\.\d$", module) or (
         last in ("w_o", "wo", "o_proj", "o", "to_out", "attn_out", "attn_proj", "unify_heads")
         and d_model in shape
         and not in_mlp
@@ -302,6 +310,8 @@ def _called(module: str, shape: Shape, d_model: int) -> str | None:
         return "o"
     if re.fullmatch(_MLP_IN, last):
         return "in"
+    if last.endswith("0") and re.fullmatch(_MLP_IN, f"{last[:-1]}1"):
+        return "zeroth"
     return "out" if re.fullmatch(_MLP_OUT, last) and (in_mlp or last not in ("proj", "out_proj", "out")) else None
 
 
@@ -384,9 +394,11 @@ def _missing(roles: Roles) -> None:
     if "embed" not in parts:
         roles.missing.append("the token embedding")
     for layer in range(roles.n_layers):
-        has = {part for part in ("q", "k", "v", "qkv", "kv", "o", "in", "out", "gate_in") if f"{layer}.{part}" in parts}
+        has = {part.partition(".")[2] for part in parts if part.startswith(f"{layer}.")}
         attention = "qkv" in has or {"q", "kv"} <= has or {"q", "k", "v"} <= has
         if not attention:
             roles.missing.append(f"queries, keys and values of layer {layer}")
-        if (({"in", "gate_in"} & has) and "out" not in has) or ("out" in has and not {"in", "gate_in"} & has):
+        if "gate" in has and not {"in", "gate_in"} & has:
+            roles.missing.append(f"what the gate of layer {layer} is multiplied with")
+        elif (({"in", "gate_in"} & has) and "out" not in has) or ("out" in has and not {"in", "gate_in"} & has):
             roles.missing.append(f"one of the two matrices of the MLP of layer {layer}")
