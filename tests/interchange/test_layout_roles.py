@@ -326,3 +326,8 @@ def test_a_number_about_the_training_is_no_part():
 def test_a_vocabulary_without_residues_is_said_to_be_too_small():
     with pytest.raises(InputError, match="W_E has 1 tokens, too few for two residues and the prompt 'ab='"):
         readings_of_tokens(1, 1, 3)
+
+
+def test_the_commonest_reading_of_every_modulus_comes_first():
+    """GPT-2 with 1024 positions and five tokens beside p = 11: no size tells the prompt or p."""
+    assert Tokens("a+b=", 11, constants=(11, 12)) in readings_of_tokens(16, 16, None)[:64]
