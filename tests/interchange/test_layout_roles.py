@@ -306,8 +306,13 @@ def test_where_a_position_before_b_may_answer_a_network_may_see_everything():
          ("token_emb.weight", "pos_embedding"),
          {"0.qkv": "layers.0.0.fn.to_qkv.weight", "0.o": "layers.0.0.fn.to_out.0.weight",
           "0.in": "layers.0.1.fn.net.0.weight", "0.ln2": "layers.0.1.norm.weight"}),
+        ({"net.0.fn.to_qkv.weight": (96, 32), "net.0.fn.to_out.weight": (32, 32), "net.0.norm.weight": (32,),
+          "net.1.norm.weight": (32,), "net.1.fn.0.weight": (64, 32), "net.1.fn.2.weight": (32, 64)},
+         ("embed.weight", "pos.weight"),
+         {"0.o": "net.0.fn.to_out.weight", "0.ln1": "net.0.norm.weight", "0.ln2": "net.1.norm.weight",
+          "0.in": "net.1.fn.0.weight", "0.out": "net.1.fn.2.weight"}),
     ],
-    ids=["annotated", "x-transformers", "flax", "vit"],
+    ids=["annotated", "x-transformers", "flax", "vit", "PreNorm"],
 )  # fmt: skip
 def test_layers_that_are_numbered_in_their_own_way(
     layer: dict[str, tuple[int, ...]], tables: tuple[str, str], expected: dict[str, str]
