@@ -197,10 +197,12 @@ def test_which_matrix_of_an_mlp_reads(first: str, second: str):
         ({"emb.position_embeddings.weight": (3, 32), "emb.token_type_embeddings.weight": (2, 32),
           "emb.word_embeddings.weight": (12, 32), "decoder.weight": (11, 32)},
          {"embed": "emb.word_embeddings.weight", "unembed": "decoder.weight"}),
+        ({"p_emb": (3, 32), "emb.weight": (12, 32), "lin7.weight": (11, 32)},
+         {"embed": "emb.weight", "positions": "p_emb"}),
         ({"P": (3, 32), "E.weight": (12, 32), "U.weight": (11, 32)},
          {"embed": "E.weight", "unembed": "U.weight", "positions": "P"}),
     ],
-    ids=["NeoX", "OPT", "BERT", "one letter"],
+    ids=["NeoX", "OPT", "BERT", "parameters first", "one letter"],
 )  # fmt: skip
 def test_tables_in_any_order(outer: dict[str, tuple[int, ...]], expected: dict[str, str]):
     """safetensors files are sorted by name, and nn.Parameter comes before modules."""
