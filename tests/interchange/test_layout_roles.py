@@ -197,10 +197,12 @@ def test_which_matrix_of_an_mlp_reads(first: str, second: str):
         ({"emb.position_embeddings.weight": (3, 32), "emb.token_type_embeddings.weight": (2, 32),
           "emb.word_embeddings.weight": (12, 32), "decoder.weight": (11, 32)},
          {"embed": "emb.word_embeddings.weight", "unembed": "decoder.weight"}),
+        ({"p_emb": (3, 32), "emb.weight": (12, 32), "lin7.weight": (11, 32)},
+         {"embed": "emb.weight", "positions": "p_emb"}),
         ({"P": (3, 32), "E.weight": (12, 32), "U.weight": (11, 32)},
          {"embed": "E.weight", "unembed": "U.weight", "positions": "P"}),
     ],
-    ids=["NeoX", "OPT", "BERT", "one letter"],
+    ids=["NeoX", "OPT", "BERT", "parameters first", "one letter"],
 )  # fmt: skip
 def test_tables_in_any_order(outer: dict[str, tuple[int, ...]], expected: dict[str, str]):
     """safetensors files are sorted by name, and nn.Parameter comes before modules."""
@@ -306,8 +308,13 @@ def test_where_a_position_before_b_may_answer_a_network_may_see_everything():
          ("token_emb.weight", "pos_embedding"),
          {"0.qkv": "layers.0.0.fn.to_qkv.weight", "0.o": "layers.0.0.fn.to_out.0.weight",
           "0.in": "layers.0.1.fn.net.0.weight", "0.ln2": "layers.0.1.norm.weight"}),
+        ({"net.0.fn.to_qkv.weight": (96, 32), "net.0.fn.to_out.weight": (32, 32), "net.0.norm.weight": (32,),
+          "net.1.norm.weight": (32,), "net.1.fn.0.weight": (64, 32), "net.1.fn.2.weight": (32, 64)},
+         ("embed.weight", "pos.weight"),
+         {"0.o": "net.0.fn.to_out.weight", "0.ln1": "net.0.norm.weight", "0.ln2": "net.1.norm.weight",
+          "0.in": "net.1.fn.0.weight", "0.out": "net.1.fn.2.weight"}),
     ],
-    ids=["annotated", "x-transformers", "flax", "vit"],
+    ids=["annotated", "x-transformers", "flax", "vit", "PreNorm"],
 )  # fmt: skip
 def test_layers_that_are_numbered_in_their_own_way(
     layer: dict[str, tuple[int, ...]], tables: tuple[str, str], expected: dict[str, str]
@@ -326,3 +333,8 @@ def test_a_number_about_the_training_is_no_part():
 def test_a_vocabulary_without_residues_is_said_to_be_too_small():
     with pytest.raises(InputError, match="W_E has 1 tokens, too few for two residues and the prompt 'ab='"):
         readings_of_tokens(1, 1, 3)
+
+
+def test_the_commonest_reading_of_every_modulus_comes_first():
+    """GPT-2 with 1024 positions and five tokens beside p = 11: no size tells the prompt or p."""
+    assert Tokens("a+b=", 11, constants=(11, 12)) in readings_of_tokens(16, 16, None)[:64]

@@ -238,3 +238,14 @@ def test_a_near_miss_shows_what_was_found_and_a_file_that_only_drops_is_enough()
     Path("heads.toml").write_text('drop = ["extra.table"]\n[model]\nn_heads = 8\n')
     with pytest.raises(InputError, match=r"number of heads 8 was given, and 4 is better"):
         import_run("net.pt", "wrong", mapping="heads.toml")
+
+
+@pytest.mark.parametrize("names", [("weight_g", "weight_v"), ("parametrizations.weight.original{}",) * 2])
+def test_weight_norm_is_taken_apart(names: tuple[str, str]):
+    _, _, state = saved("pre-norm, fused")
+    W = state.pop("mlp.0.weight")
+    g, v = (f"mlp.0.{name.format(at)}" for at, name in enumerate(names))
+    torch.save(state | {g: W.norm(dim=1, keepdim=True), v: 3 * W}, "net.pt")
+    run = import_run("net.pt", "run")
+    torch.testing.assert_close(run.last.weights["blocks.0.mlp.W_in"], W.T)
+    assert f"'mlp.0.weight' is g·v/‖v‖ of {g!r} and {v!r} (weight norm)" in run.info["imported"]["notes"]

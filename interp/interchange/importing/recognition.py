@@ -1,12 +1,14 @@
 """The ways in which a source can be read, and why it cannot."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from interp.errors import InputError
 from interp.interchange.importing.sources import Source, check_tensor
+from interp.interchange.importing.weight_norms import weight_norms, without_weight_norms
 from interp.interchange.layouts.architecture import described, foreign_parts, may_be_useless
 from interp.interchange.layouts.candidates import Candidate, of_layout, of_mapping, of_roles
 from interp.interchange.layouts.leftovers import of_no_use
@@ -23,14 +25,15 @@ _SIZES = ("d_head", "d_model", "d_mlp")
 
 
 def tensors_of(source: Source) -> dict[str, Tensor]:
-    """The tensors of a source, and under the names that it only lists those that they stand for (tied weights)."""
+    """The tensors of a source, and under the names that it only lists those that they stand for (tied weights). Where a
+    matrix is stored as lengths and directions (weight norm), the matrix."""
     tensors = source.load()
     aliases = source.beside.get("aliases")
     if isinstance(aliases, Mapping):
         for name, of in aliases.items():
             if isinstance(name, str) and isinstance(of, str) and of in tensors and name not in tensors:
                 tensors[name] = tensors[of]
-    return tensors
+    return without_weight_norms(tensors)
 
 
 def check_family(candidates: Sequence[Candidate], known: "Known") -> None:
@@ -41,6 +44,24 @@ def check_family(candidates: Sequence[Candidate], known: "Known") -> None:
 
 
 def find_candidates(
+    source: Source, tensors: Mapping[str, Tensor], known: "Known", model: Mapping[str, Any], p: int | None
+) -> list[Candidate]:
+    """The ways to read the tensors, with what was done to them before. Raises InputError, naming what stands in the
+    way, where there is none."""
+    found = _candidates(source, tensors, known, model, p)
+    folded = [f"{whole!r} is g·v/‖v‖ of {g!r} and {v!r} (weight norm)" for g, (v, whole) in _weight_norms(source)]
+    return [replace(candidate, notes=(*candidate.notes, *folded)) for candidate in found]
+
+
+def _weight_norms(source: Source) -> list[tuple[str, tuple[str, str]]]:
+    return (
+        [*weight_norms(source.load()).items()]
+        if any(one.endswith(("_g", "original0")) for one in source.shapes)
+        else []
+    )
+
+
+def _candidates(
     source: Source, tensors: Mapping[str, Tensor], known: "Known", model: Mapping[str, Any], p: int | None
 ) -> list[Candidate]:
     """Every way to read the tensors: known layouts first, and where none of them takes all tensors, what names and

@@ -75,6 +75,7 @@ def in_pairs(names: Sequence[Name]) -> list[Name]:
     >>> [one[1:4:2] for one in in_pairs([attention, mlp])]
     [('0', '0.1.to_q'), ('0', '1.1.ff.2')]
     """
+    names = _wrapped(names)
     labels = sorted({one.layer for one in names if one.layer is not None}, key=int)
     attention = {one.layer for one in names if one.layer is not None and _has_attention(one)}
     if len(labels) % 2 or [label in attention for label in labels] != [True, False] * (len(labels) // 2):
@@ -86,6 +87,21 @@ def in_pairs(names: Sequence[Name]) -> list[Name]:
         else one._replace(layer=str(place[one.layer] // 2), within=f"{place[one.layer] % 2}.{one.within}")
         for one in names
     ]
+
+
+def _wrapped(names: Sequence[Name]) -> Sequence[Name]:
+    """Where nothing is numbered as a layer, but modules of a list wrap attention and MLP (`net.0.fn.to_qkv`,
+    `net.1.fn.0`, as PreNorm does), these by their numbers."""
+    split = {one: re.fullmatch(r"(?P<list>.*?[^\d.])\.(?P<number>\d{1,3})\.(?P<rest>.+)", one.within) for one in names}
+    lists = {found["list"] for found in split.values() if found is not None and found["rest"].startswith("fn.")}
+    if len(lists) != 1 or any(one.layer is not None for one in names):
+        return names
+    wrapped = []
+    for one in names:
+        found = split[one]
+        inside = found is not None and found["list"] in lists
+        wrapped.append(one._replace(layer=found["number"], within=found["rest"]) if found and inside else one)
+    return wrapped
 
 
 def snake(word: str) -> str:

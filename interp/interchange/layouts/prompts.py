@@ -72,12 +72,13 @@ def readings_of_tokens(
     """
     found = []
     for one in _prompts(positions, prompt):
-        of_prompt = dict.fromkeys(
-            tokens
+        of_moduli = [
+            list(_numbered(d_vocab, classes, one, modulus, way))
             for modulus, way in _moduli(d_vocab, classes, one, p, vocabularies)
-            for tokens in _numbered(d_vocab, classes, one, modulus, way)
-        )
-        found.append(list(of_prompt))
+        ]
+        # The commonest way of every modulus comes before the rare ways of the likeliest.
+        commonest = [ways[0] for ways in of_moduli if ways]
+        found.append(list(dict.fromkeys([*commonest, *(tokens for ways in of_moduli for tokens in ways)])))
     if not any(found):
         raise _contradiction(d_vocab, classes, positions, p=p, prompt=prompt, vocabularies=vocabularies)
     # The commonest ways of every prompt come before the rare ways of any.

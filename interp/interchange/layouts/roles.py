@@ -192,7 +192,9 @@ def _outer_parts(names: list[Name], tensors: Mapping[str, Tensor], roles: Roles)
     for part, pattern in {"positions": _POSITIONS, "unembed": _UNEMBED, "embed": _EMBED}.items():
         called = [one for one in fit if pattern.search(one.within) and one not in taken.values()]
         if called:
-            taken[part] = called[-1 if part == "unembed" else 0]
+            tables = called if "unembed" in taken else [*called, fit[-1]]
+            at = {"unembed": -1, "embed": _first_table(tables, taken, tensors, roles)}
+            taken[part] = called[at.get(part, 0)]
             others = [one for one in called if one is not taken[part]]
             if part == "embed" and "positions" not in taken and len(others) == 1:
                 # Embed_0 and Embed_1: the other embedding is that of positions, if it has so few.
