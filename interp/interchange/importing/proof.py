@@ -216,7 +216,7 @@ def _causes(best: Trial, challenged: Challenged) -> str:
     if challenged.better:
         return "the likely cause is what was given; leave it out, or give what is better"
     tried = len(challenged.alternatives)
-    reading = f"{_READ_WRONG}" + (f" ({tried} other readings were run, and none is better)" if tried else "")
+    reading = f"{_READ_WRONG}" + (f" ({tried} other readings were run, and none of these is better)" if tried else "")
     tied = [note for note in best.fitted.notes if "tied" in note]
     empty = [name for name, weight in best.fitted.weights.items() if _is_matrix(name) and not weight.any()]
     if empty:
