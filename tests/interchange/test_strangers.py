@@ -151,7 +151,7 @@ def test_a_dry_run_writes_a_mapping_file_that_reads_the_same(name: str, capsys: 
 def test_damage_is_refused():
     _, _, state = saved("pre-norm, fused")
     torch.save(state | {"attn.proj.weight": state["attn.proj.weight"].flip(0)}, "net.pt")
-    with pytest.raises(InputError, match=r"other readings were run, and none is better"):
+    with pytest.raises(InputError, match=r"other readings were run, and none of these is better"):
         import_run("net.pt", "run")
     torch.save(state | {"attn.proj.weight": torch.zeros(32, 32)}, "net.pt")
     with pytest.raises(InputError, match=r"or damage: blocks.0.attn.W_O hold nothing but zeros"):
