@@ -12,7 +12,11 @@ from interp.experiment import Activation
 
 def activate(activation: Activation, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """relu(x) = max(x, 0); gelu(x) = x·Φ(x) with the exact normal distribution function Φ, gelu-tanh with its
-    approximation ½ + ½·tanh(√(2/π)·(x + 0.044715 x³)); silu(x) = x/(1 + e^(−x)); square(x) = x²."""
+    approximation ½ + ½·tanh(√(2/π)·(x + 0.044715 x³)); silu(x) = x/(1 + e^(−x)); square(x) = x².
+
+    >>> activate("square", torch.tensor([-2.0, 3.0]))
+    tensor([4., 9.])
+    """
     if activation == "relu":
         return functional.relu(x)
     if activation == "gelu":
