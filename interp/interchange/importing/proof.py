@@ -27,6 +27,7 @@ INFERRED_ACCURACY = 0.2
 # it, or the training pairs, can tell.
 POOR = 0.5
 MEMORIZED = 0.9
+MOST_NAMED = 4  # activations that would answer as well
 _STANDARD_ERRORS = 5.0
 
 _READ_WRONG = (
@@ -250,9 +251,15 @@ def with_likelier_operation(proof: Proof, others: Sequence[Trial]) -> Proof:
 
 def _how_known(challenged: Challenged, given: Collection[str], challengers: Sequence[Beside]) -> str:
     if "activation" in given:
-        lower = [one for one in challenged.as_good("activation") if one.outcome.loss < challenged.outcome.loss]
-        words = " and ".join(str(one.option) for one in lower)
-        return f"given or configured ({words} would answer with a lower loss)" if lower else "given or configured"
+        # A square makes any network louder, and so its loss lower where it answers.
+        others = [one for one in challenged.as_good("activation") if one.option != "square"]
+        half = [one for one in others if one.outcome.loss < 0.5 * challenged.outcome.loss]
+        words = " and ".join(str(one.option) for one in half)
+        return (
+            f"given or configured ({words} would answer with less than half of the loss)"
+            if half
+            else "given or configured"
+        )
     near = [str(one.option) for one in challenged.as_good("activation")]
     near += [
         str(one.way.activation)
@@ -261,7 +268,8 @@ def _how_known(challenged: Challenged, given: Collection[str], challengers: Sequ
     ]
     if not near:
         return "inferred from the answers"
-    return f"assumed ({' and '.join(near)} would answer as well; --model.activation)"
+    words = " and ".join(near[:MOST_NAMED]) + (f" and {len(near) - MOST_NAMED} more" if near[MOST_NAMED:] else "")
+    return f"assumed ({words} would answer as well; --model.activation)"
 
 
 def above_chance(task: Task) -> tuple[float, float]:
