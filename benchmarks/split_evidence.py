@@ -15,12 +15,12 @@ rules were made on the networks of seeds 0 to 39; LEAST_KNOWN of `split_generato
 import argparse
 from collections import Counter
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
 
-from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig
+from interp.experiment import Experiment, ModelConfig, Operation, Task, TrainingConfig
 from interp.interchange.importing.split_claims import refute_split
 from interp.interchange.importing.split_evidence import infer_split, log_spaced, mirrors
 from interp.interchange.importing.split_generators import WAYS, listings, search_generators
@@ -46,13 +46,13 @@ class Trained(NamedTuple):
 def trained(seed: int) -> Trained:
     """The network of a seed."""
     random = np.random.default_rng(seed)
-    p, operation = int(random.choice([17, 19, 23, 29])), str(random.choice(OPERATIONS))
-    unknown = Task(p, operation, split="unknown")  # type: ignore[arg-type]
+    p, operation = int(random.choice([17, 19, 23, 29])), cast(Operation, str(random.choice(OPERATIONS)))
+    unknown = Task(p, operation, split="unknown")
     listing = listings(unknown)[0].members[:, 0]
     is_among = bool(random.integers(2))
     order = WAYS[str(random.choice(list(WAYS)))](int(random.integers(200)) + (0 if is_among else 5000), len(listing))
     indices = listing[order[: int(random.choice([0.3, 0.4, 0.5, 0.6, 0.7, 0.8]) * len(listing))]]
-    task = Task(p, operation, split=tuple(sorted(int(index) for index in indices)))  # type: ignore[arg-type]
+    task = Task(p, operation, split=tuple(sorted(int(index) for index in indices)))
     transformer = ModelConfig(d_model=48, n_heads=2, d_mlp=96)
     model = transformer if random.random() < 0.7 else ModelConfig(family="mlp", d_mlp=128)
     decay = float(random.choice([0.0, 0.3, 1.0]))

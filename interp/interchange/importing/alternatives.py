@@ -7,14 +7,12 @@ from typing import Any
 import numpy as np
 
 from interp.errors import flag
-from interp.interchange.importing.search import BETTER, Outcome, Search, is_better, prefers
+from interp.interchange.importing.search import BETTER, FAR, Outcome, Search, is_better, prefers
 from interp.interchange.layouts.candidates import RARE, TWINS, Guess
 from interp.interchange.layouts.prompts import Tokens
 
 MOST_LISTED = 8  # options of one question, in run.json
 MOST_TOKENS = 40
-# On some pairs so much worse that the others need not be run.
-_FAR = 0.1
 _WORDS = {
     "n_heads": "number of heads",
     "tokens": "prompt",
@@ -223,7 +221,7 @@ def _replaces(one: Alternative, best: Outcome, search: Search, guess: Guess, bes
 def _outcome(search: Search, guess: Guess, other: Guess) -> Outcome | None:
     """What an option answers: to some pairs where these are clear, else to all."""
     best, some = search.outcome(guess), search.outcome(other)
-    if best is None or some is None or some.accuracy < best.accuracy - _FAR:
+    if best is None or some is None or some.accuracy < best.accuracy - FAR:
         return some
     return search.outcome(other, every=True)
 

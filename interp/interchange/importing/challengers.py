@@ -20,6 +20,7 @@ from interp.experiment import Activation, ModelConfig
 from interp.interchange.importing.search import (
     ANSWERS,
     BETTER,
+    FAR,
     LOSS_FACTOR,
     REST_FACTOR,
     Judge,
@@ -30,8 +31,6 @@ from interp.interchange.layouts.fitting import Fitted
 from interp.models import FAMILIES, Weights, activate, embed, transformer
 
 LEAST = 0.9  # of the pairs: of two networks that answer little neither is what was trained
-# On some pairs so much worse that the others need not be run.
-_FAR = 0.1
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
@@ -112,7 +111,7 @@ def beside(judge: Judge, fitted: Fitted, best: Outcome) -> list[Beside]:
             return run_as(way, weights, model, pairs)
 
         outcome = judge.judge(fitted, run=run)
-        if outcome.accuracy >= max(some.accuracy, LEAST) - _FAR:
+        if outcome.accuracy >= max(some.accuracy, LEAST) - FAR:
             outcome = judge.judge(fitted, every=True, run=run)
 
         def is_nearer_rest(run: Any = run, sign: int = 1) -> bool:

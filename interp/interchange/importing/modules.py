@@ -22,6 +22,8 @@ from interp.experiment import ModelConfig, Task
 from interp.interchange.importing.configuration import configuration_of, raw_configuration
 from interp.interchange.importing.proof import (
     INFERRED_ACCURACY,
+    MEMORIZED,
+    POOR,
     above_chance,
     check_numbers,
     compared,
@@ -36,7 +38,6 @@ from interp.runs import Checkpoint
 
 # Less than this is poor: a network that memorized, or one that was asked wrong. What is stored beside it, or the
 # training pairs, can tell.
-POOR, MEMORIZED = 0.5, 0.9
 TRACEBACK = "interp.import_run(…, module=…) in Python shows the traceback"
 
 

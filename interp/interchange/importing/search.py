@@ -24,6 +24,7 @@ from interp.models import Weights, logits
 
 ANSWERS = 0.99  # of the pairs: the network answers
 BETTER = 0.01  # of the pairs
+FAR = 0.1  # on some pairs so much worse that the others need not be run
 LOSS_FACTOR = 1.05
 REST_FACTOR = 1.5
 STANDARD_ERRORS = 3.0

@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat
 
 import numpy as np
 
@@ -62,10 +62,10 @@ class Column:
     def _number(self, cell: object) -> float:
         if cell is None:
             return math.nan
-        if isinstance(cell, bool):
+        if isinstance(cell, bool) or not isinstance(cell, str | SupportsFloat):
             raise TypeError
         if not isinstance(cell, str):
-            return float(cell)  # type: ignore[arg-type]  # what is no number says so
+            return float(cell)
         text = cell.strip()
         if text.lower() in _MISSING:
             return math.nan
