@@ -14,25 +14,16 @@ import torch
 import interp
 from interp.cli import main
 from interp.errors import InputError
-from interp.experiment import ModelConfig
 from interp.interchange.importing.folders import MOST_FILES
 from interp.interchange.importing.sources import Source, find_sources, without_diverged_end
-from interp.models import Weights, initial_weights
+from interp.models import Weights
 from interp.runs import open_run
+from tests.interchange.archives import network, save
 
 
 @pytest.fixture(autouse=True)
 def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-
-
-def network(seed: int) -> Weights:
-    return initial_weights(ModelConfig(d_model=4, n_heads=2, d_mlp=3, seed=seed), 5)
-
-
-def save(path: str, content: Any) -> None:
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    (safetensors.torch.save_file if path.endswith(".safetensors") else torch.save)(content, path)
 
 
 def found(folder: str = "run") -> list[Source]:

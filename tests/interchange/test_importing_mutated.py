@@ -4,54 +4,25 @@ tests/mutate_checkpoints.py does the same thousands of times, with whole imports
 
 import io
 import json
-import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import safetensors.torch
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from interp.errors import InputError
-from interp.experiment import ModelConfig
 from interp.interchange.importing.configuration import configuration_of
 from interp.interchange.importing.pickles import load_pickled
 from interp.interchange.importing.sources import find_sources
-from interp.models import Weights, initial_weights
-
-MODEL = ModelConfig(d_model=4, n_heads=2, d_mlp=3)
+from tests.interchange.archives import rezipped, saved, sound
 
 
 @pytest.fixture(autouse=True)
 def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-
-
-def sound() -> Weights:
-    return initial_weights(MODEL, 5)
-
-
-def saved(content: Any) -> bytes:
-    file = io.BytesIO()
-    torch.save(content, file)
-    return file.getvalue()
-
-
-def rezipped(
-    content: bytes, change: Callable[[str, bytes], bytes], compression: int = zipfile.ZIP_STORED, extra: str = ""
-) -> bytes:
-    """The archive again, every entry changed."""
-    out = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(out, "w", compression) as new:
-        for entry in old.infolist():
-            new.writestr(entry.filename, change(entry.filename, old.read(entry)))
-        if extra:
-            new.writestr(extra, b"x")
-    return out.getvalue()
 
 
 def formats() -> list[bytes]:

@@ -1,7 +1,6 @@
 """Hostile and damaged files: nothing in them is ever executed, and each ends in one clear line, soon, with nothing
 written."""
 
-import io
 import os
 import pickle
 import zipfile
@@ -13,41 +12,16 @@ import pytest
 import torch
 
 from interp.errors import InputError
-from interp.experiment import ModelConfig
 from interp.interchange import describe_sources, import_run
 from interp.interchange.importing.sources import find_sources
-from interp.models import Weights, initial_weights
+from tests.interchange.archives import rezipped, saved, sound
 
-MODEL = ModelConfig(d_model=4, n_heads=2, d_mlp=3)
 HERE = Path()
 
 
 @pytest.fixture(autouse=True)
 def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-
-
-def sound() -> Weights:
-    return initial_weights(MODEL, 5)
-
-
-def saved(content: Any) -> bytes:
-    file = io.BytesIO()
-    torch.save(content, file)
-    return file.getvalue()
-
-
-def rezipped(
-    content: bytes, change: Callable[[str, bytes], bytes], compression: int = zipfile.ZIP_STORED, extra: str = ""
-) -> bytes:
-    """The archive again, every entry changed."""
-    out = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(out, "w", compression) as new:
-        for entry in old.infolist():
-            new.writestr(entry.filename, change(entry.filename, old.read(entry)))
-        if extra:
-            new.writestr(extra, b"x")
-    return out.getvalue()
 
 
 class Malicious:

@@ -2,30 +2,18 @@
 
 import tarfile
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 
 from interp.errors import InputError
-from interp.experiment import ModelConfig
 from interp.interchange.importing.sources import find_sources
 from interp.interchange.importing.steps import step_in_name
-from interp.models import Weights, initial_weights
+from tests.interchange.archives import network, save
 
 
 @pytest.fixture(autouse=True)
 def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-
-
-def network(seed: int) -> Weights:
-    return initial_weights(ModelConfig(d_model=4, n_heads=2, d_mlp=3, seed=seed), 5)
-
-
-def save(path: str, content: Any) -> None:
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    torch.save(content, path)
 
 
 def steps(folder: str = "run") -> list[int | None]:
