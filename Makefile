@@ -11,13 +11,14 @@ FRESH := build/reference
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format typing chromium benchmark reference clean
+.PHONY: help demo test lint format typing chromium benchmark faults reference clean
 
 help:
 	@echo "make demo        train a network, analyze it and write its report (about 2 minutes)"
 	@echo "make test        style, types and all tests"
 	@echo "make lint        style and types alone; make format mends the style"
 	@echo "make benchmark   speed beside what people use today; writes the table in README.md"
+	@echo "make faults      kills, damages, several writers, hostile files by the thousand (about an hour; docs/reliability.md)"
 	@echo "make reference   train the run in $(REFERENCE) anew"
 	@echo "make clean       remove what these made, except runs of your own and $(VENV)"
 	@echo "Another Python: make test PYTHON=python3.12"
@@ -48,6 +49,17 @@ typing:
 
 benchmark: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks --write README.md
+
+# What the suite does some dozen times; each ends with 1 where anything was lost, or wrong without a word.
+faults: $(VENV)/installed-dev
+	$(BIN)/python -m tests.flip_bits --flips 10000
+	$(BIN)/python -m tests.kill_and_resume --kills 300
+	$(BIN)/python -m tests.kill_commands --kills 1000
+	$(BIN)/python -m tests.kill_sweeps --kills 200
+	$(BIN)/python -m tests.ray_nodes --kills 8
+	$(BIN)/python -m tests.two_writers --rounds 200
+	$(BIN)/python -m tests.mutate_checkpoints --files 10000
+	$(BIN)/python -m tests.hostile_imports
 
 # Trained elsewhere and then moved in, because the folder is also a package, and an interrupted training must not cost the old run.
 reference: $(VENV)/installed

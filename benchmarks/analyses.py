@@ -239,12 +239,13 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
     """For the table of all benchmarks."""
     found = compare(options)
     total, notebook, four = found.each["all analyses"], found.notebook["all four"], found.ours["all four"]
-    n = len(discover())
+    measured = [one for one in discover().values() if one.name in found.each]
+    core = total - sum(found.each[one.name] for one in measured if not one.core)
     yield Row(
-        f"all analyses of a checkpoint ({n}), one thread",
+        f"all analyses of a checkpoint ({len(measured)}), one thread",
         f"{total:.0f} ms",
-        f"forward pass {found.each['forward pass']:.0f} ms",
-        "≤ 160 ms",
+        f"forward pass {found.each['forward pass']:.0f} ms; the core {core:.0f} ms, without those of whole runs",
+        "core ≤ 300 ms",
     )
     yield Row(
         "four published measures of them",

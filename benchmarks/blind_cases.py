@@ -88,7 +88,7 @@ def case(run: Run, title: str):
     """The wrong shares after every step."""
     training = run.training
     assert training is not None
-    counted = counts_of(run.path, training.steps)
+    counted = counts_of(run)
     figure = new_panels(title, ("over steps", "over the logarithm of steps"), row_height=420, horizontal_spacing=0.1)
     step = counted.step.values
     for col in (1, 2):

@@ -34,6 +34,7 @@ from interp.training import train
 
 MODULI, FRACTIONS = (13, 23, 31, 43, 59), (0.3, 0.45, 0.6)
 LOGITS = 30.0  # of a circuit, over its frequencies
+STEPS = 500  # of a memorizer's training
 SEEDS = 4  # of memorizers, per modulus, family, kind of table and weight decay
 
 
@@ -77,7 +78,7 @@ def _trained(task: Task, family: str, weight_decay: float, seed: int) -> Checkpo
     if family == "mlp" and task.operation == "random" and not task.symmetric:
         special["inputs"] = "concatenated"
     model = ModelConfig(family=family, d_model=32, d_mlp=128, seed=seed, **special)
-    training = TrainingConfig(steps=500, lr=5e-3, weight_decay=weight_decay, checkpoint_every=None, log_every=500)
+    training = TrainingConfig(steps=STEPS, lr=5e-3, weight_decay=weight_decay, checkpoint_every=None, log_every=STEPS)
     *_, last = train(Experiment(task, model, training))
     return Checkpoint(last.step, last.weights, task, model)
 

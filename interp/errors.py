@@ -18,12 +18,44 @@ class InputError(ValueError):
     """
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
-    """The error for a name that does not exist, with the nearest name that does."""
+class FullDiskError(InputError):
+    """There is no room left to write. Whoever does many things stops at it: the next one would meet it too.
+
+    >>> issubclass(FullDiskError, InputError)
+    True
+    """
+
+
+class Notice(UserWarning):
+    """What a person should know though no answer is wrong for it: what could not be kept, what is gone, who was lost.
+    The command line prints it as one line on stderr, and its exit code stays what it is.
+
+    >>> issubclass(Notice, Warning)
+    True
+    """
+
+
+MOST_NAMED = 24  # of names that are known, where none is near
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str], rest: str = "") -> InputError:
+    """The error for a name that does not exist, with the nearest name that does. A name with dots is also near to who
+    is near to its last part, or gives the first letters of that. `rest`: where those are to be found that are too many
+    to be named.
+
+    >>> unknown_name("axis", "wd", ["seed", "training.weight-decay"])
+    InputError("unknown axis 'wd'; did you mean 'training.weight-decay'?")
+    """
     known = list(known)
-    spelled = {candidate.lower(): candidate for candidate in known}
+    ends = {candidate.rpartition(".")[2].lower(): candidate for candidate in reversed(known)}
+    spelled = ends | {candidate.lower(): candidate for candidate in known}
+    initials = {"".join(word[:1] for word in end.split("-")): full for end, full in ends.items() if "-" in end}
     near = difflib.get_close_matches(name.lower(), spelled, n=1, cutoff=0.5)
-    hint = f"did you mean {spelled[near[0]]!r}?" if near else f"known: {', '.join(known)}"
+    found = initials.get(name.lower()) or (spelled[near[0]] if near else None)
+    listed = ", ".join(known[:MOST_NAMED])
+    if len(known) > MOST_NAMED:
+        listed += f" and {len(known) - MOST_NAMED:,} more" + (f"; {rest}" if rest else "")
+    hint = f"did you mean {found!r}?" if found is not None else f"known: {listed}"
     return InputError(f"unknown {kind} {name!r}; {hint}")
 
 

@@ -39,6 +39,33 @@ torch.set_num_threads(1)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _key_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Results are sealed with a key of the user's (`interp.analysis.seal`); tests make one of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_the_disk() -> Iterator[None]:
+    """What a process writes outlives it unflushed too; only a power cut tells the difference, and no test makes one.
+    Tests of the order in which files are flushed, or of flushing that fails, put their own `fsync` in this one's place;
+    programs that tests start have the system's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: os.fstat(descriptor) and None)  # a closed file is an error still
+        yield
+
+
+# Files that take long by themselves: begun last, one of them would keep one process busy long after the others.
+LONG = ("test_documentation", "test_strangers", "test_benchmarks", "test_executors", "test_exporting", "test_grid")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first; the others in their order."""
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+
+
 # ---- runs ------------------------------------------------------------------------------------------------------------
 
 

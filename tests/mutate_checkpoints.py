@@ -1,23 +1,32 @@
-"""Thousands of damaged checkpoints, files and folders of them, each of which must end in sound tensors or in one clear
-line, soon, in little memory.
+"""Thousands of damaged imports, each of which must end in the network that was meant, or in one clear line, soon.
 
-    .venv/bin/python tests/mutate_checkpoints.py --files 10000
+    .venv/bin/python -m tests.mutate_checkpoints --files 10000
 
-Every one is imported for real; of a folder, one to three files are damaged: weights, index, configuration, split. One
-that takes more than ten seconds, a traceback, a run that is left behind half-written, something that was executed, or
-memory beyond what the sound files take ends the script with an assertion that names the seed.
+Sound networks that are proved, in every kind of file and folder that is read, with what lies beside them and what
+options name, and curves. One to three files are damaged; each is imported for real, and what is read is held against
+what the sound ones give. Where the damaged files have sums (the CRC-32 of zip archives: `.pt`, `.npz`), weights,
+steps, task and split must be the same to the last bit. safetensors, `.npy` and text have none, and no reader can know a
+flipped bit in them, nor in an archive whose sums somebody made anew: there the weights must be those that another
+reader (the library of the format) finds in the damaged file, and a network that answers wrongly is not proved. These
+are counted apart.
+
+A traceback, a run left behind half-written, something that was executed, more than a line, ten seconds of work, a
+hang, or a network that is another one and not said to be ends the script with an assertion that names the number and
+the seed.
 """
 
 import argparse
 import contextlib
+import faulthandler
 import io
-import json
 import os
 import random
 import resource
 import shutil
 import tempfile
 import time
+import zipfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -26,137 +35,96 @@ import safetensors.torch
 import torch
 
 from interp.errors import InputError
-from interp.experiment import ModelConfig
-from interp.interchange import import_run
-from interp.models import initial_weights
-from interp.runs import open_run
+from interp.interchange import curves, import_run
+from interp.runs import Run
+from tests.interchange.mutations import ARCHIVES, Layout, damaged, layouts, written
 
-SECONDS, MEGABYTES = 10, 200
-Layout = dict[str, bytes]  # files of a folder; of a lone file, that file
-
-
-class Executed:
-    """Unpickled, it would make a folder, which is looked for at the end."""
-
-    def __reduce__(self) -> tuple:
-        return os.mkdir, ("executed",)
+SECONDS, HANGS, MEGABYTES = 10, 300, 400  # of the processor; of the clock
+ENDS = ("refused", "the same", "told to be unproved", "other, and no sum could tell")
+Found = dict[str, Any]
 
 
-def saved(content: Any) -> bytes:
-    """What torch.save writes."""
-    file = io.BytesIO()
-    torch.save(content, file)
-    return file.getvalue()
-
-
-def packed(arrays: Any, save: Any = np.savez) -> bytes:
-    """What numpy's savez writes."""
-    file = io.BytesIO()
-    save(file, **arrays)
-    return file.getvalue()
-
-
-def array(values: Any) -> bytes:
-    """What numpy's save writes."""
-    file = io.BytesIO()
-    np.save(file, values)
-    return file.getvalue()
-
-
-def originals() -> list[Layout]:
-    """Sound checkpoints of every kind that is read, and some that would run code."""
-    weights = initial_weights(ModelConfig(d_model=4, n_heads=2, d_mlp=3), 5)
-    arrays = {name: tensor.numpy() for name, tensor in weights.items()}
-    safe = safetensors.torch.save(weights, {"step": "3"})
-    names = list(weights)
-    parts = {"model-00001-of-00002.safetensors": names[:4], "model-00002-of-00002.safetensors": names[4:]}
-    index = {"metadata": {}, "weight_map": {name: file for file, some in parts.items() for name in some}}
-    optimizer = saved({"state": {0: {"exp_avg": torch.ones(4, 4)}}, "param_groups": [{"lr": 1e-3}]})
-    known = json.dumps({"prime": 5, "model": {"act_fn": "relu", "n_heads": 2}, "seed": 1}).encode()
-    split = json.dumps({"train_indices": list(range(0, 25, 2)), "p": 5}).encode()
-    lightning = {
-        "state_dict": {f"model.{name}": tensor for name, tensor in weights.items()},
-        "global_step": 7,
-        "pytorch-lightning_version": "2",
-        "hyper_parameters": {"p": 5},
+def read(layout: Layout, place: Path) -> Found:
+    """What an import, or `curves`, gives of a layout, to be compared."""
+    if layout.curves:
+        told = curves(place / layout.source)
+        return {"curves": told.numbers, "verified": True}
+    given: dict[str, Any] = {
+        name: f"file:{place / value.removeprefix('file:')}" if name == "split" else place / value
+        for name, value in layout.options.items()
     }
-    return [
-        {"file.safetensors": safe},
-        *({"file.pt": saved(content)} for content in (weights, {"model": weights, "epoch": 3, "train_loss": 0.5})),
-        {"file.pt": saved({"state_dicts": [weights, weights], "epochs": [1, 2]})},
-        {"file.ckpt": saved(lightning)},
-        {"file.pt": saved({"model": weights, "args": argparse.Namespace(p=5), "loss": np.float64(1), "x": np.ones(3)})},
-        {"file.npz": packed(arrays)},
-        {"file.npz": packed({**arrays, "step": 3, "train_loss": 0.5}, np.savez_compressed)},
-        {"file.npz": packed({**arrays, "extra": np.array([Executed()], dtype=object)})},
-        {"file.npz": packed({name: np.stack([a, a]) for name, a in arrays.items()} | {"steps": np.array([1, 2])})},
-        {f"{name}.npy": array(values) for name, values in arrays.items()},
-        {f"{name}.npy": array(np.stack([a, a])) for name, a in arrays.items()}
-        | {"steps.npy": array(np.array([1, 2])), "train_indices.npy": array(np.arange(9))},
-        {file: safetensors.torch.save({name: weights[name] for name in some}) for file, some in parts.items()}
-        | {"model.safetensors.index.json": json.dumps(index).encode()},
-        {
-            "checkpoint-1/model.safetensors": safe,
-            "checkpoint-2/model.safetensors": safetensors.torch.save(weights),
-            "checkpoint-2/optimizer.pt": optimizer,
-            "checkpoint-2/trainer_state.json": b'{"global_step": 2}',
-            "config.json": known,
-            "metadata.json": split,
-        },
-        {
-            "checkpoints/1.pt": saved(weights),
-            "checkpoints/2.pt": saved(weights),
-            "split.json": split,
-            "args.json": known,
-        },
-        {
-            "1.pt": saved(weights),
-            "training_args.bin": saved(Executed()),
-            "hparams.yaml": b"p: 5\nmodel:\n  n_heads: 2\n",
-        },
-        {"file.pt": saved({"model": weights, "extra": Executed()})},
-    ]
+    task = {} if "configuration" in given else {"operation": "add"}
+    return of_run(import_run(place / layout.source, "run", task=task, accept_unverified=True, **given))
 
 
-def written(layout: Layout, place: Path) -> Path:
-    """The files of a layout, and what to import of them: the file, or their folder."""
-    shutil.rmtree(place, ignore_errors=True)
-    for name, content in layout.items():
-        (place / name).parent.mkdir(parents=True, exist_ok=True)
-        (place / name).write_bytes(content)
-    [first, *others] = layout
-    return place if others else place / first
+def of_run(run: Run) -> Found:
+    """Weights of every step to the last bit, and what they are of."""
+    return {
+        "weights": {step: {n: w.numpy().tobytes() for n, w in run[step].weights.items()} for step in run.steps},
+        "task": (
+            run.task.p,
+            run.task.operation,
+            tuple(run.task.train_indices.tolist()) if run.task.split_known else None,
+        ),
+        "model": run.model,
+        "verified": run.info["imported"]["proof"]["verified"],
+    }
 
 
-def damaged(layout: Layout, chance: random.Random) -> Layout:
-    """One to three of its files mutated."""
-    hit = chance.sample(sorted(layout), min(len(layout), chance.randint(1, 3)))
-    return {name: mutated(content, chance) if name in hit else content for name, content in layout.items()}
+def numbers(files: dict[str, bytes]) -> list[bytes]:
+    """Every tensor that the libraries of the formats find in files, its numbers as float32 in their order."""
+    found: list[Any] = []
+    for name, content in files.items():
+        with contextlib.suppress(Exception):  # whatever the library makes of a damaged file
+            if name.endswith(".safetensors"):
+                found += [tensor.float().numpy() for tensor in safetensors.torch.load(content).values()]
+            elif name.endswith(".npy"):
+                found += _rows(np.load(io.BytesIO(content), allow_pickle=False))
+            elif name.endswith(".npz"):
+                with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+                    found += [row for one in arrays for row in _rows(arrays[one])]
+            elif name.endswith(ARCHIVES):
+                with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                    entries = [name for name in archive.namelist() if "/data/" in name]
+                    found += [np.frombuffer(archive.read(name), np.float32) for name in entries if "ser" not in name]
+                with torch.serialization.safe_globals([argparse.Namespace]):
+                    found += _tensors(torch.load(io.BytesIO(content), weights_only=True))
+    return [np.sort(np.asarray(values, dtype=np.float32).ravel()).tobytes() for values in found]
 
 
-def mutated(original: bytes, chance: random.Random) -> bytes:
-    """One to eight bytes or stretches set, cut, inserted, repeated or swapped, half of them near the file's
-    descriptions of itself."""
-    content = bytearray(original)
-    # Half of them keep every offset, or hardly anything would be read beyond a file's first description of itself.
-    ways = ("set", "flip", "large") if chance.random() < 0.5 else ("set", "flip", "cut", "insert", "repeat", "large")
-    for _ in range(chance.choice((1, 1, 2, 8))):
-        at = chance.randrange(min(len(content), 700) if chance.random() < 0.5 else len(content)) if content else 0
-        length = chance.choice((1, 2, 4, 8, 64))
-        how = chance.choice(ways)
-        if how == "set":
-            content[at : at + length] = chance.randbytes(length)
-        elif how == "flip" and content:
-            content[at] ^= 1 << chance.randrange(8)
-        elif how == "cut":
-            del content[at : at + length]
-        elif how == "insert":
-            content[at:at] = chance.randbytes(length)
-        elif how == "repeat":
-            content[at:at] = content[at : at + length]
-        else:
-            content[at : at + 4] = b"\xff\xff\xff\x7f"
-    return bytes(content)
+def _rows(values: np.ndarray) -> list[np.ndarray]:
+    """An array, which is one tensor or a series of one."""
+    return [values, *(values if values.ndim else [])]
+
+
+def _tensors(content: Any) -> list[np.ndarray]:
+    if isinstance(content, torch.Tensor):
+        return [content.float().numpy()]
+    inside = content.values() if isinstance(content, dict) else content if isinstance(content, list | tuple) else ()
+    return [tensor for one in inside for tensor in _tensors(one)]
+
+
+def judged(meant: Found, found: Found, changed: dict[str, bytes], sound: dict[str, bytes], sealed: set[str]) -> str:
+    """How an import of damaged files that was read ended. Raises AssertionError for another network that is not said to
+    be."""
+    if all(found.get(name) == meant[name] for name in meant):
+        return ENDS[1]
+    if "weights" in meant:
+        # Whatever else was damaged: a weight is what the files say, to a reader that is not ours.
+        tensors_meant = next(iter(meant["weights"].values()))
+        known = set(numbers({**sound, **changed})) | {order(weight) for weight in tensors_meant.values()}
+        for tensors in found["weights"].values():
+            strange = [name for name in tensors if name in tensors_meant and order(tensors[name]) not in known]
+            assert not strange, f"in no file: {strange}"
+    if not found["verified"]:
+        return ENDS[2]
+    summed = [name for name in changed if name.endswith(ARCHIVES) and name not in sealed]
+    assert len(summed) < len(changed), f"silently another: {sorted(changed)}"
+    return ENDS[3]
+
+
+def order(weight: bytes) -> bytes:
+    return np.sort(np.frombuffer(weight, np.float32)).tobytes()
 
 
 def main() -> None:
@@ -165,45 +133,63 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the mutations (default: 0)")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    chance, sound, refused, slowest = random.Random(options.seed), 0, 0, 0.0
-    kinds = originals()
+    kinds = layouts()
+    ends = {layout.kind: Counter[str]() for layout in kinds}
     with tempfile.TemporaryDirectory() as temporary:
         os.chdir(temporary)
-        place, run = Path("place"), Path("run")
+        place, run, meant, slowest = Path("place"), Path("run"), {}, 0.0
         for layout in kinds:
-            with contextlib.suppress(InputError):
-                import_run(
-                    written(layout, place), run, task={"operation": "add"}, accept_unverified=True, overwrite=True
-                )
+            written(layout.files, place)
+            try:
+                meant[layout.kind] = read(layout, place)
+                assert meant[layout.kind]["verified"], f"{layout.kind} is not proved"
+            except InputError as error:
+                if not layout.is_refused:
+                    raise AssertionError(f"{layout.kind}: {error}") from None
+                meant[layout.kind] = {}
+            shutil.rmtree(run, ignore_errors=True)
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         began = time.monotonic()
         for number in range(options.files):
-            shutil.rmtree(run, ignore_errors=True)
-            source = written(damaged(chance.choice(kinds), chance), place)
-            start, complaint, named = time.monotonic(), "", f"number {number} of seed {options.seed}"
+            named = f"number {number} of seed {options.seed}"
+            chance = random.Random(f"{options.seed} {number}")
+            layout = chance.choice(kinds)
+            changed, sealed = damaged(layout.files, chance)
+            written({**layout.files, **changed}, place)
+            start, complaint, end = time.process_time(), "", ENDS[0]
+            faulthandler.dump_traceback_later(HANGS, exit=True)
             try:
-                import_run(source, run, task={"operation": "add"}, accept_unverified=True)
-                open_run(run)
-                sound += 1
+                found = read(layout, place)
+                sound = {name: content for name, content in layout.files.items() if name not in changed}
+                end = judged(meant[layout.kind], found, changed, sound, sealed)
             except InputError as error:
                 complaint = str(error)
-                refused += 1
+            except BaseException as error:
+                print(f"{named}, {layout.kind}, {sorted(changed)}: {type(error).__name__}: {error}")
+                raise
+            faulthandler.cancel_dump_traceback_later()
+            ends[layout.kind][end] += 1
             assert complaint.isprintable(), f"{named}: {complaint!r}"
             assert len(complaint) < 3000, f"{named}: {complaint}"
-            assert run.exists() == (not complaint), f"{named} left a run behind"
+            assert layout.curves or run.exists() == (not complaint), f"{named} left a run behind"
             assert not Path("executed").exists(), f"{named} was executed"
-            slowest = max(slowest, time.monotonic() - start)
-            assert slowest < SECONDS, f"{named} took {slowest:.1f} s"
+            took = time.process_time() - start
+            assert took < SECONDS, f"{named} took {took:.1f} s"
+            slowest = max(slowest, took)
+            shutil.rmtree(run, ignore_errors=True)
         grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
         assert grown < MEGABYTES, f"memory grew by {grown:.0f} MB"
-        left = [path.name for path in Path().iterdir() if path not in (place, run)]
+        left = [path.name for path in Path().iterdir() if path.name not in ("place", "run")]
         assert not left, f"left behind: {left}"
         os.chdir("/")
-    seconds = time.monotonic() - began
+    for kind, counts in ends.items():
+        print(f"{kind:<24} " + ", ".join(f"{counts[end]} {end}" for end in ENDS if counts[end]))
+    total = sum(ends.values(), Counter())
     print(
-        f"{options.files} damaged checkpoints of {len(kinds)} kinds in {seconds:.0f} s: {refused} refused, {sound} read"
+        f"{options.files} damaged imports of {len(kinds)} kinds: " + ", ".join(f"{total[end]:,} {end}" for end in ENDS)
     )
-    print(f"slowest {slowest:.2f} s, memory +{grown:.0f} MB")
+    took = time.monotonic() - began
+    print(f"no traceback, none silently another; slowest {slowest:.1f} s, memory +{grown:.0f} MB, {took:.0f} s")
 
 
 if __name__ == "__main__":

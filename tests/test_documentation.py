@@ -31,19 +31,29 @@ def blocks(page: str, language: str) -> list[str]:
     )
 
 
-# An experiment on a few networks of a few steps.
-TINY = shlex.split(
-    "--p 11 --sizes 10 60 --weight-decays 1 --seeds 1 --duration 0.05 --d-model 8 --d-mlp 16 --processes 1"
-)
+# An experiment on a few networks of a few steps; those of verdicts are far too few to generalize.
+FEW = "--p 11 --d-mlp 16 --processes 1"
+OF_DECAYS = f"{FEW} --sizes 10 60 --weight-decays 1 --seeds 1 --duration 0.05 --d-model 8"
+DESIGNS = {
+    "slingshots": f"{FEW} --steps 30 --seeds 1",
+    "grokfast": f"{FEW} --steps 30 --seeds 2 --d-model 8",
+    "verdicts": f"{OF_DECAYS} --sizes 30",
+}
 
 
 def _cut_down(words: list[str]) -> list[str]:
     if words[1] == "experiment":
-        # Those of verdicts are far too few to generalize.
-        return [*TINY, "--sizes", "30"] if words[2] == "verdicts" else TINY
+        return shlex.split(DESIGNS.get(words[2], OF_DECAYS))
+    if words[1] == "sweep":
+        return ["--processes", "1"]
     if words[1] != "train":
         return []
-    return SMALL[:-2] if "mlp" in words else SMALL  # an MLP has no heads
+    if "--observe" in words:  # a spectrum is of 256 steps
+        return ["--training.steps", "256", *SMALL[2:]]
+    if "mlp" in words:  # which has no heads, and without an embedding no width of one
+        small = SMALL[:-2]
+        return small if "--model.embedding" in words else [*small[:2], *small[4:]]
+    return SMALL
 
 
 # Commands that read the reference run alone and whose output no other one reads: shown on two pages, they are run for
@@ -56,19 +66,36 @@ def run_before() -> set[str]:
     return set()
 
 
+@pytest.fixture(scope="module")
+def theirs(tmp_path_factory, adds_without_equals):
+    """The files of other people that pages speak of, written once: each page gets a copy."""
+    folder = tmp_path_factory.mktemp("others") / "theirs"
+    write_foreign_checkpoints(folder, adds_without_equals)
+    write_files_people_have(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def computed(tmp_path_factory):
+    """Results of the reference run, handed on from page to page: each is computed for the first that asks for it."""
+    return tmp_path_factory.mktemp("computed") / "results"
+
+
 @pytest.fixture
-def workplace(tmp_path, monkeypatch, adds_without_equals):
+def workplace(tmp_path, monkeypatch, theirs, computed):
     """A folder like a checkout: the reference run is there, and so is every file that a page shows."""
     monkeypatch.setattr(ungrokking, "START_DURATION", 0.05)
     monkeypatch.setattr(verdict_networks, "KINDS", {"few-steps": verdict_networks.KINDS["few-steps"]})
     reference = tmp_path / "checkpoints" / "reference"
-    shutil.copytree(
-        ROOT / "checkpoints" / "reference", reference, ignore=shutil.ignore_patterns("__pycache__", "__init__.py")
-    )
+    left_out = shutil.ignore_patterns("__pycache__", "__init__.py", "results")
+    shutil.copytree(ROOT / "checkpoints" / "reference", reference, ignore=left_out)
+    shutil.copytree(theirs, tmp_path / "theirs")
+    if computed.is_dir():
+        shutil.copytree(computed, reference / "results")
     monkeypatch.chdir(tmp_path)
-    write_foreign_checkpoints(tmp_path / "theirs", adds_without_equals)
-    write_files_people_have(tmp_path / "theirs")
-    return tmp_path
+    yield tmp_path
+    if (reference / "results").is_dir():
+        shutil.copytree(reference / "results", computed, dirs_exist_ok=True)
 
 
 def write_files_people_have(folder):
@@ -140,6 +167,11 @@ def write_foreign_checkpoints(folder, adds_without_equals):
         LAYOUTS["mlp-input-last"], {name: weight.float() for name, weight in one_layer.weights.items()}, {"n_layers": 1}
     )
     torch.save({f"mlp.{name}": weight for name, weight in linear.items()}, folder / "mlp.pt")
+    # One more hidden layer that puts the neurons in another order, and an answer that expects them so.
+    order = torch.randperm(one_layer.neurons.shape[-1], generator=torch.Generator().manual_seed(0))
+    W_in, W_out = (one_layer.weights[f"mlp.{name}"].float() for name in ("W_in", "W_out"))
+    chain = (W_in.T, torch.eye(len(order))[order], W_out[order].T)
+    torch.save({f"{2 * place}.weight": matrix.contiguous() for place, matrix in enumerate(chain)}, folder / "deep.pt")
     (folder / "module").mkdir()
     for step in (0, 300):
         torch.save(trained_on_a_plus_b(step), folder / "module" / f"step_{step}.pt")
@@ -182,7 +214,12 @@ def write_foreign_curves(folder, run):
 @pytest.mark.parametrize("page", PAGES)
 def test_every_command_works(page, workplace, run_before, capsys):
     for text in blocks(page, "toml"):
-        (workplace / text.splitlines()[0].removeprefix("# ")).write_text(text, encoding="utf-8")
+        if "[axes]" in text:
+            short = re.sub(r"seed = \d+", "seed = 1", re.sub(r"steps = \d+", "steps = 20", text))
+            short = re.sub(r"\[([\d.]+, [\d.]+), [\d., ]+\]", r"[\1]", short)  # two places on each axis
+        else:
+            short = text
+        (workplace / text.splitlines()[0].removeprefix("# ")).write_text(short, encoding="utf-8")
     for text in blocks(page, "python"):
         if text.startswith("# my_code.py\n"):
             (workplace / "my_code.py").write_text(text, encoding="utf-8")

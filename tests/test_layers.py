@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 
 # From the ground up. Packages of one floor do not know each other.
 FLOORS = (
-    {"errors", "mathematics"},
+    {"errors", "mathematics", "printable"},
     {"experiment", "machine"},
     {"models", "figures"},
     {"training", "runs"},
@@ -29,7 +29,8 @@ FLOOR_OF = {package: floor for floor, packages in enumerate(FLOORS) for package 
 NOT_FOR_ANALYSES = {"training", "sweeps", "machine"}
 NAMES_FOR_ANALYSES = {
     "interp.runs": {
-        *("BY_TENSOR", "Checkpoint", "CircuitDerivatives", "HasWeights", "Moment", "centred_logits", "phase_pairs")
+        *("BY_TENSOR", "Checkpoint", "CircuitDerivatives", "HasWeights", "Moment", "centred_logits", "phase_pairs"),
+        "observed_gradients",
     },
     "interp.analysis": {"axes"},
 }

@@ -28,7 +28,7 @@ REFERENCE = "Nanda et al. 2023, arXiv:2301.05217, §4.1 and App. C"
 SCALES = {}  # its numbers are not compared
 FAMILIES = ("transformer",)
 CORE = True
-PLACE = 8
+PLACE = 9
 INPUTS = ("a", "b")
 
 

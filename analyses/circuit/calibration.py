@@ -37,7 +37,7 @@ REFERENCE = (
 )
 READS = ("neurons",)
 CORE = True
-PLACE = 13
+PLACE = 14
 SCALES = {}  # its numbers are not compared
 QUANTILES = (0.5, 0.9, 0.99, 1.0)
 _NEURONS_AT_ONCE, _RENAMINGS_AT_ONCE = 64, 4

@@ -14,8 +14,9 @@ norms add up too:
 
 (W_gate goes with W_in. Where attention reads through a norm, its space is that of the normalized embedding, and a tied
 W_U goes with W_E. Without embedding an MLP's W_in and W_out are split both ways: generalizing is a key frequency in
-such a neuron, memorizing the rest but for the constant.) The network is run with the generalizing part and what is
-shared, on a fixed random sample of pairs, and S is the held-out strength that it has then
+such a neuron, memorizing the rest but for the constant. Of an MLP with several hidden layers W_in is split over tokens
+alone, the last W_l by its neurons, and what is between is shared.) The network is run with the generalizing part and
+what is shared, on a fixed random sample of pairs, and S is the held-out strength that it has then
 (`interp.mathematics.circuits`, the generalizing one): the mean logit of the label that is told from pairs that could
 not be memorized.
 
@@ -69,12 +70,12 @@ from interp.mathematics import circuits, fourier, grokking
 from interp.mathematics.cross_entropy import judge_
 from interp.mathematics.pair_samples import pair_sample
 from interp.mathematics.random_sets import random_sets
-from interp.models import Weights, last_mlp, logits, norm
+from interp.models import Weights, logits, neuron_axes, norm
 from interp.runs import Checkpoint, phase_pairs
 
 REFERENCE = "after Varma et al. 2023, arXiv:2309.02390, §3; the split of one network's weights is ours"
 CORE = True
-PLACE = 12
+PLACE = 13
 SCALES = {
     "norm": "magnitude",
     "share_of_squared_norm": "share",
@@ -118,7 +119,7 @@ def measure(
     sets = [key, *random_sets(checkpoint.spectrum.n_frequencies, key, len(RANDOM))]
     for place, frequencies in enumerate(sets):
         parts, n_neurons[place] = split_weights(checkpoint, frequencies, threshold)
-        norms = np.array([[float(w.double().norm()) for w in part.values()] for part in parts])
+        norms = np.array([_norms(part) for part in parts])
         tensor_norm = norms if place == 0 else tensor_norm
         norm[place] = np.sqrt(np.square(norms).sum(1))
         strength[place], accuracy[place] = judged.alone(parts[0], parts[2])
@@ -241,6 +242,11 @@ def plot(result: xr.Dataset):
     return figure
 
 
+def _norms(part: Weights) -> list[float]:
+    """The norm of every tensor, summed in float64."""
+    return torch.stack([torch.linalg.vector_norm(weight, dtype=torch.float64) for weight in part.values()]).tolist()
+
+
 def _shares(norm: xr.DataArray) -> xr.DataArray:
     square = norm**2
     total = square.sum("part")
@@ -281,6 +287,10 @@ def split_weights(
     living = frequencies > 0
     follows = living & torch.isin(frequencies, torch.tensor(key, dtype=torch.long)) & (explained >= threshold)
     own, other = follows.to(explained.dtype), (living & ~follows).to(explained.dtype)
+    of_neurons = {name: axis for name, axis in neuron_axes(model).items() if name in weights}
+    # Without embedding an MLP's last map is over classes too; with one hidden layer its first is over tokens.
+    is_bare = model.family == "mlp" and model.embedding == "none"
+    split_both_ways = {n: of_neurons[n] for n in ("mlp.W_in", "mlp.W_out") if is_bare and n in of_neurons}
     generalizing = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     memorizing = {name: torch.zeros_like(weight) for name, weight in weights.items()}
 
@@ -304,7 +314,7 @@ def split_weights(
         if model.inputs == "concatenated":
             over_tokens("mlp.W_in", phase.columns, transposed=False, rows=slice(p, None))
         over_tokens("mlp.W_out", phase.classes, transposed=True)
-        for name, axis in (("mlp.W_in", 1), ("mlp.W_out", 0)):
+        for name, axis in split_both_ways.items():
             shape = (-1, 1) if axis == 0 else (1, -1)
             memorizing[name] = (memorizing[name] + generalizing[name] * (1 - own).view(shape)) * (own + other).view(
                 shape
@@ -314,9 +324,8 @@ def split_weights(
         over_tokens("embed.W_E", phase.rows, transposed=False)
         if model.embedding == "untied":
             over_tokens("unembed.W_U", phase.classes, transposed=True)
-    split_both_ways = ("mlp.W_in", "mlp.W_out") if model.embedding == "none" and model.family == "mlp" else ()
-    for name, axis in _neuron_axes(model).items():
-        if name in weights and name not in split_both_ways:
+    for name, axis in of_neurons.items():
+        if name not in split_both_ways:
             _by_neuron(weights, generalizing, memorizing, name=name, axis=axis, own=own, other=other)
     shared = {name: weight - generalizing[name] - memorizing[name] for name, weight in weights.items()}
     n_own, n_living = int(own.sum()), int(living.sum())
@@ -325,17 +334,13 @@ def split_weights(
 
 def _without_silent_neurons(weights: Weights, model: ModelConfig) -> Weights:
     """The same network without the last layer's neurons that say nothing: of a part's, most."""
-    speaks, axes = weights[f"{last_mlp(model)}.W_out"].any(1), _neuron_axes(model)
+    axes = neuron_axes(model)
+    (W_out,) = (name for name in axes if name.endswith("W_out"))
+    speaks = weights[W_out].any(1)
     return {
         name: weight.index_select(axes[name], speaks.nonzero()[:, 0]) if name in axes else weight
         for name, weight in weights.items()
     }
-
-
-def _neuron_axes(model: ModelConfig) -> dict[str, int]:
-    """The tensors that have an axis of the last layer's neurons, where they are there, and which axis it is."""
-    layer = last_mlp(model)
-    return {f"{layer}.W_in": 1, f"{layer}.W_gate": 1, f"{layer}.b_in": 0, f"{layer}.W_out": 0}
 
 
 def _by_frequency(rows: Float[Tensor, "n features"], key: list[int]) -> tuple[Tensor, Tensor]:
@@ -363,21 +368,25 @@ def _split_attention(checkpoint: Checkpoint, key: list[int], generalizing: Weigh
         read = [norm(weights, model, "blocks.0.ln1", W_E + weights["pos_embed.W_pos"][i]) for i in model.inputs_at]
     by_tokens = [_coefficients(whole[tokens], key) for whole in read for tokens in checkpoint.token_rows]
     rows = torch.cat(by_tokens).to(W_E.dtype)
-    space = _orthonormal(rows.T, ROUNDING * float(W_E.norm()))
-    for head in range(len(W_V)):
-        reads = space @ (space.T @ W_V[head])
-        given = _orthonormal((rows @ W_V[head]).T, ROUNDING * float(W_E.norm() * W_V[head].norm()))
-        passes = given @ (given.T @ W_O[head])
-        for name, whole, part in (("W_V", W_V, reads), ("W_O", W_O, passes)):
-            generalizing[f"blocks.0.attn.{name}"][head] = part
-            memorizing[f"blocks.0.attn.{name}"][head] = whole[head] - part
+    space = _orthonormal(rows.T, ROUNDING * W_E.norm())
+    reads = space @ (space.T @ W_V)
+    sizes = torch.linalg.vector_norm(W_V.flatten(1), dim=1)
+    given = _orthonormal((rows @ W_V).transpose(1, 2), ROUNDING * W_E.norm() * sizes)
+    passes = given @ (given.transpose(1, 2) @ W_O)
+    for name, whole, part in (("W_V", W_V, reads), ("W_O", W_O, passes)):
+        generalizing[f"blocks.0.attn.{name}"] = part
+        memorizing[f"blocks.0.attn.{name}"] = whole - part
 
 
-def _orthonormal(columns: Float[Tensor, "rows columns"], rounding: float) -> Float[Tensor, "rows rank"]:
-    """An orthonormal basis of the space that the columns span, but for what is no more than rounding."""
+def _orthonormal(
+    columns: Float[Tensor, "*heads rows columns"], rounding: Float[Tensor, "*heads"]
+) -> Float[Tensor, "*heads rows rank"]:
+    """An orthonormal basis of the space that the columns span, but for what is no more than rounding; of several spaces
+    at once, zeros where others have more dimensions."""
+    if columns.shape[-1] == 0:
+        return columns
     U, S, _ = torch.linalg.svd(columns, full_matrices=False)
-    least = max(1e-5 * float(S.amax()), rounding) if len(S) else 0.0
-    return U[:, S.gt(least)]
+    return U * (torch.maximum(1e-5 * S[..., :1], rounding[..., None]) < S)[..., None, :]
 
 
 def _by_neuron(

@@ -38,7 +38,7 @@ from interp.runs import Checkpoint, centred_logits, phase_pairs
 REFERENCE = "Varma et al. 2023, arXiv:2309.02390, §3; the held-out estimator is ours"
 READS = ()
 CORE = True
-PLACE = 11
+PLACE = 12
 SCALES = {
     "strength": "signed",
     "margin": "signed",

@@ -53,7 +53,7 @@ from interp.runs import Checkpoint
 
 REFERENCE = "Zhong et al. 2023, arXiv:2306.17844, §3 and §4"
 CORE = True
-PLACE = 7
+PLACE = 8
 CIRCLES = ("all", "isolated", "accompanied")
 AT_ONCE = 500  # so many pairs at once stay in the processor's cache
 
@@ -62,7 +62,7 @@ def measure(
     checkpoint: Checkpoint,
     *,
     key_frequencies: list[int] | None = None,
-    triples: int = 20_000,
+    triples: int = 16_000,
     pairs: int = 400,
     seed: int = 0,
 ) -> xr.Dataset:

@@ -25,7 +25,7 @@ from interp.runs import Checkpoint
 REFERENCE = "Nanda et al. 2023, arXiv:2301.05217, §4.1, §5.2 and App. C.2"
 READS = ()
 CORE = True
-PLACE = 2
+PLACE = 3
 
 
 def measure(checkpoint: Checkpoint) -> xr.Dataset:

@@ -50,7 +50,7 @@ from interp.runs import Checkpoint
 
 REFERENCE = "Nanda et al. 2023, arXiv:2301.05217, §4.4 and App. C.2"
 CORE = True
-PLACE = 5
+PLACE = 6
 SCALES = {}  # its numbers are not compared
 SPLITS = ("all", "train", "test", "held_out")
 TARGETS = ("embedding", "neurons", "logits")
@@ -100,8 +100,10 @@ def measure(
     judged = _by_cut(cuts, *_judge(list(cuts.values()), labels), splits)
 
     sample, of_sample = _sample(len(pairs), sample_pairs, splits)
-    some = {(target, IN_SAMPLE): cuts[target, "remove_key"].at(sample) for target in ("neurons", "logits")}
-    some |= _random_cuts(checkpoint, logits[:, sample], sample, others)
+    base = logits[:, sample]  # one tensor for all that is cut out of it: `_judge` takes these together
+    again = {(target, IN_SAMPLE): cuts[target, "remove_key"] for target in ("neurons", "logits")}
+    some = {name: _Cut(base, cut.coefficients, cut.waves[:, sample]) for name, cut in again.items()}
+    some |= _random_cuts(checkpoint, base, sample, others)
     judged |= _by_cut(some, *_judge(list(some.values()), labels[sample]), of_sample)
 
     names, remaining = _cut_embedding(checkpoint, pairs[sample], key, others)
@@ -312,10 +314,6 @@ class _Cut(NamedTuple):
     base: Float[Tensor, "c pairs"]
     coefficients: Float[Tensor, "c waves"]
     waves: Float[Tensor, "waves pairs"]
-
-    def at(self, pairs: Int[Tensor, " some"]) -> "_Cut":
-        """The cut, of some pairs."""
-        return _Cut(self.base[:, pairs], self.coefficients, self.waves[:, pairs])
 
 
 def _cut_embedding(

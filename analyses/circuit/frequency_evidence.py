@@ -28,7 +28,7 @@ from interp.runs import Checkpoint
 REFERENCE = "Ours; published rules: Nanda et al. 2023, arXiv:2301.05217, §4.1, App. C.2 and the authors' code"
 READS = ()
 CORE = True
-PLACE = 3
+PLACE = 4
 SCALES = {}  # its numbers say whether, not how much
 RULES = ("embedding", "output", "neurons")
 LARGEST_FACTOR = 1e300  # of two losses; those of a circuit alone can be smaller than any number

@@ -43,7 +43,7 @@ from interp.runs import Checkpoint
 REFERENCE = "Nanda et al. 2023, arXiv:2301.05217, §4.2; Varma et al. 2023, arXiv:2309.02390"
 READS = ()
 CORE = True
-PLACE = 6
+PLACE = 7
 SPLITS = ("all", "train", "test")
 TERMS = ("key", "all")
 

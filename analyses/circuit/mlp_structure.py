@@ -34,7 +34,7 @@ REFERENCE = (
     "Nanda et al. 2023, arXiv:2301.05217, §4.2 and Table 1; effective rank: DeMoss et al. 2024, arXiv:2412.09810"
 )
 CORE = True
-PLACE = 9
+PLACE = 10
 SCALES = {}  # its numbers are not compared
 WAVES = ("cosine", "sine")
 

@@ -1,7 +1,8 @@
 """Neuron periodicity. Does each neuron respond to one frequency of its inputs?
 
-A neuron's activation N[a, b] after the nonlinearity at the last position, centred over the n² pairs in phase
-coordinates, is taken apart by H = F N Fᵀ (F: the orthonormal real Fourier basis). The share of frequency k is
+The activation N[a, b] of a neuron of the last layer, after the nonlinearity at the last position, centred over the n²
+pairs in phase coordinates, is taken apart by H = F N Fᵀ (F: the orthonormal real Fourier basis). The share of frequency
+k is
 
     share_k = Σ_{f,g ∈ {0, 2k−1, 2k}, (f,g) ≠ (0,0)} H[f,g]² / Σ_{f,g} H[f,g]²
 
@@ -39,8 +40,7 @@ PLACE = 1
 
 def measure(checkpoint: Checkpoint, *, threshold: float = 0.85) -> xr.Dataset:
     """`share` [neuron, frequency]; `dominant_frequency`, `fraction_explained`, `phase_a`, `phase_b` (radians),
-    `variance` [neuron]; `mean_over_b` [neuron, input]: the neuron as a function of its first input;
-    `periodic_neurons` [frequency], counted from `threshold` on.
+    `variance` [neuron]; `periodic_neurons` [frequency], counted from `threshold` on.
 
     >>> import interp
     >>> from interp.testing import circuit_checkpoint, circuit_neurons
@@ -48,7 +48,7 @@ def measure(checkpoint: Checkpoint, *, threshold: float = 0.85) -> xr.Dataset:
     >>> found.periodic_neurons.values.tolist(), bool((found.fraction_explained > 0.95).all())
     ([0, 9, 0, 0, 9], True)
     """
-    n, n_frequencies = checkpoint.task.coordinates.order, checkpoint.spectrum.n_frequencies
+    n_frequencies = checkpoint.spectrum.n_frequencies
     shares, dominant = checkpoint.spectrum.neuron_shares, checkpoint.spectrum.neuron_frequencies
     alive = dominant > 0
     explained = torch.where(alive, shares.nan_to_num(nan=-1).max(0).values, torch.nan)
@@ -87,11 +87,6 @@ def measure(checkpoint: Checkpoint, *, threshold: float = 0.85) -> xr.Dataset:
                 _float32(checkpoint.spectrum.neuron_variance),
                 {"long_name": "variance over all pairs"} | one,
             ),
-            "mean_over_b": (
-                ("neuron", "input"),
-                _float32(over_a.T),
-                {"long_name": "activation, mean over the second input"} | one,
-            ),
             "periodic_neurons": (
                 "frequency",
                 counts.numpy().astype(np.int32),
@@ -106,7 +101,6 @@ def measure(checkpoint: Checkpoint, *, threshold: float = 0.85) -> xr.Dataset:
                     np.arange(1, n_frequencies + 1, dtype=np.int32),
                     {"long_name": "frequency k"} | one,
                 ),
-                "input": ("input", np.arange(n, dtype=np.int32), {"long_name": "phase of the first input"} | one),
             }
         ),
         attrs={"threshold": threshold},
@@ -130,8 +124,8 @@ def summary(result: xr.Dataset) -> dict:
 
 
 def plot(result: xr.Dataset):
-    """The neuron–frequency map of the last step; its periodic neurons as lines over the angle of their input, by
-    frequency; and how fraction explained and the count of periodic neurons came about."""
+    """The neuron–frequency map of the last step, and how fraction explained and the count of periodic neurons came
+    about."""
     import plotly.graph_objects as go
     from plotly.subplots import make_subplots
 
@@ -139,26 +133,21 @@ def plot(result: xr.Dataset):
     groups = sorted(map(int, last.periodic_neurons.frequency.values[np.argsort(-last.periodic_neurons.values)[:6]]))
     groups = [k for k in groups if int(last.periodic_neurons.sel(frequency=k)) > 0]
     key = key_frequencies_of(result, groups)
-    width = 12 // max(len(groups), 1)
-    middle = [
-        {"colspan": width} if column % width == 0 and column < width * len(groups) else None for column in range(12)
-    ]
     titles = [
         f"Neuron–frequency map, {named_step(int(last.step))} (neurons sorted by dominant frequency)",
-        *(f"k = {k}: {int(last.periodic_neurons.sel(frequency=k))} neurons" for k in groups),
         "Fraction explained over training",
         "Periodic neurons by frequency",
     ]
     figure = make_subplots(
-        rows=3,
-        cols=12,
-        specs=[[{"colspan": 12}, *[None] * 11], middle, [{"colspan": 5}, *[None] * 6, {"colspan": 5}, *[None] * 4]],
+        rows=2,
+        cols=2,
+        specs=[[{"colspan": 2}, None], [{}, {}]],
         subplot_titles=titles,
-        vertical_spacing=0.1,
-        horizontal_spacing=0.03,
-        row_heights=[0.4, 0.25, 0.35],
+        vertical_spacing=0.15,
+        horizontal_spacing=0.16,
+        row_heights=[0.53, 0.47],
     )
-    apply_style(figure, "Neuron periodicity", REFERENCE, 1050)
+    apply_style(figure, "Neuron periodicity", REFERENCE, 800)
     figure.update_annotations(font_size=13)
     order = np.lexsort((-np.nan_to_num(last.fraction_explained.values), last.dominant_frequency.values))
     figure.add_trace(
@@ -173,8 +162,8 @@ def plot(result: xr.Dataset):
             colorbar={
                 "title": {"text": "share", "font": {"size": 12}},
                 "tickformat": ".0%",
-                "len": 0.36,
-                "y": 0.83,
+                "len": 0.5,
+                "y": 0.77,
                 "thickness": 12,
             },
         ),
@@ -183,58 +172,33 @@ def plot(result: xr.Dataset):
     )
     figure.update_xaxes(title_text="neuron, in this order", row=1, col=1)
     figure.update_yaxes(title_text="frequency k", row=1, col=1)
-    for position, k in enumerate(groups):
-        x, y = _lines(last, k, float(result.attrs["threshold"]))
-        column = 1 + position * width
-        line = {"color": color_of_frequency(k, key), "width": 0.7}
-        figure.add_trace(
-            go.Scatter(x=x, y=y, mode="lines", line=line, opacity=0.45, hoverinfo="skip", showlegend=False),
-            row=2,
-            col=column,
-        )
-        figure.update_xaxes(title_text="w_k a / 2π", range=[0, 1], row=2, col=column)
-        figure.update_yaxes(showticklabels=position == 0, range=[-1.05, 1.05], row=2, col=column)
     steps = result.step.values
     quartiles = np.nanpercentile(np.nan_to_num(result.fraction_explained.values), [25, 50, 75], axis=1)
     for values, name, dash in zip(
         quartiles, ("lower quartile", "median", "upper quartile"), ("dot", "solid", "dot"), strict=True
     ):
         line = {"color": NEUTRAL if dash == "dot" else "#222", "dash": dash, "width": 1.8}
-        figure.add_trace(go.Scatter(x=steps, y=values, name=name, line=line, legend="legend"), row=3, col=1)
-    threshold_line(figure, float(result.attrs["threshold"]), 3, 1, label=f"{float(result.attrs['threshold']):g}")
-    percent_axis(figure, row=3, col=1, title_text="fraction explained")
+        figure.add_trace(go.Scatter(x=steps, y=values, name=name, line=line, legend="legend"), row=2, col=1)
+    threshold_line(figure, float(result.attrs["threshold"]), 2, 1, label=f"{float(result.attrs['threshold']):g}")
+    percent_axis(figure, row=2, col=1, title_text="fraction explained")
     colored = [k for k in groups if k in key]
     for k in colored:
         counts = result.periodic_neurons.sel(frequency=k).values
         line = {"color": color_of_frequency(k, key), "width": 1}
-        figure.add_trace(go.Scatter(x=steps, y=counts, name=f"k = {k}", stackgroup="count", line=line), row=3, col=8)
+        figure.add_trace(go.Scatter(x=steps, y=counts, name=f"k = {k}", stackgroup="count", line=line), row=2, col=2)
     others = (
         result.periodic_neurons.sum("frequency").values
         - result.periodic_neurons.sel(frequency=colored).sum("frequency").values
     )
     figure.add_trace(
         go.Scatter(x=steps, y=others, name="other k", stackgroup="count", line={"color": NEUTRAL, "width": 1}),
-        row=3,
-        col=8,
+        row=2,
+        col=2,
     )
-    figure.update_yaxes(title_text="neurons", range=[0, result.sizes["neuron"]], row=3, col=8)
-    figure.update_xaxes(title_text="step (updates)", row=3)
-    figure.update_layout(legend={"y": 0.24, "yanchor": "top"})
+    figure.update_yaxes(title_text="neurons", range=[0, result.sizes["neuron"]], row=2, col=2)
+    figure.update_xaxes(title_text="step (updates)", row=2)
+    figure.update_layout(legend={"y": 0.36, "yanchor": "top"})
     return figure
-
-
-def _lines(last: xr.Dataset, k: int, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    """The periodic neurons of a frequency (at most two dozen, evenly chosen) as one broken line over the angle of their
-    input, in turns, each centred and scaled to at most 1."""
-    chosen = (last.dominant_frequency.values == k) & (last.fraction_explained.values >= threshold)
-    lines = last.mean_over_b.values[chosen][:: max(1, -(-int(chosen.sum()) // 24))]
-    lines = lines - lines.mean(1, keepdims=True)
-    lines = lines / np.maximum(np.abs(lines).max(1, keepdims=True), 1e-30)
-    turns = k * last.input.values.astype(np.int64) % last.sizes["input"] / last.sizes["input"]
-    order = np.argsort(turns, kind="stable")
-    x = np.append(np.round(turns[order], 4), np.nan)
-    y = np.concatenate([lines[:, order], np.full((len(lines), 1), np.nan)], axis=1)
-    return np.tile(x, len(lines)), np.round(y.reshape(-1), 3)
 
 
 def _phase(response: torch.Tensor, dominant: torch.Tensor) -> np.ndarray:

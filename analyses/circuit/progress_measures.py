@@ -45,7 +45,7 @@ from interp.runs import Checkpoint
 REFERENCE = "Nanda et al. 2023, arXiv:2301.05217, §5.1 and App. C.2"
 READS = ()
 CORE = True
-PLACE = 4
+PLACE = 5
 SPLITS = ("all", "train", "test", "held_out")
 AT_ONCE = 8  # so many diagonals at once, in float64, stay in the processor's cache
 

@@ -4,7 +4,8 @@ Principal components of W_E (rows: residues in phase order, centred; without `=`
 and, with v the coordinates scaled to length 1, the frequency k and the circularity c = max_k ‖F_k v‖² (F: orthonormal
 Fourier basis). Two components of one frequency, drawn against each other, are a circle.
 
-Effective rank of a matrix: exp(−Σ q log q), q = σ/Σσ over its singular values. Spectral entropy of the covariance of
+Effective rank of a matrix: exp(−Σ q log q), q = σ/Σσ over its singular values; W_in and W_out are those around the
+neurons of the last layer. Spectral entropy of the covariance of
 the penultimate activations (the last residual stream, normalized where a norm follows, over all pairs in phase
 coordinates):
 H = −Σ q log q / log d_model, q = μ/Σμ its eigenvalues.
@@ -39,7 +40,7 @@ REFERENCE = (
     "Zhong et al. 2023, arXiv:2306.17844, §4; Liu et al. 2022, arXiv:2205.10343; Gromov 2023, arXiv:2301.02679; "
     "DeMoss et al. 2024, arXiv:2412.09810; arXiv:2604.13123"
 )
-PLACE = 10
+PLACE = 11
 COMPONENTS = 8
 MATRICES = ("W_E", "W_in", "W_out", "W_U")
 SIDES = ("input", "output")

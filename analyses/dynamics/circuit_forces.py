@@ -14,6 +14,9 @@ Refused (NaN) where the residual is above a fiftieth of |decay| + |loss|: more f
 are decay and loss of imported runs (no learning rate, no weight decay), and of "adam", which mixes both. With weight
 decay 0 there is no decay, and no r.
 
+Of a run with a gradient filter (`training.filter`) the part of the loss is what the optimizer made of filtered
+gradients, which those of past steps, and the weights, are part of; decay is none of it.
+
 It cannot tell why the loss pushes as it does, nor what a circuit would do without the other; and where weights are
 rescaled by a norm layer, what decay does to them changes no logit.
 """
@@ -61,12 +64,12 @@ def compute(
     progress: Callable[[Sequence[int]], Iterable[int]] = lambda steps: steps,
 ) -> xr.Dataset:
     """At each checkpoint the `value` of every strength (G, M, C, each α_k; in logits), its `standard_error` and its
-    `scaling` w·∇S [step, strength], and `loss_alone` [step, part], the training loss of the generalizing and of the
-    memorizing part of the logits alone; over each interval between two checkpoints `force` [interval, strength, cause]
-    (decay, loss, residual; refused decay and loss are NaN) and `force_error` (signed); of M and C, `on`, also what goes
-    through each tensor (`tensor_force` [interval, on, cause, tensor]) and what is told without a fifth of the held-out
-    pairs (`force_without_fold`). An interval is named by its last step; `start` is its first, `exposure` c₀ + c₁ over
-    it, which without momentum is Σ lr·wd.
+    `scaling` w·∇S [step, strength], and `loss_alone` [step, part], the cross-entropy on training pairs of the
+    generalizing and of the memorizing part of the logits alone; over each interval between two checkpoints `force`
+    [interval, strength, cause] (decay, loss, residual; refused decay and loss are NaN) and `force_error` (signed);
+    of M and C, `on`, also what goes through each tensor (`tensor_force` [interval, on, cause, tensor]) and what is
+    told without a fifth of the held-out pairs (`force_without_fold`). An interval is named by its last step;
+    `start` is its first, `exposure` c₀ + c₁ over it, which without momentum is Σ lr·wd.
 
     C is of the `frequencies`, or of the `n_named` that stood out most (at most a third of all) at the first checkpoint
     that knew 99 % of the training pairs, and NaN before it (the attributes `named` and `known_from`). Raises
@@ -203,7 +206,7 @@ def _result(
             "loss_alone": (
                 ("step", "part"),
                 np.stack([moment.loss_alone for moment in moments]),
-                {"long_name": "training loss of the part alone", "units": "nats"},
+                {"long_name": "cross-entropy of the part alone, training pairs", "units": "nats"},
             ),
             "force": (
                 by_interval,

@@ -1,25 +1,26 @@
 """Learning curves. When did the network memorize, and when did it generalize?
 
-Loss is the mean cross-entropy (natural logarithm, float64 log-softmax) over the pairs of a split; accuracy the share of
-correct answers. Splits: train; test; unmirrored: test pairs (a, b) whose mirror (b, a) was not trained on either,
-because for a commutative operation a pair and its mirror have one label; held out: test pairs that no symmetry of the
-task makes of a trained one (`Task.symmetries`: of most operations these are the unmirrored ones). When it memorized and
-when it generalized are told by `interp.mathematics.grokking` from train and held-out pairs. The generalization gap is
-test loss − train loss. A network overfits where its test accuracy is more than 5 points below its train accuracy. Every
-step that training logged is here, and every checkpoint: one without logged metrics is run to obtain them.
+Loss is the mean over the pairs of a split of what the network was trained on: the cross-entropy (natural logarithm,
+float64 log-softmax), or what its training names (`TrainingConfig.loss`); accuracy the share of correct answers. Splits:
+train; test; unmirrored: test pairs (a, b) whose mirror (b, a) was not trained on either, because for a commutative
+operation a pair and its mirror have one label; held out: test pairs that no symmetry of the task makes of a trained one
+(`Task.symmetries`: of most operations these are the unmirrored ones). When it memorized and when it generalized are
+told by `interp.mathematics.grokking` from train and held-out pairs. The generalization gap is test loss − train loss. A
+network overfits where its test accuracy is more than 5 points below its train accuracy. Its training loss spikes where
+it is more than ten times its median over the 500 steps before, once the network has memorized
+(`interp.mathematics.spikes`; where it is logged, the highest loss since the line before counts). Every step that
+training logged is here, and every checkpoint: one without logged metrics is run to obtain them.
 
-It cannot tell why: a circuit may long be growing while these curves stand still. Held out excludes what the listed
-symmetries give away, not all that a network could infer from training pairs without the whole rule. What an importer
-gave as test curves, without a split, has mirrored pairs among them.
+It cannot tell why: a circuit may long be growing while these curves stand still. What spikes are, `slingshots` tells.
+Held out excludes what the listed symmetries give away, not all that a network could infer from training pairs without
+the whole rule. What an importer gave as test curves, without a split, has mirrored pairs among them.
 """
-
-import math
 
 import numpy as np
 import xarray as xr
 
 from interp.figures import NEUTRAL, PALETTE, TEST, TRAIN, new_panels, percent_axis, power_of_ten_axis
-from interp.mathematics import grokking
+from interp.mathematics import grokking, spikes
 
 ASKS = "answers"
 REFERENCE = "Power et al. 2022, arXiv:2201.02177, §3; Nanda et al. 2023, arXiv:2301.05217, §3"
@@ -30,8 +31,9 @@ SPLITS = ("train", "test", "unmirrored", "held_out")
 
 
 def compute(run, *, overfitting_gap: float = 0.05) -> xr.Dataset:
-    """`loss` and `accuracy` [step, split], `generalization_gap` and `overfits` (1, 0, or NaN where it cannot be
-    known) [step].
+    """`loss` and `accuracy` [step, split], `generalization_gap`, `overfits` (1, 0, or NaN where it cannot be known),
+    and `highest_train_loss` since the logged line before, at `highest_train_loss_step` (NaN where it was not logged,
+    and on mini-batches) [step].
 
     `overfitting_gap` is the difference of accuracies from which on the network counts as overfitting.
 
@@ -43,25 +45,39 @@ def compute(run, *, overfitting_gap: float = 0.05) -> xr.Dataset:
     task, logged = run.task, run.curves
     steps = np.union1d(logged.step.values, run.steps).astype(np.int32)
     logged = logged.reindex(step=steps)
+    loss_words = logged.loss.attrs
     curves = {name: logged[name].values.copy() for name in ("loss", "accuracy")}
     knowable = [SPLITS.index(split) for split in ("train", "test", "held_out") if task.mask(split).any()]
     unknown = np.isnan(curves["loss"][:, knowable] + curves["accuracy"][:, knowable]).any(1)
     for row in np.flatnonzero(unknown & np.isin(steps, run.steps)):
         checkpoint = run[int(steps[row])]
         for column, split in enumerate(SPLITS):
-            curves["loss"][row, column] = checkpoint.loss(split)
+            curves["loss"][row, column] = checkpoint.trained_loss(split)
             curves["accuracy"][row, column] = checkpoint.accuracy(split)
     loss, accuracy = curves["loss"], curves["accuracy"]
+    metrics, unlogged = run.metrics.reindex(step=steps), np.full(len(steps), np.nan)
+    # The highest loss of a mini-batch is that of a sample: it is no spike of the loss of all.
+    is_of_batches = run.training is not None and run.training.batch_size is not None
+    highest, highest_at = (
+        metrics[name].values if name in metrics and not is_of_batches else unlogged
+        for name in ("train_loss_max", "train_loss_max_step")
+    )
     overfits = np.where(np.isnan(accuracy[:, :2]).any(1), np.nan, accuracy[:, 1] < accuracy[:, 0] - overfitting_gap)
     return xr.Dataset(
         {
-            "loss": (("step", "split"), loss, {"long_name": "cross-entropy", "units": "nats"}),
+            "loss": (("step", "split"), loss, loss_words),
             "accuracy": (("step", "split"), accuracy, {"long_name": "accuracy", "units": "1"}),
             "generalization_gap": (
                 "step",
                 loss[:, 1] - loss[:, 0],
-                {"long_name": "test loss − train loss", "units": "nats"},
+                {"long_name": "test loss − train loss", "units": loss_words["units"]},
             ),
+            "highest_train_loss": (
+                "step",
+                highest,
+                loss_words | {"long_name": "highest training loss since the line before"},
+            ),
+            "highest_train_loss_step": ("step", highest_at, {"long_name": "step of it", "units": "updates"}),
             "overfits": (
                 "step",
                 overfits,
@@ -75,7 +91,7 @@ def compute(run, *, overfitting_gap: float = 0.05) -> xr.Dataset:
         attrs={
             **{f"{split}_pairs": int(task.mask(split).sum()) for split in ("train", "held_out")},
             "independent_held_out_pairs": task.n_held_out,
-            "chance_loss": math.log(task.n_classes),
+            **logged.attrs,
             "mirrors_included": int(not task.split_known and bool(task.symmetries)),
         },
     )
@@ -85,11 +101,12 @@ def summary(result: xr.Dataset) -> dict:
     """`memorized_at` and `generalized_at` are the logged steps from which on 99 % of train and of held-out pairs were
     known and stayed so (`interp.mathematics.grokking`), `memorized_after` and `generalized_after` the last ones before
     at which they were not; `held_out_accuracy` is the highest that was held, since `held_out_accuracy_at`; `falls` are
-    those of held-out accuracy later. Null where unknown."""
+    those of held-out accuracy later; `spikes` are those of the training loss: at which step it was highest, how high,
+    and the lowest train accuracy that was logged. Null where unknown."""
     steps, found = result.step.values, grokking.events_of(result)
     loss = {split: result.loss.sel(split=split).values for split in SPLITS}
     accuracy = {split: result.accuracy.sel(split=split).values for split in SPLITS}
-    test_loss = loss["test"]
+    test_loss, spiked = loss["test"], _spikes(result)
     is_known = np.isfinite(test_loss).any()
     return {
         **found.times,
@@ -101,12 +118,21 @@ def summary(result: xr.Dataset) -> dict:
         "final_held_out_accuracy": float(accuracy["held_out"][-1]),
         "highest_test_loss": float(np.nanmax(test_loss)) if is_known else None,
         "highest_test_loss_at": int(steps[np.nanargmax(test_loss)]) if is_known else None,
+        "spikes": [{"step": one.at, "loss": one.highest, "train_accuracy": one.accuracy} for one in spiked],
         "overfits_at_the_end": bool(result.overfits.values[-1]) if np.isfinite(accuracy["test"][-1]) else None,
     }
 
 
+def _spikes(result: xr.Dataset) -> list[spikes.Spike]:
+    of_train = result.sel(split="train")
+    told = of_train.isel(step=np.isfinite(of_train.loss.values) & np.isfinite(of_train.accuracy.values))
+    curves = told.step.values, told.loss.values, told.accuracy.values
+    return spikes.spikes(*curves, told.highest_train_loss.values, told.highest_train_loss_step.values)
+
+
 def plot(result: xr.Dataset):
-    """Loss (logarithmic) and accuracy over training, with the steps of memorization and generalization."""
+    """Loss (logarithmic) and accuracy over training, with the steps of memorization and generalization, and the spikes
+    of the training loss."""
     import plotly.graph_objects as go
 
     figure = new_panels("Learning curves", ("Loss", "Accuracy"), reference=REFERENCE, row_height=340)
@@ -124,6 +150,10 @@ def plot(result: xr.Dataset):
                 trace.showlegend = column == 2
                 figure.add_trace(trace, row=1, col=column)
     facts = summary(result)
+    for place, spike in enumerate(facts["spikes"]):
+        look = {"color": TRAIN, "size": 7, "symbol": "triangle-down-open"}
+        dot = go.Scatter(x=[spike["step"]], y=[spike["loss"]], mode="markers", marker=look, name="spike")
+        figure.add_trace(dot.update(showlegend=place == 0, legendgroup="spike"), row=1, col=1)
     for label, step in (("memorized", facts["memorized_at"]), ("generalized", facts["generalized_at"])):
         if step is not None:
             figure.add_vline(x=step, line={"color": NEUTRAL, "width": 1, "dash": "dash"})
@@ -139,6 +169,6 @@ def plot(result: xr.Dataset):
                 font_size=11,
             )
     figure.update_xaxes(title_text="step (updates)")
-    power_of_ten_axis(figure, row=1, col=1, title_text="cross-entropy (nats)")
+    power_of_ten_axis(figure, row=1, col=1, title_text=result.attrs["loss_axis"])
     percent_axis(figure, row=1, col=2, title_text="accuracy")
     return figure

@@ -1,12 +1,12 @@
 """Transitions. Did the network grok, and when did memorization, circuit formation and cleanup end?
 
 From learning curves alone, anybody's: the verdict and its steps by the definitions of `interp.mathematics.grokking`, of
-train and held-out pairs (99 % accuracy that holds; losses against chance where accuracies are unknown; without
-`chance_loss` the larger of the first train and test loss stands for ln p), and the verdict of Liu et al. (90 %, fixed
-gap of 1,000 steps). Of curves that were imported without a split, test pairs stand for held-out ones, mirrors included.
-With g the step from which on the network generalizes, the boundaries of its phases: log losses, Σw² and Gini are fitted
-up to g by continuous lines with up to two kinks, and from the start of cleanup to 3 g with up to one (as many as the
-Bayesian information criterion says; `interp.mathematics.kinks`):
+train and held-out pairs (99 % accuracy that holds; losses against chance where accuracies are unknown, if they are
+cross-entropies; without `chance_loss` the larger of the first train and test loss stands for ln p), and the verdict of
+Liu et al. (90 %, fixed gap of 1,000 steps). Of curves that were imported without a split, test pairs stand for held-out
+ones, mirrors included. With g the step from which on the network generalizes, the boundaries of its phases: log losses,
+Σw² and Gini are fitted up to g by continuous lines with up to two kinks, and from the start of cleanup to 3 g with up
+to one (as many as the Bayesian information criterion says; `interp.mathematics.kinks`):
 
     end of memorization   held-out loss turns down, excluded loss (train pairs) turns up
     start of cleanup      held-out loss, restricted loss (all pairs) and Σw² fall faster, Gini rises faster
@@ -118,8 +118,14 @@ def compute(run: "Run") -> xr.Dataset:
     splits = ["train", "held_out" if is_split_known else "test", "test"]
     loss, accuracy = (curves[name].sel(split=splits).values for name in ("loss", "accuracy"))
     loss = np.concatenate([loss, np.stack([aligned["excluded"], aligned["restricted"]], axis=1)], axis=1)
-    told, chance = grokking.events_of(curves), math.log(run.task.p)
-    result = _transitions(steps, loss, accuracy, aligned, chance=chance, told=told, deciding=loss[:, :2])
+    told, chance = grokking.events_of(curves), float(curves.attrs["chance_loss"])
+    decides = curves.attrs.get("losses_decide", 1)
+    deciding = loss[:, :2] if decides else np.full((len(steps), 2), np.nan)
+    result = _transitions(steps, loss, accuracy, aligned, chance=chance, told=told, deciding=deciding)
+    if not decides:
+        axis = f"{curves.attrs['loss_axis']}; excluded, restricted: cross-entropy (nats)"
+        result.loss.attrs |= {"long_name": axis, "units": "1"}
+        result.attrs["loss_axis"] = axis
     return result.assign_attrs(mirrors_included=int(not is_split_known and bool(run.task.symmetries)))
 
 
@@ -198,14 +204,12 @@ def plot(result: xr.Dataset):
     for label in EVENTS:
         step = result.event_at.sel(event=label, event_value="at").item()
         if np.isfinite(step):
-            across_panels(
-                figure,
-                [{"type": "line", "x0": step, "x1": step, "line": {"color": NEUTRAL, "width": 1, "dash": "dash"}}],
-            )
+            line = {"type": "line", "x0": step, "x1": step, "line": {"color": NEUTRAL, "width": 1, "dash": "dash"}}
+            across_panels(figure, [line])
             _label(figure, step, f"{label} {step:,.0f}", axis="y2", height=0.5, anchor="middle")
     figure.update_xaxes(title_text="step (updates)")
     figure.update_layout(legend={"orientation": "h", "x": 0, "y": -0.12, "yanchor": "top"}, margin_b=110)
-    power_of_ten_axis(figure, row=1, col=1, title_text="cross-entropy (nats)")
+    power_of_ten_axis(figure, row=1, col=1, title_text=result.attrs["loss_axis"])
     percent_axis(figure, row=1, col=2, title_text="accuracy")
     for index, title in enumerate(("Σ w²", "Gini")[: len(weighed)]):
         figure.update_yaxes(title_text=title, row=2, col=1 + index)
@@ -213,14 +217,8 @@ def plot(result: xr.Dataset):
 
 
 def _label(figure, step: float, text: str, *, axis: str, height: float, anchor: str) -> None:
-    where = {
-        "xref": axis.replace("y", "x"),
-        "yref": f"{axis} domain",
-        "yanchor": anchor,
-        "textangle": -90,
-        "xshift": -8,
-    }
-    figure.add_annotation(x=step, y=height, text=text, showarrow=False, font_size=10.5, **where)
+    where = {"xref": axis.replace("y", "x"), "yref": f"{axis} domain", "yanchor": anchor, "xshift": -8}
+    figure.add_annotation(x=step, y=height, text=text, showarrow=False, textangle=-90, font_size=10.5, **where)
 
 
 def _is_test(result: xr.Dataset) -> bool:
@@ -312,6 +310,7 @@ def _transitions(
             "times": json.dumps(told.times),
             "delay": json.dumps([grokking.whole(bound) for bound in told.delay]),
             "mirrors_included": 0,
+            "loss_axis": "cross-entropy (nats)",
         },
     )
 

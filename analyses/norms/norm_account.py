@@ -6,7 +6,8 @@ The squared norm of all weights, Σw², is taken apart into parts that share not
                                (of two vocabularies the sum)
     W_U (columns: classes)     likewise
     neurons of the last layer  column of W_in, entry of b_in and row of W_out, by the neuron's frequency:
-                               key, other, or dead
+                               key, other, or dead (of an MLP with several hidden layers column of the last W_l,
+                               entry of the last b_l, and row of W_out)
     every other tensor         as a whole; rows and columns without a phase (`=`; 0 for × and ÷) on their own
 
 The key frequencies, and the frequency of every neuron, are those of the last checkpoint, so that a part is always the
@@ -24,7 +25,7 @@ import xarray as xr
 
 from interp.figures import NEUTRAL, PALETTE, PHASE_COLORS, color_of_frequency, new_panels, short_name
 from interp.mathematics import fourier
-from interp.models import last_mlp
+from interp.models import neuron_axes
 
 REFERENCE = (
     "Nanda et al. 2023, arXiv:2301.05217, §5.2; Liu et al. 2022 (Omnigrok), arXiv:2210.01117; the account is ours"
@@ -204,8 +205,7 @@ class _Account:
         self.n_frequencies, self.n_layers = last.spectrum.n_frequencies, last.model.n_layers
         self.is_key = torch.isin(torch.arange(self.n_frequencies + 1), torch.tensor(key, dtype=torch.long))
         self.neuron_frequency = last.spectrum.neuron_frequencies
-        layer = last_mlp(last.model)
-        self.neuron_axis = {f"{layer}.W_in": 1, f"{layer}.W_gate": 1, f"{layer}.b_in": 0, f"{layer}.W_out": 0}
+        self.neuron_axis = neuron_axes(last.model)
         self.names = list(self._parts({name: weight.double() for name, weight in last.weights.items()})[0])
 
     def of(self, weights: dict[str, torch.Tensor]) -> tuple[np.ndarray, np.ndarray]:

@@ -3,11 +3,12 @@
 All weights and biases are multiplied by α = 2^{−1}, 2^{−3/4}, … 2, and the losses of the network so rescaled are taken
 on a fixed random sample of pairs of each split:
 
-    ℓ_split(α) = mean over the sample of −log softmax(logits(α w))[label],      norm α‖w‖
+    ℓ_split(α) = mean over the sample of loss(logits(α w), label),      norm α‖w‖
 
+with the loss that it was trained on, the cross-entropy −log softmax(logits)[label] where its training names no other.
 The *generalizing shell* is the norm with the least loss on held-out pairs (`Task.held_out_mask`): the lowest of the
 grid, refined by the parabola through it and its neighbors in (log α, log ℓ). There is none where the lowest lies at an
-end of the grid, or above 90 % of chance, log p.
+end of the grid, or above 90 % of the loss of outputs that are all zero (of the cross-entropy log p, which is chance).
 
 This is no reduced landscape of Liu et al., min over ‖w‖ = r of the training loss, whose weights are trained anew at
 every norm: here they only grow and shrink together, so it cannot tell that another network of that norm would not
@@ -24,7 +25,6 @@ import xarray as xr
 
 from interp.analysis import axes
 from interp.figures import NEUTRAL, PALETTE, TEST, TRAIN, new_panels, percent_axis, power_of_ten_axis
-from interp.mathematics.cross_entropy import judge_
 from interp.models import logits
 from interp.runs import Checkpoint
 
@@ -38,9 +38,9 @@ CHANCE_SHARE = 0.9
 def measure(
     checkpoint: Checkpoint, *, pairs: int = 256, octaves: float = 1.0, per_octave: int = 4, seed: int = 0
 ) -> xr.Dataset:
-    """`loss` (nats) and `accuracy` [factor, split] on at most `pairs` pairs of a split, drawn with `seed`; `l2`, the
-    norm of the weights as they are; `shell_factor`, `shell_norm` and `shell_loss` (the lowest held-out loss there).
-    The factors reach `octaves` down and up.
+    """`loss` (of what it was trained on) and `accuracy` [factor, split] on at most `pairs` pairs of a split, drawn with
+    `seed`; `l2`, the norm of the weights as they are; `shell_factor`, `shell_norm` and `shell_loss` (the lowest
+    held-out loss there). The factors reach `octaves` down and up.
 
     NaN for a split without pairs, and for a shell that is not there.
 
@@ -61,7 +61,8 @@ def measure(
         scaled = {name: float(factor) * weight for name, weight in checkpoint.weights.items()}
         with torch.no_grad():
             known = checkpoint.logits.flatten(0, -2)[chosen] if factor == 1 else None
-            losses, right = judge_((logits(scaled, checkpoint.model, inputs) if known is None else known).T, labels)
+            outputs = logits(scaled, checkpoint.model, inputs) if known is None else known
+            losses, right = checkpoint.trained_on.judge(outputs.T, labels)
         for column, part in enumerate(np.split(np.arange(len(chosen)), [len(samples[0])])):
             if len(part):
                 loss[row, column], accuracy[row, column] = (
@@ -69,17 +70,17 @@ def measure(
                     right[part].double().mean().item(),
                 )
     l2 = math.sqrt(sum(float(weight.double().square().sum()) for weight in checkpoint.weights.values()))
-    shell = _shell(factors, loss[:, 1], math.log(checkpoint.task.n_classes))
+    shell = _shell(factors, loss[:, 1], checkpoint.trained_on.of_guessing(checkpoint.task.n_classes))
     lowest = loss[:, 1].min() if np.isfinite(shell) else np.nan
-    one, nats = {"units": "1"}, {"units": "nats"}
+    one, unit, title = {"units": "1"}, {"units": checkpoint.training.loss_unit}, checkpoint.training.loss_title
     return xr.Dataset(
         {
-            "loss": (("factor", "split"), loss, {"long_name": "loss of the rescaled network"} | nats),
+            "loss": (("factor", "split"), loss, {"long_name": f"{title} of the rescaled network"} | unit),
             "accuracy": (("factor", "split"), accuracy, {"long_name": "accuracy of the rescaled network"} | one),
             "l2": ((), l2, {"long_name": "L2 norm of all weights"} | one),
             "shell_factor": ((), shell, {"long_name": "factor to the generalizing shell"} | one),
             "shell_norm": ((), shell * l2, {"long_name": "norm of the generalizing shell"} | one),
-            "shell_loss": ((), lowest, {"long_name": "lowest held-out loss of the rescaled network"} | nats),
+            "shell_loss": ((), lowest, {"long_name": f"lowest held-out {title} of the rescaled network"} | unit),
         },
         coords=axes(
             {
@@ -162,7 +163,8 @@ def plot(result: xr.Dataset):
     figure.update_xaxes(title_text="norm α‖w‖", row=1)
     figure.update_xaxes(title_text="step (updates)", row=2, col=1)
     figure.update_xaxes(title_text="factor α", type="log", tickvals=[0.5, 1, 2], row=2, col=2)
-    power_of_ten_axis(figure, row=1, title_text="cross-entropy (nats)")
+    title, unit = result.loss.attrs["long_name"].removesuffix(" of the rescaled network"), result.loss.attrs["units"]
+    power_of_ten_axis(figure, row=1, title_text=title if unit == "1" else f"{title} ({unit})")
     figure.update_yaxes(title_text="L2 norm", row=2, col=1)
     percent_axis(figure, row=2, col=2, title_text="accuracy")
     figure.update_layout(legend={"y": 1, "yanchor": "top"}, legend2={"y": 0.4, "yanchor": "top"})

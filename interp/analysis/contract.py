@@ -20,6 +20,8 @@ What else it may say of itself, and what holds otherwise:
     CORE: bool = False                         whether the story needs it: the core is what runs when nothing is named
     ON_REQUEST: bool = False                   left out where all are asked for: it takes long
     MOST_STEPS: int | None = None              at most so many checkpoints of a run (`interp.analysis.steps_to_show`)
+    OBSERVES: tuple[str, ...] = ()             what has to have been observed while a run was trained ("gradients",
+                                               `interp train --observe`): it is asked for by its name alone
     SCALES: dict[str, Scale] = {"": "signed"}  on what scale which numbers of its summary are compared
     PLACE: int | None = None                   its place among the analyses of its group; the others follow, by name
 """
@@ -124,6 +126,12 @@ class Analysis:
     def on_request(self) -> bool:
         """Whether it is left out where all are asked for."""
         return getattr(self.module, "ON_REQUEST", False)
+
+    @property
+    def observes(self) -> tuple[str, ...]:
+        """What has to have been observed while a run was trained: of most runs it is not there, so the analysis is left
+        out where several are asked for at once."""
+        return tuple(getattr(self.module, "OBSERVES", ()))
 
     @property
     def most_steps(self) -> int | None:
@@ -250,15 +258,15 @@ def find(name: str) -> Analysis:
 
 
 def select(words: Iterable[str | Analysis], task: Examples, model: ModelConfig) -> list[Analysis]:
-    """The analyses that are asked for: by name, by group, "core", or "all" but those on request. A word for several
-    means those that can be asked about the examples and the model. Raises InputError, with the nearest word, for one
-    that is none."""
+    """The analyses that are asked for: by name, by group, "core", or "all" but those on request; those that ask for
+    observations by name alone. A word for several means those that can be asked about the examples and the model.
+    Raises InputError, with the nearest word, for one that is none."""
     known = discover()
     several = {
         "core": [analysis for analysis in known.values() if analysis.core],
-        "all": [analysis for analysis in known.values() if not analysis.on_request],
+        "all": [analysis for analysis in known.values() if not (analysis.on_request or analysis.observes)],
     }
-    for analysis in known.values():
+    for analysis in (one for one in known.values() if not one.observes):
         several.setdefault(analysis.group, []).append(analysis)
     selected = {}
     for word in words:

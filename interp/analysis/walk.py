@@ -3,30 +3,55 @@
 Results are kept with a hash of what they were computed from; asking again computes only the steps that are missing or
 stale. A keyword parameter called `key_frequencies` whose default is None is given those of the run: of its last
 checkpoint that has a circuit.
+
+What was computed is not thrown away: not for a result that cannot be kept, nor for a checkpoint that is thinned out
+meanwhile, nor for another analysis that cannot be computed.
 """
 
-import json
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib.metadata import version
-from pathlib import Path
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
 from interp.analysis.contract import Analysis, find, select
-from interp.analysis.results import load_result, result_path, save_result
-from interp.analysis.steps import steps_to_show
+from interp.analysis.keeping import Keeper, Shelf, keeper
+from interp.analysis.provenance import (
+    digests_of,
+    identity_of_whole,
+    path_of,
+    provenance,
+    provenance_in_run,
+    resolved_parameters,
+    step_axis,
+)
+from interp.analysis.results import load_result, result_path
+from interp.analysis.rows import RowsOfRun
+from interp.analysis.thinned import is_thinned_out, while_thinned
 from interp.analysis.workers import Order, measured, processes_for
-from interp.errors import InputError, unknown_name
-from interp.experiment import Task, hash_of
+from interp.errors import InputError, Notice, unknown_name
 from interp.machine import give_back_freed_memory, keep_freed_memory
 from interp.models import are_finite
 from interp.runs import Checkpoint, Run, weights_digest
 
 Progress = Callable[[Sequence[int]], Iterable[int]]  # wraps the steps that are walked over
 
-_STEP = {"long_name": "step", "units": "updates"}
+# What `compute` of an analysis of a whole run asks the run for, while it is computed.
+_in_hand: ContextVar[tuple[Run, Mapping[str, xr.Dataset]] | None] = ContextVar("_in_hand", default=None)
+
+
+class PartlyAnalyzed(InputError):
+    """Some of the analyses that were asked for could not be computed; `results` has the others, by name.
+
+    >>> PartlyAnalyzed("a checkpoint is damaged", {}).results
+    {}
+    """
+
+    def __init__(self, message: str, results: dict[str, xr.Dataset]) -> None:
+        super().__init__(message)
+        self.results = results
 
 
 def analyze(
@@ -45,9 +70,13 @@ def analyze(
     `parameters` maps the name of an analysis to keyword parameters other than its defaults, and `steps` restricts the
     checkpoints that are measured; analyses of a whole run are then refused, or left out where they were not asked for
     by name. Each checkpoint is read once, with one forward pass for all analyses, and not kept in memory. When
-    interrupted, the rows computed so far are saved. Checkpoints whose weights are not finite, because training
-    diverged, have no row; InputError when there are no others. With `parallel`, other processes share long work
-    (`interp.analysis.workers`); a script that asks for it needs the guard `if __name__ == "__main__":`.
+    interrupted, or met by an error, the rows computed so far are saved. Checkpoints whose weights are not finite,
+    because training diverged, have no row; InputError when there are no others. With `parallel`, other processes share
+    long work (`interp.analysis.workers`); a script that asks for it needs the guard `if __name__ == "__main__":`.
+
+    Where an analysis cannot be computed, `PartlyAnalyzed` has the results of the others. Results that cannot be kept,
+    on a full disk say, and checkpoints that are thinned out meanwhile, whose rows are left out, are told by an
+    `interp.errors.Notice`.
 
     >>> import interp
     >>> run = interp.open_run(interp.reference_path())
@@ -57,45 +86,189 @@ def analyze(
     >>> interp.analyze(run, ["weight_norms"], steps=[0, 3000])["weight_norms"].step.values.tolist()
     [0, 3000]
     """
-    asked = _asked(run, list(names), of_steps=steps is not None)
+    names = list(names)
+    if steps is None and parameters is None and (there := _from_hand(run, names)) is not None:
+        return there
+    with keeper() as shelf:
+        return _analyzed(
+            run, names, shelf, parameters=parameters or {}, steps=steps, progress=progress, parallel=parallel
+        )
+
+
+def analyze_anew(
+    run: Run,
+    names: Iterable[str],
+    parameters: Mapping[str, Mapping[str, Any]],
+    progress: Progress = lambda steps: steps,
+    *,
+    parallel: bool = False,
+) -> dict[str, xr.Dataset]:
+    """What `analyze` gives, with nothing read from results that were kept before, and nothing kept.
+
+    >>> import interp
+    >>> run = interp.open_run(interp.reference_path())
+    >>> analyze_anew(run, ["learning_curves"], {})["learning_curves"].sizes["step"]
+    143
+    """
+    return _analyzed(run, list(names), Shelf(), parameters=parameters, steps=None, progress=progress, parallel=parallel)
+
+
+def _analyzed(
+    run: Run,
+    names: Sequence[str | Analysis],
+    shelf: Shelf,
+    *,
+    parameters: Mapping[str, Mapping[str, Any]],
+    steps: Iterable[int] | None,
+    progress: Progress,
+    parallel: bool,
+) -> dict[str, xr.Dataset]:
+    asked = _asked(run, names, of_steps=steps is not None)
     chosen = _with_needs(asked)
     for analysis in chosen:
         analysis.check_is_for(run.task, run.model)
     if not run.steps:
-        raise InputError(f"{run.path} has no checkpoints to analyze")
+        removed = "; they were removed (`interp list` tells what the lines tell)" if run.thinned else ""
+        raise InputError(f"{run.path} has no checkpoints to analyze{removed}")
     keep_freed_memory()
-    parameters = dict(parameters or {})
-    resolved = {analysis.name: _resolved(run, analysis, parameters.pop(analysis.name, {})) for analysis in chosen}
-    for name in parameters:
-        raise unknown_name("analysis", name, resolved)
-    digests = _digests(run)
+    given = {name: dict(values) for name, values in parameters.items()}
+    for name in given.keys() - {analysis.name for analysis in chosen}:
+        raise unknown_name("analysis", name, [analysis.name for analysis in chosen])
+
+    def look() -> tuple[dict[str, dict[str, Any]], dict[int, str]]:
+        resolved = {one.name: resolved_parameters(run, one, given.get(one.name, {})) for one in chosen}
+        return resolved, digests_of(run)
+
+    resolved, digests = while_thinned(run, look)
     wanted = list(digests) if steps is None else sorted(set(steps))
     for step in wanted:
         if step not in digests:
             run[step]  # raises, naming the nearest
-    tables = [_Table(run, analysis, resolved[analysis.name]) for analysis in chosen if not analysis.of_run]
+    tables = [RowsOfRun(run, one, resolved[one.name], shelf) for one in chosen if not one.of_run]
+    results, refused = dict[str, xr.Dataset](), dict[str, InputError]()
+    _fill(run, tables, digests, wanted, progress=progress, parallel=parallel)
+    for table in tables:
+        try:
+            results[table.analysis.name] = table.result()
+        except InputError as error:
+            refused[table.analysis.name] = error
+    for analysis in (a for a in chosen if a.of_run):
+        hand = {name: result for name, result in results.items() if name not in given}
+        try:
+            with _having(run, hand):
+                found = _whole(run, analysis, resolved[analysis.name], digests, shelf=shelf, progress=progress)
+            results[analysis.name] = found
+        except InputError as error:
+            refused[analysis.name] = error
+    wished = {name: results[name] for name in sorted({analysis.name for analysis in asked}) if name in results}
+    for name in sorted(refused):  # of several, one: they mostly come of the same
+        raise PartlyAnalyzed(str(refused[name]), wished) from None
+    return wished
+
+
+def _fill(
+    run: Run,
+    tables: Sequence[RowsOfRun],
+    digests: Mapping[int, str],
+    wanted: Sequence[int],
+    *,
+    progress: Progress,
+    parallel: bool,
+) -> None:
+    """Measure what is missing in all tables, in one walk, and save them: also where it ends before its end."""
     missing = {table.analysis.name: table.missing(digests, wanted) for table in tables}
     walked = sorted(set().union(*missing.values())) if missing else []
     orders = [Order(table.analysis, table.parameters, frozenset(missing[table.analysis.name])) for table in tables]
     rows = measured(run, orders, walked, processes_for(run, walked) if parallel else 1)
+    to_save = [table for table in tables if missing[table.analysis.name]]
+    # What cannot be done at the end, for a checkpoint that is missing or damaged, is not begun.
+    for step in set(walked) - {*run.steps}:
+        if not is_thinned_out(run, step):
+            run[step]  # raises
+    for table in to_save:
+        _ = table.provenance
     try:
         for _ in progress(walked) if walked else ():
             step, found = next(rows)
             for table in tables:
                 if table.analysis.name in found:
                     table.add(step, found[table.analysis.name], digests[step])
-    except KeyboardInterrupt:
-        _save_all(tables, missing)
+    except BaseException:
+        _save_all(to_save)
         raise
     finally:
         rows.close()
     give_back_freed_memory()  # what the walk needed: writing doubles the largest result for a moment
-    # After any other error, a damaged checkpoint say, nothing is written.
-    _save_all(tables, missing)
-    results = {table.analysis.name: table.result() for table in tables}
-    for analysis in (a for a in chosen if a.of_run):
-        results[analysis.name] = _computed(run, analysis, resolved[analysis.name], digests, progress)
-    return {name: results[name] for name in sorted({analysis.name for analysis in asked})}
+    # Also those that were measured before: what is asked next may read the checkpoint of every row.
+    gone = sorted((set(wanted) - {*run.steps}) & run.thinned)
+    for table in tables:
+        table.leave_out(gone)
+    _save_all(to_save)
+    if gone:
+        several = f"the checkpoints of steps {', '.join(map(str, gone[:10]))}{' …' * (len(gone) > 10)} were"
+        which = several if len(gone) > 1 else f"the checkpoint of step {gone[0]} was"
+        warnings.warn(f"{which} thinned out of {run.path} meanwhile, and left out", Notice, stacklevel=4)
+
+
+def _save_all(tables: Sequence[RowsOfRun]) -> None:
+    """Ctrl-C waits until all are saved: what took an hour to compute is written in a second."""
+    interrupted = None
+    for table in tables:
+        for _ in range(2):
+            try:
+                table.save()
+                break
+            except KeyboardInterrupt as error:
+                interrupted = error
+    if interrupted is not None:
+        raise interrupted
+
+
+def _whole(
+    run: Run,
+    analysis: Analysis,
+    parameters: dict[str, Any],
+    digests: Mapping[int, str],
+    *,
+    shelf: Shelf,
+    progress: Progress,
+) -> xr.Dataset:
+    """The result of an analysis of a whole run, computed unless it is kept. It is computed again where checkpoints that
+    it reads are thinned out meanwhile."""
+    path, shown = path_of(run, analysis, parameters), {"progress": progress} if analysis.shows_progress else {}
+
+    def result() -> xr.Dataset:
+        there, thinned = {*run.steps}, run.thinned
+        current = {step: digest for step, digest in digests.items() if step in there or step not in thinned}
+        identity = identity_of_whole(run, analysis, parameters, current)
+        stored = shelf.load(path, identity)
+        if stored is None:
+            for step in current.keys() - there:
+                run[step]  # raises: a recorded checkpoint is missing, and must not be passed over
+            stored = analysis.function(run, **parameters, **shown)
+            described = provenance_in_run(run, analysis, parameters) | {"identity": identity}
+            stored = stored.assign_attrs(stored.attrs | described)
+            shelf.save(analysis.name, path, stored)
+        return stored
+
+    return while_thinned(run, result)
+
+
+def _from_hand(run: Run, names: Sequence[str | Analysis]) -> dict[str, xr.Dataset] | None:
+    """What an analysis of a whole run asks for while it is computed was computed before it, and need not be on disk."""
+    of, results = _in_hand.get() or (None, {})
+    if of is not run or not all(isinstance(name, str) and name in results for name in names):
+        return None
+    return {str(name): results[str(name)] for name in names}
+
+
+@contextmanager
+def _having(run: Run, results: Mapping[str, xr.Dataset]):
+    token = _in_hand.set((run, results))
+    try:
+        yield
+    finally:
+        _in_hand.reset(token)
 
 
 def _asked(run: Run, names: Sequence[str | Analysis], *, of_steps: bool) -> list[Analysis]:
@@ -112,6 +285,7 @@ def _asked(run: Run, names: Sequence[str | Analysis], *, of_steps: bool) -> list
 def measure_checkpoint(checkpoint: Checkpoint, name: str, **parameters: Any) -> xr.Dataset:
     """One analysis of one checkpoint, in memory, with its provenance.
 
+    >>> from interp.experiment import Task
     >>> from interp.testing import circuit_checkpoint, circuit_neurons
     >>> pizza = circuit_checkpoint(Task(11), circuit_neurons([2, 5]), step=100)
     >>> result = measure_checkpoint(pizza, "embedding_spectrum")
@@ -123,9 +297,9 @@ def measure_checkpoint(checkpoint: Checkpoint, name: str, **parameters: Any) -> 
         raise InputError(f"{name} is an analysis of a whole run; this is one checkpoint")
     analysis.check_is_for(checkpoint.task, checkpoint.model)
     resolved = analysis.resolve(parameters)
-    step = xr.Variable("step", np.array([checkpoint.step], dtype=np.int32), _STEP)
+    step = step_axis([checkpoint.step])
     result = analysis.function(checkpoint, **resolved).expand_dims("step").assign_coords(step=step)
-    return result.assign_attrs(_provenance(analysis, resolved, "in memory"))
+    return result.assign_attrs(provenance(analysis, resolved, "in memory"))
 
 
 def results_at(run: Run, checkpoint: Checkpoint, names: Iterable[str]) -> dict[str, xr.Dataset]:
@@ -144,8 +318,8 @@ def results_at(run: Run, checkpoint: Checkpoint, names: Iterable[str]) -> dict[s
     digest = run.digests.get(checkpoint.step) or weights_digest(checkpoint.weights)
     for name in names:
         analysis = find(name)
-        parameters = _resolved(run, analysis, {})
-        table = None if analysis.of_run else _Table(run, analysis, parameters)
+        parameters = resolved_parameters(run, analysis, {})
+        table = None if analysis.of_run else RowsOfRun(run, analysis, parameters, Keeper())
         if table is not None and table.stored is not None and table.known.get(checkpoint.step) == digest:
             results[name] = table.stored.sel(step=[checkpoint.step])
         else:
@@ -163,146 +337,18 @@ def stored_result(run: Run, name: str) -> xr.Dataset | None:
     True
     """
     analysis, path = find(name), result_path(run.path, run.hash, name)
-    if not path.is_file():
-        return None
-    parameters, digests = _resolved(run, analysis, {}), _digests(run)
-    if analysis.of_run:
-        return load_result(path, _identity(run, analysis, parameters, digests))
-    table = _Table(run, analysis, parameters)
-    missing = table.missing(digests, list(digests))
-    if table.stored is None or any(are_finite(run[step].weights) for step in missing):
-        return None
-    return table.result()
 
+    def stored() -> xr.Dataset | None:
+        parameters, digests = resolved_parameters(run, analysis, {}), digests_of(run)
+        if analysis.of_run:
+            return load_result(path, identity_of_whole(run, analysis, parameters, digests))
+        table = RowsOfRun(run, analysis, parameters, Keeper())
+        missing = table.missing(digests, list(digests))
+        if table.stored is None or any(are_finite(run[step].weights) for step in missing):
+            return None
+        return table.result()
 
-def _save_all(tables: Sequence["_Table"], missing: Mapping[str, set[int]]) -> None:
-    for table in tables:
-        if missing[table.analysis.name]:
-            table.save()
-
-
-class _Table:
-    """The result of one `measure` over a run: arrays allocated once along step, filled row by row."""
-
-    def __init__(self, run: Run, analysis: Analysis, parameters: dict[str, Any]) -> None:
-        self.analysis, self.parameters, self.run = analysis, parameters, run
-        self.path = _path(run, analysis, parameters)
-        self.identity = hash_of([analysis.name, analysis.version, parameters, run.hash])
-        stored = load_result(self.path, self.identity)
-        self.stored = stored
-        self.known: dict[int, str] = {}
-        if stored is not None:
-            self.known = dict(
-                zip((int(s) for s in stored.step.values), json.loads(stored.attrs["digests"]), strict=True)
-            )
-        self.arrays: dict[str, np.ndarray] = {}
-        self.wanted: list[int] = []  # of the result
-        self.steps: list[int] = []  # of the file: these and others that are fresh
-        self.template: xr.Dataset | None = None
-        self.row: dict[int, int] = {}
-
-    def missing(self, digests: Mapping[int, str], wanted: Sequence[int]) -> set[int]:
-        """Those of the wanted steps (at most MOST_STEPS of them) whose row is absent or was computed from other
-        weights. Rows of other steps stay, as long as they are fresh."""
-        self.wanted = steps_to_show(wanted, (), self.analysis.most_steps or len(wanted))
-        fresh = {step for step in digests if self.known.get(step) == digests[step]}
-        missing = {*self.wanted} - fresh
-        self.steps = sorted({*self.wanted} | fresh)
-        if self.stored is not None and (missing or len(self.known) != len(fresh)):
-            rows = sorted(fresh)
-            self.stored, kept = None, self.stored.sel(step=rows)
-            self.known = {step: self.known[step] for step in rows}
-            if rows:
-                self._allocate(kept.isel(step=0, drop=True))
-                self._fill(rows, kept)
-                if not missing:
-                    self.stored = self._dataset(rows)
-        return missing
-
-    def add(self, step: int, row: xr.Dataset, digest: str) -> None:
-        """Keep what was measured at one step, with the digest of its weights."""
-        if self.template is None:
-            self._allocate(row)
-        for name, array in self.arrays.items():
-            values = row.variables[name].values  # row[name] would gather the coordinates of every variable
-            if values.dtype != array.dtype or values.shape != array.shape[1:]:
-                seen, expected = (f"{a.dtype} {list(a.shape)}" for a in (values, array[0]))
-                raise InputError(
-                    f"{self.analysis.name}: {name} is {seen} at step {step}, {expected} at others; "
-                    "an analysis must give the same types and shapes at every step"
-                )
-            array[self.row[step]] = values
-        self.known[step] = digest
-
-    def _allocate(self, template: xr.Dataset) -> None:
-        self.template = template
-        self.row = {step: index for index, step in enumerate(self.steps)}
-        self.arrays = {
-            str(name): np.empty((len(self.steps), *v.shape), dtype=v.dtype) for name, v in template.data_vars.items()
-        }
-
-    def _fill(self, steps: Sequence[int], rows: xr.Dataset) -> None:
-        index = [self.row[step] for step in steps]
-        for name, array in self.arrays.items():
-            array[index] = rows[name].values
-
-    def _dataset(self, steps: Sequence[int]) -> xr.Dataset:
-        assert self.template is not None
-        whole = len(steps) == len(self.steps)
-        index = slice(None) if whole else [self.row[step] for step in steps]
-        data = {
-            name: (("step", *self.template[name].dims), array[index], self.template[name].attrs)
-            for name, array in self.arrays.items()
-        }
-        coordinates = {name: value.variable for name, value in self.template.coords.items()}
-        coordinates["step"] = xr.Variable("step", np.array(steps, dtype=np.int32), _STEP)
-        attrs = self.template.attrs | _of_run(self.run, self.analysis, self.parameters)
-        attrs |= {"identity": self.identity, "digests": json.dumps([self.known[step] for step in steps])}
-        return xr.Dataset(data, coordinates, attrs)
-
-    def save(self) -> None:
-        """Keep on disk what is known so far."""
-        done = [step for step in self.steps if step in self.known]
-        if self.template is not None and done:
-            self.stored = self._dataset(done)
-            save_result(self.path, self.stored)
-
-    def result(self) -> xr.Dataset:
-        rows = [step for step in self.wanted if step in self.known]
-        if self.stored is None or not rows:
-            _last_finite(self.run)  # says that there is none
-            raise InputError(f"training of {self.run.path} diverged: no weights at the steps asked for are finite")
-        if len(rows) == self.stored.sizes["step"]:
-            return self.stored
-        return self.stored.sel(step=rows).assign_attrs(digests=json.dumps([self.known[step] for step in rows]))
-
-
-def _path(run: Run, analysis: Analysis, parameters: Mapping[str, Any]) -> Path:
-    """Where the result with these parameters is kept."""
-    defaults = _resolved(run, analysis, {})
-    others = {name: value for name, value in parameters.items() if hash_of(value) != hash_of(defaults[name])}
-    return result_path(run.path, run.hash, analysis.name, others)
-
-
-def _identity(run: Run, analysis: Analysis, parameters: Mapping[str, Any], digests: Mapping[int, str]) -> str:
-    """What the result of an analysis of a whole run was computed from."""
-    return hash_of([analysis.name, analysis.version, dict(parameters), run.hash, list(digests.items()), run.rows])
-
-
-def _computed(
-    run: Run, analysis: Analysis, parameters: dict[str, Any], digests: Mapping[int, str], progress: Progress
-) -> xr.Dataset:
-    identity = _identity(run, analysis, parameters, digests)
-    path = _path(run, analysis, parameters)
-    stored = load_result(path, identity)
-    if stored is None:
-        for step in digests.keys() - {*run.steps}:
-            run[step]  # raises: a recorded checkpoint is missing, and must not be passed over
-        shown = {"progress": progress} if analysis.shows_progress else {}
-        stored = analysis.function(run, **parameters, **shown)
-        stored = stored.assign_attrs(stored.attrs | _of_run(run, analysis, parameters) | {"identity": identity})
-        save_result(path, stored)
-    return stored
+    return while_thinned(run, stored) if path.is_file() else None
 
 
 def _with_needs(asked: Iterable[Analysis]) -> list[Analysis]:
@@ -320,50 +366,3 @@ def _with_needs(asked: Iterable[Analysis]) -> list[Analysis]:
     for analysis in asked:
         add(analysis)
     return list(ordered.values())
-
-
-def _resolved(run: Run, analysis: Analysis, given: Mapping[str, Any]) -> dict[str, Any]:
-    resolved = analysis.resolve(dict(given))
-    if resolved.get("key_frequencies", ()) is None and isinstance(run.task, Task):
-        resolved["key_frequencies"] = run.key_frequencies
-    return resolved
-
-
-def _last_finite(run: Run) -> Checkpoint:
-    if are_finite(run.last.weights):
-        return run.last
-    finite = (checkpoint for checkpoint in map(run.__getitem__, reversed(run.steps)) if are_finite(checkpoint.weights))
-    checkpoint = next(finite, None)
-    if checkpoint is None:
-        raise InputError(
-            f"every checkpoint of {run.path} holds NaN or infinity: training diverged at once; train again with "
-            "a smaller --training.lr"
-        )
-    return checkpoint
-
-
-def _digests(run: Run) -> dict[int, str]:
-    """The digest of the weights of every step, from metrics.jsonl where it stands there."""
-    logged = {row["step"]: row["weights"] for row in run.rows if "weights" in row}
-    # A recorded checkpoint that is not there stays in the list: reading it will say that it is missing.
-    steps = sorted({*run.steps, *(logged.keys() - run.thinned)})
-    return {step: logged[step] if step in logged else weights_digest(run[step].weights) for step in steps}
-
-
-def _of_run(run: Run, analysis: Analysis, parameters: Mapping[str, Any]) -> dict[str, str | int]:
-    circuit = run.last_circuit if isinstance(run.task, Task) else None
-    key, step = ([], -1) if circuit is None else (circuit.key_frequencies, circuit.step)
-    known = {"key_frequencies": json.dumps(key), "key_frequencies_of_step": step}
-    return _provenance(analysis, parameters, run.hash) | known
-
-
-def _provenance(analysis: Analysis, parameters: Mapping[str, Any], run_hash: str) -> dict[str, str | int]:
-    return {
-        "analysis": analysis.name,
-        "title": analysis.title,
-        "reference": analysis.module.REFERENCE,
-        "version": analysis.version,
-        "interp": version("interp"),
-        "run": run_hash,
-        "parameters": json.dumps(dict(parameters), sort_keys=True),
-    }

@@ -7,6 +7,7 @@ bit.
 """
 
 import math
+import warnings
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future
@@ -18,6 +19,8 @@ from typing import Any, NamedTuple
 import xarray as xr
 
 from interp.analysis.contract import Analysis, find
+from interp.analysis.thinned import is_thinned_out
+from interp.errors import InputError, Notice
 from interp.machine import first_done, n_cores, one_thread, worker_processes
 from interp.models import are_finite
 from interp.runs import Run, open_run
@@ -52,7 +55,7 @@ def measured(
     run: Run, orders: Sequence[Order], steps: Sequence[int], processes: int
 ) -> Generator[tuple[int, Rows], None, None]:
     """Every step with the rows that were asked for, each checkpoint read once; with several processes in no certain
-    order."""
+    order. Checkpoints of a training that diverged, and those that were thinned out meanwhile, have none."""
     if processes < 2:
         yield from ((step, _rows(run, orders, step)) for step in steps)
         return
@@ -65,17 +68,30 @@ def measured(
                     wanted = [(order.analysis.name, order.parameters) for order in orders if step in order.steps]
                     given[pool.submit(_answer, run.path, wanted, step)] = step
                     waiting.popleft()
-            except BrokenProcessPool:  # the system took one, for its memory perhaps: this process goes on
-                most = 0
+            except BrokenProcessPool:
+                most = _alone(most)
             if waiting:
                 step = waiting.popleft()
                 yield step, _rows(run, orders, step)
             for future in first_done(given, at_once=bool(waiting)) if given else ():
                 step = given.pop(future)
                 if isinstance(future.exception(), BrokenProcessPool):
+                    most = _alone(most)
                     waiting.append(step)
                 else:
                     yield step, future.result()
+
+
+def _alone(most: int) -> int:
+    """The system took one of the processes, and with it the pool: this process goes on, and says so once."""
+    if most:
+        warnings.warn(
+            "a process that shared the work was ended by the system, for want of memory perhaps; the others' part is "
+            "done by this one",
+            Notice,
+            stacklevel=2,
+        )
+    return 0
 
 
 def _answer(path: Path, wanted: list[tuple[str, dict[str, Any]]], step: int) -> Rows:
@@ -84,7 +100,12 @@ def _answer(path: Path, wanted: list[tuple[str, dict[str, Any]]], step: int) -> 
 
 
 def _rows(run: Run, orders: Sequence[Order], step: int) -> Rows:
-    checkpoint = run[step]
+    try:
+        checkpoint = run[step]
+    except InputError:
+        if is_thinned_out(run, step):
+            return {}
+        raise
     if not are_finite(checkpoint.weights):
         return {}  # training diverged
     with one_thread():  # around each row, not the walk: whoever holds the generator keeps the threads it has

@@ -1,13 +1,16 @@
 """The command line: `interp COMMAND …`. Thin, and quick to start: nothing heavy is imported before a command needs
 it."""
 
-import os
+import signal
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 # Where each command is, in interp.cli.commands, and what it does: help must not wait for any of them to be loaded.
 COMMANDS = {
     "train": ("training.Train", "train a network and keep dense checkpoints of it"),
+    "sweep": ("sweeping.SweepAxes", "train a network at every combination of values of some of its fields"),
     "resume": ("training.Resume", "go on with an interrupted run, to the same last bit"),
     "import": (
         "importing.Import",
@@ -16,8 +19,9 @@ COMMANDS = {
     "curves": ("recorded.Curves", "what learning curves alone tell, from a csv, json or npz of anybody's training"),
     "watch": ("watching.Watch", "curves and spectrum in the terminal while training writes"),
     "list": ("runs.List", "the runs under a folder"),
+    "collect": ("sweeping.Collect", "one table over the runs of a sweep, or of any folder, as csv or netcdf"),
     "info": ("runs.Info", "what a run is: task, model, training, checkpoints, versions"),
-    "verify": ("runs.Verify", "recompute digests, shapes and stored losses of a run"),
+    "verify": ("runs.Verify", "check every sum of a run, that all of it is there, and its numbers against the weights"),
     "analyze": ("analyzing.Analyze", "run analyses over all checkpoints; print, JSON or CSV"),
     "explain": ("analyzing.Explain", "what happened in a run, and by which circuit, with the evidence for and against"),
     "compare": (
@@ -37,32 +41,45 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code: 0; 2 for bad input or a difference found; 130 after an interruption, 141
     when the reader of the output went away, as shells have it."""
-    from interp.errors import InputError
-
     try:
-        code = _run(list(sys.argv[1:] if arguments is None else arguments))
-        print(end="", flush=True)
+        from interp.cli import output
+
+        output.prepare()
+        with _notices_as_lines():
+            code = _run(list(sys.argv[1:] if arguments is None else arguments))
+        if (reason := output.finish()) is not None:
+            raise reason
         return code
-    except InputError as error:
-        return _fail(str(error), 2)
-    except KeyboardInterrupt as error:
-        return _fail(str(error) or "interrupted", 130)
-    except OSError as error:
-        code = 141
-        if not isinstance(error, BrokenPipeError):
-            code = _fail(": ".join(map(str, filter(None, (error.filename, error.strerror or error)))), 2)
-        _drop_output()
+    except (Exception, KeyboardInterrupt) as error:
+        if arguments is None:
+            _end_at_once_from_now_on()
+        from interp.cli import door
+
+        code = door.leave(error)
+        if code is None:
+            raise
         return code
+    finally:
+        if arguments is None:
+            _end_at_once_from_now_on()
+
+
+def _end_at_once_from_now_on() -> None:
+    """Ctrl-C pressed once more, while the process goes down, ends it without a word."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _run(arguments: list[str]) -> int:
+    from interp.cli.output import say, say_lines
+
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(help_text())
+        say_lines(help_text())
         return 0
     if arguments[0] in ("-V", "--version"):
         from importlib.metadata import version
 
-        print(f"interp {version('interp')}")
+        say(f"interp {version('interp')}")
         return 0
     name, *rest = arguments
     if name not in COMMANDS:
@@ -95,14 +112,21 @@ def help_text() -> str:
     )
 
 
-def _fail(message: str, code: int) -> int:
-    print(f"interp: {' '.join(message.split())}", file=sys.stderr)
-    return code
+@contextmanager
+def _notices_as_lines() -> Iterator[None]:
+    """A Notice is a line on stderr, whatever is done with other warnings; it changes no exit code."""
+    from interp.cli.output import say
+    from interp.errors import Notice
 
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", Notice)
+        show = warnings.showwarning
 
-def _drop_output() -> None:
-    """What still waits to be written has nowhere to go; the interpreter would try again at its end, and complain."""
-    try:
-        print(end="", flush=True)
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        def told(message: Warning | str, category: type[Warning], *rest, **more) -> None:
+            if issubclass(category, Notice):
+                say(f"interp: {message}", on_stderr=True)
+            else:
+                show(message, category, *rest, **more)
+
+        warnings.showwarning = told
+        yield

@@ -14,6 +14,8 @@ import tyro
 from interp.errors import InputError, flag, unknown_name
 from interp.experiment import KINDS, SECTIONS
 
+SHORT_OPTIONS = ("-h", "-o")
+
 
 def parse(kind: type, prog: str, arguments: Sequence[str], default: Any = None) -> Any:
     """The command of type `kind` that the arguments describe, or None after its help was asked for and printed.
@@ -21,6 +23,7 @@ def parse(kind: type, prog: str, arguments: Sequence[str], default: Any = None) 
     Options that are not given are those of `default`. Raises InputError, in one line, for arguments that describe none.
     """
     _check_names(option_names(kind, default=default), prog, arguments)
+    arguments = _joined(kind, arguments)
     with contextlib.redirect_stderr(io.StringIO()) as complaint, _as_options():
         try:
             return tyro.cli(kind, prog=prog, args=list(arguments), default=default)
@@ -28,6 +31,20 @@ def parse(kind: type, prog: str, arguments: Sequence[str], default: Any = None) 
             if not stop.code:
                 return None
             raise InputError(_one_line(complaint.getvalue(), prog)) from None
+
+
+def _joined(kind: type, arguments: Sequence[str]) -> list[str]:
+    """The arguments, where a word with a minus that follows an option of words is its value: `--sort -lr` is
+    `--sort=-lr`. For argparse it would be an option of one letter."""
+    of_words = {f"--{flag(name)}" for name, hint in get_type_hints(kind).items() if hint in (str, str | None)}
+    joined: list[str] = []
+    for argument in arguments:
+        is_value = re.fullmatch(r"-[A-Za-z][\w.-]*", argument) and argument not in SHORT_OPTIONS
+        if joined and joined[-1] in of_words and is_value:
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
 
 
 @contextlib.contextmanager
@@ -77,7 +94,8 @@ def option_names(kind: type, prefix: str = "--", default: Any = None) -> list[st
         if isinstance(within, type) and is_dataclass(within):
             names += option_names(within, f"{prefix}{flag(name)}.")
         elif any(getattr(extra, "name", None) == "" for extra in getattr(annotation, "__metadata__", ())):
-            names += option_names(annotation.__origin__)[1:]  # a configuration whose options have no prefix
+            # A configuration whose options have no prefix.
+            names += option_names(annotation.__origin__ if default is None else type(getattr(default, name)))[1:]
         elif tyro.conf.Positional not in getattr(annotation, "__metadata__", ()):
             names += [f"{prefix}{flag(name)}"] + [f"{prefix}no-{flag(name)}"] * (annotation is bool)
     return names
@@ -98,6 +116,10 @@ def _check_names(known: Sequence[str], prog: str, arguments: Sequence[str]) -> N
 def _one_line(complaint: str, prog: str) -> str:
     """tyro's boxed complaint as one line."""
     rows = [row.strip("│╭╮╰╯─").rstrip(" ─") for row in complaint.splitlines()]
+    if len(rows) > 1 and not rows[1].strip(
+        " -"
+    ):  # where letters are ASCII the box is spaces, and a rule below the title
+        rows = [rows[0], *(row[1:].rstrip(" -") for row in rows[2:])]
     # Between the title and the first rule or blank row.
     rows = rows[1 : next((index for index, row in enumerate(rows) if index and not row), None)]
     message = " ".join(row.strip() for row in rows)

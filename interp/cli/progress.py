@@ -5,35 +5,39 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
+from interp.cli.output import drawn, say
 from interp.experiment import Experiment
 from interp.models import Snapshot
+from interp.printable import one_line
 from interp.sweeps import GridProgress
 
 LINE_INTERVAL_SECONDS = 5.0
+Item = TypeVar("Item")
 
 
 @contextmanager
 def training_progress(
-    experiment: Experiment, headline: str, n_seeds: int | None = None
+    experiment: Experiment, headline: str, n_seeds: int | None = None, at_once: int | None = None
 ) -> Iterator[Callable[[Snapshot], None]]:
-    """Something to call with every snapshot of training, or with the mean over so many seeds; the first one prints the
-    headline."""
+    """Something to call with every snapshot of training, or with the mean over so many seeds, of which so many (all)
+    are trained at once; the first one prints the headline."""
     n_steps, began = experiment.training.steps, time.monotonic()
+    of = f"mean over {n_seeds} seeds: " if n_seeds is not None and n_seeds > 1 else ""
+    if n_seeds is not None and at_once is not None and at_once < n_seeds:
+        of = f"mean over those in training, of {n_seeds} seeds: " if at_once > 1 else ""
     if not sys.stdout.isatty():
         last_line = [0.0]
 
         def line(snapshot: Snapshot) -> None:
             now = time.monotonic()
             if not last_line[0]:
-                print(headline)
+                say(headline)
             if snapshot.step in (0, n_steps) or now - last_line[0] > LINE_INTERVAL_SECONDS:
                 last_line[0] = now
-                print(
-                    f"step {snapshot.step:>{len(str(n_steps))}}/{n_steps}  {_state(snapshot, n_seeds)}  "
-                    f"{now - began:5.0f} s",
-                    flush=True,
-                )
+                state = _state(snapshot, of)
+                say(f"step {snapshot.step:>{len(str(n_steps))}}/{n_steps}  {state}  {now - began:5.0f} s")
 
         yield line
         return
@@ -50,7 +54,7 @@ def training_progress(
         TextColumn("step"),
         MofNCompleteColumn(),
         BarColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         TimeElapsedColumn(),
     )
     with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), refresh_per_second=4) as bar:
@@ -60,68 +64,69 @@ def training_progress(
         def update(snapshot: Snapshot) -> None:
             if not announced[0]:
                 announced[0] = True
-                bar.console.print(headline, highlight=False, markup=False)
-            bar.update(task, completed=snapshot.step, description=_state(snapshot, n_seeds))
+                bar.console.print(drawn(headline))
+            bar.update(task, completed=snapshot.step, description=_state(snapshot, of))
 
         yield update
 
 
 @contextmanager
 def grid_progress(headline: str) -> Iterator[Callable[[GridProgress], None]]:
-    """Something to call with every run of a grid that is done."""
+    """Something to call with every run of a grid that begins, is done or failed; only the last two are told of."""
     began = time.monotonic()
     if not sys.stdout.isatty():
-        print(headline, flush=True)
+        say(headline)
 
         def line(progress: GridProgress) -> None:
+            if progress.name in progress.running:
+                return
             share, width = progress.work_done / progress.work_total, len(str(progress.total))
             count = f"{progress.done:>{width}}/{progress.total}"
-            print(
-                f"{count} runs, {share:4.0%} of the work  {progress.name}  {time.monotonic() - began:5.0f} s",
-                flush=True,
-            )
+            say(f"{count} runs, {share:4.0%} of the work  {progress.name}  {time.monotonic() - began:5.0f} s")
 
         yield line
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, refresh_per_second=4) as bar:
-        bar.console.print(headline, highlight=False, markup=False)
+        bar.console.print(drawn(headline))
         task = bar.add_task("training", total=None)
 
         def update(progress: GridProgress) -> None:
-            description = f"{progress.done} of {progress.total} runs, last {progress.name}"
+            if progress.name in progress.running:
+                return
+            description = one_line(f"{progress.done} of {progress.total} runs, last {progress.name}")
             bar.update(task, completed=progress.work_done, total=progress.work_total, description=description)
 
         yield update
 
 
-def _state(snapshot: Snapshot, n_seeds: int | None = None) -> str:
-    m, of = snapshot.metrics, f"mean over {n_seeds} seeds: " if n_seeds is not None and n_seeds > 1 else ""
+def _state(snapshot: Snapshot, of: str = "") -> str:
+    m = snapshot.metrics
     if math.isnan(m["test_accuracy"]):
         return f"{of}loss {m['train_loss']:.1e}  accuracy {m['train_accuracy']:6.1%}  no test pairs"
     return f"{of}loss train {m['train_loss']:.1e} test {m['test_loss']:.1e}  test accuracy {m['test_accuracy']:6.1%}"
 
 
-def walk(steps: Sequence[int]) -> Iterator[int]:
-    """The steps, one by one, with progress on stderr: stdout belongs to the answer. Without a terminal, short work says
-    nothing."""
+def walk(steps: Sequence[Item], what: str = "checkpoints") -> Iterator[Item]:
+    """The steps (or `what` else there is), one by one, with progress on stderr: stdout belongs to the answer. Without a
+    terminal, short work says nothing."""
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import track
 
-        yield from track(steps, description="checkpoints", console=Console(stderr=True), transient=True)
+        yield from track(steps, description=what, console=Console(stderr=True), transient=True)
         return
     said = time.monotonic()
     for done, step in enumerate(steps):
         if time.monotonic() - said > LINE_INTERVAL_SECONDS:
             said = time.monotonic()
-            print(f"{done:,} of {len(steps):,} checkpoints", flush=True, file=sys.stderr)
+            say(f"{done:,} of {len(steps):,} {what}", on_stderr=True)
         yield step

@@ -1,9 +1,7 @@
 """A run in the terminal while training writes it: curves and spectrum as they come. It reads only, and ends with the
 run."""
 
-import fcntl
 import math
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,8 +13,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from interp.cli.output import drawn
 from interp.errors import InputError
 from interp.figures import TEST, TRAIN
+from interp.machine import Folder
 from interp.runs import Run
 
 BARS = " ▁▂▃▄▅▆▇█"
@@ -45,6 +45,8 @@ def watch(
                 return f"{run.path} is not being written; `interp report {run.path}` explains it"
             if run.training is not None and run.is_complete:
                 return f"{run.path} is complete; `interp report {run.path}` explains it"
+            if run.diverged_at is not None and not is_being_written(run.path):
+                return f"{run.path} diverged at step {run.diverged_at:,}; `interp report {run.path}` tells of before"
             if time.monotonic() - changed > QUIET_SECONDS and not is_being_written(run.path):
                 step = rows[-1]["step"] if rows else 0
                 goes_on = "its own loop" if "recorder" in run.info else f"`interp resume {run.path}`"
@@ -55,16 +57,10 @@ def watch(
 def is_being_written(path: Path) -> bool:
     """Whether a process holds the lock of a run."""
     try:
-        lock = os.open(path / ".lock", os.O_RDONLY)
-    except OSError:
+        with Folder(path) as folder:
+            return folder.is_locked()
+    except InputError:
         return False
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return False
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(lock)
 
 
 @contextmanager
@@ -79,7 +75,7 @@ def _display(run: Run, console: Console) -> Iterator[Callable[[list[dict]], None
         now = time.monotonic()
         if rows and len(rows) != said[1] and (now - said[0] > LINE_INTERVAL_SECONDS or run.is_complete):
             said[:] = now, len(rows)
-            console.print(_state(run, rows), highlight=False, markup=False, soft_wrap=True)
+            console.print(drawn(_state(run, rows)), soft_wrap=True)
 
     yield line
 
@@ -101,7 +97,7 @@ def picture(run: Run, rows: list[dict], width: int = 100) -> Group:
         Group(Text("accuracy", style="dim"), *chart(accuracies, columns, 9, (0, 1))),
     )
     legend = Text.assemble(("━ train  ", TRAIN), ("━ test", TEST))
-    return Group(Text(_state(run, rows), style="bold"), legend, table, *_spectrum(run, width))
+    return Group(drawn(_state(run, rows), "bold"), legend, table, *_spectrum(run, width))
 
 
 def chart(curves: Sequence[Curve], columns: int, lines: int, limits: tuple[float, float] | None = None) -> list[Text]:

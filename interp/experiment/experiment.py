@@ -1,6 +1,5 @@
 """An experiment is a task, a model and a way of training: three frozen values with one stable hash. No torch here."""
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from interp.experiment.model import ModelConfig
 from interp.experiment.recorded import SECTIONS, hash_of, recorded_section, section_from_dict
 from interp.experiment.samples import Samples
 from interp.experiment.task import Task
+from interp.experiment.toml_files import read_toml
 from interp.experiment.training import TrainingConfig
 
 
@@ -99,13 +99,7 @@ def experiment_from_toml(path: Path, base: Experiment | None = None) -> Experime
     ...     experiment_from_toml(path).task.title
     'add modulo 97'
     """
-    try:
-        with open(path, "rb") as file:
-            values = tomllib.load(file)
-    except OSError as error:
-        raise InputError(f"cannot read the configuration {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not valid TOML: {error}") from None
+    values = read_toml(path)
     try:
         return experiment_from_dict(values, base)
     except InputError as error:

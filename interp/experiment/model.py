@@ -7,7 +7,8 @@ from interp.errors import InputError, check_choice, check_integer, check_number,
 from interp.experiment.module_record import ModuleRecord
 
 Family = Literal["transformer", "mlp", "module"]
-Activation = Literal["relu", "gelu", "square", "gelu-tanh", "silu"]
+Activation = Literal["relu", "gelu", "square", "gelu-tanh", "silu", "tanh"]
+Initialization = Literal["normal", "uniform"]
 Vocabularies = Literal["one", "two"]
 Inputs = Literal["sum", "concatenated"]
 Embedding = Literal["none", "untied", "tied"]
@@ -93,9 +94,9 @@ class Mlp:
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """Either a transformer that reads the tokens of `prompt` and answers at one position, the last one
-    (`interp.models.transformer`), or an MLP with one hidden layer (`interp.models.mlp`), or what was recorded of a
-    module of anybody's (`ModuleRecord`), which is never trained or run here. `seed` draws the initial weights; with
-    `biases` every matrix has one.
+    (`interp.models.transformer`), or an MLP (`interp.models.mlp`), or what was recorded of a module of anybody's
+    (`ModuleRecord`), which is never trained or run here. `n_layers` is the number of layers, of an MLP of hidden ones,
+    each of `d_mlp` neurons; `seed` draws the initial weights; with `biases` every matrix has one.
 
     Of the transformer alone: `prompt` is a template in which a and b stand for the residues and every other character
     for a token that is always the same, such as `ab=` or `a+b=`; `answer_at` is the position that is read, −1 the last.
@@ -106,7 +107,8 @@ class ModelConfig:
 
     Of the MLP alone: what it reads, the `inputs`, is the sum of the vectors of a and b, or the two side by side. A
     vector is one-hot without `embedding`, and otherwise a row of W_E (of `d_model` entries); the neurons then answer
-    through W_U, or, tied, through W_Eᵀ.
+    through W_U, or, tied, through W_Eᵀ. `initialization` is how its first weights are drawn: every matrix normal, with
+    variance 1/rows, and biases zero; or matrices and biases uniform between ±1/√rows, as torch.nn.Linear draws them.
 
     >>> model = ModelConfig(d_model=32, n_heads=4)
     >>> model.head_size, model.n_ctx
@@ -128,6 +130,7 @@ class ModelConfig:
     embedding: Embedding = "none"
     answer_at: int = field(default=-1, metadata={"later": True})
     biases: bool = field(default=False, metadata={"later": True})
+    initialization: Initialization = field(default="normal", metadata={"later": True})
     tied: bool = field(default=False, metadata={"later": True})
     norm: Norm = field(default=Norm(), metadata={"later": True})
     attention: Attention = field(default=Attention(), metadata={"later": True})
@@ -155,6 +158,7 @@ class ModelConfig:
         check_choice("model.vocabularies", self.vocabularies, get_args(Vocabularies))
         check_choice("model.inputs", self.inputs, get_args(Inputs))
         check_choice("model.embedding", self.embedding, get_args(Embedding))
+        check_choice("model.initialization", self.initialization, get_args(Initialization))
         check_number("model.attention-rate", self.attention_rate, 0, 1)
         check_integer("model.seed", self.seed, 0, 2**32 - 1)
         if self.d_head is not None:
@@ -272,9 +276,9 @@ class ModelConfig:
 
 # The fields that say nothing about a family, and are refused there.
 FIELDS_OF_OTHERS = {
-    "transformer": ("inputs", "embedding", "module"),
+    "transformer": ("inputs", "embedding", "initialization", "module"),
     "mlp": (
-        *("n_layers", "n_heads", "d_head", "prompt", "causal", "attention_rate", "vocabularies", "answer_at", "tied"),
+        *("n_heads", "d_head", "prompt", "causal", "attention_rate", "vocabularies", "answer_at", "tied"),
         *("norm", "attention", "mlp", "module"),
     ),
     "module": tuple(each.name for each in fields(ModelConfig) if each.name not in ("family", "module")),

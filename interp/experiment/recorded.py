@@ -10,7 +10,8 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
-from typing import Any, get_args, get_origin, get_type_hints
+from functools import cache
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -118,8 +119,16 @@ def _tuples(value: Any) -> Any:
     return tuple(map(_tuples, value)) if isinstance(value, list | tuple) else value
 
 
+@cache
+def _checker(kind: Any) -> Any:
+    """What checks values of a type; made once, which takes longer than all its checks of a run."""
+    from pydantic import TypeAdapter  # which only who reads a configuration has to wait for
+
+    return TypeAdapter(kind)
+
+
 def _from_dict(section: str, kind: type, values: Mapping[str, Any], base: Any) -> Any:
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     types = get_type_hints(kind)
     given = {}
@@ -136,7 +145,30 @@ def _from_dict(section: str, kind: type, values: Mapping[str, Any], base: Any) -
             continue
         as_field = _tuples(value)
         try:
-            given[field_name] = TypeAdapter(types[field_name]).validate_python(as_field, strict=True)
+            given[field_name] = _checker(types[field_name]).validate_python(as_field, strict=True)
         except ValidationError as error:
             raise InputError(f"{path}: {error.errors()[0]['msg'].lower()}, got {value!r}") from None
     return replace(base, **given) if base is not None else kind(**given)
+
+
+def choices_of(name: str) -> tuple[str, ...]:
+    """The words that a field can have, by its full name, where these are fixed; none of any other field.
+
+    >>> choices_of("training.optimizer"), choices_of("model.norm.kind"), choices_of("model.tied")
+    (('adamw', 'adam', 'sgd'), ('none', 'layer', 'rms'), ('true', 'false'))
+    >>> choices_of("training.lr"), choices_of("final")
+    ((), ())
+    """
+    section, *path = name.replace("-", "_").split(".")
+    kinds: list[Any] = [SECTIONS.get(section), *KINDS.get(section, {}).values()]
+    for part in path:
+        kinds = [get_type_hints(kind).get(part) for kind in kinds if is_dataclass(kind)]
+    choices: list[str] = []
+    for kind in kinds:
+        if kind is bool:
+            choices += ["true", "false"]
+        elif get_origin(kind) is Literal:
+            choices += get_args(kind)
+        elif kind is not None and not is_dataclass(kind):
+            return ()
+    return tuple(dict.fromkeys(choices))

@@ -1,12 +1,11 @@
-"""The task: a table over Z_p × Z_p, which of its entries are trained on, and which labels are noise. A value; numpy
-only.
+"""The task: a table over p × p pairs, which of its entries are trained on, and which labels are noise. A value; numpy
+only. What an operation answers, and by which symmetries: `interp.experiment.operations`.
 
 All arrays run over the p² pairs (a, b) in row-major order, index a·p + b. Random draws use numpy's RandomState, whose
 streams are frozen forever (NEP 19), so a seed names the same split on every machine and in every year.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, get_args
@@ -15,36 +14,23 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from interp.errors import InputError, check_choice, check_integer, check_number
+from interp.experiment.operations import (
+    COMMUTATIVE,
+    MIXTURES,
+    WITH_QUOTIENTS,
+    Operation,
+    Symmetry,
+    check_size,
+    domain,
+    images,
+    table,
+)
 from interp.mathematics.phases import Phase
-
-Operation = Literal["add", "subtract", "multiply", "divide", "x2+y2", "x2+xy+y2", "x3+xy", "random"]
-
-_TABLES: dict[str, Callable[[np.ndarray, np.ndarray, int], np.ndarray]] = {
-    "add": lambda a, b, p: (a + b) % p,
-    "subtract": lambda a, b, p: (a - b) % p,
-    "multiply": lambda a, b, p: (a * b) % p,
-    "x2+y2": lambda a, b, p: (a * a + b * b) % p,
-    "x2+xy+y2": lambda a, b, p: (a * a + a * b + b * b) % p,
-    "x3+xy": lambda a, b, p: (a * a * a + a * b) % p,
-}
-COMMUTATIVE = frozenset({"add", "multiply", "x2+y2", "x2+xy+y2"})
-
-# What leaves the label of every pair as it is, among exchanging the inputs and changing their signs.
-Symmetry = Literal["mirror", "negate a", "negate b", "negate both"]
-_SYMMETRIES: dict[str, tuple[Symmetry, ...]] = {
-    "add": ("mirror",),
-    "subtract": (),
-    "multiply": ("mirror", "negate both"),
-    "divide": ("negate both",),
-    "x2+y2": ("mirror", "negate a", "negate b", "negate both"),
-    "x2+xy+y2": ("mirror", "negate both"),
-    "x3+xy": (),
-}
 
 
 @dataclass(frozen=True)
 class Task:
-    """c = a ∘ b over Z_p, with a train/test split and, if wanted, label noise.
+    """c = a ∘ b over Z_p, or over permutations, with a train/test split and, if wanted, label noise.
 
     The split is drawn from `train_fraction` of the defined pairs (or exactly `train_pairs`, when given) with `seed`; or
     it is the given row-major indices a·p + b; or it is "unknown" (somebody else's run). `label_noise` is the fraction
@@ -74,6 +60,7 @@ class Task:
     def __post_init__(self) -> None:
         check_integer("task.p", self.p, 2, 4096)
         check_choice("task.operation", self.operation, get_args(Operation))
+        check_size(self.operation, self.p)
         check_integer("task.seed", self.seed, 0, 2**32 - 1)
         check_number("task.train-fraction", self.train_fraction, 0, 1, above=True)
         check_number("task.label-noise", self.label_noise, 0, 1)
@@ -115,7 +102,7 @@ class Task:
     @property
     def title(self) -> str:
         """What it is, in words."""
-        return f"{self.operation} modulo {self.p}"
+        return f"{self.operation} {domain(self.operation, self.p)}"
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -160,14 +147,14 @@ class Task:
 
     @cached_property
     def defined(self) -> Bool[np.ndarray, " pairs"]:
-        """The pairs that have an answer: all of them, except that "divide" needs b to be a unit modulo p.
+        """The pairs that have an answer: all of them, except that a quotient needs b to be a unit modulo p.
 
         >>> Task(6, "divide").defined[:6].tolist()
         [False, True, False, False, False, True]
         """
-        if self.operation != "divide":
+        if self.operation not in WITH_QUOTIENTS:  # without its table, which is large where p is
             return np.ones(self.p**2, dtype=bool)
-        return np.gcd(self.pairs[:, 1], self.p) == 1
+        return self.true_labels >= 0
 
     @cached_property
     def true_labels(self) -> Int[np.ndarray, " pairs"]:
@@ -176,16 +163,12 @@ class Task:
         >>> Task(5, "divide").true_labels[5:10].tolist()  # 1 ÷ 0, 1 ÷ 1, … modulo 5
         [-1, 1, 3, 2, 4]
         """
-        a, b = self.pairs.T
-        if self.operation == "divide":
-            inverse = np.array([pow(x, -1, self.p) if math.gcd(x, self.p) == 1 else 0 for x in range(self.p)])
-            return np.where(self.defined, a * inverse[b] % self.p, -1)
         if self.operation == "random":
-            table = self._generator("table").randint(0, self.p, size=(self.p, self.p))
+            drawn = self._generator("table").randint(0, self.p, size=(self.p, self.p))
             if self.symmetric:
-                table = np.triu(table) + np.triu(table, 1).T
-            return table.reshape(-1)
-        return _TABLES[self.operation](a, b, self.p)
+                drawn = np.triu(drawn) + np.triu(drawn, 1).T
+            return drawn.reshape(-1)
+        return table(self.operation, self.pairs[:, 0], self.pairs[:, 1], self.p)
 
     @cached_property
     def labels(self) -> Int[np.ndarray, " pairs"]:
@@ -248,32 +231,43 @@ class Task:
     @cached_property
     def unmirrored_test_mask(self) -> Bool[np.ndarray, " pairs"]:
         """Test pairs (a, b) whose mirror (b, a) was not trained on either. In a commutative table a pair and its mirror
-        have one label, so that test accuracy can reach a plateau by symmetry alone; in a table that is not commutative
-        all test pairs are unmirrored.
+        have one label, so that test accuracy can reach a plateau by symmetry alone; where they have not (of a mixture:
+        where no commutative operation answers both) a test pair is unmirrored.
 
         >>> task = Task(2, split=(1,))  # trained on (0, 1) alone; its mirror (1, 0) is tested
         >>> task.test_mask.tolist(), task.unmirrored_test_mask.tolist()
         ([True, False, True, True], [True, False, False, True])
         """
-        if not self.commutative:
-            return self.test_mask
-        return self.test_mask & ~self.train_mask.reshape(self.p, self.p).T.reshape(-1)
+        mirror = self._images.get("mirror", np.arange(self.p**2))
+        return self.test_mask & ~self.train_mask[mirror]
 
     @property
     def commutative(self) -> bool:
         return self.operation in COMMUTATIVE or (self.operation == "random" and self.symmetric)
 
     @property
+    def is_mixture(self) -> bool:
+        """Whether the parity of an input decides which of two operations answers.
+
+        >>> Task(7).is_mixture, Task(7, "divide-or-subtract").is_mixture
+        (False, True)
+        """
+        return self.operation in MIXTURES
+
+    @property
     def symmetries(self) -> tuple[Symmetry, ...]:
-        """The changes of the inputs that leave every label as it is, among exchanging them ("mirror") and changing the
-        sign of a, of b, or of both.
+        """The changes of the inputs that leave every label as it is, among exchanging them ("mirror"), changing the
+        sign of a, of b, or of both, and exchanging them with both signs changed; of a mixture the label of a pair that
+        they leave to the same operation.
 
         >>> Task(7).symmetries, Task(7, "subtract").symmetries, Task(7, "divide").symmetries
-        (('mirror',), (), ('negate both',))
+        (('mirror',), ('mirror and negate both',), ('negate both',))
         """
-        if self.operation == "random":
-            return ("mirror",) if self.symmetric else ()
-        return _SYMMETRIES[self.operation]
+        return tuple(self._images)
+
+    @cached_property
+    def _images(self) -> dict[Symmetry, Int[np.ndarray, " pairs"]]:
+        return images(self.operation, self.symmetric, self.pairs[:, 0], self.pairs[:, 1], self.p)
 
     @cached_property
     def orbits(self) -> Int[np.ndarray, " pairs"]:
@@ -283,32 +277,27 @@ class Task:
         >>> Task(3).orbits.tolist()  # (0, 1) and (1, 0) are one, and so on
         [0, 1, 2, 1, 4, 5, 2, 5, 8]
         """
-        a, b = self.pairs.T
-        images = {
-            "mirror": b * self.p + a,
-            "negate a": -a % self.p * self.p + b,
-            "negate b": a * self.p + -b % self.p,
-            "negate both": -a % self.p * self.p + -b % self.p,
-        }
         first = np.arange(self.p**2)
         while True:
             before = first
-            for symmetry in self.symmetries:
-                first = np.minimum(first, first[images[symmetry]])
+            for image in self._images.values():
+                first = np.minimum(first, first[image])
             if (first == before).all():
                 return first
 
     @cached_property
     def held_out_mask(self) -> Bool[np.ndarray, " pairs"]:
         """Test pairs of which nothing was trained on that the symmetries of the task make of them: a network that
-        memorized, and learned no more of the rule than that a + b = b + a, cannot know them. Not excluded is what else
-        a network could infer from training pairs without the whole rule, such as that a − b = −b − (−a).
+        memorized, and learned no more of the rule than that a + b = b + a, or a − b = (−b) − (−a), cannot know them.
+        Not excluded is what else a network could infer from training pairs without the whole rule, such as that
+        a − b = −(b − a).
 
         >>> task = Task(2, split=(1,))  # trained on (0, 1) alone; its mirror (1, 0) is tested, and not held out
         >>> task.held_out_mask.tolist()
         [True, False, False, True]
-        >>> bool((Task(7, "subtract").held_out_mask == Task(7, "subtract").test_mask).all())  # it has no mirrors
-        True
+        >>> task = Task(113, "subtract")  # 0 − 1 = −1 − 0
+        >>> int(task.test_mask.sum()), int(task.held_out_mask.sum())
+        (8939, 6249)
         """
         return self.test_mask & ~np.isin(self.orbits, self.orbits[self.train_indices])
 
@@ -361,10 +350,7 @@ class Task:
             powers = np.array([pow(root, t, self.p) for t in range(self.p - 1)])
             columns = powers if self.operation == "multiply" else powers[-np.arange(self.p - 1) % (self.p - 1)]
             return Phase(self.p - 1, powers, columns, powers)
-        raise InputError(
-            f"{self.operation} modulo {self.p} is no addition in disguise: it has no phase, so no measure of cos "
-            "w_k(a+b−c)"
-        )
+        raise InputError(f"{self.title} is no addition in disguise: it has no phase, so no measure of cos w_k(a+b−c)")
 
     @property
     def has_phase(self) -> bool:

@@ -1,12 +1,15 @@
 """How an experiment is trained, and which steps are kept."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from interp.errors import InputError, check_choice, check_integer, check_number, flag
+from interp.experiment.gradient_filter import GradientFilter
 
 Optimizer = Literal["adamw", "adam", "sgd"]
+LossName = Literal["cross-entropy", "stablemax", "squared-error"]
+LossPrecision = Literal["float64", "float32"]
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,12 @@ class TrainingConfig:
     uses the learning rate lr·min((s+1)/warmup, 1). `weight_decay` is decoupled for "adamw" and an L2 term of the
     gradient for "adam" and "sgd"; `betas` and `eps` belong to the Adams, `momentum` to "sgd". Checkpoints are kept at
     step 0, at the last step, every `checkpoint_every` steps, at `checkpoint_log` steps spaced evenly in log(step), and
-    at `checkpoint_steps`. `seed` orders the mini-batches.
+    at `checkpoint_steps`. `seed` orders the mini-batches. `filter` is what the gradient goes through before the
+    optimizer.
+
+    The loss is `loss` (`interp.mathematics.losses`), computed in `loss_precision`: "float32" is what torch makes of
+    logits in float32, to show what its rounding does. `label_smoothing` ε wants (1 − ε) onehot + ε/K of K classes, and
+    `zero_sum` subtracts its mean over the classes from the gradient with respect to the logits.
 
     >>> TrainingConfig(steps=100, checkpoint_every=50, checkpoint_log=3).kept_steps()
     [0, 1, 10, 50, 100]
@@ -37,6 +45,11 @@ class TrainingConfig:
     checkpoint_steps: tuple[int, ...] = ()
     log_every: int = 10
     seed: int = 0
+    loss: LossName = field(default="cross-entropy", metadata={"later": True})
+    loss_precision: LossPrecision = field(default="float64", metadata={"later": True})
+    label_smoothing: float = field(default=0.0, metadata={"later": True})
+    zero_sum: bool = field(default=False, metadata={"later": True})
+    filter: GradientFilter = field(default=GradientFilter(), metadata={"later": True})
 
     def __post_init__(self) -> None:
         check_integer("training.steps", self.steps, 0, 999_999_999)
@@ -57,6 +70,69 @@ class TrainingConfig:
             check_integer("training.checkpoint-steps", step, 0, self.steps)
         check_integer("training.log-every", self.log_every, 1)
         check_integer("training.seed", self.seed, 0, 2**32 - 1)
+        self._check_loss()
+
+    def _check_loss(self) -> None:
+        check_choice("training.loss", self.loss, get_args(LossName))
+        if self.loss_precision not in get_args(LossPrecision):  # to none of the two is another precision nearer
+            raise InputError(f"training.loss-precision is float64 or float32, got {self.loss_precision!r:.60}")
+        check_number("training.label-smoothing", self.label_smoothing, 0, 1, below=True)
+        if type(self.zero_sum) is not bool:
+            raise InputError(f"training.zero-sum must be true or false, got {self.zero_sum!r:.60}")
+        if self.loss == "squared-error" and self.loss_precision != "float64":
+            raise InputError(
+                "training.loss-precision float32 shows what rounding does to a softmax, and squared-error has none; "
+                "leave it at float64, or choose training.loss cross-entropy or stablemax"
+            )
+        if self.loss == "squared-error" and self.label_smoothing:
+            raise InputError(
+                "training.label-smoothing is of the probabilities of a cross-entropy, and squared-error has none; "
+                "leave it at 0, or choose training.loss cross-entropy or stablemax"
+            )
+        if self.loss != "cross-entropy" and self.zero_sum:
+            raise InputError(
+                "training.zero-sum mends the rounding of a gradient that sums to zero over the classes, and that of "
+                f"{self.loss} does not; leave it out, or choose training.loss cross-entropy"
+            )
+
+    @property
+    def loss_is_cross_entropy(self) -> bool:
+        """Whether the logged losses are plain cross-entropies in nats, however they are rounded.
+
+        >>> TrainingConfig().loss_is_cross_entropy, TrainingConfig(label_smoothing=0.1).loss_is_cross_entropy
+        (True, False)
+        """
+        return self.loss == "cross-entropy" and not self.label_smoothing
+
+    @property
+    def loss_title(self) -> str:
+        """The loss for a person.
+
+        >>> TrainingConfig(loss="stablemax", label_smoothing=0.1, loss_precision="float32").loss_title
+        'StableMax cross-entropy, labels smoothed by 0.1, in float32'
+        """
+        title = {"stablemax": "StableMax cross-entropy", "squared-error": "squared error"}.get(self.loss, self.loss)
+        smoothing = f", labels smoothed by {self.label_smoothing:g}" if self.label_smoothing else ""
+        precision = f", in {self.loss_precision}" if self.loss_precision != "float64" else ""
+        return f"{title}{smoothing}{precision}"
+
+    @property
+    def loss_unit(self) -> str:
+        """The unit of the loss.
+
+        >>> TrainingConfig().loss_unit, TrainingConfig(loss="squared-error").loss_unit
+        ('nats', '1')
+        """
+        return "1" if self.loss == "squared-error" else "nats"
+
+    @property
+    def loss_axis(self) -> str:
+        """What stands at an axis of losses.
+
+        >>> TrainingConfig().loss_axis, TrainingConfig(loss="squared-error").loss_axis
+        ('cross-entropy (nats)', 'squared error')
+        """
+        return self.loss_title if self.loss_unit == "1" else f"{self.loss_title} ({self.loss_unit})"
 
     def learning_rate(self, step: int) -> float:
         """That of update number `step` (from 0).
@@ -96,10 +172,19 @@ class TrainingConfig:
 
     def kept_steps(self) -> list[int]:
         """The steps at which a checkpoint is kept, ascending."""
-        steps = {0, self.steps, *self.checkpoint_steps}
+        steps = self.listed_steps()
         if self.checkpoint_every is not None:
             steps.update(range(0, self.steps + 1, self.checkpoint_every))
+        return sorted(steps)
+
+    def listed_steps(self) -> set[int]:
+        """Those of them that do not come from `checkpoint_every`.
+
+        >>> sorted(TrainingConfig(steps=100, checkpoint_log=3, checkpoint_steps=(7,)).listed_steps())
+        [0, 1, 7, 10, 100]
+        """
+        steps = {0, self.steps, *self.checkpoint_steps}
         if self.checkpoint_log is not None:
             last = max(self.checkpoint_log - 1, 1)
             steps.update(round(self.steps ** (i / last)) for i in range(self.checkpoint_log) if self.steps > 0)
-        return sorted(steps)
+        return steps

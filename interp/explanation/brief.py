@@ -40,8 +40,9 @@ def brief(
     known = "" if setting.task.split_known else f"; {as_accuracy(checkpoint['accuracy']['all'])} of all pairs right"
     named = f"Circuit {step} (state: {checkpoint['state']}{known}): {circuit}"
     yield (f"{named} {alone}", named) if alone else (named,)
-    if checkpoint["has_circuit"] and (check := the_check(checkpoint)):
-        yield tuple(f"Check: {wording}" for wording in (check, the_check_in_short(checkpoint)) if wording)
+    if checkpoint["has_circuit"] and (check := the_check(checkpoint, setting.of_last_layer)):
+        in_short = the_check_in_short(checkpoint, setting.of_last_layer)
+        yield tuple(f"Check: {wording}" for wording in (check, in_short) if wording)
     if setting.model.is_recorded:
         yield (
             f"Recorded of a module were its {_recorded(setting)}: why, and whether it uses its key frequencies, "

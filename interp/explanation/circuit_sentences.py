@@ -25,7 +25,7 @@ def the_circuit(checkpoint: Mapping[str, Any], summaries: Summaries, setting: Se
     key = checkpoint["key_frequencies"]
     if not setting.has_frequencies:
         return (
-            f"{text}. {setting.task.operation} modulo {setting.task.p} is no addition in other coordinates: "
+            f"{text}. {setting.task.title} is no addition in other coordinates: "
             "frequencies cannot be its circuit, and none are told of."
         )
     if not key:
@@ -47,10 +47,10 @@ def the_circuit(checkpoint: Mapping[str, Any], summaries: Summaries, setting: Se
     elif periodic:
         counts = summaries["neuron_periodicity"]["periodic_neurons_per_frequency"]
         of_key = ", ".join(f"{counts.get(str(entry['frequency']), 0)} at {entry['frequency']}" for entry in key)
-        text += f"; {periodic} of {neurons} neurons follow one frequency each ({of_key}), to "
+        text += f"; {periodic} of {neurons} neurons{setting.of_last_layer} follow one frequency each ({of_key}), to "
         text += _periodic(summaries["calibration"])
     else:
-        text += f"; none of {neurons} neurons follows one frequency alone"
+        text += f"; none of {neurons} neurons{setting.of_last_layer} follows one frequency alone"
     restricted, excluded = checkpoint["restricted_loss"], checkpoint["excluded_loss"]
     split = "held_out" if restricted["held_out"] is not None else "all"
     text += (
@@ -220,7 +220,7 @@ def _isolated_fits(clock: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     return {k: fit for k, fit in clock["isolated_fit_per_frequency"].items() if None not in fit.values()}
 
 
-def the_check(checkpoint: Mapping[str, Any]) -> str:
+def the_check(checkpoint: Mapping[str, Any], of_last_layer: str = "") -> str:
     """What the network still knows without the key frequencies, beside what it knows without random others; empty where
     there is nothing to remove, or so little known that removing cannot show anything."""
     ablation = checkpoint["ablation"]
@@ -234,13 +234,14 @@ def the_check(checkpoint: Mapping[str, Any]) -> str:
             if not parts:
                 beside = _what_it_stands_beside(ablation, beside, is_known=random is not None)
                 known = f"it knows {known} of {ablation['pairs']}"
-            parts.append(f"in the {target} {known} ({beside})")
+            place = f"{target}{of_last_layer}" if target == "neurons" else target
+            parts.append(f"in the {place} {known} ({beside})")
     is_its_own = ablation["key_frequencies"] == sorted(entry["frequency"] for entry in checkpoint["key_frequencies"])
     whose = "" if is_its_own else " (key in the run’s last circuit, not the set above)"
     return f"without k = {key}{whose} {', '.join(parts)}." if parts else ""
 
 
-def the_check_in_short(checkpoint: Mapping[str, Any]) -> str:
+def the_check_in_short(checkpoint: Mapping[str, Any], of_last_layer: str = "") -> str:
     """`the_check` in fewer words: without the guess, and without saying how many random sets there are; empty where
     there are none."""
     ablation = checkpoint["ablation"]
@@ -249,7 +250,10 @@ def the_check_in_short(checkpoint: Mapping[str, Any]) -> str:
     found = {target: one for target, one in ablation["targets"].items() if one["without"] is not None}
     if any(one["without_random"] is None for one in found.values()):
         return ""
-    known = ", ".join(f"{as_percent(one['without'], 0)} in the {target}" for target, one in found.items())
+    places = {"neurons": f"neurons{of_last_layer}"}
+    known = ", ".join(
+        f"{as_percent(one['without'], 0)} in the {places.get(target, target)}" for target, one in found.items()
+    )
     lows, highs = zip(*(one["without_random"] for one in found.values()), strict=True)
     is_its_own = ablation["key_frequencies"] == sorted(entry["frequency"] for entry in checkpoint["key_frequencies"])
     it = "it" if is_its_own else f"its last one, k = {', '.join(map(str, ablation['key_frequencies']))}:"

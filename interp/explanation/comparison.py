@@ -23,6 +23,7 @@ from interp.explanation.quantities import MEASURES, REPEATS, Quantity, differenc
 from interp.explanation.states import Known, state_of
 from interp.mathematics import grokking
 from interp.models import weight_shapes
+from interp.printable import one_line
 from interp.runs import Checkpoint, Run, check_has_phases, configuration_differences, open_run
 
 MOST_SIDES = 6
@@ -79,7 +80,7 @@ class Side:
         return Known(
             train_accuracy=checkpoint.accuracy("train"),
             held_out_accuracy=checkpoint.accuracy("held_out"),
-            train_loss=checkpoint.loss("train"),
+            train_loss=checkpoint.trained_loss("train"),
             has_circuit=task.has_phase and checkpoint.spectrum.has_circuit,
             part_answers=None if split is None else find("circuit_split").summary(split)["generalizing_part_answers"],
             knew_before=before,
@@ -89,6 +90,7 @@ class Side:
             independent=task.n_held_out,
             classes=task.n_classes,
             guessed=task.guessing_accuracy,
+            guess_loss=checkpoint.trained_on.of_guessing(task.n_classes),
         )
 
 
@@ -253,9 +255,8 @@ def _labels(found: Sequence[tuple[Run, int]]) -> list[str]:
     if len(set(paths)) == 1:
         return [f"step {step:,}" for _, step in found]
     unique = len({path.name for path in paths}) == len(set(paths))
-    return [
-        f"{path.name if unique else run.path}, step {step:,}" for path, (run, step) in zip(paths, found, strict=True)
-    ]
+    names = [one_line(str(path.name if unique else run.path)) for path, (run, _) in zip(paths, found, strict=True)]
+    return [f"{name}, step {step:,}" for name, (_, step) in zip(names, found, strict=True)]
 
 
 def _side(label: str, run: Run, checkpoint: Checkpoint) -> Side:

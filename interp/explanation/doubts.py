@@ -86,9 +86,11 @@ def _against_the_circuit(
             "look like this."
         )
     if has_circuit and (others := sorted(set(by_neurons or key) - set(key))):
-        yield f"Some neurons' strongest frequency is not key: k = {_some(others)}."
+        whose = f"Of some neurons{deep} the" if (deep := setting.of_last_layer) else "Some neurons'"
+        yield f"{whose} strongest frequency is not key: k = {_some(others)}."
     if by_neurons is not None and (others := sorted(set(key) - set(by_neurons))):
-        yield f"No neuron's strongest frequency is k = {_some(others)}, though the logits carry it."
+        whose = f"Of no neuron{deep} the" if (deep := setting.of_last_layer) else "No neuron's"
+        yield f"{whose} strongest frequency is k = {_some(others)}, though the logits carry it."
     if has_circuit and (weak := evidence["signal_without_size"]):
         yield f"The logits carry k = {_some(weak)} too, of the sum and beyond chance, but hardly need it."
 

@@ -25,6 +25,7 @@ from interp.explanation.run_sentences import (
     how_it_ended,
     the_norms,
     the_phases,
+    the_spikes,
     the_task,
     what_happened,
 )
@@ -205,7 +206,7 @@ def explanation_of(run: Run, results: Mapping[str, xr.Dataset], step: int | None
     numbers = _numbers(run, results, summaries, setting)
     kind, checkpoint = numbers["run"]["verdict"], numbers["checkpoint"]
     found = tuple(against(numbers["run"], checkpoint, summaries, setting))
-    circuit, check = the_circuit(checkpoint, summaries, setting), the_check(checkpoint)
+    circuit, check = the_circuit(checkpoint, summaries, setting), the_check(checkpoint, setting.of_last_layer)
     if check:
         circuit += f" Is it what the network uses? {check[0].upper()}{check[1:]}"
     return Explanation(
@@ -214,7 +215,14 @@ def explanation_of(run: Run, results: Mapping[str, xr.Dataset], step: int | None
         _facts(numbers, summaries, setting),
         tuple(brief(kind, checkpoint, summaries, of_run, setting)),
         (
-            " ".join((*how_it_ended(setting), *the_task(setting), what_happened(kind, setting))),
+            " ".join(
+                (
+                    *how_it_ended(setting),
+                    *the_task(setting),
+                    what_happened(kind, setting),
+                    *the_spikes(summaries),
+                )
+            ),
             *([the_forces(summaries["circuit_forces"], setting)] if "circuit_forces" in summaries else []),
             circuit,
             *the_phases(numbers["run"]),
@@ -273,7 +281,7 @@ def _numbers(run: Run, results: Mapping[str, xr.Dataset], summaries: Summaries, 
     known = Known(
         train_accuracy=weights.accuracy("train"),
         held_out_accuracy=weights.accuracy("held_out"),
-        train_loss=weights.loss("train"),
+        train_loss=weights.trained_loss("train"),
         has_circuit=has_circuit,
         part_answers=split["generalizing_part_answers"],
         knew_before=float(np.nanmax(earlier)) if np.isfinite(earlier).any() else math.nan,
@@ -283,6 +291,7 @@ def _numbers(run: Run, results: Mapping[str, xr.Dataset], summaries: Summaries, 
         independent=run.task.n_held_out,
         classes=run.task.n_classes,
         guessed=run.task.guessing_accuracy,
+        guess_loss=weights.trained_on.of_guessing(run.task.n_classes),
     )
     checkpoint["state"] = state_of(known)
     of_run = {
@@ -353,7 +362,9 @@ def _facts(numbers: Mapping[str, Any], summaries: Summaries, setting: Setting) -
         if checkpoint["neurons"] is None
         else [
             Fact(
-                "periodic neurons", f"{checkpoint['periodic_neurons']} of {checkpoint['neurons']}", "neuron_periodicity"
+                f"periodic neurons{setting.of_last_layer}",
+                f"{checkpoint['periodic_neurons']} of {checkpoint['neurons']}",
+                "neuron_periodicity",
             )
         ]
     )

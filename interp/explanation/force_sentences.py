@@ -23,7 +23,9 @@ def why(forces: Mapping[str, Any], setting: Setting) -> tuple[str, ...]:
         return ("there is no weight decay, so nothing wears memory down.",)
     if forces["growth_ratio"]["memorizing"] is None:
         return ()
-    told, in_short, carried = _told(forces), _told(forces, short=True), _carried(forces, setting)
+    through = "through a gradient filter, " if setting.gradient_filter else ""
+    told, in_short = (through + _told(forces, short=short) for short in (False, True))
+    carried = _carried(forces, setting)
     return (f"{told} {carried}", told, in_short) if carried else (told, in_short)
 
 
@@ -113,6 +115,11 @@ def _sentences(forces: Mapping[str, Any], setting: Setting) -> Iterator[str]:
         return
     told = why(forces, setting)
     yield f"{told[0][0].upper()}{told[0][1:]}" if told else _why_not(forces, setting)
+    if setting.gradient_filter:
+        yield (
+            f"Gradients are filtered ({setting.gradient_filter}): what is told of the loss is what the optimizer made "
+            "of its filtered gradients."
+        )
     if told and forces["growth_ratio"]["memorizing"] is not None:
         yield from _of_memory(forces)
     if forces["named"]:

@@ -111,7 +111,7 @@ _Row = tuple[str, str, str, Scale, float | None]
 
 def _answers(checkpoint: Checkpoint) -> Iterator[_Row]:
     for split, pairs in PAIRS.items():
-        yield f"loss.{split}", f"loss, {pairs}", "Answers", "magnitude", checkpoint.loss(split)
+        yield f"loss.{split}", f"cross-entropy, {pairs}", "Answers", "magnitude", checkpoint.loss(split)
     for split, pairs in PAIRS.items():
         yield f"accuracy.{split}", f"accuracy, {pairs}", "Answers", "share", checkpoint.accuracy(split)
 

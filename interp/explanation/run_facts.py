@@ -10,6 +10,7 @@ import xarray as xr
 
 from interp.experiment import ModelConfig, Task
 from interp.explanation.states import is_above_chance
+from interp.figures import of_last_layer
 from interp.mathematics import grokking
 from interp.mathematics.held_out import FEWEST_HELD_OUT
 from interp.runs import Run
@@ -50,12 +51,15 @@ class FromCurves:
 @dataclass(frozen=True, kw_only=True)
 class Setting(FromCurves):
     """The task and the model; what the curves tell; the key frequencies of the run, with their step (None: it has
-    none)."""
+    none); what it was trained on, where that is not the cross-entropy; and in words what its gradients went through
+    before the optimizer (None: nothing, or nobody knows)."""
 
     task: Task
     model: ModelConfig
     key_frequencies: tuple[int, ...]
     key_frequencies_of_step: int | None
+    trained_on: str | None = None
+    gradient_filter: str | None = None
 
     def pairs(self, split: str) -> int:
         return int(self.task.mask(split).sum())
@@ -81,7 +85,7 @@ class Setting(FromCurves):
 
     @property
     def guessing(self) -> float:
-        """The loss of a uniform guess, ln p, in nats."""
+        """The cross-entropy of a uniform guess, ln p, in nats."""
         return math.log(self.task.p)
 
     @property
@@ -105,6 +109,11 @@ class Setting(FromCurves):
     def what_is_embedded(self) -> str:
         """The weights by which the residues enter, for a sentence."""
         return "input weights" if self.model.family == "mlp" and self.model.embedding == "none" else "embedding"
+
+    @property
+    def of_last_layer(self) -> str:
+        """Whose the neurons are that are told of (`interp.figures.of_last_layer`)."""
+        return of_last_layer(self.model)
 
     @property
     def has_frequencies(self) -> bool:
@@ -133,6 +142,8 @@ def setting_of(run: Run, results: Mapping[str, xr.Dataset]) -> Setting:
         late_changes=late_changes(curves.isel(step=slice(last + 1)).sel(split=unseen)),
         key_frequencies=() if circuit is None else tuple(circuit.key_frequencies),
         key_frequencies_of_step=None if circuit is None else circuit.step,
+        trained_on=None if curves.attrs["losses_decide"] else str(curves.loss.attrs["long_name"]),
+        gradient_filter=run.training.filter.in_words if run.training and run.training.filter.is_used else None,
     )
 
 
@@ -144,7 +155,7 @@ def _diverged_at(run: Run, results: Mapping[str, xr.Dataset]) -> int | None:
     broken |= {row["step"] for row in run.rows if row.get("train_loss", 0.0) is None}
     steps, loss = curves.step.values, curves.loss.sel(split="train").values
     known = np.isfinite(loss)
-    far = np.logical_and.accumulate((loss[known] > DIVERGED * math.log(run.task.p))[::-1])[::-1]
+    far = np.logical_and.accumulate((loss[known] > DIVERGED * curves.attrs["chance_loss"])[::-1])[::-1]
     broken |= {int(step) for step in steps[known][far][:1]}
     return min(broken, default=None)
 
@@ -166,5 +177,6 @@ def late_changes(curves: xr.Dataset) -> tuple[str, ...] | None:
         if name == "accuracy" and high - low > RANGE_OF_ACCURACY:
             changes.append(f"accuracy between {100 * low:.0f} and {100 * high:.0f} %")
         if name == "loss" and high - low > RANGE_OF_LOSS * high:
-            changes.append(f"loss between {low:.2g} and {high:.2g} nats")
+            unit = "" if curves.loss.attrs.get("units") == "1" else " nats"
+            changes.append(f"loss between {low:.2g} and {high:.2g}{unit}")
     return tuple(changes)

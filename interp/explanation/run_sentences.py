@@ -4,10 +4,12 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from interp.experiment import MIXTURES
 from interp.explanation.run_facts import FALLEN, FromCurves, Setting
-from interp.figures import as_accuracy, as_count, as_norm, as_percent, as_step
+from interp.figures import as_accuracy, as_count, as_norm, as_number, as_percent, as_step
 from interp.mathematics import grokking
 from interp.mathematics.held_out import FEWEST_HELD_OUT
+from interp.mathematics.spikes import SETTLED
 
 Summaries = Mapping[str, Mapping[str, Any]]
 
@@ -87,6 +89,9 @@ def _held_at(setting: Setting) -> str:
 def _at_most(setting: Setting, *, in_brackets: bool = True) -> str:
     """`_held_at` of one that did not come far, beside what guessing gives: a single step may have had more, and not
     held it."""
+    if setting.learned.reached == 0:
+        known, guess = f"never held any of the {setting.unseen}", f"a guess: {as_accuracy(setting.guessed)}"
+        return f"{known} ({guess})" if in_brackets else f"{known}, {guess}"
     known = f"never held more than {as_accuracy(setting.learned.reached)} of the {setting.unseen}"
     since = f"{_reached_at(setting)}; a guess: {as_accuracy(setting.guessed)}"
     return f"{known} ({since})" if in_brackets else f"{known}, {since}"
@@ -144,7 +149,13 @@ def few_held_out(setting: Setting) -> str:
 
 
 def how_it_ended(setting: Setting) -> Iterator[str]:
-    """What a reader must know of the training before its curves: that it diverged, or that it did not reach its end."""
+    """What a reader must know of the training before its curves: that its losses are no cross-entropies, that it
+    diverged, or that it did not reach its end."""
+    if setting.trained_on is not None:
+        yield (
+            f"It was trained on another loss ({setting.trained_on}), and the curves are of that; losses of parts of "
+            "the network, and of the network beside them, are cross-entropies in nats, which it was not trained on."
+        )
     if setting.diverged_at is not None:
         step = f"{setting.diverged_at:,}"
         yield (
@@ -168,6 +179,9 @@ def the_task(setting: Setting) -> Iterator[str]:
             yield f"{text} but that (a, b) and (b, a) have one label."
         else:
             yield f"{text}, and test pairs can only be guessed."
+    if task.is_mixture:
+        decides, even, odd = MIXTURES[task.operation]
+        yield f"Where {decides} is even it is to {even}, where {decides} is odd to {odd}."
     if task.label_noise and task.split_known:
         wrong = as_percent(task.label_noise, 0)
         yield (
@@ -183,8 +197,12 @@ def the_task(setting: Setting) -> Iterator[str]:
 
 def what_held_out_means(setting: Setting) -> str:
     """Which test pairs count as held out, after "those"."""
+    if setting.task.is_mixture:
+        return "that no symmetry of the operation which answers them makes of a training pair of that operation"
     if setting.task.symmetries == ("mirror",):
         return "(a, b) whose mirror (b, a) was not trained on either"
+    if setting.task.symmetries == ("mirror and negate both",):
+        return "(a, b) whose (−b, −a), which has the same difference, was not trained on either"
     if "mirror" in setting.task.symmetries:
         return "that neither exchanging a and b nor a change of signs which leaves the answer makes of a training pair"
     return "that no change of signs which leaves the answer makes of a training pair"
@@ -299,6 +317,21 @@ def the_falls(setting: FromCurves) -> str:
         text += f", deepest to {lowest} in the fall of step {deepest.step:,.0f}"
     ends = math.isnan(falls[-1].recovered_at)
     return text + (", and the run ends in such a fall." if ends else ", and recovered.")
+
+
+def the_spikes(summaries: Summaries) -> Iterator[str]:
+    """That the training loss spiked after the network had memorized, where it did."""
+    spikes = summaries["learning_curves"]["spikes"]
+    if not spikes:
+        return
+    highest = max(spikes, key=lambda spike: spike["loss"])
+    at = f"to {as_number(highest['loss'])} at step {highest['step']:,}"
+    if len(spikes) > 1:
+        at = f"first at step {spikes[0]['step']:,}, highest {at}"
+    yield (
+        f"Once it had known all training pairs for {SETTLED} steps, the training loss spiked {_times(len(spikes))} "
+        f"({at}): the analysis slingshots tells whether a norm grew before, and whether rounding is to blame."
+    )
 
 
 def _times(n: int) -> str:

@@ -19,11 +19,13 @@ LEAST_ACCURACY = 0.1
 class Known:
     """What a state is told from; NaN (None) where unknown.
 
-    The accuracies on train and held-out pairs and the loss on train pairs at the checkpoint; the highest train accuracy
-    that was logged before; the norm of all weights there and at the first checkpoint; whether it has a circuit
-    (`Spectrum.has_circuit`), and whether the generalizing part of its logits answers (`Competition.generalizes`); how
-    many pairs are held out, and how many of them are independent; the number of classes; and the accuracy of whoever
-    always gives the most frequent answer (`Task.guessing_accuracy`), 1/classes at least."""
+    The accuracies on train and held-out pairs at the checkpoint, and the loss on train pairs, of what it was trained
+    on; the highest train accuracy that was logged before; the norm of all weights there and at the first
+    checkpoint; whether it has a circuit (`Spectrum.has_circuit`), and whether the generalizing part of its logits
+    answers (`Competition.generalizes`); how many pairs are held out, and how many of them are independent; the
+    number of classes; and the accuracy of whoever always gives the most frequent answer (`Task.guessing_accuracy`),
+    1/classes at least; and the loss of outputs that are all zero, where it is not that of the cross-entropy, ln
+    classes."""
 
     train_accuracy: float
     held_out_accuracy: float
@@ -37,6 +39,7 @@ class Known:
     independent: int
     classes: int
     guessed: float = 0.0
+    guess_loss: float | None = None
 
 
 def is_above_chance(accuracy: float, guessed: float, independent: int) -> bool:
@@ -76,7 +79,8 @@ def state_of(known: Known) -> str:
     if known.train_accuracy < KNOWN:
         if known.knew_before >= KNOWN or known.norm < CRUSHED * known.first_norm:
             return "lost"
-        if not known.train_loss < AT_CHANCE * math.log(known.classes) and not known.has_circuit:
+        chance_loss = math.log(known.classes) if known.guess_loss is None else known.guess_loss
+        if not known.train_loss < AT_CHANCE * chance_loss and not known.has_circuit:
             return "start"
     if not is_judged:
         return "unknown"

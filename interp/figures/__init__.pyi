@@ -1,10 +1,13 @@
 from .images import check_ending as check_ending
 from .images import write_figure as write_figure
+from .plain_texts import figure_json as figure_json
+from .policy import sealed as sealed
 from .style import CONFIG as CONFIG
 from .style import NEUTRAL as NEUTRAL
 from .style import PALETTE as PALETTE
 from .style import PHASE_COLORS as PHASE_COLORS
 from .style import SEQUENTIAL as SEQUENTIAL
+from .style import STEP_AXIS as STEP_AXIS
 from .style import TEST as TEST
 from .style import TRAIN as TRAIN
 from .style import across_panels as across_panels
@@ -25,7 +28,9 @@ from .words import as_count as as_count
 from .words import as_norm as as_norm
 from .words import as_number as as_number
 from .words import as_percent as as_percent
+from .words import as_size as as_size
 from .words import as_step as as_step
 from .words import named_step as named_step
+from .words import of_last_layer as of_last_layer
 from .words import readable as readable
 from .words import short_name as short_name

@@ -1,4 +1,5 @@
-"""What a run, a checkpoint or an explanation shows in a notebook, when a cell ends with it. Texts are escaped."""
+"""What a run, a checkpoint or an explanation shows in a notebook, when a cell ends with it. Texts are escaped,
+and printable."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,6 +10,7 @@ from markupsafe import Markup
 
 from interp.experiment import Task
 from interp.figures.style import FONT, TEST, TRAIN
+from interp.printable import MOST_OF_A_TEXT, one_line
 
 _CARD = Markup(
     "<div style=\"font:14px/1.5 {}; max-width:760px\"><div style='font-weight:650; font-size:16px'>{}</div>{}</div>"
@@ -50,7 +52,7 @@ def of_explanation(explanation: Any) -> str:
     """An `Explanation`: verdict, facts, what is said first, and what speaks against it; the rest behind a click."""
 
     def paragraphs(texts: Iterable[str]) -> list[Markup]:
-        return [Markup("<p style='margin:6px 0'>{}</p>").format(text) for text in texts]
+        return [Markup("<p style='margin:6px 0'>{}</p>").format(_plain(text)) for text in texts]
 
     def titled(title: str, items: Iterable[str]) -> Markup:
         return Markup("<div style='font-weight:600'>{}</div>{}").format(title, _list(items))
@@ -64,17 +66,23 @@ def of_explanation(explanation: Any) -> str:
     )
 
 
+def _plain(text: object) -> str:
+    return one_line(str(text), MOST_OF_A_TEXT)
+
+
 def _card(title: str, parts: Iterable[Markup]) -> str:
-    return str(_CARD.format(FONT, title, Markup("").join(parts)))
+    return str(_CARD.format(FONT, _plain(title), Markup("").join(parts)))
 
 
 def _table(rows: Mapping[str, object]) -> Markup:
-    return Markup("<table>{}</table>").format(Markup("").join(_ROW.format(name, value) for name, value in rows.items()))
+    return Markup("<table>{}</table>").format(
+        Markup("").join(_ROW.format(_plain(name), _plain(value)) for name, value in rows.items())
+    )
 
 
 def _list(items: Iterable[str]) -> Markup:
     return Markup("<ul style='margin:0 0 6px'>{}</ul>").format(
-        Markup("").join(Markup("<li>{}</li>").format(item) for item in items)
+        Markup("").join(Markup("<li>{}</li>").format(_plain(item)) for item in items)
     )
 
 

@@ -2,6 +2,8 @@
 
 import math
 
+from interp.experiment import ModelConfig
+
 
 def as_step(step: int | None) -> str:
     """A step for a reader."""
@@ -19,6 +21,17 @@ def short_name(tensor: str) -> str:
     return ".".join(words[-2:]) if words[-1] in ("w", "b") else words[-1]
 
 
+def of_last_layer(model: ModelConfig) -> str:
+    """Whose the neurons are that analyses tell of, after the word neurons; nothing where there is one layer.
+
+    >>> of_last_layer(ModelConfig()), of_last_layer(ModelConfig(family="mlp", n_layers=3))
+    ('', ' of the last hidden layer')
+    """
+    if model.n_layers == 1:
+        return ""
+    return " of the last hidden layer" if model.family == "mlp" else " of the last layer"
+
+
 def as_number(value: float | None) -> str:
     """A number of two digits for a reader."""
     if value is None:
@@ -34,6 +47,17 @@ def as_norm(value: float) -> str:
 def as_count(number: int, of: str) -> str:
     """So many of something."""
     return f"{number:,} {of}" + ("" if number == 1 else "s")
+
+
+def as_size(n_bytes: int) -> str:
+    """A size for a reader, in the unit of thousands of bytes that fits; any size, also one that no float holds.
+
+    >>> as_size(410_000), as_size(12_345_678), as_size(46 * 10**9)
+    ('410.0 kB', '12.3 MB', '46.0 GB')
+    """
+    from rich import filesize
+
+    return filesize.decimal(min(n_bytes, 10**30))
 
 
 def as_percent(value: float | None, digits: int = 1) -> str:

@@ -1,7 +1,6 @@
 """Recording somebody's own training loop: a run, which can be read while it grows."""
 
 import copy
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,9 +17,18 @@ from interp.interchange.layouts.fitting import fit
 from interp.interchange.layouts.leftovers import of_no_use
 from interp.interchange.layouts.matching import Match, converted, match, recognize
 from interp.interchange.layouts.tables import LAYOUTS, layout_named
-from interp.machine import write_atomically
 from interp.models import Reader, Tokens, Weights, own_weights, record, weight_shapes
-from interp.runs import Checkpoint, Run, RunWriter, as_step, load_loop_state, loop_state_bytes, write_loop_state
+from interp.runs import (
+    Checkpoint,
+    Run,
+    RunWriter,
+    as_step,
+    finite,
+    load_loop_state,
+    loop_state_tensors,
+    weights_digest,
+    write_loop_state,
+)
 
 _SIZES = ("n_heads", "d_head", "d_model", "d_mlp")
 
@@ -99,8 +107,10 @@ class Recorder:
                 raise
             self._layout = layout or self.run.info["recorder"]["layout"]
         else:
-            self._writer = RunWriter.create(out, task, known, training, overwrite=overwrite)
-            self._note()
+            if not overwrite and (Path(out) / "run.json").is_file():
+                raise InputError(f"{out} already exists; resume=True goes on with it, overwrite=True replaces it")
+            noted = {"recorder": {"layout": layout}}
+            self._writer = RunWriter.create(out, task, known, training, overwrite=overwrite, noted=noted)
 
     @property
     def run(self) -> Run:
@@ -123,19 +133,18 @@ class Recorder:
         are kept as `given_…`, as many loops log the loss from before the update. Without `keep` these numbers alone are
         written, and no checkpoint. With `optimizer`, an optimizer or any nested state
         (`{"adam": optimizer.state_dict(), "random": torch.get_rng_state()}`), what `load_state` gives is kept, in place
-        of the one before.
+        of the one before. A step that is there already, with these weights, stays as it is: a loop that was killed
+        before its first state begins anew.
 
         Raises InputError for weights that are not those of the model, and for a state that cannot be kept exactly.
         """
         step = as_step(step)
-        if step in self.run.digests:
-            raise InputError(f"{self.run.path} has step {step} already; steps ascend")
         if weights is None and self._module is None:
             raise InputError("this recorder has no module: give save the weights too")
         theirs = weights.state_dict() if isinstance(weights, nn.Module) else weights
         kept = self._recorded(theirs) if self._module is not None else self._ours(theirs or {})
         kept = {name: weight.detach().to("cpu", torch.float32) for name, weight in kept.items()}
-        known = _metrics(Checkpoint(step, kept, self.run.task, self.run.model))
+        known = _metrics(Checkpoint(step, kept, self.run.task, self.run.model, training=self.run.training))
         given = {f"given_{name}" if name in known else name: value for name, value in metrics.items()}
         state = None  # before anything is written: what cannot be kept leaves no step without its state
         if optimizer is not None:
@@ -143,13 +152,27 @@ class Recorder:
                 theirs = self._module.state_dict()
             tensors = {name: value for name, value in (theirs or {}).items() if isinstance(value, Tensor)}
             moments = optimizer.state_dict() if hasattr(optimizer, "state_dict") else optimizer
-            state = loop_state_bytes(self.run, step, {"weights": tensors, "optimizer": moments})
-        if keep:
+            state = loop_state_tensors({"weights": tensors, "optimizer": moments})
+        if self._has(step, weights_digest(kept) if keep else None, known | given):
+            pass
+        elif keep:
             self._writer.append(step, kept, known | given)
         else:
             self._writer.log(step, known | given)
         if state is not None:
-            write_loop_state(self.run, state)
+            write_loop_state(self._writer, step, state)
+
+    def _has(self, step: int, digest: str | None, metrics: Mapping[str, Any]) -> bool:
+        """Whether the line of this step is there. Raises InputError where it is one of other weights or numbers."""
+        if self._writer.last_step is None or step > self._writer.last_step:
+            return False
+        row = next((row for row in self.run.rows if row["step"] == step), None)
+        if row is None:
+            return False  # the writer says that steps ascend
+        if row.get("weights") != digest or (digest is None and {"step": step} | finite(metrics) != row):
+            other = "other weights" if digest is not None else "other numbers"
+            raise InputError(f"{self.run.path} has step {step} already, with {other}; steps ascend")
+        return True
 
     def load_state(self) -> LoopState | None:
         """What was kept at the last save with an optimizer, None where there was none. What the run has of later steps
@@ -236,8 +259,7 @@ class Recorder:
 
     def _note(self) -> None:
         """run.json says that the loop is not ours, and in which layout it gives its weights."""
-        self.run.info["recorder"] = {"layout": self._layout}
-        write_atomically(self.run.path / "run.json", json.dumps(self.run.info, indent=2).encode() + b"\n")
+        self._writer.note(recorder={"layout": self._layout})
 
     def _check_same(self, task: Examples, model: ModelConfig, training: TrainingConfig | None) -> None:
         """Raises InputError unless the run that is there is of this task, model and training, and was recorded."""
@@ -290,6 +312,6 @@ def _metrics(checkpoint: Checkpoint) -> dict[str, float]:
         if (task.mask("held_out") != task.mask("unmirrored")).any():
             splits["held_out"] = "held_out"
         for split, name in splits.items():
-            found |= {f"{name}_loss": checkpoint.loss(split), f"{name}_accuracy": checkpoint.accuracy(split)}
+            found |= {f"{name}_loss": checkpoint.trained_loss(split), f"{name}_accuracy": checkpoint.accuracy(split)}
     square = sum(float(weight.double().square().sum()) for weight in own_weights(checkpoint.weights).values())
     return found | {"weight_norm": math.sqrt(square)}

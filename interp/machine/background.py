@@ -5,12 +5,14 @@ import sys
 import threading
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from queue import Queue
+from queue import Empty, Queue
 from typing import TypeVar
 
 import torch
 
 Item = TypeVar("Item")
+
+_SECONDS_A_LOOK = 0.5
 
 
 @contextmanager
@@ -39,7 +41,10 @@ def computed_ahead(items: Generator[Item | None]) -> Iterator[Iterator[Item]]:
 
     def taken() -> Iterator[Item]:
         while True:
-            item, error = waiting.get()
+            try:
+                item, error = waiting.get(timeout=_SECONDS_A_LOOK)
+            except Empty:  # an interrupt that is no signal (that of a cluster's task) is heard between looks
+                continue
             if error is not None:
                 raise error
             if item is None:

@@ -5,7 +5,8 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -32,6 +33,48 @@ def worker_processes(n: int) -> Iterator[ProcessPoolExecutor]:
         held.close()  # tells them to stop
         pool.shutdown(cancel_futures=True)
         ends.close()
+
+
+@contextmanager
+def separate_processes(n: int) -> Iterator[Executor]:
+    """The same, and a process that is killed costs what it was doing and nothing else: of that alone the future has a
+    BrokenProcessPool (`worker_processes` loses all that it was given), and another process takes its place."""
+    context = get_context("spawn")
+    ends, held = context.Pipe(duplex=False)
+    apart = _Apart(n, lambda: _Pool(1, context, initializer=_begin, initargs=(ends,)))
+    try:
+        yield apart
+    finally:
+        held.close()  # tells them to stop, all at once
+        apart.shutdown(cancel_futures=True)
+        ends.close()
+
+
+class _Apart(Executor):
+    """Pools of one process each: what is submitted goes to one that has nothing to do, or else to the next in turn."""
+
+    def __init__(self, n: int, new: Callable[[], ProcessPoolExecutor]) -> None:
+        self._new, self._pools = new, [new() for _ in range(n)]
+        self._given: list[Future[Any] | None] = [None] * n
+
+    def submit(self, fn: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Future[Result]:
+        busy = [given is not None and not given.done() for given in self._given]
+        place = busy.index(False) if False in busy else 0
+        try:
+            future = self._pools[place].submit(fn, *args, **kwargs)
+        except BrokenProcessPool:
+            self._pools[place].shutdown()
+            self._pools[place] = self._new()
+            future = self._pools[place].submit(fn, *args, **kwargs)
+        # Moved to the end, so that those who are busy take turns.
+        self._pools.append(self._pools.pop(place))
+        self._given.pop(place)
+        self._given.append(future)
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        for pool in self._pools:
+            pool.shutdown(wait, cancel_futures=cancel_futures)
 
 
 class _Pool(ProcessPoolExecutor):

@@ -108,27 +108,47 @@ def profiles(centred: Float[Tensor, "pairs n"], pairs: PhasePairs) -> Profiles:
     >>> bool(torch.allclose(published[0], torch.cos(4 * torch.pi * torch.arange(7) / 7).double()))
     True
     """
-    n = centred.shape[1]
-    totals, counts = torch.zeros(FOLDS + 1, n, dtype=torch.float64), torch.zeros(FOLDS + 1, dtype=torch.float64)
-    group = pairs.fold + 1  # 0: all that are not held out, as when the split is unknown
-    by_sum = (
-        centred.new_zeros((FOLDS + 1) * n, n)
-        .index_add_(0, group * n + pairs.sums, centred)
-        .double()
-        .view(FOLDS + 1, n, n)
-    )
+    n, group = centred.shape[1], pairs.fold + 1  # 0: all that are not held out, as when the split is unknown
+    sums = centred.new_zeros((FOLDS + 1) * n, n).index_add_(0, group * n + pairs.sums, centred)
+    totals = _even_parts(sums.double().view(FOLDS + 1, n, n))
+    counts = torch.bincount(group, minlength=FOLDS + 1).double()
+    return Profiles((totals.sum(0) / counts.sum())[None], _without_each_fold(totals[1:], counts[1:], pairs))
+
+
+def held_out_profiles(sums: Float[Tensor, "folds n n"], pairs: PhasePairs) -> Float[Tensor, "rows n"]:
+    """`profiles(…).held_out` from the sums of centred logits [fold, s + t, phase of the class] over the held-out
+    pairs.
+
+    >>> from interp.experiment import Task
+    >>> from interp.runs import phase_pairs
+    >>> pairs = phase_pairs(task := Task(13, train_fraction=0.3))
+    >>> logits = centred(torch.eye(13)[task.labels], task.phase)
+    >>> chosen = pairs.is_held_out
+    >>> sums = torch.zeros(5 * 13, 13).index_add_(0, (pairs.fold * 13 + pairs.sums)[chosen], logits[chosen])
+    >>> bool(torch.allclose(held_out_profiles(sums.view(5, 13, 13), pairs), profiles(logits, pairs).held_out))
+    True
+    """
+    counts = torch.bincount(pairs.fold + 1, minlength=FOLDS + 1)[1:].double()
+    return _without_each_fold(_even_parts(sums.double()), counts, pairs)
+
+
+def _even_parts(by_sum: Float[Tensor, "groups n n"]) -> Float[Tensor, "groups n"]:
+    """Over all sums the entry d = s + t − u, and the mean of those at d and at −d."""
+    n = by_sum.shape[1]
     residue = torch.arange(n)
-    class_of = (residue[:, None] - residue) % n  # [sum, d]
-    totals = by_sum.gather(2, class_of.expand(FOLDS + 1, n, n)).sum(1)
-    totals = (totals + totals[:, -residue % n]) / 2
-    counts = counts.index_add_(0, group, torch.ones(len(group), dtype=torch.float64))
-    unseen, n_unseen = totals[1:].sum(0), counts[1:].sum()
-    others = (
-        torch.cat([unseen[None], unseen - totals[1:]]) / torch.cat([n_unseen[None], n_unseen - counts[1:]])[:, None]
-    )
+    totals = by_sum.gather(2, ((residue[:, None] - residue) % n).expand(len(by_sum), n, n)).sum(1)
+    return (totals + totals[:, -residue % n]) / 2
+
+
+def _without_each_fold(
+    totals: Float[Tensor, "folds n"], counts: Float[Tensor, " folds"], pairs: PhasePairs
+) -> Float[Tensor, "rows n"]:
+    """The mean over all folds, and over all but each; NaN where too few pairs are held out."""
+    every, n_pairs = totals.sum(0), counts.sum()
+    sums, numbers = torch.cat([every[None], every - totals]), torch.cat([n_pairs[None], n_pairs - counts])
     if len(pairs.orbit[pairs.is_held_out].unique()) < FEWEST_HELD_OUT:
-        others = torch.full_like(others, torch.nan)
-    return Profiles((totals.sum(0) / counts.sum())[None], others)
+        return torch.full_like(sums, torch.nan)
+    return sums / numbers[:, None]
 
 
 def centred(logits: Float[Tensor, "pairs p"], phase: Phase) -> Float[Tensor, "pairs n"]:

@@ -1,7 +1,7 @@
 """The loss: cross-entropy in float64, its gradient, and which answers are right.
 
 The log-softmax is that of the logits in float64, whatever their type: float32 cannot resolve a loss below 1.2e-7 and
-makes spikes of its own. Examples are the last axis of the logits, as `interp.models.factored_gradient` gives them.
+makes spikes of its own. Examples are the last axes of the logits, as `interp.models.factored_gradient` gives them.
 """
 
 import torch
@@ -14,8 +14,8 @@ PAIRS_AT_ONCE = 1000
 
 
 def cross_entropy_and_gradient_(
-    outputs: Float[Tensor, "classes n"], labels: Int[Tensor, " n"], n_mean: int
-) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
+    outputs: Float[Tensor, "classes *n"], labels: Int[Tensor, "*n"], n_mean: int
+) -> tuple[Float[Tensor, "*n"], Bool[Tensor, "*n"]]:
     """The cross-entropy of every example in nats, −log softmax(outputs)[label], float64, and which are answered
     correctly: those whose label has a larger logit than every other class; a tie is no answer, and neither is NaN. Over
     the outputs it writes the gradient with respect to them of the sum of the losses divided by `n_mean`,
@@ -38,8 +38,8 @@ def cross_entropy_and_gradient_(
 
 
 def cross_entropy_and_correctness(
-    outputs: Float[Tensor, "classes n"], labels: Int[Tensor, " n"]
-) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
+    outputs: Float[Tensor, "classes *n"], labels: Int[Tensor, "*n"]
+) -> tuple[Float[Tensor, "*n"], Bool[Tensor, "*n"]]:
     """The losses and correct answers of `cross_entropy_and_gradient_`, without the gradient; `outputs` are not written
     to.
 

@@ -148,7 +148,8 @@ def events(
 def events_of(curves: "xr.Dataset") -> Events:
     """What curves tell, `loss` and `accuracy` [step, split], with the attributes `train_pairs` and `held_out_pairs`
     (how many there are), `independent_held_out_pairs` and `chance_loss`, as in the result of `learning_curves`. Where
-    the split is unknown the test curve of an import stands for held-out pairs, mirrors included.
+    the split is unknown the test curve of an import stands for held-out pairs, mirrors included. Losses that are no
+    cross-entropies (the attribute `losses_decide` is 0) tell nothing.
 
     >>> import interp
     >>> found = events_of(interp.open_run(interp.reference_path()).result("learning_curves"))
@@ -162,7 +163,8 @@ def events_of(curves: "xr.Dataset") -> Events:
         unseen, independent = "test", None
     loss, accuracy = (curves[name].sel(split=["train", unseen]).values.T for name in ("loss", "accuracy"))
     chance_loss, pairs = float(curves.attrs["chance_loss"]), (train or None, held_out or None)
-    return events(curves.step.values, accuracy, loss, chance_loss, pairs=pairs, independent=independent)
+    told = loss if curves.attrs.get("losses_decide", 1) else None
+    return events(curves.step.values, accuracy, told, chance_loss, pairs=pairs, independent=independent)
 
 
 def chance(train_loss: Float[np.ndarray, " step"], test_loss: Float[np.ndarray, " step"]) -> float:

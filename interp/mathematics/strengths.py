@@ -53,17 +53,62 @@ def strengths(
     [3.0, 4.615, 0.0, 3.0]
     """
     n = centred.shape[1]
+    sums = centred.new_zeros(n_groups(n), n).index_add_(0, groups(pairs, n, has_phase=has_phase), centred)
+    return strengths_of_sums(sums, pairs, has_phase=has_phase)
+
+
+def n_groups(n: int) -> int:
+    """How many `groups` there are, of n phases: one for each fold and sum, one for each label, one for the rest.
+
+    >>> n_groups(113)
+    679
+    """
+    return (FOLDS + 1) * n + 1
+
+
+def groups(pairs: PhasePairs, n: int, *, has_phase: bool) -> Int[Tensor, " pairs"]:
+    """The group of every pair of those over which logits may be added up before the strengths are told: of held-out
+    pairs those of one fold and one sum s + t (one label, where there are no phases), of training pairs those of one
+    label, and all others.
+
+    >>> from interp.experiment import Task
+    >>> from interp.runs import phase_pairs
+    >>> of_pairs = groups(phase_pairs(Task(5, train_fraction=0.4)), 5, has_phase=True)
+    >>> of_pairs[:6].tolist()
+    [0, 11, 27, 28, 30, 11]
+    """
+    told_from = pairs.is_held_out if has_phase else pairs.is_held_out & pairs.has_label
+    held_out = pairs.fold * n + (pairs.sums if has_phase else pairs.label)
+    rest = torch.where(pairs.is_train & pairs.has_label, FOLDS * n + pairs.label, (FOLDS + 1) * n)
+    return torch.where(told_from, held_out, rest)
+
+
+def strengths_of_sums(
+    sums: Float[Tensor, "groups n"], pairs: PhasePairs, *, has_phase: bool
+) -> Float[Tensor, "rows strengths"]:
+    """`strengths`, from the sums of the centred logits over the `groups` of these pairs.
+
+    >>> from interp.experiment import Task
+    >>> from interp.runs import phase_pairs
+    >>> pairs = phase_pairs(task := Task(13, train_fraction=0.3))
+    >>> clock = 3 * torch.cos(2 * torch.pi * 2 * (pairs.sums[:, None] - torch.arange(13)) / 13).double()
+    >>> sums = torch.zeros(n_groups(13), 13).double().index_add_(0, groups(pairs, 13, has_phase=True), clock)
+    >>> strengths_of_sums(sums, pairs, has_phase=True)[0, :4].round(decimals=3).abs().tolist()
+    [3.0, 0.0, 0.0, 3.0]
+    """
+    n = sums.shape[1]
     found = torch.full((1 + FOLDS, 2 + n // 2), torch.nan, dtype=torch.float64)
     unseen, of_train = pairs.is_held_out & pairs.has_label, pairs.is_train & pairs.has_label
     if len(pairs.orbit[unseen].unique()) < FEWEST_HELD_OUT:
         return found
-    of_label = centred.gather(1, pairs.label[:, None])[:, 0].double()
-    known = of_label[of_train].mean()
+    of_folds, of_label = sums[: FOLDS * n].double().view(FOLDS, n, n), sums[FOLDS * n : (FOLDS + 1) * n].double()
+    known = of_label.diagonal().sum() / of_train.sum()
     if not has_phase:
-        told_from = [unseen, *(unseen & (pairs.fold != fold) for fold in range(FOLDS))]
-        generalizing = torch.stack([of_label[some].mean() for some in told_from])
+        totals, counts = of_folds.diagonal(dim1=1, dim2=2).sum(1), torch.bincount(pairs.fold[unseen], minlength=FOLDS)
+        generalizing = torch.cat([totals.sum()[None], totals.sum() - totals])
+        generalizing = generalizing / torch.cat([counts.sum()[None], counts.sum() - counts])
         return torch.cat([torch.stack([generalizing, known - generalizing], dim=1), found[:, 2:]], dim=1)
-    profile = circuits.profiles(centred, pairs).held_out
+    profile = circuits.held_out_profiles(of_folds, pairs)
     memorizing = known - profile[:, pairs.label_difference[of_train] % n].mean(1)
     told = torch.stack([profile[:, 0], memorizing], dim=1)
     return torch.cat([told, circuits.cosine_coefficients(profile)], dim=1)

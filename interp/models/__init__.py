@@ -1,7 +1,7 @@
 """Networks as named weights: shapes, forward passes, the closed-form gradient, the bridge to TransformerLens."""
 
 from interp.models.activations import activate
-from interp.models.derivatives import gradient, logits_and_derivatives
+from interp.models.derivatives import gradient, gradients_of_sums, logits_and_derivatives
 from interp.models.factored_gradient import Each
 from interp.models.families import FAMILIES
 from interp.models.forward import (
@@ -9,11 +9,11 @@ from interp.models.forward import (
     embed,
     forward_all,
     is_factored,
-    last_mlp,
     logits,
     logits_with_vectors,
     matrices,
     method,
+    neuron_axes,
     residual_post,
     transform,
     unembedding,
@@ -21,13 +21,14 @@ from interp.models.forward import (
 from interp.models.input_gradients import input_gradients
 from interp.models.recorded_module import own_weights
 from interp.models.recording import Reader, Recording, Tokens, record
-from interp.models.snapshot import DivergedError, Snapshot
+from interp.models.snapshot import BLOCK, DivergedError, Snapshot
 from interp.models.transformer import norm
 from interp.models.transformer_bridge import bridge, bridge_options, classic_state
 from interp.models.values import Activations, Sizes, Weights
 from interp.models.weights import are_finite, check_weights, initial_weights, weight_shapes
 
 __all__ = [
+    "BLOCK",
     "FAMILIES",
     "Activations",
     "DivergedError",
@@ -48,15 +49,16 @@ __all__ = [
     "embed",
     "forward_all",
     "gradient",
+    "gradients_of_sums",
     "initial_weights",
     "input_gradients",
     "is_factored",
-    "last_mlp",
     "logits",
     "logits_and_derivatives",
     "logits_with_vectors",
     "matrices",
     "method",
+    "neuron_axes",
     "norm",
     "own_weights",
     "record",

@@ -12,7 +12,8 @@ from interp.experiment import Activation
 
 def activate(activation: Activation, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """relu(x) = max(x, 0); gelu(x) = x·Φ(x) with the exact normal distribution function Φ, gelu-tanh with its
-    approximation ½ + ½·tanh(√(2/π)·(x + 0.044715 x³)); silu(x) = x/(1 + e^(−x)); square(x) = x².
+    approximation ½ + ½·tanh(√(2/π)·(x + 0.044715 x³)); silu(x) = x/(1 + e^(−x)); square(x) = x²;
+    tanh.
 
     >>> activate("square", torch.tensor([-2.0, 3.0]))
     tensor([4., 9.])
@@ -25,6 +26,8 @@ def activate(activation: Activation, x: Float[Tensor, "*shape"]) -> Float[Tensor
         return functional.gelu(x, approximate="tanh")
     if activation == "silu":
         return functional.silu(x)
+    if activation == "tanh":
+        return torch.tanh(x)
     return x * x
 
 
@@ -41,13 +44,15 @@ def backward(
         if out is None:
             return torch.ops.aten.threshold_backward(d_y, y, 0)
         return torch.ops.aten.threshold_backward.grad_input(d_y, y, 0, grad_input=out)
+    if activation == "gelu-tanh":
+        of_x = torch.ops.aten.gelu_backward(d_y, x, approximate="tanh")
+        return of_x if out is None else out.copy_(of_x)
     if activation == "gelu":
         normal_density = torch.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
-        return torch.mul(d_y, 0.5 * (1 + torch.erf(x / math.sqrt(2))) + x * normal_density, out=out)
-    if activation == "gelu-tanh":
-        derivative = torch.ops.aten.gelu_backward(d_y, x, approximate="tanh")
-        return derivative if out is None else out.copy_(derivative)
-    if activation == "silu":
+        derivative = 0.5 * (1 + torch.erf(x / math.sqrt(2))) + x * normal_density
+    elif activation == "silu":
         sigmoid = torch.sigmoid(x)
-        return torch.mul(d_y, sigmoid * (1 + x * (1 - sigmoid)), out=out)
-    return torch.mul(d_y, 2 * x, out=out)
+        derivative = sigmoid * (1 + x * (1 - sigmoid))
+    else:
+        derivative = 1 - y * y if activation == "tanh" else 2 * x
+    return torch.mul(d_y, derivative, out=out)

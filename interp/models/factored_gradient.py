@@ -172,14 +172,22 @@ def write_gradient(
     torch.mm(at.neurons, d_logits.T, out=out.outer)
     torch.mm(at.heads, d_logits.T, out=out.direct)
     torch.mm(at.heads, d_h.T, out=out.inner)
-    d_z = (products.direct[:v] @ d_logits).addmm_(products.inner[:v], d_h).view_as(at.values[0])
+    d_z = (products.direct[:v] @ d_logits).addmm_(products.inner[:v], d_h)
+    out.table_a.zero_()
+    out.table_b.zero_()
+    add_tables(out, model, at, d_z)
+
+
+def add_tables(out: Products, model: ModelConfig, at: Forward, d_z: Float[Tensor, "v n"]) -> None:
+    """Add the gradient with respect to both tables, given that with respect to z."""
+    d_z = d_z.view_as(at.values[0])
     d_attention = torch.stack([(d_z * values).sum(1) for values in at.values])
     d_scores = at.softmax * (d_attention - (at.softmax * d_attention).sum(0)) * model.attention_rate
     for table, index, weight, d_score in zip(
         (out.table_a, out.table_b), (at.a, at.b), at.attention, d_scores, strict=True
     ):
         # Where the forward pass gathers columns by index, the gradient sums columns by index.
-        table.zero_().index_add_(1, index, torch.cat([(d_z * weight[:, None]).flatten(0, 1), d_score]))
+        table.index_add_(1, index, torch.cat([(d_z * weight[:, None]).flatten(0, 1), d_score]))
 
 
 @torch.no_grad()

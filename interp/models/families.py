@@ -1,6 +1,6 @@
-"""The families of models, by name. Each module has `shapes`, `inverse_variance`, `last_mlp`, `matrices`, `unembedding`,
-`embed`, `transform`, `residual_post` and `answer_scale`; to add one, write such a module and name it here and in
-`experiment.Family`."""
+"""The families of models, by name. Each module has `shapes`, `inverse_variance`, `neuron_axes`, `matrices`,
+`unembedding`, `embed`, `transform`, `residual_post` and `answer_scale`; to add one, write such a module and name it
+here and in `experiment.Family`."""
 
 from types import ModuleType
 

@@ -1,9 +1,10 @@
 """The forward pass of any model, whatever its family.
 
-A transformer with one layer is computed by tables over its tokens (`interp.models.one_layer`), and the logits of the
-plain one (`ModelConfig.is_plain`) on the prompt `ab=` by its exact factored form (`interp.models.factored_gradient`);
-autograd goes through neither. Everything else, and what is differentiated, is computed as its family writes it
-(`interp.models.transformer`, `interp.models.mlp`).
+A transformer with one layer is computed by tables over its tokens (`interp.models.one_layer`); the plain one
+(`ModelConfig.is_plain`) on the prompt `ab=`, on many pairs, by larger ones (`interp.models.token_tables`), and where
+its logits alone are asked for by its exact factored form (`interp.models.factored_gradient`); autograd goes through
+none. Everything else, and what is differentiated, is computed as its family writes it (`interp.models.transformer`,
+`interp.models.mlp`).
 """
 
 import torch
@@ -11,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.experiment import Examples, ModelConfig
-from interp.models import factored_gradient, one_layer, recorded_module
+from interp.models import factored_gradient, mlp, one_layer, recorded_module, token_tables
 from interp.models.families import FAMILIES
 from interp.models.values import Activations, Matrices, Weights
 
@@ -60,13 +61,16 @@ def unembedding(weights: Weights, model: ModelConfig) -> Float[Tensor, "features
     return FAMILIES[model.family].unembedding(weights, model)
 
 
-def last_mlp(model: ModelConfig) -> str:
-    """What the names of the last layer's W_in and W_out (and b_in, b_out) begin with.
+def neuron_axes(model: ModelConfig) -> dict[str, int]:
+    """The names of the tensors that have an axis of the last layer's neurons (of what these read by, and of W_out), and
+    which axis it is; a name may be of a bias that the model is without.
 
-    >>> last_mlp(ModelConfig(n_layers=2)), last_mlp(ModelConfig(family="mlp"))
-    ('blocks.1.mlp', 'mlp')
+    >>> neuron_axes(ModelConfig(n_layers=2))
+    {'blocks.1.mlp.W_in': 1, 'blocks.1.mlp.b_in': 0, 'blocks.1.mlp.W_out': 0}
+    >>> neuron_axes(ModelConfig(family="mlp", n_layers=3))
+    {'mlp.W_2': 1, 'mlp.b_2': 0, 'mlp.W_out': 0}
     """
-    return FAMILIES[model.family].last_mlp(model)
+    return FAMILIES[model.family].neuron_axes(model)
 
 
 def embed(
@@ -134,6 +138,8 @@ def forward(weights: Weights, model: ModelConfig, inputs: Inputs) -> Activations
     if model.is_recorded:
         return recorded_module.answers(weights, inputs)
     if _by_tables(weights, model):
+        if is_factored(model) and token_tables.is_faster(model, weights["unembed.W_U"].shape[1], len(inputs)):
+            return token_tables.forward(weights, model, inputs)
         return one_layer.forward(weights, model, inputs)
     return transform(weights, model, embed(weights, model, inputs))
 
@@ -170,6 +176,8 @@ def logits(weights: Weights, model: ModelConfig, inputs: Inputs) -> Float[Tensor
         return factored_gradient.logits(weights, model, inputs)[0]
     if _by_tables(weights, model):
         return one_layer.forward(weights, model, inputs).logits
+    if model.family == "mlp" and mlp.picks_rows(model, inputs):
+        return mlp.logits_by_rows(weights, model, inputs)
     return transform(weights, model, embed(weights, model, inputs)).logits
 
 

@@ -57,7 +57,7 @@ def inverse_variance(name: str, shape: tuple[int, ...], model: ModelConfig, size
     _refuse("initial weights")
 
 
-def last_mlp(model: ModelConfig) -> str:
+def neuron_axes(model: ModelConfig) -> dict[str, int]:
     """Raises InputError: which tensors are around its neurons is not known."""
     _refuse("the matrices around its neurons")
 

@@ -74,6 +74,13 @@ def last_mlp(model: ModelConfig) -> str:
     return f"blocks.{model.n_layers - 1}.mlp"
 
 
+def neuron_axes(model: ModelConfig) -> dict[str, int]:
+    """The tensors that have an axis of the last layer's neurons, and which axis it is."""
+    layer = last_mlp(model)
+    gate = {f"{layer}.W_gate": 1} if model.mlp.gated else {}
+    return {f"{layer}.W_in": 1, **gate, f"{layer}.b_in": 0, f"{layer}.W_out": 0}
+
+
 def matrices(weights: Weights, model: ModelConfig) -> Matrices:
     """Those of the last layer, and the whole embedding. The norm before the unembedding is folded into W_U: its gain,
     and the centring of a layer norm."""

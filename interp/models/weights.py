@@ -8,6 +8,7 @@ from torch import Tensor
 
 from interp.errors import InputError
 from interp.experiment import ModelConfig
+from interp.models import mlp
 from interp.models.families import FAMILIES
 from interp.models.values import Sizes, Weights
 
@@ -28,13 +29,17 @@ def initial_weights(model: ModelConfig, sizes: int | tuple[int, int]) -> Weights
 
     Of a transformer: every matrix with variance 1/d_model, W_U with variance 1/d_vocab (Nanda et al. 2023,
     arXiv:2301.05217, and the authors' code). Of an MLP: every matrix with variance 1/rows, the embedding 1/d_model, so
-    that every value has a variance of order one.
+    that every value has a variance of order one. With `model.initialization` "uniform", matrices and biases of an MLP
+    are uniform between ±1/√rows: without embedding the very values of torch.nn.Linear layers, made in their order after
+    torch.manual_seed(model.seed). Its embedding stays normal.
 
     >>> weights = initial_weights(ModelConfig(), 113)
     >>> round(128 * weights["embed.W_E"].var().item(), 1), weights["blocks.0.mlp.b_in"].any().item()
     (1.0, False)
     """
     generator = torch.Generator().manual_seed(model.seed)
+    if model.initialization == "uniform":
+        return _uniform(model, sizes, generator)
     weights = {}
     for name, shape in weight_shapes(model, sizes).items():
         last = name.rpartition(".")[2]
@@ -46,6 +51,23 @@ def initial_weights(model: ModelConfig, sizes: int | tuple[int, int]) -> Weights
             inverse_variance = FAMILIES[model.family].inverse_variance(name, shape, model, Sizes.of(sizes))
             weights[name] = torch.randn(shape, generator=generator) / math.sqrt(inverse_variance)
     return weights
+
+
+def _uniform(model: ModelConfig, sizes: int | tuple[int, int], generator: torch.Generator) -> Weights:
+    """An MLP as torch draws it, layer by layer, each its matrix [out, in] and then its bias."""
+    shapes, drawn = weight_shapes(model, sizes), {}
+    if "embed.W_E" in shapes:
+        drawn["embed.W_E"] = torch.randn(shapes["embed.W_E"], generator=generator) / math.sqrt(model.d_model)
+    for matrix, bias in mlp.linear_maps(model):
+        rows, columns = shapes[matrix] if matrix != "embed.W_E" else shapes[matrix][::-1]
+        if matrix not in drawn:
+            turned = torch.empty(columns, rows)
+            torch.nn.init.kaiming_uniform_(turned, a=math.sqrt(5), generator=generator)
+            drawn[matrix] = turned.T.contiguous()
+        if bias in shapes:
+            bound = 1 / math.sqrt(rows)
+            drawn[bias] = torch.empty(shapes[bias]).uniform_(-bound, bound, generator=generator)
+    return {name: drawn[name] for name in shapes}
 
 
 def check_weights(

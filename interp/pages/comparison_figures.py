@@ -88,7 +88,8 @@ def curves(sides: Sequence[Side]) -> "go.Figure | None":
                 name=text(side.label),
             )
     power_of_ten_axis(figure, range=[min(decades) - 0.3, max(decades) + 0.3])
-    figure.update_yaxes(title_text="cross-entropy (nats)", col=1)
+    axes = dict.fromkeys(side.curves.attrs["loss_axis"] for side in known.values() if side.curves is not None)
+    figure.update_yaxes(title_text=" | ".join(axes), col=1)
     figure.update_xaxes(title_text="step (updates)", matches="x")
     return _with_room(figure)
 

@@ -1,7 +1,6 @@
 """The frame of every page: one self-contained file in one style, with its figures packed, and a policy that lets no
 other script run. What is put into a template is escaped; what stands in a script element as JSON holds no `<`."""
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -13,8 +12,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
-from interp.figures import CONFIG
+from interp.figures import CONFIG, figure_json, sealed
 from interp.pages.encoding import packed_text
+from interp.printable import MOST_OF_A_TEXT, MOST_OF_A_WORD, one_line
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -49,37 +49,64 @@ def rendered(template: str, figures: Mapping[str, "go.Figure"], *, styles: Seque
     it says."""
     traces: Any = [trace for figure in figures.values() for trace in figure.select_traces()]
     kinds = {trace.type for trace in traces}
-    packed = {name: packed_text(str(figure.to_json())) for name, figure in figures.items()}
+    packed = {name: packed_text(figure_json(figure)) for name, figure in figures.items()}
     environment = Environment(
         loader=PackageLoader("interp.pages", "browser"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_finalized,
     )
-    environment.filters["coded"] = _coded
-    return environment.get_template(template).render(
-        **values,
-        style=Markup("\n".join(_own(f"{name}.css") for name in ("style", *styles, "small"))),
-        script=Markup("\n".join(_own(f"{name}.js") for name in SCRIPTS)),
-        # A script that somebody smuggles into a text does not know this, and so does not run.
-        nonce=hashlib.sha256(json.dumps([repr(values), packed]).encode()).hexdigest()[:32],
-        plotly=Markup(_packed_plotly(CARTESIAN.issuperset(kinds))),
-        figures={name: Markup(text) for name, text in packed.items()},
-        config=in_script(CONFIG),
-    )
+    environment.filters |= {"coded": _coded, "formula": _formula}
+    page = environment.get_template(template)
+    values |= {
+        "title": one_line(values["title"], MOST_OF_A_WORD),
+        "style": Markup("\n".join(_own(f"{name}.css") for name in ("style", *styles, "small"))),
+        "script": Markup("\n".join(_own(f"{name}.js") for name in SCRIPTS)),
+        "plotly": Markup(_packed_plotly(CARTESIAN.issuperset(kinds))),
+        "figures": {name: Markup(text) for name, text in packed.items()},
+        "config": in_script(CONFIG),
+    }
+    return sealed(lambda policy, nonce: page.render(**values, policy=Markup(policy), nonce=nonce), kinds)
 
 
 def in_script(value: Any) -> Markup:
-    """JSON that can stand inside a script element whatever strings it holds: no `<` is left in it."""
-    text = json.dumps(value, allow_nan=False)
-    return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))
+    """JSON that can stand inside a script element whatever strings it holds: no `<` is left in it, and its strings are
+    such as can be shown."""
+    return Markup(json.dumps(_shown(value), allow_nan=False).replace("<", "\\u003c"))
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: inner if key in _NUMBERS else _shown(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_shown(inner) for inner in value]
+    return as_text(value) if isinstance(value, str) else value
+
+
+_NUMBERS = ("data", "low", "high")  # in base64, as interp.pages.encoding packs them
+
+
+def as_text(text: str) -> str:
+    """What stands on a page in one place: no codes, no forged lines, not the million letters of a name."""
+    return one_line(text, MOST_OF_A_TEXT)
+
+
+def _finalized(value: Any) -> Any:
+    """Everything that a template puts out; what is HTML already was made of `as_text`."""
+    return value if hasattr(value, "__html__") or isinstance(value, int | float) else as_text(str(value))
 
 
 def _coded(text: str) -> Markup:
     """Escaped, with what stands between backticks as code, and words between asterisks emphasized."""
-    text = re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text)))
+    text = re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(as_text(text))))
     return Markup(re.sub(r"(?<!\S)\*([a-z][a-z ]*)\*(?=[\s.,;:)]|$)", r"<em>\1</em>", text))
+
+
+def _formula(text: str) -> Markup:
+    """Escaped, with its line ends."""
+    return Markup("\n").join(map(as_text, text.split("\n")))
 
 
 @cache

@@ -65,12 +65,12 @@ def frames(run: Run, results: Mapping[str, xr.Dataset], progress: Progress = lam
     ]
     circles = sorted(_strongest(results["embedding_spectrum"], key))
     order = _neuron_order(periodicity)
-    lines = _spread(order, MOST_LINES // (len(steps) * periodicity.sizes["input"]))
+    lines = _spread(order, MOST_LINES // (len(steps) * run.task.coordinates.order))
     classes = _classes(run, len(steps))
     arrays = {
-        **_of_neurons(at["neuron_periodicity"], order, lines),
+        **_of_neurons(at["neuron_periodicity"], order),
         **_of_frequencies(at),
-        **_of_checkpoints(run, progress(steps), len(steps), circles, classes),
+        **_of_checkpoints(run, progress(steps), len(steps), circles=circles, classes=classes, neurons=order[lines]),
         "norms": exact(at["weight_norms"].l2.values),
     }
     return {
@@ -117,13 +117,11 @@ def _spread(order: np.ndarray, most: int) -> np.ndarray:
     return np.unique(np.round(np.linspace(0, len(order) - 1, max(1, min(len(order), most)))).astype(np.int32))
 
 
-def _of_neurons(at: xr.Dataset, order: np.ndarray, lines: np.ndarray) -> dict[str, Block]:
-    responses = at.mean_over_b.values[:, order[lines]]
+def _of_neurons(at: xr.Dataset, order: np.ndarray) -> dict[str, Block]:
     return {
         "share": quantized(at.share.values[:, order]),
         "explained": quantized(at.fraction_explained.values[:, order], bits=16),
         "dominant": exact(at.dominant_frequency.values[:, order]),
-        "responses": quantized(responses - responses.mean(-1, keepdims=True), scales=2),
         "periodic": exact(at.periodic_neurons.values),
     }
 
@@ -150,36 +148,47 @@ def _classes(run: Run, n_steps: int) -> list[int]:
 
 
 def _of_checkpoints(
-    run: Run, steps: Iterable[int], n_steps: int, circles: Sequence[int], classes: Sequence[int]
+    run: Run,
+    steps: Iterable[int],
+    n_steps: int,
+    *,
+    circles: Sequence[int],
+    classes: Sequence[int],
+    neurons: np.ndarray,
 ) -> dict[str, Block]:
-    """What no analysis keeps: circles of the embedding, maps of attention and logits. Each checkpoint is let go before
-    the next."""
+    """What no analysis keeps: circles of the embedding, responses of neurons, maps of attention and logits. Each
+    checkpoint is let go before the next."""
     n, heads = run.task.coordinates.order, run.model.n_heads
     side = min(n, WINDOW if n_steps * heads * n**2 <= MOST_MAPS else NARROW_WINDOW)
     rows: dict[str, list[np.ndarray]] = {}
     for step in steps:
-        for name, values in _drawn(run[step], circles, classes, side).items():
+        for name, values in _drawn(run[step], circles, classes, neurons, side).items():
             rows.setdefault(name, []).append(values)
     bits = {"circle": 16, "head_drive": 16}
-    own_scale = {"logits_by_sum": 1, "logits_of_class": 1}
+    own_scale = {"logits_by_sum": 1, "logits_of_class": 1, "responses": 2}
     return {
         name: quantized(np.stack(values), bits=bits.get(name, 8), scales=own_scale.get(name, 0))
         for name, values in rows.items()
     }
 
 
-def _drawn(checkpoint: Checkpoint, circles: Sequence[int], classes: Sequence[int], side: int) -> dict[str, np.ndarray]:
-    """`circle` [F, n, 2]; `logits_by_sum` [s, c], the mean over all pairs with s = a + b, and
-    `logits_of_class` [class, a, b], centred over the classes; `attention` [H, a, b] to the first input;
-    `head_drive` [H, F]. All in phase coordinates, maps cut to a window."""
+def _drawn(
+    checkpoint: Checkpoint, circles: Sequence[int], classes: Sequence[int], neurons: np.ndarray, side: int
+) -> dict[str, np.ndarray]:
+    """`circle` [F, n, 2]; `responses` [neuron, n], the mean of some neurons over the second input, centred;
+    `logits_by_sum` [s, c], the mean over all pairs with s = a + b, and `logits_of_class` [class, a, b], centred over
+    the classes; `attention` [H, a, b] to the first input; `head_drive` [H, F]. All in phase coordinates, maps cut to a
+    window."""
     phase = checkpoint.task.coordinates
     logits = logits_in_phase(checkpoint.logits, phase)
     window = min(phase.order, WINDOW)
     by_sum = fourier.diagonal_sums(logits) / phase.order
     corner = logits[:window, :window]
     of_class = corner[..., list(classes)] - corner.mean(-1, keepdim=True)
+    responses = checkpoint.spectrum.neuron_means[0].T[torch.from_numpy(neurons).long()]
     drawn = {
         "circle": circle_coordinates(checkpoint, circles),
+        "responses": (responses - responses.mean(1, keepdim=True)).numpy(),
         "logits_by_sum": (by_sum - by_sum.mean(1, keepdim=True))[:window, :window].numpy(),
         "logits_of_class": of_class.permute(2, 0, 1).numpy(),
     }

@@ -54,6 +54,8 @@ def headline(results: Mapping[str, xr.Dataset]) -> dict[str, Any]:
     curves.append((np.sqrt(transitions.sum_of_squares.values), "weight norm", INK, 2))
     curves.append((transitions.gini.values, "Gini of W_E", PALETTE[4], 3))
     rows = [{"title": title, "scale": scale, "curves": []} for title, scale in _ROWS]
+    if (axis := transitions.attrs["loss_axis"]) != "cross-entropy (nats)":
+        rows[0]["title"] = f"Loss: {axis}"
     for values, label, color, row in curves:
         numbers = [float(f"{value:.7g}") if np.isfinite(value) else None for value in values]
         if any(number is not None for number in numbers):

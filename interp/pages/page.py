@@ -12,13 +12,14 @@ import xarray as xr
 from interp.analysis import find
 from interp.experiment import Task
 from interp.explanation import Explanation, evidence_of, explanation_of
-from interp.figures import as_count, as_percent, shade_phases
+from interp.figures import as_count, as_percent, of_last_layer, shade_phases
 from interp.pages.encoding import LARGEST_ERROR
 from interp.pages.fitting import say_what_is_unknown, without_title
 from interp.pages.frame import in_script, rendered
 from interp.pages.frames import NEEDS, Progress, frames
 from interp.pages.headline import headline, phases
 from interp.pages.story import controls, linked, method, unbroken
+from interp.printable import one_line
 from interp.runs import Run, describe
 
 
@@ -47,11 +48,11 @@ def render(run: Run, results: Mapping[str, xr.Dataset], *, progress: Progress = 
         paragraphs=[linked(paragraph, results) for paragraph in _paragraphs(run, story)] if story else [],
         against=[linked(sentence, results) for sentence in story.against] if story else [],
         diverged=_diverged(run, results),
-        controls=list(controls(results)) if story else [],
+        controls=list(controls(results, of_last_layer(run.model))) if story else [],
         explorer=explorer,
         error=f"{LARGEST_ERROR[8]:.1%}",
         sections=sections,
-        provenance=[re.split(r"\s{2,}", line, maxsplit=1) for line in describe(run)],
+        provenance=[re.split(r"\s{2,}", line, maxsplit=1) for line in map(one_line, describe(run))],
     )
 
 

@@ -10,6 +10,7 @@ import xarray as xr
 from markupsafe import Markup
 
 from interp.figures import as_percent
+from interp.pages.frame import as_text
 
 # Which figure shows a number, by the words around it: the first that stands in its clause.
 _SHOWN_BY = (
@@ -47,7 +48,7 @@ def linked(sentence: str, names: Mapping[str, Any]) -> Markup:
     """A paragraph of the explanation as HTML: steps lead to that checkpoint, other numbers to the figure of an analysis
     in `names`."""
     result, analysis = Markup(""), None
-    for clause in re.split(_BETWEEN_CLAUSES, sentence):
+    for clause in re.split(_BETWEEN_CLAUSES, as_text(sentence)):
         analysis = next(
             (name for words, name in _SHOWN_BY if re.search(words, clause, re.IGNORECASE) and name in names), analysis
         )
@@ -72,8 +73,9 @@ class Control(NamedTuple):
     analysis: str
 
 
-def controls(results: Mapping[str, xr.Dataset]) -> Iterator[Control]:
-    """The findings of the last checkpoint that have a negative control, beside it; without neurons none of theirs."""
+def controls(results: Mapping[str, xr.Dataset], of_last_layer: str = "") -> Iterator[Control]:
+    """The findings of the last checkpoint that have a negative control, beside it; without neurons none of theirs.
+    `of_last_layer` says whose the neurons are, where there are others."""
     if "calibration" not in results:
         yield from _beyond_chance(results["frequency_evidence"].isel(step=-1))
         return
@@ -81,10 +83,11 @@ def controls(results: Mapping[str, xr.Dataset]) -> Iterator[Control]:
     evidence = results["frequency_evidence"].isel(step=-1)
     neurons, rate = int(calibration.attrs["neurons"]), float(calibration.attrs["rate"])
     of_rate = as_percent(rate, 0)
+    of_all = f" over those{of_last_layer}" if of_last_layer else ""
     above, fixed = (int(count) for count in calibration.periodic_neurons.values)
     median = float(periodicity.fraction_explained.median())
     yield Control(
-        "Fraction of a neuron’s variance that one frequency explains, median",
+        f"Fraction of a neuron’s variance that one frequency explains, median{of_all}",
         _percent(median),
         _percent(float(calibration.calibrated_threshold)),
         f"reached by {of_rate} of neurons when the residues are renamed at random",
@@ -99,7 +102,7 @@ def controls(results: Mapping[str, xr.Dataset]) -> Iterator[Control]:
             "calibration",
         )
     yield Control(
-        f"Neurons above chance (from {calibration.attrs['threshold']:g} on: {fixed})",
+        f"Neurons{of_last_layer} above chance (from {calibration.attrs['threshold']:g} on: {fixed})",
         f"{above} of {neurons}",
         f"about {rate * neurons:.0f}",
         f"{of_rate} of all neurons, by the definition of the threshold",
@@ -109,7 +112,7 @@ def controls(results: Mapping[str, xr.Dataset]) -> Iterator[Control]:
     start = results["neuron_periodicity"].isel(step=0)
     if int(start.step) == 0 and results["neuron_periodicity"].sizes["step"] > 1:
         yield Control(
-            "Periodic neurons",
+            f"Periodic neurons{of_last_layer}",
             f"{int(periodicity.periodic_neurons.sum())} of {neurons}",
             f"{int(start.periodic_neurons.sum())} of {neurons}",
             "this network at step 0, before any training",

@@ -1,6 +1,7 @@
 """One HTML page about an experiment: the question, the verdict on every prediction with its numbers, figures, every
 run, and the method. It is made from the files of the experiment's folder, and needs no network."""
 
+import contextlib
 import hashlib
 import json
 import math
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from interp import __version__
-from interp.analysis import load_result
 from interp.errors import InputError
 from interp.figures import as_percent, readable
 from interp.machine import read_bytes, read_json
@@ -19,7 +19,7 @@ from interp.pages.fitting import without_title
 from interp.pages.frame import rendered
 from interp.pages.story import method
 from interp.runs import open_run
-from interp.studies import VERDICTS, RunOutcome, find, outcomes, phase_diagram
+from interp.studies import NAMES, VERDICTS, RunOutcome, find, outcomes, phase_diagram, read_outcome
 
 
 def is_experiment(folder: Path) -> bool:
@@ -28,26 +28,29 @@ def is_experiment(folder: Path) -> bool:
 
 
 def render_experiment(folder: Path) -> str:
-    """The page about the experiment in `folder`: its summary.json, result.nc and runs. What comes from files is
-    escaped.
+    """The page about the experiment in `folder`: its result.nc, which has a copy of summary.json, and runs. What comes
+    from files is escaped.
 
     Raises InputError for files that are missing or not what they should be, naming the command that makes them anew.
     """
-    summary = _summary(folder / "summary.json")
+    found = read_outcome(folder)
+    if found is None:
+        raise InputError(
+            f"{folder / 'result.nc'} is missing, damaged, of another version, or not yours; make it anew: "
+            f"interp experiment {_name_in(folder)} --out {folder}"
+        )
+    summary, result = _checked(folder / "result.nc", found[0]), found[1]
     experiment = find(summary["experiment"])
     again = f"make it anew: interp experiment {summary['experiment']} --out {folder}"
-    result = load_result(folder / "result.nc", None)
-    if result is None:
-        raise InputError(f"{folder / 'result.nc'} is missing or damaged; {again}")
     paths = sorted((folder / "runs").glob("*/run.json"), key=lambda path: _natural(path.parent.name))
     runs = {path.parent.name: open_run(path.parent) for path in paths}
-    found = outcomes({name: run for name, run in runs.items() if len(run.metrics.step)})
-    columns = _columns(found)
+    told = outcomes({name: run for name, run in runs.items() if len(run.metrics.step)})
+    columns = _columns(told)
     try:
         figures = {"result": experiment.plot(result)}
     except (AttributeError, KeyError, ValueError, IndexError, TypeError) as error:
         raise InputError(f"{folder / 'result.nc'} is no result of {summary['experiment']} ({error}); {again}") from None
-    if (diagram := phase_diagram(found)) is not None:
+    if (diagram := phase_diagram(told)) is not None:
         figures["phase-diagram"] = diagram
     headings = {name: without_title(figure) for name, figure in figures.items()}
     captions = CAPTIONS | {"result": getattr(experiment, "CAPTION", CAPTIONS["result"])}
@@ -70,7 +73,7 @@ def render_experiment(folder: Path) -> str:
             for name in figures
         ],
         head=_head(columns),
-        rows=[_row(run, columns) for run in found],
+        rows=[_row(run, columns) for run in told],
         said_of_runs=summary["runs"],
         level=as_percent(LEVEL, 0),
         provenance=list(_provenance(folder, summary)),
@@ -84,8 +87,15 @@ CAPTIONS = {
 }
 
 
-def _summary(path: Path) -> dict[str, Any]:
-    summary = read_json(path)
+def _name_in(folder: Path) -> str:
+    """Which experiment it seems to be, for a command to type."""
+    with contextlib.suppress(InputError, TypeError, KeyError):
+        if (name := read_json(folder / "summary.json")["experiment"]) in NAMES:
+            return name
+    return "NAME"
+
+
+def _checked(path: Path, summary: dict[str, Any]) -> dict[str, Any]:
     try:
         sound = all(
             set(values) >= {"prediction", "verdict", "because", "numbers"}
@@ -104,7 +114,7 @@ def _summary(path: Path) -> dict[str, Any]:
         missing = "a field is not what it should be"
     except (AttributeError, KeyError, TypeError) as error:
         missing = f"{error!s} is missing" if isinstance(error, KeyError) else str(error)
-    raise InputError(f"{path} is no summary of an experiment ({missing}); make it anew with `interp experiment`")
+    raise InputError(f"{path} has no summary of an experiment ({missing}); make it anew with `interp experiment`")
 
 
 def _prediction(name: str, values: dict[str, Any]) -> dict[str, Any]:
@@ -168,8 +178,7 @@ def _row(run: RunOutcome, columns: Sequence[tuple[str, ...]]) -> list[str]:
 def _provenance(folder: Path, summary: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "folder", str(folder.absolute())
     yield "design", ", ".join(f"{name} {readable(value)}" for name, value in summary["design"].items())
-    for name in ("result.nc", "summary.json"):
-        yield name, f"sha256 {hashlib.sha256(read_bytes(folder / name)).hexdigest()}"
+    yield "result.nc", f"sha256 {hashlib.sha256(read_bytes(folder / 'result.nc')).hexdigest()}"
     yield "page by", f"interp {__version__}"
 
 

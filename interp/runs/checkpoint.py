@@ -11,9 +11,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from interp.errors import InputError
-from interp.experiment import Examples, ModelConfig, Task
+from interp.experiment import Examples, ModelConfig, Task, TrainingConfig
 from interp.figures import notebook
 from interp.mathematics.cross_entropy import PAIRS_AT_ONCE, judge_
+from interp.mathematics.losses import CROSS_ENTROPY, chosen_loss
 from interp.models import Activations, Reader, Tokens, Weights, check_weights, forward_all, matrices, record
 from interp.runs.spectrum import Spectrum
 
@@ -69,11 +70,21 @@ class Checkpoint:
     """
 
     def __init__(
-        self, step: int, weights: Weights, task: Examples, model: ModelConfig, *, where: str = "weights"
+        self,
+        step: int,
+        weights: Weights,
+        task: Examples,
+        model: ModelConfig,
+        *,
+        training: TrainingConfig | None = None,
+        where: str = "weights",
     ) -> None:
         check_weights(weights, model, task.sizes, where=where)
         # Whatever asks for phases is given pairs alone: the type is theirs.
         self.step, self.weights, self.task, self.model = step, weights, cast(Task, task), model
+        # What is not known to have been trained on another loss was trained on the usual one.
+        self.training = TrainingConfig() if training is None else training
+        self.trained_on = chosen_loss(self.training)
 
     @classmethod
     def from_weights(
@@ -272,6 +283,24 @@ class Checkpoint:
         """
         mask = self.task.mask(split)
         return float(self.losses[mask].mean()) if mask.any() else math.nan
+
+    def trained_loss(self, split: str) -> float:
+        """The mean of the loss that it was trained on, `trained_on`, which is the cross-entropy where its training says
+        nothing else.
+
+        >>> import interp
+        >>> task, model = interp.Task(7), interp.ModelConfig(d_model=16, n_heads=2, d_mlp=24)
+        >>> from interp.models import initial_weights
+        >>> squared = interp.TrainingConfig(loss="squared-error")
+        >>> checkpoint = Checkpoint(0, initial_weights(model, 7), task, model, training=squared)
+        >>> round(checkpoint.loss("train"), 1), round(checkpoint.trained_loss("train"), 1)
+        (2.1, 0.3)
+        """
+        chosen = np.flatnonzero(self.task.mask(split))
+        if self.trained_on is CROSS_ENTROPY or not len(chosen):
+            return self.loss(split)
+        outputs = self.logits.flatten(0, -2)[torch.from_numpy(chosen)].T
+        return self.trained_on.judge(outputs, torch.from_numpy(self.task.labels[chosen]))[0].mean().item()
 
     def accuracy(self, split: str) -> float:
         """The share of correct answers over the pairs of "train", "test", "unmirrored" or "all"; NaN where there are

@@ -20,7 +20,7 @@ from interp.mathematics import circuits, grokking, strengths
 from interp.mathematics.circuits import PhasePairs
 from interp.mathematics.forces import Derivatives
 from interp.mathematics.held_out import FEWEST_HELD_OUT, FOLDS
-from interp.models import Weights, gradient, logits, logits_and_derivatives
+from interp.models import Weights, gradients_of_sums, logits, logits_and_derivatives
 from interp.runs.checkpoint import Checkpoint
 from interp.runs.phase_pairs import phase_pairs
 
@@ -64,6 +64,8 @@ class CircuitDerivatives:
         self.task, self.has_phase = task, task.has_phase
         self.pairs: PhasePairs = every.some((every.is_held_out | every.is_train) & every.has_label)
         self.inputs = torch.from_numpy(task.pairs)[self.pairs.row_major]
+        # The strengths are told from sums over these.
+        self.group = strengths.groups(self.pairs, task.coordinates.order, has_phase=self.has_phase)
         self.n_frequencies = task.coordinates.order // 2
         self.is_answered = len(self.pairs.orbit[self.pairs.is_held_out].unique()) >= FEWEST_HELD_OUT
 
@@ -97,46 +99,83 @@ class CircuitDerivatives:
             offset: {name: np.sign(offset) * (other[name] - weight) for name, weight in weights.items()}
             for offset, other in others.items()
         }
-        answers, along = logits_and_derivatives(weights, checkpoint.model, self.inputs, [weights, *ways.values()])
+        n_groups = strengths.n_groups(self.task.coordinates.order)
+        answers, along = logits_and_derivatives(
+            weights, checkpoint.model, self.inputs, [weights, *ways.values()], group=self.group, n_groups=n_groups
+        )
         centred = circuits.centred(answers, self.task.coordinates)
-        found[0] = self._strengths(centred)
-        for row, derivative in zip((1, *(2 + _OFFSETS.index(offset) for offset in ways)), along, strict=True):
-            found[row] = self._strengths(circuits.centred(derivative, self.task.coordinates))
+        found[0] = strengths.strengths(centred, self.pairs, has_phase=self.has_phase).numpy()
+        for row, sums in zip((1, *(2 + _OFFSETS.index(offset) for offset in ways)), along, strict=True):
+            found[row] = self._strengths(sums).numpy()
         sums = np.nan_to_num(strengths.circuit_weights(found[0, 0, 2:], named))
         errors = strengths.standard_errors(centred, self.pairs, sums, has_phase=self.has_phase).numpy()
         if on_tensors:
-            directions = [weights, ways.get(-1), ways.get(1)]
-            for place, of_strengths in enumerate((np.r_[0, 1, 0 * sums], np.r_[0, 0, sums])):
-                if of_strengths.any() and (self.has_phase or place == 0):
-                    by_tensor[:, place] = self._by_tensor(checkpoint, of_strengths, directions)
+            asked = {
+                place: of_strengths
+                for place, of_strengths in enumerate((np.r_[0, 1, 0 * sums], np.r_[0, 0, sums]))
+                if of_strengths.any() and (self.has_phase or place == 0)
+            }
+            if asked:
+                directions = [weights, ways.get(-1), ways.get(1)]
+                by_tensor[:, list(asked)] = self._by_tensor(checkpoint, list(asked.values()), directions)
         return Moment(Derivatives(*found), errors, self._loss_alone(centred), by_tensor)
 
-    def _strengths(self, centred: Float[Tensor, "pairs n"]) -> Float[np.ndarray, "rows strengths"]:
-        return strengths.strengths(centred, self.pairs, has_phase=self.has_phase).numpy()
+    @torch.no_grad()
+    def slopes(self, checkpoint: Checkpoint, named: Bool[np.ndarray, " K"]) -> dict[str, Weights]:
+        """∇M and ∇C, the derivatives of the strengths in BY_TENSOR with respect to every weight; C of the `named`
+        frequencies, and absent where there are none. Empty where too few pairs are held out.
+
+        >>> import interp
+        >>> run = interp.open_run(interp.reference_path())
+        >>> named = np.isin(np.arange(1, 22), [3, 11, 12])
+        >>> slopes = CircuitDerivatives(run.task).slopes(run[500], named)
+        >>> list(slopes), slopes["circuit"]["embed.W_E"].shape
+        (['memorizing', 'circuit'], torch.Size([44, 32]))
+        """
+        if not self.is_answered:
+            return {}
+        answers = logits(checkpoint.weights, checkpoint.model, self.inputs)
+        centred = circuits.centred(answers, self.task.coordinates)
+        alpha = strengths.strengths(centred, self.pairs, has_phase=self.has_phase)[0, 2:].numpy()
+        sums = np.nan_to_num(strengths.circuit_weights(alpha, named))
+        asked = {"memorizing": np.r_[0, 1, 0 * sums]}
+        if self.has_phase and sums.any():
+            asked["circuit"] = np.r_[0, 0, sums]
+        like = next(iter(checkpoint.weights.values()))
+        d_sums = torch.stack([self._on_sums(of_strengths, like) for of_strengths in asked.values()])
+        found = gradients_of_sums(checkpoint.weights, checkpoint.model, self.inputs, self.group, d_sums)
+        return dict(zip(asked, found, strict=True))
+
+    def _strengths(self, sums: Float[Tensor, "groups p"]) -> Float[Tensor, "rows strengths"]:
+        """The strengths, from the sums over groups of logits, or of their derivatives."""
+        centred = circuits.centred(sums, self.task.coordinates)
+        return strengths.strengths_of_sums(centred, self.pairs, has_phase=self.has_phase)
 
     def _by_tensor(
-        self, checkpoint: Checkpoint, of_strengths: Float[np.ndarray, " strengths"], directions: list[Weights | None]
-    ) -> Float[np.ndarray, "3 tensor"]:
-        """The derivative of a sum of strengths along each direction, tensor by tensor; NaN for one not there."""
-        d_logits = self._on_logits(of_strengths, next(iter(checkpoint.weights.values())))
-        rows = d_logits.any(1)
-        slope = gradient(checkpoint.weights, checkpoint.model, self.inputs[rows], d_logits[rows])
+        self, checkpoint: Checkpoint, asked: list[Float[np.ndarray, " strengths"]], directions: list[Weights | None]
+    ) -> Float[np.ndarray, "3 on tensor"]:
+        """The derivative of each of these sums of strengths along each direction, tensor by tensor; NaN for one not
+        there."""
+        like = next(iter(checkpoint.weights.values()))
+        d_sums = torch.stack([self._on_sums(of_strengths, like) for of_strengths in asked])
+        slopes = gradients_of_sums(checkpoint.weights, checkpoint.model, self.inputs, self.group, d_sums)
         return np.array(
             [
-                [math.nan if way is None else (slope[name] * way[name]).sum().item() for name in checkpoint.weights]
+                [
+                    [math.nan if way is None else (slope[name] * way[name]).sum().item() for name in checkpoint.weights]
+                    for slope in slopes
+                ]
                 for way in directions
             ]
         )
 
-    def _on_logits(self, of_strengths: Float[np.ndarray, " strengths"], like: Tensor) -> Float[Tensor, "pairs p"]:
-        """The gradient of a sum of strengths, which are linear in the logits, with respect to these."""
+    def _on_sums(self, of_strengths: Float[np.ndarray, " strengths"], like: Tensor) -> Float[Tensor, "groups p"]:
+        """The gradient of a sum of strengths with respect to the sums over groups of the logits, in which these are
+        linear."""
         asked = np.flatnonzero(of_strengths)
         with torch.enable_grad():
-            leaf = like.new_zeros(len(self.inputs), self.task.p, requires_grad=True)
-            found = strengths.strengths(
-                circuits.centred(leaf, self.task.coordinates), self.pairs, has_phase=self.has_phase
-            )
-            total = (found[0, asked] * torch.from_numpy(of_strengths[asked])).sum()
+            leaf = like.new_zeros(strengths.n_groups(self.task.coordinates.order), self.task.p, requires_grad=True)
+            total = (self._strengths(leaf)[0, asked] * torch.from_numpy(of_strengths[asked])).sum()
         return torch.autograd.grad(total, leaf)[0]
 
     def _loss_alone(self, centred: Float[Tensor, "pairs n"]) -> Float[np.ndarray, " 2"]:

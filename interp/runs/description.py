@@ -1,42 +1,26 @@
-"""Runs in words: the lines of `interp list` and `interp info`."""
+"""Runs in words: the lines of `interp info`, and how far a run is."""
 
+import os
+import re
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from interp.errors import InputError, flag
+from interp.errors import flag
 from interp.experiment import FIELDS_OF_OTHERS, Task, hash_of, section_to_dict
-from interp.figures import readable
+from interp.figures import as_count, as_size, readable
 from interp.models import method
-from interp.runs.run import Run, open_run
-
-
-def list_runs(folder: Path) -> Iterator[str]:
-    """One line per run under `folder`; a run that cannot be read is named with the reason.
-
-    >>> import interp
-    >>> [line] = list_runs(interp.reference_path())
-    >>> "add modulo 43" in line, line.endswith("test accuracy 100.0%")
-    (True, True)
-    """
-    if not folder.is_dir():
-        raise InputError(f"there is no folder {folder}")
-    found = sorted(path.parent for path in folder.rglob("run.json") if ".tmp" not in path.parent.name)
-    if not found:
-        yield f"no runs under {folder}; `interp train` makes one"
-    for path in found:
-        try:
-            run = open_run(path)
-            yield f"{path!s:<36} {_task(run):<26} {_progress(run)}"
-        except InputError as error:
-            yield f"{path!s:<36} unreadable: {error}"
+from interp.printable import one_line
+from interp.runs.absences import missing_steps
+from interp.runs.run import Run
 
 
 def describe(run: Run) -> Iterator[str]:
     """What a run is, line by line.
 
     >>> import interp
-    >>> run = open_run(interp.reference_path())
+    >>> run = interp.open_run(interp.reference_path())
     >>> next(line for line in describe(run) if line.startswith("task"))
     'task         add modulo 43; 832 of 1,849 pairs trained on (45.0%), 305 independent ones held out, seed 0'
     """
@@ -45,8 +29,10 @@ def describe(run: Run) -> Iterator[str]:
     yield f"hash         {run.hash}"
     yield f"task         {_task(run)}; {_split(run)}"
     told = f"module {run.model.module.in_words}" if run.model.is_recorded else _fields(run.info["experiment"]["model"])
-    yield f"model        {_printable(told)}"
-    yield f"computed by  {method(run.model)}"
+    yield f"model        {one_line(told)}"
+    noted = run.info.get("arithmetic")
+    in_training = f"{one_line(str(noted))} in training; in analyses " if noted is not None else ""
+    yield f"computed by  {in_training}{method(run.model)}"
     training = run.info["experiment"]["training"]
     yield f"training     {_fields(training) if training else 'not trained here'}"
     if "imported" in run.info:
@@ -57,12 +43,19 @@ def describe(run: Run) -> Iterator[str]:
         noted = run.info["recorder"]
         layout = noted.get("layout") if isinstance(noted, dict) else None
         given = f"; weights in the layout {layout}" if layout else ""
-        yield _printable(f"recorded     by a training loop of its own{given}")
-    yield f"checkpoints  {_progress(run)}" + (f", from step {steps[0]:,} to {steps[-1]:,}" if steps else "")
-    yield f"on disk      {sum(file.stat().st_size for file in run.path.rglob('*') if file.is_file()) / 1e6:,.1f} MB"
+        yield one_line(f"recorded     by a training loop of its own{given}")
+    yield f"checkpoints  {progress_of(run)}" + (f", from step {steps[0]:,} to {steps[-1]:,}" if steps else "")
+    yield f"on disk      {as_size(_size_on_disk(run.path))}"
     yield f"created      {run.info.get('created', 'unknown')}"
     yield f"versions     {_fields(run.info.get('versions', {}))}"
     yield f"host         {_fields(run.info.get('host', {}))}"
+
+
+def _size_on_disk(path: Path) -> int:
+    """Bytes in the plain files below a folder; no link is followed."""
+    files = (os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names)
+    found = map(os.lstat, files)
+    return sum(one.st_size for one in found if stat.S_ISREG(one.st_mode))
 
 
 def _import(imported: Any) -> Iterator[str]:
@@ -71,7 +64,7 @@ def _import(imported: Any) -> Iterator[str]:
     try:
         proof = imported["proof"]
         lines = [
-            f"imported     {_files(imported['files'])} ({imported['taken']}), layout "
+            f"imported     {_files(imported['files'], imported.get('n_files'))} ({imported['taken']}), layout "
             f"{imported['layout']}; split {imported['split']}"
         ]
         right, loss = readable(proof["accuracy"]), readable(proof["loss"])
@@ -84,18 +77,16 @@ def _import(imported: Any) -> Iterator[str]:
         ]
     except (KeyError, TypeError, IndexError, AttributeError):
         lines = ["imported     run.json does not say how"]
-    yield from map(_printable, lines)
+    yield from map(one_line, lines)
 
 
-def _files(names: Sequence[str]) -> str:
-    """Three of them, the last among them: it is the one that was proved."""
+def _files(names: Sequence[str], n_files: int | None = None) -> str:
+    """Three of them, the last among them: it is the one that was proved. `n_files` where not all are named."""
     if len(names) <= 3:
         return ", ".join(names)
-    return f"{', '.join(names[:2])}, … and {len(names) - 3:,} more, {names[-1]}"
-
-
-def _printable(line: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in line)
+    if cut := re.fullmatch(r"and (\d+) more", names[-1]):  # as it was written before `n_files`: the last is not known
+        return f"{', '.join(names[:2])}, … and {len(names) - 3 + int(cut[1]):,} more"
+    return f"{', '.join(names[:2])}, … and {(n_files or len(names)) - 3:,} more, {names[-1]}"
 
 
 def _task(run: Run) -> str:
@@ -112,20 +103,29 @@ def _split(run: Run) -> str:
     return f"{trained}, {run.task.n_held_out:,} independent ones held out, seed {run.task.seed}{noisy}"
 
 
-def _progress(run: Run) -> str:
-    steps = run.steps
-    if not steps:
+def progress_of(run: Run) -> str:
+    """How many checkpoints a run has, whether it is done, and its last test accuracy."""
+    steps, lines = run.steps, run.lines
+    if not steps and (missing := len(missing_steps(run))):
+        return f"no checkpoints, though metrics.jsonl records {missing:,}"
+    if not steps and not run.thinned and not lines:
         return "no checkpoints yet"
+    # By the lines, as whoever goes on: where training begins anew there are checkpoints beyond.
+    reached = lines[-1].step if lines else max([*steps, *run.thinned], default=0)
+    last = run.training.steps if run.training else 0
     state = (
         "recorded"  # whether it is to go on only its own loop knows
         if run.training is None and "recorder" in run.info
         else "complete"
         if run.is_complete
-        else f"unfinished ({steps[-1]:,} of {run.training.steps if run.training else 0:,} steps)"
+        else f"diverged at step {reached:,} of {last:,}"
+        if run.diverged_at is not None
+        else f"unfinished ({reached:,} of {last:,} steps)"
     )
-    rows = [row for row in run.rows if row.get("test_accuracy") is not None]
-    accuracy = f", test accuracy {rows[-1]['test_accuracy']:.1%}" if rows else ""
-    return f"{len(steps):,} checkpoints, {state}{accuracy}"
+    rows = [line.row for line in lines if line.row.get("test_accuracy") is not None]
+    before = " before" if run.diverged_at is not None else ""
+    accuracy = f", test accuracy {rows[-1]['test_accuracy']:.1%}{before}" if rows else ""
+    return f"{as_count(len(steps), 'checkpoint')}, {state}{accuracy}"
 
 
 def _fields(values: dict[str, Any]) -> str:
@@ -145,17 +145,18 @@ def configuration_differences(runs: Sequence[Run]) -> dict[str, list[Any]]:
     """One value per run of the fields of task, model and training that differ; None where a side has no such field.
 
     >>> import interp
-    >>> run = open_run(interp.reference_path())
+    >>> run = interp.open_run(interp.reference_path())
     >>> configuration_differences([run, run])
     {}
     """
-    described = [_configuration(run) for run in runs]
+    described = [configuration(run) for run in runs]
     names = dict.fromkeys(name for fields in described for name in fields)
     values = {name: [fields.get(name) for fields in described] for name in names}
     return {name: entries for name, entries in values.items() if any(entry != entries[0] for entry in entries)}
 
 
-def _configuration(run: Run) -> dict[str, Any]:
+def configuration(run: Run) -> dict[str, Any]:
+    """The fields of task, model and training by their full names."""
     fields: dict[str, Any] = {}
     for section, config in (("task", run.task), ("model", run.model), ("training", run.training)):
         for name, value in section_to_dict(config).items() if config is not None else ():

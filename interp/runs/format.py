@@ -2,10 +2,12 @@
 
 import contextlib
 import hashlib
+import json
+import math
 import operator
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -16,9 +18,11 @@ from torch import Tensor
 
 from interp.errors import InputError, check_integer
 from interp.experiment import Examples, ModelConfig, TrainingConfig, hash_of, recorded_section
-from interp.machine import refusals_as
+from interp.machine import Folder
+from interp.models import weight_shapes
 
-FORMAT = 1
+FORMAT = 2
+FORMATS = (1, 2)  # that are read, and gone on with; the first has no sums
 FIRST_STEP, LAST_STEP = -99_999_999, 999_999_999  # what nine characters hold; −1 is an import whose step is not known
 _STEP_FILE = re.compile(r"step_([0-9]{9}|-(?!0{8})[0-9]{8})\.safetensors")
 _TYPE_NAMES = {torch.float32: "F32", torch.int64: "I64"}
@@ -49,16 +53,60 @@ def step_name(step: int) -> str:
     return f"step_{step:09d}.safetensors"
 
 
-def step_header(experiment_hash: str, step: int) -> dict[str, Any]:
-    """The metadata of a step file: of one width for every step, so that all headers of a run have one length."""
-    return {"experiment": experiment_hash, "format": FORMAT, "step": f"{step:09d}"}
+def step_file(step: int) -> str:
+    """Where the checkpoint of a step is, below a run.
+
+    >>> step_file(3000)
+    'steps/step_000003000.safetensors'
+    """
+    return f"steps/{step_name(step)}"
 
 
-def steps_in(folder: Path) -> list[int]:
+def step_header(experiment_hash: str, step: int, version: int = FORMAT, **sums: str) -> dict[str, Any]:
+    """The metadata of a step file: of one width for every step, so that all headers of a run have one length. `sums`
+    are the digests that belong there; the first format has none."""
+    return {"experiment": experiment_hash, "format": version, "step": f"{step:09d}"} | (sums if version > 1 else {})
+
+
+def steps_in(folder: Folder, name: str) -> list[int]:
     """The steps that have a file in `steps/` or `state/`, ascending."""
-    with refusals_as(f"cannot read {folder}"):
-        names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
-    return sorted(int(match[1]) for match in map(_STEP_FILE.fullmatch, names) if match)
+    return sorted(int(match[1]) for match in map(_STEP_FILE.fullmatch, folder.names(name)) if match)
+
+
+def largest_step_file(model: ModelConfig, sizes: int | tuple[int, int], times: int = 1) -> int:
+    """Bytes that a checkpoint can have at most, or a state of so many `times` the weights."""
+    shapes = weight_shapes(model, sizes)
+    return times * (4 * sum(map(math.prod, shapes.values())) + 1024 * len(shapes)) + 65_536
+
+
+def with_sum(values: Mapping[str, Any]) -> bytes:
+    """A JSON file of the run: an object, and over all of it a sum.
+
+    >>> json.loads(with_sum({"steps": [10]}))
+    {'steps': [10], 'sum': 'f19aca8c1649bd9c'}
+    """
+    content = {name: value for name, value in values.items() if name != "sum"}
+    return json.dumps(content | {"sum": hash_of(content)}, indent=2).encode() + b"\n"
+
+
+def note_of_thinned(steps: Iterable[int], version: int = FORMAT) -> bytes:
+    """What thinned.json holds.
+
+    >>> note_of_thinned({20, 10}, version=1)
+    b'[10, 20]\\n'
+    """
+    noted = sorted(steps)
+    return json.dumps(noted).encode() + b"\n" if version == 1 else with_sum({"steps": noted})
+
+
+def check_sum(path: Path, values: Mapping[str, Any]) -> None:
+    """Raises InputError unless the sum of a JSON file is that of its content.
+
+    >>> check_sum(Path("thinned.json"), {"steps": [10], "sum": "f19aca8c1649bd9c"})
+    """
+    content = {name: value for name, value in values.items() if name != "sum"}
+    if values.get("sum") != (found := hash_of(content)):
+        raise InputError(f"{path} was altered: its content has the sum {found}, and it says {values.get('sum')!r:.40}")
 
 
 def description(task: Examples, model: ModelConfig, training: TrainingConfig | None) -> dict[str, Any]:
@@ -89,6 +137,10 @@ def run_info(
     }
 
 
+# How a network was trained where it was not by products on a CPU: what run.json has as `arithmetic`.
+TOKEN_TABLES, ON_GPU, ON_GPU_TF32 = "token tables", "a GPU, in float32", "a GPU, in TF32"
+
+
 def weights_digest(weights: Mapping[str, Tensor]) -> str:
     """16 hex digits of the SHA-256 over names, shapes and bytes, in the order of the names.
 
@@ -99,19 +151,22 @@ def weights_digest(weights: Mapping[str, Tensor]) -> str:
     """
     digest = hashlib.sha256()
     for name in sorted(weights):
-        tensor = weights[name].contiguous()
+        tensor = weights[name].detach().cpu().contiguous()
         digest.update(f"{name} {_TYPE_NAMES.get(tensor.dtype, tensor.dtype)} {list(tensor.shape)}\n".encode())
-        digest.update(tensor.numpy().tobytes())
+        if tensor.numel():
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)  # numpy has no bfloat16
     return digest.hexdigest()[:16]
 
 
-def check_header(path: Path, header: dict[str, Any], experiment_hash: str, step: int) -> None:
-    """Raises InputError unless a step file's metadata is that of this step of this experiment."""
-    if header != step_header(experiment_hash, step):
-        seen = f"step {header.get('step')} of experiment {header.get('experiment')} in format {header.get('format')}"
+def check_header(path: Path, header: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Raises InputError unless a step file's metadata is that of this step of this experiment, with the sums that it
+    shall have, whatever they are."""
+    same = ("experiment", "format", "step")
+    if header.keys() != expected.keys() or any(header[name] != expected[name] for name in same):
+        seen = [str(header.get(name))[:20] for name in ("step", "experiment", "format")]
         raise InputError(
-            f"{path} holds {seen}, expected step {step:09d} of {experiment_hash} in format {FORMAT}; is it of "
-            "another run?"
+            f"{path} holds step {seen[0]} of experiment {seen[1]} in format {seen[2]}, expected step "
+            f"{expected['step']} of {expected['experiment']} in format {expected['format']}; is it of another run?"
         )
 
 

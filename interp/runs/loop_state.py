@@ -3,9 +3,7 @@ and plain values, to the last bit. Nothing is pickled."""
 
 import json
 import math
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,14 +11,16 @@ import torch
 from torch import Tensor
 
 from interp.errors import InputError
-from interp.machine import read_tensors, refusals_as, tensor_bytes, write_atomically
-from interp.runs.format import check_header, step_header
 from interp.runs.run import Run
+from interp.runs.state import read_state
+from interp.runs.writer import RunWriter
 
+LARGEST_STATE = 1 << 40  # bytes; what a loop keeps is known to nobody else
 _TREE = "tree"
+_FILE = "loop.safetensors"
 
 
-def save_loop_state(run: Run, step: int, state: Mapping[str, Any]) -> None:
+def save_loop_state(writer: RunWriter, step: int, state: Mapping[str, Any]) -> None:
     """Keep a state dict of any depth as that of `step`, in place of the one kept before.
 
     Raises InputError, naming the place, for a value that is neither a tensor nor plain (None, a number, a word, or
@@ -30,18 +30,18 @@ def save_loop_state(run: Run, step: int, state: Mapping[str, Any]) -> None:
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
     ...     with interp.RunWriter.create(f"{folder}/mine", interp.Task(7), interp.ModelConfig(d_mlp=4)) as writer:
-    ...         save_loop_state(writer.run, 10, {"betas": (0.9, 0.98), "moments": {0: torch.ones(2)}})
+    ...         save_loop_state(writer, 10, {"betas": (0.9, 0.98), "moments": {0: torch.ones(2)}})
     ...         load_loop_state(writer.run)
     (10, {'betas': (0.9, 0.98), 'moments': {0: tensor([1., 1.])}})
     """
-    write_loop_state(run, loop_state_bytes(run, step, state))
+    write_loop_state(writer, step, loop_state_tensors(state))
 
 
-def loop_state_bytes(run: Run, step: int, state: Mapping[str, Any]) -> bytes:
-    """The file of a state, which is written only when what leads up to it is; raises InputError as `save_loop_state`.
+def loop_state_tensors(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """What is kept of a state, which is written only when the lines that lead up to it are; raises InputError as
+    `save_loop_state`.
 
-    >>> import interp
-    >>> loop_state_bytes(interp.open_run(interp.reference_path()), 10, {"x": object()})
+    >>> loop_state_tensors({"x": object()})
     Traceback (most recent call last):
         ...
     interp.errors.InputError: the state['x'] is a object, which cannot be kept exactly; give tensors, numbers, words, \
@@ -50,47 +50,41 @@ and dictionaries and lists of these
     tensors: dict[str, Tensor] = {}
     tree = json.dumps(_encoded(state, "the state", tensors)).encode()
     tensors[_TREE] = torch.from_numpy(np.frombuffer(tree, dtype=np.uint8).copy())
-    return tensor_bytes(tensors, step_header(run.hash, step))
+    return tensors
 
 
-def write_loop_state(run: Run, content: bytes) -> None:
-    """Keep such a file in place of the one kept before.
+def write_loop_state(writer: RunWriter, step: int, tensors: Mapping[str, Tensor]) -> None:
+    """Keep such tensors as the state of `step`, in place of the one kept before.
 
     >>> import interp
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
     ...     with interp.RunWriter.create(f"{folder}/mine", interp.Task(7), interp.ModelConfig(d_mlp=4)) as writer:
-    ...         write_loop_state(writer.run, loop_state_bytes(writer.run, 10, {"lr": 0.1}))
+    ...         write_loop_state(writer, 10, loop_state_tensors({"lr": 0.1}))
     ...     load_loop_state(writer.run)
     (10, {'lr': 0.1})
     """
-    with refusals_as(f"cannot write to {run.path}"), (run.path / "metrics.jsonl").open("rb") as lines:
-        os.fsync(lines.fileno())  # first: a state must not outlive the lines that lead up to it
-    write_atomically(_path(run), content)
+    writer.write_state(_FILE, step, tensors)
 
 
 def load_loop_state(run: Run) -> tuple[int, dict[str, Any]] | None:
     """The step and the state that were kept last; None where none was. Raises InputError for a file that is damaged or
-    of another run.
+    of another run, and where lines that lead up to it are missing.
 
     >>> import interp
     >>> load_loop_state(interp.open_run(interp.reference_path())) is None
     True
     """
-    path = _path(run)
-    if not os.path.lexists(path):
-        return None
-    tensors, header = read_tensors(path)
+    with run.folder() as folder:
+        if folder.stat(f"state/{_FILE}") is None:
+            return None
+    step, tensors = read_state(run, _FILE, None, most=LARGEST_STATE)
     try:
-        step = int(header.get("step", ""))
-        check_header(path, header, run.hash, step)
         return step, _decoded(json.loads(tensors[_TREE].numpy().tobytes()), tensors)
-    except (KeyError, TypeError, ValueError, IndexError):
-        raise InputError(f"{path} is damaged: it does not hold the state of a training loop") from None
-
-
-def _path(run: Run) -> Path:
-    return run.path / "state" / "loop.safetensors"
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError):
+        raise InputError(
+            f"{run.path / 'state' / _FILE} is damaged: it does not hold the state of a training loop"
+        ) from None
 
 
 def _encoded(value: Any, where: str, tensors: dict[str, Tensor]) -> Any:

@@ -2,8 +2,6 @@
 the specification."""
 
 import math
-import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,28 +12,30 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.errors import InputError, unknown_name
-from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig, hash_of, section_from_dict
+from interp.experiment import Experiment, Task, TrainingConfig
 from interp.figures import notebook
-from interp.machine import read_json, read_lines, read_stacked, read_tensors, refusals_as
+from interp.machine import Folder, read_tensors, refusals_as
 from interp.models import are_finite, bridge, weight_shapes
 from interp.runs.checkpoint import Checkpoint
 from interp.runs.curves import logged_curves
 from interp.runs.format import (
-    FIRST_STEP,
-    FORMAT,
-    LAST_STEP,
     check_header,
-    split_tensors,
-    step_name,
+    check_sum,
+    largest_step_file,
+    step_file,
+    step_header,
     steps_in,
     weights_digest,
 )
+from interp.runs.info import RUN_JSON, check_split, read_info
+from interp.runs.lines import METRICS, Line, read_metrics, sum_of
 
 if TYPE_CHECKING:
     import xarray as xr
     from transformer_lens.model_bridge import TransformerBridge
 
 
+THINNED = "thinned.json"
 MOST_LOOKED_AT = 64  # in search of the last checkpoint that has a circuit
 
 
@@ -83,57 +83,28 @@ class Run:
         with refusals_as(f"cannot read {path}"):
             if not path.is_dir():
                 raise InputError(f"there is no run at {path}; `interp list` shows those under a folder")
-            if not (path / "run.json").is_file():
+        with Folder(path) as folder:
+            if folder.stat(RUN_JSON) is None:
                 hint = "".join(f"; it holds runs, such as {run.parent}" for run in sorted(path.glob("*/run.json"))[:1])
                 raise InputError(f"{path} is not a run: it has no run.json{hint}")
-        self.info = read_json(path / "run.json")
-        version = self.info.get("format") if isinstance(self.info, dict) else None
-        if type(version) is not int or version != FORMAT:
-            raise InputError(
-                f"{path / 'run.json'} has format version {version!r}; this version of interp reads {FORMAT}"
-            )
-        try:
-            values = self.info["experiment"]
-            self.task: Task = section_from_dict("task", values["task"])
-            self.model: ModelConfig = section_from_dict("model", values["model"])
-            given = values["training"]
-            self.training: TrainingConfig | None = None if given is None else section_from_dict("training", given)
-            if type(threads := self.info["host"]["threads"]) is not int or threads < 1:
-                raise InputError(f"host.threads must be an integer from 1, got {threads!r}")
-        except (KeyError, TypeError, AttributeError):
-            raise InputError(
-                f"{path / 'run.json'} is damaged: it does not describe a task, a model, a training and a host"
-            ) from None
-        except (InputError, OverflowError) as error:
-            raise InputError(f"{path / 'run.json'} is damaged: {error}") from None
-        # Of the values as they stand there: a field that a later version adds, with its default, must not disown older
-        # runs.
-        self.hash = hash_of(values)
-        if self.info.get("hash") != self.hash:
-            raise InputError(
-                f"{path / 'run.json'} is damaged: it says hash {self.info.get('hash')!r}, its experiment has "
-                f"{self.hash!r}"
-            )
-        self._digests: tuple[Any, dict[int, str]] = (None, {})
+            said = read_info(folder)
+            check_split(folder, said)
+        self.info, self.format, self.hash = said.info, said.format, said.hash
+        self.task: Task = said.task
+        self.model, self.training = said.model, said.training
+        self._lines: tuple[Any, list[Line], dict[int, str]] = (None, [], {})
         self._last: dict[int, Checkpoint] = {}
         self._last_circuit: tuple[list[int], Checkpoint | None] | None = None
-        self._check_split()
 
-    def _check_split(self) -> None:
-        """The stored split and labels are the truth; a generator that would draw others must not go unnoticed."""
-        path = self.path / "split.safetensors"
-        tensors, _ = read_tensors(path)
-        expected = split_tensors(self.task)
-        if tensors.keys() != expected.keys():
-            raise InputError(f"{path} holds {', '.join(sorted(tensors))}; expected {', '.join(sorted(expected))}")
-        for name, drawn in expected.items():
-            if tensors[name].dtype != drawn.dtype or not torch.equal(tensors[name], drawn):
-                raise InputError(f"{path}: {name} differ from those of the task in run.json; one of them was altered")
-        if self.info.get("split_digest") != (digest := weights_digest(tensors)):
-            raise InputError(
-                f"{path} has digest {digest}, run.json recorded {self.info.get('split_digest')!r}; one of them "
-                "was altered"
-            )
+    def folder(self) -> Folder:
+        """The folder of the run, held open: through it no link inside the run is followed.
+
+        >>> import interp
+        >>> with open_run(interp.reference_path()).folder() as folder:
+        ...     "step_000003000.safetensors" in folder.names("steps")
+        True
+        """
+        return Folder(self.path)
 
     @property
     def experiment(self) -> Experiment | None:
@@ -155,7 +126,8 @@ class Run:
         >>> open_run(interp.reference_path()).steps[-3:]
         [2800, 2900, 3000]
         """
-        return steps_in(self.path / "steps")
+        with self.folder() as folder:
+            return steps_in(folder, "steps")
 
     def __getitem__(self, step: int) -> Checkpoint:
         """The checkpoint of a step. Raises InputError, naming the nearest, for a step that was not saved, and naming
@@ -170,27 +142,33 @@ class Run:
             ...
         interp.errors.InputError: ... has no checkpoint of step 101; the nearest is 100
         """
-        path = self.path / "steps" / step_name(step)
-        if not os.path.lexists(path):
-            raise self._no_checkpoint(step)
-        weights, header = read_tensors(path)
-        check_header(path, header, self.hash, step)
+        path = self.path / step_file(step)
+        with self.folder() as folder:
+            if folder.stat(step_file(step)) is None:
+                raise self._no_checkpoint(step)
+            with folder.open(step_file(step), most=largest_step_file(self.model, self.task.sizes)) as file:
+                weights, header = read_tensors(file)
+        check_header(path, header, step_header(self.hash, step, self.format, weights=""))
         ordered = {name: weights.pop(name) for name in weight_shapes(self.model, self.task.sizes) if name in weights}
         for name, weight in ordered.items():
             if weight.dtype != torch.float32:
                 raise InputError(f"{path}: tensor {name!r} has type {weight.dtype}, expected torch.float32")
-        checkpoint = Checkpoint(step, ordered | weights, self.task, self.model, where=str(path))
-        recorded = self.digests.get(step)
-        if recorded not in (None, digest := weights_digest(checkpoint.weights)):
-            raise InputError(f"{path} was altered: its weights have digest {digest}, metrics.jsonl recorded {recorded}")
+        checkpoint = Checkpoint(step, ordered | weights, self.task, self.model, training=self.training, where=str(path))
+        digest = weights_digest(checkpoint.weights)
+        noted = {"its header": header.get("weights", digest), "metrics.jsonl": self.digests.get(step, digest)}
+        for where, recorded in noted.items():
+            if recorded != digest:
+                raise InputError(
+                    f"{path} was altered: its weights have digest {digest}, {where} recorded {recorded!s:.40}"
+                )
         return checkpoint
 
     def _no_checkpoint(self, step: int) -> InputError:
         if step in self.digests and step not in self.thinned:
-            return InputError(f"{self.path / 'steps' / step_name(step)} is missing, though metrics.jsonl records it")
+            return InputError(f"{self.path / step_file(step)} is missing, though metrics.jsonl records it")
         steps = self.steps
         if not steps:
-            return InputError(f"{self.path} has no checkpoints yet")
+            return InputError(f"{self.path} has no checkpoints{': they were removed' if self.thinned else ' yet'}")
         nearest = min(steps, key=lambda saved: abs(saved - step))
         return InputError(f"{self.path} has no checkpoint of step {step}; the nearest is {nearest}")
 
@@ -226,11 +204,14 @@ class Run:
             raise unknown_name("tensor", name, known)
         steps = self.steps
         if not steps:
-            raise InputError(f"{self.path} has no checkpoints yet")
-        paths = [self.path / "steps" / step_name(step) for step in steps]
-        stacked, headers = read_stacked(paths, name, known[name])
-        for path, header, step in zip(paths, headers, steps, strict=True):
-            check_header(path, header, self.hash, step)
+            raise self._no_checkpoint(0)
+        stacked = None
+        for row, step in enumerate(steps):
+            weight = self[step].weights[name]
+            if stacked is None:  # only now is it known that the files really have this many bytes
+                stacked = weight.new_empty(len(steps), *weight.shape)
+            stacked[row] = weight
+        assert stacked is not None
         return stacked
 
     # ---- what is known of it -----------------------------------------------------------------------------------------
@@ -244,22 +225,32 @@ class Run:
         >>> row["step"], row["weights"]
         (0, 'a1946ef1423a341e')
         """
-        path = self.path / "metrics.jsonl"
-        rows = read_lines(path) if os.path.lexists(path) else []
-        last = FIRST_STEP - 1
-        for number, row in enumerate(rows, start=1):
-            step = row.get("step")
-            if type(step) is not int or not last < step <= LAST_STEP:
-                raise InputError(
-                    f"{path} is damaged at line {number}: step {step!r}, expected an integer above that of the "
-                    "line before"
-                )
-            last = step
-            for name, value in row.items():
-                if not (_is_digest(value) if name == "weights" else _is_number(value)):
-                    expected = "a digest of 16 hex digits" if name == "weights" else "a number or null"
-                    raise InputError(f"{path} is damaged at line {number}: {name} {value!r}, expected {expected}")
-        return rows
+        return [dict(line.row) for line in self.lines]
+
+    @property
+    def lines(self) -> list[Line]:
+        """The same with the sum of every line and the place where it ends, read again when the file has changed. Do not
+        write to it.
+
+        >>> import interp
+        >>> open_run(interp.reference_path()).lines[0].step
+        0
+        """
+        with self.folder() as folder:
+            found = folder.stat(METRICS)
+            signature = None if found is None else (found.st_ino, found.st_size, found.st_mtime_ns)
+            if signature is None or self._lines[0] != signature:
+                lines = read_metrics(folder, self.hash, self.format, self._own_training)
+                digests = {line.step: line.row["weights"] for line in lines if "weights" in line.row}
+                self._lines = signature, lines, digests
+        lines, end = self._lines[1], self.info.get("end")
+        if end is not None and sum_of(lines, self.hash) != end["sum"]:
+            at = f"ends at step {lines[-1].step}" if lines else "has no lines" if signature else "is missing"
+            raise InputError(
+                f"{self.path / METRICS} {at}, and run.json says that it ended at step {end['step']} with other sums: "
+                "lines are missing, or it is of another run"
+            )
+        return lines
 
     @property
     def digests(self) -> dict[int, str]:
@@ -270,15 +261,8 @@ class Run:
         >>> run.digests[3000] == weights_digest(run[3000].weights)
         True
         """
-        path = self.path / "metrics.jsonl"
-        try:
-            stat = path.stat()
-            signature = stat.st_ino, stat.st_size, stat.st_mtime_ns
-        except OSError:  # none yet; any other trouble is for `rows` to tell
-            signature = None
-        if signature is None or self._digests[0] != signature:
-            self._digests = signature, {row["step"]: row["weights"] for row in self.rows if "weights" in row}
-        return self._digests[1]
+        _ = self.lines  # reads them again where they have changed
+        return self._lines[2]
 
     @property
     def metrics(self) -> "xr.Dataset":
@@ -308,7 +292,7 @@ class Run:
         >>> curves.accuracy.sel(split="held_out", step=[0, 3000]).values.round(2).tolist()
         [0.02, 1.0]
         """
-        return logged_curves(self.metrics, self.task)
+        return logged_curves(self.metrics, self.task, self.training)
 
     @property
     def thinned(self) -> set[int]:
@@ -318,11 +302,29 @@ class Run:
         >>> open_run(interp.reference_path()).thinned
         set()
         """
-        path = self.path / "thinned.json"
-        steps = read_json(path) if os.path.lexists(path) else []
-        if not isinstance(steps, list) or not all(type(step) is int for step in steps):
+        path = self.path / THINNED
+        with self.folder() as folder:
+            if folder.stat(THINNED) is None:
+                return set()
+            noted = folder.read_json(THINNED)
+        if self.format > 1:
+            if isinstance(noted, dict) and "steps" in noted:
+                check_sum(path, noted)
+            noted = noted.get("steps") if isinstance(noted, dict) else None
+        if not isinstance(noted, list) or not all(type(step) is int for step in noted):
             raise InputError(f"{path} is damaged: it is not a list of steps")
-        return set(steps)
+        return set(noted)
+
+    @property
+    def state_step(self) -> int | None:
+        """The step that training would go on from; None where no state was saved, and it would begin anew.
+
+        >>> import interp
+        >>> open_run(interp.reference_path()).state_step is None  # the package leaves it out
+        True
+        """
+        with self.folder() as folder:
+            return max(steps_in(folder, "state"), default=None)
 
     @property
     def is_complete(self) -> bool:
@@ -331,6 +333,21 @@ class Run:
             return True
         rows = self.rows  # a checkpoint is followed by its line: a kill between the two leaves work to do
         return bool(rows) and rows[-1]["step"] == self.training.steps and rows[-1].get("train_loss", 0.0) is not None
+
+    @property
+    def diverged_at(self) -> int | None:
+        """The step where training ended because its loss is not finite, if it did.
+
+        >>> import interp
+        >>> open_run(interp.reference_path()).diverged_at is None
+        True
+        """
+        lines = self.lines
+        return lines[-1].step if lines and self._own_training is not None and lines[-1].is_divergence else None
+
+    @property
+    def _own_training(self) -> TrainingConfig | None:
+        return None if "recorder" in self.info else self.training  # whose schedule the lines follow
 
     @property
     def last(self) -> Checkpoint:
@@ -399,13 +416,5 @@ class Run:
 
     def __repr__(self) -> str:
         steps = self.steps
-        span = f"{len(steps)} checkpoints, steps {steps[0]} to {steps[-1]}" if steps else "no checkpoints yet"
+        span = f"{len(steps)} checkpoints, steps {steps[0]} to {steps[-1]}" if steps else "no checkpoints"
         return f"Run({str(self.path)!r}: {self.task.title}, {span})"
-
-
-def _is_digest(value: Any) -> bool:
-    return isinstance(value, str) and re.fullmatch("[0-9a-f]{16}", value) is not None
-
-
-def _is_number(value: Any) -> bool:
-    return value is None or type(value) is float or (type(value) is int and abs(value) < 2**63)

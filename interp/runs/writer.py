@@ -5,44 +5,37 @@ import contextlib
 import errno
 import json
 import math
-import numbers
 import os
-from collections.abc import Iterator, Mapping
+import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from interp.errors import InputError
 from interp.experiment import Examples, ModelConfig, TrainingConfig
-from interp.machine import (
-    built_beside,
-    lock_folder,
-    read_bytes,
-    read_tensors,
-    refusals_as,
-    remove_leftovers,
-    tensor_bytes,
-    write_atomically,
-)
+from interp.machine import Folder, refusals_as, tensor_bytes
 from interp.models import Snapshot, check_weights
+from interp.runs.beginning import begin_run, new_run
 from interp.runs.format import (
     FIRST_STEP,
-    FORMAT,
     as_step,
-    check_header,
-    run_info,
-    split_tensors,
+    step_file,
     step_header,
     step_name,
     steps_in,
     weights_digest,
+    with_sum,
 )
+from interp.runs.info import RUN_JSON
+from interp.runs.lines import METRICS, finite, line_bytes, sum_of
 from interp.runs.run import Run, open_run
+from interp.runs.state import parts_of_state, read_state, state_tensors
+from interp.runs.thinning import correct_note
 
-_CLOSED = -1
+_CLOSED, OBSERVATIONS = -1, "observations"
 
 
 class RunWriter:
@@ -65,8 +58,9 @@ class RunWriter:
     [0]
     """
 
-    def __init__(self, run: Run, lock: int) -> None:
-        self.run, self._lock, self._metrics = run, lock, _CLOSED
+    def __init__(self, run: Run, folder: Folder) -> None:
+        self.run, self.folder, self._metrics = run, folder, _CLOSED
+        self.last_step: int | None = None  # of the lines
         try:
             self._open_metrics()
         except BaseException:
@@ -83,12 +77,13 @@ class RunWriter:
         *,
         initial: Mapping[str, Tensor] | None = None,
         overwrite: bool = False,
+        noted: Mapping[str, Any] | None = None,
     ) -> "RunWriter":
         """A new run in the folder `path`, which must not exist, or be empty, or be a run that may be overwritten.
 
         The run appears at once and locked; until then, and when anything goes wrong, what was there is untouched. Of
         `initial`, the weights that training starts from where they are not drawn from model.seed, run.json notes the
-        digest.
+        digest, and what else is `noted`. Of several processes that make one at the same path one succeeds.
 
         >>> import interp
         >>> from tempfile import TemporaryDirectory
@@ -101,19 +96,13 @@ class RunWriter:
         target = Path(os.path.realpath(path))
         with contextlib.ExitStack() as on_failure:
             with new_run(path, overwrite) as fresh:
-                (fresh / "steps").mkdir()
-                (fresh / "state").mkdir()
-                (fresh / "metrics.jsonl").touch()
-                write_atomically(fresh / "split.safetensors", tensor_bytes(split_tensors(task), {"format": FORMAT}))
-                write_atomically(
-                    fresh / "run.json", json.dumps(run_info(task, model, training, initial), indent=2).encode() + b"\n"
-                )
-                lock = lock_folder(fresh)
-                on_failure.callback(os.close, lock)
+                begin_run(fresh, task, model, training, initial=initial, noted=noted or {})
+                folder = on_failure.enter_context(fresh.twin())
             # `path` is no longer the way to it when it is the folder that we stand in, `.`.
-            run = open_run(path if (path / "run.json").exists() else target)
+            folder.path = path if folder.is_at(path) else target
+            run = open_run(folder.path)
             on_failure.pop_all()
-        return cls(run, lock)
+        return cls(run, folder)
 
     @classmethod
     def reopen(cls, path: str | Path) -> "RunWriter":
@@ -131,16 +120,16 @@ class RunWriter:
         [0, 10]
         """
         run = open_run(path)
-        lock = lock_folder(run.path)
-        with contextlib.ExitStack() as on_failure, refusals_as(f"cannot write to {run.path}"):
-            on_failure.callback(os.close, lock)
-            for folder in (run.path, run.path / "steps", run.path / "state"):
-                folder.mkdir(exist_ok=True)
-                remove_leftovers(folder)
-            # An analysis needs no lock, and may be saving its result at this moment.
-            remove_leftovers(run.path / "results", of_the_dead_only=True)
+        with contextlib.ExitStack() as on_failure:
+            folder = on_failure.enter_context(run.folder())
+            folder.lock()
+            for name in ("steps", "state"):
+                folder.make(name)
+            for name in (".", "steps", "state", "results", f"{OBSERVATIONS}/gradients"):
+                folder.remove_leftovers(name)
+            run = open_run(path)  # nobody writes it now
             on_failure.pop_all()
-        return cls(run, lock)
+        return cls(run, folder)
 
     def append(self, step: int, weights: Mapping[str, Tensor], metrics: Mapping[str, Any] | None = None) -> None:
         """Save the weights after exactly `step` updates and, in metrics.jsonl, the metrics of those same weights.
@@ -158,10 +147,9 @@ class RunWriter:
         step = self._next(step)
         check_weights(weights, self.run.model, self.run.task.sizes)
         stored = {name: weight.detach().to("cpu", torch.float32) for name, weight in weights.items()}
-        row = {"step": step, "weights": weights_digest(stored)} | _finite(metrics or {})
-        write_atomically(
-            self.run.path / "steps" / step_name(step), tensor_bytes(stored, step_header(self.run.hash, step))
-        )
+        digest = weights_digest(stored)
+        row = {"step": step, "weights": digest} | finite(metrics or {})
+        self.folder.write(step_file(step), tensor_bytes(stored, self._header(step, weights=digest)))
         self._write_row(row)
 
     def log(self, step: int, metrics: Mapping[str, Any]) -> None:
@@ -175,7 +163,7 @@ class RunWriter:
         ...     writer.run.rows, writer.run.steps
         ([{'step': 0, 'train_loss': 1.5}], [])
         """
-        self._write_row({"step": self._next(step)} | _finite(metrics))
+        self._write_row({"step": self._next(step)} | finite(metrics))
 
     def log_divergence(self, step: int) -> None:
         """Record that training stopped at `step` because its loss there is not finite: a line whose training loss is
@@ -210,9 +198,47 @@ class RunWriter:
         else:
             self.log(snapshot.step, snapshot.metrics)
 
+    def finish(self, **noted: Any) -> None:
+        """Note in run.json that no line follows the last one, so that a line which is lost is missed; and what else is
+        `noted` there.
+
+        >>> import interp
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     with RunWriter.create(f"{folder}/mine", interp.Task(7), ModelConfig(d_mlp=4)) as writer:
+        ...         writer.log(0, {"train_loss": 1.9})
+        ...         writer.finish()
+        ...     interp.open_run(f"{folder}/mine").info["end"]["step"]
+        0
+        """
+        end = {"step": self.last_step if self.last_step is not None else FIRST_STEP - 1, "sum": self._sum}
+        self.note(**({"end": end} if self.run.format > 1 else {}), **noted)
+
+    def note(self, **noted: Any) -> None:
+        """Write something more into run.json.
+
+        >>> import interp
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     with RunWriter.create(f"{folder}/mine", interp.Task(7), ModelConfig(d_mlp=4)) as writer:
+        ...         writer.note(recorder={"layout": None})
+        ...     interp.open_run(f"{folder}/mine").info["recorder"]
+        {'layout': None}
+        """
+        self._check_open()
+        self.run.info.update(noted)
+        if self.run.format > 1:
+            self.folder.write(RUN_JSON, with_sum(self.run.info))
+            self.run.info["sum"] = json.loads(with_sum(self.run.info))["sum"]
+        else:
+            self.folder.write(RUN_JSON, json.dumps(self.run.info, indent=2).encode() + b"\n")
+
+    def _header(self, step: int, **sums: str) -> dict[str, Any]:
+        return step_header(self.run.hash, step, self.run.format, **sums)
+
     def _write_row(self, row: dict[str, Any]) -> None:
-        content = (json.dumps(row) + "\n").encode()
-        with refusals_as(f"cannot write {self.run.path / 'metrics.jsonl'}"):
+        content, total = line_bytes(row, self._sum, self.run.format)
+        with refusals_as(f"cannot write {self.run.path / METRICS}"):
             end = os.fstat(self._metrics).st_size
             try:
                 if os.write(self._metrics, content) != len(content):
@@ -220,30 +246,43 @@ class RunWriter:
             except OSError:
                 os.ftruncate(self._metrics, end)
                 raise
-        self._last_step = row["step"]
+        self.last_step, self._sum = row["step"], total
+
+    def _check_open(self) -> None:
+        """Raises InputError when nothing can be written any more."""
+        if self._metrics == _CLOSED:
+            raise InputError(f"this writer of {self.run.path} is closed; RunWriter.reopen gives another")
+        if not self.folder.is_at_its_path():
+            raise InputError(
+                f"{self.run.path} is no longer the folder that this process was writing to: it was moved, replaced or "
+                "removed, so writing stops"
+            )
 
     def _next(self, step: Any) -> int:
         """The step, if it can be written now."""
-        if self._metrics == _CLOSED:
-            raise InputError(f"this writer of {self.run.path} is closed; RunWriter.reopen gives another")
+        self._check_open()
         step = as_step(step)
-        if self._last_step is not None and step <= self._last_step:
-            raise InputError(
-                f"{self.run.path} is at step {self._last_step}, so step {step} cannot follow; steps ascend"
-            )
+        if self.last_step is not None and step <= self.last_step:
+            raise InputError(f"{self.run.path} is at step {self.last_step}, so step {step} cannot follow; steps ascend")
+        training = self.run.training
+        if training is not None and "recorder" not in self.run.info and step > training.steps:
+            raise InputError(f"the training of {self.run.path} ends at step {training.steps}, got step {step}")
         return step
 
     def _open_metrics(self) -> None:
-        path = self.run.path / "metrics.jsonl"
-        with refusals_as(f"cannot write {path}"):
-            opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        with refusals_as(f"cannot write {self.run.path / METRICS}"):
+            if (found := self.folder.stat(METRICS)) is not None and stat.S_ISREG(found.st_mode) and found.st_nlink > 1:
+                # A copy of hard links: what is appended here must not appear in the other run.
+                self.folder.write(METRICS, self.folder.read(METRICS))
+            opened = self.folder.append_to(METRICS)
             if self._metrics != _CLOSED:
                 os.close(self._metrics)
             self._metrics = opened
+            lines = self.run.lines
             # A line that a kill left unfinished would swallow the next one.
-            os.ftruncate(opened, read_bytes(path).rfind(b"\n") + 1)
-        rows = self.run.rows
-        self._last_step: int | None = rows[-1]["step"] if rows else None
+            os.ftruncate(opened, lines[-1].end if lines else 0)
+        self.last_step = lines[-1].step if lines else None
+        self._sum = sum_of(lines, self.run.hash)
 
     # ---- exact resume ------------------------------------------------------------------------------------------------
 
@@ -262,17 +301,30 @@ class RunWriter:
         >>> weights_digest(again.weights) == weights_digest(end.weights)
         True
         """
-        tensors = {f"weights|{name}": weight for name, weight in snapshot.weights.items()}
-        tensors |= {f"optimizer|{name}": value for name, value in snapshot.state.items()}
-        folder = self.run.path / "state"
-        with refusals_as(f"cannot write to {folder}"):
-            os.fsync(self._metrics)  # first: a state must not outlive the lines that lead up to it
-            write_atomically(
-                folder / step_name(snapshot.step), tensor_bytes(tensors, step_header(self.run.hash, snapshot.step))
-            )
-            for older in steps_in(folder):
-                if older != snapshot.step:
-                    (folder / step_name(older)).unlink()
+        self._check_open()
+        self.write_state(step_name(snapshot.step), snapshot.step, state_tensors(snapshot))
+        for older in steps_in(self.folder, "state"):
+            if older != snapshot.step:
+                self.folder.remove(f"state/{step_name(older)}")
+
+    def write_state(self, name: str, step: int, tensors: Mapping[str, Tensor]) -> None:
+        """A file in `state/`, with the sums of its tensors and of the lines that lead up to it.
+
+        >>> import interp
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     with RunWriter.create(f"{folder}/mine", interp.Task(7), ModelConfig(d_mlp=4)) as writer:
+        ...         writer.write_state("mine.safetensors", 10, {"moments": torch.ones(2)})
+        ...         writer.folder.names("state")
+        ['mine.safetensors']
+        """
+        with refusals_as(f"cannot write to {self.run.path / 'state'}"):
+            os.fsync(self._metrics)  # first: a state must not outlive its lines
+        before = self._sum
+        if self.last_step is not None and step < self.last_step:
+            before = sum_of([line for line in self.run.lines if line.step <= step], self.run.hash)
+        header = self._header(step, lines=before, tensors=weights_digest(tensors))
+        self.folder.write(f"state/{name}", tensor_bytes(tensors, header))
 
     def load_state(self) -> Snapshot | None:
         """The newest saved state, with metrics.jsonl cut back to its step: what came later will be written again, bit
@@ -287,7 +339,8 @@ class RunWriter:
         ...         writer.load_state() is None  # no state was saved
         True
         """
-        steps = steps_in(self.run.path / "state")
+        self._check_open()
+        steps = steps_in(self.folder, "state")
         snapshot = self._read_state(steps[-1]) if steps else None
         self._keep_rows(snapshot.step if snapshot else FIRST_STEP - 1)
         return snapshot
@@ -305,28 +358,25 @@ class RunWriter:
         ...         [row["step"] for row in writer.run.rows]
         [0]
         """
+        self._check_open()
         self._keep_rows(step)
-        for later in (saved for saved in steps_in(self.run.path / "steps") if saved > step):
-            (self.run.path / "steps" / step_name(later)).unlink()
+        for later in (saved for saved in steps_in(self.folder, "steps") if saved > step):
+            self.folder.remove(step_file(later))
 
     def _keep_rows(self, last: int) -> None:
-        """Cut metrics.jsonl back to the lines up to step `last`."""
-        kept = "".join(json.dumps(row) + "\n" for row in self.run.rows if row["step"] <= last)
-        write_atomically(self.run.path / "metrics.jsonl", kept.encode())
+        """Cut metrics.jsonl back to the lines up to step `last`; later steps, which will be written again, are no
+        longer noted as removed on purpose."""
+        kept = [line.end for line in self.run.lines if line.step <= last]
+        self.folder.write(METRICS, self.folder.read(METRICS)[: kept[-1] if kept else 0])
         self._open_metrics()
+        correct_note(self.run, self.folder)  # last: a kill in between is mended by who goes on, and comes by here again
 
     def _read_state(self, step: int) -> Snapshot:
         path = self.run.path / "state" / step_name(step)
-        tensors, header = read_tensors(path)
-        check_header(path, header, self.run.hash, step)
-        parts: dict[str, dict[str, Tensor]] = {"weights": {}, "optimizer": {}}
-        for full_name, tensor in tensors.items():
-            part, _, name = full_name.partition("|")
-            if part not in parts:
-                raise InputError(f"{path}: unexpected tensor {full_name!r}; names begin with weights| or optimizer|")
-            parts[part][name] = tensor
-        check_weights(parts["weights"], self.run.model, self.run.task.sizes, where=str(path))
-        return Snapshot(step, parts["weights"], {}, parts["optimizer"], kept=False)
+        _, tensors = read_state(self.run, step_name(step), step)
+        weights, state = parts_of_state(tensors, where=str(path))
+        check_weights(weights, self.run.model, self.run.task.sizes, where=str(path))
+        return Snapshot(step, weights, {}, state, kept=False)
 
     def close(self) -> None:
         """Flush metrics.jsonl to disk and release the lock. Closing twice does nothing more.
@@ -349,71 +399,13 @@ class RunWriter:
     def _close_files(self) -> None:
         if self._metrics != _CLOSED:
             os.close(self._metrics)
-        os.close(self._lock)
-        self._metrics = self._lock = _CLOSED
+        self._metrics = _CLOSED
+        self.folder.close()
 
     def __enter__(self) -> "RunWriter":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-@contextlib.contextmanager
-def new_run(path: Path, overwrite: bool) -> Iterator[Path]:
-    """A folder for what is to be the run at `path`, see `built_beside`. One that it replaces is locked meanwhile:
-    nobody is writing there, and none can begin to.
-
-    >>> import interp
-    >>> from tempfile import TemporaryDirectory
-    >>> with TemporaryDirectory() as folder:
-    ...     with new_run(Path(folder, "mine"), overwrite=False) as fresh:
-    ...         RunWriter.create(fresh, interp.Task(7), ModelConfig(d_mlp=4)).close()
-    ...     open_run(Path(folder, "mine")).task.title
-    'add modulo 7'
-    """
-    with contextlib.ExitStack() as held, refusals_as(f"cannot write {path}"):
-        if is_run_to_replace(path, overwrite):
-            held.callback(os.close, lock_folder(path))
-        yield held.enter_context(built_beside(path))
-
-
-def is_run_to_replace(path: Path, overwrite: bool) -> bool:
-    """Whether there is a run at `path` that is to be replaced; raises InputError when there is something that must not
-    be.
-
-    >>> import interp
-    >>> is_run_to_replace(interp.reference_path(), overwrite=True)
-    True
-    >>> is_run_to_replace(interp.reference_path() / "no-such-folder", overwrite=False)
-    False
-    """
-    if not os.path.lexists(path) or (path.is_dir() and not any(path.iterdir())):
-        return False
-    if not overwrite:
-        raise InputError(f"{path} already exists; choose another --out, or give --overwrite to replace it")
-    if not (path / "run.json").is_file():
-        raise InputError(f"{path} is not a run, so it is not overwritten")
-    return True
-
-
-def _finite(metrics: Mapping[str, Any]) -> dict[str, float | None]:
-    """JSON has no NaN and no infinity: they become null."""
-    for name in ("step", "weights"):
-        if name in metrics:
-            raise InputError(f"a metric cannot be named {name!r}: metrics.jsonl has its own")
-    values = {name: _number(name, value) for name, value in metrics.items()}
-    return {name: value if math.isfinite(value) else None for name, value in values.items()}
-
-
-def _number(name: str, value: Any) -> float:
-    if isinstance(value, Tensor | np.ndarray):
-        if len(value.shape) and math.prod(value.shape) != 1:
-            raise InputError(f"the metric {name!r} is a tensor of shape {list(value.shape)}, expected one number")
-        value = value.item() if not isinstance(value, Tensor) or not value.is_meta else None
-    if not isinstance(value, numbers.Real | np.bool_):
-        raise InputError(f"the metric {name!r} is {value!r:.60}, expected a number")
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf
+    def __exit__(self, _: object, error: BaseException | None, *__: object) -> None:
+        # What was refused first, and what it says of going on, is told; on a full disk the last flush is refused too.
+        with contextlib.suppress(*[InputError] * isinstance(error, InputError)):
+            self.close()

@@ -1,8 +1,13 @@
+from .collecting import collect as collect
 from .conducting import conduct as conduct
+from .conducting import read_outcome as read_outcome
 from .design import VERDICTS as VERDICTS
+from .design import DecayDesign as DecayDesign
 from .design import Design as Design
 from .directory import NAMES as NAMES
 from .directory import find as find
 from .outcomes import RunOutcome as RunOutcome
 from .outcomes import outcomes as outcomes
 from .phase_diagram import phase_diagram as phase_diagram
+from .sweep_figures import group_curves as group_curves
+from .sweep_figures import sweep_phases as sweep_phases

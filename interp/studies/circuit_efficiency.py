@@ -18,12 +18,12 @@ jackknife) of s(C_mem) and of s(C_gen) − s(C_mem)/10 lie above and below 0, no
 other side, not shown otherwise. D_crit: where w of C_mem at D is that of C_gen, its mean over D; between neighbors in
 log D, by a straight line. It counts when it is there without any one of the seeds too.
 
-At rest AdamW has g = −eps·wd·w (see `Design`), the minimum of loss + ½ eps·wd·‖w‖²: there eps and weight decay λ matter
-only as a product. With `rescale_lr` networks therefore have weight decay 1, one learning rate, and eps·λ in place of
-eps, so that all come to rest equally soon. eps is larger than usual: with 1e-8 slingshots throw memorizing networks
-about before they come to rest. A network whose norm still changes by more than 1 % in the last tenth is marked as not
-converged and left out; that compares two points, which a slingshot may make agree (`interp.studies.critical_size` asks
-for the range of the norm too).
+At rest AdamW has g = −eps·wd·w (see `DecayDesign`), the minimum of loss + ½ eps·wd·‖w‖²: there eps and weight decay λ
+matter only as a product. With `rescale_lr` networks therefore have weight decay 1, one learning rate, and eps·λ in
+place of eps, so that all come to rest equally soon. eps is larger than usual: with 1e-8 slingshots throw memorizing
+networks about before they come to rest. A network whose norm still changes by more than 1 % in the last tenth is marked
+as not converged and left out; that compares two points, which a slingshot may make agree
+(`interp.studies.critical_size` asks for the range of the norm too).
 
 It cannot tell what a circuit costs in a network that has both: they may share weights. And labels at random are
 memorized without the help that true labels may give.
@@ -39,16 +39,16 @@ from interp.experiment import Experiment, Task
 from interp.figures import PALETTE, TEST, TRAIN, band, new_panels, plain_log_axis, vertical_line
 from interp.mathematics.intervals import seed_interval
 from interp.runs import Checkpoint, Run
-from interp.studies.design import Design, Prediction
+from interp.studies.design import DecayDesign, Prediction
 from interp.studies.efficiency_curves import EfficiencyCurves
 from interp.sweeps import GridRun
 
 TITLE = "Circuit efficiency: what a logit costs in weight norm"
 REFERENCE = "Varma et al. 2023, arXiv:2309.02390, §3–4 (prediction P1)"
-DESIGN = Design(
+DESIGN = DecayDesign(
     p=59, sizes=(100, 200, 400, 800, 1600, 3000), weight_decays=(1.0, 3.0, 10.0), seeds=5, duration=10, eps=1e-5
 )
-FULL = Design(
+FULL = DecayDesign(
     sizes=(390, 763, 1494, 2900, 5000, 8000, 12000),
     weight_decays=(0.3, 1.0, 3.0),
     seeds=10,
@@ -65,7 +65,7 @@ LARGEST_CHANGE, SMALLEST_FRACTION = 0.01, 0.95
 FLAT = 0.1
 
 
-def grid(design: Design, *, full: bool = False) -> list[GridRun]:
+def grid(design: DecayDesign, *, full: bool = False) -> list[GridRun]:
     """For every weight decay and seed: random labels for the sizes below 30 % of all pairs, true labels for those
     above."""
     runs = []
@@ -80,14 +80,14 @@ def grid(design: Design, *, full: bool = False) -> list[GridRun]:
     return runs
 
 
-def at_weight_decay(design: Design, task: Task, weight_decay: float, seed: int) -> Experiment:
+def at_weight_decay(design: DecayDesign, task: Task, weight_decay: float, seed: int) -> Experiment:
     """A run of the design; with `rescale_lr` at weight decay 1 and with eps times the weight decay in place of eps."""
     if not design.rescale_lr:
         return design.experiment(task, weight_decay, seed)
     return design.experiment(task, 1.0, seed, eps=design.eps * weight_decay)
 
 
-def sizes_of(design: Design, kind: str) -> list[int]:
+def sizes_of(design: DecayDesign, kind: str) -> list[int]:
     """The training sizes D of a kind of network."""
     border = GENERALIZING_FROM * design.p**2
     return sorted(size for size in design.sizes if (size >= border) == (kind == "generalizing"))
@@ -98,7 +98,7 @@ def name(kind: str, size: int, weight_decay: float, seed: int) -> str:
     return f"{kind}-D{size}-wd{weight_decay:g}-seed{seed}"
 
 
-def measure(runs: Mapping[str, Run], design: Design) -> xr.Dataset:
+def measure(runs: Mapping[str, Run], design: DecayDesign) -> xr.Dataset:
     """`correct_logit` f, `weight_norm` w, `norm_change` over the last tenth, `trigonometric_fraction`, `train_accuracy`
     and `kept` [kind, size, weight_decay, seed]; NaN (and not kept) where there is no run."""
     sizes, decays = sorted(design.sizes), sorted(design.weight_decays)

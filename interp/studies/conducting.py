@@ -1,23 +1,27 @@
 """Conducting an experiment: from its design to runs, a result, figures and a verdict on every prediction."""
 
 import json
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import xarray as xr
 
-from interp.analysis import save_result
-from interp.errors import InputError
+from interp.analysis import load_result, save_result
+from interp.errors import InputError, Notice
 from interp.experiment import json_values
 from interp.figures import write_figure
-from interp.machine import read_json, refusals_as, write_atomically
+from interp.machine import refusals_as, write_atomically
 from interp.runs import Run
 from interp.studies.design import Design, Prediction
 from interp.studies.directory import find
 from interp.sweeps import GridProgress, GridReport, GridRun, run_grid
+
+RESULT, IDENTITY = "result.nc", "of an experiment"
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,8 @@ def conduct(
     `failed_precondition`), it stops there. What no run of a grid can be, an experiment trains after it (`beyond_grid`).
 
     `full` follows the published setup (days on a laptop); `design` is that of the experiment when it is not given.
-    Raises InputError for a design that cannot be, and what `interp.sweeps.grid.run_grid` raises.
+    Raises InputError for a design that cannot be, and what `interp.sweeps.grid.run_grid` raises. Files that cannot be
+    written are told by a Notice, and `files` of the outcome is empty.
     """
     experiment = find(name)
     chosen: Design = design or (experiment.FULL if full else experiment.DESIGN)
@@ -65,8 +70,6 @@ def conduct(
         experiment=name, reference=experiment.REFERENCE, design=json.dumps(chosen.to_dict()), runs=len(runs)
     )
     predictions = experiment.predictions(result, **_beside(name, out, chosen))
-    files = {key: out / key for key in ("result.nc", "summary.json", "figure.html", "figure.json")}
-    save_result(files["result.nc"], result)
     summary = {
         "experiment": name,
         "reference": experiment.REFERENCE,
@@ -78,11 +81,44 @@ def conduct(
     }
     if hasattr(experiment, "numbers"):
         summary["numbers"] = json_values(experiment.numbers(result))
-    write_atomically(files["summary.json"], json.dumps(summary, indent=2, allow_nan=False).encode() + b"\n")
-    figure = experiment.plot(result)
+    try:
+        files = _written(out, result, summary, experiment.plot(result))
+    except InputError as error:  # what was found is told all the same; the same command writes it when it can
+        warnings.warn(str(error), Notice, stacklevel=2)
+        files = {}
+    return Outcome(result, predictions, failed, files)
+
+
+def _written(out: Path, result: xr.Dataset, summary: dict[str, Any], figure: Any) -> dict[str, Path]:
+    """The files, in the order in which they are told of."""
+    files = {key: out / key for key in (RESULT, "summary.json", "figure.html", "figure.json")}
+    text = json.dumps(summary, indent=2, allow_nan=False)
+    write_atomically(files["summary.json"], text.encode() + b"\n")
+    # The summary is for people; what is read again is the copy of it in the result, which is sealed.
+    save_result(_sealed(out), result.assign_attrs(identity=IDENTITY, summary=text))
     for key in ("figure.html", "figure.json"):
         write_figure(figure, files[key])
-    return Outcome(result, predictions, failed, files)
+    return files
+
+
+def read_outcome(folder: Path) -> tuple[dict[str, Any], xr.Dataset] | None:
+    """The summary and the result that `conduct` left in a folder, as this user's own: None where there is no result, or
+    one that is damaged or somebody else's. Both are read from result.nc, and summary.json is not.
+
+    >>> read_outcome(Path("no", "such", "folder")) is None
+    True
+    """
+    result = load_result(_sealed(folder), IDENTITY)
+    if result is None:
+        return None
+    attrs = dict(result.attrs)
+    summary = json.loads(attrs.pop("summary"))
+    return summary, result.drop_attrs(deep=False).assign_attrs(attrs)
+
+
+def _sealed(folder: Path) -> Path:
+    """A folder that is a link is named by whoever asks, and followed; what lies in it is not."""
+    return folder.resolve() / RESULT
 
 
 def _runs(
@@ -117,15 +153,19 @@ def _beside(name: str, out: Path, design: Design) -> dict[str, float]:
     if name not in keys:
         return {}
     other, prediction, number = keys[name]
-    path = out.absolute().parent / other / "summary.json"
-    if not path.is_file():
+    folder = out.absolute().parent / other
+    found = read_outcome(folder)
+    if found is None:
+        if (folder / RESULT).exists():
+            warnings.warn(
+                f"{folder / RESULT} is damaged, of another version, or not yours, and left aside; make it anew: "
+                f"interp experiment {other} --out {folder}",
+                Notice,
+                stacklevel=3,
+            )
         return {}
-    try:
-        summary = read_json(path)
-        value = summary["predictions"][prediction]["numbers"][number]
-        same = summary["design"]["p"] == design.p
-    except (KeyError, TypeError) as error:
-        raise InputError(
-            f"{path} is no summary of {other}: {error!s} is missing; remove it or run: interp experiment {other}"
-        ) from None
-    return {other.replace("-", "_"): float(value)} if same and value is not None else {}
+    summary, _ = found
+    if summary["experiment"] != other or summary["design"]["p"] != design.p:
+        return {}
+    value = summary["predictions"][prediction]["numbers"].get(number)
+    return {} if value is None else {other.replace("-", "_"): float(value)}

@@ -48,7 +48,7 @@ from interp.studies import circuit_efficiency, ungrokking
 from interp.studies.circuit_efficiency import KINDS
 from interp.studies.critical_size_figure import critical_size_figure
 from interp.studies.critical_size_numbers import numbers_beside
-from interp.studies.design import Design, Prediction
+from interp.studies.design import DecayDesign, Prediction
 from interp.studies.growth_at_a_moment import CIRCUITS, measure_growth
 from interp.studies.isolated_circuits import isolate_circuits, nothing_isolated
 from interp.studies.isolation import LATE, least_separation, memory_share, parts_of
@@ -58,7 +58,7 @@ from interp.sweeps import GridReport, GridRun
 
 TITLE = "The critical size: four ways to D_crit"
 REFERENCE = "Varma et al. 2023, arXiv:2309.02390, §3–5; isolation and growth ratios: ours"
-DESIGN = Design(
+DESIGN = DecayDesign(
     p=43,
     sizes=(120, 160, 200, 250, 310, 380, 500, 740),
     weight_decays=(0.3, 1.0, 3.0, 10.0),
@@ -68,7 +68,7 @@ DESIGN = Design(
     d_model=64,
     d_mlp=256,
 )
-FULL = Design(
+FULL = DecayDesign(
     sizes=(280, 390, 488, 610, 763, 955, 1194, 1494, 2000, 3000, 5000),
     weight_decays=(0.3, 1.0, 3.0),
     seeds=10,
@@ -88,7 +88,7 @@ GROWTH_RATE = 0.5
 STRENGTHS = (4.0, 10.0, 25.0)
 
 
-def grid(design: Design, *, full: bool = False) -> list[GridRun]:
+def grid(design: DecayDesign, *, full: bool = False) -> list[GridRun]:
     """For every seed a network that groks on 60 % of the pairs; those that go on with D pairs, and those that memorize
     random labels of few pairs, over weight decays; and networks from scratch on D pairs, for a short time."""
     middle, runs = middle_weight_decay(design), []
@@ -117,11 +117,11 @@ def grid(design: Design, *, full: bool = False) -> list[GridRun]:
     return runs
 
 
-def _start_task(design: Design, seed: int) -> Task:
+def _start_task(design: DecayDesign, seed: int) -> Task:
     return Task(design.p, train_pairs=max(round(START_SHARE * design.p**2), *design.sizes), seed=seed)
 
 
-def _kept(design: Design, task: Task, *, duration: float, until: float, spacing: float) -> Experiment:
+def _kept(design: DecayDesign, task: Task, *, duration: float, until: float, spacing: float) -> Experiment:
     """A run of the middle weight decay whose weights are kept at even steps."""
     design = replace(design, duration=duration)
     experiment = circuit_efficiency.at_weight_decay(design, task, middle_weight_decay(design), task.seed)
@@ -131,17 +131,17 @@ def _kept(design: Design, task: Task, *, duration: float, until: float, spacing:
     return replace(experiment, training=replace(experiment.training, checkpoint_steps=kept, log_every=every))
 
 
-def middle_weight_decay(design: Design) -> float:
+def middle_weight_decay(design: DecayDesign) -> float:
     """The one weight decay at which the four are compared."""
     return sorted(design.weight_decays)[(len(design.weight_decays) - 1) // 2]
 
 
-def memorized_sizes(design: Design) -> list[int]:
+def memorized_sizes(design: DecayDesign) -> list[int]:
     """The D of which memories are trained."""
     return sorted(size for size in design.sizes if size <= MEMORIZED_UP_TO * design.p**2)
 
 
-def measure(runs: Mapping[str, Run], design: Design) -> xr.Dataset:
+def measure(runs: Mapping[str, Run], design: DecayDesign) -> xr.Dataset:
     """What `circuit_efficiency.measure` gives of the networks that memorized and of those that went on, [kind, size,
     weight_decay, seed], those alone `kept` that are at rest by the `norm_range` over the last quarter too, and of one
     circuit by the `memory_share`; at the middle weight decay `held_out_accuracy` [size, seed] of those that went on,
@@ -212,7 +212,7 @@ def late_range(steps: Int[np.ndarray, " step"], norms: Float[np.ndarray, " step"
 def beyond_grid(
     result: xr.Dataset,
     runs: Mapping[str, Run],
-    design: Design,
+    design: DecayDesign,
     out: Path,
     *,
     processes: int | None = None,

@@ -23,7 +23,7 @@ from interp.figures import as_percent
 from interp.mathematics.grokking import DELAY_FACTOR
 from interp.mathematics.intervals import seed_interval
 from interp.runs import Run
-from interp.studies.design import Design, Prediction
+from interp.studies.design import DecayDesign, Prediction
 from interp.studies.generalization_times import (
     EVENTS,
     arrived,
@@ -38,13 +38,13 @@ from interp.sweeps import GridRun
 
 TITLE = "Data fraction: time to generalize"
 REFERENCE = "Nanda et al. 2023, arXiv:2301.05217, App. D; Liu et al. 2022, arXiv:2205.10343, §3"
-DESIGN = Design(p=59, sizes=(870, 1044, 1218, 1392, 1740, 2088, 2784), seeds=5, duration=12)
-FULL = Design(sizes=(3192, 3575, 3830, 5107, 6384, 7661, 8938, 12130), seeds=5, duration=25, lr=1e-3)
+DESIGN = DecayDesign(p=59, sizes=(870, 1044, 1218, 1392, 1740, 2088, 2784), seeds=5, duration=12)
+FULL = DecayDesign(sizes=(3192, 3575, 3830, 5107, 6384, 7661, 8938, 12130), seeds=5, duration=25, lr=1e-3)
 # Fewer pairs take longer; beyond this fraction, training time falls with the square of it.
 LONGEST_UP_TO = 0.4
 
 
-def grid(design: Design, *, full: bool = False) -> list[GridRun]:
+def grid(design: DecayDesign, *, full: bool = False) -> list[GridRun]:
     """A run per size and seed, at the first of the weight decays; large sizes, whose steps are dear and which need few,
     train shorter."""
     decay, runs = design.weight_decays[0], []
@@ -63,7 +63,7 @@ def name(size: float, seed: int) -> str:
     return f"D{int(size)}-seed{seed}"
 
 
-def measure(runs: Mapping[str, Run], design: Design) -> xr.Dataset:
+def measure(runs: Mapping[str, Run], design: DecayDesign) -> xr.Dataset:
     """`time` [size, seed, event] in steps (NaN: did not happen), how finely it is known, and the `fraction` of all
     pairs [size]."""
     sizes = sorted(design.sizes)

@@ -13,7 +13,25 @@ VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 @dataclass(frozen=True, kw_only=True)
 class Design:
-    """What an experiment varies, and how long it trains.
+    """What an experiment varies: the fields that all have. A subclass has those of its own."""
+
+    p: int = 113
+    """The modulus."""
+    seeds: int = 3
+    """Seeds 0 … N−1, each of split and initial weights."""
+
+    def __post_init__(self) -> None:
+        check_integer("p", self.p, 2, 4096)
+        check_integer("seeds", self.seeds, 1, 1000)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecayDesign(Design):
+    """A grid of sizes and weight decays, and how long it trains.
 
     The pace of AdamW's weight decay is lr·wd per step, so 1/(lr·wd) steps, in which decay alone shrinks weights by e,
     are the unit of time here. With `rescale_lr` the learning rate is lr/wd: every weight decay has one pace, and a run
@@ -22,14 +40,10 @@ class Design:
     come to rest.
     """
 
-    p: int = 113
-    """The modulus."""
     sizes: tuple[int, ...] = ()
     """Training pairs D."""
     weight_decays: tuple[float, ...] = (1.0,)
     """Weight decays."""
-    seeds: int = 3
-    """Seeds 0 … N−1, each of split and initial weights."""
     duration: float = 8.0
     """How long each network trains, in units of 1/(lr·wd) steps."""
     lr: float = 1e-2
@@ -44,7 +58,7 @@ class Design:
     """Number of neurons."""
 
     def __post_init__(self) -> None:
-        check_integer("p", self.p, 2, 4096)
+        super().__post_init__()
         for name in ("sizes", "weight_decays"):
             values = getattr(self, name)
             flag = name.replace("_", "-")
@@ -56,7 +70,6 @@ class Design:
             check_integer("sizes", size, 1, self.p**2)
         for weight_decay in self.weight_decays:
             check_number("weight-decays", weight_decay, 0, above=True)
-        check_integer("seeds", self.seeds, 1, 1000)
         check_number("duration", self.duration, 0, above=True)
         check_number("lr", self.lr, 0, above=True)
         check_number("eps", self.eps, 0, above=True)
@@ -84,10 +97,6 @@ class Design:
         return Experiment(
             task, ModelConfig(d_model=self.d_model, d_mlp=self.d_mlp, seed=seed), replace(config, **training)
         )
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON values."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
 
 @dataclass(frozen=True)

@@ -110,10 +110,11 @@ def logits(
     a, b = pairs.T
     act = {"relu": lambda x: np.maximum(x, 0), "square": lambda x: x * x}.get(model.activation)
     rest = (model.n_layers, model.prompt, model.attention_rate, model.vocabularies, model.embedding)
-    if act is None or rest != (1, "ab=", 1, "one", "none"):
+    is_plain = model.is_plain if model.family == "transformer" else not model.biases
+    if act is None or rest != (1, "ab=", 1, "one", "none") or not is_plain:
         raise InputError(
-            "asked at every step are MLPs without embedding, and transformers of one layer that read ab= from one "
-            "vocabulary with attention-rate 1, with relu or square"
+            "asked at every step are MLPs of one hidden layer without embedding and biases, and plain transformers of "
+            "one layer that read ab= from one vocabulary with attention-rate 1, with relu or square"
         )
     if model.family == "mlp":
         W_in, W_out = weights["mlp.W_in"], weights["mlp.W_out"]

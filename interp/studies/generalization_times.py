@@ -15,6 +15,7 @@ out: by half of it, with however many seeds.)
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -24,8 +25,7 @@ from scipy.optimize import fmin
 
 from interp.mathematics import grokking
 from interp.mathematics.intervals import seed_interval, slope
-from interp.runs import Run
-from interp.studies.outcomes import events_of
+from interp.runs import Run, events_of
 
 # Each event in words: where a metric exceeds (accuracy) or falls below (loss) its level, and holds, or first.
 EVENTS = {
@@ -54,15 +54,18 @@ def event_steps(run: Run) -> dict[str, float]:
 
 def measure_times(
     runs: Mapping[str, Run],
-    name: Callable[[float, int], str],
+    name: Callable[[Any, int], str],
     *,
     axis: str,
     long_name: str,
-    values: Sequence[float],
+    values: Sequence[float] | Sequence[str],
     seeds: int,
 ) -> xr.Dataset:
     """`time` [axis, seed, event] in steps, NaN where it had not come when the run ended, at `censored_at` [axis, seed];
-    `logging_interval`, `learning_rate` and `decay` [axis]: of the runs name(value, seed)."""
+    `logging_interval`, `learning_rate` and `decay` [axis]: of the runs name(value, seed). The values of the axis are
+    numbers, or names."""
+    of_names = isinstance(values[0], str)
+    coordinate = np.array(values, dtype=np.str_ if of_names else np.float64)
     shape = (len(values), seeds, len(EVENTS))
     times, last, interval, rate, decay = (
         np.full(shape, np.nan),
@@ -91,7 +94,7 @@ def measure_times(
             "decay": (axis, decay, {"long_name": "weight decay", "units": "1"}),
         },
         coords={
-            axis: (axis, np.array(values, dtype=np.float64), {"long_name": long_name, "units": "1"}),
+            axis: (axis, coordinate, {"long_name": long_name, "units": "name" if of_names else "1"}),
             "seed": ("seed", np.arange(seeds, dtype=np.int32), {"long_name": "seed", "units": "1"}),
             "event": ("event", np.array(list(EVENTS)), {"long_name": "event", "units": "name"}),
         },

@@ -16,8 +16,7 @@ from jaxtyping import Bool, Float
 from interp.analysis import find
 from interp.mathematics import forces, grokking
 from interp.mathematics.crossings import crossing
-from interp.runs import Run
-from interp.studies.outcomes import events_of
+from interp.runs import Run, events_of
 
 WINDOW = (1.5, 3.0)  # times the step at which the training pairs were known
 OUTCOMES = ("generalized", "in part", "did not")

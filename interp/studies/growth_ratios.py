@@ -33,7 +33,7 @@ from interp.mathematics import account
 from interp.mathematics.intervals import COVERAGE, mean_interval, seed_interval, slope
 from interp.runs import Run
 from interp.studies import growth_forecasts as forecasts
-from interp.studies.design import Design, Prediction, Verdict
+from interp.studies.design import DecayDesign, Prediction, Verdict
 from interp.studies.growth_at_a_moment import (
     TARGETS,
     by_size,
@@ -49,7 +49,7 @@ from interp.sweeps import GridRun
 
 TITLE = "Growth ratios: who generalizes, and when"
 REFERENCE = "ours; circuits and their costs after Varma et al. 2023, arXiv:2309.02390, §3"
-DESIGN = Design(
+DESIGN = DecayDesign(
     p=43,
     sizes=(370, 462, 555, 647, 740, 832, 1017),
     weight_decays=(1.0, 2.0),
@@ -60,7 +60,7 @@ DESIGN = Design(
     d_model=32,
     d_mlp=128,
 )
-FULL = Design(
+FULL = DecayDesign(
     sizes=(2300, 3064, 3830, 4596, 5745), weight_decays=(0.5, 1.0, 2.0), seeds=5, duration=40, lr=1e-3, rescale_lr=False
 )
 OTHER_MODULUS = 59 / 43
@@ -72,7 +72,7 @@ CLOSE, CLOSE_UNTIL = 0.1, 5
 SHARE, MOST_UNKNOWN = 0.8, 0.2
 
 
-def grid(design: Design, *, full: bool = False) -> list[GridRun]:
+def grid(design: DecayDesign, *, full: bool = False) -> list[GridRun]:
     """A run per size, weight decay and seed; per seed, at the middle weight decay, four of the shares of the pairs at
     another modulus, and as controls, of the second largest size, one run without weight decay and one on random
     labels (on a pair less, so that it is a setting of its own)."""
@@ -98,11 +98,11 @@ def other_modulus(p: int) -> int:
     return next(n for n in range(round(p * OTHER_MODULUS), 4 * p) if all(n % d for d in range(2, math.isqrt(n) + 1)))
 
 
-def _middle(design: Design) -> float:
+def _middle(design: DecayDesign) -> float:
     return sorted(design.weight_decays)[(len(design.weight_decays) - 1) // 2]
 
 
-def _run(design: Design, task: Task, decay: float, *, decays: bool = True) -> GridRun:
+def _run(design: DecayDesign, task: Task, decay: float, *, decays: bool = True) -> GridRun:
     """A run; as long, and with as many weights kept, where nothing decays."""
     steps = kept(design.steps(decay), design.duration)
     found = design.experiment(task, decay, task.seed, log_every=10, checkpoint_steps=steps)
@@ -130,7 +130,7 @@ def name(task: Task, decay: float) -> str:
     return f"p{task.p}-D{len(task.train_indices)}-wd{decay:g}{labels}-seed{task.seed}"
 
 
-def measure(runs: Mapping[str, Run], design: Design) -> xr.Dataset:
+def measure(runs: Mapping[str, Run], design: DecayDesign) -> xr.Dataset:
     """`interp.studies.growth_at_a_moment`, of every run."""
     return measure_growth(runs).assign_attrs(p=design.p, middle_weight_decay=_middle(design))
 

@@ -1,7 +1,6 @@
 """Both circuits of one checkpoint of every seed, isolated at several strengths, memory at several D
 (`interp.studies.isolation`): one file per network, so that whoever is interrupted goes on."""
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -12,9 +11,9 @@ import numpy as np
 import torch
 import xarray as xr
 
-from interp.errors import InputError
+from interp.analysis import keeper, load_result
 from interp.experiment import Task, TrainingConfig, hash_of
-from interp.machine import first_done, n_cores, read_json, refusals_as, worker_processes, write_atomically
+from interp.machine import first_done, n_cores, refusals_as, worker_processes
 from interp.runs import Checkpoint, Run, open_run
 from interp.studies.circuit_efficiency import KINDS, correct_logit, trigonometric_fraction
 from interp.studies.isolation import (
@@ -135,7 +134,7 @@ def isolate_circuits(
     clearest, the circuit on all pairs and memory on the first D of the run's training pairs. NaN where a run has no
     such checkpoint.
 
-    What lies in the folder is not trained again. Raises InputError where a file there is of another network.
+    What this user trained and left in the folder is not trained again.
     """
     table = nothing_isolated(sizes, runs[0].task.p, strengths, len(runs))
     every = list[tuple[tuple[int, int, int, int], Isolated]]()
@@ -158,7 +157,7 @@ def isolate_circuits(
     for index, one in every:
         numbers = found[one.name]
         for name, value in numbers.items():
-            table[f"isolated_{name}"].values[index] = math.nan if value is None else value
+            table[f"isolated_{name}"].values[index] = value
         table.isolated_kept.values[index] = _is_kept(numbers)
     return table
 
@@ -177,44 +176,33 @@ def _train(
         folder.mkdir(parents=True, exist_ok=True)
     found = {one.name: there for one in networks if (there := _there(folder, one)) is not None}
     missing = [one for one in networks if one.name not in found]
-    for one in _as_they_end(missing, folder, min(processes or n_cores(), len(missing))):
-        there = _there(folder, one)
-        assert there is not None
-        found[one.name] = there
-        report(GridProgress(f"isolated {one.name}", len(found), len(networks), len(found), len(networks)))
+    with keeper() as kept:
+        for one, numbers in _as_they_end(missing, min(processes or n_cores(), len(missing))):
+            found[one.name] = numbers
+            kept.save(one.name, _place(folder, one), xr.Dataset(numbers, attrs={"identity": one.key}))
+            counts = len(found), 0, (), len(networks), len(found), len(networks)
+            report(GridProgress(f"isolated {one.name}", *counts))
     return found
 
 
-def _as_they_end(missing: Sequence[Isolated], folder: Path, n_workers: int) -> Iterator[Isolated]:
+def _as_they_end(missing: Sequence[Isolated], n_workers: int) -> Iterator[tuple[Isolated, dict[str, float]]]:
     with worker_processes(n_workers) if n_workers > 1 else nullcontext() as pool:
         if pool is None:
-            for one in missing:
-                _write(folder, one)
-                yield one
+            yield from ((one, one.numbers()) for one in missing)
             return
-        running = {pool.submit(_write, folder, one): one for one in missing}
+        running = {pool.submit(Isolated.numbers, one): one for one in missing}
         while running:
             for future in first_done(running):
                 one = running.pop(future)
-                future.result()
-                yield one
-
-
-def _write(folder: Path, one: Isolated) -> None:
-    numbers = {name: value if math.isfinite(value) else None for name, value in one.numbers().items()}
-    content = {"key": one.key, "numbers": numbers}
-    write_atomically(folder / f"{one.name}.json", json.dumps(content, indent=2, allow_nan=False).encode() + b"\n")
+                yield one, future.result()
 
 
 def _there(folder: Path, one: Isolated) -> dict[str, float] | None:
-    path = folder / f"{one.name}.json"
-    if not path.exists():
-        return None
-    content = read_json(path)
-    if (
-        not isinstance(content, dict)
-        or content.get("key") != one.key
-        or {*(content.get("numbers") or ())} != {*NUMBERS}
-    ):
-        raise InputError(f"{path} holds another network than this one; choose another --out, or remove the file")
-    return {name: math.nan if value is None else float(value) for name, value in content["numbers"].items()}
+    """The numbers of a network that was trained before, by this user: what somebody else wrote there is nothing."""
+    kept = load_result(_place(folder, one), one.key)
+    return None if kept is None or {*kept} != {*NUMBERS} else {str(name): float(value) for name, value in kept.items()}
+
+
+def _place(folder: Path, one: Isolated) -> Path:
+    """Every network has a file of its own, also those of another design."""
+    return folder / f"{one.name}-{one.key[:6]}.nc"

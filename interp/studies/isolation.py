@@ -12,11 +12,12 @@ a network is trained, with weight decay, until on each of its pairs the label is
 
     loss = mean over pairs of  Σ_d max(0, s·Δ(d)/g(0) − (L(label) − L(label + d)))²  /  Σ_d (s·Δ(d)/g(0))²
 
-which is 1 for a network that says nothing. At rest AdamW is at a minimum of loss + ½ eps·wd·‖w‖² (`Design`), and where
-eps·wd is small that is the least norm nearby at which every pair is answered so clearly: a margin, as of a support
-vector machine. It holds a strength, as cross-entropy does not, and asks for no more. Squared error on the logits
-themselves would ask that each of them is exact: also that a memory gives other classes, below the label, no more and no
-less than it is told, which no answer needs.
+which is 1 for a network that says nothing. At rest AdamW is at a minimum of loss + ½ eps·wd·‖w‖² (`DecayDesign`), and
+where eps·wd is small that is the least norm nearby at which every pair is answered so clearly: a margin, as of a
+support vector machine. It holds a strength, as cross-entropy does not, and asks for no more. Squared error on the
+logits themselves would ask that each of them is exact: also that a memory gives other classes, below the label, no more
+and no less than it is told, which no answer needs.
+
 
 The circuit is held on all pairs of the table and begins from the weights of the checkpoint; memory is held on D of its
 training pairs, and begins from the weights that the run began with, in which there is no circuit.

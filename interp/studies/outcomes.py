@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from interp.mathematics import grokking
-from interp.runs import Run, configuration_differences
+from interp.runs import Run, configuration_differences, events_of
 
 # What becomes of a run that begins with the weights of one that generalized: these, or collapse.
 KEPT, KEPT_IN_PART = "still generalizes", "generalizes in part"
@@ -28,17 +28,6 @@ class RunOutcome:
     test_accuracy: float
     weight_norm: float
     is_start: bool
-
-
-def events_of(run: Run) -> grokking.Events:
-    """What the logged metrics of a run tell of train and held-out pairs (`interp.mathematics.grokking`)."""
-    task = run.task
-    known = {
-        **{f"{split}_pairs": int(task.mask(split).sum()) for split in ("train", "held_out")},
-        "independent_held_out_pairs": task.n_held_out,
-        "chance_loss": math.log(task.n_classes),
-    }
-    return grokking.events_of(run.curves.assign_attrs(known))
 
 
 def outcomes(runs: Mapping[str, Run]) -> list[RunOutcome]:

@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -23,18 +23,27 @@ AXIS_NAMES = {
     "training.eps": "AdamW’s ε",
     "task.seed": "seed",
 }
+DIVERGED = "diverged"
 COLORS = dict(
     zip(grokking.VERDICTS, (PALETTE[2], PALETTE[5], PALETTE[1], PALETTE[6], PALETTE[3], "#D0D0D0"), strict=True)
-) | {KEPT: PALETTE[2], KEPT_IN_PART: PALETTE[4]}
-TIE, TIE_COLOR = "as many of each", "#8C8C8C"
+) | {KEPT: PALETTE[2], KEPT_IN_PART: PALETTE[4], DIVERGED: "#111111"}
+TIE, TIE_COLOR = "as many of each", "#4F4F4F"
+Label = float | str
+
+
+class Place(NamedTuple):
+    """A run, by its values on two axes, and what came of it."""
+
+    across: Label
+    up: Label
+    verdict: str
+    accuracy: float
 
 
 def phase_diagram(found: Sequence[RunOutcome]) -> "go.Figure | None":
     """What happened, and the final test accuracy, over the two axes of the grid: the verdict that most seeds have and
     how many have it (where several have as many, all of these, in gray: none is what happened there), and the mean over
     seeds. None where fewer than two axes vary."""
-    import plotly.graph_objects as go
-
     found = [run for run in found if not run.is_start]
     if found and {"task.operation", "model.family"} & set(found[0].fields):
         return None  # different networks have no cell in common
@@ -43,33 +52,53 @@ def phase_diagram(found: Sequence[RunOutcome]) -> "go.Figure | None":
     up = next((axis for axis in SECOND_AXES if axis in varying and axis != across), None)
     if across is None or up is None:
         return None
-    columns, rows = (sorted({float(run.fields[axis]) for run in found}) for axis in (across, up))
-    cells = {(i, j): [] for i in range(len(rows)) for j in range(len(columns))}
-    for run in found:
-        cells[rows.index(float(run.fields[up])), columns.index(float(run.fields[across]))].append(run)
+    places = [Place(float(run.fields[across]), float(run.fields[up]), run.verdict, run.test_accuracy) for run in found]
+    return drawn_over(AXIS_NAMES[across], AXIS_NAMES[up], places)
+
+
+def drawn_over(
+    across: str,
+    up: str,
+    runs: Sequence[Place],
+    *,
+    title: str = "Over the grid",
+    accuracy_of: str = "Final test accuracy",
+    reference: str = "",
+    labels_of: tuple[Sequence[Label], Sequence[Label]] | None = None,
+) -> "go.Figure":
+    """What happened, and the final accuracy, over two axes of those names: numbers in their order, words in that in
+    which they come. `labels_of` both axes: their values, where some have no runs."""
+    import plotly.graph_objects as go
+
+    found = [run.across for run in runs], [run.up for run in runs]
+    columns, rows = map(_in_order, labels_of or found)
+    cells: dict[tuple[int, int], list[Place]] = {(i, j): [] for i in range(len(rows)) for j in range(len(columns))}
+    for run in runs:
+        cells[rows.index(run.up), columns.index(run.across)].append(run)
     shape = (len(rows), len(columns))
     kinds, accuracy = np.full(shape, np.nan), np.full(shape, np.nan)
     words, names = np.full(shape, "", dtype=object), np.full(shape, "", dtype=object)
     colors = COLORS | {TIE: TIE_COLOR}
-    for place, runs in cells.items():
-        if runs:
-            counts = Counter(run.verdict for run in runs)
+    for place, within in cells.items():
+        if within:
+            counts = Counter(run.verdict for run in within)
             count = max(counts.values())
             most = [kind for kind in colors if counts[kind] == count]
             kinds[place] = list(colors).index(most[0] if len(most) == 1 else TIE)
-            of_all = f"{count}/{len(runs)}" if len(runs) > 1 else ""
+            of_all = f"{count}/{len(within)}" if len(within) > 1 else ""
             words[place] = of_all if len(most) == 1 else "<br>".join(f"{kind} {of_all}" for kind in most)
             names[place] = most[0] if len(most) == 1 else TIE
-            known = [run.test_accuracy for run in runs if math.isfinite(run.test_accuracy)]
+            known = [run.accuracy for run in within if math.isfinite(run.accuracy)]
             accuracy[place] = np.mean(known) if known else np.nan
     figure = new_panels(
-        "Over the grid",
-        ("What happened", "Final test accuracy"),
+        title,
+        ("What happened", accuracy_of),
+        reference=reference,
         row_height=110 + 46 * len(rows),
         horizontal_spacing=0.1,
         shared_yaxes="all",
     )
-    labels = {"x": [f"{value:,g}" for value in columns], "y": [f"{value:g}" for value in rows]}
+    labels = {"x": [_label(value) for value in columns], "y": [_label(value) for value in rows]}
     steps = [(index + shift) / len(colors) for index in range(len(colors)) for shift in (0, 1)]
     twice = [color for color in colors.values() for _ in (0, 1)]
     scale = [list(pair) for pair in zip(steps, twice, strict=True)]
@@ -91,16 +120,29 @@ def phase_diagram(found: Sequence[RunOutcome]) -> "go.Figure | None":
     bar = {"tickformat": ".0%", "thickness": 12, "title": ""}
     drawn = go.Heatmap(z=accuracy, zmin=0, zmax=1, colorscale=SEQUENTIAL, colorbar=bar, **labels, **look)
     figure.add_trace(drawn.update(hovertemplate="%{x}, %{y}: %{z:.1%}<extra></extra>"), row=1, col=2)
-    for kind in [*dict.fromkeys(run.verdict for run in found), *([TIE] if TIE in names else [])]:
+    for kind in [*dict.fromkeys(run.verdict for run in runs), *([TIE] if TIE in names else [])]:
         marker = {"color": colors[kind], "symbol": "square", "size": 12}
         figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker, name=kind, row=1, col=1)
     above = 1 + 44 / (figure.layout.height - figure.layout.margin.t - figure.layout.margin.b)
-    figure.update_layout(
-        showlegend=True, legend={"orientation": "h", "x": 1, "xanchor": "right", "y": above, "yanchor": "bottom"}
-    )
+    legend = {"orientation": "h", "x": 1, "xanchor": "right", "y": above, "yanchor": "bottom"}
+    if reference:  # words stand beside the title, and every kind would reach into it
+        below = 62 / (figure.layout.height - figure.layout.margin.t - figure.layout.margin.b)
+        legend = {"orientation": "h", "x": 0, "xanchor": "left", "y": -below, "yanchor": "top"}
+        figure.update_layout(height=figure.layout.height + 40, margin_b=figure.layout.margin.b + 40)
+    figure.update_layout(showlegend=True, legend=legend)
     figure.update_xaxes(
-        type="category", title_text=escape(AXIS_NAMES[across]), showgrid=False, tickangle=-45 if len(columns) > 7 else 0
+        type="category", title_text=escape(across), showgrid=False, tickangle=-45 if len(columns) > 7 else 0
     )
     figure.update_yaxes(type="category", showgrid=False)
-    figure.update_yaxes(title_text=escape(AXIS_NAMES[up]), col=1)
+    figure.update_yaxes(title_text=escape(up), col=1)
     return figure
+
+
+def _in_order(values: Sequence[Label]) -> list[Label]:
+    """Each once."""
+    once = list(dict.fromkeys(values))
+    return once if any(isinstance(value, str) for value in once) else sorted(once)
+
+
+def _label(value: Label) -> str:
+    return escape(value) if isinstance(value, str) else f"{value:,g}"

@@ -19,17 +19,17 @@ from interp.experiment import Task
 from interp.figures import PALETTE, band, new_panels, percent_axis, threshold_line
 from interp.mathematics.intervals import mean_interval
 from interp.runs import Run
-from interp.studies.design import Design, Prediction
+from interp.studies.design import DecayDesign, Prediction
 from interp.sweeps import GridRun
 
 TITLE = "Semi-grokking: from scratch near D_crit"
 REFERENCE = "Varma et al. 2023, arXiv:2309.02390, §5 (prediction P4)"
-DESIGN = Design(p=59, sizes=(350, 450, 550, 650, 750, 850, 950), seeds=3, duration=40, eps=1e-5)
-FULL = Design(sizes=(1200, 1400, 1532, 1700, 2000, 2500), seeds=5, duration=1000, lr=1e-3)
+DESIGN = DecayDesign(p=59, sizes=(350, 450, 550, 650, 750, 850, 950), seeds=3, duration=40, eps=1e-5)
+FULL = DecayDesign(sizes=(1200, 1400, 1532, 1700, 2000, 2500), seeds=5, duration=1000, lr=1e-3)
 LOWEST, HIGHEST, LARGEST_CHANGE = 0.1, 0.9, 0.02
 
 
-def grid(design: Design, *, full: bool = False) -> list[GridRun]:
+def grid(design: DecayDesign, *, full: bool = False) -> list[GridRun]:
     """A run per size, weight decay and seed."""
     runs = []
     for size in design.sizes:
@@ -45,7 +45,7 @@ def name(size: int, weight_decay: float, seed: int) -> str:
     return f"D{size}-wd{weight_decay:g}-seed{seed}"
 
 
-def measure(runs: Mapping[str, Run], design: Design) -> xr.Dataset:
+def measure(runs: Mapping[str, Run], design: DecayDesign) -> xr.Dataset:
     """Final `test_accuracy`, `unmirrored_test_accuracy`, `train_accuracy`, `change` of the unmirrored one over the last
     quarter, and `semi_grokked` [size, weight_decay, seed]."""
     sizes, decays = sorted(design.sizes), sorted(design.weight_decays)

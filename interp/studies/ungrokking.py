@@ -43,15 +43,15 @@ from interp.mathematics import grokking
 from interp.mathematics.intervals import mean_interval
 from interp.runs import Run
 from interp.studies import size_crossings
-from interp.studies.design import Design, Prediction
+from interp.studies.design import DecayDesign, Prediction
 from interp.studies.size_crossings import geometric_interval, geometric_mean, of_several
 from interp.sweeps import GridRun
 
 TITLE = "Ungrokking: a grokked network goes on with fewer pairs"
 REFERENCE = "Varma et al. 2023, arXiv:2309.02390, §5 (predictions P2 and P3)"
 SIZES = (280, 390, 488, 610, 763, 955, 1194, 1494, 2000)
-DESIGN = Design(sizes=SIZES, weight_decays=(0.3, 1.0, 3.0), seeds=5, duration=8, rescale_lr=False)
-FULL = Design(
+DESIGN = DecayDesign(sizes=SIZES, weight_decays=(0.3, 1.0, 3.0), seeds=5, duration=8, rescale_lr=False)
+FULL = DecayDesign(
     sizes=(390, 488, 610, 763, 955, 1194, 1494),
     weight_decays=(0.3, 1.0, 3.0),
     seeds=10,
@@ -68,7 +68,7 @@ SHARP_FACTOR, SAME_FACTOR = 3.0, 1.1
 START_LEVEL = grokking.LEVEL  # of test accuracy: from here on a network to begin with has grokked
 
 
-def grid(design: Design, *, full: bool = False) -> list[GridRun]:
+def grid(design: DecayDesign, *, full: bool = False) -> list[GridRun]:
     """For every seed a network grokked on 30 % of the pairs (`full`: trained on all of them), then one run per D′ and
     weight decay.
 
@@ -99,7 +99,7 @@ def name(size: int, weight_decay: float, seed: int) -> str:
     return f"D{size}-wd{weight_decay:g}-seed{seed}"
 
 
-def measure(runs: Mapping[str, Run], design: Design) -> xr.Dataset:
+def measure(runs: Mapping[str, Run], design: DecayDesign) -> xr.Dataset:
     """Final `test_accuracy`, `unmirrored_test_accuracy`, `train_accuracy`, `weight_norm`, and `settling`, the change of
     test accuracy over the last tenth of training; final `held_out_accuracy`, over the pairs that neither training could
     have memorized [size, weight_decay, seed]; NaN where there is no run, and where the first training saw all pairs.

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from interp.experiment import Experiment, ModelConfig, Operation, Task, TrainingConfig
-from interp.studies.design import Design
+from interp.studies.design import DecayDesign
 from interp.sweeps import GridRun
 
 # Weights and metrics are kept every so many steps.
@@ -25,7 +25,7 @@ class Draw:
     """What is drawn for one network, in terms of a design: primes near its modulus, its widths, its learning rate, and
     its duration at weight decay 1. `number` is its seed."""
 
-    def __init__(self, design: Design, kind: str, number: int) -> None:
+    def __init__(self, design: DecayDesign, kind: str, number: int) -> None:
         self.design, self.number = design, number
         self._generator = np.random.RandomState([*kind.encode(), number])
 
@@ -97,7 +97,7 @@ def seed_of(name: str) -> int:
     return int(name.rsplit("seed", 1)[1])
 
 
-def networks(design: Design) -> list[GridRun]:
+def networks(design: DecayDesign) -> list[GridRun]:
     """Every kind, as often as it has copies, for every seed."""
     runs = []
     for name, kind in KINDS.items():

@@ -33,14 +33,13 @@ import xarray as xr
 
 from interp.analysis import load_result, save_result
 from interp.errors import InputError
-from interp.experiment import Task
+from interp.experiment import Task, hash_of
 from interp.machine import read_json
 from interp.mathematics import grokking
 from interp.models import DivergedError, Weights
-from interp.runs import Run, RunWriter
-from interp.studies.design import Design, Prediction, Verdict
+from interp.runs import Run, RunWriter, events_of
+from interp.studies.design import DecayDesign, Prediction, Verdict
 from interp.studies.every_step import CONTINUED, count_wrong, questions, truth
-from interp.studies.outcomes import events_of
 from interp.studies.verdict_figure import verdict_figure
 from interp.studies.verdict_networks import KINDS, kind_of, networks, seed_of
 from interp.studies.verdict_scores import borderline, clear, scores, share
@@ -49,10 +48,12 @@ from interp.training import train
 
 TITLE = "Verdicts: is what explain says of a run what happened in it?"
 REFERENCE = "ours; the words after Liu et al. 2022, arXiv:2205.10343"
-DESIGN = Design(
+DESIGN = DecayDesign(
     p=29, sizes=(60, 90), weight_decays=(1.0, 1.5, 2.0), seeds=10, duration=10, rescale_lr=False, d_model=32, d_mlp=64
 )
-FULL = Design(p=113, sizes=(900, 1300), weight_decays=(1.0, 1.5, 2.0), seeds=10, duration=10, lr=1e-3, rescale_lr=False)
+FULL = DecayDesign(
+    p=113, sizes=(900, 1300), weight_decays=(1.0, 1.5, 2.0), seeds=10, duration=10, lr=1e-3, rescale_lr=False
+)
 CAPTION = (
     "How many networks came to what (rows), and what was said of them (columns); the bluer, the larger the share of "
     "the row. Intervals: Wilson’s, 95 %."
@@ -63,7 +64,7 @@ LARGEST_SIZE = 0.25  # of all pairs: with more some networks generalize
 ANSWERS, NOT_READ = "blind.json", "not read"
 
 
-def grid(design: Design, *, full: bool = False) -> list[GridRun]:
+def grid(design: DecayDesign, *, full: bool = False) -> list[GridRun]:
     """`interp.studies.verdict_networks`. Of the design: primes near `p`; `sizes`, training pairs that are far too few;
     `weight_decays`, where nothing else is drawn; `seeds` of every kind; `duration` at weight decay 1, of which budgets
     are multiples, as learning rates are of `lr`; `eps`; and the widths."""
@@ -92,7 +93,8 @@ def train_one(folder: Path, run: GridRun) -> str:
     except DivergedError as error:
         raise InputError(f"{run.name}: {error}") from None
     pairs = len(asked.trained), asked.unordered
-    save_result(counts_path(folder / run.name), _counts(np.array(wrong, dtype=np.int32), pairs))
+    counts = _counts(np.array(wrong, dtype=np.int32), pairs).assign_attrs(identity=_identity(run.experiment.hash))
+    save_result(counts_path(folder / run.name), counts)
     with RunWriter.create(folder / run.name, task, model, training, overwrite=True) as writer:
         for snapshot in seen:
             writer.write(snapshot)
@@ -104,14 +106,23 @@ def counts_path(run: Path) -> Path:
     return run.parent.parent / "every_step" / f"{run.name}.nc"
 
 
-def counts_of(run: Path, budget: int) -> xr.Dataset:
+def counts_of(run: Run) -> xr.Dataset:
     """`wrong` [step, split] after every step and `pairs` [split], how many were asked. Raises InputError where they are
-    missing or damaged, or not of every step to four times the budget."""
-    found = load_result(path := counts_path(run), None)
-    whole = found is not None and {"wrong", "pairs"} <= set(found) and found.wrong.shape == (CONTINUED * budget + 1, 2)
-    if found is None or not whole:
-        raise InputError(f"{path} is missing or damaged; remove {run}, and the same command trains it anew")
+    missing, damaged or of another run, were not counted by this user, or are not of every step to four times the
+    budget."""
+    assert run.training is not None
+    found = load_result(path := counts_path(run.path), _identity(run.hash))
+    shape = (CONTINUED * run.training.steps + 1, 2)
+    if found is None or not {"wrong", "pairs"} <= set(found) or found.wrong.shape != shape:
+        raise InputError(
+            f"{path} is missing or damaged, or not counted by you; remove {run.path}, and the same command trains it "
+            "anew"
+        )
     return found
+
+
+def _identity(run_hash: str) -> str:
+    return hash_of(["wrong answers after every step", run_hash])
 
 
 def _counts(wrong: np.ndarray, pairs: tuple[int, int]) -> xr.Dataset:
@@ -127,7 +138,7 @@ def _counts(wrong: np.ndarray, pairs: tuple[int, int]) -> xr.Dataset:
     )
 
 
-def measure(runs: Mapping[str, Run], design: Design) -> xr.Dataset:
+def measure(runs: Mapping[str, Run], design: DecayDesign) -> xr.Dataset:
     """Of every [run]: its `folder`, `kind` and `seed`; the `true` verdict, the one `said` (that of `explain`), and the
     one `read` from the counts by a reader who had seen no verdict, where blind.json of the experiment's folder has it;
     whether it is `borderline`, `by_construction`, `plain` or lost at the cut and back later, a `dip`; the steps at
@@ -163,7 +174,7 @@ _WORDS = {
 def _row(name: str, run: Run) -> dict[str, Any]:
     training = run.training
     assert training is not None
-    counted = counts_of(run.path, training.steps)
+    counted = counts_of(run)
     (trained, unseen), pairs = counted.wrong.values.T, counted.pairs.values
     happened, said = truth(trained, unseen, (int(pairs[0]), int(pairs[1])), training.steps), events_of(run)
     possible = KINDS[kind_of(name)].possible

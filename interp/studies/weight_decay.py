@@ -20,7 +20,7 @@ from interp.experiment import Task
 from interp.figures import NEUTRAL, PALETTE, band, new_panels, plain_log_axis
 from interp.mathematics.intervals import seed_interval
 from interp.runs import Run
-from interp.studies.design import Design, Prediction
+from interp.studies.design import DecayDesign, Prediction
 from interp.studies.generalization_times import (
     EVENTS,
     arrived,
@@ -35,12 +35,12 @@ from interp.sweeps import GridRun
 
 TITLE = "Weight decay: time to generalize"
 REFERENCE = "Liu et al. 2022 (Omnigrok), arXiv:2210.01117, §4; Nanda et al. 2023, arXiv:2301.05217, App. D.1"
-DESIGN = Design(p=59, sizes=(1392,), weight_decays=(0.25, 0.5, 1.0, 2.0), seeds=5, duration=12, rescale_lr=False)
-FULL = Design(sizes=(3830,), weight_decays=(0.1, 0.3, 1.0, 3.0), seeds=5, duration=15, lr=1e-3, rescale_lr=False)
+DESIGN = DecayDesign(p=59, sizes=(1392,), weight_decays=(0.25, 0.5, 1.0, 2.0), seeds=5, duration=12, rescale_lr=False)
+FULL = DecayDesign(sizes=(3830,), weight_decays=(0.1, 0.3, 1.0, 3.0), seeds=5, duration=15, lr=1e-3, rescale_lr=False)
 TOLERANCE = 0.2
 
 
-def grid(design: Design, *, full: bool = False) -> list[GridRun]:
+def grid(design: DecayDesign, *, full: bool = False) -> list[GridRun]:
     """A run per weight decay and seed, on the first of the sizes."""
     runs = []
     for decay in design.weight_decays:
@@ -57,11 +57,11 @@ def name(weight_decay: float, seed: int) -> str:
     return f"wd{weight_decay:g}-seed{seed}"
 
 
-def _interval(design: Design, weight_decay: float) -> int:
+def _interval(design: DecayDesign, weight_decay: float) -> int:
     return max(1, math.ceil(design.steps(weight_decay) / 200))
 
 
-def measure(runs: Mapping[str, Run], design: Design) -> xr.Dataset:
+def measure(runs: Mapping[str, Run], design: DecayDesign) -> xr.Dataset:
     """`time` [weight_decay, seed, event] in steps (NaN: did not happen), and how finely it is known."""
     decays = sorted(design.weight_decays)
     return measure_times(runs, name, axis="weight_decay", long_name="weight decay", values=decays, seeds=design.seeds)

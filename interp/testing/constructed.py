@@ -98,11 +98,12 @@ def circuit_model(
     *,
     family: Family = "transformer",
     embedding: Embedding = "none",
+    n_layers: int = 1,
     task: Task | None = None,
     lookup: LookupTable | None = None,
 ) -> ModelConfig:
-    """The smallest model that has room for these neurons, and for the lookup table of a task. `embedding` is that of an
-    MLP.
+    """The smallest model that has room for these neurons, and for the lookup table of a task. `embedding` and
+    `n_layers`, its hidden layers, are those of an MLP.
 
     >>> model = circuit_model(circuit_neurons([2, 5]))
     >>> model.d_mlp, model.n_heads, model.d_model
@@ -121,10 +122,19 @@ def circuit_model(
         d_model = ModelConfig.d_model if embedding == "none" else width
         inputs: Inputs = "sum" if shared else "concatenated"
         return ModelConfig(
-            family=family, inputs=inputs, embedding=embedding, d_model=d_model, d_mlp=d_mlp, activation=activation
+            family=family,
+            n_layers=n_layers,
+            inputs=inputs,
+            embedding=embedding,
+            d_model=d_model,
+            d_mlp=d_mlp,
+            activation=activation,
         )
     d_model = 2 * width if shared else 3 * width + 2
-    return ModelConfig(d_model=d_model, n_heads=1 if shared else 2, d_head=width, d_mlp=d_mlp, activation=activation)
+    heads = 1 if shared else 2
+    return ModelConfig(
+        n_layers=n_layers, d_model=d_model, n_heads=heads, d_head=width, d_mlp=d_mlp, activation=activation
+    )
 
 
 def circuit_weights(
@@ -138,9 +148,10 @@ def circuit_weights(
     """float64 weights of an MLP or of a one-layer `ab=` transformer with these neurons. All other weights are zero, and
     neurons beyond the planted ones dead.
 
-    In a transformer, neurons with α = β stand behind one head of uniform attention (W_Q = W_K = 0), others behind two,
-    each of which reads one input. Raises InputError for a model without room and for an operation without a phase
-    (`Task.phase`).
+    In an MLP with several hidden layers they are in the first, and the others pass on what they say: W_l is the
+    identity, and relu leaves what is not negative. In a transformer, neurons with α = β stand behind one head of
+    uniform attention (W_Q = W_K = 0), others behind two, each of which reads one input. Raises InputError for a model
+    without room and for an operation without a phase (`Task.phase`).
 
     >>> neurons = circuit_neurons([2])
     >>> weights = circuit_weights(Task(7), circuit_model(neurons), neurons)
@@ -153,6 +164,8 @@ def circuit_weights(
     for name in ("d_model", "n_heads", "head_size", "d_mlp") if model.family == "transformer" else ("d_model", "d_mlp"):
         if getattr(model, name) < getattr(needed, name):
             raise InputError(f"this circuit needs {name} {getattr(needed, name)}, the model has {getattr(model, name)}")
+    if model.family == "mlp" and model.n_layers > 1 and model.activation != "relu":
+        raise InputError(f"a hidden layer passes a circuit on by the activation 'relu', not {model.activation!r}")
     if lookup is not None and model.activation != "relu":
         raise InputError(f"a lookup table needs the activation 'relu', not {model.activation!r}")
     shared = lookup is None and _same_phases(neurons) and (model.family == "transformer" or model.inputs == "sum")
@@ -182,6 +195,7 @@ def circuit_checkpoint(
     strength: float = 10.0,
     family: Family = "transformer",
     embedding: Embedding = "none",
+    n_layers: int = 1,
     lookup: LookupTable | None = None,
     step: int = -1,
 ) -> Checkpoint:
@@ -191,7 +205,9 @@ def circuit_checkpoint(
     >>> checkpoint.key_frequencies, checkpoint.accuracy("all")
     ([2, 5], 1.0)
     """
-    model = circuit_model(neurons, activation, family=family, embedding=embedding, task=task, lookup=lookup)
+    model = circuit_model(
+        neurons, activation, family=family, embedding=embedding, n_layers=n_layers, task=task, lookup=lookup
+    )
     return Checkpoint(step, circuit_weights(task, model, neurons, strength=strength, lookup=lookup), task, model)
 
 
@@ -295,6 +311,8 @@ def _write_mlp(weights: Weights, model: ModelConfig, phase: Phase, parts: _Parts
     rows, columns, classes = (torch.from_numpy(index) for index in (phase.rows, phase.columns, phase.classes))
     width, n_neurons = parts.from_a.shape
     both = model.inputs == "concatenated"
+    for layer in range(1, model.n_layers):
+        weights[f"mlp.W_{layer}"].fill_diagonal_(1)
     if model.embedding == "none":
         p = weights["mlp.W_out"].shape[1]
         weights["mlp.W_in"][rows, :n_neurons] = parts.functions.T @ parts.from_a

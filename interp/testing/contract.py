@@ -15,8 +15,9 @@ import xarray as xr
 
 from interp.analysis import Analysis, Scale, analyze, find, result_path
 from interp.experiment import Task, json_values
-from interp.models import initial_weights
-from interp.runs import Checkpoint, Run, RunWriter, open_run
+from interp.mathematics.sketch import COMBINATIONS
+from interp.models import BLOCK, initial_weights
+from interp.runs import Checkpoint, Run, RunWriter, noted_observations, open_run, write_observed
 from interp.testing.constructed import Neuron, circuit_model, circuit_neurons, circuit_weights
 
 
@@ -36,7 +37,7 @@ def check_analysis(analysis: str | ModuleType) -> None:
     pizza, clock = circuit_neurons([1, 2]), circuit_neurons([1, 2], per_frequency=16, circuit="clock")
     for task, neurons in ((Task(7, train_fraction=0.5), pizza), (Task(8, split="unknown"), clock)):
         with tempfile.TemporaryDirectory() as folder:
-            run = _small_run(Path(folder) / "run", task, neurons)
+            run = _small_run(Path(folder) / "run", task, neurons, observed="gradients" in subject.observes)
             if subject.of_run:
                 _check_result(subject, subject.function(run))
             else:
@@ -183,12 +184,16 @@ def _imported_again(module: ModuleType) -> ModuleType:
     return fresh
 
 
-def _small_run(path: Path, task: Task, neurons: Sequence[Neuron]) -> Run:
+def _small_run(path: Path, task: Task, neurons: Sequence[Neuron], *, observed: bool = False) -> Run:
     """An untrained network at step 0, the same with half its weights at step 1, and a planted circuit at step 2; no
-    metrics."""
+    metrics. What was `observed` of its gradients is noise."""
     model = circuit_model(neurons)
     start = initial_weights(model, task.p)
-    with RunWriter.create(path, task, model) as writer:
+    noted = noted_observations("gradients") if observed else None
+    with RunWriter.create(path, task, model, noted=noted) as writer:
+        if observed:
+            noise = torch.randn(BLOCK, len(start), COMBINATIONS, generator=torch.Generator().manual_seed(0))
+            write_observed(writer, {"gradients": {0: noise}})
         writer.append(0, start)
         writer.append(1, {name: weight / 2 for name, weight in start.items()})
         writer.append(2, circuit_weights(task, model, neurons))

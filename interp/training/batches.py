@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.experiment import Examples
-from interp.models import factored_gradient
+from interp.models import factored_gradient, token_tables
 
 
 def parts_of_test(task: Examples) -> dict[str, Bool[Tensor, " n"]]:
@@ -63,6 +63,23 @@ class Batch:
     def examples(self) -> factored_gradient.Examples:
         """a, b and the labels, each in one piece of memory."""
         return self.inputs[:, 0].contiguous(), self.inputs[:, 1].contiguous(), self.labels
+
+    def plan(self, n_classes: int, n_heads: int) -> token_tables.Plan:
+        """What `interp.models.token_tables` needs of the examples, made when it is first asked for.
+
+        >>> from interp.experiment import Task
+        >>> batch = Batch.of(Task(7), "train")
+        >>> batch.plan(7, 4).n, batch.plan(7, 4) is batch.plan(7, 4)
+        (14, True)
+        """
+        key = n_classes, n_heads
+        if key not in self._plans:
+            self._plans[key] = token_tables.Plan.of(self.examples, *key)
+        return self._plans[key]
+
+    @cached_property
+    def _plans(self) -> dict[tuple[int, int], token_tables.Plan]:
+        return {}
 
     def __len__(self) -> int:
         return len(self.labels)

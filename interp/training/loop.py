@@ -1,43 +1,28 @@
 """Training: experiments in, an iterator of snapshots out. It touches no file.
 
 The snapshot of step s holds the weights after exactly s updates, and its metrics are computed from those same weights.
-There is one loop: for one experiment, and for several side by side that differ in their seeds.
+There is one loop: for one experiment, and for several side by side that differ in seeds and numbers.
 """
 
 import math
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 
 import torch
-from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp.errors import InputError
 from interp.experiment import Experiment
 from interp.machine import keep_freed_memory
-from interp.mathematics.losses import LOSSES
-from interp.models import DivergedError, Snapshot, Weights, check_weights, initial_weights, weight_shapes
-from interp.training.batches import Batch, parts_of_test
-from interp.training.loss import (
-    evaluate_each,
-    losses_and_gradients,
-    mean,
-    threads_of_torch,
-    unstacked,
-    worker_threads,
-)
-from interp.training.optimizers import WeightUpdater
+from interp.models import DivergedError, Snapshot, Weights, check_weights, initial_weights
+from interp.training.groups import check_together
+from interp.training.loss import tables_are_faster, worker_threads
+from interp.training.observers import Observer, restore_observers, states_of
+from interp.training.side_by_side import AsOneBatch, OnCores, networks
 
-# Of every run; where fewer pairs are held out than are unmirrored, with `held_out_loss` and `held_out_accuracy`.
-METRICS = (
-    "train_loss",
-    "test_loss",
-    "unmirrored_test_loss",
-    "train_accuracy",
-    "test_accuracy",
-    "unmirrored_test_accuracy",
-    "gradient_norm",
-    "weight_norm",
-)
+# What a line adds to METRICS, of the steps after the line before it up to its own: the highest loss of a batch that an
+# update was made from, and the first step that had it. A loss that is high between two lines shows here alone.
+HIGHEST = ("train_loss_max", "train_loss_max_step")
+
 # By the place of the experiment; one that diverged is told of once, and then no more.
 Moment = dict[int, Snapshot | DivergedError]
 
@@ -48,14 +33,20 @@ def train(
     *,
     resume: Snapshot | None = None,
     device: str = "cpu",
+    tf32: bool = False,
+    by_tables: bool | None = None,
     watch: Callable[[int, Weights], None] | None = None,
+    observers: Sequence[Observer] = (),
 ) -> Iterator[Snapshot]:
     """Train, yielding a snapshot of every kept and every logged step; what a snapshot holds is always in the CPU's
-    memory. `watch` is shown the weights of every step, which the next update overwrites.
+    memory. `watch` is shown the weights of every step, which the next update overwrites, and `observers`
+    (`interp.training.observers`) the gradient too, once a step, resumed or not; they change no bit of training.
 
     Starts from the weights drawn from model.seed, or from `initial`; or continues after `resume`, whose own step is not
     yielded again. With one seed, one thread count and one machine the result is the same to the last bit, resumed or
-    not; by the factored form (`method`) with any thread count. On a GPU sums are in no fixed order.
+    not; by the factored form (`method`) with any thread count. That form is computed `by_tables` or not, which is the
+    same but for rounding: by default where that is faster (`tables_are_faster`). On a GPU sums have a fixed order by
+    the factored form alone, and another one beside other networks.
 
     Raises DivergedError when the loss stops being finite, and InputError for initial weights of another shape or a
     device that is not there.
@@ -71,7 +62,16 @@ def train(
     """
     own, after = None if initial is None else [initial], None if resume is None else [resume]
     watch_all = None if watch is None else lambda step, weights: watch(step, weights[0])
-    for moment in together([experiment], initial=own, resume=after, device=device, watch=watch_all):
+    for moment in together(
+        [experiment],
+        initial=own,
+        resume=after,
+        device=device,
+        tf32=tf32,
+        by_tables=by_tables,
+        watch=watch_all,
+        observers=observers,
+    ):
         if moment is not None:
             if isinstance(snapshot := moment[0], DivergedError):
                 raise snapshot
@@ -84,107 +84,135 @@ def together(
     initial: Sequence[Mapping[str, Tensor]] | None = None,
     resume: Sequence[Snapshot] | None = None,
     device: str = "cpu",
+    tf32: bool = False,
+    by_tables: bool | None = None,
     watch: Callable[[int, Sequence[Weights]], None] | None = None,
+    observers: Sequence[Observer] = (),
 ) -> Generator[Moment | None]:
-    """`train` for experiments that differ in their seeds alone, side by side: the snapshots of a step, by the place of
-    their experiment, and None after every update, so that whoever drives it can stop there.
+    """`train` for experiments that differ in seeds and numbers alone (`interp.training.groups`), side by side: the
+    snapshots of a step, by the place of their experiment, and None after every update, so that whoever drives it can
+    stop there.
 
     `initial` has weights for each of them, and `resume` a snapshot of one step for each. One whose loss is no longer
-    finite leaves with its DivergedError, and the others go on.
+    finite leaves with its DivergedError, and the others go on. On a CPU each has a core and is the same to the last bit
+    as alone (a model without the factored form: as alone with one thread). On a GPU all are one batch, each the same as
+    alone up to rounding; there the products are of float32, or with `tf32` of inputs rounded to TF32, and of several
+    the snapshots of steps that are not kept have metrics, and no weights. `observers` see one network on a CPU; raises
+    InputError for more, and for a GPU.
 
     >>> from interp.experiment import ModelConfig, Task, TrainingConfig
-    >>> models = [ModelConfig(d_model=16, n_heads=2, d_mlp=32, seed=seed) for seed in (0, 1)]
-    >>> seeds = [Experiment(Task(7), model, TrainingConfig(steps=5)) for model in models]
-    >>> moments = [moment for moment in together(seeds) if moment is not None]
+    >>> rates = [TrainingConfig(steps=5, lr=lr) for lr in (0.01, 0.02)]
+    >>> both = [Experiment(Task(7), ModelConfig(d_model=16, n_heads=2, d_mlp=32), training) for training in rates]
+    >>> moments = [moment for moment in together(both) if moment is not None]
     >>> [(place, snapshot.step) for moment in moments for place, snapshot in moment.items()]
     [(0, 0), (1, 0), (0, 5), (1, 5)]
     """
-    check_device(device)
+    check_device(device, tf32=tf32)
+    check_together(experiments)
+    check_observable(len(experiments), device, observers)
     keep_freed_memory()
+    tabled = tables_are_faster(experiments[0], device) if by_tables is None else by_tables and device == "cpu"
     model, config, sizes = experiments[0].model, experiments[0].training, experiments[0].task.sizes
     starts = initial if initial is not None else [initial_weights(one.model, sizes) for one in experiments]
     if resume is not None:
         starts = [one.weights for one in resume]
     for start in starts:
         check_weights(start, model, sizes, where="initial weights")
-    # Copies, each in one piece, because fused updates read memory in order: somebody's `linear.weight.T` is not.
-    stacked = {
-        name: torch.stack([start[name].detach().to(device, torch.float32) for start in starts])
-        for name in weight_shapes(model, sizes)
-    }
-    weights, loss = unstacked(stacked), LOSSES["cross-entropy"]
-    updater = WeightUpdater(weights, config)
-    if resume is not None:
-        updater.restore([one.state for one in resume])
-    train_sets, test_sets = ([Batch.of(one.task, split, device) for one in experiments] for split in ("train", "test"))
-    parts = [{part: which.to(device) for part, which in parts_of_test(one.task).items()} for one in experiments]
     kept, first = set(config.kept_steps()), resume[0].step if resume is not None else 0
     living, last = list(range(len(experiments))), dict(enumerate(resume or ()))
+    between = _BetweenLines(len(experiments), observers)
     with worker_threads() as each:
+        trained = networks(experiments, starts, device, each, tf32=tf32, by_tables=tabled)
+        if resume is not None:
+            trained.restore([restore_observers(observers, one.state) for one in resume], first)
         for step in range(first, config.steps + 1):
-            is_shown = (step in kept or step % config.log_every == 0) and not (resume is not None and step == first)
-            with threads_of_torch(model):
-                batches = train_sets
-                if (size := config.batch_size) is not None:
-                    pairs = zip(train_sets, experiments, strict=True)
-                    batches = [every.minibatch(size, step, one.training.seed) for every, one in pairs]
-                losses, answers, gradients = losses_and_gradients(stacked, model, batches, each, loss)
-                of_train = list(zip(losses, answers, strict=True))
-                if is_shown and batches is not train_sets:
-                    judged = evaluate_each(stacked, model, train_sets, each, loss)
-                    of_train = [(mean(of_all), correct) for of_all, correct in judged]
-                lost = [place for place in living if not math.isfinite(losses[place] + of_train[place][0])]
+            # Its line is written already, and with it what led up to it.
+            is_told = resume is not None and step == first
+            is_shown = (step in kept or step % config.log_every == 0) and not is_told
+            with trained.arithmetic():
+                losses = trained.losses(step)
+                of_train = trained.train_losses() if is_shown else losses
+            lost = [place for place in living if not math.isfinite(losses[place] + of_train[place])]
             if lost:
                 yield {place: DivergedError(step, last.get(place)) for place in lost}
                 living = [place for place in living if place not in lost]
             if not living:
                 return
             if watch is not None:
-                watch(step, weights)
+                watch(step, trained.weights)
+            if not is_told:
+                between.see(step, losses, trained)
             if is_shown:
-                with threads_of_torch(model):
-                    of_test = evaluate_each(stacked, model, test_sets, each, loss)
-                    for place in living:
-                        test = (*of_test[place], parts[place])
-                        metrics = measured(of_train[place], test, gradients[place], weights[place])
-                        copies = {name: weight.to("cpu", copy=True) for name, weight in weights[place].items()}
-                        last[place] = Snapshot(step, copies, metrics, updater.state(place), step in kept)
+                with trained.arithmetic():
+                    metrics = trained.metrics()
+                    # Of a thousand networks it takes longer to bring all weights and moments here than to train a step.
+                    is_whole = step in kept or len(experiments) == 1 or isinstance(trained, OnCores)
+                    copies = trained.copies() if is_whole else [({}, {})] * len(experiments)
+                for place in living:
+                    weights, state = copies[place]
+                    told, observed = metrics[place] | between.highest(place), between.observed()
+                    last[place] = Snapshot(step, weights, told, state | states_of(observers), step in kept, observed)
+                between.begin()
                 yield {place: last[place] for place in living}
             if step < config.steps:
-                with threads_of_torch(model):
-                    updater.update(step, gradients)
+                with trained.arithmetic():
+                    trained.update(step)
                 yield None
 
 
-def measured(
-    train: tuple[float, Bool[Tensor, " n"]],
-    test: tuple[Float[Tensor, " m"], Bool[Tensor, " m"], Mapping[str, Bool[Tensor, " m"]]],
-    gradient: Weights,
-    weights: Weights,
-) -> dict[str, float]:
-    """METRICS of one step, from the training loss and answers, and the test losses, answers, and which of them belong
-    to each part (`parts_of_test`); of held-out pairs too, where they are a part of their own.
+class _BetweenLines:
+    """What is seen of every step, also of those between two logged lines: the highest loss of every network since the
+    last line, and what observers keep of the one that they see."""
 
-    >>> right, weights = torch.tensor([True, False]), {"layer": torch.tensor([3.0, 4.0])}
-    >>> of_test = torch.tensor([2.0, 4.0]), right, {"unmirrored_test": torch.tensor([True, False])}
-    >>> found = measured((1.5, right), of_test, weights, weights)
-    >>> found["test_loss"], found["unmirrored_test_loss"], found["train_accuracy"], found["weight_norm"]
-    (3.0, 2.0, 0.5, 5.0)
+    def __init__(self, n_networks: int, observers: Sequence[Observer]) -> None:
+        self._n_networks, self._observers = n_networks, observers
+        self.begin()
+
+    def begin(self) -> None:
+        """A line is written."""
+        self._highest: list[tuple[float, int]] = [(-math.inf, -1)] * self._n_networks  # a loss, and its step
+
+    def see(self, step: int, losses: Sequence[float], trained: OnCores | AsOneBatch) -> None:
+        for place, loss in enumerate(losses):
+            if loss > self._highest[place][0]:
+                self._highest[place] = loss, step
+        if isinstance(trained, OnCores):
+            for one in self._observers:
+                one.see(step, trained.gradients[0], trained.weights[0])
+
+    def highest(self, place: int) -> dict[str, float]:
+        """HIGHEST of a network."""
+        return dict(zip(HIGHEST, map(float, self._highest[place]), strict=True))
+
+    def observed(self) -> dict[str, dict[int, Tensor]]:
+        """What every observer has completed."""
+        return {one.name: one.finished() for one in self._observers}
+
+
+def check_observable(n_networks: int, device: str, observers: Sequence[object]) -> None:
+    """Raises InputError where observers are to see what they cannot: several networks side by side, or a GPU.
+
+    >>> check_observable(3, "cpu", [])
+    >>> check_observable(3, "cpu", ["gradients"])
+    Traceback (most recent call last):
+        ...
+    interp.errors.InputError: the gradients of one network are observed, and 3 are trained side by side; \
+train them one by one, or leave out --observe
     """
-    (loss, correct), (test_losses, test_correct, parts) = train, test
-    of_splits = {
-        "train": (loss, mean(correct)),
-        "test": (mean(test_losses), mean(test_correct)),
-        **{part: (mean(test_losses[which]), mean(test_correct[which])) for part, which in parts.items()},
-    }
-    values = {f"{split}_loss": value for split, (value, _) in of_splits.items()}
-    values |= {f"{split}_accuracy": value for split, (_, value) in of_splits.items()}
-    values |= {"gradient_norm": _norm(gradient), "weight_norm": _norm(weights)}
-    return {name: values.pop(name) for name in METRICS} | values
+    if observers and n_networks > 1:
+        raise InputError(
+            f"the gradients of one network are observed, and {n_networks} are trained side by side; train them one by "
+            "one, or leave out --observe"
+        )
+    if observers and device != "cpu":
+        raise InputError(
+            f"gradients are observed on the cpu, and the device is {device}; leave out one of --observe and --device"
+        )
 
 
-def check_device(device: str) -> None:
-    """Raises InputError for a device that this machine, or this build of torch, does not have.
+def check_device(device: str, *, tf32: bool = False) -> None:
+    """Raises InputError for a device that this machine, or this build of torch, does not have, and for `tf32` on one
+    that is no GPU.
 
     >>> check_device("cpu")
     >>> check_device("gpu")
@@ -197,7 +225,7 @@ def check_device(device: str) -> None:
         raise InputError(f"unknown device {device!r}; known: cpu, cuda")
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError("there is no CUDA device here that torch can use; leave the device at cpu")
-
-
-def _norm(weights: Weights) -> float:
-    return math.sqrt(sum(weight.double().square().sum().item() for weight in weights.values()))
+    if tf32 and device == "cpu":
+        raise InputError(
+            "TF32 is how a GPU can multiply, and the device here is cpu; leave out tf32, or give device cuda"
+        )

@@ -1,28 +1,36 @@
-"""The loss of networks on batches and its gradient: of one, and of several that are trained side by side.
+"""The loss of one network on a batch and its gradient; of several, `interp.training.side_by_side`.
 
-The loss (`interp.mathematics.losses`) is a mean over a batch. Of several networks on a CPU each has a core to
-itself, with the factored form and its closed-form gradient (`interp.models.factored_gradient`), and is the same to the
-last bit as alone. On a GPU, which one small network does not fill, and for every other model, the weights of all are
-one batch: the general model (`interp.models.forward`), vectorized and differentiated by torch.func; each is the same up
-to rounding.
+The loss (`interp.mathematics.losses`) is a mean over a batch. The plain one-layer transformer has the factored form and
+its closed-form gradient (`interp.models.factored_gradient`), or token tables (`interp.models.token_tables`) where these
+are faster; every other model is differentiated by torch.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from interp.experiment import ModelConfig
+from interp.experiment import Experiment, ModelConfig
 from interp.machine import one_thread
 from interp.mathematics.losses import CROSS_ENTROPY, Loss
-from interp.models import Weights, embed, factored_gradient, is_factored, logits, transform
+from interp.models import Weights, factored_gradient, is_factored, logits, token_tables
 from interp.training.batches import Batch
 
-Judged = tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]  # the losses of examples, and which are answered correctly
+
+def tables_are_faster(experiment: Experiment, device: str = "cpu") -> bool:
+    """Whether an experiment is trained by token tables (`interp.models.token_tables`), if nothing else is said.
+
+    >>> tables_are_faster(Experiment()), tables_are_faster(Experiment(model=ModelConfig(n_layers=2)))
+    (True, False)
+    """
+    if device != "cpu" or not is_factored(experiment.model):
+        return False
+    n_examples = experiment.training.batch_size or len(experiment.task.train_indices)
+    return token_tables.is_faster(experiment.model, experiment.task.n_classes, n_examples)
 
 
 def loss_and_gradient(
@@ -32,8 +40,10 @@ def loss_and_gradient(
     each: factored_gradient.Each = map,
     *,
     loss: Loss = CROSS_ENTROPY,
+    by_tables: bool = False,
 ) -> tuple[float, Bool[Tensor, " n"], Weights]:
-    """The mean loss of a batch, which of its answers are correct, and the gradient of the loss.
+    """The mean loss of a batch, which of its answers are correct, and the gradient of the loss; of the factored network
+    also `by_tables`, the same but for rounding.
 
     >>> from interp.experiment import Task
     >>> from interp.models import initial_weights
@@ -44,12 +54,16 @@ def loss_and_gradient(
     """
     if is_factored(model):
         with one_thread():
-            losses, correct, gradient = factored_gradient.loss_and_gradient(
-                weights, model, batch.examples, each, loss=loss
-            )
+            if by_tables:
+                plan = _plan(weights, model, batch)
+                losses, correct, gradient = token_tables.loss_and_gradient(weights, model, plan, each, loss=loss)
+            else:
+                losses, correct, gradient = factored_gradient.loss_and_gradient(
+                    weights, model, batch.examples, each, loss=loss
+                )
             return mean(losses), correct, gradient
     leaves = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
-    outputs = transform(leaves, model, embed(leaves, model, batch.inputs)).logits
+    outputs = logits(leaves, model, batch.inputs)
     d_outputs = outputs.detach().T.clone()
     losses, correct = loss.judge_with_gradient_(d_outputs, batch.labels, len(batch))
     gradients = torch.autograd.grad(outputs, list(leaves.values()), d_outputs.T)
@@ -64,8 +78,9 @@ def evaluate(
     each: factored_gradient.Each = map,
     *,
     loss: Loss = CROSS_ENTROPY,
+    by_tables: bool = False,
 ) -> tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]:
-    """The loss of every example of a batch, and which of its answers are correct.
+    """The loss of every example of a batch, and which of its answers are correct; see `loss_and_gradient`.
 
     >>> import interp
     >>> last = interp.open_run(interp.reference_path()).last
@@ -75,8 +90,14 @@ def evaluate(
     """
     if is_factored(model):
         with one_thread():
+            if by_tables and len(batch):
+                return token_tables.evaluate(weights, model, _plan(weights, model, batch), each, loss=loss)
             return factored_gradient.evaluate(weights, model, batch.examples, each, loss=loss)
     return loss.judge(logits(weights, model, batch.inputs).T, batch.labels)
+
+
+def _plan(weights: Weights, model: ModelConfig, batch: Batch) -> token_tables.Plan:
+    return batch.plan(weights["unembed.W_U"].shape[1], model.n_heads)
 
 
 def mean(values: Tensor) -> float:
@@ -86,69 +107,6 @@ def mean(values: Tensor) -> float:
     (1.5, nan)
     """
     return values.double().mean().item() if len(values) else math.nan
-
-
-# ---- several networks ------------------------------------------------------------------------------------------------
-
-
-def losses_and_gradients(
-    stacked: Weights, model: ModelConfig, batches: Sequence[Batch], each: factored_gradient.Each, loss: Loss
-) -> tuple[list[float], list[Bool[Tensor, " n"]], list[Weights]]:
-    """What `loss_and_gradient` gives, of every network on its batch; `stacked` has their weights along a first axis."""
-    if _are_one_batch(stacked, model):
-        gradient_of_one = torch.func.grad(_mean_loss(model, loss), has_aux=True)
-        gradients, (losses, correct) = torch.func.vmap(gradient_of_one)(stacked, *_of_all(batches))
-        return [mean(own) for own in losses], list(correct), unstacked(gradients)
-    # The parts of one network's batch are shared out, or the networks.
-    over, within = (map, each) if len(batches) == 1 else (each, map)
-    found = over(
-        lambda own, batch: loss_and_gradient(own, model, batch, within, loss=loss), unstacked(stacked), batches
-    )
-    losses, correct, gradients = zip(*found, strict=True)
-    return list(losses), list(correct), list(gradients)
-
-
-@torch.no_grad()
-def evaluate_each(
-    stacked: Weights, model: ModelConfig, batches: Sequence[Batch], each: factored_gradient.Each, loss: Loss
-) -> list[Judged]:
-    """What `evaluate` gives, of every network on its batch."""
-    if _are_one_batch(stacked, model) and len(batches[0]):
-        _, judged = torch.func.vmap(_mean_loss(model, loss))(stacked, *_of_all(batches))
-        return list(zip(*judged, strict=True))
-    over, within = (map, each) if len(batches) == 1 else (each, map)
-    return list(over(lambda own, batch: evaluate(own, model, batch, within, loss=loss), unstacked(stacked), batches))
-
-
-def _are_one_batch(stacked: Weights, model: ModelConfig) -> bool:
-    n_networks = len(next(iter(stacked.values())))
-    return n_networks > 1 and not _has_cores(stacked, model)
-
-
-def _has_cores(stacked: Weights, model: ModelConfig) -> bool:
-    """Whether every network is worked on by a thread of its own."""
-    return is_factored(model) and next(iter(stacked.values())).device.type == "cpu"
-
-
-def _mean_loss(model: ModelConfig, loss: Loss) -> Callable[[Weights, Tensor, Tensor], tuple[Tensor, Judged]]:
-    """The mean loss of one network, with what it is the mean of, as a function that torch.func can differentiate."""
-
-    def of_one(weights: Weights, inputs: Tensor, labels: Int[Tensor, " n"]) -> tuple[Tensor, Judged]:
-        outputs = transform(weights, model, embed(weights, model, inputs)).logits.T
-        losses, correct = loss.differentiable(outputs, labels)
-        return losses.mean(), (losses, correct)
-
-    return of_one
-
-
-def _of_all(batches: Sequence[Batch]) -> tuple[Tensor, Int[Tensor, "networks n"]]:
-    return torch.stack([batch.inputs for batch in batches]), torch.stack([batch.labels for batch in batches])
-
-
-def unstacked(stacked: Weights) -> list[Weights]:
-    """The weights of every network, as views."""
-    every = zip(*(values.unbind() for values in stacked.values()), strict=True)
-    return [dict(zip(stacked, own, strict=True)) for own in every]
 
 
 # ---- threads ---------------------------------------------------------------------------------------------------------

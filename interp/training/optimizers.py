@@ -5,7 +5,7 @@ The rules are the functions behind torch's optimizer classes, in their fused for
 An object of the classes themselves would import torch._dynamo, which takes nearly as long as torch.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -68,7 +68,7 @@ BUFFERS = {
 
 class WeightUpdater:
     """Applies one optimizer to the named weights of one or several networks, in place, and gives and takes its state as
-    named tensors.
+    named tensors. `configs` is one configuration, or one for each network, with numbers of its own.
 
     >>> weights, gradient = {"layer": torch.tensor([1.0])}, {"layer": torch.tensor([0.5])}
     >>> updater = WeightUpdater([weights], TrainingConfig(optimizer="sgd", lr=0.25, weight_decay=0, warmup=0))
@@ -77,40 +77,50 @@ class WeightUpdater:
     (0.875, ['layer|momentum_buffer'])
     """
 
-    def __init__(self, weights: Sequence[Weights], config: TrainingConfig) -> None:
-        self._weights, self._config, self._memory = weights, config, Memory()
+    def __init__(self, weights: Sequence[Weights], configs: TrainingConfig | Sequence[TrainingConfig]) -> None:
+        self._weights = weights
+        self._configs = [configs] * len(weights) if isinstance(configs, TrainingConfig) else configs
+        self._memories = [Memory() for _ in weights]
 
     def update(self, step: int, gradients: Sequence[Weights]) -> None:
         """Update number `step` (from 0), with learning rate lr·min((step+1)/warmup, 1)."""
-        lr = self._config.learning_rate(step)
-        # Fused updates read memory in order, whatever the strides say.
-        pairs = zip(self._weights, gradients, strict=True)
-        ordered = [gradient[name].contiguous() for own, gradient in pairs for name in own]
-        every = [weight for own in self._weights for weight in own.values()]
-        RULES[self._config.optimizer](every, ordered, self._memory, lr, self._config)
+        for own, gradient, config, memory in zip(self._weights, gradients, self._configs, self._memories, strict=True):
+            # Fused updates read memory in order, whatever the strides say.
+            ordered = [gradient[name].contiguous() for name in own]
+            RULES[config.optimizer](list(own.values()), ordered, memory, config.learning_rate(step), config)
 
     def state(self, place: int = 0) -> dict[str, Tensor]:
         """A copy of everything the optimizer remembers of one network, as "<weight>|<buffer>" → tensor; empty before
         the first update."""
-        own = self._weights[place]
         return {
             f"{name}|{key}": buffers[index].to("cpu", copy=True)
-            for index, name in enumerate(own, start=place * len(own))
-            for key, buffers in self._memory.items()
+            for index, name in enumerate(self._weights[place])
+            for key, buffers in self._memories[place].items()
         }
 
     def restore(self, states: Sequence[dict[str, Tensor]]) -> None:
         """Continue from what `state` gave of every network. Raises InputError for a state of other weights, or of a
         part of them."""
-        for weights, state in zip(self._weights, states, strict=True):
-            expected = {f"{name}|{key}": (name, key) for key in BUFFERS[self._config.optimizer] for name in weights}
-            for full_name, value in state.items():
-                name, _ = expected.get(full_name, (None, None))
-                if name is None or (value.ndim > 0 and value.shape != weights[name].shape):
-                    raise InputError(
-                        f"the optimizer state {full_name!r} {list(value.shape)} does not belong to these weights"
-                    )
-            if missing := sorted(expected.keys() - state.keys()) if state else []:
-                raise InputError(f"the optimizer state has no {missing[0]!r}")
-            for full_name, (name, key) in expected.items() if state else ():
-                self._memory.setdefault(key, []).append(state[full_name].to(weights[name].device, copy=True))
+        for weights, state, config, memory in zip(self._weights, states, self._configs, self._memories, strict=True):
+            check_state(state, {name: weight.shape for name, weight in weights.items()}, config.optimizer)
+            for name, weight in weights.items() if state else ():
+                for key in BUFFERS[config.optimizer]:
+                    memory.setdefault(key, []).append(state[f"{name}|{key}"].to(weight.device, copy=True))
+
+
+def check_state(state: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], optimizer: str) -> None:
+    """Raises InputError unless a state, where there is one, is that of an optimizer of weights of these shapes.
+
+    >>> check_state({}, {"layer": (1,)}, "adamw")
+    >>> check_state({"layer|exp_avg": torch.zeros(2)}, {"layer": (1,)}, "adamw")
+    Traceback (most recent call last):
+        ...
+    interp.errors.InputError: the optimizer state 'layer|exp_avg' [2] does not belong to these weights
+    """
+    expected = {f"{name}|{key}": name for key in BUFFERS[optimizer] for name in shapes}
+    for full_name, value in state.items():
+        name = expected.get(full_name)
+        if name is None or (value.ndim > 0 and value.shape != shapes[name]):
+            raise InputError(f"the optimizer state {full_name!r} {list(value.shape)} does not belong to these weights")
+    if missing := sorted(expected.keys() - state.keys()) if state else []:
+        raise InputError(f"the optimizer state has no {missing[0]!r}")

@@ -177,6 +177,7 @@ def test_it_keeps_the_contract(name):
         ),
         (Task(7), ModelConfig(family="mlp", d_mlp=6, biases=True)),
         (Task(7), ModelConfig(family="mlp", d_mlp=6, biases=True, embedding="tied", d_model=8)),
+        (Task(7), ModelConfig(family="mlp", n_layers=3, d_mlp=6, biases=True, activation="tanh")),
     ],
     ids=lambda given: given.operation if isinstance(given, Task) else given.prompt,
 )

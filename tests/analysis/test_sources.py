@@ -84,8 +84,8 @@ def test_what_others_wrote_stands_on_what_it_imports(tmp_path):
     path.write_text(text)
     found = {file.relative_to(INTERP).as_posix() for file in sources.sources(path) if INTERP in file.parents}
     assert found >= {f"mathematics/{name}.py" for name in ("circuits", "fourier", "phases")} | {"machine/processes.py"}
-    assert not found & {"mathematics/kinks.py", "mathematics/grokking.py", "machine/files.py"}
+    assert not found & {"mathematics/kinks.py", "mathematics/grokking.py", "machine/folder.py"}
     assert {path, Path(str(find("weight_norms").module.__file__))} <= sources.sources(path)
     path = tmp_path / "of_a_whole_package.py"
     path.write_text("import interp.machine")
-    assert INTERP / "machine" / "files.py" in sources.sources(path)
+    assert INTERP / "machine" / "folder.py" in sources.sources(path)

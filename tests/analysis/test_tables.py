@@ -54,7 +54,6 @@ def test_the_tables_hold_the_results(results, tmp_path):
         "learning_curves.csv",
         "learning_curves.split.csv",
         "neuron_periodicity.frequency.csv",
-        "neuron_periodicity.mean_over_b.csv",
         "neuron_periodicity.neuron.csv",
         "neuron_periodicity.share.csv",
         "weight_norms.csv",

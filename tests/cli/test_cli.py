@@ -5,10 +5,10 @@ import csv
 import json
 import math
 import re
+import resource
 import subprocess
 import sys
 import sysconfig
-import time
 from pathlib import Path
 
 import numpy as np
@@ -73,11 +73,17 @@ def test_the_help_of_experiments_names_them_all():
 
 
 def test_help_comes_at_once():
+    """Within less than half a second of the processor's time: that of the clock depends on what else is running."""
+
+    def used() -> float:
+        children = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return children.ru_utime + children.ru_stime
+
     seconds = []
     for _ in range(3):
-        began = time.perf_counter()
+        before = used()
         done = subprocess.run([INTERP, "--help"], capture_output=True, text=True, check=True)
-        seconds.append(time.perf_counter() - began)
+        seconds.append(used() - before)
     assert all(f"  {name} " in done.stdout for name in COMMANDS)
     assert min(seconds) < 0.4
 
@@ -132,7 +138,7 @@ def test_progress_says_what_its_numbers_are(
 
 def test_a_run_is_announced_with_its_size(capsys: pytest.CaptureFixture[str]):
     out = said(capsys, "train", *TINY, "--out", "deep/run").splitlines()
-    assert out[0] == "training deep/run: 20 steps, 5 checkpoints, about 1 MB"
+    assert out[0] == "training deep/run: 20 steps, 5 checkpoints, about 38.0 kB"
     assert out[1].startswith("step  0/20  loss train ")
     assert out[-2].startswith("step 20/20  loss train ")
     assert out[-1] == "done: interp report deep/run"
@@ -195,7 +201,7 @@ def test_thinning_keeps_the_ends_and_the_metrics(run: Path, capsys: pytest.Captu
 
 def test_the_json_of_all_analyses_is_strict(run: Path, capsys: pytest.CaptureFixture[str]):
     summaries = json.loads(said(capsys, "analyze", str(run), "all", "--json"), parse_constant=refuse)
-    assert list(summaries) == list(discover())
+    assert list(summaries) == [name for name, analysis in discover().items() if not analysis.observes]
     last = open_run(run).metrics.sel(step=20)
     assert math.isclose(summaries["learning_curves"]["final_test_loss"], float(last.test_loss), rel_tol=1e-12)
 
@@ -242,7 +248,7 @@ def test_an_explanation_in_words_and_in_strict_json(run: Path, capsys: pytest.Ca
 def test_tables_hold_the_numbers_of_the_results(run: Path, capsys: pytest.CaptureFixture[str]):
     said(capsys, "analyze", str(run), "all", "--csv", "new/tables")
     names = {path.name.split(".")[0] for path in Path("new/tables").iterdir()}
-    assert names == set(discover())
+    assert names == {name for name, analysis in discover().items() if not analysis.observes}
     result = open_run(run).result("weight_norms")
     for name, variables in {"weight_norms.csv": "step", "weight_norms.tensor.csv": "tensor"}.items():
         with open(f"new/tables/{name}", newline="") as file:
@@ -280,7 +286,7 @@ def test_long_work_says_how_far_it_is(run: Path, capsys: pytest.CaptureFixture[s
     assert main(["verify", str(run)]) == 0
     captured = capsys.readouterr()
     assert captured.err.splitlines() == [f"{done} of 5 checkpoints" for done in range(5)]
-    assert captured.out == "run: 5 checkpoints agree with their digests, shapes and recorded losses\n"
+    assert captured.out.endswith("run: nothing contradicts anything else\n")
 
 
 def test_analyses_and_presets_are_listed_with_what_they_are(capsys: pytest.CaptureFixture[str]):
@@ -292,6 +298,8 @@ def test_analyses_and_presets_are_listed_with_what_they_are(capsys: pytest.Captu
         else:
             mark, name, title = re.fullmatch(r"  ([* ]) (\w+) +(.*)", line).groups()
             groups[list(groups)[-1]][name] = mark
+            title, _, observed = title.partition(" [of runs trained with --observe ")
+            assert observed == "gradients]" * (name == "gradient_spectrum")
             title, _, too = title.partition(" [modules too")
             assert title == discover()[name].title
             reads = {"": ("network",), "]": (), ", with neurons]": ("neurons",)}[too]
@@ -317,7 +325,7 @@ def test_an_output_that_takes_nothing_is_no_traceback(sink: str, code: int):
         ["bash", "-c", f"{sink}; sleep 0.3; exec {INTERP} --help"], capture_output=True, text=True, check=False
     )
     assert done.returncode == code
-    assert done.stderr == ("interp: No space left on device\n" if code == 2 else "")
+    assert done.stderr == ("interp: cannot write the output: No space left on device\n" if code == 2 else "")
 
 
 def test_the_module_is_what_the_command_runs():

@@ -63,6 +63,16 @@ def test_few_or_unknown_values_are_no_trouble(values):
     assert len(chart([(range(len(values)), values, TEST)], 10, 5)) == 5
 
 
+def test_it_ends_with_a_run_that_diverged(tmp_path):
+    """Nothing goes on with that."""
+    with interp.RunWriter.create(tmp_path / "run", TINY.task, TINY.model, TINY.training) as writer:
+        writer.write(next(iter(train(TINY))))
+        writer.log_divergence(3)
+    last = watch(interp.open_run(tmp_path / "run"), console=console(terminal=False), sleep=lambda _: 1 / 0)
+    assert "run diverged at step 3; " in last
+    assert "resume" not in last
+
+
 def test_the_spectrum_names_the_loudest_frequencies():
     run = interp.open_run(interp.reference_path())
     out = console(terminal=False)

@@ -14,6 +14,7 @@ from interp.experiment import (
     SECTIONS,
     Attention,
     Experiment,
+    GradientFilter,
     Mlp,
     ModelConfig,
     Norm,
@@ -56,6 +57,7 @@ OTHER: dict[str, dict[str, Any]] = {
         "embedding": "tied",
         "answer_at": 1,
         "biases": True,
+        "initialization": "uniform",
         "tied": True,
         "norm": Norm(kind="layer"),
         "attention": Attention(rotary_base=100.0),
@@ -77,11 +79,22 @@ OTHER: dict[str, dict[str, Any]] = {
         "checkpoint_steps": (3, 5),
         "log_every": 2,
         "seed": 5,
+        "loss": "stablemax",
+        "loss_precision": "float32",
+        "label_smoothing": 0.1,
+        "zero_sum": True,
+        "filter": GradientFilter(kind="ema"),
     },
 }
 
 
-NEEDED = {"symmetric": {"operation": "random"}, "inputs": {"family": "mlp"}, "embedding": {"family": "mlp"}}
+OF_AN_MLP = {"family": "mlp"}
+NEEDED = {
+    "symmetric": {"operation": "random"},
+    "inputs": OF_AN_MLP,
+    "embedding": OF_AN_MLP,
+    "initialization": OF_AN_MLP,
+}
 
 
 def changed(section: str, name: str) -> Experiment:
@@ -196,7 +209,7 @@ def test_a_file_changes_what_it_names_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_every_field_can_be_written_in_a_file() -> None:
-    not_together = {"train_pairs", *NEEDED} - {"symmetric"} | {"family"}
+    not_together = {"train_pairs", *NEEDED} - {"symmetric"} | {"family", "zero_sum"}
     for section, fields_of_section in OTHER.items():
         values = {name: value for name, value in fields_of_section.items() if name not in not_together}
         as_toml = {

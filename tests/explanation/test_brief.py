@@ -59,6 +59,12 @@ def test_the_headline_says_how_far_it_came(highest, expected):
     assert of(setting(MEMORIZED, np.where(STEPS >= 600, highest, 0.01))) == expected
 
 
+def test_a_network_that_answers_no_held_out_pair_is_told_of_without_a_step():
+    assert of(setting(MEMORIZED, np.zeros(len(STEPS)))) == (
+        "It memorized and did not generalize within 1,000 steps: never held any of the held-out pairs (a guess: 1.7 %)"
+    )
+
+
 def test_one_lucky_step_is_not_how_far_it_came():
     held_out = np.where(STEPS >= 600, 0.5, 0.01)
     held_out[40] = 0.97
@@ -245,6 +251,9 @@ def test_what_is_left_without_the_circuit_stands_beside_random_sets():
     assert "too few others to compare" in the_check(checked(0.03, None))
     assert the_check(checked(0.01, [0.01, 0.02], whole=0.03)) == ""  # nothing is known that could be lost
     assert the_check({"ablation": None}) == ""
+    assert "in the neurons of the last hidden layer 3 %" in the_check(
+        checked(0.03, [0.97, 1.0]), " of the last hidden layer"
+    )
     other = checked(0.03, [0.97, 1.0]) | {"key_frequencies": [{"frequency": k, "share": 0.4} for k in (3, 11, 14)]}
     assert the_check(other).startswith("without k = 3, 11 (key in the run’s last circuit, not the set above) in the")
 

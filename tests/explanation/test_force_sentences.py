@@ -1,11 +1,13 @@
 """What is said of why: each wording for what the forces were, and nothing where they are not known."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import interp
+from interp.experiment import GradientFilter
 from interp.explanation import explain
 from interp.explanation.force_sentences import the_forces, why
 from interp.explanation.run_facts import Setting
@@ -188,3 +190,14 @@ def test_a_memorizing_run_is_explained(tmp_path):
     assert explanation.numbers["run"]["forces"]["carried_from"] is None
     assert "what decay takes" in " ".join(str(explanation).split())
     assert explanation.long
+
+
+def test_of_a_filtered_run_it_says_what_the_loss_went_through():
+    filtered = replace(SETTING, gradient_filter=GradientFilter(kind="ema").in_words)
+    bare = why(copy.deepcopy(RESTS), SETTING)
+    assert why(copy.deepcopy(RESTS), filtered) == tuple(f"through a gradient filter, {one}" for one in bare)
+    every = the_forces(copy.deepcopy(RESTS), filtered)
+    assert (
+        "Gradients are filtered (ema, strength 2, memory 0.98): what is told of the loss is what the optimizer" in every
+    )
+    assert "filter" not in the_forces(copy.deepcopy(RESTS), SETTING)

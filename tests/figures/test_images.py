@@ -39,8 +39,9 @@ def test_an_html_file_is_whole_and_sends_nothing(figure, tmp_path):
     write_figure(figure, tmp_path / "figure.html")
     content = (tmp_path / "figure.html").read_text(encoding="utf-8")
     assert not re.findall(r"<(?:script|link)[^>]*(?:src|href)=", content)
-    assert '"showSendToCloud": false' in content
-    assert "plotlyServerURL" not in content.rpartition("Plotly.newPlot")[2]
+    data = json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', content)[1])
+    assert data["config"] == CONFIG
+    assert CONFIG["showSendToCloud"] is False
     assert CONFIG["plotlyServerURL"] == ""
     assert "A parabola" in content
 

@@ -28,6 +28,7 @@ MODELS = {
     "post-norm": replace(SMALL, norm=Norm(kind="rms", order="post"), mlp=Mlp(gated=True), activation="silu"),
     "mlp": ModelConfig(family="mlp", d_mlp=24),
     "embedded mlp": ModelConfig(family="mlp", d_mlp=24, embedding="untied", d_model=16, biases=True),
+    "deep mlp": ModelConfig(family="mlp", n_layers=3, d_mlp=24, inputs="concatenated", biases=True),
 }
 
 
@@ -73,8 +74,10 @@ def test_every_way_is_another_network(name: str) -> None:
 TWISTS = {
     "parallel": (Way("side by side", parallel=True), SMALL),
     "mean": (Way("the mean", pooled="mean"), replace(SMALL, prompt="ab", causal=False)),
-    "tanh": (Way("tanh", activation="tanh"), SMALL),
+    "sigmoid": (Way("sigmoid", activation="sigmoid"), SMALL),
     "residual": (Way("residual", added_inputs=True), MODELS["embedded mlp"]),
+    "residual within": (Way("residual", added_hidden=True), MODELS["deep mlp"]),
+    "turned": (Way("turned", turned_hidden=True), MODELS["deep mlp"]),
 }
 
 
@@ -85,12 +88,16 @@ def test_the_way_that_a_network_was_trained_is_better(name: str) -> None:
     found = beside(judge, fitted, judge.judge(fitted, every=True))
     better = [one for one in found if one.verdict == "better"]
     best = max(better, key=lambda one: (one.outcome.accuracy, -one.outcome.loss))
-    twist = ("parallel", "pooled", "added_inputs") if way.activation is None else ("activation",)
+    twist = (
+        ("parallel", "pooled", "added_inputs", "added_hidden", "turned_hidden")
+        if way.activation is None
+        else ("activation",)
+    )
     assert all(getattr(best.way, field) == getattr(way, field) for field in twist)
     assert best.outcome.accuracy == 1
 
 
-@pytest.mark.parametrize("name", ["plain", "mlp", "embedded mlp"])
+@pytest.mark.parametrize("name", ["plain", "mlp", "embedded mlp", "deep mlp"])
 def test_no_way_is_better_than_that_of_a_network_of_ours(name: str) -> None:
     model = MODELS[name]
     fitted, judge = Fitted(trained(Way("as it is"), model), model, P, ()), Judge(("add",))
@@ -118,7 +125,10 @@ def test_a_network_in_parallel_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ({"activation": "tanh"}, "config.json says activation 'tanh', which our models lack; where you have its code"),
+        (
+            {"activation": "sigmoid"},
+            "config.json says activation 'sigmoid', which our models lack; where you have its code",
+        ),
         ({"model": {"act_fn": "nn.LeakyReLU(0.1)"}}, "config.json says act_fn 'nn.LeakyReLU.0.1.'"),
         ({"use_parallel_residual": True}, "config.json says use_parallel_residual True"),
         ({"partial_rotary_factor": 0.25}, "config.json says partial_rotary_factor 0.25"),

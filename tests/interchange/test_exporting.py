@@ -94,27 +94,31 @@ def test_what_is_exported_can_be_imported_again(to: str, run: Run):
         assert all(torch.equal(other.weights[name], weight) for name, weight in one.weights.items())
 
 
-@pytest.mark.parametrize("to", ["transformer-lens", "huggingface", "numpy"])
-@pytest.mark.parametrize(
-    "fields",
-    [
+@pytest.fixture(
+    scope="module",
+    params=[
         {"norm": Norm(kind="layer"), "biases": True, "prompt": "a+b="},
         {"norm": Norm(kind="rms"), "tied": True, "activation": "gelu"},
         {"n_layers": 2, "biases": True, "vocabularies": "two"},
     ],
     ids=["norms and biases", "tied", "two layers"],
 )
-def test_every_architecture_comes_back_with_its_split(fields: dict, to: str, tmp_path: Path):
-    """Trained for a moment on all pairs but a few; every way out leads back to the same answers and pairs."""
-    model = ModelConfig(d_model=16, n_heads=2, d_mlp=32, **fields)
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run of each architecture, trained for a moment on all pairs but a few."""
+    model = ModelConfig(d_model=16, n_heads=2, d_mlp=32, **request.param)
     task = Task(P, "subtract", train_pairs=P * P - 12)
     training = TrainingConfig(steps=200, lr=1e-2, weight_decay=0.0, checkpoint_every=100)
-    run = run_experiment(Experiment(task, model, training), tmp_path / "run")
-    out = export_run(run, to, tmp_path / "out", figures=())
+    return run_experiment(Experiment(task, model, training), tmp_path_factory.mktemp("trained") / "run")
+
+
+@pytest.mark.parametrize("to", ["transformer-lens", "huggingface", "numpy"])
+def test_every_architecture_comes_back_with_its_split(trained: Run, to: str, tmp_path: Path):
+    """Every way out leads back to the same answers and pairs."""
+    out = export_run(trained, to, tmp_path / "out", figures=())
     again = import_run(out, tmp_path / "again")
-    assert again.steps == run.steps
-    assert again.task.train_indices.tolist() == task.train_indices.tolist()
-    assert_close(again.last.logits, run.last.logits, rtol=0, atol=1e-4)
+    assert again.steps == trained.steps
+    assert again.task.train_indices.tolist() == trained.task.train_indices.tolist()
+    assert_close(again.last.logits, trained.last.logits, rtol=0, atol=1e-4)
 
 
 def test_arrays_are_those_of_the_run(run: Run):

@@ -177,10 +177,10 @@ def test_what_a_header_claims_is_checked_before_anything_is_allocated(shape: str
 
 def test_an_archive_that_would_unpack_to_far_more_than_it_is():
     np.savez_compressed("bomb.npz", a=np.zeros((2000, 5000), np.float32), b=np.zeros((3000, 3000), np.float32))
-    began = time.monotonic()
+    began = time.process_time()  # whatever else the machine is doing
     with pytest.raises(InputError, match=r"bomb.npz has [\d,]+ bytes and would unpack to 76,000,000; it may be built"):
         find_sources([Path("bomb.npz")])
-    assert time.monotonic() - began < 1
+    assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize("kind", ["|V2", "<f16", "<M8[s]"])

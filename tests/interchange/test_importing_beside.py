@@ -216,10 +216,10 @@ def test_yaml_that_repeats_itself_without_end_is_refused_at_once(repeated: str):
         inner = repeated.format(", ".join([f"*a{level - 1}"] * 9))
         lines.append(f"a{level}: &a{level} {{{inner}}}")
     Path("config.yaml").write_text("\n".join(lines))
-    began = time.monotonic()
+    began = time.process_time()  # whatever else the machine is doing
     [note] = find_sources([Path("net.pt")])[0].notes
     assert note.startswith("not read: config.yaml is no plain YAML: it repeats what repeats itself")
-    assert time.monotonic() - began < 20
+    assert time.process_time() - began < 20
     Path("config.yaml").write_text("base: &base {p: 5}\ntask: {<<: *base, x: 1}\nbetas: &id001 [1, 2]\nmore: *id001\n")
     assert read_configuration(Path("config.yaml"))["task"] == {"p": 5, "x": 1}
 

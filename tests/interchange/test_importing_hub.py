@@ -135,8 +135,8 @@ def test_a_repository_is_imported_by_its_name(server: Server, capsys: pytest.Cap
     output = capsys.readouterr()
     commit = server.commit("me/grokked", "main")
     assert output.err.splitlines() == [
-        "hf://me/grokked: 3 files, 0.1 MB, into the cache of the Hub",
-        "main: 3 files, 0.1 MB of 0.1 MB",
+        "hf://me/grokked: 3 files, 124.4 kB, into the cache of the Hub",
+        "main: 3 files, 124.4 kB of 124.4 kB",
     ]
     assert f"note         from hf://me/grokked@main, commit {commit}" in output.out
     assert 'config.json says: p 43, activation "relu"' in output.out

@@ -4,6 +4,8 @@ tests/mutate_checkpoints.py does the same thousands of times, with whole imports
 
 import io
 import json
+import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from interp.interchange.importing.configuration import configuration_of
 from interp.interchange.importing.pickles import load_pickled
 from interp.interchange.importing.sources import find_sources
 from tests.interchange.archives import rezipped, saved, sound
+from tests.interchange.mutations import Layout, damaged, layouts, written
+from tests.mutate_checkpoints import judged, read
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +75,8 @@ def folders() -> list[dict[str, bytes]]:
 
 ORIGINALS = formats()
 FOLDERS = folders()
+LAYOUTS = layouts()
+FEW = 3 * len(LAYOUTS)
 WAYS = ("set", "cut", "insert", "repeat")
 CHANGES = st.lists(st.tuples(st.integers(0, 2**20), st.integers(0, 255), st.sampled_from(WAYS)), min_size=1, max_size=6)
 
@@ -170,3 +176,34 @@ def test_the_sound_files_are_read():
             path.write_bytes(content)
         assert all(source.load().keys() == sound().keys() for source in find_sources([Path(f"folder-{number}")]))
     assert load_pickled(Path("1.bin"))["epoch"] == 3
+
+
+def test_damaged_imports_end_in_what_was_meant_or_in_one_clear_line(tmp_path: Path):
+    """Whole imports of every kind: where archives have sums nothing else is read; elsewhere what the formats' own
+    libraries read."""
+    place, ends = tmp_path / "place", set()
+    for number in range(FEW):
+        layout = LAYOUTS[number % len(LAYOUTS)]
+        changed, sealed = damaged(layout.files, random.Random(number))
+        written({**layout.files, **changed}, place)
+        found, complaint = read_or_refused(layout, place)
+        assert complaint.isprintable()
+        assert len(complaint) < 3000
+        assert layout.curves or Path("run").exists() == (not complaint)
+        shutil.rmtree("run", ignore_errors=True)
+        ends.add("refused" if complaint else "read")
+        if found is not None:
+            written(layout.files, place)
+            sound_files = {name: content for name, content in layout.files.items() if name not in changed}
+            ends.add(judged(read(layout, place), found, changed, sound_files, sealed))
+            shutil.rmtree("run", ignore_errors=True)
+    assert not Path("executed").exists()
+    assert {"refused", "read", "the same"} <= ends
+
+
+def read_or_refused(layout: Layout, place: Path) -> tuple[Any, str]:
+    """What is read, or why nothing is."""
+    try:
+        return read(layout, place), ""
+    except InputError as error:
+        return None, str(error)

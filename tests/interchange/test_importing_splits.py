@@ -69,7 +69,7 @@ def test_splits_from_files(network: Path):
         ("file:twice.json", "twice.json names a pair twice"),
         ("file:text.json", "text.json must hold integers"),
         ("file:deep.json", "deep.json has shape"),
-        ("file:bad.npy", "bad.npy holds no list"),
+        ("file:bad.npy", "bad.npy is damaged"),
     ],
 )
 def test_splits_that_cannot_be(split: str, expected: str, network: Path):

@@ -204,7 +204,7 @@ def test_sizes_tell_the_vocabularies(
         ({"d_model": 9}, r"model.d-model 9, as given or configured, contradicts the tensors, which have 8"),
         ({"n_layers": 3}, r"model.n-layers 3, as given"),
         ({"attention_rate": 2}, r"model.attention-rate must be at most 1, got 2"),
-        ({"activation": "tanh"}, r"unknown model.activation 'tanh'"),
+        ({"activation": "sigmoid"}, r"unknown model.activation 'sigmoid'"),
     ],
 )
 def test_what_is_given_must_be_possible(given: dict, complaint: str):

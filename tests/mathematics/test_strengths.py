@@ -171,7 +171,7 @@ def test_twenty_are_enough() -> None:
 # ---- standard errors -------------------------------------------------------------------------------------------------
 
 
-@by_task([Task(13, train_fraction=0.4), Task(9, "subtract", train_fraction=0.4), Task(7, "x3+xy", train_fraction=0.4)])
+@by_task([Task(13, train_fraction=0.4), Task(11, "subtract", train_fraction=0.4), Task(7, "x3+xy", train_fraction=0.4)])
 def test_standard_errors_against_many_draws(task: Task) -> None:
     """Noise that pairs of one orbit have in common: how far G, M, C and each α_k scatter from draw to draw. Of M, half
     of whose pairs are known to it, the mean of g over training pairs is held-out noise too."""

@@ -36,6 +36,7 @@ MODELS = {
     "mlp, side by side": replace(MLP, inputs="concatenated", activation="square"),
     "mlp, tied": replace(MLP, embedding="tied", d_model=6),
     "mlp, untied": replace(MLP, embedding="untied", d_model=6, activation="gelu"),
+    "deep mlp": replace(MLP, n_layers=3, biases=True, activation="tanh"),
 }
 EVERY_MODEL = pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 

@@ -23,7 +23,7 @@ from interp.models import (
 )
 from interp.training import Batch, WeightUpdater, loss, loss_and_gradient, train
 
-ACTIVATIONS = ["relu", "gelu", "square"]
+ACTIVATIONS = ["relu", "gelu", "square", "tanh"]
 RATES = [0.0, 0.3, 1.0]
 P = 7
 

@@ -12,6 +12,7 @@ from interp.analyses import clock_pizza
 from interp.analysis import analyze, discover, measure_checkpoint
 from interp.errors import InputError
 from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig
+from interp.explanation import explain
 from interp.models import (
     Weights,
     bridge,
@@ -24,6 +25,7 @@ from interp.models import (
     weight_shapes,
 )
 from interp.models.forward import forward
+from interp.pages import render
 from interp.runs import Checkpoint, RunWriter, open_run
 from interp.testing import circuit_checkpoint, circuit_neurons
 from interp.training import Batch, loss_and_gradient, train
@@ -145,7 +147,8 @@ def test_the_gradient_is_that_of_finite_differences(inputs: str, embedding: str)
 
 
 def test_it_memorizes_and_a_run_of_it_can_be_analyzed(tmp_path) -> None:
-    task, model = Task(7, train_fraction=0.6), mlp("concatenated", "tied")
+    task = Task(7, train_fraction=0.6)
+    model = mlp("concatenated", "tied", n_layers=2, activation="tanh", biases=True)
     experiment = Experiment(task, model, TrainingConfig(steps=200, checkpoint_every=100))
     with RunWriter.create(tmp_path / "run", task, model, experiment.training) as writer:
         for snapshot in train(experiment):
@@ -153,7 +156,9 @@ def test_it_memorizes_and_a_run_of_it_can_be_analyzed(tmp_path) -> None:
     run = open_run(tmp_path / "run")
     assert run.last.accuracy("train") == 1
     results = analyze(run, ["all"])
-    assert set(discover()) - set(results) == {"attention_structure"}
+    assert set(discover()) - set(results) == {"attention_structure", "gradient_spectrum"}
+    assert "periodic neurons of the last hidden layer" in [fact.label for fact in explain(run).facts]
+    assert "Periodic neurons of the last hidden layer" in render(run, results)
     with pytest.raises(
         InputError, match=r"attention_structure is about a model\.family of 'transformer', and this is 'mlp'"
     ):
@@ -166,11 +171,12 @@ def test_it_memorizes_and_a_run_of_it_can_be_analyzed(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("circuit", ["pizza", "clock"])
-@pytest.mark.parametrize("embedding", ["none", "untied", "tied"])
-def test_a_circuit_is_measured_as_in_a_transformer(circuit: str, embedding: str) -> None:
+@pytest.mark.parametrize(("embedding", "n_layers"), [("none", 1), ("untied", 1), ("tied", 1), ("none", 3), ("tied", 2)])
+def test_a_circuit_is_measured_as_in_a_transformer(circuit: str, embedding: str, n_layers: int) -> None:
     """Logits and neurons are the same functions of (a, b), so every measure of them is the same number."""
     task, neurons = Task(13), circuit_neurons([2, 6], per_frequency=17, circuit=circuit)
-    networks = [circuit_checkpoint(task, neurons), circuit_checkpoint(task, neurons, family="mlp", embedding=embedding)]
+    of_mlp = circuit_checkpoint(task, neurons, family="mlp", embedding=embedding, n_layers=n_layers)
+    networks = [circuit_checkpoint(task, neurons), of_mlp]
     assert_close(networks[1].logits, networks[0].logits, rtol=0, atol=1e-11)
     assert [network.key_frequencies for network in networks] == [[2, 6], [2, 6]]
     for name in ("progress_measures", "logit_structure", "neuron_periodicity", "mlp_structure", "frequency_ablation"):

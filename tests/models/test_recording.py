@@ -87,7 +87,8 @@ def test_our_own_network_as_a_module_is_the_same(native: Checkpoint, brought: Ch
 @pytest.mark.parametrize(
     ("name", "variables"),
     [
-        ("neuron_periodicity", ["fraction_explained", "share", "dominant_frequency", "mean_over_b"]),
+        ("neuron_periodicity", ["fraction_explained", "share", "dominant_frequency"]),
+        ("neuron_responses", ["mean_over_b"]),
         ("frequency_evidence", ["strength", "deviations", "is_key"]),
         ("embedding_spectrum", ["embedding_norm", "logit_share", "is_key", "gini_embedding"]),
         ("logit_structure", ["coefficient", "r_squared"]),
@@ -114,7 +115,8 @@ def test_weights_are_the_modules_own_and_not_what_was_recorded(native: Checkpoin
 def test_what_needs_the_network_says_so(brought: Checkpoint):
     without = {name for name, each in discover().items() if not each.is_for(brought.task, brought.model)}
     needed = {"attention_structure", "circuit_efficiency", "circuit_forces", "clock_pizza", "frequency_ablation"}
-    assert without == needed | {"mlp_structure", "norm_account", "norm_landscape", "representation"}
+    needed |= {"gradient_spectrum", "mlp_structure", "norm_account", "norm_landscape", "representation"}
+    assert without == needed | {"slingshots", "softmax_collapse"}
     with pytest.raises(InputError, match=r"clock_pizza reads the network itself .* logits, neurons, embedding"):
         measure_checkpoint(brought, "clock_pizza")
     bare = Checkpoint.from_module(adder(), Task(P))

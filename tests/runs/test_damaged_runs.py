@@ -4,6 +4,7 @@ wrong number."""
 import json
 import math
 import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,10 +55,11 @@ def outcomes(path: Path) -> dict[str, str | None]:
 
 
 def rewrite_info(path: Path, change: Callable[[dict], object]) -> None:
-    """Change run.json, and its hash so that it agrees."""
+    """Change run.json, and its hash and its sum so that they agree."""
     info = json.loads((path / "run.json").read_text())
     change(info)
     info["hash"] = hash_of(info["experiment"])
+    info["sum"] = hash_of({name: value for name, value in info.items() if name != "sum"})
     (path / "run.json").write_text(json.dumps(info))
 
 
@@ -78,11 +80,11 @@ def test_no_run_and_no_such_thing(tmp_path: Path) -> None:
         assert str(tmp_path / name) in str(caught.value)
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None, True])
+@pytest.mark.parametrize("version", [0, 3, "1", None, True])
 def test_an_unknown_format_version_is_refused_by_name(version: object, path: Path) -> None:
     rewrite_info(path, lambda info: info.update(format=version))
     with pytest.raises(
-        InputError, match=rf"run\.json has format version {version!r}; this version of interp reads {FORMAT}"
+        InputError, match=rf"run\.json has format version {version!r}; this version of interp reads 1 and {FORMAT}"
     ):
         open_run(path)
 
@@ -234,3 +236,26 @@ def test_whatever_becomes_of_a_file_only_an_input_error_comes_out(name: str, pat
         if name == STEP_10 and found["run[10]"] is None:  # then it was no change
             assert all(torch.equal(weight, sound[key]) for key, weight in open_run(path)[10].weights.items())
     assert noticed > 30
+
+
+# ---- sums that agree with a lie --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda info: info["host"].update(threads=10**9), "host.threads must be an integer from 1 to 4096"),
+        (
+            lambda info: info["experiment"]["task"].update(p=4096),
+            r"split\.safetensors is damaged: it has [\d,]+ by",
+        ),
+    ],
+)
+def test_what_would_cost_this_machine_dear_is_refused_first(
+    change: Callable[[dict], object], words: str, path: Path
+) -> None:
+    rewrite_info(path, change)
+    began = time.process_time()  # whatever else the machine is doing
+    with pytest.raises(InputError, match=words):
+        open_run(path)
+    assert time.process_time() - began < 1

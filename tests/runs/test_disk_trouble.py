@@ -35,16 +35,19 @@ def original(original: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def refused(run: Path, capsys: pytest.CaptureFixture[str]) -> Refused:
-    """The one line with which a command is refused; it has written nothing, but for a run that it had begun."""
+    """The line with which a command is refused, after those which say what is not kept; it has written nothing, but for
+    a run that it had begun."""
 
     def refused(*arguments: str, but: str = "") -> str:
         before = contents(Path(), but)
         assert main(arguments) == 2
         out, err = capsys.readouterr()
         assert contents(Path(), but) == before
-        assert out == "" or but
-        assert re.fullmatch(r"interp: .+\n", err), err
-        return err.removeprefix("interp: ").removesuffix("\n")
+        assert out == "" or but or "--csv" in arguments  # an answer is printed before its tables are written
+        *notices, line = err.splitlines()
+        assert all(re.fullmatch("interp: .+; not kept: .+", notice) for notice in notices), err
+        assert re.fullmatch("interp: .+", line), err
+        return line.removeprefix("interp: ")
 
     capsys.readouterr()
     return refused
@@ -68,8 +71,8 @@ def test_the_estimate_is_made_before_anything_is_written(refused: Refused, monke
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(10**9, 10**9 - 1000, 1000))
     complaint = refused("train", *TINY, "--out", "new")
-    assert complaint.startswith("the checkpoints need about 1 MB and ")
-    assert complaint.endswith(" has 1 MB left; raise training.checkpoint-every, or choose another --out")
+    assert complaint.startswith("the checkpoints need about 38.0 kB and ")
+    assert complaint.endswith(" has 1.0 kB left; raise training.checkpoint-every, or choose another --out")
 
 
 def test_the_estimate_is_that_of_the_files(run: Path):
@@ -79,11 +82,11 @@ def test_the_estimate_is_that_of_the_files(run: Path):
 
 def test_a_model_that_no_memory_holds(refused: Refused, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 1}.__getitem__)
-    complaint = "training needs more than 1 MB of memory and this machine has 1 MB; use a smaller model"
+    complaint = "training needs more than 6.5 kB of memory and this machine has 4.1 kB; use a smaller model"
     assert refused("train", *TINY, "--out", "new") == complaint
 
 
-@pytest.mark.parametrize("moment", [*(("fsync", n) for n in range(4)), ("bytes", 100)], ids=repr)
+@pytest.mark.parametrize("moment", [*(("fsync", n) for n in range(7)), ("bytes", 100)], ids=repr)
 def test_a_disk_that_is_full_from_the_start(moment: tuple[str, int], full_disk: FullDisk, refused: Refused):
     with full_disk(*moment):
         complaint = refused("train", *TINY, "--out", "new")
@@ -95,7 +98,7 @@ def test_a_disk_that_is_full_from_the_start(moment: tuple[str, int], full_disk: 
 @pytest.mark.parametrize(
     "moment",
     [
-        *(("fsync", n) for n in (6, 7, 10, 15, 16)),
+        *(("fsync", n) for n in (7, 8, 11, 16, 17)),
         *(("write", n) for n in (0, 1, 5, 12)),
         *(("bytes", n) for n in (3000, 5200, 6500)),
     ],
@@ -106,7 +109,8 @@ def test_a_disk_that_fills_up_while_training(
 ):
     with full_disk(*moment):
         complaint = refused("train", *TINY, "--out", "new", but="new")
-    assert re.fullmatch(r"cannot write (to )?new/\S+: (No space left on device|File too large)", complaint)
+    refusal = r"cannot write (to )?new/\S+: (No space left on device|File too large); go on with: interp resume new"
+    assert re.fullmatch(refusal, complaint)
     assert not list(Path("new").rglob("*.tmp"))
     # The disk has room again.
     assert main(["verify", "new"]) == 0
@@ -122,7 +126,6 @@ def test_a_disk_that_fills_up_while_training(
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("analyze", "run", "logit_structure"),
         ("analyze", "run", "weight_norms", "--csv", "run"),
         ("plot", "run", "weight_norms"),
         ("plot", "run", "weight_norms", "-o", "figure.json"),
@@ -132,9 +135,24 @@ def test_a_disk_that_fills_up_while_training(
 )
 def test_no_room_for_what_a_command_writes(arguments: tuple[str, ...], full_disk: FullDisk, refused: Refused):
     with full_disk("fsync", 0):
-        assert re.fullmatch(r"cannot write \S+: No space left on device", refused(*arguments))
+        assert re.fullmatch(r"cannot write \S+: No space left on device(; make room .*)?", refused(*arguments))
     with full_disk("bytes", 5):
         assert re.fullmatch(r"cannot write \S+: File too large", refused(*arguments))
+
+
+def test_thinning_for_want_of_room_says_what_may_be_removed(full_disk: FullDisk, run: Path, refused: Refused):
+    assert list((run / "results").iterdir())
+    with full_disk("fsync", 0):
+        complaint = refused("thin", "run", "--keep-every", "10")
+    words = "cannot write run/thinned.json: No space left on device; make room first by rm -r run/results, which is "
+    assert complaint == f"{words}computed again when asked for"
+
+
+def test_who_runs_out_of_room_keeps_what_there_is_room_for(full_disk: FullDisk, refused: Refused):
+    """The state of the last snapshot that was written: from then on training goes on."""
+    with full_disk("write", 5):
+        refused("train", *TINY, "--out", "new", but="new")
+    assert open_run("new").state_step == open_run("new").rows[-1]["step"]
 
 
 # ---- a folder that cannot be written to ------------------------------------------------------------------------------
@@ -235,7 +253,10 @@ def test_one_writer_at_a_time(arguments: tuple[str, ...], run: Path, refused: Re
 def test_any_number_of_readers_while_it_is_written(run: Path, capsys: pytest.CaptureFixture[str]):
     finished = open_run(run)
     with RunWriter.create("busy", *experiment_of(run)) as writer:
-        for step in (0, 5, 10):
+        for step in (0, 2, 4, 5, 6, 8, 10):
+            if step % 5:
+                writer.log(step, {"train_loss": 1.0})
+                continue
             writer.append(step, finished[step].weights, {"train_loss": finished[step].loss("train")})
             capsys.readouterr()
             for command in (["info"], ["verify"], ["analyze", "weight_norms"], ["plot", "weight_norms"]):

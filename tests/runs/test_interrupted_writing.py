@@ -1,22 +1,27 @@
 """After a kill at any moment: a run that opens, whose every checkpoint is whole, and that goes on as if there had been
 none."""
 
+import contextlib
+import fcntl
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 import pytest
 import torch
 from torch import Tensor
 
+from interp.cli import main
 from interp.errors import InputError
 from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig
-from interp.machine import tensor_bytes
+from interp.machine import Folder, tensor_bytes
 from interp.models import Snapshot, initial_weights
-from interp.runs import Run, RunWriter, open_run, step_name
+from interp.runs import Run, RunWriter, open_run, step_name, weights_digest
 from interp.runs.format import step_header
 from interp.training import train
 
@@ -54,29 +59,38 @@ def test_reopening_puts_away_what_a_kill_left(path: Path) -> None:
         path / "steps" / ".step_000000030.safetensors.7.tmp",
         path / "state" / ".x.7.tmp",
     ]
-    leftovers += [path / "results" / f".old.nc.{2**22 + 1}.tmp"]
-    saving = path / "results" / f".new.nc.{os.getppid()}.tmp"  # an analysis, at this moment
+    leftovers += [path / "results" / ".old.nc.7.tmp"]
+    saving = path / "results" / ".new.nc.0123456789abcdef.tmp"  # an analysis, at this moment
     for file in [*leftovers, saving]:
         file.write_bytes(b"half")
     (path / "metrics.jsonl").write_bytes(before["metrics.jsonl"] + b'{"step": 30, "los')
-    with RunWriter.reopen(path) as writer:
+    with saving.open("rb") as its, locked(its), RunWriter.reopen(path) as writer:
         assert contents(path) == before | {str(saving.relative_to(path)): b"half"}
         writer.log(30, {"loss": 1.0})
     assert [row["step"] for row in open_run(path).rows] == [0, 10, 20, 30]
 
 
 def test_a_new_run_puts_away_what_a_killed_one_of_its_name_left(tmp_path: Path) -> None:
-    dead, living = (tmp_path / f".run.{number}.tmp" for number in (2**22 + 1, os.getppid()))
+    dead, living = (tmp_path / f".run.{number}.tmp" for number in (7, "0123456789abcdef"))
     for folder in (dead, living):
         (folder / "steps").mkdir(parents=True)
-    RunWriter.create(tmp_path / "run", TASK, MODEL).close()
+    with Folder(living) as held:
+        held.lock()
+        RunWriter.create(tmp_path / "run", TASK, MODEL).close()
     assert set(tmp_path.iterdir()) == {tmp_path / "run", living}
+
+
+@contextlib.contextmanager
+def locked(file: IO) -> Iterator[None]:
+    """As whoever is writing it has it."""
+    fcntl.flock(file, fcntl.LOCK_EX)
+    yield
 
 
 def test_what_is_written_reaches_the_disk_before_what_relies_on_it(path: Path, monkeypatch) -> None:
     with RunWriter.reopen(path) as writer:
         writer.save_state(snapshot_of(10))
-        fsync, rename, unlink = os.fsync, os.rename, Path.unlink
+        fsync, rename, unlink = os.fsync, os.rename, os.unlink
         events: list[str] = []
 
         def name_of(descriptor: int) -> str:
@@ -84,14 +98,13 @@ def test_what_is_written_reaches_the_disk_before_what_relies_on_it(path: Path, m
 
         monkeypatch.setattr(os, "fsync", lambda fd: (events.append(f"fsync {name_of(fd)}"), fsync(fd))[1])
         monkeypatch.setattr(
-            os, "rename", lambda old, new: (events.append(f"rename to {Path(new).name}"), rename(old, new))[1]
+            os, "rename", lambda old, new, **at: (events.append(f"rename to {new}"), rename(old, new, **at))[1]
         )
-        monkeypatch.setattr(
-            Path, "unlink", lambda file, **_: events.append(f"unlink {file.name}") or unlink(file, missing_ok=True)
-        )
+        monkeypatch.setattr(os, "unlink", lambda name, **at: (events.append(f"unlink {name}"), unlink(name, **at))[1])
         writer.save_state(snapshot_of(20))
         monkeypatch.undo()
-    new, old, temporary = step_name(20), step_name(10), f".{step_name(20)}.{os.getpid()}.tmp"
+    new, old, temporary = step_name(20), step_name(10), events[1].removeprefix("fsync ")
+    assert re.fullmatch(rf"\.{re.escape(new)}\.[0-9a-f]{{16}}\.tmp", temporary)
     order = [
         "fsync metrics.jsonl",
         f"fsync {temporary}",
@@ -134,28 +147,40 @@ def test_a_state_comes_back_and_metrics_are_cut_back_to_it(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("tensors", "change", "message"),
     [
-        (lambda header: b"", "is damaged"),
-        (lambda header: tensor_bytes({"foreign": torch.zeros(1)}, header), "unexpected tensor 'foreign'"),
-        (
-            lambda header: tensor_bytes({"weights|embed.W_E": torch.zeros(8, 8)}, header),
-            "tensor 'pos_embed.W_pos'.* is missing",
-        ),
-        (lambda header: tensor_bytes({}, header | {"experiment": "0" * 16}), "of experiment 0000000000000000"),
+        (None, {}, "is damaged"),
+        ({"foreign": torch.zeros(1)}, {}, "unexpected tensor 'foreign'"),
+        ({"weights|embed.W_E": torch.zeros(8, 8)}, {}, "tensor 'pos_embed.W_pos'.* is missing"),
+        ({}, {"experiment": "0" * 16}, "of experiment 0000000000000000"),
+        ({}, {"tensors": "0" * 16}, "was altered: its tensors have digest .*, its header recorded 0000000000000000"),
+        ({}, {"lines": "0" * 16}, "was written after other lines than .*metrics.jsonl has up to step 10"),
     ],
 )
 def test_a_damaged_state_is_named_and_costs_no_metrics(
-    content: Callable[[dict], bytes], message: str, path: Path
+    tensors: dict[str, Tensor] | None, change: dict, message: str, path: Path
 ) -> None:
-    before = (path / "metrics.jsonl").read_bytes()
-    (path / "state" / step_name(10)).write_bytes(content(step_header(open_run(path).hash, 10)))
+    before, run = (path / "metrics.jsonl").read_bytes(), open_run(path)
+    sums = {"tensors": weights_digest(tensors or {}), "lines": run.lines[1].sum}
+    header = step_header(run.hash, 10, **sums) | change
+    (path / "state" / step_name(10)).write_bytes(b"" if tensors is None else tensor_bytes(tensors, header))
     with (
         RunWriter.reopen(path) as writer,
         pytest.raises(InputError, match=rf"{path / 'state' / step_name(10)}.*{message}"),
     ):
         writer.load_state()
     assert (path / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_state_without_the_lines_that_lead_to_it_is_refused(path: Path) -> None:
+    with RunWriter.reopen(path) as writer:
+        writer.save_state(snapshot_of(20))
+    lines = (path / "metrics.jsonl").read_bytes().splitlines(keepends=True)
+    for kept in ([], lines[:1], lines[:2]):
+        (path / "metrics.jsonl").write_bytes(b"".join(kept))
+        with RunWriter.reopen(path) as writer, pytest.raises(InputError, match="some are missing"):
+            writer.load_state()
+        assert (path / "metrics.jsonl").read_bytes() == b"".join(kept)
 
 
 @pytest.mark.parametrize(("saved", "stopped"), [(0, 1), (4, 4), (4, 9), (6, 10), (9, 12), (None, 5)])
@@ -189,7 +214,6 @@ from pathlib import Path
 import torch
 from interp.experiment import ModelConfig
 from interp.runs import open_run
-from interp.runs.format import steps_in
 from interp.experiment import Task
 from interp.models import Snapshot
 from interp.models import initial_weights
@@ -221,7 +245,7 @@ for kill in range(20):
         finally:
             os._exit(1)
     # Every other one gets at least one step further.
-    while kill % 2 and steps_in(Path(path, "steps"))[-1:] <= [furthest]:
+    while kill % 2 and open_run(path).steps[-1:] <= [furthest]:
         assert os.waitpid(child, os.WNOHANG) == (0, 0), "the writer failed by itself"
         time.sleep(0.002)
     time.sleep(generator.uniform(0, 0.05))
@@ -246,3 +270,16 @@ def test_a_run_survives_being_killed_at_any_moment(tmp_path: Path) -> None:
     assert int(ended.stdout) >= 9  # the kills came while it was writing
     RunWriter.reopen(tmp_path / "run").close()
     assert list((tmp_path / "run").rglob("*.tmp")) == []
+
+
+def test_beginning_anew_for_want_of_a_state_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with RunWriter.create("run", TASK, MODEL, TRAINING) as writer:
+        for snapshot in train(Experiment(TASK, MODEL, TRAINING)):
+            if snapshot.step < 6:
+                writer.write(snapshot)
+    assert main(["resume", "run"]) == 0
+    assert "resuming run from its beginning: no state was saved" in capsys.readouterr().out
+    assert open_run("run").is_complete

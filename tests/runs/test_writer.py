@@ -249,30 +249,3 @@ def test_a_checkpoint_whose_line_did_not_fit_is_still_a_checkpoint(path: Path, m
     with RunWriter.reopen(path) as writer:
         writer.append(30, weights_of(30))  # and can be written again
     assert open_run(path).digests.keys() == {0, 10, 20, 30}
-
-
-# ---- thinning --------------------------------------------------------------------------------------------------------
-
-
-def test_thinning_keeps_the_multiples_and_both_ends(written_run: Callable[..., Run], tmp_path: Path) -> None:
-    run = written_run(tmp_path / "run", TASK, MODEL, (1, 2, 3, 4, 6, 7), metrics=lambda step: {"loss": 1.0})
-    rows = run.rows
-    assert thin(run, 2) == 1
-    assert (run.steps, run.thinned) == ([1, 2, 4, 6, 7], {3})
-    assert thin(run, 4) == 2
-    assert (run.steps, run.thinned) == ([1, 4, 7], {2, 3, 6})
-    assert thin(run, 1) == 0
-    assert run.rows == rows
-    with pytest.raises(InputError, match="no checkpoint of step 3; the nearest is 4"):
-        run[3]
-    with pytest.raises(InputError, match="--keep-every must be at least 1, got 0"):
-        thin(run, 0)
-
-
-def test_thinning_that_is_stopped_leaves_no_checkpoint_missing_without_note(path: Path, monkeypatch) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "unlink", refuse(errno.EIO))
-        with pytest.raises(InputError, match=f"cannot thin {path}: Input/output error"):
-            thin(open_run(path), 20)
-    assert (open_run(path).steps, open_run(path).thinned) == ([0, 10, 20], {10})
-    assert thin(open_run(path), 20) == 1

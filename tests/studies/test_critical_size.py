@@ -8,7 +8,7 @@ import xarray as xr
 from scipy import stats
 
 from interp.errors import InputError
-from interp.studies import Design, critical_size
+from interp.studies import DecayDesign, critical_size
 from interp.studies.circuit_efficiency import KINDS
 from interp.studies.critical_size import DESIGN, FULL, STRENGTHS, grid, memorized_sizes, predictions
 from interp.studies.growth_at_a_moment import CIRCUITS
@@ -305,11 +305,11 @@ def test_one_seed_has_numbers_too():
 
 def test_sizes_that_leave_no_pair_held_out_are_refused():
     with pytest.raises(InputError, match="with 48 of 49 pairs, the most of sizes, no pair is held out of training"):
-        grid(Design(p=7, sizes=(10, 48)))
+        grid(DecayDesign(p=7, sizes=(10, 48)))
 
 
 @pytest.mark.parametrize("design", [DESIGN, FULL])
-def test_the_grid(design: Design):
+def test_the_grid(design: DecayDesign):
     runs = grid(design)
     by_name = {run.name: run for run in runs}
     assert len(by_name) == len(runs)

@@ -41,6 +41,9 @@ def test_the_forward_pass_by_hand_is_that_of_the_package(name: str):
         ModelConfig(attention_rate=0.5),
         ModelConfig(vocabularies="two"),
         ModelConfig(family="mlp", embedding="tied"),
+        ModelConfig(family="mlp", n_layers=2),
+        ModelConfig(family="mlp", biases=True),
+        ModelConfig(biases=True),
     ],
 )
 def test_networks_whose_formulas_are_not_written_down_are_refused(model: ModelConfig):

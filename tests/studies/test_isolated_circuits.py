@@ -1,6 +1,5 @@
 """Isolated circuits of tiny runs: how many there are, one file each, resumed when stopped, several at a time."""
 
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +10,11 @@ import pytest
 import torch
 import xarray as xr
 
-from interp.errors import InputError
+from interp.errors import Notice
 from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig
 from interp.runs import Checkpoint, Run
 from interp.studies import isolated_circuits
-from interp.studies.isolated_circuits import NUMBERS, isolate_circuits, nothing_isolated
+from interp.studies.isolated_circuits import isolate_circuits, nothing_isolated
 from interp.studies.isolation import Parts
 from interp.sweeps import GridProgress, GridRun, run_grid
 
@@ -80,18 +79,44 @@ def test_two_processes_give_what_one_gives(isolated: Isolate, tmp_path: Path):
     xr.testing.assert_identical(one, two)
 
 
-def test_what_is_not_ours_is_refused(isolated: Isolate, tmp_path: Path):
+def test_what_this_user_did_not_write_is_trained_anew(
+    isolated: Isolate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = tmp_path / "isolated"
+    whole = isolated(folder, processes=1)
+    [path] = folder.glob("memorizing-D12-strength1-seed0-*.nc")
+    sound, trained, numbers = path.read_bytes(), [], isolated_circuits.Isolated.numbers
+    monkeypatch.setattr(isolated_circuits.Isolated, "numbers", lambda one: trained.append(one.name) or numbers(one))
+    stranger = xr.load_dataset(path, engine="scipy")
+    stranger["weight_norm"] = 0.0
+    stranger.to_netcdf(path, engine="scipy")
+    other = next(file for file in folder.iterdir() if file != path)
+    for content in (path.read_bytes(), b"", sound[:-1], b"x" + sound[1:], other.read_bytes()):
+        path.write_bytes(content)
+        xr.testing.assert_identical(isolated(folder, processes=1), whole)
+        assert path.read_bytes() == sound
+    assert trained == ["memorizing-D12-strength1-seed0"] * 5
+
+
+def test_where_nothing_can_be_kept_the_numbers_are_told(isolated: Isolate, tmp_path: Path):
+    whole = isolated(tmp_path / "isolated", processes=1)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "linked").symlink_to("elsewhere")
+    with pytest.warns(
+        Notice, match="linked is a symbolic link, .*; not kept: memorizing-D12-strength1-seed0, "
+    ) as told:
+        xr.testing.assert_identical(isolated(tmp_path / "linked", processes=1), whole)
+    assert len(told) == 1
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_another_design_has_files_of_its_own(isolated: Isolate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     isolated(tmp_path / "isolated", processes=1)
-    path = tmp_path / "isolated" / "memorizing-D12-strength1-seed0.json"
-    sound = json.loads(path.read_text())
-    assert sound["numbers"].keys() == NUMBERS.keys()
-    for other in ({}, [], sound | {"key": "of another"}, sound | {"numbers": None}, sound | {"numbers": {"loss": 1}}):
-        path.write_text(json.dumps(other))
-        with pytest.raises(InputError, match=f"{path.name} holds another network than this one"):
-            isolated(tmp_path / "isolated", processes=1)
-    path.write_text("{")
-    with pytest.raises(InputError, match=f"{path.name} is damaged"):
-        isolated(tmp_path / "isolated", processes=1)
+    before = {file: file.read_bytes() for file in (tmp_path / "isolated").iterdir()}
+    monkeypatch.setitem(isolated.__globals__, "CONFIG", TrainingConfig(steps=11, lr=0.01, eps=1e-4))
+    isolated(tmp_path / "isolated", processes=1)
+    assert len(list((tmp_path / "isolated").iterdir())) == 2 * len(before)
+    assert {file: file.read_bytes() for file in before} == before
 
 
 def test_a_run_without_both_circuits_gives_nothing(isolated: Isolate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

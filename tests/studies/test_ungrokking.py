@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 from scipy import stats
 
-from interp.studies import Design, ungrokking
+from interp.studies import DecayDesign, ungrokking
 from interp.studies.ungrokking import DESIGN, FULL, critical_size, critical_sizes, grid, predictions
 
 SIZES = (200, 280, 390, 488, 610, 763, 955, 1194, 1494)
@@ -178,8 +178,8 @@ def test_the_grid_is_that_of_the_paper_and_beyond():
 
 
 def test_all_weight_decays_have_one_pace():
-    design = Design(sizes=(10,), weight_decays=DECAYS, duration=8)
+    design = DecayDesign(sizes=(10,), weight_decays=DECAYS, duration=8)
     assert {design.steps(decay) for decay in DECAYS} == {800}
     assert {design.rate(decay) * decay for decay in DECAYS} == {0.01}
-    fixed = Design(sizes=(10,), weight_decays=DECAYS, duration=8, rescale_lr=False)
+    fixed = DecayDesign(sizes=(10,), weight_decays=DECAYS, duration=8, rescale_lr=False)
     assert [fixed.steps(decay) for decay in DECAYS] == [2667, 800, 267]

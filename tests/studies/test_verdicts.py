@@ -42,7 +42,7 @@ def test_what_explain_sees_is_what_training_leaves(tmp_path: Path):
     long = run_experiment(
         replace(EXPERIMENT, training=TrainingConfig(steps=80, checkpoint_every=1)), tmp_path / "every"
     )
-    asked, counted = questions(EXPERIMENT.task), verdicts.counts_of(seen.path, seen.training.steps)
+    asked, counted = questions(EXPERIMENT.task), verdicts.counts_of(seen)
     assert counted.pairs.values.tolist() == [24, asked.unordered]
     assert counted.step.values.tolist() == long.steps
     for step in long.steps[::7]:
@@ -75,32 +75,32 @@ def test_an_interrupted_study_goes_on(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(InterruptedTrainingError, match="interrupted with 1 of 2 runs done; the same command goes on"):
         run_grid(folder, GRID, processes=1, train_one=verdicts.train_one)
     monkeypatch.setattr(verdicts, "count_wrong", asked)
-    [done] = folder.iterdir()
+    [done] = folder.glob("[!.]*")
     before = (done / "metrics.jsonl").stat().st_mtime_ns
     runs = run_grid(folder, GRID, processes=1, train_one=verdicts.train_one)
     assert (done / "metrics.jsonl").stat().st_mtime_ns == before
     for name, run in runs.items():
         assert run.rows == whole[name].rows
-        assert verdicts.counts_of(run.path, run.training.steps).identical(
-            verdicts.counts_of(whole[name].path, run.training.steps)
-        )
+        assert verdicts.counts_of(run).identical(verdicts.counts_of(whole[name]))
 
 
 def test_counts_that_are_gone_or_impossible_are_refused(tmp_path: Path):
     run = GridRun("random-labels-0-seed0", EXPERIMENT)
     runs = run_grid(tmp_path / "runs", [run], processes=1, train_one=verdicts.train_one)
     path = verdicts.counts_path(runs[run.name].path)
-    counted = verdicts.counts_of(runs[run.name].path, runs[run.name].training.steps)
+    counted = verdicts.counts_of(runs[run.name])
     assert verdicts.measure(runs, verdicts.DESIGN).true.item() == "confusion"
     save_result(path, counted.assign(wrong=0 * counted.wrong))
     with pytest.raises(InputError, match="random-labels-0-seed0 generalized, which is impossible"):
         verdicts.measure(runs, verdicts.DESIGN)
-    for part in (counted.isel(step=slice(None, -1)), counted.drop_vars("pairs")):
+    of_another = counted.assign_attrs(identity="of another run")
+    for part in (counted.isel(step=slice(None, -1)), counted.drop_vars("pairs"), of_another):
         save_result(path, part)
-        with pytest.raises(InputError, match=r"seed0.nc is missing or damaged; remove"):
+        with pytest.raises(InputError, match=r"seed0.nc is missing or damaged"):
             verdicts.measure(runs, verdicts.DESIGN)
-    path.write_bytes(b"")
-    with pytest.raises(InputError, match=r"seed0.nc is missing or damaged; remove .*, and the same command trains"):
+    counted.to_netcdf(path, engine="scipy")  # by somebody else
+    expected = r"seed0.nc is missing or damaged, or not counted by you; remove .*, and the same command trains"
+    with pytest.raises(InputError, match=expected):
         verdicts.measure(runs, verdicts.DESIGN)
 
 

@@ -20,8 +20,8 @@ from interp.cli import main
 from interp.errors import InputError
 from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig
 from interp.models import Snapshot
-from interp.runs import RunWriter, differences, open_run
-from interp.sweeps import InterruptedTrainingError, driver, megabytes, resume_run, run_experiment, run_seeds
+from interp.runs import RunWriter, open_run, verify
+from interp.sweeps import InterruptedTrainingError, driver, resume_run, run_experiment, run_seeds
 from interp.training import train
 
 TRAINING = TrainingConfig(steps=24, checkpoint_every=5, log_every=2)
@@ -72,7 +72,7 @@ def test_a_run_holds_what_training_yields(tmp_path: Path):
     for name, value in snapshots[24].metrics.items():
         assert float(run.metrics[name].sel(step=24)) == value
     assert run.is_complete
-    assert list(differences(run)) == []
+    assert verify(run).contradictions == []
 
 
 def test_a_run_is_trained_by_as_many_threads_as_torch_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -101,11 +101,26 @@ def test_an_interruption_leaves_no_trace(name: str, step: int, tmp_path: Path):
     with pytest.raises(InterruptedTrainingError, match=f"interrupted {words}"):
         run_experiment(EXPERIMENTS[name], tmp_path / "run", report=at_step(step, interrupt))
     run = open_run(tmp_path / "run")
-    assert list(differences(run)) == []
+    assert verify(run).contradictions == []
     assert run.is_complete == (step == 24)
     if not run.is_complete:
         resume_run(tmp_path / "run")
     assert contents(tmp_path / "run") == contents(tmp_path / "undisturbed")
+
+
+def test_an_interruption_before_the_end_is_noted_leaves_it_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    finish, calls = RunWriter.finish, []
+
+    def interrupted_at_first(writer: RunWriter) -> None:
+        calls.append(writer)
+        if len(calls) == 1:
+            interrupt()
+        finish(writer)
+
+    monkeypatch.setattr(RunWriter, "finish", interrupted_at_first)
+    with pytest.raises(InterruptedTrainingError, match="interrupted after its last step"):
+        run_experiment(EXPERIMENT, tmp_path / "run")
+    assert open_run(tmp_path / "run").info["end"]["step"] == EXPERIMENT.training.steps
 
 
 def test_an_interrupted_resumption_goes_on_where_it_was(tmp_path: Path):
@@ -190,9 +205,16 @@ def test_divergence_keeps_what_came_before(
     run = open_run("run")
     assert run.steps == list(range(int(step)))
     assert 0 < len(run) < 24
-    assert list(differences(run)) == []
+    assert verify(run).contradictions == []
     for checkpoint in run:
         assert all(weight.isfinite().all() for weight in checkpoint.weights.values())
+    before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    assert main(["resume", "run"]) == 2
+    words = f"run diverged at step {step}, and the same steps lead there again; train a new run, with a "
+    assert words in capsys.readouterr().err
+    assert main(["resume", "run", "--force"]) == 2  # and they do
+    assert f"diverged: the loss of step {step} is not finite" in capsys.readouterr().err
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
 
 
 def test_what_is_complete_or_was_not_trained_here_is_not_resumed(tmp_path: Path):
@@ -229,14 +251,6 @@ def test_the_state_rolls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     assert seen[1000] == [*([] for _ in steps[:-1]), ["step_000000024.safetensors"]]
 
 
-@pytest.mark.parametrize(
-    ("n_bytes", "expected"), [(0, "0 MB"), (1, "1 MB"), (10**6, "1 MB"), (10**6 + 1, "2 MB"), (10**10, "10,000 MB")]
-)
-def test_sizes_for_a_person(n_bytes: int, expected: str):
-    assert megabytes(n_bytes) == expected
-    assert megabytes(10**400).endswith(",000 MB")
-
-
 # ---- real processes, really killed -----------------------------------------------------------------------------------
 
 
@@ -253,7 +267,7 @@ def test_control_c_on_the_command_line(tmp_path: Path):
             process.kill()
     assert process.returncode == 130
     assert re.fullmatch(r"interp: interrupted at step \d+; go on with: interp resume run\n", complaint)
-    assert list(differences(open_run(tmp_path / "run"))) == []
+    assert verify(open_run(tmp_path / "run")).contradictions == []
 
 
 def test_kills_at_random_moments():

@@ -1,5 +1,7 @@
 """Grids of runs: what is complete is left alone, what was stopped goes on, and the end is the same to the last bit."""
 
+import copy
+import json
 import os
 import re
 import signal
@@ -8,16 +10,29 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from interp.errors import InputError
-from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig
-from interp.runs import describe, differences, open_run, weights_digest
-from interp.sweeps import GridProgress, GridRun, InterruptedTrainingError, grid, resume_run, run_experiment, run_grid
+from interp.experiment import Experiment, ModelConfig, Samples, Task, TrainingConfig
+from interp.machine import Folder
+from interp.runs import describe, open_run, verify, weights_digest
+from interp.runs.format import with_sum
+from interp.sweeps import (
+    GridProgress,
+    GridRun,
+    InterruptedTrainingError,
+    grid,
+    grid_run,
+    resume_run,
+    run_experiment,
+    run_grid,
+)
 from interp.training import train
 
+ROOT = Path(__file__).parents[2]
 TRAINING = TrainingConfig(steps=12, checkpoint_every=None, log_every=4)
 EXPERIMENT = Experiment(Task(p=7, train_fraction=0.5), ModelConfig(d_model=8, n_heads=2, d_mlp=8), TRAINING)
 ON = replace(EXPERIMENT, task=replace(EXPERIMENT.task, train_fraction=0.2))
@@ -29,9 +44,10 @@ GRID = [
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """All of a folder of runs but when they were made and who is writing."""
+    """All of a folder of runs but when they were made, who is writing, and the states, which a grid removes at the end
+    of a run."""
     files = (path for path in folder.rglob("*") if path.is_file() and path.name not in ("run.json", ".lock"))
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files if path.parent.name != "state"}
 
 
 @pytest.fixture(scope="module")
@@ -50,19 +66,20 @@ def test_a_run_starts_from_the_last_weights_of_another(tmp_path: Path):
         torch.testing.assert_close(runs[name][0].weights, start, rtol=0, atol=0)
         assert runs[name].info["initial_weights"] == weights_digest(start) == runs["start"].digests[12]
         assert runs[name].is_complete
-        assert list(differences(runs[name])) == []
+        assert verify(runs[name]).contradictions == []
     assert "initial_weights" not in runs["start"].info
     assert f"begins with  given weights, of digest {weights_digest(start)}" in list(describe(runs["on-0"]))
     *_, last = train(ON, start)
     torch.testing.assert_close(runs["on-0"].last.weights, last.weights, rtol=0, atol=0)
-    assert [progress.name for progress in seen] == ["start", "on-0", "on-1"]
-    assert [(progress.done, progress.total) for progress in seen] == [(1, 3), (2, 3), (3, 3)]
+    assert [progress.name for progress in seen] == ["start", "start", "on-0", "on-0", "on-1", "on-1"]
+    assert [progress.running for progress in seen] == [("start",), (), ("on-0",), (), ("on-1",), ()]
+    assert [(progress.done, progress.total) for progress in seen] == [(n, 3) for n in (0, 1, 1, 2, 2, 3)]
     assert seen[-1].work_done == seen[-1].work_total == sum(run.work for run in GRID)
 
 
 def test_complete_runs_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     run_grid(tmp_path, GRID, processes=1)
-    monkeypatch.setattr(grid, "_train", lambda folder, run: pytest.fail(f"{run.name} is trained again"))
+    monkeypatch.setattr(grid, "train_in_place", lambda folder, run, *_: pytest.fail(f"{run.name} is trained again"))
     assert list(run_grid(tmp_path, GRID, processes=2)) == [run.name for run in GRID]
 
 
@@ -86,6 +103,7 @@ def test_without_a_state_a_run_starts_over_from_the_weights_it_was_given(tmp_pat
         path.unlink()
     lines = (tmp_path / "on-0" / "metrics.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "on-0" / "metrics.jsonl").write_text("".join(lines[:2]))
+    rewrite_info(tmp_path / "on-0", end=None)
     resume_run(tmp_path / "on-0")
     assert contents(tmp_path) == undisturbed
 
@@ -96,6 +114,7 @@ def test_a_run_that_never_saved_what_it_was_given_is_trained_anew(tmp_path: Path
         for path in (tmp_path / "on-0" / folder).iterdir():
             path.unlink()
     (tmp_path / "on-0" / "metrics.jsonl").write_text("")
+    rewrite_info(tmp_path / "on-0", end=None)
     with pytest.raises(InputError, match="on-0 was stopped before the weights it was to start from were saved"):
         resume_run(tmp_path / "on-0")
     run_grid(tmp_path, GRID, processes=1)
@@ -103,9 +122,8 @@ def test_a_run_that_never_saved_what_it_was_given_is_trained_anew(tmp_path: Path
 
 
 def test_altered_initial_weights_are_refused(tmp_path: Path):
-    runs = run_grid(tmp_path, GRID, processes=1)
-    path = tmp_path / "on-0" / "run.json"
-    path.write_text(path.read_text().replace(runs["on-0"].info["initial_weights"], "0" * 16))
+    run_grid(tmp_path, GRID, processes=1)
+    rewrite_info(tmp_path / "on-0", end=None, initial_weights="0" * 16)
     for state in (tmp_path / "on-0" / "state").iterdir():
         state.unlink()
     (tmp_path / "on-0" / "metrics.jsonl").write_text("")
@@ -113,6 +131,12 @@ def test_altered_initial_weights_are_refused(tmp_path: Path):
         InputError, match=r"on-0 began with weights of digest 0000000000000000, and its checkpoint of step 0 has \w+"
     ):
         resume_run(tmp_path / "on-0")
+
+
+def rewrite_info(run: Path, **changes: Any) -> None:
+    """Change run.json, or take out what is None, with a sum that agrees."""
+    info = json.loads((run / "run.json").read_text()) | changes
+    (run / "run.json").write_bytes(with_sum({name: value for name, value in info.items() if value is not None}))
 
 
 def test_initial_weights_of_another_shape_are_refused_before_anything_is_written(tmp_path: Path):
@@ -158,10 +182,28 @@ def test_a_key_knows_the_experiment_and_where_it_starts():
     assert replace(GRID[0], name="another").key == GRID[0].key
 
 
+@pytest.mark.parametrize(
+    "experiment",
+    [
+        ON,
+        Experiment(Samples(n_train=20, n_test=10), ModelConfig(family="mlp", d_mlp=8), TRAINING),
+        Experiment(Task(p=7, split=(1, 2, 30)), EXPERIMENT.model, replace(TRAINING, checkpoint_steps=(3, 5))),
+    ],
+)
+def test_what_travels_to_another_process_is_the_run_and_not_its_arrays(experiment: Experiment):
+    """Copied as it is for a process."""
+    run = GridRun("one", experiment, start="other")
+    assert len(experiment.task.labels)  # an array that the task has drawn
+    there = copy.copy(run)
+    assert there == run
+    assert there.key == run.key
+    assert "labels" not in vars(there.experiment.task)
+
+
 def test_threads_are_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    before, during, train_one = torch.get_num_threads(), list[int](), grid.run_experiment
+    before, during, train_one = torch.get_num_threads(), list[int](), grid_run.run_experiment
     monkeypatch.setattr(
-        grid,
+        grid_run,
         "run_experiment",
         lambda *arguments, **options: during.append(torch.get_num_threads()) or train_one(*arguments, **options),
     )
@@ -217,7 +259,9 @@ def test_a_stopped_grid_goes_on(number: int, tmp_path: Path):
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
         try:
-            wait_until(lambda: len([*tmp_path.glob("runs/seed*/metrics.jsonl")]) == 2 and all_begun(tmp_path), 300)
+            wait_until(
+                lambda: len([*tmp_path.glob("runs/unfinished/seed*/metrics.jsonl")]) == 2 and all_begun(tmp_path), 300
+            )
             if number == signal.SIGINT:
                 os.killpg(process.pid, number)  # as a terminal does
             else:
@@ -225,28 +269,24 @@ def test_a_stopped_grid_goes_on(number: int, tmp_path: Path):
             _, complaint = process.communicate(timeout=300)
         finally:
             process.kill()
-    begun = [open_run(path.parent) for path in sorted(tmp_path.glob("runs/seed*/run.json"))]
+    begun = [open_run(path.parent) for path in sorted(tmp_path.glob("runs/unfinished/seed*/run.json"))]
     wait_until(lambda: not any(is_locked(run.path) for run in begun), 300)
     if number != signal.SIGKILL:
         assert re.fullmatch(r"interrupted with 0 of 4 runs done; the same command goes on\n", complaint), complaint
         assert all(list((run.path / "state").iterdir()) for run in begun)
     for run in begun:
-        assert list(differences(run)) == []
+        assert verify(run).contradictions == []
         assert not run.is_complete
 
 
 def all_begun(folder: Path) -> bool:
-    return all(len(path.read_bytes()) > 1000 for path in folder.glob("runs/seed*/metrics.jsonl"))
+    begun = [*folder.glob("runs/unfinished/seed*/metrics.jsonl")]
+    return len(begun) == 2 and all(len(path.read_bytes()) > 1000 for path in begun)
 
 
 def is_locked(run: Path) -> bool:
-    from interp.machine import lock_folder
-
-    try:
-        os.close(lock_folder(run))
-    except InputError:
-        return True
-    return False
+    with Folder(run) as folder:
+        return folder.is_locked()
 
 
 def wait_until(condition, seconds: float) -> None:
@@ -254,3 +294,11 @@ def wait_until(condition, seconds: float) -> None:
     while not condition():
         assert time.monotonic() < end, "it takes too long"
         time.sleep(0.05)
+
+
+def test_kills_lose_nothing_and_leave_nothing_twice():
+    """A few kills of tests/kill_sweeps.py, which does the same by the hundred."""
+    command = [sys.executable, "-m", "tests.kill_sweeps", "--kills", "3"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert re.search(r"\n3 kills of \d+ grids in \d+ s, 0 faults\n$", done.stdout)

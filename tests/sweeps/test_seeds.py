@@ -1,11 +1,9 @@
 """Several seeds at once: each as it is alone."""
 
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 from torch.testing import assert_close
 
 from interp.cli import main
@@ -15,7 +13,7 @@ from interp.models import DivergedError, Snapshot, Weights
 from interp.runs import open_run
 from interp.sweeps import InterruptedTrainingError, resume_run, run_experiment, run_seeds
 from interp.sweeps.seeds import with_seed
-from interp.training import loop, loss, together, train
+from interp.training import loop, side_by_side, together
 
 TASK = Task(11, train_fraction=0.5)
 SMALL = ModelConfig(d_model=8, n_heads=2, d_mlp=12)
@@ -31,83 +29,6 @@ def of_all(experiment: Experiment, n_seeds: int = 3) -> list[list[Snapshot]]:
             assert isinstance(snapshot, Snapshot)
             found[index].append(snapshot)
     return found
-
-
-def same(found: Snapshot, expected: Snapshot, **tolerance: float) -> None:
-    assert (found.step, found.kept, found.weights.keys(), found.state.keys()) == (
-        expected.step,
-        expected.kept,
-        expected.weights.keys(),
-        expected.state.keys(),
-    )
-    for name, weight in expected.weights.items():
-        assert_close(found.weights[name], weight, **(tolerance or {"rtol": 0, "atol": 0}))
-    for name, value in expected.metrics.items():
-        assert found.metrics[name] == pytest.approx(value, rel=tolerance.get("rtol", 0) * 20, abs=0, nan_ok=True), name
-
-
-@pytest.mark.parametrize("batch_size", [None, 20])
-def test_side_by_side_each_is_the_same_to_the_last_bit(batch_size: int | None) -> None:
-    experiment = replace(EXPERIMENT, training=replace(SHORT, batch_size=batch_size))
-    for seed, found in enumerate(of_all(experiment)):
-        expected = list(train(with_seed(experiment, seed)))
-        assert [one.step for one in found] == [0, 3, 4, 6, 8, 9]
-        for one, other in zip(found, expected, strict=True):
-            same(one, other)
-            assert all(torch.equal(one.state[name], value) for name, value in other.state.items())
-
-
-@pytest.mark.parametrize("cores", [True, False])
-def test_resumed_together_each_goes_on_to_the_last_bit(cores: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loss, "_has_cores", lambda stacked, model: cores)
-    experiments = [with_seed(EXPERIMENT, seed) for seed in range(2)]
-    whole = [moment for moment in together(experiments) if moment]
-    snapshots = [snapshot for snapshot in whole[2].values() if isinstance(snapshot, Snapshot)]
-    resumed = [moment for moment in together(experiments, resume=snapshots) if moment]
-    assert len(resumed) == len(whole) - 3
-    for one, other in zip(resumed, whole[3:], strict=True):
-        for mine, yours in zip(one.values(), other.values(), strict=True):
-            assert isinstance(mine, Snapshot)
-            assert isinstance(yours, Snapshot)
-            same(mine, yours)
-            assert all(torch.equal(mine.state[name], value) for name, value in yours.state.items())
-
-
-def test_given_weights_are_each_for_its_own() -> None:
-    experiments = [with_seed(EXPERIMENT, seed) for seed in range(2)]
-    given = [next(train(one)).weights for one in reversed(experiments)]
-    moment = next(together(experiments, initial=given))
-    assert moment is not None
-    for place, weights in enumerate(given):
-        assert_close(moment[place].weights, weights, rtol=0, atol=0)
-
-
-MODELS = {
-    "the factored one, as on a GPU": SMALL,
-    "two layers": replace(SMALL, n_layers=2, causal=True),
-    "gelu, with a rate": replace(SMALL, activation="gelu", attention_rate=0.5),
-    "an MLP": ModelConfig(family="mlp", d_mlp=16, embedding="untied", d_model=8),
-}
-
-
-@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
-def test_as_a_batch_each_is_the_same_up_to_rounding(model: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loss, "_has_cores", lambda stacked, model: False)
-    # With 1e-8 rounding decides the sign of an update.
-    experiment = replace(EXPERIMENT, model=model, training=replace(SHORT, eps=1e-4))
-    for seed, found in enumerate(of_all(experiment)):
-        for one, other in zip(found, train(with_seed(experiment, seed)), strict=True):
-            same(one, other, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("model", [SMALL, ModelConfig(family="mlp", d_mlp=16, embedding="none")])
-def test_without_test_pairs_in_a_batch(model: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loss, "_has_cores", lambda stacked, model: False)
-    (last, *_) = (
-        found[-1] for found in of_all(replace(EXPERIMENT, model=model, task=replace(TASK, train_fraction=1.0)), 2)
-    )
-    assert math.isnan(last.metrics["test_loss"])
-    assert math.isfinite(last.metrics["train_loss"])
 
 
 def broken_seed_1(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +47,7 @@ def test_one_that_diverges_leaves_the_others_alone(
 ) -> None:
     expected = [found[-1] for found in of_all(EXPERIMENT)]
     broken_seed_1(monkeypatch)
-    monkeypatch.setattr(loss, "_has_cores", lambda stacked, model: cores)
+    monkeypatch.setattr(side_by_side, "_has_cores", lambda device: cores)
     moments = [moment for moment in together([with_seed(EXPERIMENT, seed) for seed in range(3)]) if moment]
     assert [list(moment) for moment in moments] == [[1], *[[0, 2]] * 6]
     assert isinstance(moments[0][1], DivergedError)

@@ -44,6 +44,13 @@ def test_five_neurons_are_enough(p, activation, n_neurons, accuracy):
     assert float(found.double().mean()) == pytest.approx(expected, abs=0.0006 if expected < 1 else 0)
 
 
+def test_a_hidden_layer_passes_a_circuit_on_by_relu_alone():
+    with pytest.raises(InputError, match="by the activation 'relu', not 'square'"):
+        circuit_checkpoint(Task(7), circuit_neurons([1]), activation="square", family="mlp", n_layers=2)
+    with pytest.raises(InputError, match="a circuit is planted in one layer that reads ab="):
+        circuit_checkpoint(Task(7), circuit_neurons([1]), n_layers=2)
+
+
 def test_squares_make_the_exact_pizza():
     """N cos²(w(a−b)/2) cos w(a+b−c) for any number of neurons but 1, 2 and 4; of four, 4t = 2π lets another wave
     through."""

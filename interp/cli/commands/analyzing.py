@@ -1,13 +1,17 @@
 """The commands that analyze, explain and draw."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from interp.cli.commands.arguments import Output, Positional, RunPath
+from interp.cli.output import MOST_OF_A_LIST, say, say_json, say_lines
+from interp.errors import InputError, check_choice
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
 
 
 @dataclass(frozen=True)
@@ -25,22 +29,30 @@ class Analyze:
     """Also write the results as tables into this folder."""
 
     def run(self) -> int:
-        from interp.analysis import analyze, find, write_tables
+        from interp.analysis import PartlyAnalyzed, analyze, find, write_tables
         from interp.cli.progress import walk
         from interp.figures import readable
         from interp.runs import open_run
 
-        results = analyze(open_run(self.path), self.names, progress=walk, parallel=True)
+        refused = None
+        try:
+            results = analyze(open_run(self.path), self.names, progress=walk, parallel=True)
+        except PartlyAnalyzed as error:  # what could be computed is printed first
+            results, refused = error.results, error
+            if not results:
+                raise
         summaries = {name: find(name).summary(result) for name, result in results.items()}
+        if self.json:
+            say_json(summaries)
+        else:
+            for name, summary in summaries.items():
+                say(f"{name}: {find(name).title}")
+                for key, value in summary.items():
+                    say(f"  {key.replace('_', ' ')}: {readable(value)}", most=MOST_OF_A_LIST)
         if self.csv is not None:
             write_tables(results, self.csv)
-        if self.json:
-            print(json.dumps(summaries, indent=2, allow_nan=False))
-            return 0
-        for name, summary in summaries.items():
-            print(f"{name}: {find(name).title}")
-            for key, value in summary.items():
-                print(f"  {key.replace('_', ' ')}: {readable(value)}")
+        if refused is not None:
+            raise refused
         return 0
 
 
@@ -64,20 +76,26 @@ class Explain:
 
         explanation = explain(open_run(self.path), self.step, progress=walk, parallel=True)
         if self.json:
-            print(json.dumps(explanation.numbers, indent=2, allow_nan=False))
+            say_json(explanation.numbers)
         else:
-            print(explanation.long if self.long else explanation)
+            say_lines(explanation.long if self.long else explanation)
         return 0
 
 
 @dataclass(frozen=True)
 class Plot:
-    """The figure of one analysis, with the phases shaded behind every panel over steps."""
+    """The figure of one analysis, with the phases shaded behind every panel over steps; or of a sweep: curves (medians
+    of groups of runs, with quartiles) or phases (what happened over two axes)."""
 
     path: RunPath
-    """The folder of the run."""
+    """The folder of the run, or of the sweep."""
     name: Annotated[Positional[str], tyro.conf.arg(metavar="NAME")]
-    """The analysis (`interp analyses`)."""
+    """The analysis (`interp analyses`); of a sweep curves or phases."""
+    axes: tuple[str, ...] = ()
+    """Of a sweep, one or two axes: colors and panels of curves, across and up of phases. By default the first two that
+    are no seeds; what differs in the others is one group."""
+    metric: str | None = None
+    """What curves of a sweep show, such as test-loss; by default the accuracy on unmirrored test pairs."""
     output: Output = None
     """The file to write; its ending says what: .html, .png, .svg, .pdf or .json. By default NAME.html."""
 
@@ -88,17 +106,34 @@ class Plot:
         from interp.pages import phases
         from interp.runs import open_run
 
-        analysis = find(self.name)
         output = self.output or Path(f"{self.name}.html")
         check_ending(output)
-        run = open_run(self.path)
+        if (self.path / "sweep.json").exists():
+            write_figure(self._of_sweep(), output)
+            say(output)
+            return 0
+        if self.axes or self.metric is not None or self.name in ("curves", "phases"):
+            raise InputError(
+                f"curves, phases, --axes and --metric are for sweeps, and {self.path} is none: it has no sweep.json"
+            )
+        analysis, run = find(self.name), open_run(self.path)
         shaded = ["transitions"] if find("transitions").is_for(run.task, run.model) else []
         results = analyze(run, [self.name, *shaded], progress=walk, parallel=True)
         figure = analysis.module.plot(results[self.name])
         shade_phases(figure, phases(results) if shaded else [], named=True)
         write_figure(figure, output)
-        print(output)
+        say(output)
         return 0
+
+    def _of_sweep(self) -> "Figure":
+        from interp.studies import collect, group_curves, sweep_phases
+
+        check_choice("figure of a sweep", self.name, ("curves", "phases"))
+        if self.name == "phases":
+            if self.metric is not None:
+                raise InputError("--metric is for curves; phases show what happened, and an accuracy")
+            return sweep_phases(collect(self.path), self.axes)
+        return group_curves(collect(self.path, curves=True), self.axes, self.metric)
 
 
 @dataclass(frozen=True)
@@ -116,7 +151,6 @@ class Report:
     def run(self) -> int:
         from interp.analysis import analyze, discover, stored_result
         from interp.cli.progress import walk
-        from interp.errors import InputError
         from interp.machine import write_atomically
         from interp.pages import is_experiment, render, render_experiment
         from interp.runs import open_run
@@ -133,7 +167,7 @@ class Report:
             results |= {name: result for name, result in others.items() if result is not None}
             page = render(run, results, progress=walk)
         write_atomically(output, page.encode())
-        print(output)
+        say(output)
         return 0
 
 
@@ -148,13 +182,14 @@ class Analyses:
 
         in_order = sorted(discover().values(), key=lambda analysis: analysis.reading_place)
         for group, analyses in groupby(in_order, key=lambda analysis: analysis.group):
-            print(group)
+            say(group)
             for analysis in analyses:
                 line = f"  {'*' if analysis.core else ' '} {analysis.name:<22}{analysis.title}"
                 line += " (not among all)" if analysis.on_request else ""
-                print(line if "network" in analysis.reads else f"{line} {_of_modules(analysis.reads)}")
-        print("* the core, which runs where nothing is named; the rest by name, by group, or all")
-        print("[modules too]: can also be asked about what was recorded of anybody's module")
+                line += f" [of runs trained with --observe {' '.join(analysis.observes)}]" if analysis.observes else ""
+                say(line if "network" in analysis.reads else f"{line} {_of_modules(analysis.reads)}")
+        say("* the core, which runs where nothing is named; the rest by name, by group, or all")
+        say("[modules too]: can also be asked about what was recorded of anybody's module")
         return 0
 
 

@@ -1,6 +1,5 @@
 """The command that compares."""
 
-import json
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from interp.cli.commands.arguments import Output, Positional
+from interp.cli.output import drawn, say, say_json, say_lines
 
 if TYPE_CHECKING:
     from interp.explanation import Comparison
@@ -50,9 +50,9 @@ class Compare:
                 results = {path: analyze(run, progress=walk, parallel=True) for path, run in runs.items()}
             write_atomically(self.output, render_comparison(comparison, results, progress=walk).encode())
         if self.json:
-            print(json.dumps(comparison.numbers, indent=2, allow_nan=False))
+            say_json(comparison.numbers)
         elif self.output is not None:
-            print(self.output)
+            say(self.output)
         else:
             _print(comparison)
         return 0
@@ -63,24 +63,24 @@ def _print(comparison: "Comparison") -> None:
     from interp.explanation import closing, plain, tables
 
     if not sys.stdout.isatty():
-        print(plain(comparison))
+        say_lines(plain(comparison))
         return
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
-    from rich.text import Text
 
     console = Console(highlight=False)
     for table in tables(comparison):
-        console.print(Text(table.title, style="bold"))
+        console.print(drawn(table.title, "bold"))
         if not table.rows:
-            console.print(Text(f"  {table.otherwise}\n"))
+            console.print(drawn(f"  {table.otherwise}"))
+            console.print()
             continue
-        drawn = Table(box=SIMPLE_HEAD)
+        grid = Table(box=SIMPLE_HEAD)
         for index, name in enumerate(table.head):
-            drawn.add_column(Text(name), justify="right" if index else "left")
+            grid.add_column(drawn(name), justify="right" if index else "left")
         for row in table.rows:
-            drawn.add_row(*map(Text, row))  # a Text: what a run is called is no markup
-        console.print(drawn)
+            grid.add_row(*map(drawn, row))
+        console.print(grid)
     for paragraph in closing(comparison):
-        console.print(Text(paragraph))
+        console.print(drawn(paragraph))

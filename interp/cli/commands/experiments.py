@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from interp.cli.commands.arguments import Positional
+from interp.cli.output import say
 from interp.errors import InputError
 from interp.studies import Design
 
@@ -16,9 +17,10 @@ from interp.studies import Design
 class Study:
     """Put a prediction to the test: train a grid of networks, measure, and say what was confirmed and what was not.
 
-    NAME is circuit-efficiency, ungrokking, critical-size, semi-grokking, data-fraction, weight-decay, growth-ratios or
-    verdicts. Stopped, the same command goes on. The grid options change the design of the experiment; without any it is
-    the one in docs/why-does-it-grok.md, and of verdicts that in docs/verdicts.md."""
+    NAME is circuit-efficiency, ungrokking, critical-size, semi-grokking, data-fraction, weight-decay, growth-ratios,
+    verdicts, slingshots or grokfast. Stopped, the same command goes on. Options change the design of the experiment
+    (interp experiment NAME --help has them); without any it is the one in docs/why-does-it-grok.md, of verdicts that in
+    docs/verdicts.md, of the last two that in docs/training-dynamics.md."""
 
     name: Annotated[Positional[str], tyro.conf.arg(metavar="NAME", help_behavior_hint="(required)")] = ""
     """Which experiment."""
@@ -40,7 +42,7 @@ class Study:
             return cls(name, design=find(name).FULL if "--full" in arguments else find(name).DESIGN)
         if arguments and not arguments[0].startswith("-"):
             find(arguments[0])  # raises, naming the nearest
-        return None if {"-h", "--help"} & {*arguments} else cls(design=Design(sizes=(1,)))
+        return None if {"-h", "--help"} & {*arguments} else cls(design=Design())
 
     def run(self) -> int:
         from interp.cli.progress import grid_progress
@@ -59,11 +61,12 @@ class Study:
         ) as report:
             outcome = conduct(self.name, out, self.design, full=self.full, processes=self.processes, report=report)
         if outcome.failed_precondition is not None:
-            print(f"nothing can be shown: {outcome.failed_precondition}")
+            say(f"nothing can be shown: {outcome.failed_precondition}")
         for prediction in outcome.predictions:
-            print(f"{prediction.name} {prediction.verdict}: {prediction.statement}; {prediction.because}")
+            because = "" if prediction.because == outcome.failed_precondition else f"; {prediction.because}"
+            say(f"{prediction.name} {prediction.verdict}: {prediction.statement}{because}")
         page = out / "report.html"
         write_atomically(page, render_experiment(out).encode())
         for path in (*outcome.files.values(), page):
-            print(path)
+            say(path)
         return 0

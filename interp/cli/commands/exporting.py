@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import tyro
 
 from interp.cli.commands.arguments import RunPath
+from interp.cli.output import say
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Export:
             raise InputError("--push goes with --to huggingface")
         run = open_run(self.path)
         out = export_run(run, self.to, self.out or self.path.parent / f"{self.path.resolve().name}-{self.to}")
-        print(out)
+        say(out)
         if self.push is not None:
-            print(push(out, self.push))
+            say(push(out, self.push))
         return 0

@@ -1,6 +1,5 @@
 """The command that reads other people's checkpoints."""
 
-import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,6 +7,7 @@ from typing import Annotated, Any
 import tyro
 
 from interp.cli.commands.arguments import Positional
+from interp.cli.output import MOST_OF_A_LIST, say, say_lines
 from interp.experiment import Activation, Inputs, Operation, Vocabularies
 
 
@@ -110,7 +110,7 @@ class Import:
             if self.write_mapping is not None:
                 write_atomically(self.write_mapping, found.mapping.encode())
             if self.dry_run or not found.fits:
-                print(found.text)
+                say_lines(found.text, most=MOST_OF_A_LIST)
                 return 0 if found.fits else 2
         if self.out is None:
             raise InputError("interp import needs --out RUN (or --dry-run); see interp import --help")
@@ -134,13 +134,14 @@ class Import:
             overwrite=self.overwrite,
             say=_say,
         )
-        print("\n".join(describe(run)))
-        print(f"done: interp explain {self.out}")
+        for line in describe(run):
+            say(line)
+        say(f"done: interp explain {self.out}")
         return 0
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    say(line, on_stderr=True)
 
 
 def _given(fields: Any) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """The command that reads learning curves which others recorded."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -8,6 +7,7 @@ from typing import Annotated, Literal
 import tyro
 
 from interp.cli.commands.arguments import Positional
+from interp.cli.output import say, say_json, say_lines
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,10 @@ class Curves:
         )
         if self.out is not None:
             write_atomically(self.out, render_curves(told).encode())
-        print(json.dumps(told.numbers, indent=2, allow_nan=False) if self.json else told.long if self.long else told)
+        if self.json:
+            say_json(told.numbers)
+        else:
+            say_lines(told.long if self.long else told)
         if self.out is not None and not self.json:
-            print(self.out)
+            say(self.out)
         return 0

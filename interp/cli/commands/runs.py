@@ -1,6 +1,5 @@
 """The commands about runs as they lie on disk."""
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +7,7 @@ from typing import Annotated
 import tyro
 
 from interp.cli.commands.arguments import Positional, RunPath
+from interp.cli.output import say
 
 
 @dataclass(frozen=True)
@@ -16,12 +16,24 @@ class List:
 
     folder: Annotated[Positional[Path], tyro.conf.arg(metavar="[DIR]")] = Path("checkpoints")
     """Where to look, at any depth."""
+    where: tuple[str, ...] = ()
+    """Only runs that meet these conditions, such as "training.weight-decay>=1" or verdict=grokking: fields of task,
+    model and training, axes of a sweep, last metrics (test-accuracy), state, verdict, memorized-at, generalized-at."""
+    sort: str | None = None
+    """What to sort by: the same names; with a minus before it, -NAME, the largest first."""
+    reverse: bool = False
+    """The largest first."""
 
     def run(self) -> int:
         from interp.runs import list_runs
+        from interp.sweeps import read_sweep, what_is_left
 
-        for line in list_runs(self.folder):
-            print(line)
+        sweep = read_sweep(self.folder)
+        known = sweep.runs if sweep is not None else None
+        for line in list_runs(self.folder, where=self.where, sort=self.sort, reverse=self.reverse, coordinates=known):
+            say(line)
+        for line in what_is_left(self.folder):
+            say(line)
         return 0
 
 
@@ -35,28 +47,47 @@ class Info:
     def run(self) -> int:
         from interp.runs import describe, open_run
 
-        print("\n".join(describe(open_run(self.path))))
+        for line in [*describe(open_run(self.path))]:  # all of it, or none where something is damaged
+            say(line)
         return 0
 
 
 @dataclass(frozen=True)
 class Verify:
-    """Recompute digests, shapes and stored losses of a run; exit code 2 on any difference."""
+    """Check every sum of a run, that all of it is there, and its losses, accuracies and norms against the weights; exit
+    code 2 on any difference."""
 
     path: RunPath
     """The folder of the run."""
+    deep: bool = False
+    """Also compute every result anew that is kept with the run, and compare."""
 
     def run(self) -> int:
         from interp.cli.progress import walk
-        from interp.runs import differences, open_run
+        from interp.runs import open_run, verify
 
         run = open_run(self.path)
-        found = list(differences(run, walk))
-        for line in found:
-            print(f"interp: {line}", file=sys.stderr)
-        if not found:
-            print(f"{self.path}: {len(run)} checkpoints agree with their digests, shapes and recorded losses")
-        return 2 if found else 0
+        found = verify(run, walk)
+        if self.deep:
+            from interp.analysis import verify_results
+
+            results = verify_results(run, walk)
+            found.checked += results.checked
+            found.unchecked = [line for line in found.unchecked if "--deep" not in line] + results.unchecked
+            found.contradictions += results.contradictions
+        for line in found.checked:
+            say(f"checked      {line}")
+        for line in found.unchecked:
+            say(f"not checked  {line}")
+        if not found.contradictions:
+            say(f"{self.path}: nothing contradicts anything else")
+            return 0
+        for line in found.contradictions:
+            say(f"interp: {line}", on_stderr=True)
+        n = len(found.contradictions)
+        told = "; ".join([f"{n:,} contradiction{'s' * (n > 1)}", *found.remedies])
+        say(f"interp: {self.path}: {told}", on_stderr=True)
+        return 2
 
 
 @dataclass(frozen=True)
@@ -69,8 +100,10 @@ class Thin:
     """Keep the checkpoints whose step is a multiple of this."""
 
     def run(self) -> int:
+        from interp.figures import as_count
         from interp.runs import open_run, thin
 
         run = open_run(self.path)
-        print(f"{self.path}: removed {thin(run, self.keep_every)} checkpoints, kept {len(run)}")
+        removed = as_count(thin(run, self.keep_every), "checkpoint")
+        say(f"{self.path}: removed {removed}, kept {len(run):,}")
         return 0

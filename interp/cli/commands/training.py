@@ -10,6 +10,7 @@ import tyro
 
 from interp.cli.commands.arguments import RunPath
 from interp.cli.options import value_of
+from interp.cli.output import say
 from interp.errors import InputError
 from interp.experiment import (
     PRESETS,
@@ -44,8 +45,14 @@ class Train:
     """Also show the metrics in Weights & Biases (offline with WANDB_MODE=offline)."""
     device: str = "cpu"
     """Where to train: cpu, or cuda."""
+    tf32: bool = False
+    """On a GPU, multiply with inputs rounded to 11 bits: faster, and small losses are off by percents."""
+    observe: Literal["gradients"] | None = None
+    """Also keep a sketch of the gradient of every step, for `interp analyze RUN gradient_spectrum`."""
     seeds: int | None = None
     """Train with the seeds 0 … N−1 of split, initial weights and batches, side by side, into RUN/seed0, RUN/seed1, …"""
+    at_once: int | None = None
+    """Of the seeds, so many side by side, the rest after (default: as many as the memory holds)."""
     task: tyro.conf.AvoidSubcommands[Examples] = field(default_factory=Task)
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -62,52 +69,68 @@ class Train:
     def run(self) -> int:
         from interp.cli.progress import training_progress
         from interp.cli.wandb_log import wandb_log
-        from interp.figures import as_count
-        from interp.sweeps import check_room, megabytes, run_experiment, run_seeds, size_on_disk
+        from interp.figures import as_count, as_size
+        from interp.sweeps import check_room, observers_of, run_experiment, run_seeds, size_on_disk
+        from interp.training import check_device, check_observable, networks_at_once
 
         if self.seeds is not None and self.log is not None:
             raise InputError("--log wandb shows one run; with --seeds there are several: leave out one of the two")
+        if self.seeds is not None and self.observe is not None:
+            raise InputError(
+                f"--observe {self.observe} watches one network, and with --seeds there are several side by side: leave "
+                "out one of the two, or train the seeds one by one (--task.seed, --model.seed, --training.seed)"
+            )
+        if self.at_once is not None and self.seeds is None:
+            raise InputError("--at-once says how many of several seeds train side by side; give --seeds too")
         experiment, n_runs = Experiment(self.task, self.model, self.training), self.seeds or 1
         out = self.out or _fresh_folder(experiment)
-        check_room(out, experiment, n_runs)  # before the steps to keep are listed, which can be too many
-        n_kept, size = len(experiment.training.kept_steps()), megabytes(n_runs * size_on_disk(experiment))
+        check_device(self.device, tf32=self.tf32)
+        check_observable(n_runs, self.device, observers_of(experiment, self.observe))
+        at_once = min(n_runs, self.at_once or networks_at_once(experiment, self.device))
+        # Before the steps to keep are listed, which can be too many.
+        check_room(out, experiment, n_runs, at_once, observe=self.observe)
+        n_kept, size = len(experiment.training.kept_steps()), as_size(n_runs * size_on_disk(experiment, self.observe))
         several = f"{as_count(self.seeds, 'seed')}, " if self.seeds is not None else ""
         work = f"{as_count(experiment.training.steps, 'step')}, {as_count(n_kept, 'checkpoint')}"
         headline = f"training {out}: {several}{work}, about {size}"
         with contextlib.ExitStack() as stack:
             reports = [stack.enter_context(wandb_log(experiment, out))] if self.log == "wandb" else []
-            reports.append(stack.enter_context(training_progress(experiment, headline, self.seeds)))
+            reports.append(stack.enter_context(training_progress(experiment, headline, self.seeds, at_once)))
 
             def report(snapshot: "Snapshot") -> None:
                 for each in reports:
                     each(snapshot)
 
+            how = {"overwrite": self.overwrite, "device": self.device, "tf32": self.tf32, "report": report}
             if self.seeds is None:
-                run_experiment(experiment, out, overwrite=self.overwrite, device=self.device, report=report)
+                run_experiment(experiment, out, observe=self.observe, **how)
             else:
-                run_seeds(experiment, self.seeds, out, overwrite=self.overwrite, device=self.device, report=report)
-        print(f"done: interp report {out}" if self.seeds is None else f"done: interp list {out}")
+                run_seeds(experiment, self.seeds, out, at_once=self.at_once, **how)
+        say(f"done: interp report {out}" if self.seeds is None else f"done: interp list {out}")
         return 0
 
 
 @dataclass(frozen=True)
 class Resume:
-    """Go on with an interrupted run; the result is the same, to the last bit, as without the interruption."""
+    """Go on with an interrupted run; on a CPU the result is the same, to the last bit, as without the interruption."""
 
     path: RunPath
     """The folder of the run."""
     device: str = "cpu"
     """Where to train: cpu, or cuda."""
+    force: bool = False
+    """Train a run that diverged again, from its last state; on the same device to the same end."""
 
     def run(self) -> int:
         from interp.cli.progress import training_progress
         from interp.runs import open_run
         from interp.sweeps import resume_run
 
-        experiment = open_run(self.path).experiment
-        with training_progress(experiment or Experiment(), f"resuming {self.path}") as report:
-            resume_run(self.path, device=self.device, report=report)
-        print(f"done: interp report {self.path}")
+        run = open_run(self.path)
+        anew = " from its beginning: no state was saved" if run.state_step is None and not run.is_complete else ""
+        with training_progress(run.experiment or Experiment(), f"resuming {self.path}{anew}") as report:
+            resume_run(self.path, device=self.device, force=self.force, report=report)
+        say(f"done: interp report {self.path}")
         return 0
 
 
@@ -117,7 +140,7 @@ class Presets:
 
     def run(self) -> int:
         for name, (summary, _) in PRESETS.items():
-            print(f"{name:<12}{summary}")
+            say(f"{name:<12}{summary}")
         return 0
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from interp.cli.commands.arguments import RunPath
+from interp.cli.output import say
 from interp.errors import check_number
 
 
@@ -20,5 +21,5 @@ class Watch:
         from interp.runs import open_run
 
         check_number("interval", self.interval, 0.05, 3600)
-        print(watch(open_run(self.path), interval=self.interval))
+        say(watch(open_run(self.path), interval=self.interval))
         return 0

@@ -44,7 +44,7 @@ def export_run(run: Run, to: str, out: str | Path, *, figures: Sequence[str] | N
         "numpy": _numpy,
     }
     with built_beside(out) as fresh:
-        writers[to](run, fresh)
+        writers[to](run, fresh.path)
     return out
 
 

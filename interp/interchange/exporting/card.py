@@ -4,6 +4,7 @@ Markdown)."""
 from collections.abc import Sequence
 
 from interp.explanation import explain
+from interp.printable import one_line
 from interp.runs import Run, describe
 
 TAGS = ("grokking", "mechanistic-interpretability", "modular-arithmetic", "interp")
@@ -18,9 +19,9 @@ def model_card(run: Run, figures: Sequence[str] = ()) -> str:
     parts = [
         front,
         f"# {run.task.title}",
-        _code("\n".join(facts)),
+        _code("\n".join(map(one_line, facts))),
         "## What was found",
-        _code(str(explain(run))),
+        _code("\n".join(map(one_line, str(explain(run)).split("\n")))),
         *pictures,
         "## Files",
         "`model.safetensors` holds the last checkpoint under TransformerLens' classic names, "

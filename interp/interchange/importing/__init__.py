@@ -1,7 +1,6 @@
 """Other people's checkpoints become an ordinary run: read safely, recognized, proved by running, written whole or not
 at all."""
 
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,10 +13,10 @@ from interp.interchange.importing.modules import ModuleReading, describe_module,
 from interp.interchange.importing.proved_split import with_proved_split
 from interp.interchange.importing.reading import Known, Reading, read, unverified
 from interp.interchange.importing.sources import Source, find_sources, unique_names, without_diverged_end
+from interp.interchange.importing.splits import check_list
 from interp.interchange.layouts.mapping import read_mapping
-from interp.machine import write_atomically
 from interp.models import Reader
-from interp.runs import Run, RunWriter, new_run, open_run
+from interp.runs import Run, RunWriter, begin_run, new_run, open_run
 
 MOST_NAMES = 20  # of files, in run.json
 AnyReading = Reading | ModuleReading
@@ -73,7 +72,10 @@ def import_run(
     ('add modulo 11', [1, 2], 1.0)
     """
     places = _paths(sources, say)
-    found = without_diverged_end(find_sources(places, steps))
+    if split is not None and split.startswith("file:"):
+        check_list(Path(split.removeprefix("file:")))
+    given = {"configuration_given": configuration is not None, "split_given": split is not None}
+    found = without_diverged_end(find_sources(places, steps, **given))
     from_hub = [place for place in places if isinstance(place, Downloaded)]
     if module is not None:
         _check_no_layout(layout, mapping, model)
@@ -89,8 +91,8 @@ def import_run(
             if not by_module.facts["verified"] and not accept_unverified:
                 raise unverified(by_module.facts)
             return _write(Path(out), found, by_module, from_hub, overwrite=overwrite)
-    if given := [name for name in (module_neurons, module_embedding, module_unembedding) if name]:
-        raise InputError(f"{given[0]!r} is named as a part of a module, and no --module FILE.py:NAME is given")
+    if parts := [name for name in (module_neurons, module_embedding, module_unembedding) if name]:
+        raise InputError(f"{parts[0]!r} is named as a part of a module, and no --module FILE.py:NAME is given")
     known = Known(
         dict(task or {}),
         dict(model or {}),
@@ -135,11 +137,11 @@ def _write(
     """The run, built beside its place and moved there when it is whole."""
     target = Path(os.path.realpath(out))
     with new_run(out, overwrite) as fresh:
-        with RunWriter.create(fresh, reading.task, reading.model) as writer:
+        begin_run(fresh, reading.task, reading.model)
+        with RunWriter(open_run(fresh.path), fresh.twin()) as writer:
             for source in sources:
                 writer.append(source.step if source.step is not None else -1, reading.weights_of(source))
-            info = {**writer.run.info, "imported": _provenance(sources, reading, from_hub)}
-        write_atomically(fresh / "run.json", json.dumps(info, indent=2).encode() + b"\n")
+            writer.finish(imported=_provenance(sources, reading, from_hub))
     return open_run(out if (out / "run.json").exists() else target)
 
 
@@ -149,7 +151,8 @@ def _provenance(sources: Sequence[Source], reading: AnyReading, from_hub: Sequen
     notes = [f"from {place.title}" for place in from_hub[-1:]]
     notes += [*reading.notes, *(note for source in sources for note in source.notes)]
     return {
-        "files": names[:MOST_NAMES] + ([f"and {len(names) - MOST_NAMES} more"] if len(names) > MOST_NAMES else []),
+        "files": names if len(names) <= MOST_NAMES else [*names[: MOST_NAMES - 1], names[-1]],  # the last was proved
+        **({"n_files": len(names)} if len(names) > MOST_NAMES else {}),
         "taken": sources[-1].taken or "the whole file",
         "layout": reading.layout if isinstance(reading.layout, str) else reading.layout.name,
         "split": reading.split_from,
@@ -185,7 +188,8 @@ def describe_sources(
     >>> found.fits, "proved: accuracy 1" in found.text, found.mapping.splitlines()[0]
     (True, True, 'family = "transformer"')
     """
-    found = find_sources(_paths(sources, say), steps)
+    given = {"configuration_given": configuration is not None, "split_given": True}  # which is not looked at here
+    found = find_sources(_paths(sources, say), steps, **given)
     if module is not None:
         text = describe_module(module, found[-1], Path(configuration) if configuration is not None else None)
         return Description(text, "", True)

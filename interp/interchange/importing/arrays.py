@@ -23,7 +23,9 @@ from interp.errors import InputError
 from interp.interchange.importing.claims import CLAIMS, claims_in, integer_of, step_inside
 from interp.interchange.importing.source import Source, is_own_file, printable
 from interp.interchange.importing.steps import step_in_name
+from interp.interchange.plain_files import check_plain
 from interp.machine import first_line, open_binary, read_lines
+from interp.runs import LAST_STEP
 
 MOST_ARRAYS = 2_000
 PACKED_BYTES = 64_000_000  # that many bytes a packed archive may unpack to whatever its size,
@@ -106,14 +108,16 @@ def read_array_folder(folder: Path, files: Sequence[Path]) -> list[Source]:
     paths = {_name(file.name): file for file in files}
     headers = {}
     for name, file in paths.items():
-        with _complaints(file), open_binary(file) as opened:
-            headers[name] = _header(str(file), opened)
-            if file.stat().st_size < headers[name].n_bytes:
-                raise InputError(f"{file} is damaged: it claims {headers[name].n_bytes:,} bytes, and is shorter")
+        check_plain(file)
+        headers[name] = _checked_header(file)
     sources = _sources(folder, headers, partial(_mapped, paths), step_in_name(folder))
     metrics = folder / "metrics.jsonl"
-    if len(sources) < 2 or not is_own_file(metrics) or metrics.stat().st_size > MOST_BESIDE:
+    if len(sources) < 2 or not is_own_file(metrics):
         return sources
+    try:
+        check_plain(metrics, MOST_BESIDE, "any metrics beside arrays")
+    except InputError as error:
+        return [replace(sources[0], notes=(f"not read: {error}",)), *sources[1:]]
     said = {step: row for row in read_lines(metrics) if (step := integer_of(row.get("step"))) is not None}
     return [replace(source, claims=claims_in(said.get(source.step or 0, {}))) for source in sources]
 
@@ -169,12 +173,30 @@ class _Unpacked:
                 archive.open(self.entries[name]) as file,
             ):
                 self.kept[name] = np.lib.format.read_array(file, allow_pickle=False)
+                if file.read(1):  # which also holds what was read against its sum
+                    raise InputError(f"{self.path} is damaged: {printable(name)!r} has more in it than its array")
         return self.kept[name]
 
 
 def _mapped(paths: Mapping[str, Path], name: str) -> np.ndarray:
     with _complaints(paths[name]):
         return np.load(paths[name], mmap_mode="r", allow_pickle=False)
+
+
+def load_array(path: Path, most: int, what: str) -> np.ndarray:
+    """The array in a `.npy` of at most `most` bytes, mapped. Raises InputError, naming the file and `what` it should
+    be, for anything else: for one that claims more than it holds before anything is allocated."""
+    check_plain(path, most, what)
+    _checked_header(path)
+    return _mapped({"": path}, "")
+
+
+def _checked_header(file: Path) -> Header:
+    with _complaints(file), open_binary(file) as opened:
+        header = _header(str(file), opened)
+        if file.stat().st_size < header.n_bytes:
+            raise InputError(f"{file} is damaged: it claims {header.n_bytes:,} bytes, and is shorter")
+    return header
 
 
 def _sources(
@@ -190,7 +212,7 @@ def _sources(
             beside[name] = value.item() if value.ndim == 0 else value.tolist() if name in CLAIMS else np.array(value)
     # 1-d and of one number, as some save it, is a step too.
     told = {name: value.item() if getattr(value, "size", 0) == 1 else value for name, value in beside.items()}
-    if (steps := _steps(beside.get(STEPS), shapes, headers)) is not None:
+    if (steps := _steps(path, beside.get(STEPS), shapes, headers)) is not None:
         rows = {name: shape[1:] for name, shape in shapes.items()}
         return [
             Source(path, f"[{place}]", rows, at, beside=beside, read=partial(_rows, rows, array, place))
@@ -200,15 +222,23 @@ def _sources(
     return [Source(path, "", shapes, at, claims_in(told), beside, read=partial(_rows, shapes, array, None))]
 
 
-def _steps(steps: Any, shapes: Mapping[str, tuple[int, ...]], headers: Mapping[str, Header]) -> list[int] | None:
-    """The steps of a series: an array of them, where everything that could be a weight has as many rows."""
-    if not isinstance(steps, np.ndarray) or steps.ndim != 1 or steps.dtype.kind not in "iu" or not shapes:
+def _steps(
+    path: Path, steps: Any, shapes: Mapping[str, tuple[int, ...]], headers: Mapping[str, Header]
+) -> list[int] | None:
+    """The steps of a series: an array of them, where everything that could be a weight has as many rows. Raises
+    InputError for one of other numbers than steps."""
+    if not isinstance(steps, np.ndarray) or steps.ndim != 1 or not shapes:
         return None
     if not all(shape[0] == len(steps) for shape in shapes.values()):
         return None
     if sum(len(shape) >= 3 and headers[name].kind.kind == "f" for name, shape in shapes.items()) < 2:
         return None
-    return steps.tolist()
+    numbers = [integer_of(number) for number in steps.tolist()]
+    if None in numbers:
+        wrong = steps[numbers.index(None)]
+        where = path / f"{STEPS}.npy" if path.is_dir() else path
+        raise InputError(f"{where} holds {wrong} as a step, expected whole numbers up to {LAST_STEP:,}")
+    return [number for number in numbers if number is not None]
 
 
 def _rows(names: Mapping[str, Any], array: Callable[[str], np.ndarray], place: int | None) -> dict[str, Tensor]:

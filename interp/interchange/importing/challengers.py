@@ -32,7 +32,6 @@ from interp.models import FAMILIES, Weights, activate, embed, transformer
 
 LEAST = 0.9  # of the pairs: of two networks that answer little neither is what was trained
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "tanh": torch.tanh,
     "sigmoid": torch.sigmoid,
     "elu": functional.elu,
     "leaky relu": functional.leaky_relu,
@@ -58,6 +57,8 @@ class Way:
     exchanged_norms: bool = False
     two_hidden: bool = False  # of an MLP: a nonlinearity after W_out too
     added_inputs: bool = False  # of an MLP: what it reads is added to what it says
+    added_hidden: bool = False  # of an MLP with several hidden layers: what a layer after the first reads is added too
+    turned_hidden: bool = False  # these in the opposite order
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,10 @@ def ways(model: ModelConfig) -> list[Way]:
         found = [Way("two hidden layers", two_hidden=True)]
         if model.inputs == "sum":
             found.append(Way("a residual around its hidden layer", added_inputs=True))
+    if model.family == "mlp" and model.n_layers > 1:
+        found.append(Way("a residual around its hidden layers", added_hidden=True))
+        if model.n_layers > 2:
+            found.append(Way("its hidden layers in the opposite order", turned_hidden=True))
     others = [name for name in get_args(Activation) if name != model.activation]
     # What is read with the wrong structure is often read with the wrong activation too.
     found += [replace(way, words=f"{way.words}, and {name}", activation=name) for way in found for name in others]
@@ -161,8 +166,12 @@ def _act(way: Way, model: ModelConfig, x: Tensor) -> Tensor:
 def _mlp(way: Way, weights: Weights, model: ModelConfig, pairs: Tensor) -> Tensor:
     x = embed(weights, model, pairs)
     read = x.sum(1) if model.inputs == "sum" else x.flatten(1)
-    h = read @ weights["mlp.W_in"] + weights.get("mlp.b_in", 0)
-    said = _act(way, model, h) @ weights["mlp.W_out"] + weights.get("mlp.b_out", 0)
+    y = _act(way, model, read @ weights["mlp.W_in"] + weights.get("mlp.b_in", 0))
+    layers = range(1, model.n_layers)
+    for layer in reversed(layers) if way.turned_hidden else layers:
+        h = y @ weights[f"mlp.W_{layer}"] + weights.get(f"mlp.b_{layer}", 0)
+        y = _act(way, model, h) + y if way.added_hidden else _act(way, model, h)
+    said = y @ weights["mlp.W_out"] + weights.get("mlp.b_out", 0)
     if model.embedding == "none":
         return said
     said = _act(way, model, said) if way.two_hidden else said

@@ -10,7 +10,7 @@ from interp.errors import InputError
 from interp.experiment import Activation, experiment_from_toml, section_from_dict
 from interp.interchange.importing.beside import configurations_beside, read_configuration
 from interp.interchange.importing.source import Source
-from interp.machine import first_line
+from interp.interchange.plain_files import read_toml, shortened
 
 LARGEST = 10**9  # of a whole number that is a size of anything
 
@@ -32,6 +32,7 @@ _ACTIVATIONS = {
         ("gelu_new", "gelu_fast", "gelu_tanh", "gelu-tanh", "gelu_pytorch_tanh", "gelu_approx"), "gelu-tanh"
     ),
     **dict.fromkeys(("silu", "swish"), "silu"),
+    "tanh": "tanh",
     **dict.fromkeys(("square", "quad", "quadratic", "x^2"), "square"),
 }
 # A norm by its name → its kind; None is what TransformerLens calls no norm.
@@ -140,7 +141,7 @@ MOST_NESTED = 4
 _INSIDE = ("config", "cfg", "args", "hparams", "hyperparameters", "hyper_parameters", "model_args", "metadata")
 
 
-def flattened(content: Mapping[Any, Any], depth: int = 0) -> Fields:
+def flattened(content: Mapping[Any, Any], depth: int = 0, seen: set[int] | None = None) -> Fields:
     """The keys of a configuration with those of its sections (`model:`, `task:`, `data:`), what stands further out
     first; a value that is kept with its description (`{"value": 113, "desc": null}`) is that value.
 
@@ -149,18 +150,21 @@ def flattened(content: Mapping[Any, Any], depth: int = 0) -> Fields:
     """
     found: Fields = {}
     sections = []
+    seen = set() if seen is None else seen
     for key, value in content.items():
         if isinstance(value, Mapping):
             if "value" in value and set(value) <= {"value", "desc"}:
                 found[str(key)] = value["value"]
             elif _SECTIONS.fullmatch(str(key)) and depth < MOST_NESTED:
-                sections.append(value)
+                if id(value) not in seen:  # each once: in a pickle one can stand in another a thousand times
+                    seen.add(id(value))
+                    sections.append(value)
             elif key in _NORM_NAMES and depth < MOST_NESTED:
                 found[str(key)] = value
         elif isinstance(key, str):
             found[key] = value
     for section in sections:
-        found = {**flattened(section, depth + 1), **found}
+        found = {**flattened(section, depth + 1, seen), **found}
     order = [key for key in content if key in found]
     return {key: found[key] for key in dict.fromkeys([*order, *found])}
 
@@ -267,7 +271,7 @@ def configuration_of(source: Source, given: Path | None = None) -> tuple[Fields,
 
 # An activation in authors' words that our models do not have.
 _ACTIVATIONS_WE_LACK = re.compile(
-    r"(nn\.|f\.)?(tanh|sigmoid|elu|leaky_?relu|selu|celu|mish|softplus|relu_?(2|6|squared?)|squared_relu|quick_?gelu|prelu"
+    r"(nn\.|f\.)?(sigmoid|elu|leaky_?relu|selu|celu|mish|softplus|relu_?(2|6|squared?)|squared_relu|quick_?gelu|prelu"
     r"|hard_?(swish|tanh|sigmoid)|identity|linear|sin|softsign|maxout)(\(.*\))?"
 )
 _PARALLEL = ("use_parallel_residual", "parallel_attn_mlp", "parallel_attn", "parallel_residual", "parallel_block")
@@ -294,8 +298,8 @@ def check_we_have(source: Source, given: Path | None = None) -> None:
 def _lacking(content: Mapping[Any, Any]) -> str | None:
     """What a configuration says that our models lack, as it says it.
 
-    >>> _lacking({"model": {"activation": "tanh"}}), _lacking({"act_fn": "relu", "alibi": False})
-    ("activation 'tanh'", None)
+    >>> _lacking({"model": {"activation": "sigmoid"}}), _lacking({"act_fn": "relu", "alibi": False})
+    ("activation 'sigmoid'", None)
     """
     plain = flattened(content)
     for key, value in plain.items():
@@ -320,12 +324,7 @@ def raw_configuration(source: Source, given: Path | None = None) -> dict[str, An
     """The configuration as its author wrote it, where there is one: the file that is given, or the nearest beside the
     weights, or what is stored with them."""
     if given is not None and given.suffix == ".toml":
-        import tomllib
-
-        try:
-            return tomllib.loads(given.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise InputError(f"cannot read {given}: {first_line(error)}") from None
+        return _toml(given)
     if given is not None:
         content = read_configuration(given)
         return content if isinstance(content, dict) else None
@@ -360,15 +359,20 @@ def _ours(content: Mapping[str, Any]) -> tuple[Fields, Fields]:
 
 def _from_toml(path: Path) -> tuple[Fields, Fields]:
     """The fields that a file of ours gives; the file is checked whole, as in training."""
-    import tomllib
-
-    experiment_from_toml(path)
-    content = tomllib.loads(path.read_text(encoding="utf-8"))
+    content = _toml(path)
+    try:
+        experiment_from_toml(path)
+    except InputError as error:
+        raise InputError(shortened(error)) from None
 
     def fields(section: str) -> Fields:
         return {key.replace("-", "_"): value for key, value in content.get(section, {}).items()}
 
     return fields("task"), fields("model")
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    return read_toml(path, "any configuration")
 
 
 def shown(fields: Mapping[str, Any]) -> str:

@@ -19,9 +19,12 @@ from interp.interchange.importing.shards import INDEX, beside_of, read_shards, s
 from interp.interchange.importing.source import Source, n_matrices, printable
 from interp.interchange.importing.steps import says_epoch, step_in_name
 from interp.interchange.importing.training_pairs import NAMES as NAMES_OF_PAIRS
+from interp.interchange.plain_files import check_tensors
 from interp.machine import foreign_shapes
 
 MOST_TENSORS = 1_000
+MOST_CHECKPOINTS = 20_000
+MOST_SAID = 8  # notes of one kind
 DEEPEST = 4  # dictionaries within dictionaries
 _STATE_DICTS = ("model_state_dict", "state_dict", "model", "net", "network", "weights", "params")
 _LISTS = ("state_dicts", "checkpoints", "model_checkpoints", "models", "model_state_dicts")
@@ -54,6 +57,7 @@ def _read(path: Path) -> list[Source]:
     step = step_in_name(path)
     if path.name.endswith(INDEX) or shard_of(path):
         return [read_shards(path)]
+    check_tensors(path)
     check_kind(path)
     if is_npz(path):
         return read_npz(path)
@@ -162,10 +166,15 @@ def _holds_weights(key: str, value: Any, seen: dict[int, bool], depth: int = 1) 
 
 
 def _is_list_of_states(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(_is_state_dict(entry) for entry in value)
+    # Each once: a list can hold one network a million times.
+    return (
+        isinstance(value, list) and bool(value) and all(map(_is_state_dict, {id(one): one for one in value}.values()))
+    )
 
 
 def _of_list(path: Path, around: tuple[str, ...], states: list[Mapping], beside: dict[str, Any]) -> list[Source]:
+    if len(states) > MOST_CHECKPOINTS:
+        raise InputError(f"{path} has {len(states):,} state dicts in one list; no series here is so long")
     key = next((key for key in _LISTS_OF_STEPS if isinstance(beside.get(key), list | tuple | Tensor)), None)
     steps: list[int | None] = [None] * len(states)
     if key is not None:
@@ -193,7 +202,14 @@ def _source(path: Path, around: tuple[str, ...], state: Mapping[str, Any], step:
     # One number can claim to be a million million times itself: what lies beside weights is as large as it is stored.
     beside = told.get("beside") or {}
     told["beside"] = {key: value for key, value in beside.items() if not isinstance(value, Tensor) or _is_whole(value)}
-    return Source(path, ".".join(map(printable, around)), shapes, step, tensors=tensors, **told)
+    notes = tuple(
+        f"{printable(key)!r} beside the weights was left out: it claims {value.numel():,} numbers, and fewer are stored"
+        for key, value in beside.items()
+        if key not in told["beside"] and isinstance(value, Tensor)
+    )
+    return Source(
+        path, ".".join(map(printable, around)), shapes, step, tensors=tensors, notes=notes[:MOST_SAID], **told
+    )
 
 
 def _is_whole(tensor: Tensor) -> bool:

@@ -13,6 +13,7 @@ from interp.interchange.layouts.candidates import Guess, of_roles
 from interp.interchange.layouts.mapping import mapping_of, mapping_to_fill_in
 from interp.interchange.layouts.matching import nearest
 from interp.interchange.layouts.tables import LAYOUTS, Rule
+from interp.printable import one_line
 
 
 class Description(NamedTuple):
@@ -51,7 +52,7 @@ def describe(sources: Sequence[Source], known: Known) -> Description:
         else f"not proved: {'; '.join(facts['doubts'])}; {facts['likely_causes']}"
     )
     mapping = mapping_of_reading(reading, pieces, shapes)
-    return Description("\n".join([*lines, "", mapping]), mapping, True)
+    return Description("\n".join([*map(one_line, lines), "", mapping]), mapping, True)
 
 
 def mapping_of_reading(reading: Reading, pieces: Mapping[str, Piece], shapes: Mapping[str, tuple[int, ...]]) -> str:
@@ -125,7 +126,7 @@ def _of_nothing(last: Source, head: list[str], error: InputError) -> Description
         lines += [f"  {one!r} {list(of)}: {'; '.join(ours.get(one, ['no part']))}" for one, of in last.shapes.items()]
         without = "".join(f"# no part: {one!r} {of}\n" for one, of in left.items())
         mapping = mapping_of(pieces, heads, None, ()) + without
-        return Description("\n".join([*lines, "", mapping]), mapping, False)
+        return Description("\n".join([*map(one_line, lines), "", mapping]), mapping, False)
     shapes = last.shapes
     miss = nearest(list(LAYOUTS.values()), shapes)
     by_name: dict[str, Rule] = {}
@@ -137,7 +138,7 @@ def _of_nothing(last: Source, head: list[str], error: InputError) -> Description
         for name, shape in shapes.items()
     ]
     mapping = mapping_to_fill_in(shapes, by_name)
-    return Description("\n".join([*lines, "", mapping]), mapping, False)
+    return Description("\n".join([*map(one_line, lines), "", mapping]), mapping, False)
 
 
 def _of_roles(last: Source) -> tuple[Mapping[str, Piece], dict[str, Any], dict[str, list[int]]] | None:

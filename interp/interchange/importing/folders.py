@@ -6,12 +6,14 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 from interp.errors import InputError
 from interp.interchange.importing.kinds import check_folder_kind
 from interp.interchange.importing.shards import INDEX
 from interp.interchange.importing.source import printable
+from interp.interchange.plain_files import what_else
 from interp.machine import open_binary, refusals_as
 
 ENDINGS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".tar", ".npz")
@@ -40,6 +42,7 @@ class Place:
     parts: tuple[str, ...]  # below the folder that was named
     files: list[Path] = field(default_factory=list)
     arrays: list[Path] = field(default_factory=list)
+    odd: list[Path] = field(default_factory=list)  # what is called `.npy` and is no plain file of this folder
     others: set[str] = field(default_factory=set)  # endings of what is not read
 
     def add(self, path: Path) -> None:
@@ -93,8 +96,8 @@ def places_in(root: Path, passed: Passed, only: Collection[Path] | None = None) 
     waiting: list[tuple[Path, tuple[str, ...]]] = [(root, ())]
     while waiting:
         folder, parts = waiting.pop(0)
-        with refusals_as(f"cannot read {folder}"):
-            entries = [Path(entry.path) for entry in os.scandir(folder)]
+        with refusals_as(f"cannot read {folder}"), os.scandir(folder) as listed:
+            entries = [Path(entry.path) for entry in islice(listed, MOST_FILES + 1)]
         count += len(entries)
         if count > MOST_FILES:
             raise InputError(f"{root} has more than {MOST_FILES:,} files; name the folder of the checkpoints in it")
@@ -109,14 +112,21 @@ def places_in(root: Path, passed: Passed, only: Collection[Path] | None = None) 
             hidden = path.name.startswith(".") or path.name == "__pycache__"
             if only is not None and not path.is_dir() and path not in only:
                 continue
-            if hidden or (path.is_symlink() and not _follows(bounds, path, passed)):
+            if hidden:
                 continue
+            if path.is_symlink() and not _follows(bounds, path, passed):
+                place.odd += [path] if path.suffix == ".npy" else []
+                continue
+            if path.suffix == ".npy" and what_else(path) is not None:
+                place.odd.append(path)
             if path.is_dir() and path.resolve() not in seen:
                 seen.add(path.resolve())
                 if len(parts) < DEEPEST:
                     waiting.append((path, (*parts, path.name)))
-            elif path.is_file():
+            elif (kind := what_else(path)) is None:
                 place.add(path)
+            elif kind != "a folder" and path.suffix in (*ENDINGS, ".npy"):
+                passed.over(path, f"it is {kind}, and no plain file")
         yield place
 
 

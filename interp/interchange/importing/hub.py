@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from interp.errors import InputError
+from interp.figures import as_size
 from interp.interchange.importing.beside import CONFIGURATIONS, PAIRS
 from interp.interchange.importing.folders import DEEPEST, ENDINGS
 from interp.interchange.importing.kinds import OTHER_ENDINGS
@@ -93,14 +94,14 @@ def download(address: str, say: Say | None = None) -> list[Downloaded]:
     total = sum(file.size for file in files)
     if total > LARGEST_DOWNLOAD or len(files) > MOST_FILES:
         raise InputError(
-            f"{address} would download {len(files):,} files, {_megabytes(total)}, more than {MOST_FILES:,} files or "
-            f"{_megabytes(LARGEST_DOWNLOAD)}; name one revision or folder, {SCHEME}{hub.repository}@REVISION/FOLDER, "
+            f"{address} would download {len(files):,} files, {as_size(total)}, more than {MOST_FILES:,} files or "
+            f"{as_size(LARGEST_DOWNLOAD)}; name one revision or folder, {SCHEME}{hub.repository}@REVISION/FOLDER, "
             f"or download what you want (hf download {hub.repository} --include …) and import that folder"
         )
     say = say or (lambda _: None)
     if len(commits) > 1:
         say(f"{address}: {len(commits):,} revisions called steps are the series; @main would name that of main")
-    say(f"{address}: {len(files):,} files, {_megabytes(total)}, into the cache of the Hub")
+    say(f"{address}: {len(files):,} files, {as_size(total)}, into the cache of the Hub")
     found, done = [], 0
     with _complaints(address):
         for revision, commit, step, wanted in commits:
@@ -108,7 +109,7 @@ def download(address: str, say: Say | None = None) -> list[Downloaded]:
             for file in wanted:
                 paths.append(hub.fetched(file, commit))
                 done += file.size
-            say(f"{revision}: {len(wanted):,} files, {_megabytes(done)} of {_megabytes(total)}")
+            say(f"{revision}: {len(wanted):,} files, {as_size(done)} of {as_size(total)}")
             snapshot = paths[0].parents[len(PurePosixPath(wanted[0].name).parts) - 1]
             folder = snapshot / hub.folder if hub.folder else snapshot
             found.append(Downloaded(folder, frozenset(paths), hub.repository, revision, commit, step))
@@ -287,10 +288,6 @@ def _is_beside(file: Wanted) -> bool:
         or (name.stem in PAIRS and name.suffix in (".json", ".npy"))
         or (name.suffix == ".json" and name.name.startswith("config_"))
     )
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.1f} MB"
 
 
 def provenance(found: Sequence[Downloaded]) -> list[dict[str, Any]]:

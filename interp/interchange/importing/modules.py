@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from interp.errors import InputError
 from interp.experiment import ModelConfig, Task
+from interp.figures import as_size
 from interp.interchange.importing.configuration import configuration_of, raw_configuration
 from interp.interchange.importing.proof import (
     INFERRED_ACCURACY,
@@ -32,12 +33,14 @@ from interp.interchange.importing.proof import (
 )
 from interp.interchange.importing.sources import Source
 from interp.interchange.importing.splits import split_of
+from interp.interchange.plain_files import read_plain
 from interp.machine import refusals_as
 from interp.models import Reader, Weights, record
 from interp.runs import Checkpoint
 
 # Less than this is poor: a network that memorized, or one that was asked wrong. What is stored beside it, or the
 # training pairs, can tell.
+LARGEST_CODE = 10_000_000  # bytes
 TRACEBACK = "interp.import_run(…, module=…) in Python shows the traceback"
 
 
@@ -93,7 +96,7 @@ def module_of(named: str, config: Mapping[str, Any] | None) -> Iterator[tuple[nn
     with refusals_as(f"cannot read {file}"):
         if not file.is_file():
             raise InputError(f"--module: there is no file {path!r}")
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+        digest = hashlib.sha256(read_plain(file, LARGEST_CODE, "any code")).hexdigest()[:16]
     sys.path.insert(0, str(file.resolve().parent))
     try:
         built = _built(_executed(file), file, name, config)
@@ -221,8 +224,8 @@ def read_with_module(
     if "p" not in known:
         raise InputError("what the residues are is not told by a module; give --task.p")
     fraction = train_fraction if train_fraction is not None else known.get("train_fraction")
-    beside = next((s.beside for s in (last, *sources) if {"train_indices", "train_data"} & s.beside.keys()), {})
-    indices, split_from = split_of(split, known["p"], fraction, beside)
+    stored = next((one for one in (last, *sources) if {"train_indices", "train_data"} & one.beside.keys()), last)
+    indices, split_from = split_of(split, known["p"], fraction, stored.beside, stored.where)
     reader = replace(
         reader, source=reader.source or f"{Path(named.rpartition(':')[0]).name}:{named.rpartition(':')[2]}"
     )
@@ -331,8 +334,8 @@ def _check_memory(p: int) -> None:
     needed, memory = 16 * p**3, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > memory:
         raise InputError(
-            f"p = {p}: the answers to all {p**2:,} pairs need more than {needed / 1e9:,.1f} GB of memory, and this "
-            f"machine has {memory / 1e9:,.1f} GB"
+            f"p = {p}: the answers to all {p**2:,} pairs need more than {as_size(needed)} of memory, and this "
+            f"machine has {as_size(memory)}"
         )
 
 

@@ -8,9 +8,10 @@ they are mapped, not read.
 
 import pickletools
 import re
+import warnings
 import zipfile
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import torch
 
 from interp.errors import InputError
 from interp.interchange.importing.programs import follow
+from interp.interchange.importing.source import printable
 from interp.interchange.importing.stand_ins import Fields, PassedOver, Settings, plain, stand_in_for
 from interp.machine import first_line, open_binary
 
@@ -34,6 +36,10 @@ _PLAIN = re.compile(
 # A member of an enumeration of somebody's own is written as a call of its class with its value.
 _ENUMERATION = re.compile(r"(?!(torch|numpy|builtins|posix|nt|os|sys)\.)[\w.]+\.[A-Z][a-z]\w*")
 _FLOATS = re.compile(r"torch\.(cuda\.|storage\.)?(Float|Double|Half|BFloat16|Typed|Untyped)Storage")
+_WIDTHS = {  # bytes of a number; an untyped storage counts bytes
+    **{"Float": 4, "Double": 8, "Half": 2, "BFloat16": 2, "Long": 8, "Int": 4, "Short": 2},
+    **{"ComplexFloat": 8, "ComplexDouble": 16},
+}
 _UNUSABLE = {
     "_rebuild_sparse_tensor": "a sparse tensor",
     "_rebuild_qtensor": "a quantized tensor",
@@ -48,21 +54,20 @@ def load_pickled(path: Path) -> Any:
     """What `torch.save` wrote. Raises InputError, naming the file and, where it would run code, the name of that
     code."""
     program, sizes = _archive(path)
-    stand_ins = _stand_ins(path, program)
+    _check_sums(path)
+    stand_ins = _stand_ins(path, program, sizes)
     try:
-        with torch.serialization.safe_globals([(stand_in, name) for name, stand_in in stand_ins.items()]):
+        allowed = torch.serialization.safe_globals([(stand_in, name) for name, stand_in in stand_ins.items()])
+        with warnings.catch_warnings(action="ignore"), allowed:  # of another protocol, say
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:
         # Whatever a damaged program makes of torch's reader: the file is at fault, and the first line says how.
         raise InputError(f"{path} cannot be loaded: {_why(error)}") from None
-    # A mapped storage that is longer than its entry would go on into the next one.
     try:
-        longer = Counter(_storages(content, {}).values()) - sizes
+        _forget_attributes(content, set())
         content = plain(content)
     except RecursionError:
         raise InputError(f"{path} holds containers within containers, deeper than any state dict") from None
-    if longer:
-        raise InputError(f"{path} is damaged: its tensors are longer than what is stored of them")
     return content
 
 
@@ -97,9 +102,9 @@ def is_pickled(path: Path) -> bool:
     return start[:4] == b"PK\x03\x04" or (start[:1] == b"\x80" and start[8:] != b"{")
 
 
-def _archive(path: Path) -> tuple[bytes, Counter[int]]:
-    """The pickle inside the archive and the sizes of its other entries, after what a zip archive can hide was looked
-    for."""
+def _archive(path: Path) -> tuple[bytes, dict[str, int]]:
+    """The pickle inside the archive and the sizes of the entries of numbers, by their names, after what a zip archive
+    can hide was looked for."""
     with open_binary(path) as file:
         if file.read(1) == b"\x80":
             rest = file.read(LARGEST_PROGRAM)  # of gigabytes, perhaps
@@ -136,35 +141,45 @@ def _archive(path: Path) -> tuple[bytes, Counter[int]]:
                     f"{path} describes its tensors in {programs[0].file_size:,} bytes, more than "
                     f"{LARGEST_PROGRAM:,}; split it"
                 )
-            return archive.read(programs[0]), Counter(entry.file_size for entry in entries)
+            folder = programs[0].filename.removesuffix("data.pkl") + "data/"
+            sizes = {entry.filename.removeprefix(folder): entry.file_size for entry in entries}
+            return archive.read(programs[0]), sizes
     except InputError:
         raise
     except Exception as error:
         raise InputError(f"{path} is damaged: {first_line(error)}") from None
 
 
-def _storages(content: Any, found: dict[int, int], seen: set[int] | None = None) -> dict[int, int]:
-    """The size of every storage of plain tensors in nested containers, each container looked into once. Attributes of
-    dictionaries (torch keeps `_metadata` there) and of tensors are taken away: one called `items` would stand before
-    the method."""
-    seen = set() if seen is None else seen
+def _check_sums(path: Path) -> None:
+    """Raises InputError where an entry is not what its CRC-32 says: a flipped bit in a weight is told by nothing else.
+    Also for one that has no sums, as `torch.serialization.set_crc32_options(False)` leaves them."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                with archive.open(entry) as file:
+                    while file.read(2**20):
+                        pass
+    except Exception as error:
+        raise InputError(f"{path} is damaged: {first_line(error)}; copy or download it again") from None
+
+
+def _forget_attributes(content: Any, seen: set[int]) -> None:
+    """Take away attributes of dictionaries (torch keeps `_metadata` there) and of tensors in nested containers, each
+    looked into once: one called `items` would stand before the method."""
     if isinstance(content, torch.Tensor):
         vars(content).clear()
-        if content.layout == torch.strided and content.device.type == "cpu" and content.untyped_storage().nbytes():
-            found[content.untyped_storage().data_ptr()] = content.untyped_storage().nbytes()
     elif isinstance(content, dict | list | tuple) and id(content) not in seen and len(seen) < LARGEST_PROGRAM:
         seen.add(id(content))
         if isinstance(content, OrderedDict | Counter):
             vars(content).clear()
         for value in content.values() if isinstance(content, dict) else content:
-            _storages(value, found, seen)
-    return found
+            _forget_attributes(value, seen)
 
 
-def _stand_ins(path: Path, program: bytes) -> dict[str, Any]:
+def _stand_ins(path: Path, program: bytes, sizes: Mapping[str, int]) -> dict[str, Any]:
     """What stands in for the objects that a program of torch.save names, by name. Raises InputError for one that names
-    more than tensors, plain containers and these, or may be built to exhaust time or memory. Nothing of it is
-    executed."""
+    more than tensors, plain containers and these, may be built to exhaust time or memory, or whose tensors are not as
+    long as what is stored of them. Nothing of it is executed."""
     stand_ins, unknown = _named(path, program)
     try:
         followed = follow(path, program, stand_ins, unknown)
@@ -178,6 +193,14 @@ def _stand_ins(path: Path, program: bytes) -> dict[str, Any]:
         if name not in followed.enumerations - followed.otherwise or not _ENUMERATION.fullmatch(name):
             raise _would_run(path, name)
         stand_ins[name] = PassedOver
+    # Mapped, a storage that is longer than its entry would go on into the next one.
+    for key, kind, n in followed.storages:
+        width = _WIDTHS.get(kind.rpartition(".")[2].removesuffix("Storage"), 1)
+        if sizes.get(key) != n * width:
+            raise InputError(
+                f"{path} is damaged: a tensor claims {n * width:,} bytes of its entry {printable(key)!r}, and "
+                f"{sizes.get(key, 0):,} are stored"
+            )
     # torch's reader fills dictionaries alone, so what a program fills is handed out as one.
     return stand_ins | {name: Fields for name in followed.filled if stand_ins.get(name) is Settings}
 

@@ -31,24 +31,22 @@ class Value:
     """What matters of a value on the stack."""
 
     kind: str
-    content: Any = None  # of a text itself, of a name itself, of tuples and lists their parts
+    content: Any = None  # of a text, a name and a number itself, of tuples and lists their parts
     size: int = 1
     weight: int = 1  # how many values its hash looks at
     made_by: str = ""
     depth: int = 0  # of tuples within tuples
 
 
-PLAIN = Value("number")
-
-
 @dataclass
 class Followed:
-    """What a program does: the classes whose objects it fills like a dictionary, and those that it calls with one
-    number or word, as enumerations are."""
+    """What a program does: the classes whose objects it fills like a dictionary, those that it calls with one number or
+    word, as enumerations are, and the storages that it names: each entry, its type, and how many numbers it has."""
 
     filled: set[str] = field(default_factory=set)
     enumerations: set[str] = field(default_factory=set)
     otherwise: set[str] = field(default_factory=set)
+    storages: set[tuple[str, str, int]] = field(default_factory=set)
 
 
 def follow(path: Path, program: bytes, stand_ins: Collection[str], unknown: Collection[str] = ()) -> Followed:
@@ -74,7 +72,7 @@ class _Walk:
     def take(self, opcode: str, argument: Any) -> None:
         """One instruction."""
         if opcode in _NUMBERS:
-            self.stack.append(PLAIN)
+            self.stack.append(Value("number", argument))
         elif opcode in _EMPTY:
             self.stack.append(Value(_EMPTY[opcode], [], 0))
         elif (act := _ACTS.get(opcode)) is not None:
@@ -114,14 +112,19 @@ class _Walk:
         self.stack.append(Value("name", argument.replace(" ", ".").replace("__builtin__.", "builtins.", 1)))
 
     def integer(self, argument: int) -> None:
-        self.stack.append(PLAIN if argument.bit_length() < 8 * _MACHINE_WORD else Value("long integer"))
+        self.stack.append(Value("number" if argument.bit_length() < 8 * _MACHINE_WORD else "long integer", argument))
 
     def call(self, *, new: bool) -> None:
         arguments, called = self.stack.pop(), self.stack.pop()
         self.stack.append(self._called(called, arguments, new=new))
 
     def storage(self, _: None) -> None:
-        self._check_weight(self.stack.pop())
+        named = self.stack.pop()
+        self._check_weight(named)
+        parts = [part.content for part in named.content] if named.kind == "tuple" else []
+        if len(parts) != 5 or parts[0] != "storage" or not isinstance(parts[4], int):
+            raise InputError(f"{self.path} is damaged: its pickle names the numbers of a tensor as torch.save does not")
+        self.followed.storages.add((str(parts[2]), str(parts[1]), parts[4]))
         self.stack.append(Value("storage"))
 
     def last(self, n: int) -> list[Value]:

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple, get_args
 import torch
 
 from interp.errors import InputError
-from interp.experiment import Operation, Task
+from interp.experiment import MIXTURES, Operation, Task
+from interp.figures import as_size
 from interp.interchange.importing.alternatives import Challenged, said, word
 from interp.interchange.importing.challengers import Beside
 from interp.interchange.importing.search import ANSWERS
@@ -106,7 +107,7 @@ def check_memory(fitted: Fitted) -> None:
     if needed > memory:
         raise InputError(
             f"p = {fitted.p} and {model.d_mlp:,} neurons: the answers to all {n_pairs:,} pairs need more than "
-            f"{needed / 1e9:,.1f} GB of memory, and this machine has {memory / 1e9:,.1f} GB"
+            f"{as_size(needed)} of memory, and this machine has {as_size(memory)}"
         )
 
 
@@ -333,8 +334,9 @@ def _json(value: float | None) -> float | None:
 
 
 def operations_to_try(given: str | None) -> tuple[str, ...]:
-    """The operation that is given, or all that have a table of their own."""
-    return (given,) if given else tuple(name for name in get_args(Operation) if name != "random")
+    """The operation that is given, or all that have a table of their own. A mixture has not: half of its answers are
+    those of each of its parts, so that either could be taken for it, and it must be given."""
+    return (given,) if given else tuple(name for name in get_args(Operation) if name not in ("random", *MIXTURES))
 
 
 def check_numbers(where: str, weights: Mapping[str, torch.Tensor]) -> None:

@@ -111,11 +111,9 @@ def read(sources: Sequence[Source], known: Known) -> Reading:
     tensors, p = tensors_of(last), task_fields.get("p")
     found = find_candidates(last, tensors, known, model_fields, p)
     check_family(found, known)
-    with_split = (
-        source.beside for source in (last, *sources) if {"train_indices", "train_data"} & source.beside.keys()
-    )
+    with_split = next((one for one in (last, *sources) if {"train_indices", "train_data"} & one.beside.keys()), last)
     operation = task_fields.get("operation")
-    asked = _Asked(model_fields, p, operation, known.split, fraction, next(with_split, {}))
+    asked = _Asked(model_fields, p, operation, known.split, fraction, with_split)
     proof, proved, refused = None, None, []
     for source in _to_prove(sources):
         theirs = tensors if source is last else tensors_of(source)
@@ -157,7 +155,7 @@ class _Asked(NamedTuple):
     operation: str | None
     split: str | None
     fraction: float | None
-    stored: Mapping[str, Any]  # beside the weights, for the split
+    with_split: Source  # that has the split beside its weights, if one has
 
 
 def _searched(
@@ -165,6 +163,7 @@ def _searched(
 ) -> tuple[Search, Guess, Split]:
     """The candidate that answers best, with its best guess, and the split; one whose p the split cannot be of is none.
     Where the orientation of a matrix leaves p open, a split may tell."""
+    stored = asked.with_split
     judge, every = Judge(operations_to_try(asked.operation)), Judge(operations_to_try(None))
     best: tuple[Search, Guess, Split] | None = None
     refused = []
@@ -180,7 +179,7 @@ def _searched(
                 other = Search(candidate, tensors, asked.model, asked.p, every)
                 right = other.best()
                 search, guess = (other, right) if other.answers(right) else (search, guess)
-            split = split_of(asked.split, search.fitted(guess).p, asked.fraction, asked.stored)
+            split = split_of(asked.split, search.fitted(guess).p, asked.fraction, stored.beside, stored.where)
         except InputError as error:
             refused.append(error)
             continue

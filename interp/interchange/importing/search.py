@@ -157,14 +157,14 @@ class Judge:
     def tasks(self, p: int) -> dict[str, Task]:
         """The tasks modulo p that come into question; an operation that is not defined there is none."""
         if p not in self._tasks:
-            found = {}
+            found, refused = {}, None
             for operation in self.operations:
                 try:
                     found[operation] = Task(p, operation, split="unknown")  # pyright: ignore[reportArgumentType]
-                except InputError:
-                    continue
+                except InputError as error:
+                    refused = error
             if not found:
-                raise InputError(f"no operation is defined modulo {p}")
+                raise refused or InputError(f"no operation is defined modulo {p}")
             self._tasks[p] = found
         return self._tasks[p]
 

@@ -15,12 +15,12 @@ from interp.interchange.importing.folders import ENDINGS, Passed, Place, places_
 from interp.interchange.importing.kinds import OTHER_ENDINGS, is_plain_data
 from interp.interchange.importing.pickles import holds_floats, is_pickled, load_pickled
 from interp.interchange.importing.shards import INDEX, shard_of
-from interp.interchange.importing.source import Source, n_matrices
+from interp.interchange.importing.source import Source, is_own_file, n_matrices
 from interp.interchange.importing.steps import is_best, is_end, is_final, is_place, step_in_name, step_of_folder
+from interp.interchange.plain_files import LARGEST_JSON, check_plain
 from interp.machine import read_json
 
 MOST_RUNS_NAMED = 8
-LARGEST_STATE = 100_000_000  # bytes
 # What trainers write beside weights; told by what they hold, and where that cannot be read, by these names.
 _OF_TRAINERS = re.compile(
     r"(?i)(.*_)?(optimizer|optim|optim_states|scheduler|lr_scheduler|rng_state\w*|random_states?_\w+|training_args|scaler"
@@ -66,6 +66,11 @@ def _networks(place: Place, passed: Passed) -> Iterator[Source]:
         else:
             yield from sources
     if place.arrays and not place.files:
+        if place.odd:
+            raise InputError(
+                f"{place.folder} is arrays, one for each tensor, and {place.odd[0].name!r} is no plain file of that "
+                "folder; put the array there, or take the name away"
+            )
         sources = read_array_folder(place.folder, place.arrays)
         if all(n_matrices(source.shapes) >= 2 for source in sources):
             yield from sources
@@ -195,7 +200,11 @@ def _with_step(place: Place, source: Source) -> Source:
         if (step := step_of_folder(name)) is not None:
             return replace(source, step=step)
     state = place.folder / "trainer_state.json"
-    if state.is_file() and not state.is_symlink() and state.stat().st_size < LARGEST_STATE:
+    if is_own_file(state):
+        try:
+            check_plain(state, LARGEST_JSON, "any trainer's state")
+        except InputError as error:
+            return replace(source, notes=(*source.notes, f"not read: {error}"))
         content = read_json(state)
         step = content.get("global_step") if isinstance(content, dict) else None
         if type(step) is int:

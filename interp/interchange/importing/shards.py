@@ -12,6 +12,7 @@ from torch import Tensor
 from interp.errors import InputError
 from interp.interchange.importing.pickles import is_pickled, load_pickled
 from interp.interchange.importing.source import Source, is_own_file, printable
+from interp.interchange.plain_files import check_plain, check_tensors
 from interp.machine import foreign_shapes, read_foreign_tensors, read_json
 
 INDEX = ".index.json"
@@ -72,9 +73,7 @@ def beside_of(metadata: Mapping[str, Any], shapes: Mapping[str, Any]) -> dict[st
 
 def _of_index(path: Path) -> dict[Path, list[str]]:
     """The files of an index, each with the tensors that are looked for in it."""
-    size = path.stat().st_size
-    if size > LARGEST_INDEX:
-        raise InputError(f"{path} has {size:,} bytes, more than an index of any network here")
+    check_plain(path, LARGEST_INDEX, "an index of any network here")
     content = read_json(path)
     places = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(places, dict) or not places or not all(isinstance(file, str) for file in places.values()):
@@ -92,6 +91,7 @@ def _of_index(path: Path) -> dict[Path, list[str]]:
 
 
 def _shapes(file: Path) -> tuple[dict[str, tuple[int, ...]], dict[str, Any]]:
+    check_tensors(file)
     if not is_pickled(file):
         return foreign_shapes(file)
     return {name: tuple(tensor.shape) for name, tensor in _pickled(file).items()}, {}

@@ -15,16 +15,23 @@ from interp.interchange.importing.hub import Downloaded
 from interp.interchange.importing.series import read_folder
 from interp.interchange.importing.source import Claim, Source, check_tensor
 from interp.interchange.importing.steps import UNKNOWN_STEP, is_final, step_of_folder
-from interp.interchange.importing.training_pairs import as_indices, pairs_in
+from interp.interchange.importing.training_pairs import as_indices, check_count, pairs_in
 from interp.machine import refusals_as
 from interp.runs import FIRST_STEP, LAST_STEP
 
 __all__ = ["Claim", "Source", "check_tensor", "find_sources", "unique_names", "without_diverged_end"]
 
 
-def find_sources(paths: Sequence[Path | Downloaded], steps: Sequence[int] = ()) -> list[Source]:
+def find_sources(
+    paths: Sequence[Path | Downloaded],
+    steps: Sequence[int] = (),
+    *,
+    configuration_given: bool = False,
+    split_given: bool = False,
+) -> list[Source]:
     """Every checkpoint in files and folders, in the order of their steps, which are taken from `steps`, names or
-    contents.
+    contents. Of configuration and training pairs, what lies beside the weights and is damaged is an error, or where
+    another was given, a note.
 
     Raises InputError for what cannot be read, and where steps are missing, twice, or do not fit.
     """
@@ -50,22 +57,33 @@ def find_sources(paths: Sequence[Path | Downloaded], steps: Sequence[int] = ()) 
                 f"{one.where} and {other.where} would both be step {one.step}; give --steps, or name fewer files"
                 f"{_kinds(found)}"
             )
-    return [*found[:-1], _with_what_lies_beside(found[-1])]
+    return [*found[:-1], _with_what_lies_beside(found[-1], configuration_given, split_given)]
 
 
-def _with_what_lies_beside(source: Source) -> Source:
+def _with_what_lies_beside(source: Source, configuration_given: bool, split_given: bool) -> Source:
     """The training pairs and seeds in the files beside the weights, where the weights' own file tells none."""
-    beside = dict(source.beside)
+    beside, notes = dict(source.beside), list(source.notes)
+    for name in ("train_indices", "train_data"):
+        if name in beside:
+            check_count(f"{source.where}: {name!r}", beside[name])
     if not {"train_indices", "train_data"} & beside.keys():
         if (own := pairs_in(beside)) is not None:
             beside["train_indices"] = as_indices(source.where, own[1])
-        elif (found := pairs_beside(source.path)) is not None:
-            beside["train_indices_from"], beside["train_indices"] = found
+        else:
+            try:
+                found = pairs_beside(source.path, configured=configuration_given)
+            except InputError as error:
+                if not split_given:
+                    raise
+                notes.append(f"not read: {error}")
+                found = None
+            if found is not None:
+                beside["train_indices_from"], beside["train_indices"] = found
     seeds = seeds_in(beside)
-    for _, content in configurations_beside(source.path):
+    for _, content in configurations_beside(source.path, given=configuration_given):
         seeds = {**(seeds_in(content) if isinstance(content, dict) else {}), **seeds}
-    notes = (*source.notes, *unread_beside(source.path))
-    return replace(source, beside={**beside, "seeds": seeds} if seeds else beside, notes=notes)
+    notes += unread_beside(source.path, given=configuration_given)
+    return replace(source, beside={**beside, "seeds": seeds} if seeds else beside, notes=tuple(notes))
 
 
 def without_diverged_end(found: Sequence[Source]) -> list[Source]:

@@ -2,6 +2,7 @@
 unknown."""
 
 import json
+import os
 import random
 import re
 from collections.abc import Mapping
@@ -13,16 +14,23 @@ import torch
 from jaxtyping import Int
 
 from interp.errors import InputError
+from interp.interchange.importing.arrays import load_array, read_npz
 from interp.interchange.importing.source import printable
-from interp.interchange.importing.training_pairs import as_indices, pairs_in
-from interp.machine import read_bytes, read_foreign_tensors, refusals_as
+from interp.interchange.importing.training_pairs import LARGEST_ARRAY, as_indices, check_count, pairs_in
+from interp.interchange.plain_files import LARGEST_JSON, check_plain, check_tensors, read_plain
+from interp.machine import read_foreign_tensors
 
+_LISTS = "any list of pairs"
+_AS_TEXT = "any list of pairs as text; as an array it could be longer: np.save('split.npy', pairs)"
 WAYS = "torch-randperm:SEED, python-shuffle:SEED, file:PATH, infer or none"
-LARGEST_LIST = 400_000_000  # bytes; all pairs for the largest p are 17 million
 
 
 def split_of(
-    way: str | None, p: int, train_fraction: float | None, stored: Mapping[str, Any] | None = None
+    way: str | None,
+    p: int,
+    train_fraction: float | None,
+    stored: Mapping[str, Any] | None = None,
+    where: str = "",
 ) -> tuple[tuple[int, ...] | None, str]:
     """The row-major indices a·p + b of the training pairs, ascending, or None for unknown; and in words where they are
     from.
@@ -30,9 +38,11 @@ def split_of(
     `torch-randperm:SEED` and `python-shuffle:SEED` take the first ⌊fraction·p²⌋ of `torch.randperm(p²)` after
     `torch.manual_seed(SEED)`, and of the row-major list of pairs after `random.seed(SEED)` and `random.shuffle`.
     Without a way, `train_indices` stored with the weights are taken, or `train_data`, the triples (a, b, p) that Nanda
-    et al.'s code stores with the first of them. Raises InputError for a way that does not exist, a fraction that is
-    missing, and a list that cannot be.
+    et al.'s code stores with the first of them; `where` names the file in errors. Raises InputError for a way that does
+    not exist, a fraction that is missing, and a list that cannot be.
     """
+    source = (stored or {}).get("train_indices_from") or where
+    named = f"{source}: " if source else ""
     if way is None:
         indices = (stored or {}).get("train_indices")
         if indices is None:
@@ -40,16 +50,17 @@ def split_of(
             return (
                 (None, "unknown")
                 if pairs is None
-                else (_checked(pairs, p, "train_data"), "train_data beside the weights")
+                else (_checked(pairs, p, f"{named}train_data"), "train_data beside the weights")
             )
         try:
+            check_count("train_indices", indices)
             file = (stored or {}).get("train_indices_from")
             return _checked(np.asarray(indices), p, "train_indices"), f"the file {file}" if file else (
                 "train_indices beside the weights"
             )
         except (TypeError, ValueError, RuntimeError, InputError) as error:
             raise InputError(
-                f"train_indices beside the weights cannot be used ({error}); give --split, or --split none"
+                f"{named}train_indices beside the weights cannot be used ({error}); give --split, or --split none"
             ) from None
     if way in ("none", "infer"):  # inferred once the network is read
         return None, "unknown"
@@ -85,22 +96,25 @@ def _stored_pairs(values: Any, p: int) -> np.ndarray | None:
     return np.array([entry[:2] for entry in values]) if values else None
 
 
+def check_list(path: Path) -> None:
+    """Raises InputError unless a file can be a list of pairs: it is there, plain, and not too large. To be asked before
+    the work begins."""
+    if not os.path.exists(path):
+        raise InputError(f"--split: there is no file {path}")
+    is_array = path.suffix in (".safetensors", ".npy", ".npz")
+    check_plain(path, LARGEST_ARRAY if is_array else LARGEST_JSON, _LISTS if is_array else _AS_TEXT)
+
+
 def _read_list(path: Path) -> np.ndarray:
     """The numbers in a JSON, npy, npz or safetensors file."""
-    with refusals_as(f"cannot read {path}"):
-        size = path.stat().st_size if path.is_file() else None
-    if size is None:
-        raise InputError(f"--split: there is no file {path}")
-    if size > LARGEST_LIST:
-        raise InputError(f"{path} has {size:,} bytes, more than any list of pairs")
+    check_list(path)
     if path.suffix == ".safetensors":
+        check_tensors(path, LARGEST_ARRAY, _LISTS)
         tensors, _ = read_foreign_tensors(path)
         name = "train_indices" if "train_indices" in tensors else next(iter(tensors), "")
         if not name or (name != "train_indices" and len(tensors) != 1):
-            raise InputError(
-                f"{path} holds {', '.join(map(repr, tensors)) or 'nothing'}; expected one tensor, or one called "
-                "'train_indices'"
-            )
+            names = ", ".join(repr(printable(one)) for one in list(tensors)[:8])
+            raise InputError(f"{path} holds {names or 'nothing'}; expected one tensor, or one called 'train_indices'")
         if not tensors[name].is_floating_point():
             return tensors[name].numpy()
         raise InputError(f"{path}: {name!r} has type {tensors[name].dtype}, expected integers")
@@ -108,9 +122,8 @@ def _read_list(path: Path) -> np.ndarray:
         if path.suffix == ".npz":
             return _of_npz(path)
         if path.suffix == ".npy":
-            # Mapped: a shape that the file does not hold is an error.
-            return np.array(np.load(path, allow_pickle=False, mmap_mode="r"))
-        content = json.loads(read_bytes(path))
+            return load_array(path, LARGEST_ARRAY, _LISTS)
+        content = json.loads(read_plain(path, LARGEST_JSON, _AS_TEXT))
         if isinstance(content, dict):
             if (found := pairs_in(content)) is None:
                 names = ", ".join(repr(printable(name)) for name in list(content)[:8])
@@ -127,8 +140,6 @@ def _read_list(path: Path) -> np.ndarray:
 
 
 def _of_npz(path: Path) -> np.ndarray:
-    from interp.interchange.importing.arrays import read_npz
-
     found = next((pairs for source in read_npz(path) if (pairs := pairs_in(source.beside))), None)
     if found is None:
         raise InputError(f"{path} holds no array called 'train_indices'")

@@ -10,6 +10,10 @@ from torch import Tensor
 from interp.errors import InputError
 from interp.interchange.importing.source import check_tensor, printable
 
+LARGEST_ARRAY = 300_000_000  # bytes: all 17 million pairs of the largest p, each as two numbers
+MOST_NUMBERS = 2 * 4096**2
+_DEEPEST = 3  # lists within lists
+
 NAMES = (
     *("train_indices", "train_idx", "train_idxs", "train_inds", "train_ids", "train_pairs", "training_indices"),
     *("training_pairs", "indices_train", "idx_train", "train_mask", "train_data", "train_set", "train"),
@@ -58,6 +62,7 @@ def as_indices(where: str, values: Any) -> np.ndarray:
         values = [[_named(where, entry, names) for names in (("a", "x"), ("b", "y"))] for entry in values]
     if isinstance(values, Tensor):
         check_tensor(where, "train_indices", values)  # one number can claim to be a million times itself
+    check_count(where, values)
     try:
         found = values.detach().numpy() if isinstance(values, Tensor) else np.array(values)
     except (TypeError, ValueError, OverflowError, RuntimeError):
@@ -76,3 +81,29 @@ def _named(where: str, entry: Mapping[Any, Any], names: tuple[str, ...]) -> Any:
         if name in entry:
             return entry[name]
     raise InputError(f"{where} holds objects with {', '.join(map(printable, entry))}, expected pairs [a, b]")
+
+
+def check_count(where: str, values: Any) -> None:
+    """Raises InputError for more numbers than all pairs are, before an array is made of them. A pickle of a kilobyte
+    can hold lists of lists that are all the same one, and tensors that claim a number a million times over.
+
+    >>> row = [0] * 1000
+    >>> check_count("x.pt", [[row] * 1000] * 1000)
+    Traceback (most recent call last):
+        ...
+    interp.errors.InputError: x.pt claims 1,000,000,000 numbers as training pairs, more than all pairs are
+    """
+    if (count := _count(where, values, {}, 0)) > MOST_NUMBERS:
+        raise InputError(f"{where} claims {count:,} numbers as training pairs, more than all pairs are")
+
+
+def _count(where: str, values: Any, seen: dict[int, int], depth: int) -> int:
+    if isinstance(values, Tensor | np.ndarray):
+        return int(np.prod(values.shape, dtype=object))
+    if not isinstance(values, list | tuple):
+        return 1
+    if depth > _DEEPEST:
+        raise InputError(f"{where} holds lists within lists, expected pairs [a, b] or indices a·p + b")
+    if id(values) not in seen:
+        seen[id(values)] = sum(_count(where, value, seen, depth + 1) for value in values)
+    return seen[id(values)]

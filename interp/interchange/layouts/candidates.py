@@ -186,16 +186,17 @@ def of_roles(
 
 
 def _of_chain(tensors: Mapping[str, Tensor], given: Mapping[str, Any], p: int | None) -> Candidate:
-    """One hidden layer, as the shapes chain."""
+    """An MLP, as the shapes chain."""
     pieces = mlp_pieces(tensors)
+    n_layers = 1 + sum(name.removeprefix("mlp.W_").isdecimal() for name in pieces)
 
     def named(theirs: Mapping[str, Tensor], guess: Guess) -> Named:
-        return {ours: piece.taken(theirs, {}) for ours, piece in pieces.items()}, {"n_layers": 1}
+        return {ours: piece.taken(theirs, {}) for ours, piece in pieces.items()}, {"n_layers": n_layers}
 
     weights, _ = named(tensors, {})
     used = frozenset(name for piece in pieces.values() for name in piece.theirs)
     left = tuple(name for name in tensors if name not in used)
-    options = common_questions(weights, 1, given, p)
+    options = common_questions(weights, n_layers, given, p)
     return Candidate(INFERRED, "inferred from names and shapes", options, named, left, used, pieces=pieces)
 
 
@@ -243,9 +244,10 @@ def common_questions(
 ) -> dict[str, tuple[Any, ...]]:
     """What no layout tells: activation, and of a transformer tokens, norms, positions and what a position sees."""
     gated = any(name.endswith("W_gate") for name in weights)
-    activations = ("silu", "gelu", "relu", "gelu-tanh", "square") if gated else _ACTIVATIONS
+    activations = ("silu", "gelu", "relu", "gelu-tanh", "square", "tanh") if gated else _ACTIVATIONS
     if roles is not None and tensors is not None and _is_conv1d(roles, tensors):
-        activations = ("relu", "gelu-tanh", "gelu", "silu", "square")  # as GPT-2 has it, of two that are nearly one
+        # As GPT-2 has it, of two that are nearly one.
+        activations = ("relu", "gelu-tanh", "gelu", "silu", "square", "tanh")
     asked: dict[str, tuple[Any, ...]] = {"activation": _first(given.get("activation"), activations)}
     if "mlp.W_in" in weights:
         return asked
@@ -311,7 +313,7 @@ def _is_conv1d(roles: Roles, tensors: Mapping[str, Tensor]) -> bool:
     return "c_attn" in name and tensors[name].shape[0] == roles.d_model
 
 
-_ACTIVATIONS = ("relu", "gelu", "silu", "square", "gelu-tanh")
+_ACTIVATIONS = ("relu", "gelu", "silu", "square", "gelu-tanh", "tanh")
 ACTIVATIONS = frozenset(get_args(Activation))
 
 

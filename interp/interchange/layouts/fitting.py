@@ -64,7 +64,7 @@ def _modulus(found: int, p: int | None, why: str) -> int:
     return found
 
 
-# ---- one hidden layer ------------------------------------------------------------------------------------------------
+# ---- an MLP ----------------------------------------------------------------------------------------------------------
 
 
 def _fit_mlp(
@@ -75,7 +75,8 @@ def _fit_mlp(
     if "embed.W_E" in weights and "unembed.W_U" not in weights:
         _fold_embedding(weights, notes)
         _fold_hidden_bias(weights, notes)
-    biases = ("mlp.b_in", "mlp.b_out", "unembed.b_U")
+    n_layers = 1 + sum(name.removeprefix("mlp.W_").isdecimal() for name in weights)
+    biases = ("mlp.b_in", *(f"mlp.b_{layer}" for layer in range(1, n_layers)), "mlp.b_out", "unembed.b_U")
     some = bool(given.get("biases")) or any(weights.get(name, torch.zeros(1)).any() for name in biases)
     W_in, W_out = weights["mlp.W_in"], weights["mlp.W_out"]
     features, inputs = W_out.shape[1], W_in.shape[0]
@@ -93,6 +94,7 @@ def _fit_mlp(
         p = _modulus(weights["embed.W_E"].shape[0], p, "the rows of W_E")
     model = ModelConfig(
         family="mlp",
+        n_layers=agreed("n_layers", n_layers, given),
         d_mlp=agreed("d_mlp", W_in.shape[1], given),
         d_model=agreed("d_model", features, given) if embedding != "none" else ModelConfig.d_model,
         activation=given.get("activation") or "relu",
@@ -120,8 +122,9 @@ def _fold_embedding(weights: Weights, notes: list[str]) -> None:
 
 
 def _fold_hidden_bias(weights: Weights, notes: list[str]) -> None:
-    """Of one-hot inputs one of a and one of b is 1: half of b_in in every row of W_in adds b_in, whatever they are."""
-    if "embed.W_E" in weights or not weights.get("mlp.b_in", torch.zeros(1)).any():
+    """Of one-hot inputs one of a and one of b is 1: half of b_in in every row of W_in adds b_in, whatever they are. A
+    network with several hidden layers has biases as it is."""
+    if {"embed.W_E", "mlp.W_1"} & weights.keys() or not weights.get("mlp.b_in", torch.zeros(1)).any():
         return
     b_in, W_in = weights.pop("mlp.b_in").double(), weights["mlp.W_in"]
     weights["mlp.W_in"] = (W_in.double() + b_in / 2).to(W_in.dtype)

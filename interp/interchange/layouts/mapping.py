@@ -24,7 +24,6 @@ Where every head has a tensor of its own, `head = 0` says which. `[model]` and `
 
 import json
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,9 +32,10 @@ from typing import Any, get_args
 from interp.errors import InputError, check_choice, unknown_name
 from interp.experiment import Vocabularies
 from interp.interchange.layouts.assignment import Piece
+from interp.interchange.layouts.mlp_roles import AXES, HIDDEN
 from interp.interchange.layouts.prompts import Tokens, constants_of
 from interp.interchange.layouts.tables import LAYOUTS, Layout, Rule, check_pattern
-from interp.machine import read_bytes
+from interp.interchange.plain_files import read_toml, shortened
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,6 @@ class Mapped:
 
 
 _OWN = {"transformer": "transformer-lens", "mlp": "mlp"}
-_MORE_OF_MLP = {"mlp.b_in": "d_mlp", "mlp.b_out": "features", "unembed.b_U": "d_out"}
 # What our tables of layouts have not, and our models have.
 _MORE_OF_TRANSFORMER = {
     **{f"blocks.{{L}}.{name}": "d_model" for name in ("ln1.w", "ln1.b", "ln2.w", "ln2.b")},
@@ -81,7 +80,17 @@ def our_axes(family: str) -> dict[str, str]:
     """Our names, a layer's with {L}, and the axes of each, as patterns have them on the right."""
     rules = LAYOUTS[_OWN[family]].rules.values()
     axes = {rule.ours.replace("{L}", "blocks.{L}"): rule.pattern.split("->")[1].strip() for rule in rules}
-    return axes | (_MORE_OF_MLP if family == "mlp" else {})
+    return axes | (AXES if family == "mlp" else {})
+
+
+def _example(name: str) -> str:
+    """One of our names for a reader, with the first layer that it can be of."""
+    return name.replace("blocks.{L}", "blocks.0").replace("{L}", "1")
+
+
+def _template(ours: str) -> str:
+    """One of our names with {L} for its layer."""
+    return HIDDEN.sub("{L}", re.sub(r"^blocks\.\d{1,3}\.", "blocks.{L}.", ours))
 
 
 def _all_axes(family: str) -> dict[str, str]:
@@ -91,14 +100,11 @@ def _all_axes(family: str) -> dict[str, str]:
 
 def read_mapping(path: Path) -> Mapped:
     """The layout in a mapping file. Raises InputError, naming the file and the entry, for what cannot be."""
-    try:
-        content = tomllib.loads(read_bytes(path).decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{path} is not valid TOML: {error}") from None
+    content = read_toml(path, "any mapping")
     try:
         return mapping_from_dict(content, str(path))
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+        raise InputError(f"{path}: {shortened(error)}") from None
 
 
 def mapping_from_dict(content: Mapping[str, Any], name: str) -> Mapped:
@@ -154,12 +160,9 @@ def _rule(theirs: str, entry: Any, family: str) -> Rule:
             f'the entry of {theirs!r} must be {{ to = "our name", pattern = "theirs -> ours" }}, got {entry!r}'
         )
     axes, ours = our_axes(family), entry["to"]
-    words = ours.split(".")
-    template = ".".join(
-        "{L}" if words[0] == "blocks" and i == 1 and word.isdecimal() else word for i, word in enumerate(words)
-    )
+    template = _template(ours)
     if template not in axes:
-        raise unknown_name(f"name to map {theirs!r} to", ours, [name.replace("{L}", "0") for name in axes])
+        raise unknown_name(f"name to map {theirs!r} to", ours, [*map(_example, axes)])
     pattern = entry.get("pattern", f"{axes[template]} -> {axes[template]}")
     if not isinstance(pattern, str):
         raise InputError(f"the pattern of {theirs!r} must be a text, got {pattern!r}")
@@ -212,9 +215,9 @@ def _piece(theirs: str, entry: Any, family: str) -> tuple[Piece, str, int | None
             f"columns or head where it is cut, got {entry!r}"
         )
     axes, ours = _all_axes(family), entry["to"]
-    template = re.sub(r"^blocks\.\d{1,3}\.", "blocks.{L}.", ours)
+    template = _template(ours)
     if template not in axes:
-        raise unknown_name(f"name to map {theirs!r} to", ours, [name.replace("{L}", "0") for name in axes])
+        raise unknown_name(f"name to map {theirs!r} to", ours, [*map(_example, axes)])
     head = _number(theirs, "head", entry["head"]) if "head" in entry else None
     expected = axes[template].split(" ", 1)[1] if head is not None else axes[template]
     pattern = entry.get("pattern", f"{expected} -> {expected}")
@@ -324,7 +327,7 @@ def mapping_to_fill_in(shapes: Mapping[str, tuple[int, ...]], recognized: Mappin
     # Where nothing tells: a transformer has nine matrices, a network with one hidden layer at most four.
     few = sum(len(shape) > 1 for shape in shapes.values()) <= 4
     family = "mlp" if any(name.startswith("mlp.") for name in ours) or (not ours and few) else "transformer"
-    axes = {name.replace("{L}", "0"): axes for name, axes in our_axes(family).items()}
+    axes = {_example(name): axes for name, axes in our_axes(family).items()}
     lines = ["# Ours -> axes:", *(f"#   {name:<22} {sides}" for name, sides in axes.items())]
     lines += [f'family = "{family}"', "drop = []", "", "[tensors]"]
     for name, shape in shapes.items():

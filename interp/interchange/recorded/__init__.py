@@ -1,6 +1,7 @@
 """Learning curves that others recorded, without checkpoints: read from a file or from memory, and explained."""
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,48 +75,62 @@ def curves(
     if classes is not None:
         check_integer("classes", classes, 2, MOST_STEP)
     tables, name = _tables(source)
-    for table in tables:
-        check_is_one_run(table)
-    named: dict[str, str | None] = dict(
-        zip(CURVES, (train_loss, test_loss, train_accuracy, test_accuracy, weight_norm), strict=True)
-    )
-    found, notes = chosen(tables, named)
-    read = {curve: _read(tables[one.table], one.name, step, every, first) for curve, one in found.items()}
-    check_lengths({of.name: len(of.column.numbers) for of in read.values() if of.by is None})
-    units = {of.unit for of in read.values()}
-    if len(units) > 1:
-        raise InputError(f"the curves are counted in {' and in '.join(sorted(units))}; name one with --step COLUMN")
-    series = {curve: of.series for curve, of in read.items()}
-    for of in read.values():
-        notes += [note for note in of.notes if note not in notes]
-    notes += _what_ordering_did(series)
-    values, said = _as_shares(series, {curve: of.column for curve, of in read.items()}, accuracies, classes)
-    notes += said
-    columns = {curve: of.name for curve, of in read.items()}
-    others = [name for curve, name in columns.items() if curve.endswith("loss") and is_no_cross_entropy(name)]
-    if loss is None and others:
-        notes.append(f"By its name {others[0]!r} is no cross-entropy in nats: losses stand for no accuracy (--loss).")
-    steps = np.unique(np.concatenate([one.steps for one in series.values()])).astype(np.int32)
-    aligned = {}
-    for curve, one in series.items():
-        aligned[curve] = np.full(len(steps), np.nan)
-        aligned[curve][np.searchsorted(steps, one.steps)] = values[curve]
-    _check(aligned, columns)
-    ends = [of.log_ends for of in read.values() if of.log_ends is not None]
-    recorded = RecordedCurves(
-        steps,
-        aligned,
-        name,
-        columns,
-        unit=units.pop(),
-        notes=tuple(notes),
-        classes=classes,
-        is_cross_entropy=not others if loss is None else loss == "cross-entropy",
-        counts_updates=not any(of.counts_logging for of in read.values()),
-        doubts=tuple(dict.fromkeys(doubt for of in read.values() for doubt in of.doubts)),
-        log_ends=max(ends) if len(ends) == len(read) else None,
-    )
-    return explain_curves(recorded)
+    with _naming(() if hasattr(source, "keys") else name.split(", ")):
+        for table in tables:
+            check_is_one_run(table)
+        named: dict[str, str | None] = dict(
+            zip(CURVES, (train_loss, test_loss, train_accuracy, test_accuracy, weight_norm), strict=True)
+        )
+        found, notes = chosen(tables, named)
+        read = {curve: _read(tables[one.table], one.name, step, every, first) for curve, one in found.items()}
+        check_lengths({of.name: len(of.column.numbers) for of in read.values() if of.by is None})
+        units = {of.unit for of in read.values()}
+        if len(units) > 1:
+            raise InputError(f"the curves are counted in {' and in '.join(sorted(units))}; name one with --step COLUMN")
+        series = {curve: of.series for curve, of in read.items()}
+        for of in read.values():
+            notes += [note for note in of.notes if note not in notes]
+        notes += _what_ordering_did(series)
+        values, said = _as_shares(series, {curve: of.column for curve, of in read.items()}, accuracies, classes)
+        notes += said
+        columns = {curve: of.name for curve, of in read.items()}
+        others = [name for curve, name in columns.items() if curve.endswith("loss") and is_no_cross_entropy(name)]
+        if loss is None and others:
+            notes.append(
+                f"By its name {others[0]!r} is no cross-entropy in nats: losses stand for no accuracy (--loss)."
+            )
+        steps = np.unique(np.concatenate([one.steps for one in series.values()])).astype(np.int32)
+        aligned = {}
+        for curve, one in series.items():
+            aligned[curve] = np.full(len(steps), np.nan)
+            aligned[curve][np.searchsorted(steps, one.steps)] = values[curve]
+        _check(aligned, columns)
+        ends = [of.log_ends for of in read.values() if of.log_ends is not None]
+        recorded = RecordedCurves(
+            steps,
+            aligned,
+            name,
+            columns,
+            unit=units.pop(),
+            notes=tuple(notes),
+            classes=classes,
+            is_cross_entropy=not others if loss is None else loss == "cross-entropy",
+            counts_updates=not any(of.counts_logging for of in read.values()),
+            doubts=tuple(dict.fromkeys(doubt for of in read.values() for doubt in of.doubts)),
+            log_ends=max(ends) if len(ends) == len(read) else None,
+        )
+        return explain_curves(recorded)
+
+
+@contextlib.contextmanager
+def _naming(files: Sequence[str]) -> Iterator[None]:
+    """What is refused of files names one of them."""
+    try:
+        yield
+    except InputError as error:
+        if not files or any(file in str(error) for file in files):
+            raise
+        raise InputError(f"{', '.join(files[:4])}: {error}") from None
 
 
 def _tables(source: Any) -> tuple[list[Table], str]:

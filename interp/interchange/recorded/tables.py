@@ -1,12 +1,14 @@
 """Files of numbers that somebody logged, as columns: csv (W&B, TensorBoard, Lightning), json (the `log_history` of the
 Hugging Face Trainer, rows, lists), json lines, and npz. Nothing in them is run, and their size is bounded."""
 
+import contextlib
 import csv
 import io
 import itertools
 import json
 import math
 import re
+import sys
 import zipfile
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,9 +19,11 @@ from typing import Any, SupportsFloat
 import numpy as np
 
 from interp.errors import InputError
-from interp.machine import read_bytes
+from interp.interchange.plain_files import LARGEST_JSON, read_plain
 
 MOST_BYTES, MOST_ROWS, MOST_COLUMNS, MOST_WORDS, DEEPEST = 64 * 2**20, 1_000_000, 2000, 1000, 8
+MOST_CELLS = 10_000_000
+LONGEST_LINE = 1_000_000  # of JSON lines
 ENDINGS = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".npz")
 _MISSING = frozenset(("", "nan", "none", "null", "na", "n/a", "-", "–"))
 # Of a column that counts, 1,000 is a thousand; elsewhere a comma may be a decimal one.
@@ -137,16 +141,14 @@ def _column(cells: Iterable[object]) -> Column:
 
 
 def _checked_bytes(path: Path) -> bytes:
-    try:
-        size = path.stat().st_size
-    except OSError:
-        size = 0  # reading says why it cannot be read
-    if size > MOST_BYTES:
-        raise InputError(
-            f"{path} has {size / 2**20:,.0f} MB; at most {MOST_BYTES // 2**20} are read. Keep the columns of steps, "
-            "losses and accuracies, or every tenth row"
-        )
-    return read_bytes(path)
+    most = LARGEST_JSON if path.suffix.lower() == ".json" else MOST_BYTES
+    with contextlib.suppress(OSError):  # reading says why it cannot be read
+        if (size := path.stat().st_size) > most:
+            raise InputError(
+                f"{path} has {size / 2**20:,.0f} MB; at most {most // 2**20} are read. Keep the columns of steps, "
+                "losses and accuracies, or every tenth row"
+            )
+    return read_plain(path, most, "any curves here")
 
 
 def _check_rows(what: object, rows: int) -> None:
@@ -192,12 +194,19 @@ def _separated(path: Path, text: str) -> Table:
         columns, counting = [Column() for _ in names], {name for name in names if _COUNTS.search(name)}
         for number, row in enumerate(reader, start=1):
             _check_rows(path, number)
+            if number * len(names) > MOST_CELLS:
+                raise InputError(
+                    f"{path} has {len(names):,} columns and more than {number:,} rows, more cells than the "
+                    f"{MOST_CELLS:,} that are read; keep the columns of steps, losses and accuracies"
+                )
             if not any(cell.strip() for cell in row):
                 continue
             if len(row) > len(names) and any(cell.strip() for cell in row[len(names) :]):
                 raise InputError(f"{path}: row {number} has {len(row)} fields, the line of names {len(names)}")
-            for index, column in enumerate(columns):
-                cell = row[index] if index < len(row) else ""
+            for column in columns[len(row) :]:
+                column.numbers.append(math.nan)
+            for index, column in enumerate(columns[: len(row)]):
+                cell = row[index]
                 if names[index] in counting and _THOUSANDS.fullmatch(cell.strip()):
                     cell = cell.replace(",", "")
                 column.add(cell.replace(",", ".") if separator in ";\t" else cell)
@@ -243,8 +252,12 @@ def _json_lines(path: Path, text: str) -> list[Any]:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
+        _check_rows(path, len(rows))
+        if len(line) > LONGEST_LINE:
+            raise InputError(f"{path} has {len(line):,} letters in line {number}; at most {LONGEST_LINE:,} are read")
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
+            rows.append(_flat(row) if isinstance(row, dict) else row)
         except (ValueError, RecursionError):
             if number < len(lines):  # the last may be still being written
                 raise InputError(f"{path} is damaged at line {number}: not JSON") from None
@@ -301,7 +314,7 @@ def _rows(path: Path, rows: Sequence[Any]) -> Table:
     _check_rows(path, len(rows))
     flat = [_flat(row) for row in rows]
     names = dict.fromkeys(name for row in flat for name in row)
-    if len(names) > MOST_COLUMNS or len(names) * len(rows) > 40 * MOST_ROWS:
+    if len(names) > MOST_COLUMNS or len(names) * len(rows) > MOST_CELLS:
         raise InputError(f"{path} has {len(names):,} names in {len(rows):,} rows, more than is read")
     return {name: _column(row.get(name) for row in flat) for name in names}
 
@@ -312,7 +325,7 @@ def _flat(row: Mapping[str, Any], before: str = "", depth: int = 0) -> dict[str,
         if isinstance(value, dict):
             cells |= _flat(value, f"{before}{name}/", depth + 1) if depth < DEEPEST else {}
         elif not isinstance(value, list):
-            cells[f"{before}{name}"] = value
+            cells[sys.intern(f"{before}{name}")] = value  # which the next row has too
     return cells
 
 

@@ -24,6 +24,7 @@ MODELS = {
     "two layers": ModelConfig(n_layers=2, d_model=12, n_heads=2, d_mlp=20),
     "one-hot": ModelConfig(family="mlp", d_mlp=20),
     "two one-hots": ModelConfig(family="mlp", inputs="concatenated", d_mlp=20),
+    "three hidden layers": ModelConfig(family="mlp", n_layers=3, inputs="concatenated", d_mlp=20, biases=True),
     "tied": ModelConfig(family="mlp", embedding="tied", d_model=12, d_mlp=20),
     "untied": ModelConfig(family="mlp", embedding="untied", d_model=12, d_mlp=20, activation="square"),
 }

@@ -25,7 +25,6 @@ VARIABLES = {
     "phase_a",
     "phase_b",
     "variance",
-    "mean_over_b",
     "periodic_neurons",
 }
 # The measure is kept in float32.
@@ -157,7 +156,6 @@ def test_shares_agree_with_a_slow_transform(p, operation):
     assert_allclose(result.share, expected, **CLOSE)
     assert_array_equal(result.dominant_frequency, expected.argmax(1) + 1)
     assert_allclose(result.fraction_explained, expected.max(1), **CLOSE)
-    assert_allclose(result.mean_over_b, grid.mean(1).T, **CLOSE)
     assert_allclose(result.variance, grid.reshape(-1, 5).var(0), **CLOSE)
 
 
@@ -291,7 +289,7 @@ def test_the_summary_counts():
     assert json.loads(json.dumps(facts)) == facts
 
 
-def test_the_figure_shows_every_neuron_and_every_group():
+def test_the_figure_shows_every_neuron():
     neurons = circuit_neurons([5], per_frequency=5) + circuit_neurons([2])
     result = measure_checkpoint(circuit_checkpoint(Task(13), neurons), "neuron_periodicity")
     figure = neuron_periodicity.plot(result)
@@ -301,10 +299,3 @@ def test_the_figure_shows_every_neuron_and_every_group():
     # Sorted by frequency: the nine neurons of frequency 2 come first.
     assert_array_equal(np.argmax(heat_map.z, axis=0), [1] * 9 + [4] * 5)
     assert_allclose(np.asarray(heat_map.z).max(0), result.fraction_explained[0, heat_map.customdata[0]], atol=1e-4)
-    titles = [annotation.text for annotation in figure.layout.annotations]
-    assert "k = 2: 9 neurons" in titles
-    assert "k = 5: 5 neurons" in titles
-    lines = [trace for trace in figure.data if trace.type == "scatter" and trace.hoverinfo == "skip"]
-    # One broken line per group: every neuron's p values and a gap, scaled to the neuron's largest deviation.
-    assert [len(line.x) for line in lines] == [9 * 14, 5 * 14]
-    assert np.nanmax(np.abs(lines[0].y)) == 1.0

@@ -142,7 +142,7 @@ def test_an_unknown_split_is_nan_and_null(tmp_path):
     for name in result.data_vars:
         assert np.isnan(result[name]).all()
     facts = find("learning_curves").summary(result)
-    assert {name for name, value in facts.items() if value is not None} == {"last_step", "falls"}
+    assert {name for name, value in facts.items() if value is not None} == {"last_step", "falls", "spikes"}
     assert facts["falls"] == []
     assert json.loads(json.dumps(facts, allow_nan=False)) == facts
 
@@ -165,6 +165,7 @@ def test_the_times_of_a_run_that_crosses_falls_back_and_stays(tmp_path):
     test = [0.1, 0.6, 0.995, 1.0, 1.0, 1.0, 1.0]
     run = curves(tmp_path / "run", train, test, held_out=held_out, steps=[0, 10, 20, 50, 60, 80, 90])
     facts = find("learning_curves").summary(learning_curves.compute(run))
+    assert facts.pop("spikes") == []
     assert facts.pop("falls") == [{"step": 60, "lowest_accuracy": 0.6, "recovered_at": 80}]
     assert facts == pytest.approx(
         {
@@ -247,3 +248,27 @@ def test_the_figure_shows_each_known_split_once_per_panel(tmp_path):
     marks = [annotation.text for annotation in figure.layout.annotations]
     assert {"memorized 10", "generalized 20"} <= set(marks)
     assert sorted({shape.x0 for shape in figure.layout.shapes}) == [10, 20]
+
+
+def test_spikes_of_the_training_loss_are_told_and_drawn(tmp_path):
+    """Known from step 50 on, for 200 steps at step 250; the loss jumps at 300 and 700, at 303 and 706 between lines."""
+    steps = range(0, 1001, 50)
+    jumps = {300: (303.0, 2.0), 700: (706.0, 0.5)}
+
+    def metrics(step: int) -> dict[str, float]:
+        at, highest = jumps.get(step - 50, (float(step), 1e-5))
+        loss = 0.2 if step in jumps else 3.0 if step == 0 else 1e-5
+        logged = {f"{split}_loss": loss for split in ("train", "test", "unmirrored_test")}
+        logged |= {f"{split}_accuracy": 0.9 if step in (0, *jumps) else 1.0 for split in ("train", "test")}
+        return logged | {"unmirrored_test_accuracy": 1.0, "train_loss_max": highest, "train_loss_max_step": at}
+
+    weights = initial_weights(MODEL, 7)
+    run = run_of(tmp_path / "run", dict.fromkeys(steps, weights), {step: metrics(step) for step in steps})
+    result = learning_curves.compute(run)
+    spikes = find("learning_curves").summary(result)["spikes"]
+    assert [(spike["step"], spike["loss"], spike["train_accuracy"]) for spike in spikes] == [
+        (303, 2.0, 0.9),
+        (706, 0.5, 0.9),
+    ]
+    marks = [trace for trace in learning_curves.plot(result).data if trace.name == "spike"]
+    assert [(trace.x[0], trace.showlegend) for trace in marks] == [(303, True), (706, False)]

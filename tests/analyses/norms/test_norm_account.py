@@ -21,6 +21,7 @@ MODELS = (
     SMALL,
     ModelConfig(n_layers=2, d_model=8, n_heads=2, d_mlp=12, prompt="ab"),
     ModelConfig(family="mlp", d_mlp=12),
+    ModelConfig(family="mlp", n_layers=2, d_mlp=12, biases=True),
     ModelConfig(family="mlp", d_mlp=12, d_model=6, embedding="tied", inputs="concatenated"),
     ModelConfig(family="mlp", d_mlp=12, d_model=6, embedding="untied"),
 )
