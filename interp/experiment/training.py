@@ -7,7 +7,7 @@ from typing import Literal, get_args
 from interp.errors import InputError, check_choice, check_integer, check_number, flag
 from interp.experiment.gradient_filter import GradientFilter
 
-Optimizer = Literal["adamw", "adam", "sgd"]
+Optimizer = Literal["adamw", "adam", "sgd", "rmsprop", "muon"]
 LossName = Literal["cross-entropy", "stablemax", "squared-error"]
 LossPrecision = Literal["float64", "float32"]
 
@@ -17,11 +17,12 @@ class TrainingConfig:
     """How the weights are updated, and which steps are kept.
 
     One step is one optimizer update; `batch_size` is the whole training set when not given. Update number s (from 0)
-    uses the learning rate lr·min((s+1)/warmup, 1). `weight_decay` is decoupled for "adamw" and an L2 term of the
-    gradient for "adam" and "sgd"; `betas` and `eps` belong to the Adams, `momentum` to "sgd". Checkpoints are kept at
-    step 0, at the last step, every `checkpoint_every` steps, at `checkpoint_log` steps spaced evenly in log(step), and
-    at `checkpoint_steps`. `seed` orders the mini-batches. `filter` is what the gradient goes through before the
-    optimizer.
+    uses the learning rate lr·min((s+1)/warmup, 1). `weight_decay` is decoupled for "adamw" and "muon", and an L2 term of
+    the gradient for "adam", "sgd" and "rmsprop"; `betas` and `eps` belong to the Adams, the second beta, which is its α,
+    and `eps` to "rmsprop", `momentum` to "sgd" and "muon". "muon" updates hidden matrices, and AdamW with the same
+    numbers all else (`interp.training.muon`). Checkpoints are kept at step 0, at the last step, every `checkpoint_every`
+    steps, at `checkpoint_log` steps spaced evenly in log(step), and at `checkpoint_steps`. `seed` orders the
+    mini-batches. `filter` is what the gradient goes through before the optimizer.
 
     The loss is `loss` (`interp.mathematics.losses`), computed in `loss_precision`: "float32" is what torch makes of
     logits in float32, to show what its rounding does. `label_smoothing` ε wants (1 − ε) onehot + ε/K of K classes, and
@@ -144,12 +145,12 @@ class TrainingConfig:
 
     def decay_coefficients(self, first: int, last: int) -> tuple[float, float] | None:
         """c₀ and c₁ of what weight decay did between the weights of two steps, D = −(c₀ w_first + c₁ w_last), if in
-        between they moved along a line; c₀ + c₁ is Σ lr_s·wd. Exact of one update by "adamw", or by "sgd" without
-        momentum.
+        between they moved along a line; c₀ + c₁ is Σ lr_s·wd. Exact of one update by "adamw" or "muon", or by "sgd"
+        without momentum.
 
         With momentum μ, SGD remembers the decay of the steps before: D = −Σ_s lr_s Σ_{j ≤ s} μ^{s−j}·wd·w_j, with
-        the weights before `first` on the same line. None where it cannot be told apart from the loss: "adam" divides
-        both by one root.
+        the weights before `first` on the same line. None where it cannot be told apart from the loss: "adam" and
+        "rmsprop" divide both by one root.
 
         >>> TrainingConfig(lr=0.01, weight_decay=2.0, warmup=0).decay_coefficients(5, 6)
         (0.02, 0.0)
@@ -157,7 +158,7 @@ class TrainingConfig:
         """
         if self.weight_decay == 0:
             return 0.0, 0.0
-        if self.optimizer == "adam":
+        if self.optimizer in ("adam", "rmsprop"):
             return None
         momentum = self.momentum if self.optimizer == "sgd" else 0.0
         remembered = math.ceil(math.log(1e-12) / math.log(momentum)) if momentum else 0

@@ -25,7 +25,7 @@ from interp.models.snapshot import BLOCK, DivergedError, Snapshot
 from interp.models.transformer import norm
 from interp.models.transformer_bridge import bridge, bridge_options, classic_state
 from interp.models.values import Activations, Sizes, Weights
-from interp.models.weights import are_finite, check_weights, initial_weights, weight_shapes
+from interp.models.weights import are_finite, check_weights, initial_weights, is_vector, weight_shapes
 
 __all__ = [
     "BLOCK",
@@ -53,6 +53,7 @@ __all__ = [
     "initial_weights",
     "input_gradients",
     "is_factored",
+    "is_vector",
     "logits",
     "logits_and_derivatives",
     "logits_with_vectors",
