@@ -96,8 +96,8 @@ class ModelConfig:
     """Either a transformer that reads the tokens of `prompt` and answers at one position, the last one
     (`interp.models.transformer`), or an MLP (`interp.models.mlp`), or what was recorded of a module of anybody's
     (`ModuleRecord`), which is never trained or run here. `n_layers` is the number of layers, of an MLP of hidden ones,
-    each of `d_mlp` neurons; `seed` draws the initial weights, all of which are multiplied by `initialization_scale`, the
-    gains of norms too (α of Liu et al. 2022, arXiv:2210.01117); with `biases` every matrix has one.
+    each of `d_mlp` neurons; `seed` draws the initial weights, all of which, gains of norms too, are multiplied by
+    `initialization_scale` (α of Liu et al. 2022, arXiv:2210.01117); with `biases` every matrix has one.
 
     Of the transformer alone: `prompt` is a template in which a and b stand for the residues and every other character
     for a token that is always the same, such as `ab=` or `a+b=`; `answer_at` is the position that is read, −1 the last.

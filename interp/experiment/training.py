@@ -17,12 +17,12 @@ class TrainingConfig:
     """How the weights are updated, and which steps are kept.
 
     One step is one optimizer update; `batch_size` is the whole training set when not given. Update number s (from 0)
-    uses the learning rate lr·min((s+1)/warmup, 1). `weight_decay` is decoupled for "adamw" and "muon", and an L2 term of
-    the gradient for "adam", "sgd" and "rmsprop"; `betas` and `eps` belong to the Adams, the second beta, which is its α,
-    and `eps` to "rmsprop", `momentum` to "sgd" and "muon". "muon" updates hidden matrices, and AdamW with the same
-    numbers all else (`interp.training.muon`). Checkpoints are kept at step 0, at the last step, every `checkpoint_every`
-    steps, at `checkpoint_log` steps spaced evenly in log(step), and at `checkpoint_steps`. `seed` orders the
-    mini-batches. `filter` is what the gradient goes through before the optimizer.
+    uses the learning rate lr·min((s+1)/warmup, 1). `weight_decay` is decoupled for "adamw" and "muon", and an L2 term
+    of the gradient for "adam", "sgd" and "rmsprop"; `betas` and `eps` belong to the Adams, `eps` and the second beta,
+    which is its α, to "rmsprop", `momentum` to "sgd" and "muon". "muon" is of hidden matrices; all else is updated by
+    AdamW with the same numbers (`interp.training.muon`). Checkpoints are kept at step 0, at the last step, every
+    `checkpoint_every` steps, at `checkpoint_log` steps spaced evenly in log(step), and at `checkpoint_steps`. `seed`
+    orders the mini-batches. `filter` is what the gradient goes through before the optimizer.
 
     The loss is `loss` (`interp.mathematics.losses`), computed in `loss_precision`: "float32" is what torch makes of
     logits in float32, to show what its rounding does. `label_smoothing` ε wants (1 − ε) onehot + ε/K of K classes, and

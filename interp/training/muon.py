@@ -1,4 +1,5 @@
-"""Muon: momentum of which every matrix is made nearly orthogonal (Jordan et al. 2024, kellerjordan.github.io/posts/muon).
+"""Muon: momentum of which every matrix is made nearly orthogonal (Jordan et al. 2024,
+kellerjordan.github.io/posts/muon).
 
 Of each matrix W with gradient G, heads one by one,
 

@@ -67,8 +67,8 @@ def _sgd(weights: Weights, gradients: Weights, memory: Memory, lr: float, config
 
 
 def _rmsprop(weights: Weights, gradients: Weights, memory: Memory, lr: float, config: TrainingConfig) -> None:
-    """v ← αv + (1 − α)g², w ← w − lr·g/(√v + ε), with wd·w added to g, and α = β₂. As v begins at 0 and nothing corrects
-    it, the first step is lr/√(1 − α)·sign g."""
+    """v ← αv + (1 − α)g², w ← w − lr·g/(√v + ε), with wd·w added to g, and α = β₂. As v begins at 0 and nothing
+    corrects it, the first step is lr/√(1 − α)·sign g."""
     if not memory:
         memory["square_avg"] = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     squares = list(memory["square_avg"].values())
@@ -103,7 +103,12 @@ BUFFERS = {
     "adam": ("exp_avg", "exp_avg_sq", "step"),
     "sgd": ("momentum_buffer",),
     "rmsprop": ("square_avg",),
-    "muon": ("momentum_buffer", "exp_avg", "exp_avg_sq", "step"),  # the first of hidden matrices, the others of the rest
+    "muon": (
+        "momentum_buffer",
+        "exp_avg",
+        "exp_avg_sq",
+        "step",
+    ),  # the first of hidden matrices, the others of the rest
 }
 
 
