@@ -42,6 +42,7 @@ EVERY_FIELD = {
         "embedding": "none",
         "answer-at": 0,
         "biases": True,
+        "initialization-scale": 0.5,
         "tied": True,
         "norm": {"kind": "rms", "order": "post", "at": ["mlp", "final"], "learned": False, "epsilon": 0.001},
         "attention": {"rotary-base": 50.0},
