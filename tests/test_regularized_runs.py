@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from interp.errors import InputError
 from interp.experiment import (
@@ -22,7 +23,7 @@ from interp.experiment.regularizers import group_of
 from interp.explanation import explain
 from interp.models import weight_shapes
 from interp.runs import Run, describe, verify
-from interp.sweeps import run_experiment
+from interp.sweeps import run_experiment, run_together
 
 SMALL = ModelConfig(d_model=8, n_heads=2, d_mlp=12)
 WIDE = ModelConfig(d_model=32, n_heads=2, d_mlp=64)
@@ -137,3 +138,23 @@ def test_a_factor_is_refused_exactly_where_no_weight_has_it(group: str):
         with pytest.raises(InputError, match=f"training.decay.{group} does nothing: this model has no weights of"):
             Experiment(task, model, training)
     assert seen == ({True} if group == "mlp" else {True, False})
+
+
+# ---- where they are not computed -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("training", "name"),
+    [({"regularizers": Regularizers(l1=0.1)}, "regularizers"), ({"decay": DecayFactors(mlp=0)}, "decay")],
+)
+def test_a_gpu_is_refused_before_anything_is_written(
+    training: dict[str, Any], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    experiment = Experiment(Task(7), SMALL, TrainingConfig(steps=2, **training))
+    refused = f"training.{name} is computed on the cpu, and the device is cuda; leave out one of the two"
+    with pytest.raises(InputError, match=refused):
+        run_experiment(experiment, tmp_path / "one", device="cuda")
+    with pytest.raises(InputError, match=refused):
+        run_together([experiment], [tmp_path / "many"], device="cuda")
+    assert list(tmp_path.iterdir()) == []
