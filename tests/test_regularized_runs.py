@@ -116,11 +116,9 @@ def models() -> list[ModelConfig]:
     of_tokens = [
         replace(SMALL, tied=tied, biases=b, norm=norm) for tied, b, norm in product((False, True), (False, True), norms)
     ]
+    bare, wide = ModelConfig(family="mlp", d_mlp=8), ModelConfig(family="mlp", d_mlp=8, embedding="untied", d_model=8)
     of_pairs = [
-        ModelConfig(
-            family="mlp", d_mlp=8, embedding=embedding, biases=biases, **({"d_model": 8} if embedding != "none" else {})
-        )
-        for embedding, biases in product(("none", "tied", "untied"), (False, True))
+        replace(one, biases=biases) for one in (bare, wide, replace(wide, embedding="tied")) for biases in (False, True)
     ]
     return of_tokens + of_pairs
 
