@@ -56,10 +56,13 @@ def compute(run, *, overfitting_gap: float = 0.05) -> xr.Dataset:
             curves["accuracy"][row, column] = checkpoint.accuracy(split)
     loss, accuracy = curves["loss"], curves["accuracy"]
     metrics, unlogged = run.metrics.reindex(step=steps), np.full(len(steps), np.nan)
-    # The highest loss of a mini-batch is that of a sample: it is no spike of the loss of all.
-    is_of_batches = run.training is not None and run.training.batch_size is not None
+    # The highest loss of a mini-batch is that of a sample, and with dropout or noise on the weights that of another
+    # network: neither is a spike of the loss that is logged.
+    is_another = run.training is not None and (
+        run.training.batch_size is not None or run.training.regularizers.is_noisy
+    )
     highest, highest_at = (
-        metrics[name].values if name in metrics and not is_of_batches else unlogged
+        metrics[name].values if name in metrics and not is_another else unlogged
         for name in ("train_loss_max", "train_loss_max_step")
     )
     overfits = np.where(np.isnan(accuracy[:, :2]).any(1), np.nan, accuracy[:, 1] < accuracy[:, 0] - overfitting_gap)

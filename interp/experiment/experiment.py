@@ -44,6 +44,22 @@ class Experiment:
         batch_size = self.training.batch_size
         if batch_size is not None and batch_size > n_train:
             raise InputError(f"training.batch-size {batch_size} is larger than the training set of {n_train} pairs")
+        self._check_decayed_groups()
+
+    def _check_decayed_groups(self) -> None:
+        """A factor of weights that are not there would do nothing, and count as a difference between runs."""
+        model, is_mlp = self.model, self.model.family == "mlp"
+        is_bare = is_mlp and model.embedding == "none"
+        is_tied = model.embedding == "tied" if is_mlp else model.tied
+        has_last_gain = not is_mlp and model.norm.learned and model.norm.is_at("final")
+        says_nothing = is_bare or (is_tied and not model.biases and not has_last_gain)
+        missing = {"embedding": is_bare, "attention": is_mlp, "unembedding": says_nothing}
+        for group, is_missing in missing.items():
+            if is_missing and getattr(self.training.decay, group) != 1:
+                raise InputError(
+                    f"training.decay.{group} does nothing: this model has no weights of {group}; leave it at 1 (it is "
+                    f"{getattr(self.training.decay, group):g})"
+                )
 
     def _check_reads_vectors(self) -> None:
         for name, needed in {"family": "mlp", "embedding": "none", "inputs": "sum"}.items():

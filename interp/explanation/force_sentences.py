@@ -20,10 +20,12 @@ def why(forces: Mapping[str, Any], setting: Setting) -> tuple[str, ...]:
     if forces["known_from"] is None or forces["plateau"] is None:
         return ()
     if forces["has_decay"] is False and forces["intervals"] > forces["refused_intervals"]:
-        return ("there is no weight decay, so nothing wears memory down.",)
+        # What drops neurons, or shakes weights or gradients, may wear it down too.
+        return () if setting.regularizers else ("there is no weight decay, so nothing wears memory down.",)
     if forces["growth_ratio"]["memorizing"] is None:
         return ()
     through = "through a gradient filter, " if setting.gradient_filter else ""
+    through += f"with {setting.regularizers}, " if setting.regularizers else ""
     told, in_short = (through + _told(forces, short=short) for short in (False, True))
     carried = _carried(forces, setting)
     return (f"{told} {carried}", told, in_short) if carried else (told, in_short)
@@ -120,6 +122,11 @@ def _sentences(forces: Mapping[str, Any], setting: Setting) -> Iterator[str]:
             f"Gradients are filtered ({setting.gradient_filter}): what is told of the loss is what the optimizer made "
             "of its filtered gradients."
         )
+    if told and setting.regularizers:
+        yield (
+            f"Training had {setting.regularizers}: what is told of the loss is what the optimizer made of its gradient "
+            "and of that."
+        )
     if told and forces["growth_ratio"]["memorizing"] is not None:
         yield from _of_memory(forces)
     if forces["named"]:
@@ -167,6 +174,8 @@ def _why_not(forces: Mapping[str, Any], setting: Setting) -> str:
         return (
             "What the loss and what decay did is not told: without held-out pairs memory and rule are not told apart."
         )
+    if forces["has_decay"] is not True and setting.regularizers:
+        return f"What wears memory down cannot be told: beside the loss there was {setting.regularizers}."
     if forces["has_decay"] is None:
         return (
             "What the loss and what decay did cannot be told apart: learning rate and weight decay are not known, or "

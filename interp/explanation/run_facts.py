@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from interp.experiment import ModelConfig, Task
+from interp.experiment import ModelConfig, Task, TrainingConfig
 from interp.explanation.states import is_above_chance
 from interp.figures import of_last_layer
 from interp.mathematics import grokking
@@ -52,7 +52,7 @@ class FromCurves:
 class Setting(FromCurves):
     """The task and the model; what the curves tell; the key frequencies of the run, with their step (None: it has
     none); what it was trained on, where that is not the cross-entropy; and in words what its gradients went through
-    before the optimizer (None: nothing, or nobody knows)."""
+    before the optimizer, and what acted beside loss and uniform weight decay (None: nothing, or nobody knows)."""
 
     task: Task
     model: ModelConfig
@@ -60,6 +60,7 @@ class Setting(FromCurves):
     key_frequencies_of_step: int | None
     trained_on: str | None = None
     gradient_filter: str | None = None
+    regularizers: str | None = None
 
     def pairs(self, split: str) -> int:
         return int(self.task.mask(split).sum())
@@ -144,7 +145,13 @@ def setting_of(run: Run, results: Mapping[str, xr.Dataset]) -> Setting:
         key_frequencies_of_step=None if circuit is None else circuit.step,
         trained_on=None if curves.attrs["losses_decide"] else str(curves.loss.attrs["long_name"]),
         gradient_filter=run.training.filter.in_words if run.training and run.training.filter.is_used else None,
+        regularizers=_regularizers(run.training) if run.training else None,
     )
+
+
+def _regularizers(training: TrainingConfig) -> str | None:
+    by_group = f"weight decay by group ({training.decay.in_words})" if training.decay.is_used else ""
+    return ", ".join(filter(None, (training.regularizers.in_words, by_group))) or None
 
 
 def _diverged_at(run: Run, results: Mapping[str, xr.Dataset]) -> int | None:

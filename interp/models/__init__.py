@@ -24,7 +24,7 @@ from interp.models.recording import Reader, Recording, Tokens, record
 from interp.models.snapshot import BLOCK, DivergedError, Snapshot
 from interp.models.transformer import norm
 from interp.models.transformer_bridge import bridge, bridge_options, classic_state
-from interp.models.values import Activations, Sizes, Weights
+from interp.models.values import Activations, Drop, Sizes, Weights
 from interp.models.weights import are_finite, check_weights, initial_weights, is_vector, weight_shapes
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "FAMILIES",
     "Activations",
     "DivergedError",
+    "Drop",
     "Each",
     "Reader",
     "Recording",

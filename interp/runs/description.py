@@ -31,6 +31,8 @@ def describe(run: Run) -> Iterator[str]:
     told = f"module {run.model.module.in_words}" if run.model.is_recorded else _fields(run.info["experiment"]["model"])
     yield f"model        {one_line(told)}"
     noted = run.info.get("arithmetic")
+    if run.training is not None and run.training.regularizers.dropout:
+        noted = "general, autograd (dropout)"  # of its metrics, which are without, `arithmetic` stays true
     in_training = f"{one_line(str(noted))} in training; in analyses " if noted is not None else ""
     yield f"computed by  {in_training}{method(run.model)}"
     training = run.info["experiment"]["training"]

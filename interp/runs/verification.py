@@ -210,11 +210,13 @@ def _recomputed(run: Run, checkpoint: Checkpoint, row: dict) -> Iterator[tuple[s
 
 
 def _gradient_norm(run: Run, checkpoint: Checkpoint) -> float | None:
-    """That of the training loss; None where it is of a mini-batch, of a network that is not run here, or of a loss in
-    float32: there the last bit of a logit decides whether an example has a gradient."""
+    """That of the training loss; None where it is of a mini-batch, of a network with dropout or noise on its weights,
+    of one that is not run here, or of a loss in float32: there the last bit of a logit decides whether an example has a
+    gradient."""
     task, weights = run.task, checkpoint.weights
     full_batch = run.training is not None and run.training.batch_size is None and "recorder" not in run.info
-    is_told = full_batch and checkpoint.training.loss_precision == "float64"
+    is_noisy = checkpoint.training.regularizers.is_noisy
+    is_told = full_batch and not is_noisy and checkpoint.training.loss_precision == "float64"
     if not is_told or not isinstance(task, Task) or run.model.is_recorded or not are_finite(weights):
         return None
     chosen = torch.from_numpy(task.train_indices)

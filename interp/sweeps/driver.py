@@ -45,6 +45,7 @@ from interp.training import (
     Observer,
     check_device,
     check_observable,
+    check_regularizable,
     observed_bytes,
     tables_are_faster,
     together,
@@ -100,6 +101,7 @@ def run_experiment(
     """
     out = Path(out)
     check_device(device, tf32=tf32)
+    check_regularizable(experiment.training, device)
     observers = observers_of(experiment, observe)
     check_observable(1, device, observers)
     check_room(out, experiment, observe=observe)

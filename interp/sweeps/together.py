@@ -15,7 +15,7 @@ from interp.machine import one_thread
 from interp.models import DivergedError, Snapshot, is_factored
 from interp.runs import Run, RunWriter, is_run_to_replace, open_run
 from interp.sweeps.driver import arithmetic_of, check_room, drive, new_writer, state_of
-from interp.training import check_device, check_together, networks_at_once
+from interp.training import check_device, check_regularizable, check_together, networks_at_once
 
 
 class _Words(NamedTuple):
@@ -60,6 +60,7 @@ def run_together(
     """
     check_device(device, tf32=tf32)
     check_together(experiments)
+    check_regularizable(experiments[0].training, device)
     paths = [Path(path) for path in paths]
     if not len({path.absolute() for path in paths}) == len(paths) == len(experiments):
         raise InputError(

@@ -3,7 +3,7 @@
 from interp.training.at_once import MOST_AT_ONCE, networks_at_once
 from interp.training.batches import Batch
 from interp.training.groups import check_together, group_of, groups
-from interp.training.loop import HIGHEST, Moment, check_device, check_observable, together, train
+from interp.training.loop import HIGHEST, Moment, check_device, check_observable, check_regularizable, together, train
 from interp.training.loss import (
     evaluate,
     loss_and_gradient,
@@ -29,6 +29,7 @@ __all__ = [
     "WeightUpdater",
     "check_device",
     "check_observable",
+    "check_regularizable",
     "check_together",
     "evaluate",
     "group_of",

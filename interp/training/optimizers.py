@@ -6,7 +6,8 @@ then one pass over memory. An object of the classes themselves would import torc
 torch. Muon is our own (`interp.training.muon`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from torch.optim.rmsprop import rmsprop
 from torch.optim.sgd import sgd
 
 from interp.errors import InputError
-from interp.experiment import TrainingConfig
+from interp.experiment import DecayFactors, TrainingConfig
 from interp.machine import one_thread
 from interp.models import Weights
 from interp.training.muon import is_hidden, update_matrices
@@ -27,13 +28,17 @@ Memory = dict[str, Weights]
 Rule = Callable[[Weights, Weights, Memory, float, TrainingConfig], None]
 
 
+def _remembered(memory: Memory, buffer: str, weights: Weights) -> list[Tensor]:
+    """A buffer of these weights, zeros at first."""
+    held = memory.setdefault(buffer, {})
+    return [held[name] if name in held else held.setdefault(name, torch.zeros_like(weights[name])) for name in weights]
+
+
 def _adaptive(function: Callable[..., None]) -> Rule:
     def update(weights: Weights, gradients: Weights, memory: Memory, lr: float, config: TrainingConfig) -> None:
-        if "step" not in memory:
-            for buffer in ("exp_avg", "exp_avg_sq"):
-                memory[buffer] = {name: torch.zeros_like(weight) for name, weight in weights.items()}
-            memory["step"] = {name: torch.zeros((), device=weight.device) for name, weight in weights.items()}
-        averages, squares, steps = (list(memory[buffer].values()) for buffer in BUFFERS["adamw"])
+        averages, squares = (_remembered(memory, buffer, weights) for buffer in ("exp_avg", "exp_avg_sq"))
+        counts = memory.setdefault("step", {})
+        steps = [counts.setdefault(name, torch.zeros((), device=weight.device)) for name, weight in weights.items()]
         (beta1, beta2), decay = config.betas, config.weight_decay
         options = {
             "lr": lr,
@@ -61,17 +66,15 @@ def _sgd(weights: Weights, gradients: Weights, memory: Memory, lr: float, config
     }
     sgd(list(weights.values()), list(gradients.values()), buffers, fused=True, lr=lr, maximize=False, **rest)
     if config.momentum:
-        memory["momentum_buffer"] = {
-            name: buffer for name, buffer in zip(weights, buffers, strict=True) if buffer is not None
-        }
+        memory.setdefault("momentum_buffer", {}).update(
+            {name: buffer for name, buffer in zip(weights, buffers, strict=True) if buffer is not None}
+        )
 
 
 def _rmsprop(weights: Weights, gradients: Weights, memory: Memory, lr: float, config: TrainingConfig) -> None:
     """v ← αv + (1 − α)g², w ← w − lr·g/(√v + ε), with wd·w added to g, and α = β₂. As v begins at 0 and nothing
     corrects it, the first step is lr/√(1 − α)·sign g."""
-    if not memory:
-        memory["square_avg"] = {name: torch.zeros_like(weight) for name, weight in weights.items()}
-    squares = list(memory["square_avg"].values())
+    squares = _remembered(memory, "square_avg", weights)
     counts = [torch.zeros(()) for _ in squares]  # of updates, which torch keeps and nothing here reads
     options = {"lr": lr, "alpha": config.betas[1], "eps": config.eps, "weight_decay": config.weight_decay}
     unused = {"momentum": 0.0, "centered": False}
@@ -81,12 +84,12 @@ def _rmsprop(weights: Weights, gradients: Weights, memory: Memory, lr: float, co
 def _muon(weights: Weights, gradients: Weights, memory: Memory, lr: float, config: TrainingConfig) -> None:
     """Muon of the hidden matrices, and AdamW of all else."""
     hidden = [name for name, weight in weights.items() if is_hidden(name, weight.ndim)]
-    averages = memory.setdefault("momentum_buffer", {name: torch.zeros_like(weights[name]) for name in hidden})
+    averages = _remembered(memory, "momentum_buffer", {name: weights[name] for name in hidden})
     numbers = {"momentum": config.momentum, "new": 1 - config.momentum, "kept": 1 - lr * config.weight_decay, "lr": lr}
     with one_thread():  # by how many a product of matrices is shared out decides its last bits
-        for name in hidden:
-            update_matrices(weights[name], gradients[name], averages[name], **numbers)
-    if rest := [name for name in weights if name not in averages]:
+        for name, average in zip(hidden, averages, strict=True):
+            update_matrices(weights[name], gradients[name], average, **numbers)
+    if rest := [name for name in weights if name not in hidden]:
         own, given = ({name: values[name] for name in rest} for values in (weights, gradients))
         RULES["adamw"](own, given, memory, lr, config)
 
@@ -123,6 +126,28 @@ def buffers_of(optimizer: str, name: str, n_axes: int) -> tuple[str, ...]:
     return ("momentum_buffer",) if is_hidden(name, n_axes) else BUFFERS["adamw"]
 
 
+def by_decay(weights: Weights, config: TrainingConfig) -> Iterator[tuple[Sequence[str], TrainingConfig]]:
+    """The weights that have one weight decay, with a configuration that says it: all of them, where no group has a
+    decay of its own.
+
+    >>> from interp.experiment import DecayFactors
+    >>> config = TrainingConfig(weight_decay=2.0, decay=DecayFactors(mlp=0.5))
+    >>> weights = dict.fromkeys(("embed.W_E", "mlp.W_in", "mlp.b_in"), torch.zeros(1))
+    >>> [(names, decayed.weight_decay) for names, decayed in by_decay(weights, config)]
+    [(['embed.W_E'], 2.0), (['mlp.W_in', 'mlp.b_in'], 1.0)]
+    """
+    if not config.decay.is_used:
+        yield list(weights), config
+        return
+    factors = {name: config.decay.of(name) for name in weights}
+    for factor in dict.fromkeys(factors.values()):
+        own = config.weight_decay * factor
+        yield (
+            [name for name, of in factors.items() if of == factor],
+            replace(config, weight_decay=own, decay=DecayFactors()),
+        )
+
+
 class WeightUpdater:
     """Applies one optimizer to the named weights of one or several networks, in place, and gives and takes its state as
     named tensors. `configs` is one configuration, or one for each network, with numbers of its own.
@@ -144,7 +169,9 @@ class WeightUpdater:
         for own, gradient, config, memory in zip(self._weights, gradients, self._configs, self._memories, strict=True):
             # Fused updates read memory in order, whatever the strides say.
             ordered = {name: gradient[name].contiguous() for name in own}
-            RULES[config.optimizer](own, ordered, memory, config.learning_rate(step), config)
+            for names, decayed in by_decay(own, config):
+                parts = ({name: values[name] for name in names} for values in (own, ordered))
+                RULES[config.optimizer](*parts, memory, config.learning_rate(step), decayed)
 
     def state(self, place: int = 0) -> dict[str, Tensor]:
         """A copy of everything the optimizer remembers of one network, as "<weight>|<buffer>" → tensor; empty before
