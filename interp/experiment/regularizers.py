@@ -25,7 +25,7 @@ class Regularizers:
     l1: float = 0.0
     """λ of λ‖w‖₁, in the form of l1-form."""
     l1_form: L1Form = "proximal"
-    """proximal: after the update weights move lr·λ nearer to 0, or onto it; subgradient: g + λ·sign w is the gradient."""
+    """proximal: after the update weights move lr·λ nearer to 0, or onto it; subgradient: λ·sign w is added to g."""
     dropout: float = 0.0
     """The share of neurons that the gradient of a step is computed without, drawn anew for every example and step."""
     weight_noise: float = 0.0
