@@ -31,7 +31,7 @@ def groups(experiments: Sequence[Experiment]) -> list[list[int]]:
     of each group.
 
     They may differ in the seeds, and in the numbers of training and task that need no other shape (`MAY_DIFFER`), at
-    equal numbers of training and of test examples.
+    equal numbers of training, of test and of validation examples.
 
     >>> from dataclasses import replace
     >>> base = Experiment()
@@ -88,6 +88,7 @@ def _common(experiment: Experiment) -> dict[str, Any]:
         common |= {f"{section}.{flag(name)}": value for name, value in _flat(values) if name not in MAY_DIFFER[section]}
     common["number of training examples"] = len(task.train_indices)
     common["number of test examples"] = int(task.mask("test").sum())
+    common["number of validation examples"] = int(task.mask("validation").sum())
     return common
 
 
