@@ -100,8 +100,8 @@ def _split(run: Run) -> str:
     what, noise = ("pairs", run.task.label_noise) if isinstance(run.task, Task) else ("examples", 0)
     noisy = f", {noise:.0%} label noise" if noise else ""
     trained = f"{n_train:,} of {n_pairs:,} {what} trained on ({n_train / n_pairs:.1%})"
-    if isinstance(run.task, Task) and (n_added := n_train - len(run.task.drawn_indices)):
-        trained += f", {n_added:,} of them mirrors that were added"
+    if isinstance(run.task, Task) and run.task.augmentation == "mirror":
+        trained += f", {n_train - len(run.task.drawn_indices):,} of them mirrors that were added"
     if n_validation := int(run.task.mask("validation").sum()):
         trained += f", {n_validation:,} to choose on (validation)"
     return f"{trained}, {run.task.n_held_out:,} independent ones held out, seed {run.task.seed}{noisy}"
