@@ -28,6 +28,7 @@ def brief(
     summaries: Summaries,
     split: Mapping[str, Any],
     setting: Setting,
+    *,
     stopped: tuple[str, ...] = (),
 ) -> Iterator[tuple[str, ...]]:
     """What comes after the headline and before what speaks against it: each in one or more wordings, from the fullest

@@ -215,7 +215,7 @@ def explanation_of(run: Run, results: Mapping[str, xr.Dataset], step: int | None
         numbers,
         headline(kind, setting),
         _facts(numbers, summaries, setting),
-        tuple(brief(kind, checkpoint, summaries, of_run, setting, stopped)),
+        tuple(brief(kind, checkpoint, summaries, of_run, setting, stopped=stopped)),
         (
             " ".join(
                 (
