@@ -160,7 +160,12 @@ def configuration_differences(runs: Sequence[Run]) -> dict[str, list[Any]]:
 
 
 def configuration(run: Run) -> dict[str, Any]:
-    """The fields of task, model and training by their full names."""
+    """The fields of task, model and training by their full names.
+
+    >>> import interp
+    >>> configuration(interp.open_run(interp.reference_path()))["training.weight-decay"]
+    1.0
+    """
     fields: dict[str, Any] = {}
     for section, config in (("task", run.task), ("model", run.model), ("training", run.training)):
         for name, value in section_to_dict(config).items() if config is not None else ():
