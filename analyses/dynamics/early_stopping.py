@@ -18,6 +18,7 @@ It cannot tell what would have come after the last step, nor how another seed wo
 import numpy as np
 import xarray as xr
 
+from interp.errors import check_integer
 from interp.figures import NEUTRAL, PALETTE, TEST, TRAIN, new_panels, percent_axis, power_of_ten_axis
 from interp.mathematics.early_stopping import PATIENCE, stop
 from interp.mathematics.intervals import wilson_interval
@@ -45,6 +46,7 @@ def compute(run, *, patience: int = PATIENCE) -> xr.Dataset:
     >>> found["kept_step"], round(found["kept_test_accuracy"], 2), found["longest_wait"], found["judged_by"]
     (6, 0.01, 669, 'test')
     """
+    check_integer("patience", patience, 1)
     task, curves = run.task, run.result("learning_curves")
     judged_by = "validation" if task.mask("validation").any() else "test"
     steps, held_out = curves.step.values, task.mask("held_out")

@@ -18,8 +18,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Integer
 
-from interp.errors import check_integer
-
 PATIENCE = 500  # updates; as many as those before a spike are looked at (`interp.mathematics.spikes`)
 
 
@@ -36,7 +34,7 @@ class Stop:
 
 def stop(steps: Integer[np.ndarray, " n"], losses: Float[np.ndarray, " n"], patience: int = PATIENCE) -> Stop | None:
     """Where somebody with this patience, in updates, would have stopped; None where no loss is known. Losses that are
-    NaN are as if nobody had looked. Raises InputError for a patience below 1.
+    NaN are as if nobody had looked. Without any patience the first step is kept.
 
     >>> steps, losses = np.arange(0, 80, 10), np.array([4.0, 3.0, 5.0, 6.0, 6.0, 5.0, 1.0, 0.5])
     >>> stop(steps, losses, 20)
@@ -44,7 +42,6 @@ def stop(steps: Integer[np.ndarray, " n"], losses: Float[np.ndarray, " n"], pati
     >>> stop(steps, losses, 41)
     Stop(kept=70, place=7, ended_at=None, longest_wait=40)
     """
-    check_integer("patience", patience, 1)
     places = np.flatnonzero(np.isfinite(losses))
     if not len(places):
         return None

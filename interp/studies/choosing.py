@@ -171,9 +171,17 @@ def _report(by: str, first: Setting, rest: tuple[Setting, ...], runs: Sequence[R
     interval = mean_interval(np.array([unseen]))[:, 0]
     if len(runs) == 1:
         interval = wilson_interval(round(unseen[0] * n), n) if math.isfinite(unseen[0]) else (math.nan, math.nan)
-    means = (float(np.mean([own.get(name, math.nan) for own in metrics])) for name in ("test_loss", "test_accuracy"))
     lower, upper = (float(end) for end in interval)
-    return Best(by, first, rest, *means, float(np.mean(unseen)), (max(lower, 0.0), min(upper, 1.0)), tuple(notes))
+    return Best(
+        by=by,
+        setting=first,
+        others=rest,
+        test_loss=float(np.mean([own.get("test_loss", math.nan) for own in metrics])),
+        test_accuracy=float(np.mean([own.get("test_accuracy", math.nan) for own in metrics])),
+        held_out_accuracy=float(np.mean(unseen)),
+        interval=(max(lower, 0.0), min(upper, 1.0)),  # Student's knows no end of what can be
+        notes=tuple(notes),
+    )
 
 
 def _held_out_accuracy(run: Run, metrics: Mapping[str, float]) -> float:

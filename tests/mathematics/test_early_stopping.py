@@ -6,7 +6,6 @@ import math
 import numpy as np
 import pytest
 
-from interp.errors import InputError
 from interp.mathematics.early_stopping import Stop, stop
 
 STEPS = np.arange(0, 3000, 10)
@@ -89,6 +88,5 @@ def test_steps_of_which_nothing_is_known_are_as_if_nobody_had_looked() -> None:
     assert stop(STEPS, np.full(len(STEPS), np.nan)) is None
 
 
-def test_no_patience_at_all_is_refused() -> None:
-    with pytest.raises(InputError, match="patience must be at least 1, got 0"):
-        stop(STEPS, STEPS * 1.0, 0)
+def test_without_patience_the_first_step_is_kept() -> None:
+    assert stop(STEPS, np.exp(-STEPS / 500), 0) == Stop(0, 0, 0, 0)
