@@ -41,14 +41,22 @@ def early_stopping(curves: xr.Dataset, task: Task) -> tuple[str, ...]:
     then = f"the last step has {as_accuracy(there)}"
     n_pairs = as_count(int(task.mask("validation").sum()), "validation pair")
     interval = _interval(float(kept.sel(split="held_out")), task)
+    unseen = float(last.sel(split="held_out"))
+    of_unseen = f" and {as_accuracy(unseen)} of the held-out ones" if math.isfinite(unseen) and unseen != there else ""
     return (
         f"Early stopping on {n_pairs}, with a patience of {PATIENCE} updates, would have {ended}kept step "
-        f"{found.kept:,}, {known}{interval}; {then}. Only a patience of more than {found.longest_wait:,} updates would "
-        "have kept the least validation loss.",
+        f"{found.kept:,}, {known}{interval}; {then}{of_unseen}.{_longer(found.longest_wait)}",
         f"Early stopping would have kept step {found.kept:,}, {known}; {then}.",
         f"early stopping would have kept step {found.kept:,} ({as_accuracy(here)} of test pairs; the last: "
         f"{as_accuracy(there)}).",
     )
+
+
+def _longer(longest_wait: int) -> str:
+    """Which patience would have kept the least loss, where this one did not."""
+    if longest_wait < PATIENCE:
+        return ""
+    return f" Only a patience of more than {longest_wait:,} updates would have kept the least validation loss."
 
 
 def _interval(accuracy: float, task: Task) -> str:

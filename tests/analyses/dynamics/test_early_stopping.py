@@ -139,3 +139,4 @@ def test_it_is_told_only_where_it_says_something(tmp_path: Path) -> None:
     better = told(run_of(tmp_path / "better", lambda step: 1 + step, grokking, lambda step: 0.8 - step / 10_000))
     assert "where 80.0 % of test pairs are right" in better[1]
     assert "as a guess has" not in better[0]
+    assert "Only a patience" not in better[0]  # no other one would have kept a lesser loss
