@@ -15,7 +15,7 @@ from interp.cli.output import say
 class Best:
     """The best setting of the runs under a folder, chosen on validation pairs and reported on test pairs.
 
-    Runs that differ in seeds alone are one setting. They need validation pairs: --task.validation-fraction."""
+    Runs that differ in seeds alone are one setting. They need validation pairs (`task.validation-fraction`)."""
 
     folder: Annotated[Positional[Path], tyro.conf.arg(metavar="DIR")]
     """The folder of the runs, at any depth."""
