@@ -394,3 +394,14 @@ def test_a_run_says_from_its_beginning_that_it_was_recorded(monkeypatch):
     monkeypatch.setattr(interp.RunWriter, "note", None)
     with Recorder("run", TASK, network()) as recorder:
         assert recorder.run.info["recorder"] == {"layout": None}
+
+
+def test_losses_and_accuracies_of_validation_pairs_are_recorded_where_there_are_any(tmp_path: Path):
+    task = Task(7, train_fraction=0.5, validation_fraction=0.5)
+    net = nn.Sequential(nn.Embedding(7, 4), nn.Flatten(), nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 7))
+    parts = {"neurons": "3", "embedding": "0.weight", "unembedding": "4.weight"}
+    with Recorder(tmp_path / "run", task, net, **parts) as recorder:
+        recorder.save(0)
+    run = interp.open_run(tmp_path / "run")
+    assert run.rows[0]["validation_accuracy"] == run.last.accuracy("validation")
+    assert run.curves.loss.sel(split="validation", step=0) == pytest.approx(run.last.loss("validation"))
