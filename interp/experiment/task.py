@@ -6,7 +6,7 @@ streams are frozen forever (NEP 19), so a seed names the same split on every mac
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, get_args
 
@@ -35,7 +35,9 @@ class Task:
     The split is drawn from `train_fraction` of the defined pairs (or exactly `train_pairs`, when given) with `seed`; or
     it is the given row-major indices a·p + b; or it is "unknown" (somebody else's run). `label_noise` is the fraction
     of training labels that are replaced, once, by a uniformly random wrong one. `symmetric` makes the table of "random"
-    the same for (a, b) and (b, a).
+    the same for (a, b) and (b, a). `given_away` are row-major indices of test pairs that are not held out though no
+    symmetry makes them of a training pair: what the same network was trained on besides tells them
+    (`interp.experiment.several_operations`).
 
     Raises InputError for sizes and values that cannot be.
 
@@ -56,6 +58,7 @@ class Task:
     label_noise: float = 0.0
     symmetric: bool = False
     seed: int = 0
+    given_away: tuple[int, ...] = field(default=(), metadata={"later": True, "option": False})
 
     def __post_init__(self) -> None:
         check_integer("task.p", self.p, 2, 4096)
@@ -68,6 +71,8 @@ class Task:
             raise InputError(
                 f"task.symmetric describes the operation 'random'; the operation here is {self.operation!r}"
             )
+        for index in self.given_away:
+            check_integer("task.given-away: each index a·p + b", index, 0, self.p**2 - 1)
         n_defined = int(self.defined.sum())
         if self.train_pairs is not None:
             check_integer("task.train-pairs", self.train_pairs, 1, n_defined)
@@ -299,7 +304,9 @@ class Task:
         >>> int(task.test_mask.sum()), int(task.held_out_mask.sum())
         (8939, 6249)
         """
-        return self.test_mask & ~np.isin(self.orbits, self.orbits[self.train_indices])
+        held_out = self.test_mask & ~np.isin(self.orbits, self.orbits[self.train_indices])
+        held_out[list(self.given_away)] = False
+        return held_out
 
     @cached_property
     def n_held_out(self) -> int:

@@ -20,14 +20,14 @@ from interp.experiment import Experiment, ModelConfig
 from interp.machine import one_thread
 from interp.mathematics.losses import Loss, chosen_loss
 from interp.models import Each, Weights, embed, is_factored, many_networks, transform, weight_shapes
-from interp.training.batches import Batch, parts_of_test
+from interp.training.batches import Batch, parts_of_test, parts_of_train
 from interp.training.gradient_filters import FilteredGradients, split_state
 from interp.training.loss import evaluate, loss_and_gradient, mean, threads_of_torch
 from interp.training.optimizers import WeightUpdater
 from interp.training.stacked_updates import StackedUpdater
 
 # Of every run, beside HIGHEST of the loop; where fewer pairs are held out than are unmirrored, with `held_out_loss` and
-# `held_out_accuracy`.
+# `held_out_accuracy`; of several operations with loss and accuracy of the parts of each, such as `add.train_loss`.
 METRICS = (
     "train_loss",
     "test_loss",
@@ -117,7 +117,8 @@ class OnCores:
         self._train, self._test = (
             [Batch.of(one.task, split, device) for one in experiments] for split in ("train", "test")
         )
-        self._parts = [_parts_on(one, device) for one in experiments]
+        self._parts = [_on(device, parts_of_test(one.task)) for one in experiments]
+        self._parts_of_train = [_on(device, parts_of_train(one.task)) for one in experiments]
         self._answers: list[tuple[float, Bool[Tensor, " n"]]] = []
         self._gradients: list[Weights] = []
 
@@ -157,7 +158,12 @@ class OnCores:
     def metrics(self) -> list[dict[str, float]]:
         """METRICS of every network, after `train_losses`."""
         every = zip(self._answers, self._judged(self._test), self._parts, self._gradients, self.weights, strict=True)
-        return [measured(train, (*test, parts), gradient, weights) for train, test, parts, gradient, weights in every]
+        found = [measured(train, (*test, parts), gradient, weights) for train, test, parts, gradient, weights in every]
+        if not self._parts_of_train[0]:
+            return found
+        # Of the training batch the mean loss alone is known.
+        judged = zip(found, self._judged(self._train), self._parts_of_train, strict=True)
+        return [metrics | _of_parts(*train, parts) for metrics, train, parts in judged]
 
     def update(self, step: int) -> None:
         """Update number `step` (from 0)."""
@@ -220,19 +226,23 @@ def measured(
     (3.0, 2.0, 0.5, 5.0)
     """
     (loss, correct), (test_losses, test_correct, parts) = train, test
-    of_splits = {
-        "train": (loss, mean(correct)),
-        "test": (mean(test_losses), mean(test_correct)),
-        **{part: (mean(test_losses[which]), mean(test_correct[which])) for part, which in parts.items()},
-    }
-    values = {f"{split}_loss": value for split, (value, _) in of_splits.items()}
-    values |= {f"{split}_accuracy": value for split, (_, value) in of_splits.items()}
+    values = {"train_loss": loss, "train_accuracy": mean(correct)}
+    values |= {"test_loss": mean(test_losses), "test_accuracy": mean(test_correct)}
+    values |= _of_parts(test_losses, test_correct, parts)
     values |= {"gradient_norm": _norm(gradient), "weight_norm": _norm(weights)}
     return {name: values.pop(name) for name in METRICS} | values
 
 
-def _parts_on(experiment: Experiment, device: str) -> dict[str, Bool[Tensor, " m"]]:
-    return {part: which.to(device) for part, which in parts_of_test(experiment.task).items()}
+def _of_parts(
+    losses: Float[Tensor, " n"], correct: Bool[Tensor, " n"], parts: Mapping[str, Bool[Tensor, " n"]]
+) -> dict[str, float]:
+    """Mean loss and accuracy of each part."""
+    of_parts = {f"{part}_loss": mean(losses[which]) for part, which in parts.items()}
+    return of_parts | {f"{part}_accuracy": mean(correct[which]) for part, which in parts.items()}
+
+
+def _on(device: str, parts: Mapping[str, Bool[Tensor, " n"]]) -> dict[str, Bool[Tensor, " n"]]:
+    return {part: which.to(device) for part, which in parts.items()}
 
 
 def _norm(weights: Weights) -> float:
@@ -312,12 +322,14 @@ class AsOneBatch:
         for part, which in {"test": every, **self._parts}.items():
             columns[f"{part}_loss"] = _means(test_losses, which)
             columns[f"{part}_accuracy"] = _means(test_correct.double(), which)
+        for part, which in self._parts_of_train.items():
+            columns |= {f"{part}_loss": _means(losses, which), f"{part}_accuracy": _means(correct.double(), which)}
         columns |= {"gradient_norm": _norms(self._gradients), "weight_norm": _norms(self._stacked)}
         rows = torch.stack(list(columns.values()), 1).tolist()
         names = list(METRICS) + [name for name in columns if name not in METRICS]
         found = [dict(zip(columns, row, strict=True)) for row in rows]
         return [
-            {name: values[name] for name in names if name in METRICS or own}
+            {name: values[name] for name in names if name in METRICS or own or "." in name}
             for values, own in zip(found, self._has_held_out, strict=True)
         ]
 
@@ -363,6 +375,11 @@ class AsOneBatch:
             part: torch.stack([parts.get(part, parts["unmirrored_test"]) for parts in of_each]).to(self._test[1].device)
             for part in every
         }
+
+    @cached_property
+    def _parts_of_train(self) -> dict[str, Bool[Tensor, "S n"]]:
+        of_each = [parts_of_train(one.task) for one in self._experiments]
+        return {part: torch.stack([parts[part] for parts in of_each]).to(self._train[1].device) for part in of_each[0]}
 
     @cached_property
     def _has_held_out(self) -> list[bool]:
