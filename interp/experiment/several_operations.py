@@ -60,8 +60,8 @@ class Operations:
             raise InputError(f"task.operations names one twice: {', '.join(self.operations)}")
         if len(self.train_fraction) not in (1, len(self.operations)):
             raise InputError(
-                f"task.train-fraction has {len(self.train_fraction)} shares for {len(self.operations)} operations; give "
-                "one for all, or one for each"
+                f"task.train-fraction has {len(self.train_fraction)} shares for {len(self.operations)} operations; "
+                "give one for all, or one for each"
             )
         for fraction in self.train_fraction:
             check_number("task.train-fraction", fraction, 0, 1, above=True)
@@ -235,13 +235,12 @@ def equalities(operations: tuple[str, ...], p: int) -> tuple[tuple[str, str, str
     names = list(known)
     tables = {name: table(name, a, b, p) for name in names}
     some = np.unique(np.linspace(0, p**2 - 1, min(_A_SAMPLE, p**2)).astype(np.int64))
+    a_few, every = (a[some], b[some]), (a, b)
     found = []
     for place, one in enumerate(names):
         for other in names[place:]:
             for change in _changes():
-                if _agree(tables[one], tables[other], change, a[some], b[some], p) and _agree(
-                    tables[one], tables[other], change, a, b, p
-                ):
+                if all(_agree(tables[one], tables[other], change, pairs, p) for pairs in (a_few, every)):
                     image = _image(change, a, b, p)
                     if one != other or ((image >= 0) & (image != a * p + b)).any():
                         found.append((one, other, _in_words(change)))
@@ -302,8 +301,9 @@ def _image(change: _Change, a: np.ndarray, b: np.ndarray, p: int) -> np.ndarray:
     return np.where((x < 0) | (y < 0), -1, x * p + y)
 
 
-def _agree(one: np.ndarray, other: np.ndarray, change: _Change, a: np.ndarray, b: np.ndarray, p: int) -> bool:
+def _agree(one: np.ndarray, other: np.ndarray, change: _Change, pairs: tuple[np.ndarray, np.ndarray], p: int) -> bool:
     """Whether `other` of the changed pairs is `one` of the pairs, wherever both are defined; false where nowhere."""
+    a, b = pairs
     image = _image(change, a, b, p)
     left, right = one[a * p + b], np.where(image < 0, -1, other[image])
     both = (left >= 0) & (right >= 0)

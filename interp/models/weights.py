@@ -14,8 +14,8 @@ from interp.models.values import Sizes, Weights
 
 
 def weight_shapes(model: ModelConfig, sizes: int | tuple[int, ...]) -> dict[str, tuple[int, ...]]:
-    """Every weight of a model and its shape; a modulus p stands for the sizes (p, p). Raises InputError for a model that
-    cannot be told which of several operations is asked.
+    """Every weight of a model and its shape; a modulus p stands for the sizes (p, p). Raises InputError for a model
+    that cannot be told which of several operations is asked.
 
     >>> weight_shapes(ModelConfig(family="mlp", d_mlp=24), 7)
     {'mlp.W_in': (7, 24), 'mlp.W_out': (24, 7)}

@@ -6,6 +6,7 @@ from interp.runs.checkpoint import Checkpoint, HasWeights, Weighted
 from interp.runs.circuit_derivatives import BY_TENSOR, CircuitDerivatives, Moment
 from interp.runs.description import configuration_differences, describe
 from interp.runs.ending import Ending, ending_of, events_of
+from interp.runs.extracting import extract
 from interp.runs.format import (
     FIRST_STEP,
     LAST_STEP,
@@ -66,6 +67,7 @@ __all__ = [
     "describe",
     "ending_of",
     "events_of",
+    "extract",
     "finite",
     "is_observed",
     "is_run_to_replace",
