@@ -200,6 +200,6 @@ def test_what_is_given_away_is_no_part_of_the_hash_of_other_tasks() -> None:
     of_one = Operations(7).task_of("add")
     assert of_one.given_away
     assert section_from_dict("task", recorded_section(of_one)) == of_one
-    with pytest.raises(InputError, match="task.given-away: each index a·p"):
+    with pytest.raises(InputError, match=r"task\.given-away: each index a·p"):
         Task(7, given_away=(49,))
     assert isinstance(Samples().mask("held_out"), np.ndarray)
