@@ -21,7 +21,6 @@ from interp.mathematics import grokking
 
 ASKS = "operations"
 REFERENCE = "Power et al. 2022, arXiv:2201.02177, §3; Nanda et al. 2023, arXiv:2301.05217, §3"
-READS = ()
 CORE = True
 PLACE = 3
 SCALES = {}

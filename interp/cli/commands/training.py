@@ -71,7 +71,8 @@ class Train:
         task, model = experiment.task, experiment.model
         if isinstance(task, Task) and any(re.match(r"--task\.operations(=|$)", word) for word in arguments):
             task = Operations(task.p, train_fraction=(task.train_fraction,), seed=task.seed)
-            if model.family == "transformer" and model.prompt == ModelConfig.prompt:
+            is_transformer = (value_of("--model.family", arguments) or model.family) == "transformer"
+            if is_transformer and model.prompt == ModelConfig.prompt:
                 model = replace(model, prompt="aob=")
         return cls(task=task, model=model, training=experiment.training)
 
