@@ -36,8 +36,14 @@ class Operations:
     >>> task = Operations(5, ("add", "random"), train_fraction=(0.4, 0.8))
     >>> task.title, task.shape, task.sizes
     ('add, random modulo 5', (2, 5, 5), (5, 5, 2))
-    >>> task.inputs[25 + 7].tolist(), len(task.train_indices)  # 1 ∘ 2 of the second operation
-    ([1, 2, 1], 30)
+    >>> task.inputs[7].tolist(), int(task.labels[7]), task.n_classes  # 1 + 2
+    ([1, 2, 0], 3, 5)
+    >>> task.split_known, len(task.train_indices), int(task.defined.sum())
+    (True, 30, 50)
+    >>> [int(task.mask(split).sum()) for split in ("train", "add.train", "test", "add.held_out")]
+    [30, 10, 20, 12]
+    >>> len(set(task.orbits[:25].tolist()))  # a + b and b + a are one
+    15
     """
 
     p: int = 113
@@ -253,7 +259,7 @@ def orbits(operations: tuple[str, ...], p: int) -> Int[np.ndarray, " examples"]:
     not write to it: it is shared.
 
     >>> found = orbits(("add", "subtract"), 3)
-    >>> [found[0 + 1 * 3 + 2], found[0 + 2 * 3 + 1], found[9 + 1 * 3 + 1]]  # 1 + 2, 2 + 1, 1 − 1
+    >>> found[[1 * 3 + 2, 2 * 3 + 1, 9 + 1 * 3 + 1]].tolist()  # 1 + 2, 2 + 1, 1 − 1
     [5, 5, 5]
     """
     a, b = np.divmod(np.arange(p**2), p)

@@ -44,13 +44,15 @@ def _of_mlp(weights: Weights, model: ModelConfig, place: int, sizes: Sizes) -> t
     W_in, p, token = weights["mlp.W_in"], sizes.inputs, sizes.inputs + place
     found, with_biases = dict(weights), replace(model, biases=True)
     tokens = p + sizes.operators
-    blocks = W_in.split(tokens if model.embedding == "none" else model.d_model) if model.inputs != "sum" else (W_in,)
+    rows = tokens if model.embedding == "none" else model.d_model  # that read one of a, b and ∘
+    of_pair, of_operation = (W_in, W_in) if model.inputs == "sum" else (W_in[: 2 * rows], W_in[2 * rows :])
     if model.embedding == "none":
-        found["mlp.W_in"], added = torch.cat([block[:p] for block in blocks[:2]]), blocks[-1][token]
+        found["mlp.W_in"] = torch.cat([block[:p] for block in of_pair.split(rows)])
+        added = of_operation[token]
     else:
         W_E = weights["embed.W_E"]
-        found |= {"embed.W_E": W_E[:p], "mlp.W_in": torch.cat(blocks[:2]) if len(blocks) > 1 else W_in}
-        added = W_E[token] @ blocks[-1]
+        found |= {"embed.W_E": W_E[:p], "mlp.W_in": of_pair}
+        added = W_E[token] @ of_operation
     shapes = weight_shapes(with_biases, (p, sizes.classes))
     _, b_in = mlp.hidden_maps(model)[0]
     found = {name: found.get(name, W_in.new_zeros(shape)) for name, shape in shapes.items()}

@@ -32,9 +32,10 @@ from interp.runs.observations import (
     remedy_of_observations,
     write_observed,
 )
+from interp.runs.one_table import check_has_phases
 from interp.runs.phase_pairs import centred_logits, phase_pairs
 from interp.runs.remedies import remedy
-from interp.runs.run import Run, check_has_phases, open_run
+from interp.runs.run import Run, open_run
 from interp.runs.thinning import keep_only, remove_states, thin
 from interp.runs.verification import Verification, verify
 from interp.runs.writer import RunWriter

@@ -110,8 +110,20 @@ def ending_of(run: "Run") -> Ending:
         return _ending(state, step, events_of(run), metrics)
     each = {one: _ending(state, step, events_of(run, one), {}) for one in run.task.operations}
     verdicts = {one.verdict for one in each.values()}
-    times = np.array([(one.memorized_at, one.generalized_after, one.generalized_at) for one in each.values()]).max(0)
-    return Ending(state, step, verdicts.pop() if len(verdicts) == 1 else "unknown", *times.tolist(), metrics, each)
+    # NaN where one of them is.
+    memorized_at, generalized_after, generalized_at = np.array(
+        [(one.memorized_at, one.generalized_after, one.generalized_at) for one in each.values()]
+    ).max(0)
+    return Ending(
+        state=state,
+        step=step,
+        verdict=verdicts.pop() if len(verdicts) == 1 else "unknown",
+        memorized_at=float(memorized_at),
+        generalized_after=float(generalized_after),
+        generalized_at=float(generalized_at),
+        metrics=metrics,
+        of_each=each,
+    )
 
 
 def _ending(state: str, step: int, events: grokking.Events, metrics: dict[str, float]) -> Ending:

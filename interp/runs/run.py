@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.errors import InputError, unknown_name
-from interp.experiment import Experiment, Operations, Task, TrainingConfig
+from interp.experiment import Experiment, Task, TrainingConfig
 from interp.figures import notebook
 from interp.machine import Folder, read_tensors, refusals_as
 from interp.models import are_finite, bridge, weight_shapes
@@ -47,25 +47,6 @@ def open_run(path: str | Path) -> "Run":
     'add modulo 43'
     """
     return Run(Path(path))
-
-
-def check_has_phases(run: "Run", what: str) -> None:
-    """Raises InputError, which says that `what` is about circuits on Z_p, unless the task of the run is a table over
-    Z_p.
-
-    >>> import interp
-    >>> check_has_phases(open_run(interp.reference_path()), "an explanation")  # nothing to say: pairs over Z_43
-    """
-    if isinstance(run.task, Operations):
-        raise InputError(
-            f"{what} tells of the circuit of one operation, and {run.path} has several ({run.task.title}); `interp "
-            f"extract {run.path} {run.task.operations[0]}` makes a run of one"
-        )
-    if not isinstance(run.task, Task):
-        raise InputError(
-            f"{what} tells of circuits on Z_p, and {run.path} was trained on vectors ({run.task.title}); "
-            f"`interp report {run.path}` has its curves and norms"
-        )
 
 
 class Run:
