@@ -7,6 +7,7 @@ from .experiment import Experiment as Experiment
 from .experiment import Mlp as Mlp
 from .experiment import ModelConfig as ModelConfig
 from .experiment import Norm as Norm
+from .experiment import Operations as Operations
 from .experiment import Task as Task
 from .experiment import TrainingConfig as TrainingConfig
 from .experiment import preset as preset

@@ -25,13 +25,13 @@ jaxtyping.install_import_hook("interp", "beartype.beartype(conf=beartype.Beartyp
 import interp  # noqa: E402
 from interp import ModelConfig, Task, TrainingConfig  # noqa: E402
 from interp.cli import main  # noqa: E402
-from interp.experiment import Samples  # noqa: E402
+from interp.experiment import Operations, Samples  # noqa: E402
 from interp.machine import read_tensors, tensor_bytes  # noqa: E402
 from interp.models import Weights, initial_weights  # noqa: E402
 
 # These check what they are given themselves, with errors for a person, which a type checker in front of them would
 # hide.
-for configuration in (Task, Samples, ModelConfig, TrainingConfig):
+for configuration in (Task, Samples, Operations, ModelConfig, TrainingConfig):
     configuration.__init__ = inspect.unwrap(configuration.__init__)
 
 torch.set_num_threads(1)

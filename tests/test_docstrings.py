@@ -44,7 +44,7 @@ MATHEMATICS = (
         "random_sets",
     ),
 )
-SHOWN = (interp.Checkpoint, interp.Experiment, interp.Run, interp.RunWriter, interp.Task, Spectrum)
+SHOWN = (interp.Checkpoint, interp.Experiment, interp.Operations, interp.Run, interp.RunWriter, interp.Task, Spectrum)
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 

@@ -13,7 +13,8 @@ What else it may say of itself, and what holds otherwise:
     NEEDS: tuple[str, ...] = ()                the analyses whose results its `compute` reads
     FAMILIES: tuple[str, ...] = all of them    the families of models that it can be asked about
     ASKS: str = "phases"                       what it needs: "weights" alone, "answers" to labeled examples of any
-                                               kind, or "phases", those of pairs over Z_p
+                                               kind, or "phases", those of pairs over Z_p, or "operations", answers
+                                               for each of several operations
     READS: tuple[str, ...] = ("network",)      what it reads beside weights and answers to all examples: "neurons", or
                                                "network", anything else (matrices, gradients, other inputs or weights);
                                                () for none. Of a recorded module only what was recorded can be read
@@ -42,7 +43,7 @@ import xarray as xr
 
 from interp.analysis.sources import source_digest
 from interp.errors import InputError, unknown_name
-from interp.experiment import Examples, Family, ModelConfig, Task, hash_of, json_values
+from interp.experiment import Examples, Family, ModelConfig, Operations, Task, hash_of, json_values
 
 ENTRY_POINTS = "interp.analyses"
 PLUG_IN = "plug-in"
@@ -80,9 +81,9 @@ class Analysis:
         return tuple(getattr(self.module, "FAMILIES", get_args(Family)))
 
     @property
-    def asks(self) -> Literal["weights", "answers", "phases"]:
-        """What it needs of what it is given: weights alone; answers to labeled examples of any kind; or phases, those
-        of pairs over Z_p, which is what an analysis asks that says nothing."""
+    def asks(self) -> Literal["weights", "answers", "phases", "operations"]:
+        """What it needs of what it is given: weights alone; answers to labeled examples of any kind; phases, those of
+        pairs over Z_p, which is what an analysis asks that says nothing; or answers for each of several operations."""
         return getattr(self.module, "ASKS", "phases")
 
     @property
@@ -97,7 +98,8 @@ class Analysis:
 
     def is_for(self, task: Examples, model: ModelConfig) -> bool:
         """Whether it can be asked about runs of this model on these examples."""
-        is_about = self.asks != "phases" or isinstance(task, Task)
+        kind = {"phases": Task, "operations": Operations}.get(self.asks, object)
+        is_about = isinstance(task, kind)
         return model.family in self.families and is_about and not self.lacks(model)
 
     def check_is_for(self, task: Examples, model: ModelConfig) -> None:
@@ -108,6 +110,13 @@ class Analysis:
             held = ", ".join(("logits", *model.module.holds))
             hint = "" if "network" in lacking else f"; name its {lacking[0]} when it is imported or recorded"
             raise InputError(f"{self.name} reads {what}, and of this module {held} were recorded{hint}")
+        if self.asks == "operations" and not self.is_for(task, model):
+            raise InputError(f"{self.name} is about several operations in one network, and this one is of {task.title}")
+        if not self.is_for(task, model) and isinstance(task, Operations):
+            raise InputError(
+                f"{self.name} is about one table over Z_p, and this network has several ({task.title}); `interp "
+                f"extract RUN {task.operations[0]}` makes a run of one, and checkpoint.of_operation a checkpoint"
+            )
         if not self.is_for(task, model):
             raise InputError(f"{self.name} is about pairs over Z_p, and these examples are vectors: {task.title}")
 

@@ -31,6 +31,7 @@ COMMANDS = {
     ),
     "plot": ("analyzing.Plot", "the figure of one analysis, as html, png, svg, pdf or json"),
     "report": ("analyzing.Report", "one self-contained HTML page about a run"),
+    "extract": ("exporting.Extract", "of a network of several operations one, as a run of its own"),
     "export": ("exporting.Export", "write a run for TransformerLens, for the Hugging Face Hub, or as numpy arrays"),
     "thin": ("runs.Thin", "remove checkpoints to save disk space"),
     "experiment": ("experiments.Study", "put a prediction to the test: a grid of runs, figures, and a verdict"),

@@ -1,10 +1,11 @@
 """What is run: the task, the model, the training, their hash, the presets. Light: numpy, no torch."""
 
-from interp.experiment.examples import Examples
+from interp.experiment.examples import Examples, splits_of_each
 from interp.experiment.experiment import Experiment, experiment_from_dict, experiment_from_toml
 from interp.experiment.gradient_filter import GradientFilter
 from interp.experiment.model import (
     FIELDS_OF_OTHERS,
+    OPERATOR,
     Activation,
     Attention,
     Embedding,
@@ -31,6 +32,7 @@ from interp.experiment.recorded import (
 from interp.experiment.regularizers import DecayFactors, Regularizers
 from interp.experiment.samples import Samples
 from interp.experiment.schedule import Schedule
+from interp.experiment.several_operations import Operations
 from interp.experiment.task import Task
 from interp.experiment.toml_files import parse_toml, read_toml
 from interp.experiment.training import TrainingConfig
@@ -39,6 +41,7 @@ __all__ = [
     "FIELDS_OF_OTHERS",
     "KINDS",
     "MIXTURES",
+    "OPERATOR",
     "PRESETS",
     "SECTIONS",
     "Activation",
@@ -55,6 +58,7 @@ __all__ = [
     "ModuleRecord",
     "Norm",
     "Operation",
+    "Operations",
     "Regularizers",
     "Samples",
     "Schedule",
@@ -72,4 +76,5 @@ __all__ = [
     "recorded_section",
     "section_from_dict",
     "section_to_dict",
+    "splits_of_each",
 ]

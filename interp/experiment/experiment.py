@@ -10,6 +10,7 @@ from interp.experiment.examples import Examples
 from interp.experiment.model import ModelConfig
 from interp.experiment.recorded import SECTIONS, hash_of, recorded_section, section_from_dict
 from interp.experiment.samples import Samples
+from interp.experiment.several_operations import Operations
 from interp.experiment.task import Task
 from interp.experiment.toml_files import read_toml
 from interp.experiment.training import TrainingConfig
@@ -40,6 +41,8 @@ class Experiment:
             )
         if isinstance(self.task, Samples):
             self._check_reads_vectors()
+        if isinstance(self.task, Operations):
+            self.model.check_reads_operator()
         n_train = len(self.task.train_indices)
         batch_size = self.training.batch_size
         if batch_size is not None and batch_size > n_train:

@@ -14,6 +14,7 @@ Inputs = Literal["sum", "concatenated"]
 Embedding = Literal["none", "untied", "tied"]
 NormPlace = Literal["attention", "mlp", "final"]
 LONGEST_PROMPT = 16
+OPERATOR = "o"  # the token of a prompt that names the operation, where a network has several
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +101,8 @@ class ModelConfig:
     `initialization_scale` (α of Liu et al. 2022, arXiv:2210.01117); with `biases` every matrix has one.
 
     Of the transformer alone: `prompt` is a template in which a and b stand for the residues and every other character
-    for a token that is always the same, such as `ab=` or `a+b=`; `answer_at` is the position that is read, −1 the last.
+    for a token that is always the same, such as `ab=` or `a+b=`; with several operations (`interp.Operations`) o stands
+    for the token of the operation, as in `aob=`; `answer_at` is the position that is read, −1 the last.
     `d_head` is d_model / n_heads when not given; `attention_rate` α mixes attention with uniform weights of one:
     attention = α·softmax + (1 − α)·ones (Zhong et al. 2023, arXiv:2306.17844, §4). With two `vocabularies` b is token
     p + b (the authors' code has that option), with one it is token b, as a is token a. Where it is `tied`, the
@@ -244,6 +246,35 @@ class ModelConfig:
         (114, 228)
         """
         return self.first_token_of_b(p) + p + len(self.constants)
+
+    def check_reads_operator(self) -> None:
+        """Raises InputError unless the network can be told which of several operations is asked.
+
+        >>> ModelConfig(prompt="aob=").check_reads_operator()
+        >>> ModelConfig().check_reads_operator()
+        Traceback (most recent call last):
+            ...
+        interp.errors.InputError: of several operations the prompt has to name one: model.prompt is 'ab=', give 'aob=' \
+(o stands for the operation)
+        """
+        if self.tied or self.embedding == "tied":
+            name, given = ("tied", "False") if self.tied else ("embedding", "untied")
+            raise InputError(
+                f"a tied unembedding is that of residues alone, and here operations are tokens too; give model.{name} "
+                f"{given}"
+            )
+        if self.family != "transformer":
+            return
+        if self.prompt.count(OPERATOR) != 1:
+            raise InputError(
+                f"of several operations the prompt has to name one: model.prompt is {self.prompt!r}, give 'aob=' "
+                f"({OPERATOR} stands for the operation)"
+            )
+        if self.causal and self.prompt.index(OPERATOR) > self.answer_at % len(self.prompt):
+            raise InputError(
+                f"position {self.answer_at} of the prompt {self.prompt!r} answers and, as it is causal, sees no "
+                f"position after it: {OPERATOR}, the operation, is there; give a later model.answer-at"
+            )
 
     @property
     def is_plain(self) -> bool:

@@ -42,9 +42,18 @@ Symmetry = Literal["mirror", "negate a", "negate b", "negate both", "mirror and 
 _Table = Callable[[np.ndarray, np.ndarray, int], np.ndarray]
 
 
+@cache
+def inverses(p: int) -> Int[np.ndarray, " p"]:
+    """x⁻¹ modulo p of every residue, and −1 of those that are no unit. Do not write to it: it is shared.
+
+    >>> inverses(6).tolist()
+    [-1, 1, -1, -1, -1, 5]
+    """
+    return np.array([pow(x, -1, p) if math.gcd(x, p) == 1 else -1 for x in range(p)])
+
+
 def _quotient(a: np.ndarray, b: np.ndarray, p: int) -> np.ndarray:
-    inverse = np.array([pow(x, -1, p) if math.gcd(x, p) == 1 else 0 for x in range(p)])
-    return np.where(np.gcd(b, p) == 1, a * inverse[b] % p, -1)
+    return np.where(inverses(p)[b] < 0, -1, a * inverses(p)[b] % p)
 
 
 def _ab(a: np.ndarray, b: np.ndarray, p: int) -> np.ndarray:

@@ -18,12 +18,13 @@ import numpy as np
 from interp.errors import InputError, check_choice, flag, unknown_name
 from interp.experiment.model import ModelConfig
 from interp.experiment.samples import Samples
+from interp.experiment.several_operations import Operations
 from interp.experiment.task import Task
 from interp.experiment.training import TrainingConfig
 
 SECTIONS: dict[str, type] = {"task": Task, "model": ModelConfig, "training": TrainingConfig}
 # What a section can be besides, by the word that it then records as its `kind`.
-KINDS: dict[str, dict[str, type]] = {"task": {"samples": Samples}}
+KINDS: dict[str, dict[str, type]] = {"task": {"samples": Samples, "operations": Operations}}
 
 
 def hash_of(values: Any) -> str:

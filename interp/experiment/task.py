@@ -40,6 +40,8 @@ class Task:
     of training labels that are replaced, once, by a uniformly random wrong one. `symmetric` makes the table of "random"
     the same for (a, b) and (b, a). `validation_fraction` of the pairs that are not trained on are to choose on, and no
     test pairs. `augmentation` "mirror" trains on (b, a) too for each (a, b) of the split, beyond the fraction.
+    `given_away` are row-major indices of test pairs that are not held out though no symmetry makes them of a training
+    pair: what the same network was trained on besides tells them (`interp.experiment.several_operations`).
 
     Raises InputError for sizes and values that cannot be.
 
@@ -62,6 +64,7 @@ class Task:
     seed: int = 0
     validation_fraction: float = field(default=0.0, metadata={"later": True})
     augmentation: Augmentation = field(default="none", metadata={"later": True})
+    given_away: tuple[int, ...] = field(default=(), metadata={"later": True, "option": False})
 
     def __post_init__(self) -> None:
         check_integer("task.p", self.p, 2, 4096)
@@ -74,6 +77,8 @@ class Task:
             raise InputError(
                 f"task.symmetric describes the operation 'random'; the operation here is {self.operation!r}"
             )
+        for index in self.given_away:
+            check_integer("task.given-away: each index a·p + b", index, 0, self.p**2 - 1)
         n_defined = int(self.defined.sum())
         if self.train_pairs is not None:
             check_integer("task.train-pairs", self.train_pairs, 1, n_defined)
@@ -333,7 +338,9 @@ class Task:
         >>> int(task.test_mask.sum()), int(task.held_out_mask.sum())
         (8939, 6249)
         """
-        return self.test_mask & ~np.isin(self.orbits, self.orbits[self.train_indices])
+        held_out = self.test_mask & ~np.isin(self.orbits, self.orbits[self.train_indices])
+        held_out[list(self.given_away)] = False
+        return held_out
 
     @cached_property
     def n_held_out(self) -> int:

@@ -13,7 +13,8 @@ import xarray as xr
 
 from interp.analysis import analyze, find, measure_checkpoint
 from interp.errors import InputError
-from interp.experiment import json_values
+from interp.experiment import Operations, json_values
+from interp.explanation import operation_sentences
 from interp.explanation.brief import brief
 from interp.explanation.circuit_sentences import PAIRS, the_check, the_circuit, the_competition
 from interp.explanation.doubts import against, unsaid
@@ -167,7 +168,8 @@ def explain(
     >>> numbers["circuit"], [key["frequency"] for key in numbers["key_frequencies"]], numbers["state"]
     ('pizza', [1, 2], 'generalizing')
     """
-    check_has_phases(run, "an explanation")
+    if not isinstance(run.task, Operations):
+        check_has_phases(run, "an explanation")
     names = evidence_of(run)
     if step is not None and step not in run.steps:
         run[step]  # raises, naming the nearest
@@ -176,13 +178,14 @@ def explain(
 
 def evidence_of(run: Run) -> list[str]:
     """The analyses of EVIDENCE that can be asked about a run: of a recorded module not those that read what was not
-    recorded.
+    recorded. Of several operations those that tell them apart.
 
     >>> import interp
     >>> len(evidence_of(interp.open_run(interp.reference_path()))) == len(EVIDENCE)
     True
     """
-    return [name for name in EVIDENCE if find(name).is_for(run.task, run.model)]
+    evidence = operation_sentences.EVIDENCE if isinstance(run.task, Operations) else EVIDENCE
+    return [name for name in evidence if find(name).is_for(run.task, run.model)]
 
 
 def explanation_of(run: Run, results: Mapping[str, xr.Dataset], step: int | None = None) -> Explanation:
@@ -198,6 +201,8 @@ def explanation_of(run: Run, results: Mapping[str, xr.Dataset], step: int | None
     missing = [name for name in evidence if name not in results]
     if missing:
         raise InputError(f"an explanation needs the results of {', '.join(missing)}")
+    if isinstance(run.task, Operations):
+        return _of_operations(run, run.task, results, step)
     whole = {"circuit_forces", "learning_curves", "transitions"}
     at = {name: results[name] if step is None or name in whole else results[name].sel(step=[step]) for name in evidence}
     summaries = {name: find(name).summary(result) for name, result in at.items()}
@@ -234,6 +239,30 @@ def explanation_of(run: Run, results: Mapping[str, xr.Dataset], step: int | None
         ),
         found,
         tuple(unsaid(numbers, setting)),
+    )
+
+
+def _of_operations(run: Run, task: Operations, results: Mapping[str, xr.Dataset], step: int | None) -> Explanation:
+    """The explanation of a network of several operations."""
+    result, norms = results["operations"], results["weight_norms"]
+    told, last = find("operations").summary(result), int(result.step.values[-1])
+    of_norms = find("weight_norms").summary(norms)
+    at = norms.sel(step=of_norms["last_step"] if step is None else step)
+    numbers = operation_sentences.numbers(run, told, at)
+    said = [operation_sentences.of_one(one, told[one], result.pairs.sel(operation=one)) for one in task.operations]
+    return Explanation(
+        numbers,
+        operation_sentences.headline(told, last),
+        tuple(Fact(label, value, "operations") for label, value in operation_sentences.facts(told)),
+        tuple((sentence,) for sentence in said),
+        (
+            operation_sentences.what_it_is(run, task),
+            *said,
+            operation_sentences.the_checkpoint(numbers["checkpoint"]),
+            operation_sentences.the_norm(of_norms),
+        ),
+        tuple(operation_sentences.against(told, run, last)),
+        tuple(operation_sentences.unsaid(told, run)),
     )
 
 

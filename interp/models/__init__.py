@@ -19,6 +19,7 @@ from interp.models.forward import (
     unembedding,
 )
 from interp.models.input_gradients import input_gradients
+from interp.models.one_operation import of_operation
 from interp.models.recorded_module import own_weights
 from interp.models.recording import Reader, Recording, Tokens, record
 from interp.models.snapshot import BLOCK, DivergedError, Snapshot
@@ -62,6 +63,7 @@ __all__ = [
     "method",
     "neuron_axes",
     "norm",
+    "of_operation",
     "own_weights",
     "record",
     "residual_post",

@@ -191,7 +191,7 @@ def _along(
 
 
 def gradient(
-    weights: Weights, model: ModelConfig, inputs: Int[Tensor, "n 2"], d_logits: Float[Tensor, "n classes"]
+    weights: Weights, model: ModelConfig, inputs: Int[Tensor, "n tokens"], d_logits: Float[Tensor, "n classes"]
 ) -> Weights:
     """The gradient of Σ d_logits·logits with respect to the weights.
 

@@ -16,7 +16,7 @@ from interp.models import factored_gradient, mlp, one_layer, recorded_module, to
 from interp.models.families import FAMILIES
 from interp.models.values import Activations, Drop, Matrices, Weights, keep
 
-Inputs = Int[Tensor, "n 2"] | Float[Tensor, "n features"]
+Inputs = Int[Tensor, "n tokens"] | Float[Tensor, "n features"]
 
 
 def is_factored(model: ModelConfig) -> bool:

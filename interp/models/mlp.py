@@ -13,7 +13,8 @@ read by, the last W_l, and mlp.W_in only where there is one layer.
 One-hot inputs side by side: Gromov 2023, arXiv:2301.02679, and Morwani et al. 2023, arXiv:2311.07568; a sum with a tied
 embedding: Pearce et al. 2023, "Do machine learning models memorize or generalize?"
 (pair.withgoogle.com/explorables/grokking). Examples that are vectors, and no pairs of tokens, enter as they are:
-without embedding the sum of two one-hot vectors is such a vector too.
+without embedding the sum of two one-hot vectors is such a vector too. One of several operations has a vector v(∘) of
+its own and enters as a third residue would.
 """
 
 import torch
@@ -43,9 +44,10 @@ def hidden_maps(model: ModelConfig) -> tuple[tuple[str, str], ...]:
 
 def shapes(model: ModelConfig, sizes: Sizes) -> dict[str, tuple[int, ...]]:
     """Every weight and its shape."""
-    features, said = sizes if model.embedding == "none" else (model.d_model, model.d_model)
-    named: dict[str, tuple[int, ...]] = {} if model.embedding == "none" else {"embed.W_E": (sizes.inputs, features)}
-    named["mlp.W_in"] = (features if model.inputs == "sum" else 2 * features, model.d_mlp)
+    tokens, read = (sizes.inputs, 2) if sizes.operators == 1 else (sizes.inputs + sizes.operators, 3)
+    features, said = (tokens, sizes.classes) if model.embedding == "none" else (model.d_model, model.d_model)
+    named: dict[str, tuple[int, ...]] = {} if model.embedding == "none" else {"embed.W_E": (tokens, features)}
+    named["mlp.W_in"] = (features if model.inputs == "sum" else read * features, model.d_mlp)
     named |= {name: (model.d_mlp, model.d_mlp) for name, _ in hidden_maps(model)[1:]}
     named["mlp.W_out"] = (model.d_mlp, said)
     named |= {"unembed.W_U": (said, sizes.classes)} if model.embedding == "untied" else {}
@@ -86,13 +88,29 @@ def unembedding(weights: Weights, model: ModelConfig) -> Tensor:
 def embed(
     weights: Weights,
     model: ModelConfig,
-    inputs: Int[Tensor, "n 2"] | Float[Tensor, "n features"],
+    inputs: Int[Tensor, "n tokens"] | Float[Tensor, "n features"],
     vectors: Float[Tensor, "residues features"] | None,
 ) -> Float[Tensor, "n positions features"]:
-    """The vectors of both residues of every pair; examples that are vectors as they are, at one position."""
+    """The vectors of both residues of every pair, and of its operation where it names one; examples that are vectors as
+    they are, at one position."""
     if inputs.is_floating_point():
         return inputs[:, None]
+    if inputs.shape[1] == 3:
+        return _vectors_of_tokens(weights, model)[inputs + inputs.new_tensor([0, 0, classes(weights, model)])]
     return (matrices(weights, model).W_E if vectors is None else vectors)[inputs]
+
+
+def classes(weights: Weights, model: ModelConfig) -> int:
+    """The number of classes."""
+    return unembedding(weights, model).shape[1]
+
+
+def _vectors_of_tokens(weights: Weights, model: ModelConfig) -> Float[Tensor, "tokens features"]:
+    """By what residues and operations enter, in the order of their tokens."""
+    if model.embedding != "none":
+        return weights["embed.W_E"]
+    W_in = weights["mlp.W_in"]
+    return torch.eye(len(W_in) // (1 if model.inputs == "sum" else 3), dtype=W_in.dtype, device=W_in.device)
 
 
 def transform(
@@ -106,7 +124,8 @@ def transform(
 def picks_rows(model: ModelConfig, inputs: Tensor) -> bool:
     """Whether the logits are computed by `logits_by_rows`. With one hidden layer they are not: that would change the
     last bits of runs that there were before."""
-    return model.embedding == "none" and model.n_layers > 1 and not inputs.is_floating_point()
+    is_of_pairs = not inputs.is_floating_point() and inputs.shape[1] == 2
+    return model.embedding == "none" and model.n_layers > 1 and is_of_pairs
 
 
 def logits_by_rows(

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-from interp.experiment import ModelConfig
+from interp.experiment import OPERATOR, ModelConfig
 from interp.models import transformer
 from interp.models.activations import activate
 from interp.models.values import Activations, Weights
@@ -33,7 +33,7 @@ class _Position(NamedTuple):
 def forward(
     weights: Weights,
     model: ModelConfig,
-    pairs: Int[Tensor, "n 2"],
+    pairs: Int[Tensor, "n tokens"],
     vectors: Float[Tensor, "residues d_model"] | None = None,
 ) -> Activations:
     """The forward pass on the pairs (a, b); with `vectors` the residues enter by these. Not for autograd."""
@@ -66,7 +66,7 @@ def forward(
 
 
 def _mixed(
-    weights: Weights, model: ModelConfig, pairs: Int[Tensor, "n 2"], vectors: Tensor | None
+    weights: Weights, model: ModelConfig, pairs: Int[Tensor, "n tokens"], vectors: Tensor | None
 ) -> tuple[Float[Tensor, "n H T"], Float[Tensor, "n d"]]:
     """The attention of the position that answers, and the residual stream there after it: what it holds and, mixed, the
     rows for each head of a table of what that writes for every token."""
@@ -115,22 +115,24 @@ def _mixed(
 
 
 def _positions(
-    weights: Weights, model: ModelConfig, pairs: Int[Tensor, "n 2"], vectors: Tensor | None, places: range
+    weights: Weights, model: ModelConfig, pairs: Int[Tensor, "n tokens"], vectors: Tensor | None, places: range
 ) -> list[_Position]:
     W_E, W_pos = weights["embed.W_E"], weights["pos_embed.W_pos"]
     if vectors is not None:
         W_E = torch.cat([vectors, W_E[len(vectors) :]])
     p = transformer.residues(weights, model)
     b = model.first_token_of_b(p)
-    none = pairs.new_zeros(len(pairs))
+    none, rows = pairs.new_zeros(len(pairs)), transformer.first_rows(weights, model)
+    n_operators = len(W_E) - b - p - len(model.constants) + 1
     found = []
     for place in places:
         token = model.prompt[place]
         if token in "ab":
             first = 0 if token == "a" else b
             which, vectors_of = pairs[:, "ab".index(token)], W_E[first : first + p]
+        elif token == OPERATOR and pairs.shape[1] == 3:
+            which, vectors_of = pairs[:, 2], W_E[rows[token] : rows[token] + n_operators]
         else:
-            number = b + p + model.constants.index(token)
-            which, vectors_of = none, W_E[number : number + 1]
+            which, vectors_of = none, W_E[rows[token] : rows[token] + 1]
         found.append(_Position(place, which, vectors_of + W_pos[place]))
     return found

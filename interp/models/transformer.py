@@ -26,17 +26,18 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.experiment import ModelConfig
+from interp.experiment import OPERATOR, ModelConfig
 from interp.models.activations import activate
 from interp.models.values import Activations, Drop, Matrices, Sizes, Weights, keep
 
 
 def shapes(model: ModelConfig, sizes: Sizes) -> dict[str, tuple[int, ...]]:
     """Every weight and its shape. The vocabulary is 0 … p−1 (with two, p … 2p−1 for b as well), and then the constant
-    tokens of the prompt in their order."""
+    tokens of the prompt in their order; where the prompt names one of several operations, a token for each of them in
+    its place."""
     n_heads, d_head, d_model, d_mlp = model.n_heads, model.head_size, model.d_model, model.d_mlp
     named: dict[str, tuple[int, ...]] = {
-        "embed.W_E": (model.d_vocab(sizes.inputs), d_model),
+        "embed.W_E": (model.d_vocab(sizes.inputs) + sizes.operators - 1, d_model),
         "pos_embed.W_pos": (model.n_ctx, d_model),
     }
     gain_and_shift = {"layer": ("w", "b"), "rms": ("w",)}.get(model.norm.kind, ()) if model.norm.learned else ()
@@ -101,17 +102,20 @@ def _folded(weights: Weights, model: ModelConfig, name: str, matrix: Tensor) -> 
 
 
 def embed(
-    weights: Weights, model: ModelConfig, pairs: Int[Tensor, "n 2"], vectors: Float[Tensor, "residues d_model"] | None
+    weights: Weights,
+    model: ModelConfig,
+    pairs: Int[Tensor, "n tokens"],
+    vectors: Float[Tensor, "residues d_model"] | None,
 ) -> Float[Tensor, "n positions d_model"]:
     """The residual stream before the first layer."""
     W_E = weights["embed.W_E"]
     if vectors is not None:
         W_E = torch.cat([vectors, W_E[len(vectors) :]])
-    p = residues(weights, model)
-    first_constant = model.first_token_of_b(p) + p
-    of = {"a": pairs[:, 0], "b": pairs[:, 1] + model.first_token_of_b(p)}
-    constants = {token: first_constant + number for number, token in enumerate(model.constants)}
-    tokens = [of[token] if token in of else torch.full_like(pairs[:, 0], constants[token]) for token in model.prompt]
+    of = {"a": pairs[:, 0], "b": pairs[:, 1] + model.first_token_of_b(residues(weights, model))}
+    rows = first_rows(weights, model)
+    if pairs.shape[1] == 3:
+        of[OPERATOR] = rows[OPERATOR] + pairs[:, 2]
+    tokens = [of[token] if token in of else torch.full_like(pairs[:, 0], rows[token]) for token in model.prompt]
     return W_E[torch.stack(tokens, dim=1)] + weights["pos_embed.W_pos"]
 
 
@@ -187,8 +191,27 @@ def unembedding(weights: Weights, model: ModelConfig) -> Float[Tensor, "d_model 
     return weights["embed.W_E"][: residues(weights, model)].T if model.tied else weights["unembed.W_U"]
 
 
+def first_rows(weights: Weights, model: ModelConfig) -> dict[str, int]:
+    """The row of W_E of each constant token of the prompt; of the one that names an operation, that of the first.
+
+    >>> weights = {"embed.W_E": torch.zeros(10, 4), "unembed.W_U": torch.zeros(4, 7)}
+    >>> first_rows(weights, ModelConfig(prompt="aob="))  # 7 residues, two operations, and `=`
+    {'o': 7, '=': 9}
+    """
+    p = residues(weights, model)
+    first = model.first_token_of_b(p) + p
+    n_operators = len(weights["embed.W_E"]) - first - len(model.constants) + 1
+    found = {}
+    for token in model.constants:
+        found[token] = first
+        first += n_operators if token == OPERATOR else 1
+    return found
+
+
 def residues(weights: Weights, model: ModelConfig) -> int:
-    """p, from the size of the vocabulary."""
+    """p, from the size of the vocabulary, or where that may hold several operations from the number of classes."""
+    if OPERATOR in model.prompt and not model.tied:
+        return weights["unembed.W_U"].shape[1]
     vocabularies = 2 if model.vocabularies == "two" else 1
     return (len(weights["embed.W_E"]) - len(model.constants)) // vocabularies
 

@@ -16,8 +16,8 @@ def keep(neurons: Tensor) -> Tensor:
 
 
 class Sizes(NamedTuple):
-    """The sizes that the examples give a model: how many different inputs a token has, or numbers an example has, and
-    how many classes. Both are p for a table over Z_p.
+    """The sizes that the examples give a model: how many different inputs a token has, or numbers an example has, how
+    many classes, both p for a table over Z_p; and how many operations the prompt can name, 1 where it names none.
 
     >>> Sizes.of(113) == Sizes(113, 113), Sizes.of((64, 10)).classes
     (True, 10)
@@ -25,9 +25,10 @@ class Sizes(NamedTuple):
 
     inputs: int
     classes: int
+    operators: int = 1
 
     @classmethod
-    def of(cls, sizes: int | tuple[int, int]) -> "Sizes":
+    def of(cls, sizes: int | tuple[int, ...]) -> "Sizes":
         """The modulus p stands for (p, p)."""
         return cls(*sizes) if isinstance(sizes, tuple) else cls(sizes, sizes)
 

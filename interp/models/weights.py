@@ -13,15 +13,18 @@ from interp.models.families import FAMILIES
 from interp.models.values import Sizes, Weights
 
 
-def weight_shapes(model: ModelConfig, sizes: int | tuple[int, int]) -> dict[str, tuple[int, ...]]:
-    """Every weight of a model and its shape; a modulus p stands for the sizes (p, p).
+def weight_shapes(model: ModelConfig, sizes: int | tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """Every weight of a model and its shape; a modulus p stands for the sizes (p, p). Raises InputError for a model
+    that cannot be told which of several operations is asked.
 
     >>> weight_shapes(ModelConfig(family="mlp", d_mlp=24), 7)
     {'mlp.W_in': (7, 24), 'mlp.W_out': (24, 7)}
     >>> weight_shapes(ModelConfig(d_model=16), 7)["embed.W_E"]  # residues 0 … 6, and the token `=`
     (8, 16)
     """
-    return FAMILIES[model.family].shapes(model, Sizes.of(sizes))
+    if (of := Sizes.of(sizes)).operators > 1:
+        model.check_reads_operator()
+    return FAMILIES[model.family].shapes(model, of)
 
 
 def is_vector(name: str, n_axes: int) -> bool:
@@ -34,7 +37,7 @@ def is_vector(name: str, n_axes: int) -> bool:
     return n_axes == 1 or name.rpartition(".")[2].startswith("b_")
 
 
-def initial_weights(model: ModelConfig, sizes: int | tuple[int, int]) -> Weights:
+def initial_weights(model: ModelConfig, sizes: int | tuple[int, ...]) -> Weights:
     """The weights at step 0, drawn on the CPU from `model.seed`: matrices normal, biases zero, gains of norms one; and
     all of it times `model.initialization_scale`.
 
@@ -69,7 +72,7 @@ def _normal(model: ModelConfig, sizes: int | tuple[int, int], generator: torch.G
     return weights
 
 
-def _uniform(model: ModelConfig, sizes: int | tuple[int, int], generator: torch.Generator) -> Weights:
+def _uniform(model: ModelConfig, sizes: int | tuple[int, ...], generator: torch.Generator) -> Weights:
     """An MLP as torch draws it, layer by layer, each its matrix [out, in] and then its bias."""
     shapes, drawn = weight_shapes(model, sizes), {}
     if "embed.W_E" in shapes:
@@ -87,7 +90,7 @@ def _uniform(model: ModelConfig, sizes: int | tuple[int, int], generator: torch.
 
 
 def check_weights(
-    weights: Mapping[str, Tensor], model: ModelConfig, sizes: int | tuple[int, int], *, where: str = "weights"
+    weights: Mapping[str, Tensor], model: ModelConfig, sizes: int | tuple[int, ...], *, where: str = "weights"
 ) -> None:
     """Raises InputError, naming the tensor with the shape seen and the shape expected, unless `weights` are those of
     the model.

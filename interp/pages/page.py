@@ -10,7 +10,7 @@ from typing import Any
 import xarray as xr
 
 from interp.analysis import find
-from interp.experiment import Task
+from interp.experiment import Operations, Task
 from interp.explanation import Explanation, evidence_of, explanation_of
 from interp.figures import as_count, as_percent, of_last_layer, shade_phases
 from interp.pages.encoding import LARGEST_ERROR
@@ -29,7 +29,7 @@ def render(run: Run, results: Mapping[str, xr.Dataset], *, progress: Progress = 
 
     What the results do not have is left out: the story without its evidence, the slider with its panels and the circuit
     without what `frames` needs. Every result has its section."""
-    has_story = isinstance(run.task, Task) and results.keys() >= {*evidence_of(run)}
+    has_story = isinstance(run.task, Task | Operations) and results.keys() >= {*evidence_of(run)}
     story = explanation_of(run, results) if has_story else None
     explorer = _explorer(run, results, progress) if results.keys() >= NEEDS else None
     of_run = phases(results) if "transitions" in results else []
@@ -44,11 +44,11 @@ def render(run: Run, results: Mapping[str, xr.Dataset], *, progress: Progress = 
         heading=unbroken(story.headline) if story else None,
         lead=None if story else _lead(run),
         phases=of_run,
-        headline=in_script(headline(results)) if story else None,
+        headline=in_script(headline(results)) if story and "transitions" in results else None,
         paragraphs=[linked(paragraph, results) for paragraph in _paragraphs(run, story)] if story else [],
         against=[linked(sentence, results) for sentence in story.against] if story else [],
         diverged=_diverged(run, results),
-        controls=list(controls(results, of_last_layer(run.model))) if story else [],
+        controls=list(controls(results, of_last_layer(run.model))) if story and isinstance(run.task, Task) else [],
         explorer=explorer,
         error=f"{LARGEST_ERROR[8]:.1%}",
         sections=sections,

@@ -14,6 +14,7 @@ from interp.pages.frame import as_text
 
 # Which figure shows a number, by the words around it: the first that stands in its clause.
 _SHOWN_BY = (
+    (r"operations|table is random|most frequent answer", "operations"),
     (
         r"memory down|in balance|memory more|memory less|pushed up|gives memory|stand out|gave the circuit",
         "circuit_forces",

@@ -6,6 +6,7 @@ from interp.runs.checkpoint import Checkpoint, HasWeights, Weighted
 from interp.runs.circuit_derivatives import BY_TENSOR, CircuitDerivatives, Moment
 from interp.runs.description import configuration, configuration_differences, describe
 from interp.runs.ending import Ending, ending_of, events_of
+from interp.runs.extracting import extract
 from interp.runs.format import (
     FIRST_STEP,
     LAST_STEP,
@@ -31,9 +32,10 @@ from interp.runs.observations import (
     remedy_of_observations,
     write_observed,
 )
+from interp.runs.one_table import check_has_phases
 from interp.runs.phase_pairs import centred_logits, phase_pairs
 from interp.runs.remedies import remedy
-from interp.runs.run import Run, check_has_phases, open_run
+from interp.runs.run import Run, open_run
 from interp.runs.thinning import keep_only, remove_states, thin
 from interp.runs.verification import Verification, verify
 from interp.runs.writer import RunWriter
@@ -67,6 +69,7 @@ __all__ = [
     "describe",
     "ending_of",
     "events_of",
+    "extract",
     "finite",
     "is_observed",
     "is_run_to_replace",

@@ -11,11 +11,21 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from interp.errors import InputError
-from interp.experiment import Examples, ModelConfig, Task, TrainingConfig
+from interp.experiment import Examples, ModelConfig, Operations, Task, TrainingConfig
 from interp.figures import notebook
 from interp.mathematics.cross_entropy import PAIRS_AT_ONCE, judge_
 from interp.mathematics.losses import CROSS_ENTROPY, chosen_loss
-from interp.models import Activations, Reader, Tokens, Weights, check_weights, forward_all, matrices, record
+from interp.models import (
+    Activations,
+    Reader,
+    Tokens,
+    Weights,
+    check_weights,
+    forward_all,
+    matrices,
+    of_operation,
+    record,
+)
 from interp.runs.spectrum import Spectrum
 
 
@@ -52,8 +62,8 @@ class Checkpoint:
     """The weights after `step` updates, and what is computed from them when first asked for: activations, logits,
     losses, key frequencies. Do not write to its tensors and arrays: they are shared.
 
-    Tables over all pairs have the leading axes [p, p] for (a, b), those over examples that are vectors [n]; a split
-    without examples has loss and accuracy NaN.
+    Tables over all pairs have the leading axes [p, p] for (a, b), of several operations [operations, p, p], those over
+    examples that are vectors [n]; a split without examples has loss and accuracy NaN.
 
     >>> import interp
     >>> checkpoint = interp.open_run(interp.reference_path()).last
@@ -138,6 +148,25 @@ class Checkpoint:
         if not all(end.isfinite() for end in found.weights["recorded.logits"].aminmax()):
             raise InputError("the module answers NaN or infinity for some pairs; is this how it is to be asked?")
         return cls(step, found.weights, task, found.model)
+
+    def of_operation(self, operation: str) -> "Checkpoint":
+        """Of a network of several operations what it is to one of them: a checkpoint of `Operations.task_of`, with the
+        same answers, neurons and attention for the prompts that name it (`interp.models.one_operation`), and without
+        the tokens of the others. Whatever can be asked about one table over Z_p can be asked about it.
+
+        Raises InputError for an operation that the network does not have, and where it has no several.
+
+        >>> import interp
+        >>> from interp.models import initial_weights
+        >>> task, model = interp.Operations(7, ("add", "random")), interp.ModelConfig(d_model=8, d_mlp=4, prompt="aob=")
+        >>> both = Checkpoint.from_weights(initial_weights(model, task.sizes), task, model, step=0)
+        >>> both.of_operation("add"), both.of_operation("add").logits.shape
+        (Checkpoint(step=0, add modulo 7, key frequencies []), torch.Size([7, 7, 7]))
+        """
+        if not isinstance(task := self.task, Operations):
+            raise InputError(f"this network is of one task, {self.task.title}, and of no several operations")
+        found, model = of_operation(self.weights, self.model, task.place(operation), task.sizes)
+        return Checkpoint(self.step, found, task.task_of(operation), model, training=self.training)
 
     @cached_property
     def activations(self) -> Activations:
@@ -322,6 +351,10 @@ class Checkpoint:
         >>> interp.open_run(interp.reference_path()).last.spectrum.neuron_frequencies.unique().tolist()
         [3, 11, 12]
         """
+        if isinstance(task := self.task, Operations):
+            raise InputError(
+                f"frequencies are those of one operation: ask checkpoint.of_operation({task.operations[0]!r})"
+            )
         if not isinstance(self.task, Task):
             raise InputError("frequencies are those of pairs over Z_p, and the examples of this checkpoint are vectors")
         return Spectrum(self.activations, None if self.model.is_recorded else self.W_L, self.task)

@@ -41,6 +41,9 @@ def describe(run: Run) -> Iterator[str]:
         yield from _import(run.info["imported"])
     if "initial_weights" in run.info:
         yield f"begins with  given weights, of digest {run.info['initial_weights']}"
+    if isinstance(noted := run.info.get("extracted"), dict):
+        of = ", ".join(map(str, noted.get("operations", ())))
+        yield one_line(f"extracted    {noted.get('operation')} of a network of {of}: run {noted.get('of_run')}")
     if "recorder" in run.info:
         noted = run.info["recorder"]
         layout = noted.get("layout") if isinstance(noted, dict) else None
@@ -175,4 +178,6 @@ def configuration(run: Run) -> dict[str, Any]:
                 fields |= _flat({name: value}, f"{section}.")
     if isinstance(split := fields.get("task.split"), list):
         fields["task.split"] = f"{len(split)} listed pairs ({hash_of(sorted(split))[:6]})"
+    if given_away := fields.pop("task.given-away", None):
+        fields["task.given-away"] = f"{len(given_away)} pairs ({hash_of(given_away)[:6]})"
     return fields | ({} if run.training is not None else {"training": "not trained here"})

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from interp.experiment import Operations
 from interp.mathematics import grokking
 from interp.runs.curves import columns_of
 
@@ -24,6 +25,9 @@ class Ending:
     last step logged, what the curves up to there tell (`interp.mathematics.grokking`), and the last metrics. Of one
     that diverged the `verdict` is that: what its curves told before came to nothing.
 
+    Of several operations `of_each` has all of it for each, by name. Of the network the verdict is then the one that all
+    of them have, and unknown where they differ, and the steps are those of the last of them.
+
     >>> import interp
     >>> end = ending_of(interp.open_run(interp.reference_path()))
     >>> end.state, end.step, end.verdict, end.generalized_at, round(end.metrics["test_accuracy"], 3)
@@ -37,10 +41,13 @@ class Ending:
     generalized_after: float
     generalized_at: float
     metrics: dict[str, float]
+    of_each: Mapping[str, "Ending"] = field(default_factory=dict)
 
     @property
     def in_words(self) -> str:
         """The verdict and its step, for a line of a list."""
+        if self.of_each and self.state != DIVERGED:
+            return "; ".join(f"{operation}: {one.in_words}" for operation, one in self.of_each.items())
         if math.isfinite(self.generalized_at) and self.state != DIVERGED:
             return f"{self.verdict}, generalized at step {self.generalized_at:,.0f}"
         if self.verdict == "memorization" and math.isfinite(self.memorized_at):
@@ -48,18 +55,22 @@ class Ending:
         return "verdict unknown" if self.verdict == "unknown" else self.verdict
 
 
-def events_of(run: "Run") -> grokking.Events:
-    """What the logged metrics of a run tell of train and held-out pairs (`interp.mathematics.grokking`).
+def events_of(run: "Run", operation: str | None = None) -> grokking.Events:
+    """What the logged metrics of a run tell of train and held-out pairs (`interp.mathematics.grokking`); of several
+    operations, of all together or of one.
 
     >>> import interp
     >>> events_of(interp.open_run(interp.reference_path())).verdict
     'grokking'
     """
     # As `grokking.events_of` has it of `run.curves`, without the datasets, which take most of the time for a thousand.
-    task = run.task
-    train, held_out = (int(task.mask(split).sum()) for split in ("train", "held_out"))
+    task, of_one = run.task, "" if operation is None else f"{operation}."
+    train, held_out = (int(task.mask(f"{of_one}{split}").sum()) for split in ("train", "held_out"))
     is_known = bool(train or held_out)
-    columns = columns_of(task)
+    columns = columns_of(task) if operation is None else {name: f"{of_one}{name}" for name in ("train", "held_out")}
+    independent = task.n_held_out
+    if operation is not None:
+        independent = len(np.unique(task.orbits[task.mask(f"{of_one}held_out")]))
     rows = {line.step: line.row for line in run.lines if any(isinstance(v, float | int) for v in _metrics(line.row))}
 
     def curves(name: str) -> np.ndarray:
@@ -72,7 +83,7 @@ def events_of(run: "Run") -> grokking.Events:
         curves("loss") if run.training is None or run.training.loss_is_cross_entropy else None,
         math.log(task.n_classes),
         pairs=(train or None, held_out or None),
-        independent=task.n_held_out if is_known else None,
+        independent=independent if is_known else None,
     )
 
 
@@ -90,18 +101,41 @@ def ending_of(run: "Run") -> Ending:
     rows = [line.row for line in run.lines]
     if not rows:
         return Ending(_state(run, {}), -1, "unknown", math.nan, math.nan, math.nan, {})
-    events, state = events_of(run), _state(run, rows[-1])
-    after, at, _ = events.generalized or (math.nan, math.nan, math.nan)
+    state = _state(run, rows[-1])
     known = [row for row in rows if len(row) > 1 and row.get("train_loss", 0.0) is not None] or rows
     last = {name: math.nan if value is None else value for name, value in known[-1].items()}
+    step = rows[-1]["step"]
+    metrics = {name: float(value) for name, value in last.items() if name not in ("step", "weights")}
+    if not isinstance(run.task, Operations):
+        return _ending(state, step, events_of(run), metrics)
+    each = {one: _ending(state, step, events_of(run, one), {}) for one in run.task.operations}
+    verdicts = {one.verdict for one in each.values()}
+    # NaN where one of them is.
+    memorized_at, generalized_after, generalized_at = np.array(
+        [(one.memorized_at, one.generalized_after, one.generalized_at) for one in each.values()]
+    ).max(0)
     return Ending(
         state=state,
-        step=rows[-1]["step"],
+        step=step,
+        verdict=verdicts.pop() if len(verdicts) == 1 else "unknown",
+        memorized_at=float(memorized_at),
+        generalized_after=float(generalized_after),
+        generalized_at=float(generalized_at),
+        metrics=metrics,
+        of_each=each,
+    )
+
+
+def _ending(state: str, step: int, events: grokking.Events, metrics: dict[str, float]) -> Ending:
+    after, at, _ = events.generalized or (math.nan, math.nan, math.nan)
+    return Ending(
+        state=state,
+        step=step,
         verdict=DIVERGED if state == DIVERGED else events.verdict,
         memorized_at=events.memorized.at if events.memorized is not None else math.nan,
         generalized_after=after,
         generalized_at=at,
-        metrics={name: float(value) for name, value in last.items() if name not in ("step", "weights")},
+        metrics=metrics,
     )
 
 

@@ -74,7 +74,7 @@ def steps_in(folder: Folder, name: str) -> list[int]:
     return sorted(int(match[1]) for match in map(_STEP_FILE.fullmatch, folder.names(name)) if match)
 
 
-def largest_step_file(model: ModelConfig, sizes: int | tuple[int, int], times: int = 1) -> int:
+def largest_step_file(model: ModelConfig, sizes: int | tuple[int, ...], times: int = 1) -> int:
     """Bytes that a checkpoint can have at most, or a state of so many `times` the weights."""
     shapes = weight_shapes(model, sizes)
     return times * (4 * sum(map(math.prod, shapes.values())) + 1024 * len(shapes)) + 65_536

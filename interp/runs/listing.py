@@ -28,7 +28,7 @@ _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     **{">=": operator.ge, "<=": operator.le, "!=": operator.ne, "==": operator.eq},
     **{"=": operator.eq, ">": operator.gt, "<": operator.lt},
 }
-_CONDITION = re.compile(r"\s*([\w.-]+?)\s*(>=|<=|!=|==|=|>|<)\s*(.*?)\s*")
+_CONDITION = re.compile(r"\s*([\w.+-]+?)\s*(>=|<=|!=|==|=|>|<)\s*(.*?)\s*")
 
 
 @dataclass(frozen=True)
@@ -129,6 +129,9 @@ def fields_of(run: Run, ending: Ending) -> dict[str, Any]:
     weights and batches have one."""
     fields = configuration(run)
     fields |= {name: getattr(ending, name.replace("-", "_")) for name in OF_ENDINGS}
+    told = ("verdict", "memorized-at", "generalized-at")
+    for operation, one in ending.of_each.items():
+        fields |= {f"{operation}.{name}": getattr(one, name.replace("-", "_")) for name in told}
     fields |= {flag(name): value for name, value in ending.metrics.items()}
     seeds = {fields[name] for name in SEEDS if name in fields}
     return fields | ({"seed": seeds.pop()} if len(seeds) == 1 else {})

@@ -49,20 +49,6 @@ def open_run(path: str | Path) -> "Run":
     return Run(Path(path))
 
 
-def check_has_phases(run: "Run", what: str) -> None:
-    """Raises InputError, which says that `what` is about circuits on Z_p, unless the task of the run is a table over
-    Z_p.
-
-    >>> import interp
-    >>> check_has_phases(open_run(interp.reference_path()), "an explanation")  # nothing to say: pairs over Z_43
-    """
-    if not isinstance(run.task, Task):
-        raise InputError(
-            f"{what} tells of circuits on Z_p, and {run.path} was trained on vectors ({run.task.title}); "
-            f"`interp report {run.path}` has its curves and norms"
-        )
-
-
 class Run:
     """A run on disk, read only.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from interp.errors import InputError
-from interp.experiment import Schedule, Task
+from interp.experiment import Samples, Schedule, splits_of_each
 from interp.models import Weights, are_finite, gradient, own_weights
 from interp.runs.absences import missing_in_words, missing_steps
 from interp.runs.checkpoint import Checkpoint
@@ -188,7 +188,8 @@ def _lines_against(schedule: Schedule, path: Path, lines: Sequence[Line]) -> Ite
 
 def _recomputed(run: Run, checkpoint: Checkpoint, row: dict) -> Iterator[tuple[str, str, str | None]]:
     """The metrics of a line that its weights give, as they are recorded, and as they are where that differs."""
-    for prefix, split in SPLITS.items():
+    of_each = splits_of_each(checkpoint.task, ("train", "test", "held_out"))
+    for prefix, split in (SPLITS | dict(zip(of_each, of_each, strict=True))).items():
         stored = row.get(f"{prefix}_loss")
         if stored is not None:
             loss = checkpoint.trained_loss(split)
@@ -220,13 +221,13 @@ def _gradient_norm(run: Run, checkpoint: Checkpoint) -> float | None:
     full_batch = run.training is not None and run.training.batch_size is None and "recorder" not in run.info
     is_noisy = checkpoint.training.regularizers.is_noisy
     is_told = full_batch and not is_noisy and checkpoint.training.loss_precision == "float64"
-    if not is_told or not isinstance(task, Task) or run.model.is_recorded or not are_finite(weights):
+    if not is_told or isinstance(task, Samples) or run.model.is_recorded or not are_finite(weights):
         return None
     chosen = torch.from_numpy(task.train_indices)
     d_logits = checkpoint.logits.flatten(0, -2)[chosen].T.contiguous()  # written over
     checkpoint.trained_on.judge_with_gradient_(d_logits, torch.from_numpy(task.labels)[chosen], len(chosen))
-    pairs = torch.stack([chosen // task.p, chosen % task.p], dim=1)
-    return _norm(gradient(weights, run.model, pairs, d_logits.T))
+    inputs = torch.from_numpy(task.inputs)[chosen]
+    return _norm(gradient(weights, run.model, inputs, d_logits.T))
 
 
 def _norm(weights: Weights) -> float:

@@ -107,7 +107,10 @@ def _of_folder(folder: Path) -> tuple[dict[str, Run | None], list[_Axis]]:
 
 def _row(run: Run, name: str) -> dict[str, Any]:
     ending = ending_of(run)
-    events = {event: getattr(ending, event) for event in _EVENTS}
+    events: dict[str, Any] = {event: getattr(ending, event) for event in _EVENTS}
+    for operation, one in ending.of_each.items():
+        told = {"verdict": one.verdict} | {event: getattr(one, event) for event in _EVENTS}
+        events |= {f"{operation}.{name}": value for name, value in told.items()}
     metrics = {f"final_{one_line(metric)}": value for metric, value in ending.metrics.items()}
     return {"run": name, "state": ending.state, "verdict": ending.verdict} | events | metrics
 

@@ -5,6 +5,7 @@ import inspect
 import json
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_args
@@ -14,7 +15,7 @@ import torch
 import xarray as xr
 
 from interp.analysis import Analysis, Scale, analyze, find, result_path
-from interp.experiment import Task, json_values
+from interp.experiment import ModelConfig, Operations, Task, json_values
 from interp.mathematics.sketch import COMBINATIONS
 from interp.models import BLOCK, initial_weights
 from interp.runs import Checkpoint, Run, RunWriter, noted_observations, open_run, write_observed
@@ -23,8 +24,8 @@ from interp.testing.constructed import Neuron, circuit_model, circuit_neurons, c
 
 def check_analysis(analysis: str | ModuleType) -> None:
     """Run an analysis, by name or as an imported module, over small untrained and constructed networks, for an odd p
-    and for an even one whose split is unknown. Raises AssertionError, saying what to mend, unless it keeps the contract
-    of CONTRIBUTING.
+    and for an even one whose split is unknown; one that asks for several operations, over networks of two. Raises
+    AssertionError, saying what to mend, unless it keeps the contract of CONTRIBUTING.
 
     >>> check_analysis(ModuleType("mine", doc="Mine. What does it ask?"))
     Traceback (most recent call last):
@@ -35,7 +36,10 @@ def check_analysis(analysis: str | ModuleType) -> None:
     _check_module(subject)
     fresh = _imported_again(subject.module)
     pizza, clock = circuit_neurons([1, 2]), circuit_neurons([1, 2], per_frequency=16, circuit="clock")
-    for task, neurons in ((Task(7, train_fraction=0.5), pizza), (Task(8, split="unknown"), clock)):
+    tasks = (Task(7, train_fraction=0.5), pizza), (Task(8, split="unknown"), clock)
+    if subject.asks == "operations":
+        tasks = (Operations(7, train_fraction=(0.5,)), None), (Operations(8, ("multiply", "random")), None)
+    for task, neurons in tasks:
         with tempfile.TemporaryDirectory() as folder:
             run = _small_run(Path(folder) / "run", task, neurons, observed="gradients" in subject.observes)
             if subject.of_run:
@@ -184,11 +188,15 @@ def _imported_again(module: ModuleType) -> ModuleType:
     return fresh
 
 
-def _small_run(path: Path, task: Task, neurons: Sequence[Neuron], *, observed: bool = False) -> Run:
-    """An untrained network at step 0, the same with half its weights at step 1, and a planted circuit at step 2; no
-    metrics. What was `observed` of its gradients is noise."""
-    model = circuit_model(neurons)
-    start = initial_weights(model, task.p)
+def _small_run(path: Path, task: Task | Operations, neurons: Sequence[Neuron] | None, *, observed: bool = False) -> Run:
+    """An untrained network at step 0, the same with half its weights at step 1, and a planted circuit at step 2, or
+    without `neurons` another untrained network; no metrics. What was `observed` of its gradients is noise."""
+    model = ModelConfig(d_model=8, n_heads=2, d_mlp=12, prompt="aob=") if neurons is None else circuit_model(neurons)
+    start = initial_weights(model, task.sizes)
+    if neurons is None or isinstance(task, Operations):
+        last = initial_weights(replace(model, seed=1), task.sizes)
+    else:
+        last = circuit_weights(task, model, neurons)
     noted = noted_observations("gradients") if observed else None
     with RunWriter.create(path, task, model, noted=noted) as writer:
         if observed:
@@ -196,5 +204,5 @@ def _small_run(path: Path, task: Task, neurons: Sequence[Neuron], *, observed: b
             write_observed(writer, {"gradients": {0: noise}})
         writer.append(0, start)
         writer.append(1, {name: weight / 2 for name, weight in start.items()})
-        writer.append(2, circuit_weights(task, model, neurons))
+        writer.append(2, last)
     return open_run(path)

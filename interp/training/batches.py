@@ -8,12 +8,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from interp.experiment import Examples
+from interp.experiment import Examples, splits_of_each
 from interp.models import factored_gradient, token_tables
 
 
 def parts_of_test(task: Examples) -> dict[str, Bool[Tensor, " n"]]:
-    """Which of the test pairs are unmirrored; and which are held out, where these are fewer.
+    """Which of the test pairs are unmirrored; and which are held out, where these are fewer. With several operations
+    also which are those of each, and which of these are held out.
 
     >>> from interp.experiment import Task
     >>> of = parts_of_test(Task(2, split=(1,)))  # tests (0, 0), (1, 0), (1, 1); the mirror (0, 1) is trained on
@@ -26,7 +27,22 @@ def parts_of_test(task: Examples) -> dict[str, Bool[Tensor, " n"]]:
     parts = {"unmirrored_test": unmirrored}
     if (held_out != unmirrored).any():
         parts["held_out"] = held_out
+    parts |= {name: task.mask(name) for name in splits_of_each(task, ("test", "held_out"))}
     return {part: torch.from_numpy(mask[test]) for part, mask in parts.items()}
+
+
+def parts_of_train(task: Examples) -> dict[str, Bool[Tensor, " n"]]:
+    """Which of the training examples are those of each of several operations.
+
+    >>> from interp.experiment import Operations, Task
+    >>> of = parts_of_train(Operations(3, ("add", "random"), train_fraction=(0.3, 1.0)))
+    >>> {part: int(which.sum()) for part, which in of.items()}
+    {'add.train': 2, 'random.train': 9}
+    >>> parts_of_train(Task(7))
+    {}
+    """
+    train = task.mask("train")
+    return {name: torch.from_numpy(task.mask(name)[train]) for name in splits_of_each(task, ("train",))}
 
 
 @dataclass(frozen=True)
@@ -41,7 +57,7 @@ class Batch:
     100
     """
 
-    inputs: Int[Tensor, "n 2"] | Float[Tensor, "n features"]
+    inputs: Int[Tensor, "n tokens"] | Float[Tensor, "n features"]
     labels: Int[Tensor, " n"]
 
     @classmethod

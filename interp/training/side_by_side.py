@@ -20,7 +20,7 @@ from interp.experiment import Experiment, ModelConfig
 from interp.machine import one_thread
 from interp.mathematics.losses import Loss, chosen_loss
 from interp.models import Each, Weights, embed, is_factored, many_networks, transform, weight_shapes
-from interp.training.batches import Batch, parts_of_test
+from interp.training.batches import Batch, parts_of_test, parts_of_train
 from interp.training.gradient_filters import FilteredGradients, split_state
 from interp.training.loss import evaluate, loss_and_gradient, mean, threads_of_torch
 from interp.training.optimizers import WeightUpdater
@@ -28,7 +28,8 @@ from interp.training.regularizing import Regularizing, split_held
 from interp.training.stacked_updates import StackedUpdater
 
 # Of every run, beside HIGHEST of the loop; where fewer pairs are held out than are unmirrored, with `held_out_loss` and
-# `held_out_accuracy`; where some are chosen on, with `validation_loss` and `validation_accuracy`.
+# `held_out_accuracy`; where some are chosen on, with `validation_loss` and `validation_accuracy`; of several operations
+# with loss and accuracy of the parts of each, such as `add.train_loss`.
 METRICS = (
     "train_loss",
     "test_loss",
@@ -122,7 +123,8 @@ class OnCores:
             [Batch.of(one.task, split, device) for one in experiments] for split in ("train", "test")
         )
         self._validation = _validation_sets(experiments, device)
-        self._parts = [_parts_on(one, device) for one in experiments]
+        self._parts = [_on(device, parts_of_test(one.task)) for one in experiments]
+        self._parts_of_train = [_on(device, parts_of_train(one.task)) for one in experiments]
         self._answers: list[tuple[float, Bool[Tensor, " n"]]] = []
         self._gradients: list[Weights] = []
 
@@ -166,7 +168,11 @@ class OnCores:
         if self._validation:
             for values, (losses, correct) in zip(found, self._judged(self._validation), strict=True):
                 values |= {"validation_loss": mean(losses), "validation_accuracy": mean(correct)}
-        return found
+        if not self._parts_of_train[0]:
+            return found
+        # Of the training batch the mean loss alone is known.
+        judged = zip(found, self._judged(self._train), self._parts_of_train, strict=True)
+        return [metrics | _of_parts(*train, parts) for metrics, train, parts in judged]
 
     def update(self, step: int) -> None:
         """Update number `step` (from 0)."""
@@ -235,19 +241,23 @@ def measured(
     (3.0, 2.0, 0.5, 5.0)
     """
     (loss, correct), (test_losses, test_correct, parts) = train, test
-    of_splits = {
-        "train": (loss, mean(correct)),
-        "test": (mean(test_losses), mean(test_correct)),
-        **{part: (mean(test_losses[which]), mean(test_correct[which])) for part, which in parts.items()},
-    }
-    values = {f"{split}_loss": value for split, (value, _) in of_splits.items()}
-    values |= {f"{split}_accuracy": value for split, (_, value) in of_splits.items()}
+    values = {"train_loss": loss, "train_accuracy": mean(correct)}
+    values |= {"test_loss": mean(test_losses), "test_accuracy": mean(test_correct)}
+    values |= _of_parts(test_losses, test_correct, parts)
     values |= {"gradient_norm": _norm(gradient), "weight_norm": _norm(weights)}
     return {name: values.pop(name) for name in METRICS} | values
 
 
-def _parts_on(experiment: Experiment, device: str) -> dict[str, Bool[Tensor, " m"]]:
-    return {part: which.to(device) for part, which in parts_of_test(experiment.task).items()}
+def _of_parts(
+    losses: Float[Tensor, " n"], correct: Bool[Tensor, " n"], parts: Mapping[str, Bool[Tensor, " n"]]
+) -> dict[str, float]:
+    """Mean loss and accuracy of each part."""
+    of_parts = {f"{part}_loss": mean(losses[which]) for part, which in parts.items()}
+    return of_parts | {f"{part}_accuracy": mean(correct[which]) for part, which in parts.items()}
+
+
+def _on(device: str, parts: Mapping[str, Bool[Tensor, " n"]]) -> dict[str, Bool[Tensor, " n"]]:
+    return {part: which.to(device) for part, which in parts.items()}
 
 
 def _validation_sets(experiments: Sequence[Experiment], device: str) -> list[Batch]:
@@ -334,9 +344,11 @@ class AsOneBatch:
         for part, which in {"test": every, **self._parts}.items():
             columns[f"{part}_loss"] = _means(test_losses, which)
             columns[f"{part}_accuracy"] = _means(test_correct.double(), which)
+        for part, which in self._parts_of_train.items():
+            columns |= {f"{part}_loss": _means(losses, which), f"{part}_accuracy": _means(correct.double(), which)}
         if self._validation:
-            losses, correct = self._judge(_stacked_batches(self._validation))
-            columns |= {"validation_loss": losses.mean(1), "validation_accuracy": correct.double().mean(1)}
+            chosen_on, right = self._judge(_stacked_batches(self._validation))
+            columns |= {"validation_loss": chosen_on.mean(1), "validation_accuracy": right.double().mean(1)}
         columns |= {"gradient_norm": _norms(self._gradients), "weight_norm": _norms(self._stacked)}
         rows = torch.stack(list(columns.values()), 1).tolist()
         names = list(METRICS) + [name for name in columns if name not in METRICS]
@@ -388,6 +400,11 @@ class AsOneBatch:
             part: torch.stack([parts.get(part, parts["unmirrored_test"]) for parts in of_each]).to(self._test[1].device)
             for part in every
         }
+
+    @cached_property
+    def _parts_of_train(self) -> dict[str, Bool[Tensor, "S n"]]:
+        of_each = [parts_of_train(one.task) for one in self._experiments]
+        return {part: torch.stack([parts[part] for parts in of_each]).to(self._train[1].device) for part in of_each[0]}
 
     @cached_property
     def _has_held_out(self) -> list[bool]:

@@ -17,7 +17,7 @@ import pytest
 from interp.analysis import discover
 from interp.cli import COMMANDS, commands, main, progress
 from interp.cli.options import option_names
-from interp.experiment import PRESETS, Samples, preset
+from interp.experiment import PRESETS, Operations, Samples, preset
 from interp.runs import RunWriter, open_run
 from interp.studies import NAMES
 
@@ -201,13 +201,18 @@ def test_thinning_keeps_the_ends_and_the_metrics(run: Path, capsys: pytest.Captu
 
 def test_the_json_of_all_analyses_is_strict(run: Path, capsys: pytest.CaptureFixture[str]):
     summaries = json.loads(said(capsys, "analyze", str(run), "all", "--json"), parse_constant=refuse)
-    assert list(summaries) == [name for name, analysis in discover().items() if not analysis.observes]
+    assert list(summaries) == of_one_table()
     last = open_run(run).metrics.sel(step=20)
     assert math.isclose(summaries["learning_curves"]["final_test_loss"], float(last.test_loss), rel_tol=1e-12)
 
 
+def of_one_table() -> list[str]:
+    """The analyses that "all" stands for, of a run of one operation."""
+    return [name for name, one in discover().items() if not one.observes and one.asks != "operations"]
+
+
 def core() -> set[str]:
-    return {name for name, analysis in discover().items() if analysis.core}
+    return {name for name in of_one_table() if discover()[name].core}
 
 
 def test_without_names_the_core_is_analyzed_and_a_group_by_its_name(run: Path, capsys: pytest.CaptureFixture[str]):
@@ -248,7 +253,7 @@ def test_an_explanation_in_words_and_in_strict_json(run: Path, capsys: pytest.Ca
 def test_tables_hold_the_numbers_of_the_results(run: Path, capsys: pytest.CaptureFixture[str]):
     said(capsys, "analyze", str(run), "all", "--csv", "new/tables")
     names = {path.name.split(".")[0] for path in Path("new/tables").iterdir()}
-    assert names == {name for name, analysis in discover().items() if not analysis.observes}
+    assert names == {*of_one_table()}
     result = open_run(run).result("weight_norms")
     for name, variables in {"weight_norms.csv": "step", "weight_norms.tensor.csv": "tensor"}.items():
         with open(f"new/tables/{name}", newline="") as file:
@@ -291,6 +296,7 @@ def test_long_work_says_how_far_it_is(run: Path, capsys: pytest.CaptureFixture[s
 
 def test_analyses_and_presets_are_listed_with_what_they_are(capsys: pytest.CaptureFixture[str]):
     *lines, told, of_modules = said(capsys, "analyses").splitlines()
+    of_several = " [of several operations in one network]"
     groups: dict[str, dict[str, str]] = {}
     for line in lines:
         if not line.startswith(" "):
@@ -300,6 +306,8 @@ def test_analyses_and_presets_are_listed_with_what_they_are(capsys: pytest.Captu
             groups[list(groups)[-1]][name] = mark
             title, _, observed = title.partition(" [of runs trained with --observe ")
             assert observed == "gradients]" * (name == "gradient_spectrum")
+            assert (discover()[name].asks == "operations") == title.endswith(of_several)
+            title = title.removesuffix(of_several)
             title, _, too = title.partition(" [modules too")
             assert title == discover()[name].title
             reads = {"": ("network",), "]": (), ", with neurons]": ("neurons",)}[too]
@@ -307,7 +315,8 @@ def test_analyses_and_presets_are_listed_with_what_they_are(capsys: pytest.Captu
     assert {name: group for group, names in groups.items() for name in names} == {
         name: analysis.group for name, analysis in discover().items()
     }
-    assert {name for names in groups.values() for name, mark in names.items() if mark == "*"} == core()
+    marked = {name for names in groups.values() for name, mark in names.items() if mark == "*"}
+    assert marked == core() | {"operations"}
     assert next(iter(groups)) == "dynamics"
     assert list(groups["dynamics"])[:2] == ["transitions", "learning_curves"]  # what happened comes first
     assert told.startswith("* the core")
@@ -342,3 +351,39 @@ def test_a_file_whose_task_is_of_vectors_has_their_options(tmp_path: Path, capsy
     assert open_run(tmp_path / "run").task == Samples(n_train=50, n_test=40)
     assert main(["train", "--config", str(file), "--task.p", "7"]) == 2
     assert "unknown option --task.p" in capsys.readouterr().err
+
+
+def test_several_operations_are_named_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    small = ["--model.d-model", "8", "--model.d-mlp", "8", "--task.p", "7", "--training.steps", "3"]
+    run = tmp_path / "run"
+    given = ["--task.operations", "add", "random", "--task.train-fraction", "0.4", "0.8", "--task.seed", "2"]
+    assert main(["train", *small, *given, "--out", str(run)]) == 0
+    assert open_run(run).task == Operations(7, ("add", "random"), (0.4, 0.8), seed=2)
+    assert open_run(run).model.prompt == "aob="
+    # The share of the preset is that of each.
+    mlp = ["--model.family", "mlp", "--model.d-mlp", "8", "--task.p", "7", "--training.steps", "3"]
+    assert main(["train", *mlp, "--task.operations", "add", "subtract", "--out", str(tmp_path / "mlp")]) == 0
+    assert open_run(tmp_path / "mlp").task == Operations(7, train_fraction=(0.36,))
+    assert main(["extract", str(run), "add"]) == 0
+    assert open_run(tmp_path / "run-add").task.title == "add modulo 7"
+    capsys.readouterr()
+    refused = {
+        ("extract", str(run), "multiply"): "this network has the operations add, random, and not 'multiply'",
+        ("train", "--task.operations", "add"): "--task.operation",
+        (
+            "train",
+            "--task.operations",
+            "add",
+            "subtract",
+            "--task.operation",
+            "add",
+        ): "unknown option --task.operation;",
+        ("train", "--task.operations", "add", "substract"): "did you mean 'subtract'",
+        ("train", "--task.operations", "add", "random", "--model.prompt", "ab="): "give 'aob='",
+        ("explain", str(tmp_path / "none")): "there is no run",
+    }
+    for arguments, words in refused.items():
+        assert main([*arguments]) == 2
+        said = capsys.readouterr().err
+        assert words in said
+        assert said.count("\n") == 1

@@ -5,7 +5,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from interp import Experiment, InputError, ModelConfig, Task, TrainingConfig
-from interp.experiment import Samples, experiment_from_dict, experiment_from_toml
+from interp.experiment import Operations, Samples, experiment_from_dict, experiment_from_toml
 
 ASKED = [
     "seed",
@@ -24,9 +24,15 @@ MLP = ModelConfig(family="mlp", d_mlp=16)
 
 
 @pytest.mark.parametrize(
-    "examples", [Task(7), Task(7, validation_fraction=0.5), Samples(n_train=100, n_test=50, n_validation=10)]
+    "examples",
+    [
+        Task(7),
+        Task(7, validation_fraction=0.5),
+        Samples(n_train=100, n_test=50, n_validation=10),
+        Operations(7, ("add", "divide")),
+    ],
 )
-def test_both_kinds_answer_what_is_asked_of_examples(examples) -> None:
+def test_every_kind_answers_what_is_asked_of_examples(examples) -> None:
     assert all(hasattr(examples, name) for name in ASKED)
     n = int(np.prod(examples.shape))
     assert len(examples.inputs) == len(examples.labels) == len(examples.defined) == n

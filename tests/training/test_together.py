@@ -15,7 +15,7 @@ from scipy.stats import mannwhitneyu
 from torch.testing import assert_close
 
 from interp.errors import InputError
-from interp.experiment import Experiment, ModelConfig, Samples, Task, TrainingConfig
+from interp.experiment import Experiment, ModelConfig, Operations, Samples, Task, TrainingConfig
 from interp.models import DivergedError, Snapshot, Weights
 from interp.training import WeightUpdater, check_together, groups, side_by_side, together, train
 from interp.training.stacked_updates import RULES, StackedUpdater
@@ -326,3 +326,20 @@ def test_tf32_is_for_a_gpu() -> None:
         with side_by_side.products_in("cuda", tf32=asked):
             assert torch.backends.cuda.matmul.allow_tf32 is asked
     assert torch.backends.cuda.matmul.allow_tf32 is before
+
+
+@pytest.mark.parametrize(
+    "model", [ModelConfig(d_model=8, n_heads=2, d_mlp=12, prompt="aob="), MLP], ids=["aob=", "mlp"]
+)
+def test_several_operations_as_one_batch(as_one_batch: Callable[[], None], model: ModelConfig) -> None:
+    """With the curves of each, and other pairs for every seed."""
+    tasks = [Operations(11, ("add", "random"), (0.5, 0.3), seed=seed) for seed in (0, 1)]
+    experiments = [Experiment(task, replace(model, seed=task.seed), SHORT) for task in tasks]
+    alone = [list(train(one)) for one in experiments]
+    as_one_batch()
+    for place, found in enumerate(of_all(experiments)):
+        for one, other in zip(found, alone[place], strict=True):
+            assert one.metrics.keys() == other.metrics.keys()
+            for name, value in one.metrics.items():
+                assert math.isclose(value, other.metrics[name], rel_tol=1e-3, abs_tol=1e-5), name
+    assert {"add.train_loss", "random.held_out_accuracy"} <= alone[0][0].metrics.keys()

@@ -186,6 +186,7 @@ class Analyses:
             for analysis in analyses:
                 line = f"  {'*' if analysis.core else ' '} {analysis.name:<22}{analysis.title}"
                 line += " (not among all)" if analysis.on_request else ""
+                line += " [of several operations in one network]" if analysis.asks == "operations" else ""
                 line += f" [of runs trained with --observe {' '.join(analysis.observes)}]" if analysis.observes else ""
                 say(line if "network" in analysis.reads else f"{line} {_of_modules(analysis.reads)}")
         say("* the core, which runs where nothing is named; the rest by name, by group, or all")

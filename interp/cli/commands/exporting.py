@@ -1,4 +1,4 @@
-"""The command that writes a run in other people's formats."""
+"""The commands that write a run anew: one operation of it, or in other people's formats."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,8 +6,30 @@ from typing import Annotated, Literal
 
 import tyro
 
-from interp.cli.commands.arguments import RunPath
+from interp.cli.commands.arguments import Positional, RunPath
 from interp.cli.output import say
+
+
+@dataclass(frozen=True)
+class Extract:
+    """Of a network of several operations make a run of one: the same answers and neurons, as the network of one task,
+    about which everything can be asked, and which can be exported."""
+
+    path: RunPath
+    """The folder of the run."""
+    operation: Positional[str]
+    """The operation, by its name."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="NEW")] = None
+    """The folder of the new run; by default RUN-OPERATION beside the run."""
+
+    def run(self) -> int:
+        from interp.runs import extract, open_run
+
+        run = open_run(self.path)
+        out = self.out or self.path.parent / f"{self.path.resolve().name}-{self.operation}"
+        extract(run, self.operation, out)
+        say(f"done: interp report {out}")
+        return 0
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """The commands that train."""
 
 import contextlib
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -17,6 +18,8 @@ from interp.experiment import (
     Examples,
     Experiment,
     ModelConfig,
+    Operations,
+    Samples,
     Task,
     TrainingConfig,
     experiment_from_toml,
@@ -59,12 +62,19 @@ class Train:
 
     @classmethod
     def defaults(cls, arguments: Sequence[str]) -> "Train":
-        """The values that hold for the options not given: those of the preset and the file."""
+        """The values that hold for the options not given: those of the preset and the file. Who names several
+        operations on the command line has a task and a prompt with these in place of a table of one."""
         name, config = value_of("--preset", arguments), value_of("--config", arguments)
         experiment = preset(name or "quick")
         if config is not None:
             experiment = experiment_from_toml(Path(config), experiment)
-        return cls(task=experiment.task, model=experiment.model, training=experiment.training)
+        task, model = experiment.task, experiment.model
+        if isinstance(task, Task) and any(re.match(r"--task\.operations(=|$)", word) for word in arguments):
+            task = Operations(task.p, train_fraction=(task.train_fraction,), seed=task.seed)
+            is_transformer = (value_of("--model.family", arguments) or model.family) == "transformer"
+            if is_transformer and model.prompt == ModelConfig.prompt:
+                model = replace(model, prompt="aob=")
+        return cls(task=task, model=model, training=experiment.training)
 
     def run(self) -> int:
         from interp.cli.progress import training_progress
@@ -147,7 +157,10 @@ class Presets:
 def _fresh_folder(experiment: Experiment) -> Path:
     """A folder under checkpoints/ that does not exist yet, named after the task."""
     task = experiment.task
-    what = f"{task.operation}-p{task.p}" if isinstance(task, Task) else f"{task.source}-{task.n_train}"
+    if isinstance(task, Samples):
+        what = f"{task.source}-{task.n_train}"
+    else:
+        what = f"{'-'.join([task.operation] if isinstance(task, Task) else task.operations)}-p{task.p}"
     name = f"{what}-{experiment.hash[:6]}"
     folder = Path("checkpoints") / name
     number = 2

@@ -9,7 +9,7 @@ import numpy as np
 import safetensors.torch
 
 from interp.errors import InputError, check_choice
-from interp.experiment import FIELDS_OF_OTHERS, section_to_dict
+from interp.experiment import FIELDS_OF_OTHERS, Operations, section_to_dict
 from interp.interchange.exporting.card import model_card
 from interp.machine import built_beside, write_atomically
 from interp.models import bridge_options, classic_state, weight_shapes
@@ -30,12 +30,18 @@ def export_run(run: Run, to: str, out: str | Path, *, figures: Sequence[str] | N
     `steps.npy`, `labels.npy`, `metrics.jsonl`, `config.json`. All have `train_indices`, as JSON or npy, where they are
     known, and `import_run` reads all of them back.
 
-    Raises InputError where the folder is taken, and for a network that TransformerLens cannot express.
+    Raises InputError where the folder is taken, for a network that TransformerLens cannot express, and for one of
+    several operations in any but the last, which `import_run` does not read back.
     """
     check_choice("--to", to, TARGETS)
     out = Path(out)
     if os.path.lexists(out) and not (out.is_dir() and not any(out.iterdir())):
         raise InputError(f"{out} already exists; choose another --out")
+    if isinstance(task := run.task, Operations) and to != "numpy":
+        raise InputError(
+            f"--to {to} writes the network of one operation, and {run.path} has several ({task.title}); `interp "
+            f"extract {run.path} {task.operations[0]}` makes a run of one, which can be; --to numpy writes all of it"
+        )
     if not run.steps:
         raise InputError(f"{run.path} has no checkpoints yet")
     writers: dict[str, Callable[[Run, Path], None]] = {
