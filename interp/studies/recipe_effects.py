@@ -104,11 +104,12 @@ def effect_table(result: xr.Dataset) -> list[dict[str, str]]:
     for row in np.flatnonzero(result.chosen.values):
         name, base = str(result.setting.values[row]), str(result.base.values[row])
         effect, times = called.get(name), reporters.time.isel(setting=row)
+        came = np.isfinite(times.sel(event="generalized").values)
         rows.append(
             {
                 "base": base,
                 "recipe": name.removeprefix(f"{base}: "),
-                "generalized": f"{int(np.isfinite(times.sel(event='generalized').values).sum())} of {result.sizes['reporter']}",
+                "generalized": f"{came.sum()} of {len(came)}",
                 "memorized at": _median(times.sel(event="memorized").values, reporters.censored_at.values[row]),
                 "first 99 %": _median(result["first"].values[row], reporters.censored_at.values[row]),
                 "99 % that holds": _plain(medians[row]),

@@ -1,9 +1,10 @@
 """The ways of training that recipes compares: each changes an experiment in one thing, at one of a few strengths."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from interp.errors import check_choice
 from interp.experiment import DecayFactors, Experiment, GradientFilter, Regularizers
 
 # A base by its name: AdamW without weight decay, where a method has to cause grokking, and with it, where it can help.
@@ -47,15 +48,23 @@ class Setting:
         return self.method.change(based, self.strength)
 
 
-def settings() -> list[Setting]:
-    """All of them, those of one base and method beside each other."""
-    return list(_settings())
+def settings(names: Sequence[str] = ()) -> list[Setting]:
+    """Those of all methods, or of some with nothing to compare them with, those of one base and method beside each
+    other. Raises InputError for a name that no method has.
+
+    >>> [one.name for one in settings(["StableMax"])]
+    ['no decay: nothing', 'no decay: StableMax', 'decay 1: nothing', 'decay 1: StableMax']
+    """
+    known = [method.name for method in METHODS]
+    for name in names:
+        check_choice("methods", name, known)
+    return list(_settings({NOTHING, *(names or known)}))
 
 
-def _settings() -> Iterator[Setting]:
+def _settings(names: set[str]) -> Iterator[Setting]:
     for base, decay in BASES.items():
         for method in METHODS:
-            if base in method.bases:
+            if base in method.bases and method.name in names:
                 for strength in method.strengths:
                     if not (method.name == WEIGHT_DECAY and strength == decay):  # that is nothing
                         yield Setting(base, method, strength)

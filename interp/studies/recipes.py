@@ -75,9 +75,12 @@ class RecipeDesign(Design):
     """Width of the residual stream (4 heads)."""
     d_mlp: int = 64
     """Number of neurons."""
+    methods: tuple[str, ...] = ()
+    """These methods alone, by their names in the table; all if none is named."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        settings(self.methods)
         check_integer("steps", self.steps, 1)
         check_number("train-fraction", self.train_fraction, 0, 1, above=True)
         check_number("lr", self.lr, 0, above=True)
@@ -116,14 +119,14 @@ def grid(design: RecipeDesign, *, full: bool = False) -> list[GridRun]:
     """A run per setting and seed, those that report and those that choose."""
     return [
         GridRun(run_name(one.name, seed), one.applied(design.base(seed)))
-        for one in settings()
+        for one in settings(design.methods)
         for seed in range(2 * design.seeds)
     ]
 
 
 # ---- what was measured -----------------------------------------------------------------------------------------------
 
-_OF_RUN = {
+OF_RUN = {
     "first": "step of the first 99 % of test pairs, updates",
     "weight_norm": "weight norm at the end, 1",
     "keys": "key frequencies at the end, 1",
@@ -137,18 +140,18 @@ def measure(runs: Mapping[str, Run], design: RecipeDesign) -> xr.Dataset:
     """`time` [setting, seed, event] in steps (NaN: did not happen) of all seeds, those that report first; whether the
     seeds that choose have `chosen` [setting]; and of what is chosen, by the seeds that report (NaN elsewhere), the
     `first` crossing, `weight_norm`, `keys`, `periodic_neurons`, `r_C` and `r_M` [setting, reporter]."""
-    all_settings = settings()
+    all_settings = settings(design.methods)
     names = [one.name for one in all_settings]
     how = {"axis": "setting", "long_name": "setting", "values": names, "seeds": 2 * design.seeds}
     result = measure_times(runs, run_name, **how)
-    chosen = np.array([name in _choice(result, design).values() for name in names])
-    table = np.full((len(_OF_RUN), len(names), design.seeds), np.nan)
+    chosen = np.array([name in choice(result, design).values() for name in names])
+    table = np.full((len(OF_RUN), len(names), design.seeds), np.nan)
     for row in np.flatnonzero(chosen):
         for seed in range(design.seeds):
             table[:, row, seed] = _row(runs[run_name(names[row], seed)])
     of_run = {
         name: (("setting", "reporter"), values, dict(zip(("long_name", "units"), words.rsplit(", ", 1), strict=True)))
-        for (name, words), values in zip(_OF_RUN.items(), table, strict=True)
+        for (name, words), values in zip(OF_RUN.items(), table, strict=True)
     }
     unit = {"units": "1"}
     return result.assign(
@@ -170,7 +173,7 @@ def measure(runs: Mapping[str, Run], design: RecipeDesign) -> xr.Dataset:
     ).assign_coords(reporter=("reporter", np.arange(design.seeds, dtype=np.int32), {"long_name": "seed"} | unit))
 
 
-def _choice(result: xr.Dataset, design: RecipeDesign) -> dict[tuple[str, str], str]:
+def choice(result: xr.Dataset, design: RecipeDesign) -> dict[tuple[str, str], str]:
     """By base and method the setting at which most of the runs that choose generalized, of these the soonest, and the
     middle one where none did."""
     choosers = result.isel(seed=slice(design.seeds, None))
@@ -180,7 +183,7 @@ def _choice(result: xr.Dataset, design: RecipeDesign) -> dict[tuple[str, str], s
         soonest = np.log(np.minimum(steps, choosers.censored_at.values)).mean(1)
     mean = dict(zip(result.setting.values.tolist(), soonest.tolist(), strict=True))
     found = dict[tuple[str, str], list[str]]()
-    for one in settings():
+    for one in settings(design.methods):
         found.setdefault((one.base, one.method.name), []).append(one.name)
     return {
         key: min(names, key=lambda name: (-came[name], mean[name]))
@@ -191,7 +194,7 @@ def _choice(result: xr.Dataset, design: RecipeDesign) -> dict[tuple[str, str], s
 
 
 def _row(run: Run) -> list[float]:
-    """The values of _OF_RUN."""
+    """The values of OF_RUN."""
     metrics, last = run.metrics, run[run.steps[-1]]
     first, _ = grokking.first(metrics.step.values, (metrics.test_accuracy.values >= grokking.LEVEL).astype(float))
     periodic = find_analysis("neuron_periodicity").module.measure(last)
@@ -233,7 +236,7 @@ def beyond_grid(
     steps of each in turn."""
     found = result.milliseconds.values.copy()
     with one_thread():
-        for row, one in enumerate(settings()):
+        for row, one in enumerate(settings(design.methods)):
             if result.chosen.values[row]:
                 found[row] = _milliseconds(one, design)
     return result.assign(milliseconds=("setting", found, result.milliseconds.attrs))
@@ -254,9 +257,10 @@ def _milliseconds(setting: Setting, design: RecipeDesign) -> float:
 def predictions(result: xr.Dataset) -> list[Prediction]:
     """A verdict on every sentence of SENTENCES."""
     failed = failed_precondition(result)
+    told = {name: one for name, one in SENTENCES.items() if one.method in result.method.values}
     if failed is not None:
-        return [Prediction(name, one.statement, "not shown", failed, {}) for name, one in SENTENCES.items()]
-    return [one.judged(name, result) for name, one in SENTENCES.items()]
+        return [Prediction(name, one.statement, "not shown", failed, {}) for name, one in told.items()]
+    return [one.judged(name, result) for name, one in told.items()]
 
 
 def failed_precondition(result: xr.Dataset) -> str | None:
@@ -273,7 +277,7 @@ def failed_precondition(result: xr.Dataset) -> str | None:
 
 
 def table(result: xr.Dataset) -> list[dict[str, str]]:
-    """The effect table, in words: a row for each base, and one for each method on it at the strength that was chosen."""
+    """The effect table, in words: a row for each base, and one for each method at the strength that was chosen."""
     return effect_table(result)
 
 
