@@ -30,14 +30,14 @@ from interp.analyses import neuron_periodicity
 from interp.experiment import PRESETS, Experiment, ModelConfig, Task, TrainingConfig, hash_of
 from interp.machine import one_thread
 from interp.mathematics import grokking
-from interp.models import DivergedError, Snapshot, initial_weights
+from interp.models import DivergedError, Snapshot
 from interp.runs import Checkpoint
 from interp.training import train
 
 CLEAN_LOSS, CLEAN_SHARE = 1e-6, 0.9
 # Neurons take as long to judge as tens of steps: not at every logged step.
 STEPS_BETWEEN_JUDGMENTS = 50
-Run = tuple[Experiment, float, int | None]  # the arguments of `outcome`
+Run = tuple[Experiment, int | None]  # the arguments of `outcome`
 Line = dict[str, Any]
 
 
@@ -99,27 +99,25 @@ RECIPES: dict[str, Recipe] = {
 
 
 def experiment_of(recipe: Recipe, p: int, seed: int, model: ModelConfig) -> Experiment:
-    """What is trained, apart from the factor on the initial weights; `seed` is that of split, weights and order of the
-    mini-batches."""
+    """What is trained; `seed` is that of split, weights and order of the mini-batches."""
     training = replace(recipe.training, checkpoint_every=None, seed=seed)
-    return Experiment(Task(p=p, seed=seed), replace(model, seed=seed), training)
+    return Experiment(Task(p=p, seed=seed), replace(model, seed=seed, initialization_scale=recipe.scale), training)
 
 
 def key_of(run: Run) -> str:
     """What a line of the file is known by: the same for equal runs, whatever the recipe is called."""
-    experiment, scale, after = run
-    return hash_of({"experiment": experiment.to_dict(), "scale": scale, "after": after})
+    experiment, after = run
+    return hash_of({"experiment": experiment.to_dict(), "after": after})
 
 
-def outcome(experiment: Experiment, scale: float = 1.0, after: int | None = None) -> Line:
+def outcome(experiment: Experiment, after: int | None = None) -> Line:
     """Train until the answer is known, or `after` steps after 99 % test accuracy. Steps that were not reached, and what
     cannot be told, are None."""
     began = time.perf_counter()
-    weights = {name: scale * weight for name, weight in initial_weights(experiment.model, experiment.task.p).items()}
     seen: list[Snapshot] = []
     clean, judged_at, below, diverged = None, -STEPS_BETWEEN_JUDGMENTS, 0, False
     try:
-        for snapshot in train(experiment, weights):
+        for snapshot in train(experiment):
             seen.append(replace(snapshot, weights={}, state={}))
             now, due = snapshot.metrics, snapshot.step - judged_at >= STEPS_BETWEEN_JUDGMENTS
             if now["test_accuracy"] >= grokking.LEVEL and now["test_loss"] < CLEAN_LOSS and due:
@@ -196,7 +194,7 @@ def search(file: Path, wanted: dict[str, Run], processes: int) -> dict[str, Line
         if out.tell() and not file.read_text(encoding="utf-8").endswith("\n"):
             out.write("\n")  # a kill cut the last line short
         for key, line in outcomes(missing, processes):
-            there[key] = {"key": key, "experiment": wanted[key][0].to_dict(), "scale": wanted[key][1], **line}
+            there[key] = {"key": key, "experiment": wanted[key][0].to_dict(), **line}
             out.write(json.dumps(there[key]) + "\n")
             out.flush()
     return {key: there[key] for key in wanted}
@@ -296,7 +294,7 @@ def main() -> None:
         recipe = recipes[name]
         steps = min(recipe.training.steps, options.steps or recipe.training.steps)
         recipe = replace(recipe, training=replace(recipe.training, steps=steps))
-        run = (experiment_of(recipe, p, seed, model), recipe.scale, options.after)
+        run = (experiment_of(recipe, p, seed, model), options.after)
         wanted[key_of(run)] = run
         keys.setdefault((name, p), []).append(key_of(run))
     lines = lines_of(options.out) if options.table else search(options.out, wanted, options.processes)

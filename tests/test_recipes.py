@@ -57,7 +57,7 @@ def test_a_run_ends_with_its_answer_or_with_its_steps(recipes, monkeypatch):
     curves = snapshots({0: 0.0, 20: 1.0}, {0: 0.0, 60: 1.0})
     for snapshot in curves:
         snapshot.metrics["test_loss"] = 1.0 if snapshot.step < 100 else 1e-7
-    monkeypatch.setattr(recipes, "train", lambda _, weights: iter(curves))
+    monkeypatch.setattr(recipes, "train", lambda _: iter(curves))
     shares = iter([0.89, 0.9, 0.9])
     monkeypatch.setattr(recipes, "periodic_share", lambda snapshot, _: next(shares))
     clean = recipes.outcome(experiment)
@@ -88,7 +88,7 @@ def test_a_run_that_diverges_is_a_line_too(recipes):
 def test_no_run_is_done_twice(recipes, tmp_path, monkeypatch):
     file = tmp_path / "lines.jsonl"
     training = TrainingConfig(steps=5, log_every=5, checkpoint_every=None)
-    wanted = {f"seed {seed}": (Experiment(Task(p=7, seed=seed), TINY, training), 1.0, None) for seed in range(3)}
+    wanted = {f"seed {seed}": (Experiment(Task(p=7, seed=seed), TINY, training), None) for seed in range(3)}
     first = recipes.search(file, dict(list(wanted.items())[:2]), 1)
     whole = file.read_text()
     file.write_text(whole + '{"key": "seed 2", "st')  # a kill cut it short
@@ -107,7 +107,7 @@ def test_no_run_is_done_twice(recipes, tmp_path, monkeypatch):
 def test_equal_runs_have_one_key_and_others_another(recipes):
     def key(recipe: str = "lr 1e-2, wd 3", p: int = 7, seed: int = 0, after: int | None = None) -> str:
         chosen = recipes.RECIPES[recipe]
-        return recipes.key_of((recipes.experiment_of(chosen, p, seed, TINY), chosen.scale, after))
+        return recipes.key_of((recipes.experiment_of(chosen, p, seed, TINY), after))
 
     keys = [key(), key(p=11), key(seed=1), key(after=50), key("lr 2e-2, wd 2"), key("lr 1e-2, wd 3, weights ×0.5")]
     assert len(set(keys)) == len(keys)
@@ -152,14 +152,7 @@ def test_every_recipe_can_be_trained(recipes):
         assert experiment.training.kept_steps() == [0, experiment.training.steps]
 
 
-def test_the_factor_is_on_all_initial_weights(recipes, monkeypatch):
-    given = []
-
-    def train(_, weights):
-        given.append(weights)
-        return iter(snapshots({0: 0.0}, {0: 0.0}))
-
-    monkeypatch.setattr(recipes, "train", train)
-    monkeypatch.setattr(recipes, "periodic_share", lambda *_: 0.0)
-    recipes.outcome(Experiment(Task(p=7), TINY), 0.5)
-    assert all((given[0][name] == weight / 2).all() for name, weight in initial_weights(TINY, 7).items())
+def test_the_factor_is_on_all_initial_weights(recipes):
+    experiment = recipes.experiment_of(recipes.RECIPES["lr 1e-2, wd 3, weights ×0.5"], 7, 0, TINY)
+    started = initial_weights(experiment.model, 7)
+    assert all((started[name] == weight / 2).all() for name, weight in initial_weights(TINY, 7).items())

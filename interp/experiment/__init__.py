@@ -28,6 +28,7 @@ from interp.experiment.recorded import (
     section_from_dict,
     section_to_dict,
 )
+from interp.experiment.regularizers import DecayFactors, Regularizers
 from interp.experiment.samples import Samples
 from interp.experiment.schedule import Schedule
 from interp.experiment.task import Task
@@ -42,6 +43,7 @@ __all__ = [
     "SECTIONS",
     "Activation",
     "Attention",
+    "DecayFactors",
     "Embedding",
     "Examples",
     "Experiment",
@@ -53,6 +55,7 @@ __all__ = [
     "ModuleRecord",
     "Norm",
     "Operation",
+    "Regularizers",
     "Samples",
     "Schedule",
     "Task",

@@ -5,7 +5,7 @@ from typing import Literal, get_args
 
 from interp.errors import InputError, check_choice, check_integer, check_number
 
-Filter = Literal["none", "ema", "unbiased-ema", "ma", "gain"]
+Filter = Literal["none", "ema", "unbiased-ema", "ma", "gain", "polar", "normalized"]
 # The numbers that each kind has.
 _NUMBERS: dict[str, tuple[str, ...]] = {
     "none": (),
@@ -13,6 +13,8 @@ _NUMBERS: dict[str, tuple[str, ...]] = {
     "unbiased-ema": ("strength", "memory"),
     "ma": ("strength", "window"),
     "gain": ("strength",),
+    "polar": (),
+    "normalized": (),
 }
 
 
@@ -24,6 +26,10 @@ class GradientFilter:
     step, the first too. "unbiased-ema": the same from zero, divided by 1 − memoryᵗ, so that the first gradient weighs
     no more than another. "ma": the mean of the last `window` gradients, this one among them, and nothing before there
     are so many; published with strength 5. "gain", a control: μ = g, so ĝ = (1+λ)g.
+
+    Two kinds put another gradient in the place of g, and have no number: "polar" makes every singular value of each
+    matrix 1 (egalitarian gradient descent), "normalized" the length of each of its columns. Heads are matrices one by
+    one, and each bias and gain is brought to length 1.
 
     `orthogonal` then turns what came out at a right angle to each weight tensor (⊥Grad), at its length. With any kind
     an L2 term of the optimizer comes after, and is not filtered.
@@ -70,6 +76,6 @@ class GradientFilter:
         >>> GradientFilter(kind="ema", orthogonal=True).in_words
         'ema, strength 2, memory 0.98; orthogonal to the weights'
         """
-        numbers = {"ma": f", window {self.window}", "none": "", "gain": ""}.get(self.kind, f", memory {self.memory:g}")
-        parts = [f"{self.kind}, strength {self.strength:g}{numbers}"] * (self.kind != "none")
+        numbers = (f"{name} {getattr(self, name):g}" for name in _NUMBERS[self.kind])
+        parts = [", ".join((self.kind, *numbers))] * (self.kind != "none")
         return "; ".join(parts + ["orthogonal to the weights"] * self.orthogonal)

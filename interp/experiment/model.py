@@ -96,7 +96,8 @@ class ModelConfig:
     """Either a transformer that reads the tokens of `prompt` and answers at one position, the last one
     (`interp.models.transformer`), or an MLP (`interp.models.mlp`), or what was recorded of a module of anybody's
     (`ModuleRecord`), which is never trained or run here. `n_layers` is the number of layers, of an MLP of hidden ones,
-    each of `d_mlp` neurons; `seed` draws the initial weights; with `biases` every matrix has one.
+    each of `d_mlp` neurons; `seed` draws the initial weights, all of which, gains of norms too, are multiplied by
+    `initialization_scale` (α of Liu et al. 2022, arXiv:2210.01117); with `biases` every matrix has one.
 
     Of the transformer alone: `prompt` is a template in which a and b stand for the residues and every other character
     for a token that is always the same, such as `ab=` or `a+b=`; `answer_at` is the position that is read, −1 the last.
@@ -131,6 +132,7 @@ class ModelConfig:
     answer_at: int = field(default=-1, metadata={"later": True})
     biases: bool = field(default=False, metadata={"later": True})
     initialization: Initialization = field(default="normal", metadata={"later": True})
+    initialization_scale: float = field(default=1.0, metadata={"later": True})
     tied: bool = field(default=False, metadata={"later": True})
     norm: Norm = field(default=Norm(), metadata={"later": True})
     attention: Attention = field(default=Attention(), metadata={"later": True})
@@ -159,6 +161,7 @@ class ModelConfig:
         check_choice("model.inputs", self.inputs, get_args(Inputs))
         check_choice("model.embedding", self.embedding, get_args(Embedding))
         check_choice("model.initialization", self.initialization, get_args(Initialization))
+        check_number("model.initialization-scale", self.initialization_scale, 0, 1000, above=True)
         check_number("model.attention-rate", self.attention_rate, 0, 1)
         check_integer("model.seed", self.seed, 0, 2**32 - 1)
         if self.d_head is not None:

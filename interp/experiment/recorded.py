@@ -155,7 +155,7 @@ def choices_of(name: str) -> tuple[str, ...]:
     """The words that a field can have, by its full name, where these are fixed; none of any other field.
 
     >>> choices_of("training.optimizer"), choices_of("model.norm.kind"), choices_of("model.tied")
-    (('adamw', 'adam', 'sgd'), ('none', 'layer', 'rms'), ('true', 'false'))
+    (('adamw', 'adam', 'sgd', 'rmsprop', 'muon'), ('none', 'layer', 'rms'), ('true', 'false'))
     >>> choices_of("training.lr"), choices_of("final")
     ((), ())
     """

@@ -6,8 +6,9 @@ from typing import Literal, get_args
 
 from interp.errors import InputError, check_choice, check_integer, check_number, flag
 from interp.experiment.gradient_filter import GradientFilter
+from interp.experiment.regularizers import DecayFactors, Regularizers
 
-Optimizer = Literal["adamw", "adam", "sgd"]
+Optimizer = Literal["adamw", "adam", "sgd", "rmsprop", "muon"]
 LossName = Literal["cross-entropy", "stablemax", "squared-error"]
 LossPrecision = Literal["float64", "float32"]
 
@@ -17,11 +18,13 @@ class TrainingConfig:
     """How the weights are updated, and which steps are kept.
 
     One step is one optimizer update; `batch_size` is the whole training set when not given. Update number s (from 0)
-    uses the learning rate lr·min((s+1)/warmup, 1). `weight_decay` is decoupled for "adamw" and an L2 term of the
-    gradient for "adam" and "sgd"; `betas` and `eps` belong to the Adams, `momentum` to "sgd". Checkpoints are kept at
-    step 0, at the last step, every `checkpoint_every` steps, at `checkpoint_log` steps spaced evenly in log(step), and
-    at `checkpoint_steps`. `seed` orders the mini-batches. `filter` is what the gradient goes through before the
-    optimizer.
+    uses the learning rate lr·min((s+1)/warmup, 1). `weight_decay` is decoupled for "adamw" and "muon", and an L2 term
+    of the gradient for "adam", "sgd" and "rmsprop"; `betas` and `eps` belong to the Adams, `eps` and the second beta,
+    which is its α, to "rmsprop", `momentum` to "sgd" and "muon". "muon" is of hidden matrices; all else is updated by
+    AdamW with the same numbers (`interp.training.muon`). Checkpoints are kept at step 0, at the last step, every
+    `checkpoint_every` steps, at `checkpoint_log` steps spaced evenly in log(step), and at `checkpoint_steps`. `seed`
+    orders the mini-batches, and draws all noise. `filter` is what the gradient goes through before the optimizer;
+    `regularizers` are penalties, noise and held norms; `decay` has the factors of weight decay by group of weights.
 
     The loss is `loss` (`interp.mathematics.losses`), computed in `loss_precision`: "float32" is what torch makes of
     logits in float32, to show what its rounding does. `label_smoothing` ε wants (1 − ε) onehot + ε/K of K classes, and
@@ -50,6 +53,8 @@ class TrainingConfig:
     label_smoothing: float = field(default=0.0, metadata={"later": True})
     zero_sum: bool = field(default=False, metadata={"later": True})
     filter: GradientFilter = field(default=GradientFilter(), metadata={"later": True})
+    regularizers: Regularizers = field(default=Regularizers(), metadata={"later": True})
+    decay: DecayFactors = field(default=DecayFactors(), metadata={"later": True})
 
     def __post_init__(self) -> None:
         check_integer("training.steps", self.steps, 0, 999_999_999)
@@ -71,6 +76,27 @@ class TrainingConfig:
         check_integer("training.log-every", self.log_every, 1)
         check_integer("training.seed", self.seed, 0, 2**32 - 1)
         self._check_loss()
+        self._check_decay()
+
+    def _check_decay(self) -> None:
+        if self.decay.is_used and not self.weight_decay:
+            raise InputError(
+                "training.decay multiplies training.weight-decay, which is 0; give that, or leave the factors out"
+            )
+        if self.regularizers.l2 and self.weight_decay and not self.decays_apart:
+            raise InputError(
+                f"training.weight-decay of {self.optimizer} is an L2 term of the gradient, as training.regularizers.l2 "
+                "is; give one of the two, or training.optimizer adamw"
+            )
+
+    @property
+    def decays_apart(self) -> bool:
+        """Whether weight decay is decoupled from the gradient.
+
+        >>> TrainingConfig().decays_apart, TrainingConfig(optimizer="adam").decays_apart
+        (True, False)
+        """
+        return self.optimizer in ("adamw", "muon")
 
     def _check_loss(self) -> None:
         check_choice("training.loss", self.loss, get_args(LossName))
@@ -144,20 +170,21 @@ class TrainingConfig:
 
     def decay_coefficients(self, first: int, last: int) -> tuple[float, float] | None:
         """c₀ and c₁ of what weight decay did between the weights of two steps, D = −(c₀ w_first + c₁ w_last), if in
-        between they moved along a line; c₀ + c₁ is Σ lr_s·wd. Exact of one update by "adamw", or by "sgd" without
-        momentum.
+        between they moved along a line; c₀ + c₁ is Σ lr_s·wd. Exact of one update by "adamw" or "muon", or by "sgd"
+        without momentum.
 
         With momentum μ, SGD remembers the decay of the steps before: D = −Σ_s lr_s Σ_{j ≤ s} μ^{s−j}·wd·w_j, with
-        the weights before `first` on the same line. None where it cannot be told apart from the loss: "adam" divides
-        both by one root.
+        the weights before `first` on the same line. None where it cannot be told apart from the loss: "adam" and
+        "rmsprop" divide both by one root; and where there is more than these two, a penalty or a held norm, or a weight
+        decay for each group of weights.
 
         >>> TrainingConfig(lr=0.01, weight_decay=2.0, warmup=0).decay_coefficients(5, 6)
         (0.02, 0.0)
         >>> TrainingConfig(optimizer="adam").decay_coefficients(5, 6)
         """
-        if self.weight_decay == 0:
+        if self.weight_decay == 0 and not self.regularizers.is_a_force:
             return 0.0, 0.0
-        if self.optimizer == "adam":
+        if self.optimizer in ("adam", "rmsprop") or self.regularizers.is_a_force or self.decay.is_used:
             return None
         momentum = self.momentum if self.optimizer == "sgd" else 0.0
         remembered = math.ceil(math.log(1e-12) / math.log(momentum)) if momentum else 0

@@ -170,7 +170,7 @@ def _why_not(forces: Mapping[str, Any], setting: Setting) -> str:
     if forces["has_decay"] is None:
         return (
             "What the loss and what decay did cannot be told apart: learning rate and weight decay are not known, or "
-            "decay goes through the root of Adam."
+            "decay goes through the root of Adam or RMSProp."
         )
     if forces["refused_intervals"] > forces["intervals"] / 2:
         return "What the loss and what decay did to memory is not told."

@@ -24,14 +24,15 @@ from interp.models.recording import Reader, Recording, Tokens, record
 from interp.models.snapshot import BLOCK, DivergedError, Snapshot
 from interp.models.transformer import norm
 from interp.models.transformer_bridge import bridge, bridge_options, classic_state
-from interp.models.values import Activations, Sizes, Weights
-from interp.models.weights import are_finite, check_weights, initial_weights, weight_shapes
+from interp.models.values import Activations, Drop, Sizes, Weights
+from interp.models.weights import are_finite, check_weights, initial_weights, is_vector, weight_shapes
 
 __all__ = [
     "BLOCK",
     "FAMILIES",
     "Activations",
     "DivergedError",
+    "Drop",
     "Each",
     "Reader",
     "Recording",
@@ -53,6 +54,7 @@ __all__ = [
     "initial_weights",
     "input_gradients",
     "is_factored",
+    "is_vector",
     "logits",
     "logits_and_derivatives",
     "logits_with_vectors",

@@ -14,7 +14,7 @@ from torch import Tensor
 from interp.experiment import Examples, ModelConfig
 from interp.models import factored_gradient, mlp, one_layer, recorded_module, token_tables
 from interp.models.families import FAMILIES
-from interp.models.values import Activations, Matrices, Weights
+from interp.models.values import Activations, Drop, Matrices, Weights, keep
 
 Inputs = Int[Tensor, "n 2"] | Float[Tensor, "n features"]
 
@@ -89,8 +89,11 @@ def embed(
     return FAMILIES[model.family].embed(weights, model, inputs, vectors)
 
 
-def transform(weights: Weights, model: ModelConfig, x: Float[Tensor, "n positions features"]) -> Activations:
-    """The layers and the unembedding, from any `embed`; use it for gradients and patching at single positions.
+def transform(
+    weights: Weights, model: ModelConfig, x: Float[Tensor, "n positions features"], drop: Drop = keep
+) -> Activations:
+    """The layers and the unembedding, from any `embed`; use it for gradients and patching at single positions. The
+    neurons of each layer in turn go through `drop`.
 
     >>> from interp.models import initial_weights
     >>> weights, pairs = initial_weights(model := ModelConfig(d_model=8, d_mlp=4), 7), torch.tensor([[2, 3]])
@@ -98,7 +101,7 @@ def transform(weights: Weights, model: ModelConfig, x: Float[Tensor, "n position
     >>> bool(torch.allclose(by_hand, logits(weights, model, pairs), atol=1e-5))
     True
     """
-    return FAMILIES[model.family].transform(weights, model, x)
+    return FAMILIES[model.family].transform(weights, model, x, drop)
 
 
 def residual_post(
@@ -161,8 +164,11 @@ def forward_all(weights: Weights, model: ModelConfig, examples: Examples) -> Act
     return Activations(*(value.unflatten(0, examples.shape) for value in activations))
 
 
-def logits(weights: Weights, model: ModelConfig, inputs: Inputs) -> Float[Tensor, "n classes"]:
-    """The logits alone, with no more work than they need; autograd can differentiate them.
+def logits(
+    weights: Weights, model: ModelConfig, inputs: Inputs, drop: Drop | None = None
+) -> Float[Tensor, "n classes"]:
+    """The logits alone, with no more work than they need; autograd can differentiate them. With `drop` the neurons of
+    each layer in turn go through it, and there is no faster way.
 
     >>> import interp
     >>> checkpoint = interp.open_run(interp.reference_path()).last
@@ -172,13 +178,13 @@ def logits(weights: Weights, model: ModelConfig, inputs: Inputs) -> Float[Tensor
     """
     if model.is_recorded:
         return recorded_module.answers(weights, inputs).logits
-    if is_factored(model) and not _is_differentiated(weights):
+    if drop is None and is_factored(model) and not _is_differentiated(weights):
         return factored_gradient.logits(weights, model, inputs)[0]
-    if _by_tables(weights, model):
+    if drop is None and _by_tables(weights, model):
         return one_layer.forward(weights, model, inputs).logits
     if model.family == "mlp" and mlp.picks_rows(model, inputs):
-        return mlp.logits_by_rows(weights, model, inputs)
-    return transform(weights, model, embed(weights, model, inputs)).logits
+        return mlp.logits_by_rows(weights, model, inputs, drop or keep)
+    return transform(weights, model, embed(weights, model, inputs), drop or keep).logits
 
 
 def logits_with_vectors(

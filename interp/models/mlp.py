@@ -22,7 +22,7 @@ from torch import Tensor
 
 from interp.experiment import ModelConfig
 from interp.models.activations import activate
-from interp.models.values import Activations, Matrices, Sizes, Weights
+from interp.models.values import Activations, Drop, Matrices, Sizes, Weights, keep
 
 
 def linear_maps(model: ModelConfig) -> tuple[tuple[str, str], ...]:
@@ -95,10 +95,12 @@ def embed(
     return (matrices(weights, model).W_E if vectors is None else vectors)[inputs]
 
 
-def transform(weights: Weights, model: ModelConfig, x: Float[Tensor, "n positions features"]) -> Activations:
+def transform(
+    weights: Weights, model: ModelConfig, x: Float[Tensor, "n positions features"], drop: Drop = keep
+) -> Activations:
     """From any vectors to the logits."""
     read = x.sum(1) if model.inputs == "sum" else x.flatten(1)
-    return _from_first(weights, model, read, read @ weights["mlp.W_in"], x.shape[1])
+    return _from_first(weights, model, (read, read @ weights["mlp.W_in"]), x.shape[1], drop)
 
 
 def picks_rows(model: ModelConfig, inputs: Tensor) -> bool:
@@ -107,24 +109,27 @@ def picks_rows(model: ModelConfig, inputs: Tensor) -> bool:
     return model.embedding == "none" and model.n_layers > 1 and not inputs.is_floating_point()
 
 
-def logits_by_rows(weights: Weights, model: ModelConfig, pairs: Int[Tensor, "n 2"]) -> Float[Tensor, "n classes"]:
+def logits_by_rows(
+    weights: Weights, model: ModelConfig, pairs: Int[Tensor, "n 2"], drop: Drop = keep
+) -> Float[Tensor, "n classes"]:
     """The logits of one-hot pairs, whose product with W_in is the sum of two of its rows: with p = 113 and two hidden
     layers of 200 loss and gradient take 0.72 of the time. Autograd can differentiate them."""
     W_in, (a, b) = weights["mlp.W_in"], pairs.unbind(1)
     first_row_of_b = len(W_in) // 2 if model.inputs == "concatenated" else 0
     h = W_in.index_select(0, a) + W_in.index_select(0, b + first_row_of_b)
-    return _from_first(weights, model, h, h, 2).logits
+    return _from_first(weights, model, (h, h), 2, drop).logits
 
 
 def _from_first(
-    weights: Weights, model: ModelConfig, read: Float[Tensor, "n inputs"], h: Float[Tensor, "n d_mlp"], positions: int
+    weights: Weights, model: ModelConfig, first: tuple[Tensor, Tensor], positions: int, drop: Drop
 ) -> Activations:
-    """From what the first hidden layer reads and its product with W_in."""
+    """From what the first hidden layer reads [n, inputs] and its product with W_in [n, d_mlp]."""
+    read, h = first
     (_, b), *others = hidden_maps(model)
-    neurons = activate(model.activation, h + weights[b] if model.biases else h)
+    neurons = drop(activate(model.activation, h + weights[b] if model.biases else h))
     for W, b in others:
         read, h = neurons, neurons @ weights[W]
-        neurons = activate(model.activation, h + weights[b] if model.biases else h)
+        neurons = drop(activate(model.activation, h + weights[b] if model.biases else h))
     said, W_U = neurons @ weights["mlp.W_out"], matrices(weights, model).W_U
     said = said + weights["mlp.b_out"] if model.biases else said
     no_heads = h.new_zeros(len(h), 0, positions)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from interp.errors import InputError
 from interp.experiment import ModelConfig
-from interp.models.values import Activations, Matrices, Sizes, Weights
+from interp.models.values import Activations, Drop, Matrices, Sizes, Weights, keep
 
 OWN, RECORDED = "module.", "recorded."
 
@@ -81,7 +81,7 @@ def embed(
     _refuse("answers to other inputs")
 
 
-def transform(weights: Weights, model: ModelConfig, x: Tensor) -> Activations:
+def transform(weights: Weights, model: ModelConfig, x: Tensor, drop: Drop = keep) -> Activations:
     """Raises InputError: it cannot be run."""
     _refuse("answers to other inputs")
 

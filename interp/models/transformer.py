@@ -28,7 +28,7 @@ from torch import Tensor
 
 from interp.experiment import ModelConfig
 from interp.models.activations import activate
-from interp.models.values import Activations, Matrices, Sizes, Weights
+from interp.models.values import Activations, Drop, Matrices, Sizes, Weights, keep
 
 
 def shapes(model: ModelConfig, sizes: Sizes) -> dict[str, tuple[int, ...]]:
@@ -115,14 +115,16 @@ def embed(
     return W_E[torch.stack(tokens, dim=1)] + weights["pos_embed.W_pos"]
 
 
-def transform(weights: Weights, model: ModelConfig, x: Float[Tensor, "n positions d_model"]) -> Activations:
+def transform(
+    weights: Weights, model: ModelConfig, x: Float[Tensor, "n positions d_model"], drop: Drop = keep
+) -> Activations:
     """The layers and the unembedding, from any residual stream."""
     at = model.answer_at % x.shape[1]
     for layer in range(model.n_layers - 1):
-        x, *_ = _layer(weights, model, layer, x, slice(None))
+        x, *_ = _layer(weights, model, layer, x, slice(None), drop=drop)
         if model.norm.order == "post" and model.norm.is_at("mlp"):
             x = norm(weights, model, f"blocks.{layer}.ln2", x)
-    post, neurons, attention, mid = _layer(weights, model, model.n_layers - 1, x, slice(at, at + 1))
+    post, neurons, attention, mid = _layer(weights, model, model.n_layers - 1, x, slice(at, at + 1), drop=drop)
     read, logits = answer(weights, model, post[:, 0])
     return Activations(logits, neurons[:, 0], attention[:, :, 0], mid[:, 0], read)
 
@@ -206,7 +208,7 @@ def answer(weights: Weights, model: ModelConfig, stream: Float[Tensor, "... d_mo
 
 
 def _layer(
-    weights: Weights, model: ModelConfig, layer: int, x: Tensor, queries: slice
+    weights: Weights, model: ModelConfig, layer: int, x: Tensor, queries: slice, *, drop: Drop
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """One layer at the positions `queries`: the residual stream with what it adds, before a norm that may follow, its
     neurons, its attention, the residual stream within."""
@@ -217,9 +219,8 @@ def _layer(
     mid = x[:, queries] + attended
     if of_attention and not pre:
         mid = norm(weights, model, f"{block}.ln1", mid)
-    neurons = neurons_of(
-        weights, model, f"{block}.mlp", norm(weights, model, f"{block}.ln2", mid) if of_mlp and pre else mid
-    )
+    read = norm(weights, model, f"{block}.ln2", mid) if of_mlp and pre else mid
+    neurons = drop(neurons_of(weights, model, f"{block}.mlp", read))
     return mid + neurons @ weights[f"{block}.mlp.W_out"] + weights[f"{block}.mlp.b_out"], neurons, attention, mid
 
 

@@ -1,11 +1,18 @@
 """What every family of models speaks in: named weights, sizes, the matrices that analyses read, and activations."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor
 
 Weights = dict[str, Tensor]
+Drop = Callable[[Tensor], Tensor]  # what is done to the neurons of each layer in turn, after the nonlinearity
+
+
+def keep(neurons: Tensor) -> Tensor:
+    """Nothing is done to them."""
+    return neurons
 
 
 class Sizes(NamedTuple):

@@ -24,8 +24,19 @@ def weight_shapes(model: ModelConfig, sizes: int | tuple[int, int]) -> dict[str,
     return FAMILIES[model.family].shapes(model, Sizes.of(sizes))
 
 
+def is_vector(name: str, n_axes: int) -> bool:
+    """Whether a weight of so many axes is a vector, or one for each head: a bias, or a gain. Anything else is a matrix,
+    or one for each head.
+
+    >>> is_vector("blocks.0.attn.b_Q", 2), is_vector("blocks.0.attn.W_Q", 3), is_vector("ln_final.w", 1)
+    (True, False, True)
+    """
+    return n_axes == 1 or name.rpartition(".")[2].startswith("b_")
+
+
 def initial_weights(model: ModelConfig, sizes: int | tuple[int, int]) -> Weights:
-    """The weights at step 0, drawn on the CPU from `model.seed`: matrices normal, biases zero, gains of norms one.
+    """The weights at step 0, drawn on the CPU from `model.seed`: matrices normal, biases zero, gains of norms one; and
+    all of it times `model.initialization_scale`.
 
     Of a transformer: every matrix with variance 1/d_model, W_U with variance 1/d_vocab (Nanda et al. 2023,
     arXiv:2301.05217, and the authors' code). Of an MLP: every matrix with variance 1/rows, the embedding 1/d_model, so
@@ -38,8 +49,13 @@ def initial_weights(model: ModelConfig, sizes: int | tuple[int, int]) -> Weights
     (1.0, False)
     """
     generator = torch.Generator().manual_seed(model.seed)
-    if model.initialization == "uniform":
-        return _uniform(model, sizes, generator)
+    drawn = (_uniform if model.initialization == "uniform" else _normal)(model, sizes, generator)
+    if model.initialization_scale != 1:
+        return {name: model.initialization_scale * weight for name, weight in drawn.items()}
+    return drawn
+
+
+def _normal(model: ModelConfig, sizes: int | tuple[int, int], generator: torch.Generator) -> Weights:
     weights = {}
     for name, shape in weight_shapes(model, sizes).items():
         last = name.rpartition(".")[2]

@@ -1,15 +1,24 @@
 """Gradient filters: what the gradient goes through between the loss and the optimizer (Lee et al. 2024,
-arXiv:2405.20233, Grokfast; Prieto et al. 2025, arXiv:2501.04697, ⊥Grad).
+arXiv:2405.20233, Grokfast; Pasand and Dohmatob 2025, arXiv:2510.04930, EGD; Prieto et al. 2025, arXiv:2501.04697,
+⊥Grad).
 
     ema            μ ← αμ + (1 − α)g, where μ begins as the first gradient           ĝ = g + λμ
     unbiased-ema   m ← αm + (1 − α)g from m = 0, μ = m/(1 − αᵗ) at the t-th call      ĝ = g + λμ
     ma             μ the mean of the last w gradients, of call t ≥ w                  ĝ = g + λμ, before that ĝ = g
     gain           a control without a filter                                         ĝ = (1 + λ)g
+    polar          G = UΣVᵀ of each matrix (`interp.mathematics.orthogonalization`)      Ĝ = UVᵀ
+    normalized     each column j of each matrix                                       Ĝ_ij = G_ij/‖G_·j‖
     orthogonal     g⊥ = ĝ − (⟨w, ĝ⟩/⟨w, w⟩)w for each weight tensor, at the length of ĝ
 
 "ema" and "ma" are as published: as the first gradient is the whole of the first average, it weighs λ/(1 − α) beyond
 1 in the sum of all that follows, where every other weighs λ. "unbiased-ema" is ours. What a filter does to an
-oscillation is `interp.mathematics.frequency_response`.
+oscillation is `interp.mathematics.frequency_response`; "polar" and "normalized" are not linear, and have no response.
+
+Heads are matrices one by one. Networks read rows, x ↦ xW, so a column is all that one output is made with, of W_in a
+neuron's own weights: the axis of the published code (github.com/asahebpa/Egalitarian-Gradient-Descent, c8d5bd4,
+`col_norm_update`). Vectors, biases and gains, come out with length 1, and what is 0 stays 0. Published, both are of the
+first matrix alone, columns shorter than 0.01 are divided by 0.01 and singular values below 1e-6 by 1e-6, the L2 term is
+in g, and training goes on without either once 95 % of the *test* pairs are right. None of that is done here.
 
 An optimizer's own L2 term is added after, so beside a gradient that hardly changes it weighs 1/(1 + λ) of what it
 weighs without a filter.
@@ -25,7 +34,9 @@ from torch import Tensor
 
 from interp.errors import InputError
 from interp.experiment import GradientFilter
-from interp.models import Weights
+from interp.machine import one_thread
+from interp.mathematics.orthogonalization import polar_factor
+from interp.models import Weights, is_vector
 
 PREFIX = "filter|"  # of the names of what a filter remembers
 # Of what is left of a gradient along its weights, in units of its length: rounding, which must not be scaled up.
@@ -71,6 +82,8 @@ class FilteredGradients:
             "ema": self._with_average,
             "unbiased-ema": self._with_unbiased_average,
             "ma": self._with_mean_of_window,
+            "polar": self._with_equal_singular_values,
+            "normalized": self._with_columns_of_one_length,
         }[self._kind](step, given)
         if self._filters[0].orthogonal:
             found = {
@@ -123,6 +136,21 @@ class FilteredGradients:
             return gradients
         means = {name: (total / self._window).to(gradients[name].dtype) for name, total in self._sums.items()}
         return self._with(gradients, means)
+
+    def _with_equal_singular_values(self, step: int, gradients: Weights) -> Weights:
+        with one_thread():  # by how many a product of matrices is shared out decides its last bits
+            return {
+                name: of_one_length(gradient, -1) if self._is_vector(name) else polar_factor(gradient)
+                for name, gradient in gradients.items()
+            }
+
+    def _with_columns_of_one_length(self, step: int, gradients: Weights) -> Weights:
+        return {
+            name: of_one_length(gradient, -1 if self._is_vector(name) else -2) for name, gradient in gradients.items()
+        }
+
+    def _is_vector(self, name: str) -> bool:
+        return is_vector(name, self._weights[name].ndim - self._stacked)
 
     def _take_in(self, gradients: Weights) -> None:
         for name, mean in self._means.items():
@@ -224,6 +252,18 @@ def orthogonal(gradient: Tensor, weight: Tensor, *, stacked: bool = False) -> Te
     length, left = (torch.linalg.vector_norm(tensor, dim=1) for tensor in (g, across))
     scale = torch.where(left <= ROUNDING * length, 0.0, length / left)
     return across.mul_(scale.unsqueeze(1)).to(gradient.dtype).view(gradient.shape)
+
+
+def of_one_length(gradient: Tensor, axis: int) -> Tensor:
+    """Each vector along an axis, divided by its length; 0 where it is 0.
+
+    >>> of_one_length(torch.tensor([[3.0, 0.0], [4.0, 0.0]]), -2)
+    tensor([[0.6000, 0.0000],
+            [0.8000, 0.0000]])
+    """
+    # In float64: of late gradients the squares are below the smallest float32.
+    length = torch.linalg.vector_norm(gradient, dim=axis, keepdim=True, dtype=torch.float64)
+    return torch.where(length == 0, 0.0, gradient / length).to(gradient.dtype)
 
 
 def split_state(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -7,11 +7,11 @@ from interp.errors import InputError, flag
 from interp.experiment import Experiment, hash_of, section_to_dict
 
 # What may differ. All of it are numbers that enter a step as values, and none a shape: of the task, which examples are
-# trained on (as many for each) and their labels; of training, what `interp.training.optimizers` and
-# `gradient_filters` multiply by.
+# trained on (as many for each) and their labels; of the model, what its first weights are made with; of training, what
+# `interp.training.optimizers` and `gradient_filters` multiply by.
 MAY_DIFFER = {
     "task": ("seed", "train_fraction", "train_pairs", "split", "label_noise"),
-    "model": ("seed",),
+    "model": ("seed", "initialization_scale"),
     "training": (
         "seed",
         "lr",

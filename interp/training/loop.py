@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from interp.errors import InputError
-from interp.experiment import Experiment
+from interp.experiment import Experiment, TrainingConfig
 from interp.machine import keep_freed_memory
 from interp.models import DivergedError, Snapshot, Weights, check_weights, initial_weights
 from interp.training.groups import check_together
@@ -110,6 +110,7 @@ def together(
     check_device(device, tf32=tf32)
     check_together(experiments)
     check_observable(len(experiments), device, observers)
+    check_regularizable(experiments[0].training, device)
     keep_freed_memory()
     tabled = tables_are_faster(experiments[0], device) if by_tables is None else by_tables and device == "cpu"
     model, config, sizes = experiments[0].model, experiments[0].training, experiments[0].task.sizes
@@ -208,6 +209,16 @@ train them one by one, or leave out --observe
         raise InputError(
             f"gradients are observed on the cpu, and the device is {device}; leave out one of --observe and --device"
         )
+
+
+def check_regularizable(config: TrainingConfig, device: str) -> None:
+    """Raises InputError where regularizers, or weight decays by group, are asked for on a GPU.
+
+    >>> check_regularizable(TrainingConfig(), "cuda")
+    """
+    if device != "cpu" and (config.regularizers.is_used or config.decay.is_used):
+        asked = "training.regularizers" if config.regularizers.is_used else "training.decay"
+        raise InputError(f"{asked} is computed on the cpu, and the device is {device}; leave out one of the two")
 
 
 def check_device(device: str, *, tf32: bool = False) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from interp.experiment import Experiment, ModelConfig
 from interp.machine import one_thread
 from interp.mathematics.losses import CROSS_ENTROPY, Loss
-from interp.models import Weights, factored_gradient, is_factored, logits, token_tables
+from interp.models import Drop, Weights, factored_gradient, is_factored, logits, token_tables
 from interp.training.batches import Batch
 
 
@@ -41,9 +41,11 @@ def loss_and_gradient(
     *,
     loss: Loss = CROSS_ENTROPY,
     by_tables: bool = False,
+    drop: Drop | None = None,
 ) -> tuple[float, Bool[Tensor, " n"], Weights]:
     """The mean loss of a batch, which of its answers are correct, and the gradient of the loss; of the factored network
-    also `by_tables`, the same but for rounding.
+    also `by_tables`, the same but for rounding. With `drop`, which the neurons of each layer in turn go through, all
+    three are of the network with it, differentiated by torch.
 
     >>> from interp.experiment import Task
     >>> from interp.models import initial_weights
@@ -52,7 +54,7 @@ def loss_and_gradient(
     >>> abs(loss - math.log(7)) < 1, len(correct), gradient.keys() == weights.keys()
     (True, 14, True)
     """
-    if is_factored(model):
+    if is_factored(model) and drop is None:
         with one_thread():
             if by_tables:
                 plan = _plan(weights, model, batch)
@@ -63,7 +65,7 @@ def loss_and_gradient(
                 )
             return mean(losses), correct, gradient
     leaves = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
-    outputs = logits(leaves, model, batch.inputs)
+    outputs = logits(leaves, model, batch.inputs, drop)
     d_outputs = outputs.detach().T.clone()
     losses, correct = loss.judge_with_gradient_(d_outputs, batch.labels, len(batch))
     gradients = torch.autograd.grad(outputs, list(leaves.values()), d_outputs.T)

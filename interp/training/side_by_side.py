@@ -24,6 +24,7 @@ from interp.training.batches import Batch, parts_of_test
 from interp.training.gradient_filters import FilteredGradients, split_state
 from interp.training.loss import evaluate, loss_and_gradient, mean, threads_of_torch
 from interp.training.optimizers import WeightUpdater
+from interp.training.regularizing import Regularizing, split_held
 from interp.training.stacked_updates import StackedUpdater
 
 # Of every run, beside HIGHEST of the loop; where fewer pairs are held out than are unmirrored, with `held_out_loss` and
@@ -114,6 +115,9 @@ class OnCores:
         self._filters = [
             FilteredGradients([one.training.filter], own) for one, own in zip(experiments, self.weights, strict=True)
         ]
+        self._regularizing = [
+            Regularizing(one.training, own) for one, own in zip(experiments, self.weights, strict=True)
+        ]
         self._train, self._test = (
             [Batch.of(one.task, split, device) for one in experiments] for split in ("train", "test")
         )
@@ -133,13 +137,13 @@ class OnCores:
         batches = self._batches(step)
         over, within = self._shared()
 
-        def of_one(weights: Weights, batch: Batch) -> tuple[float, Bool[Tensor, " n"], Weights]:
+        def of_one(regularizing: Regularizing, batch: Batch) -> tuple[float, Bool[Tensor, " n"], Weights]:
+            weights, drop = regularizing.given_to_loss(step), regularizing.dropping(step)
+            how = {"loss": self._loss, "by_tables": self._by_tables, "drop": drop}
             with torch.enable_grad():  # the threads that share have it off
-                return loss_and_gradient(
-                    weights, self._model, batch, within, loss=self._loss, by_tables=self._by_tables
-                )
+                return loss_and_gradient(weights, self._model, batch, within, **how)
 
-        losses, answers, gradients = zip(*over(of_one, self.weights, batches), strict=True)
+        losses, answers, gradients = zip(*over(of_one, self._regularizing, batches), strict=True)
         self._answers, self._gradients = list(zip(losses, answers, strict=True)), list(gradients)
         return list(losses)
 
@@ -150,7 +154,7 @@ class OnCores:
 
     def train_losses(self) -> list[float]:
         """The loss of every network on all that it is trained on, after `losses`."""
-        if self._experiments[0].training.batch_size is not None:
+        if self._experiments[0].training.batch_size is not None or any(one.is_noisy for one in self._regularizing):
             self._answers = [(mean(of_all), correct) for of_all, correct in self._judged(self._train)]
         return [loss for loss, _ in self._answers]
 
@@ -161,22 +165,28 @@ class OnCores:
 
     def update(self, step: int) -> None:
         """Update number `step` (from 0)."""
-        pairs = zip(self._filters, self._gradients, strict=True)
+        given = [one.gradient(step, of_loss) for one, of_loss in zip(self._regularizing, self._gradients, strict=True)]
+        pairs = zip(self._filters, given, strict=True)
         self._updater.update(step, [one.of(step, gradient) if one.is_used else gradient for one, gradient in pairs])
+        for one in self._regularizing:
+            one.after(step)
 
     def copies(self) -> list[tuple[Weights, dict[str, Tensor]]]:
         """Weights and training state of every network, in the CPU's memory."""
         return [
             (
                 {name: weight.to("cpu", copy=True) for name, weight in own.items()},
-                self._updater.state(place) | self._filters[place].states()[0],
+                self._updater.state(place) | self._filters[place].states()[0] | self._regularizing[place].state(),
             )
             for place, own in enumerate(self.weights)
         ]
 
     def restore(self, states: Sequence[dict[str, Tensor]], step: int) -> None:
         """Continue at this step with these states of training."""
-        parts = [split_state(state) for state in states]
+        rests, held = zip(*map(split_held, states), strict=True)
+        for one, norms in zip(self._regularizing, held, strict=True):
+            one.restore(norms)
+        parts = [split_state(state) for state in rests]
         self._updater.restore([of_optimizer for of_optimizer, _ in parts])
         for one, (_, remembered) in zip(self._filters, parts, strict=True):
             one.restore([remembered], step)

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from interp.experiment import TrainingConfig
 from interp.models import Weights
-from interp.training.optimizers import BUFFERS, check_state
+from interp.training.muon import is_hidden, update_matrices
+from interp.training.optimizers import BUFFERS, buffers_of, check_state
 
 Memory = dict[str, Weights]  # by the name of the buffer: one for every stacked weight
 
@@ -85,7 +86,48 @@ def _sgd(weights: Weights, gradients: Weights, memory: Memory, numbers: _Numbers
         weight.sub_(velocity * _along(rate, weight))
 
 
-RULES: dict[str, Callable[[Weights, Weights, Memory, _Numbers], None]] = {"adamw": _adamw, "adam": _adam, "sgd": _sgd}
+def _rmsprop(weights: Weights, gradients: Weights, memory: Memory, numbers: _Numbers) -> None:
+    """v ← αv + (1 − α)g², w ← w − lr·g/(√v + ε), with wd·w added to g, and α = β₂."""
+    decay = numbers.of(lambda lr, config, done: config.weight_decay)
+    alpha = numbers.of(lambda lr, config, done: config.betas[1])
+    new_square = numbers.of(lambda lr, config, done: 1 - config.betas[1])
+    eps = numbers.of(lambda lr, config, done: config.eps)
+    rate = numbers.of(lambda lr, config, done: lr)
+    squares = memory.setdefault("square_avg", {name: torch.zeros_like(weight) for name, weight in weights.items()})
+    for name, weight in weights.items():
+        gradient = torch.addcmul(gradients[name], _along(decay, weight), weight)
+        square = squares[name].mul_(_along(alpha, weight)).addcmul_(gradient * _along(new_square, weight), gradient)
+        below = square.sqrt().add_(_along(eps, weight))
+        weight.sub_(gradient.mul_(_along(rate, weight)).div_(below))
+
+
+def _muon(weights: Weights, gradients: Weights, memory: Memory, numbers: _Numbers) -> None:
+    """Muon of the hidden matrices, and AdamW of all else."""
+    hidden = [name for name, weight in weights.items() if is_hidden(name, weight.ndim - 1)]
+    averages = memory.setdefault("momentum_buffer", {name: torch.zeros_like(weights[name]) for name in hidden})
+    momentum = numbers.of(lambda lr, config, done: config.momentum)
+    new = numbers.of(lambda lr, config, done: 1 - config.momentum)
+    kept = numbers.of(lambda lr, config, done: 1 - lr * config.weight_decay)
+    rate = numbers.of(lambda lr, config, done: lr)
+    for name in hidden:
+        weight = weights[name]
+        update_matrices(
+            *(weight, gradients[name], averages[name]),
+            momentum=_along(momentum, weight),
+            new=_along(new, weight),
+            kept=_along(kept, weight),
+            lr=_along(rate, weight),
+        )
+    _adamw({name: weight for name, weight in weights.items() if name not in averages}, gradients, memory, numbers)
+
+
+RULES: dict[str, Callable[[Weights, Weights, Memory, _Numbers], None]] = {
+    "adamw": _adamw,
+    "adam": _adam,
+    "sgd": _sgd,
+    "rmsprop": _rmsprop,
+    "muon": _muon,
+}
 
 
 class StackedUpdater:
@@ -125,8 +167,8 @@ class StackedUpdater:
         config, state = self._configs[place], dict[str, Tensor]()
         if config.optimizer == "sgd" and not config.momentum:
             return state  # as torch has it: nothing is remembered
-        for name in self._stacked if copies else ():
-            for key in BUFFERS[config.optimizer]:
+        for name, weight in self._stacked.items() if copies else ():
+            for key in buffers_of(config.optimizer, name, weight.ndim - 1):
                 state[f"{name}|{key}"] = torch.tensor(float(self._done)) if key == "step" else copies[key][name][place]
         return state
 
@@ -140,12 +182,13 @@ class StackedUpdater:
         if not any(states):
             return
         for key in BUFFERS[optimizer]:
+            named = [name for name, shape in shapes.items() if key in buffers_of(optimizer, name, len(shape))]
             if key == "step":
-                self._done = int(states[0][f"{next(iter(shapes))}|step"])
+                self._done = int(states[0][f"{named[0]}|step"]) if named else self._done
                 continue
             self._memory[key] = {
                 name: torch.stack(
-                    [state.get(f"{name}|{key}", torch.zeros(shapes[name])).to(weight) for state in states]
+                    [state.get(f"{name}|{key}", torch.zeros(shapes[name])).to(self._stacked[name]) for state in states]
                 )
-                for name, weight in self._stacked.items()
+                for name in named
             }

@@ -58,6 +58,7 @@ OTHER: dict[str, dict[str, Any]] = {
         "answer_at": 1,
         "biases": True,
         "initialization": "uniform",
+        "initialization_scale": 0.5,
         "tied": True,
         "norm": Norm(kind="layer"),
         "attention": Attention(rotary_base=100.0),

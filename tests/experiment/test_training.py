@@ -1,11 +1,14 @@
 """What weight decay did between two steps, against the sums that it is made of, update by update."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
 
 from interp.experiment import TrainingConfig
+from interp.experiment.training import Optimizer
 from interp.training import WeightUpdater
 
 EXACT = {"rtol": 1e-12, "atol": 1e-15}
@@ -36,6 +39,7 @@ def on_a_line(training: TrainingConfig, first: int, last: int) -> tuple[np.ndarr
     "fields",
     [
         {},
+        {"optimizer": "muon", "momentum": 0.9},
         {"optimizer": "sgd", "momentum": 0.0},
         {"optimizer": "sgd", "momentum": 0.5},
         {"optimizer": "sgd", "momentum": 0.9},
@@ -71,13 +75,14 @@ def test_one_update_is_all_of_its_first_weights() -> None:
         assert config(warmup=10, **fields).decay_coefficients(4, 5) == (0.01 * 0.5 * 0.7, 0.0)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "adam", "sgd"])
+@pytest.mark.parametrize("optimizer", get_args(Optimizer))
 def test_without_weight_decay_there_is_none(optimizer) -> None:
     assert config(optimizer=optimizer, weight_decay=0.0).decay_coefficients(3, 9) == (0.0, 0.0)
 
 
-def test_one_root_over_both_cannot_be_told_apart() -> None:
-    assert config(optimizer="adam").decay_coefficients(3, 9) is None
+@pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
+def test_one_root_over_both_cannot_be_told_apart(optimizer: str) -> None:
+    assert config(optimizer=optimizer).decay_coefficients(3, 9) is None
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])

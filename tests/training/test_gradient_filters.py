@@ -27,7 +27,8 @@ EXPERIMENT = Experiment(
 )
 EMA, MA = GradientFilter(kind="ema"), GradientFilter(kind="ma", strength=5.0, window=10)
 UNBIASED, GAIN = GradientFilter(kind="unbiased-ema"), GradientFilter(kind="gain")
-KINDS = (EMA, UNBIASED, MA, GAIN, GradientFilter(orthogonal=True), replace(MA, orthogonal=True))
+POLAR, NORMALIZED = GradientFilter(kind="polar"), GradientFilter(kind="normalized")
+KINDS = (EMA, UNBIASED, MA, GAIN, GradientFilter(orthogonal=True), replace(MA, orthogonal=True), POLAR, NORMALIZED)
 
 
 def with_filter(one: GradientFilter, **training: Any) -> Experiment:
@@ -184,7 +185,7 @@ def test_resumed_anywhere_it_is_the_same_to_the_last_bit(one: GradientFilter) ->
 @pytest.mark.parametrize("one", KINDS, ids=lambda one: one.in_words)
 def test_as_one_batch_each_is_as_alone_up_to_rounding(one: GradientFilter, monkeypatch: pytest.MonkeyPatch) -> None:
     numbers: tuple[dict[str, float], ...] = ({}, {}, {})
-    if one.kind != "none":
+    if one.kind not in ("none", "polar", "normalized"):
         numbers = ({}, {"strength": 0.5} | ({"memory": 0.9} if "ema" in one.kind else {}), {"strength": 0.0})
     of_each = [with_filter(replace(one, **own), checkpoint_steps=(3,)) for own in numbers]
     experiments = [replace(each, model=replace(each.model, seed=seed)) for seed, each in enumerate(of_each)]
@@ -263,8 +264,10 @@ def test_without_a_filter_the_hash_is_what_it_was_and_each_field_changes_it() ->
         GradientFilter(kind="ma"),
         GradientFilter(kind="ma", window=50),
         GradientFilter(orthogonal=True),
+        POLAR,
+        NORMALIZED,
     ]
-    assert len({with_filter(one).hash for one in (GradientFilter(), *others)}) == 7
+    assert len({with_filter(one).hash for one in (GradientFilter(), *others)}) == 1 + len(others)
 
 
 def test_numbers_may_differ_in_a_group_and_shapes_and_kinds_may_not() -> None:
@@ -282,6 +285,8 @@ def test_numbers_may_differ_in_a_group_and_shapes_and_kinds_may_not() -> None:
         ({"kind": "ema", "strength": 1e300}, "training.filter.strength must be at most 1000"),
         ({"strength": 3.0}, "training.filter.strength does nothing where training.filter.kind is none; give .* ema or"),
         ({"kind": "ema", "window": 5}, "training.filter.window does nothing .* is ema; give training.filter.kind ma,"),
+        ({"kind": "polar", "strength": 3.0}, "training.filter.strength does nothing .* is polar; give .* ema or"),
+        ({"kind": "normalized", "memory": 0.5}, "training.filter.memory does nothing .* is normalized; give .* ema or"),
         ({"kind": "ma", "memory": 0.5}, "training.filter.memory does nothing .* is ma; give .* ema or unbiased-ema,"),
     ],
 )
@@ -295,6 +300,82 @@ def test_a_window_is_counted_as_memory() -> None:
     for bytes_of in (bytes_on_cores, bytes_on_gpu):
         weights = 4 * sum(one.numel() for one in last(EXPERIMENT).weights.values())
         assert bytes_of(with_filter(large)) - bytes_of(EXPERIMENT) > 100 * weights
+
+
+# ---- gradients of one size -------------------------------------------------------------------------------------------
+
+WITH_BIASES = replace(EXPERIMENT, model=ModelConfig(d_model=16, n_heads=2, d_mlp=12, activation="gelu", biases=True))
+
+
+def first_gradient(experiment: Experiment) -> tuple[Weights, Weights]:
+    """The initial weights, and the gradient there: what an update without decay by plain SGD with lr 1 takes away."""
+    by_sgd = {"optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.0, "warmup": 0, "lr": 1.0}
+    steps = {"steps": 1, "checkpoint_every": 1, "log_every": 1}
+    start, end = train(replace(experiment, training=replace(experiment.training, **by_sgd, **steps)))
+    return start.weights, {name: weight - end.weights[name] for name, weight in start.weights.items()}
+
+
+def test_every_singular_value_of_a_polar_gradient_is_one_and_those_of_rounding_are_none() -> None:
+    """Of the network itself: the query is one vector of the token =, so the gradients of W_Q and of W_K have rank 1 for
+    every head; the logits' gradient sums to 0 over the 11 classes, so those of W_U and W_out have rank 10."""
+    _, gradient = first_gradient(WITH_BIASES)
+    training = replace(WITH_BIASES.training, filter=POLAR)
+    _, polar = first_gradient(replace(WITH_BIASES, training=training))
+    ranks = {"attn.W_Q": 1, "attn.W_K": 1, "attn.W_V": 8, "attn.W_O": 8, "mlp.W_in": 12, "mlp.W_out": 10}
+    for name, rank in [("unembed.W_U", 10), *((f"blocks.0.{part}", rank) for part, rank in ranks.items())]:
+        values = torch.linalg.svdvals(polar[name])
+        expected = (torch.arange(values.shape[-1]) < rank).float().expand_as(values)
+        assert_close(values, expected, rtol=0, atol=2e-4, msg=name)
+    for name in ("blocks.0.mlp.b_in", "blocks.0.mlp.b_out", "unembed.b_U"):
+        assert_close(polar[name], gradient[name] / gradient[name].norm(), rtol=1e-3, atol=1e-5)
+    of_heads = gradient["blocks.0.attn.b_V"]
+    assert_close(polar["blocks.0.attn.b_V"], of_heads / of_heads.norm(dim=-1, keepdim=True), rtol=1e-3, atol=1e-5)
+
+
+def test_every_column_of_a_normalized_gradient_has_length_one() -> None:
+    """A column is what one output is made with: x W_in has one for each neuron, and each head's x W_Q one for each of
+    its entries. That is the axis of the published `col_norm_update`, which divides by the norm over axis 0 of a matrix
+    that is multiplied from the left."""
+    weights, gradient = first_gradient(WITH_BIASES)
+    _, found = first_gradient(replace(WITH_BIASES, training=replace(WITH_BIASES.training, filter=NORMALIZED)))
+    for name, weight in weights.items():
+        axis = -1 if weight.ndim == 1 or ".b_" in name else -2
+        lengths = gradient[name].double().norm(dim=axis, keepdim=True)
+        expected = torch.where(lengths == 0, 0.0, gradient[name] / lengths).float()
+        assert_close(found[name], expected, rtol=1e-2, atol=1e-4, msg=name)
+    assert found["blocks.0.mlp.W_in"].norm(dim=0).numpy() == pytest.approx(np.ones(12), abs=1e-5)
+    assert (found["blocks.0.mlp.W_in"].norm(dim=1) - 1).abs().min() > 0.01  # and not the other axis
+
+
+@pytest.mark.parametrize("one", [POLAR, NORMALIZED], ids=lambda one: one.kind)
+def test_the_size_of_a_gradient_is_not_told(one: GradientFilter) -> None:
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"attn.W_Q": (2, 8, 4), "attn.b_Q": (2, 4), "mlp.W_in": (8, 12), "ln1.w": (8,), "mlp.b_in": (12,)}
+    gradient = {name: torch.randn(shape, generator=generator) for name, shape in shapes.items()}
+    filtered = FilteredGradients([one], gradient)
+    whole = filtered.of(0, gradient)
+    for size in (1e-30, 1e-8, 1e20):
+        scaled = filtered.of(0, {name: size * value for name, value in gradient.items()})
+        assert_close(scaled, whole, rtol=1e-4, atol=1e-6)
+    assert whole["attn.b_Q"].norm(dim=-1).numpy() == pytest.approx(np.ones(2), abs=1e-6)  # each head's own
+    assert whole["ln1.w"].norm().item() == pytest.approx(1, abs=1e-6)
+    nothing = filtered.of(0, {name: torch.zeros_like(value) for name, value in gradient.items()})
+    assert not any(value.any() for value in nothing.values())
+
+
+@pytest.mark.parametrize("one", [POLAR, NORMALIZED], ids=lambda one: one.kind)
+def test_a_network_that_diverges_leaves_the_gradients_of_others_alone(one: GradientFilter) -> None:
+    generator = torch.Generator().manual_seed(0)
+    gradient = {
+        "mlp.W_in": torch.randn(3, 5, 7, generator=generator),
+        "mlp.b_in": torch.randn(3, 7, generator=generator),
+    }
+    filtered = FilteredGradients([one] * 3, gradient, stacked=True)
+    calm = filtered.of(0, gradient)
+    found = filtered.of(0, {name: value.index_fill(0, torch.tensor(1), torch.nan) for name, value in gradient.items()})
+    for name, value in found.items():
+        assert value[1].isnan().all()
+        assert_close(value[::2], calm[name][::2])
 
 
 # ---- the published ones ----------------------------------------------------------------------------------------------

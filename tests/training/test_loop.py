@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -14,6 +14,7 @@ from torch.testing import assert_close
 from interp.errors import InputError
 from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig
 from interp.experiment.task import Operation
+from interp.experiment.training import Optimizer
 from interp.models import DivergedError, Snapshot, Weights, embed, initial_weights, transform
 from interp.models.forward import forward
 from interp.runs import Checkpoint
@@ -230,10 +231,7 @@ def test_what_is_left_over_at_the_end_of_an_epoch_is_dropped() -> None:
 # ---- bits ------------------------------------------------------------------------------------------------------------
 
 EVERY_WAY = [
-    (model, optimizer, size)
-    for model in (FACTORED, GENERAL)
-    for optimizer in ("adamw", "adam", "sgd")
-    for size in (None, 7)
+    (model, optimizer, size) for model in (FACTORED, GENERAL) for optimizer in get_args(Optimizer) for size in (None, 7)
 ]
 
 

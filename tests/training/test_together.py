@@ -71,8 +71,15 @@ def assert_same_bits(one: Snapshot, other: Snapshot) -> None:
 
 @pytest.mark.parametrize(
     ("model", "optimizer", "batch_size", "n_threads"),
-    [(SMALL, "adamw", None, 1), (SMALL, "sgd", 20, 2), (MLP, "adamw", None, 2), (MLP, "sgd", 20, 1)],
-    ids=["transformer", "transformer, two threads", "MLP, two threads", "MLP"],
+    [
+        (SMALL, "adamw", None, 1),
+        (SMALL, "sgd", 20, 2),
+        (SMALL, "muon", None, 2),
+        (MLP, "adamw", None, 2),
+        (MLP, "sgd", 20, 1),
+        (MLP, "rmsprop", 20, 1),
+    ],
+    ids=["transformer", "transformer, two threads", "by Muon, two threads", "MLP, two threads", "MLP", "by RMSProp"],
 )
 def test_on_cores_each_is_the_same_to_the_last_bit(
     model: ModelConfig, optimizer: str, batch_size: int | None, n_threads: int
@@ -102,8 +109,22 @@ def test_on_cores_each_is_the_same_to_the_last_bit(
         (MLP, "sgd", None),
         (MLP, "adamw", 20),
         (DEEP, "adam", None),
+        (SMALL, "rmsprop", 20),
+        (SMALL, "muon", None),
+        (DEEP, "muon", 20),
     ],
-    ids=["plain", "plain, by SGD", "gelu, with a rate, by Adam", "two layers", "an MLP by SGD", "an MLP", "a deep MLP"],
+    ids=[
+        *(
+            "plain",
+            "plain, by SGD",
+            "gelu, with a rate, by Adam",
+            "two layers",
+            "an MLP by SGD",
+            "an MLP",
+            "a deep MLP",
+        ),
+        *("plain, by RMSProp", "plain, by Muon", "a deep MLP by Muon"),
+    ],
 )
 def test_as_one_batch_each_is_the_same_up_to_rounding(
     model: ModelConfig, optimizer: str, batch_size: int | None, as_one_batch: Callable[[], None]
@@ -136,7 +157,7 @@ def test_one_network_has_its_weights_at_every_step_that_is_shown(as_one_batch: C
             assert_same_bits(one, other)
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("optimizer", RULES)
 def test_resumed_together_each_goes_on_to_the_last_bit(optimizer: str, as_one_batch: Callable[[], None]) -> None:
     as_one_batch()
     experiments = varied(SMALL, optimizer=optimizer)
