@@ -19,6 +19,7 @@ from .runs import Checkpoint as Checkpoint
 from .runs import Run as Run
 from .runs import RunWriter as RunWriter
 from .runs import open_run as open_run
+from .studies import best as best
 from .studies import collect as collect
 from .sweeps import sweep as sweep
 from .training import train as train

@@ -29,6 +29,7 @@ MATHEMATICS = (
     *(
         "circuits",
         "cross_entropy",
+        "early_stopping",
         "fourier",
         "grokking",
         "held_out",

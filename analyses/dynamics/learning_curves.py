@@ -4,10 +4,11 @@ Loss is the mean over the pairs of a split of what the network was trained on: t
 float64 log-softmax), or what its training names (`TrainingConfig.loss`); accuracy the share of correct answers. Splits:
 train; test; unmirrored: test pairs (a, b) whose mirror (b, a) was not trained on either, because for a commutative
 operation a pair and its mirror have one label; held out: test pairs that no symmetry of the task makes of a trained one
-(`Task.symmetries`: of most operations these are the unmirrored ones). When it memorized and when it generalized are
-told by `interp.mathematics.grokking` from train and held-out pairs. The generalization gap is test loss − train loss. A
-network overfits where its test accuracy is more than 5 points below its train accuracy. Its training loss spikes where
-it is more than ten times its median over the 500 steps before, once the network has memorized
+(`Task.symmetries`: of most operations these are the unmirrored ones); validation, where some pairs are to choose on:
+then the figure shows what early stopping would have kept (`early_stopping`). When it memorized and when it generalized
+are told by `interp.mathematics.grokking` from train and held-out pairs. The generalization gap is test loss − train
+loss. A network overfits where its test accuracy is more than 5 points below its train accuracy. Its training loss
+spikes where it is more than ten times its median over the 500 steps before, once the network has memorized
 (`interp.mathematics.spikes`; where it is logged, the highest loss since the line before counts). Every step that
 training logged is here, and every checkpoint: one without logged metrics is run to obtain them.
 
@@ -20,14 +21,14 @@ import numpy as np
 import xarray as xr
 
 from interp.figures import NEUTRAL, PALETTE, TEST, TRAIN, new_panels, percent_axis, power_of_ten_axis
-from interp.mathematics import grokking, spikes
+from interp.mathematics import early_stopping, grokking, spikes
 
 ASKS = "answers"
 REFERENCE = "Power et al. 2022, arXiv:2201.02177, §3; Nanda et al. 2023, arXiv:2301.05217, §3"
 READS = ()
 CORE = True
 PLACE = 2
-SPLITS = ("train", "test", "unmirrored", "held_out")
+SPLITS = ("train", "test", "unmirrored", "held_out")  # and, where there are such pairs, "validation"
 
 
 def compute(run, *, overfitting_gap: float = 0.05) -> xr.Dataset:
@@ -47,11 +48,12 @@ def compute(run, *, overfitting_gap: float = 0.05) -> xr.Dataset:
     logged = logged.reindex(step=steps)
     loss_words = logged.loss.attrs
     curves = {name: logged[name].values.copy() for name in ("loss", "accuracy")}
-    knowable = [SPLITS.index(split) for split in ("train", "test", "held_out") if task.mask(split).any()]
+    splits = [str(split) for split in logged.split.values]
+    knowable = [place for place, split in enumerate(splits) if split != "unmirrored" and task.mask(split).any()]
     unknown = np.isnan(curves["loss"][:, knowable] + curves["accuracy"][:, knowable]).any(1)
     for row in np.flatnonzero(unknown & np.isin(steps, run.steps)):
         checkpoint = run[int(steps[row])]
-        for column, split in enumerate(SPLITS):
+        for column, split in enumerate(splits):
             curves["loss"][row, column] = checkpoint.trained_loss(split)
             curves["accuracy"][row, column] = checkpoint.accuracy(split)
     loss, accuracy = curves["loss"], curves["accuracy"]
@@ -86,7 +88,7 @@ def compute(run, *, overfitting_gap: float = 0.05) -> xr.Dataset:
         },
         coords={
             "step": ("step", steps, {"long_name": "step", "units": "updates"}),
-            "split": ("split", np.array(SPLITS), {"long_name": "split", "units": "name"}),
+            "split": ("split", np.array(splits), {"long_name": "split", "units": "name"}),
         },
         attrs={
             **{f"{split}_pairs": int(task.mask(split).sum()) for split in ("train", "held_out")},
@@ -138,7 +140,9 @@ def plot(result: xr.Dataset):
     figure = new_panels("Learning curves", ("Loss", "Accuracy"), reference=REFERENCE, row_height=340)
     of_test = "test, mirrors included" if result.attrs["mirrors_included"] else "test"
     names = {"train": "train", "test": of_test, "held_out": "held out: no mirror trained on"}
-    colors = {"train": TRAIN, "test": TEST, "held_out": PALETTE[4]}
+    colors = {"train": TRAIN, "test": TEST, "held_out": PALETTE[4], "validation": PALETTE[2]}
+    if "validation" in result.split.values:
+        names["validation"] = "validation: to choose on"
     for column, variable in enumerate(("loss", "accuracy"), start=1):
         for split, split_name in names.items():
             values = result[variable].sel(split=split).values
@@ -154,7 +158,11 @@ def plot(result: xr.Dataset):
         look = {"color": TRAIN, "size": 7, "symbol": "triangle-down-open"}
         dot = go.Scatter(x=[spike["step"]], y=[spike["loss"]], mode="markers", marker=look, name="spike")
         figure.add_trace(dot.update(showlegend=place == 0, legendgroup="spike"), row=1, col=1)
-    for label, step in (("memorized", facts["memorized_at"]), ("generalized", facts["generalized_at"])):
+    marks = {"memorized": facts["memorized_at"], "generalized": facts["generalized_at"]}
+    if "validation" in result.split.values:
+        stopped = early_stopping.stop(result.step.values, result.loss.sel(split="validation").values)
+        marks["early stopping keeps"] = stopped.kept if stopped is not None else None
+    for label, step in marks.items():
         if step is not None:
             figure.add_vline(x=step, line={"color": NEUTRAL, "width": 1, "dash": "dash"})
             figure.add_annotation(

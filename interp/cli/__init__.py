@@ -20,6 +20,7 @@ COMMANDS = {
     "watch": ("watching.Watch", "curves and spectrum in the terminal while training writes"),
     "list": ("runs.List", "the runs under a folder"),
     "collect": ("sweeping.Collect", "one table over the runs of a sweep, or of any folder, as csv or netcdf"),
+    "best": ("choosing.Best", "the best of many runs, chosen on validation pairs and reported on test pairs"),
     "info": ("runs.Info", "what a run is: task, model, training, checkpoints, versions"),
     "verify": ("runs.Verify", "check every sum of a run, that all of it is there, and its numbers against the weights"),
     "analyze": ("analyzing.Analyze", "run analyses over all checkpoints; print, JSON or CSV"),

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from interp.cli.output import drawn
 from interp.errors import InputError
-from interp.figures import TEST, TRAIN
+from interp.figures import PALETTE, TEST, TRAIN
 from interp.machine import Folder
 from interp.runs import Run
 
@@ -92,12 +92,16 @@ def picture(run: Run, rows: list[dict], width: int = 100) -> Group:
     table = Table.grid(padding=(0, 2))
     losses = [curve("train_loss", TRAIN, logarithmic=True), curve("test_loss", TEST, logarithmic=True)]
     accuracies = [curve("train_accuracy", TRAIN), curve("test_accuracy", TEST)]
+    legend = [("━ train  ", TRAIN), ("━ test", TEST)]
+    if run.task.mask("validation").any():
+        losses.append(curve("validation_loss", PALETTE[2], logarithmic=True))
+        accuracies.append(curve("validation_accuracy", PALETTE[2]))
+        legend.append(("  ━ validation", PALETTE[2]))
     table.add_row(
         Group(Text("loss, power of ten", style="dim"), *chart(losses, columns, 9)),
         Group(Text("accuracy", style="dim"), *chart(accuracies, columns, 9, (0, 1))),
     )
-    legend = Text.assemble(("━ train  ", TRAIN), ("━ test", TEST))
-    return Group(drawn(_state(run, rows), "bold"), legend, table, *_spectrum(run, width))
+    return Group(drawn(_state(run, rows), "bold"), Text.assemble(*legend), table, *_spectrum(run, width))
 
 
 def chart(curves: Sequence[Curve], columns: int, lines: int, limits: tuple[float, float] | None = None) -> list[Text]:

@@ -8,8 +8,9 @@ What training, runs and checkpoints may ask of either, over all examples in one 
     inputs                 [n, 2] tokens, or [n, features] float32
     labels, defined        what training sees (−1 where there is no answer), and which have an answer
     split_known, train_indices, mask(split)
-                           "train", "test", "held_out" (test examples that no symmetry of the task makes of a trained
-                           one), "unmirrored" (those whose mirror was not trained on; where there are no mirrors or
+                           "train", "validation" (chosen on, and no test examples; none where nothing says so), "test",
+                           "held_out" (test examples that no symmetry of the task makes of a trained one),
+                           "unmirrored" (those whose mirror was not trained on; where there are no mirrors or
                            symmetries, both are those of "test") or "all"
     symmetries             the changes of an input that leave its label and are known; of vectors none
     n_held_out             how many independent examples are held out

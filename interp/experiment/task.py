@@ -6,7 +6,7 @@ streams are frozen forever (NEP 19), so a seed names the same split on every mac
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, get_args
 
@@ -14,6 +14,8 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from interp.errors import InputError, check_choice, check_integer, check_number
+from interp.experiment.augmentation import Augmentation, added_mirrors, check_mirrors
+from interp.experiment.listed_pairs import check_listed_pairs
 from interp.experiment.operations import (
     COMMUTATIVE,
     MIXTURES,
@@ -25,7 +27,8 @@ from interp.experiment.operations import (
     images,
     table,
 )
-from interp.mathematics.phases import Phase
+from interp.experiment.validation import validation_mask
+from interp.mathematics.phases import Phase, is_prime, phase_of_units
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,8 @@ class Task:
     The split is drawn from `train_fraction` of the defined pairs (or exactly `train_pairs`, when given) with `seed`; or
     it is the given row-major indices a·p + b; or it is "unknown" (somebody else's run). `label_noise` is the fraction
     of training labels that are replaced, once, by a uniformly random wrong one. `symmetric` makes the table of "random"
-    the same for (a, b) and (b, a).
+    the same for (a, b) and (b, a). `validation_fraction` of the pairs that are not trained on are to choose on, and no
+    test pairs. `augmentation` "mirror" trains on (b, a) too for each (a, b) of the split, beyond the fraction.
 
     Raises InputError for sizes and values that cannot be.
 
@@ -56,6 +60,8 @@ class Task:
     label_noise: float = 0.0
     symmetric: bool = False
     seed: int = 0
+    validation_fraction: float = field(default=0.0, metadata={"later": True})
+    augmentation: Augmentation = field(default="none", metadata={"later": True})
 
     def __post_init__(self) -> None:
         check_integer("task.p", self.p, 2, 4096)
@@ -72,7 +78,7 @@ class Task:
         if self.train_pairs is not None:
             check_integer("task.train-pairs", self.train_pairs, 1, n_defined)
         if isinstance(self.split, tuple):
-            self._check_indices(self.split)
+            check_listed_pairs(self.split, self.defined, self.p, self.operation)
             object.__setattr__(self, "split", tuple(map(int, self.split)))  # numpy's integers are no JSON
         else:
             check_choice("task.split", self.split, ("drawn", "unknown"))
@@ -84,20 +90,15 @@ class Task:
                 raise InputError(
                     f"task.train-fraction {self.train_fraction:g} of {n_defined} pairs leaves none to train on"
                 )
-
-    def _check_indices(self, indices: tuple[int, ...]) -> None:
-        if not indices:
-            raise InputError("task.split is an empty list of pairs; there must be at least one to train on")
-        for index in indices:
-            check_integer("task.split: each index a·p + b", index, 0, self.p**2 - 1)
-            if not self.defined[index]:
-                a, b = divmod(index, self.p)
-                raise InputError(
-                    f"task.split contains the pair ({a}, {b}), for which {self.operation} is not defined: {b} is "
-                    f"no unit modulo {self.p}"
-                )
-        if len(set(indices)) != len(indices):
-            raise InputError("task.split names a pair twice")
+        check_number("task.validation-fraction", self.validation_fraction, 0, 1, below=True)
+        check_choice("task.augmentation", self.augmentation, get_args(Augmentation))
+        if not self.split_known and (self.validation_fraction or self.augmentation != "none"):
+            name = "validation-fraction" if self.validation_fraction else "augmentation"
+            raise InputError(f"task.{name} needs training pairs that are known; task.split is unknown")
+        if self.augmentation == "mirror":
+            check_mirrors(self.title, self.true_labels, self.p, commutative=self.commutative)
+        if self.validation_fraction:
+            _ = self.validation_mask  # raises where it leaves nothing to choose on
 
     @property
     def title(self) -> str:
@@ -182,9 +183,12 @@ class Task:
         labels = self.true_labels.copy()
         if self.label_noise > 0 and self.split_known:
             generator = self._generator("noise")
-            n_noisy = self._pairs_of(self.label_noise, len(self.train_indices))
-            noisy = generator.permutation(self.train_indices)[:n_noisy]
+            n_noisy = self._pairs_of(self.label_noise, len(self.drawn_indices))
+            noisy = generator.permutation(self.drawn_indices)[:n_noisy]
             labels[noisy] = (labels[noisy] + generator.randint(1, self.p, size=n_noisy)) % self.p
+        if self.augmentation == "mirror":
+            mirror, of = added_mirrors(self.drawn_indices, self.p).T
+            labels[mirror] = labels[of]
         return labels
 
     # ---- the split ---------------------------------------------------------------------------------------------------
@@ -195,12 +199,25 @@ class Task:
 
     @cached_property
     def train_indices(self) -> Int[np.ndarray, " train"]:
-        """Row-major indices a·p + b of the training pairs, ascending; empty when the split is unknown.
+        """Row-major indices a·p + b of all that is trained on, ascending: the drawn pairs, and the mirrors that
+        augmentation adds; empty when the split is unknown.
 
         >>> len(Task(113, train_fraction=0.3).train_indices)
         3830
-        >>> Task(5, split=(7, 3)).train_indices.tolist()
-        [3, 7]
+        >>> Task(5, split=(7, 3)).train_indices.tolist(), Task(5, split=(7, 3), augmentation="mirror").train_indices[2:]
+        ([3, 7], array([11, 15]))
+        """
+        if self.augmentation == "none":
+            return self.drawn_indices
+        return np.union1d(self.drawn_indices, added_mirrors(self.drawn_indices, self.p)[:, 0])
+
+    @cached_property
+    def drawn_indices(self) -> Int[np.ndarray, " drawn"]:
+        """The training pairs without what augmentation adds.
+
+        >>> task = Task(113, augmentation="mirror")
+        >>> len(task.drawn_indices), len(task.train_indices), task.n_held_out == Task(113).n_held_out
+        (3830, 6473, True)
         """
         if self.split == "unknown":
             return np.empty(0, dtype=np.int64)
@@ -220,13 +237,30 @@ class Task:
 
     @cached_property
     def test_mask(self) -> Bool[np.ndarray, " pairs"]:
-        """The defined pairs that are not trained on; none when the split is unknown.
+        """The defined pairs that are neither trained nor chosen on; none when the split is unknown.
 
         >>> task = Task(5, "divide", train_pairs=8)  # divides by 1 … 4: 20 pairs have an answer
         >>> int(task.train_mask.sum()), int(task.test_mask.sum())
         (8, 12)
         """
-        return self.defined & ~self.train_mask if self.split_known else np.zeros(self.p**2, dtype=bool)
+        if not self.split_known:
+            return np.zeros(self.p**2, dtype=bool)
+        return self.defined & ~self.train_mask & ~self.validation_mask
+
+    @cached_property
+    def validation_mask(self) -> Bool[np.ndarray, " pairs"]:
+        """The pairs to choose on, `validation_fraction` of those that are not trained on: whole orbits, so that no
+        symmetry of the task makes a test pair of one (`interp.experiment.validation`).
+
+        >>> task = Task(113, validation_fraction=0.5)
+        >>> [int(task.mask(split).sum()) for split in ("train", "validation", "test", "held_out")]
+        [3830, 4469, 4470, 3148]
+        """
+        if not self.validation_fraction:
+            return np.zeros(self.p**2, dtype=bool)
+        untrained, trained_orbits = self.defined & ~self.train_mask, self.orbits[self.train_indices]
+        generator = self._generator("validation")
+        return validation_mask(self.validation_fraction, untrained, self.orbits, trained_orbits, generator)
 
     @cached_property
     def unmirrored_test_mask(self) -> Bool[np.ndarray, " pairs"]:
@@ -312,8 +346,8 @@ class Task:
         return len(np.unique(self.orbits[self.held_out_mask]))
 
     def mask(self, split: str) -> Bool[np.ndarray, " pairs"]:
-        """The pairs of "train", "test", "held_out" (of these), "unmirrored" (of these too) or "all" (every defined
-        pair).
+        """The pairs of "train", "validation" (none, where none are chosen on), "test", "held_out" (of these),
+        "unmirrored" (of these too) or "all" (every defined pair).
 
         >>> task = Task(113)
         >>> [int(task.mask(split).sum()) for split in ("train", "test", "held_out", "unmirrored", "all")]
@@ -321,6 +355,7 @@ class Task:
         """
         masks = {
             "train": "train_mask",
+            "validation": "validation_mask",
             "test": "test_mask",
             "held_out": "held_out_mask",
             "unmirrored": "unmirrored_test_mask",
@@ -346,10 +381,7 @@ class Task:
         if self.operation == "subtract":
             return Phase(self.p, residue, -residue % self.p, residue)
         if self.has_phase:
-            root = _primitive_root(self.p)
-            powers = np.array([pow(root, t, self.p) for t in range(self.p - 1)])
-            columns = powers if self.operation == "multiply" else powers[-np.arange(self.p - 1) % (self.p - 1)]
-            return Phase(self.p - 1, powers, columns, powers)
+            return phase_of_units(self.p, quotients=self.operation == "divide")
         raise InputError(f"{self.title} is no addition in disguise: it has no phase, so no measure of cos w_k(a+b−c)")
 
     @property
@@ -359,7 +391,7 @@ class Task:
         >>> Task(7, "multiply").has_phase, Task(7, "x2+y2").has_phase
         (True, False)
         """
-        is_on_units = self.operation in ("multiply", "divide") and self.p > 2 and _is_prime(self.p)
+        is_on_units = self.operation in ("multiply", "divide") and self.p > 2 and is_prime(self.p)
         return self.operation in ("add", "subtract") or is_on_units
 
     @cached_property
@@ -380,15 +412,5 @@ class Task:
         # The published code truncates (0.3 of 12,769 pairs is 3,830); the tiny term keeps 0.29 of 100 from becoming 28.
         return math.floor(fraction * n + 1e-9)
 
-    def _generator(self, purpose: Literal["table", "split", "noise"]) -> np.random.RandomState:
-        return np.random.RandomState([self.seed, ("table", "split", "noise").index(purpose)])
-
-
-def _is_prime(n: int) -> bool:
-    return n > 1 and all(n % d for d in range(2, math.isqrt(n) + 1))
-
-
-def _primitive_root(p: int) -> int:
-    """The smallest generator of the units of a prime p > 2."""
-    factors = [q for q in range(2, p) if (p - 1) % q == 0 and _is_prime(q)]
-    return next(g for g in range(2, p + 1) if all(pow(g, (p - 1) // q, p) != 1 for q in factors))
+    def _generator(self, purpose: Literal["table", "split", "noise", "validation"]) -> np.random.RandomState:
+        return np.random.RandomState([self.seed, ("table", "split", "noise", "validation").index(purpose)])

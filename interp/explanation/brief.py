@@ -23,14 +23,25 @@ MOST_NAMED = 5  # frequencies, the strongest
 
 
 def brief(
-    kind: str, checkpoint: Mapping[str, Any], summaries: Summaries, split: Mapping[str, Any], setting: Setting
+    kind: str,
+    checkpoint: Mapping[str, Any],
+    summaries: Summaries,
+    split: Mapping[str, Any],
+    setting: Setting,
+    *,
+    stopped: tuple[str, ...] = (),
 ) -> Iterator[tuple[str, ...]]:
     """What comes after the headline and before what speaks against it: each in one or more wordings, from the fullest
-    to the shortest."""
+    to the shortest. `stopped`: what early stopping would have kept, in wordings too."""
     for sentence in how_it_ended(setting):
         yield (sentence,)
-    if told := when_in_short(kind, setting):
-        yield (f"When: {told}",)
+    if told := " ".join([when_in_short(kind, setting), *stopped[1:2]]).strip():
+        learned = setting.learned
+        if stopped and learned.memorized is not None and learned.generalized is not None:
+            begun = f"training pairs from step {learned.memorized.at:,.0f} on, {setting.unseen} from step "
+            yield f"When: {told}", f"When: {begun}{learned.generalized.at:,.0f} on; {stopped[-1]}"
+        else:
+            yield (f"When: {told}",)
     changed, norm = _what_changed(checkpoint, split, summaries["circuit_split"], setting), _norm(summaries)
     yield f"What changed: {changed} {norm}", f"What changed: {changed}"
     if "circuit_forces" in summaries and (told := why(summaries["circuit_forces"], setting)):

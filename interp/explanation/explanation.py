@@ -17,6 +17,7 @@ from interp.experiment import json_values
 from interp.explanation.brief import brief
 from interp.explanation.circuit_sentences import PAIRS, the_check, the_circuit, the_competition
 from interp.explanation.doubts import against, unsaid
+from interp.explanation.early_stopping import early_stopping
 from interp.explanation.force_sentences import the_forces
 from interp.explanation.run_facts import Setting, setting_of
 from interp.explanation.run_sentences import (
@@ -205,6 +206,7 @@ def explanation_of(run: Run, results: Mapping[str, xr.Dataset], step: int | None
     setting = setting_of(run, results)
     numbers = _numbers(run, results, summaries, setting)
     kind, checkpoint = numbers["run"]["verdict"], numbers["checkpoint"]
+    stopped = early_stopping(results["learning_curves"], run.task)
     found = tuple(against(numbers["run"], checkpoint, summaries, setting))
     circuit, check = the_circuit(checkpoint, summaries, setting), the_check(checkpoint, setting.of_last_layer)
     if check:
@@ -213,7 +215,7 @@ def explanation_of(run: Run, results: Mapping[str, xr.Dataset], step: int | None
         numbers,
         headline(kind, setting),
         _facts(numbers, summaries, setting),
-        tuple(brief(kind, checkpoint, summaries, of_run, setting)),
+        tuple(brief(kind, checkpoint, summaries, of_run, setting, stopped=stopped)),
         (
             " ".join(
                 (
@@ -221,6 +223,7 @@ def explanation_of(run: Run, results: Mapping[str, xr.Dataset], step: int | None
                     *the_task(setting),
                     what_happened(kind, setting),
                     *the_spikes(summaries),
+                    *stopped[:1],
                 )
             ),
             *([the_forces(summaries["circuit_forces"], setting)] if "circuit_forces" in summaries else []),

@@ -190,6 +190,12 @@ def the_task(setting: Setting) -> Iterator[str]:
         )
     if task.operation in ("multiply", "divide") and task.has_phase:
         yield "Losses, strengths and cuts are over pairs of units (those without 0), accuracies over all pairs."
+    if task.augmentation == "mirror":
+        drawn = as_count(len(task.drawn_indices), "drawn pair")
+        added = as_count(len(task.train_indices) - len(task.drawn_indices), "mirror")
+        yield f"Trained on are {drawn} and {added} of them."
+    if n_validation := setting.pairs("validation"):
+        yield f"{as_count(n_validation, 'pair')} are to choose on: they are neither training nor test pairs."
     if task.split_known and setting.has_test_pairs and task.symmetries:
         left = f"{int(task.mask('held_out').sum()):,} of {int(task.test_mask.sum()):,} test pairs"
         yield f"Held out are {left}: those {what_held_out_means(setting)}."

@@ -37,7 +37,8 @@ def of_run(run: Any) -> str:
 def of_checkpoint(checkpoint: Any) -> str:
     """A `Checkpoint`: its step, losses, accuracies and key frequencies."""
     rows = {}
-    for split in ("train", "test", "held_out", "all"):
+    of_choice = ["validation"] if checkpoint.task.mask("validation").any() else []
+    for split in ("train", *of_choice, "test", "held_out", "all"):
         loss, accuracy = checkpoint.loss(split), checkpoint.accuracy(split)
         told = "unknown" if math.isnan(loss) else f"loss {loss:.3g}, accuracy {accuracy:.1%}"
         rows[f"{split.replace('_', '-')} pairs"] = told

@@ -311,6 +311,8 @@ def _metrics(checkpoint: Checkpoint) -> dict[str, float]:
         splits = {"train": "train", "test": "test", "unmirrored": "unmirrored_test"}
         if (task.mask("held_out") != task.mask("unmirrored")).any():
             splits["held_out"] = "held_out"
+        if task.mask("validation").any():
+            splits["validation"] = "validation"
         for split, name in splits.items():
             found |= {f"{name}_loss": checkpoint.trained_loss(split), f"{name}_accuracy": checkpoint.accuracy(split)}
     square = sum(float(weight.double().square().sum()) for weight in own_weights(checkpoint.weights).values())

@@ -4,7 +4,7 @@ from interp.runs.absences import missing_in_words, missing_steps
 from interp.runs.beginning import begin_run, is_run_to_replace, new_run
 from interp.runs.checkpoint import Checkpoint, HasWeights, Weighted
 from interp.runs.circuit_derivatives import BY_TENSOR, CircuitDerivatives, Moment
-from interp.runs.description import configuration_differences, describe
+from interp.runs.description import configuration, configuration_differences, describe
 from interp.runs.ending import Ending, ending_of, events_of
 from interp.runs.format import (
     FIRST_STEP,
@@ -61,6 +61,7 @@ __all__ = [
     "check_has_phases",
     "check_observations_before",
     "check_sum",
+    "configuration",
     "configuration_differences",
     "contradictions_of_observations",
     "describe",

@@ -274,7 +274,7 @@ class Checkpoint:
         return self._judged[1].numpy() & self.task.defined
 
     def loss(self, split: str) -> float:
-        """The mean cross-entropy over the pairs of "train", "test", "unmirrored" or "all"; NaN where there are none.
+        """The mean cross-entropy over the pairs of a split (`Task.mask`); NaN where there are none.
 
         >>> import interp
         >>> checkpoint = interp.open_run(interp.reference_path())[0]
@@ -303,8 +303,7 @@ class Checkpoint:
         return self.trained_on.judge(outputs, torch.from_numpy(self.task.labels[chosen]))[0].mean().item()
 
     def accuracy(self, split: str) -> float:
-        """The share of correct answers over the pairs of "train", "test", "unmirrored" or "all"; NaN where there are
-        none.
+        """The share of correct answers over the pairs of a split (`Task.mask`); NaN where there are none.
 
         >>> import interp
         >>> run = interp.open_run(interp.reference_path())

@@ -13,18 +13,20 @@ if TYPE_CHECKING:
 
 def columns_of(task: Examples) -> dict[str, str]:
     """What the metrics of each split begin with, as training writes them: of held-out pairs only where they are not the
-    unmirrored ones."""
+    unmirrored ones, and of validation pairs where there are any."""
     is_same = bool((task.mask("held_out") == task.mask("unmirrored")).all())
-    return {
+    columns = {
         "train": "train",
         "test": "test",
         "unmirrored": "unmirrored_test",
         "held_out": "unmirrored_test" if is_same else "held_out",
     }
+    return columns | ({"validation": "validation"} if task.mask("validation").any() else {})
 
 
 def logged_curves(logged: "xr.Dataset", task: Examples, training: TrainingConfig | None) -> "xr.Dataset":
-    """`loss` and `accuracy` [step, split] of train, test, unmirrored and held-out pairs, from what `Run.metrics` holds;
+    """`loss` and `accuracy` [step, split] of train, test, unmirrored and held-out pairs, and of validation
+    pairs where there are any, from what `Run.metrics` holds;
     NaN where nothing is known. Of the loss, which is the one trained on, the attributes say whether it may stand for an
     accuracy (`losses_decide`: whether it is the cross-entropy), what outputs that are all zero have (`chance_loss`),
     and what to write at its axis (`loss_axis`)."""

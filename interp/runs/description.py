@@ -100,6 +100,10 @@ def _split(run: Run) -> str:
     what, noise = ("pairs", run.task.label_noise) if isinstance(run.task, Task) else ("examples", 0)
     noisy = f", {noise:.0%} label noise" if noise else ""
     trained = f"{n_train:,} of {n_pairs:,} {what} trained on ({n_train / n_pairs:.1%})"
+    if isinstance(run.task, Task) and run.task.augmentation == "mirror":
+        trained += f", {n_train - len(run.task.drawn_indices):,} of them mirrors that were added"
+    if n_validation := int(run.task.mask("validation").sum()):
+        trained += f", {n_validation:,} to choose on (validation)"
     return f"{trained}, {run.task.n_held_out:,} independent ones held out, seed {run.task.seed}{noisy}"
 
 
@@ -156,7 +160,12 @@ def configuration_differences(runs: Sequence[Run]) -> dict[str, list[Any]]:
 
 
 def configuration(run: Run) -> dict[str, Any]:
-    """The fields of task, model and training by their full names."""
+    """The fields of task, model and training by their full names.
+
+    >>> import interp
+    >>> configuration(interp.open_run(interp.reference_path()))["training.weight-decay"]
+    1.0
+    """
     fields: dict[str, Any] = {}
     for section, config in (("task", run.task), ("model", run.model), ("training", run.training)):
         for name, value in section_to_dict(config).items() if config is not None else ():

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -171,5 +172,8 @@ def check_header(path: Path, header: dict[str, Any], expected: dict[str, Any]) -
 
 
 def split_tensors(task: Examples) -> dict[str, Tensor]:
-    """What split.safetensors holds."""
-    return {"train_indices": torch.from_numpy(task.train_indices), "labels": torch.from_numpy(task.labels)}
+    """What split.safetensors holds; `validation_indices` where some are chosen on."""
+    held = {"train_indices": task.train_indices, "labels": task.labels}
+    if (validation := np.flatnonzero(task.mask("validation"))).size:
+        held["validation_indices"] = validation
+    return {name: torch.from_numpy(values) for name, values in held.items()}

@@ -285,7 +285,7 @@ class Run:
     @property
     def curves(self) -> "xr.Dataset":
         """The learning curves that training logged, `loss` and `accuracy` [step, split] of train, test, unmirrored and
-        held-out pairs (`Task.mask`); NaN where nothing is known.
+        held-out pairs, and of validation pairs where there are any (`Task.mask`); NaN where nothing is known.
 
         >>> import interp
         >>> curves = open_run(interp.reference_path()).curves

@@ -29,7 +29,10 @@ ABSOLUTE_TOLERANCE = 1e-9
 ABSOLUTE_TOLERANCE_IN_FLOAT32 = 2**-23  # of a loss computed in float32: its smallest positive value
 # The gradient is a difference of such sums.
 GRADIENT_TOLERANCE = 2e-2, 1e-6
-SPLITS = {"train": "train", "test": "test", "unmirrored_test": "unmirrored", "held_out": "held_out"}
+SPLITS = {
+    **{"train": "train", "test": "test", "unmirrored_test": "unmirrored", "held_out": "held_out"},
+    "validation": "validation",
+}
 PARTS = {RUN_JSON, SPLIT, METRICS, THINNED, ".lock", "steps", "state", "results", OBSERVATIONS}
 
 

@@ -1,3 +1,5 @@
+from .choosing import Best as Best
+from .choosing import best as best
 from .collecting import collect as collect
 from .conducting import conduct as conduct
 from .conducting import read_outcome as read_outcome

@@ -53,7 +53,10 @@ def bytes_on_gpu(experiment: Experiment) -> int:
     (42, 833)
     """
     task, model = experiment.task, experiment.model
-    n_train, n_test = experiment.training.batch_size or len(task.train_indices), int(task.mask("test").sum())
+    n_train, n_test = (
+        experiment.training.batch_size or len(task.train_indices),
+        int((task.mask("test") | task.mask("validation")).sum()),
+    )
     if is_factored(model):
         return many_networks.bytes_for_each(model, task.n_classes, n_train, n_test) + _filter_bytes(experiment)
     # Counted generously: values that autograd keeps of every position and layer, and as many gradients.

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from interp.errors import InputError, flag
-from interp.experiment import Experiment, hash_of, section_to_dict
+from interp.experiment import Experiment, Task, hash_of, section_to_dict
 
 # What may differ. All of it are numbers that enter a step as values, and none a shape: of the task, which examples are
 # trained on (as many for each) and their labels; of the model, what its first weights are made with; of training, what
@@ -31,7 +31,7 @@ def groups(experiments: Sequence[Experiment]) -> list[list[int]]:
     of each group.
 
     They may differ in the seeds, and in the numbers of training and task that need no other shape (`MAY_DIFFER`), at
-    equal numbers of training and of test examples.
+    equal numbers of training, of test and of validation examples.
 
     >>> from dataclasses import replace
     >>> base = Experiment()
@@ -73,9 +73,10 @@ def check_together(experiments: Sequence[Experiment]) -> None:
         for name in first | other:
             one, two = first.get(name), other.get(name)
             if one != two:
-                raise InputError(
-                    f"experiments that train together have one {name}, and these have {one!r:.60} and {two!r:.60}"
-                )
+                told = f"experiments that train together have one {name}, and these have {one!r:.60} and {two!r:.60}"
+                if isinstance(experiment.task, Task) and experiment.task.augmentation != "none":
+                    told += "; how many mirrors are added depends on the seed: train them one by one (`interp sweep`)"
+                raise InputError(told)
 
 
 def _common(experiment: Experiment) -> dict[str, Any]:
@@ -88,6 +89,7 @@ def _common(experiment: Experiment) -> dict[str, Any]:
         common |= {f"{section}.{flag(name)}": value for name, value in _flat(values) if name not in MAY_DIFFER[section]}
     common["number of training examples"] = len(task.train_indices)
     common["number of test examples"] = int(task.mask("test").sum())
+    common["number of validation examples"] = int(task.mask("validation").sum())
     return common
 
 

@@ -28,7 +28,7 @@ from interp.training.regularizing import Regularizing, split_held
 from interp.training.stacked_updates import StackedUpdater
 
 # Of every run, beside HIGHEST of the loop; where fewer pairs are held out than are unmirrored, with `held_out_loss` and
-# `held_out_accuracy`.
+# `held_out_accuracy`; where some are chosen on, with `validation_loss` and `validation_accuracy`.
 METRICS = (
     "train_loss",
     "test_loss",
@@ -121,6 +121,7 @@ class OnCores:
         self._train, self._test = (
             [Batch.of(one.task, split, device) for one in experiments] for split in ("train", "test")
         )
+        self._validation = _validation_sets(experiments, device)
         self._parts = [_parts_on(one, device) for one in experiments]
         self._answers: list[tuple[float, Bool[Tensor, " n"]]] = []
         self._gradients: list[Weights] = []
@@ -161,7 +162,11 @@ class OnCores:
     def metrics(self) -> list[dict[str, float]]:
         """METRICS of every network, after `train_losses`."""
         every = zip(self._answers, self._judged(self._test), self._parts, self._gradients, self.weights, strict=True)
-        return [measured(train, (*test, parts), gradient, weights) for train, test, parts, gradient, weights in every]
+        found = [measured(train, (*test, parts), gradient, weights) for train, test, parts, gradient, weights in every]
+        if self._validation:
+            for values, (losses, correct) in zip(found, self._judged(self._validation), strict=True):
+                values |= {"validation_loss": mean(losses), "validation_accuracy": mean(correct)}
+        return found
 
     def update(self, step: int) -> None:
         """Update number `step` (from 0)."""
@@ -245,6 +250,12 @@ def _parts_on(experiment: Experiment, device: str) -> dict[str, Bool[Tensor, " m
     return {part: which.to(device) for part, which in parts_of_test(experiment.task).items()}
 
 
+def _validation_sets(experiments: Sequence[Experiment], device: str) -> list[Batch]:
+    """What each is chosen on; empty where nothing is."""
+    batches = [Batch.of(one.task, "validation", device) for one in experiments]
+    return batches if len(batches[0]) else []  # as many examples of each
+
+
 def _norm(weights: Weights) -> float:
     return math.sqrt(sum(weight.double().square().sum().item() for weight in weights.values()))
 
@@ -275,6 +286,7 @@ class AsOneBatch:
         self._train_sets = [Batch.of(one.task, "train", device) for one in experiments]
         self._train = _stacked_batches(self._train_sets)
         self._test = _stacked_batches([Batch.of(one.task, "test", device) for one in experiments])
+        self._validation = _validation_sets(experiments, device)
         self._judged: ManyJudged = torch.empty(0, 0), torch.empty(0, 0, dtype=torch.bool)
         self._gradients: Weights = {}
 
@@ -322,12 +334,15 @@ class AsOneBatch:
         for part, which in {"test": every, **self._parts}.items():
             columns[f"{part}_loss"] = _means(test_losses, which)
             columns[f"{part}_accuracy"] = _means(test_correct.double(), which)
+        if self._validation:
+            losses, correct = self._judge(_stacked_batches(self._validation))
+            columns |= {"validation_loss": losses.mean(1), "validation_accuracy": correct.double().mean(1)}
         columns |= {"gradient_norm": _norms(self._gradients), "weight_norm": _norms(self._stacked)}
         rows = torch.stack(list(columns.values()), 1).tolist()
         names = list(METRICS) + [name for name in columns if name not in METRICS]
         found = [dict(zip(columns, row, strict=True)) for row in rows]
         return [
-            {name: values[name] for name in names if name in METRICS or own}
+            {name: values[name] for name in names if own or not name.startswith("held_out")}
             for values, own in zip(found, self._has_held_out, strict=True)
         ]
 

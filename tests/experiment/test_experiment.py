@@ -40,6 +40,8 @@ OTHER: dict[str, dict[str, Any]] = {
         "label_noise": 0.1,
         "symmetric": True,
         "seed": 5,
+        "validation_fraction": 0.5,
+        "augmentation": "mirror",
     },
     "model": {
         "family": "mlp",

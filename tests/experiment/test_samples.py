@@ -23,17 +23,18 @@ ASKED = [
 MLP = ModelConfig(family="mlp", d_mlp=16)
 
 
-@pytest.mark.parametrize("examples", [Task(7), Samples(n_train=100, n_test=50)])
+@pytest.mark.parametrize(
+    "examples", [Task(7), Task(7, validation_fraction=0.5), Samples(n_train=100, n_test=50, n_validation=10)]
+)
 def test_both_kinds_answer_what_is_asked_of_examples(examples) -> None:
     assert all(hasattr(examples, name) for name in ASKED)
     n = int(np.prod(examples.shape))
     assert len(examples.inputs) == len(examples.labels) == len(examples.defined) == n
-    train, test, held_out, unmirrored, every = (
-        examples.mask(split) for split in ("train", "test", "held_out", "unmirrored", "all")
+    train, test, held_out, unmirrored, every, validation = (
+        examples.mask(split) for split in ("train", "test", "held_out", "unmirrored", "all", "validation")
     )
     assert np.flatnonzero(train).tolist() == examples.train_indices.tolist()
-    assert not (train & test).any()
-    assert ((train | test) == every).all()
+    assert ((train.astype(int) + test + validation) == every).all()  # each pair is in one of them
     assert (held_out <= unmirrored).all()
     assert (unmirrored <= test).all()
     assert 0 < examples.n_held_out <= held_out.sum()

@@ -354,6 +354,11 @@ def test_a_highest_value_is_told_once():
     [
         (interp.Task(11, "random", 0.5), "The labels are random: there is no rule to learn"),
         (interp.Task(11, label_noise=0.2, train_fraction=0.5), "the labels trained on, 20 % of which are wrong"),
+        (
+            interp.Task(11, validation_fraction=0.5),
+            "43 pairs are to choose on: they are neither training nor test pairs",
+        ),
+        (interp.Task(11, split=(1, 2, 11), augmentation="mirror"), "are 3 drawn pairs and 1 mirror of them"),
         (interp.Task(11, "x2+y2", 0.5), "x2+y2 modulo 11 is no addition in other coordinates"),
     ],
 )

@@ -79,6 +79,18 @@ def test_what_is_logged_of_held_out_pairs_is_recomputed(name: str, tmp_path: Pat
     assert re.search(rf"step 10: the held_out {name} is [\d.]+, recorded was [\d.]+$", line)
 
 
+@pytest.mark.parametrize("name", ["loss", "accuracy"])
+def test_what_is_logged_of_validation_pairs_is_recomputed(name: str, tmp_path: Path):
+    training = TrainingConfig(steps=10, checkpoint_every=5, log_every=5)
+    model = ModelConfig(d_model=8, n_heads=2, d_mlp=8)
+    run = run_experiment(Experiment(Task(7, validation_fraction=0.5), model, training), tmp_path / "run").path
+    assert found(run) == []
+    column = f"validation_{name}"
+    rewrite(run, lambda row: row | {column: row[column] + 0.9} if row["step"] == 10 else row)
+    [line] = found(run)
+    assert re.search(rf"step 10: the validation {name} is [\d.]+, recorded was [\d.]+$", line)
+
+
 def test_what_is_equal_to_rounding_is_equal(run: Path):
     rewrite(
         run,

@@ -65,6 +65,7 @@ def test_no_steps_are_the_initialization_alone() -> None:
         Task(p=6, operation="divide", train_fraction=0.4),
         Task(p=7, label_noise=0.5),
         Task(7, "x2+y2", train_fraction=0.3),
+        Task(7, "add", validation_fraction=0.5, augmentation="mirror"),
     ],
 )
 def test_metrics_of_a_step_are_of_the_weights_of_that_step(
@@ -82,6 +83,9 @@ def test_metrics_of_a_step_are_of_the_weights_of_that_step(
         if "negate both" in task.symmetries:
             expected["held_out_loss"] = checkpoint.loss("held_out")
             expected["held_out_accuracy"] = checkpoint.accuracy("held_out")
+        if task.validation_fraction:
+            expected["validation_loss"] = checkpoint.loss("validation")
+            expected["validation_accuracy"] = checkpoint.accuracy("validation")
         expected["weight_norm"] = (
             torch.cat([weight.flatten() for weight in snapshot.weights.values()]).double().norm().item()
         )
@@ -166,6 +170,21 @@ def test_held_out_pairs_are_told_of_where_they_are_fewer_than_the_unmirrored(
     for one, other in zip(snapshots[-len(resumed) :], resumed, strict=True):
         assert_same_bits(one, other)
         assert tuple(other.metrics) == names
+
+
+@pytest.mark.parametrize("model", [FACTORED, GENERAL])
+def test_a_validation_split_changes_no_bit_of_training(model: ModelConfig) -> None:
+    """And resumed or not, what is told of it is the same to the last bit."""
+    task = replace(TASK, validation_fraction=0.5)
+    without, snapshots = (list(train(experiment(model, one))) for one in (TASK, task))
+    for one, other in zip(without, snapshots, strict=True):
+        assert all(torch.equal(one.weights[name], other.weights[name]) for name in one.weights)
+        assert other.metrics.keys() - one.metrics.keys() == {"validation_loss", "validation_accuracy"}
+        assert one.metrics["train_loss"] == other.metrics["train_loss"]
+    middle = next(snapshot for snapshot in snapshots if snapshot.step == 4)
+    resumed = list(train(experiment(model, task), resume=middle))
+    for one, other in zip(snapshots[-len(resumed) :], resumed, strict=True):
+        assert_same_bits(one, other)
 
 
 def test_training_memorizes() -> None:

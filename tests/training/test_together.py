@@ -191,6 +191,18 @@ def test_held_out_pairs_are_told_of_as_alone(as_one_batch: Callable[[], None]) -
         assert own[0].metrics == pytest.approx(other.metrics, rel=1e-5)
 
 
+@pytest.mark.parametrize("model", [SMALL, MLP])
+def test_validation_pairs_are_told_of_as_alone(model: ModelConfig, as_one_batch: Callable[[], None]) -> None:
+    every = [Experiment(Task(7, validation_fraction=0.4, seed=seed), model, SHORT) for seed in range(3)]
+    expected = [next(train(one)) for one in every]
+    as_one_batch()
+    for own, other in zip(of_all(every), expected, strict=True):
+        assert own[0].metrics == pytest.approx(other.metrics, rel=1e-5)
+        assert math.isfinite(own[0].metrics["validation_loss"])
+    with pytest.raises(InputError, match=r"one (task\.validation-fraction|number of test examples)"):
+        check_together([every[0], replace(every[0], task=Task(7))])
+
+
 @pytest.mark.parametrize("cores", [True, False])
 def test_one_that_diverges_leaves_the_others_alone(cores: bool, as_one_batch: Callable[[], None]) -> None:
     """With a learning rate of 1e30, beside two of 1e-2 that are as without it."""
