@@ -272,7 +272,9 @@ def test_norms_that_are_held_are_those_of_the_first_weights_of_all():
 def test_what_cannot_be_is_refused(fields: dict[str, Any], expected: str):
     with pytest.raises(InputError, match=expected):
         Regularizers(**fields)
-    with pytest.raises(InputError, match="did you mean 'global'"):
+    with pytest.raises(
+        InputError, match=r"training.regularizers.norm: input should be 'free', 'global' or 'tensors', got 'globl'"
+    ):
         section_from_dict("training", {"regularizers": {"norm": "globl"}})
 
 
