@@ -15,7 +15,7 @@ import xarray as xr
 from interp.analysis import load_result, save_result
 from interp.errors import InputError, Notice
 from interp.experiment import json_values
-from interp.figures import write_figure
+from interp.figures import as_count, write_figure
 from interp.machine import refusals_as, write_atomically
 from interp.runs import Run
 from interp.studies.design import Design, Prediction
@@ -61,8 +61,15 @@ def conduct(
     with refusals_as(f"cannot write to {out}"):
         out.mkdir(parents=True, exist_ok=True)
     train_one = getattr(experiment, "train_one", None)  # an experiment may train its runs in a way of its own
-    train = partial(run_grid, out / "runs", processes=processes, train_one=train_one)
+    # Where training can diverge by itself, that is an outcome like others.
+    failures = "record" if getattr(experiment, "MAY_DIVERGE", False) else "raise"
+    train = partial(run_grid, out / "runs", processes=processes, train_one=train_one, failures=failures)
     runs = _runs(experiment, chosen, grid, train, report)
+    if failures == "record" and (lost := [run.name for run in grid if run.name not in runs]):
+        raise InputError(
+            f"{as_count(len(lost), 'run')} of {len(grid):,} failed, {lost[0]} first ({out / 'runs' / 'failures.jsonl'} "
+            "says why); the same command tries them again"
+        )
     result = experiment.measure(runs, chosen)
     failed = experiment.failed_precondition(result)
     if failed is None and hasattr(experiment, "beyond_grid"):

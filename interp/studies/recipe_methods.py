@@ -126,16 +126,16 @@ def _by_polar_steps(experiment: Experiment, strength: float) -> Experiment:
 
 
 STRENGTH = object()
-SGD_RATE = 0.3
+SGD_RATE = 0.1
 WEIGHT_DECAY = "weight decay"
 ALONE = ("no decay",)
 METHODS = (
     Method(NOTHING, lambda experiment, strength: experiment),
     Method(WEIGHT_DECAY, lambda one, strength: _training(one, weight_decay=strength), (0.3, 1.0, 3.0), "weight decay"),
-    Method("decay of embeddings alone", _decaying("embedding"), (0.3, 1.0, 3.0), "weight decay", ALONE),
-    Method("decay of attention alone", _decaying("attention"), (0.3, 1.0, 3.0), "weight decay", ALONE),
-    Method("decay of the MLP alone", _decaying("mlp"), (0.3, 1.0, 3.0), "weight decay", ALONE),
-    Method("decay of the unembedding alone", _decaying("unembedding"), (0.3, 1.0, 3.0), "weight decay", ALONE),
+    Method("decay of embeddings alone", _decaying("embedding"), (1.0,), "weight decay", ALONE),
+    Method("decay of attention alone", _decaying("attention"), (1.0,), "weight decay", ALONE),
+    Method("decay of the MLP alone", _decaying("mlp"), (1.0,), "weight decay", ALONE),
+    Method("decay of the unembedding alone", _decaying("unembedding"), (1.0,), "weight decay", ALONE),
     Method("L2 in the loss", _regularized(l2=STRENGTH), (3e-4, 1e-3, 3e-3), "λ"),
     Method("L1, proximal", _regularized(l1=STRENGTH), (0.01, 0.03, 0.1), "λ"),
     Method("L1 in the loss", _regularized(l1=STRENGTH, l1_form="subgradient"), (1e-5, 1e-4, 1e-3), "λ"),
@@ -149,7 +149,7 @@ METHODS = (
     Method("label smoothing", lambda one, strength: _training(one, label_smoothing=strength), (0.03, 0.1, 0.3), "ε"),
     Method("StableMax", lambda one, strength: _training(one, loss="stablemax")),
     Method("squared error", lambda one, strength: _training(one, loss="squared-error")),
-    Method("⊥Grad", _filtered(kind="orthogonal")),
+    Method("⊥Grad", _filtered(orthogonal=True)),
     Method("Grokfast", _filtered(kind="ema", memory=0.98, strength=STRENGTH), (1.0, 2.0, 5.0), "λ"),
     Method("Muon", lambda one, strength: _training(one, optimizer="muon", lr=strength), (3e-3, 1e-2, 3e-2), "lr"),
     Method(
