@@ -33,7 +33,7 @@ from interp.errors import check_integer, check_number
 from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig
 from interp.machine import one_thread
 from interp.mathematics import grokking
-from interp.runs import DIVERGED, Run, ending_of
+from interp.runs import Run, ending_of
 from interp.studies.design import Design, Prediction
 from interp.studies.generalization_times import arrived, measure_times
 from interp.studies.growth_at_a_moment import CIRCUITS, WINDOW
@@ -147,7 +147,7 @@ def measure(runs: Mapping[str, Run], design: RecipeDesign) -> xr.Dataset:
     result = measure_times(runs, run_name, **how)
     for one in names:  # what a run that diverged knew before came to nothing
         for seed in range(2 * design.seeds):
-            if ending_of(runs[run_name(one, seed)]).state == DIVERGED:
+            if ending_of(runs[run_name(one, seed)]).state == "diverged":
                 result.time.loc[{"setting": one, "seed": seed, "event": "generalized"}] = np.nan
     chosen = np.array([name in choice(result, design).values() for name in names])
     table = np.full((len(OF_RUN), len(names), design.seeds), np.nan)

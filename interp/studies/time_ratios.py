@@ -52,19 +52,23 @@ class Ratio:
 def ratio(result: xr.Dataset, without: str, with_it: str, *, axis: str = "method") -> Ratio:
     """The times of one method over those of another, of the same seeds. Where fewer than half of the runs of one
     arrived it is bounded by their last step and the interval of the other."""
-    rows = [result[axis].values.tolist().index(name) for name in (without, with_it)]
+    both = result[["time", "censored_at"]].sel({axis: [without, with_it]})
 
     def logs(seeds: Sequence[int] | None = None) -> np.ndarray:
-        return mean_log_time(result, "generalized", seeds)[rows]
+        return mean_log_time(both, "generalized", seeds)
+
+    def log_ratio(seeds: Sequence[int]) -> float:
+        first, second = logs(seeds)
+        return first - second
 
     value = logs()
-    low, high = seed_interval(result.sizes["seed"], lambda seeds: logs(seeds)[0] - logs(seeds)[1])
+    low, high = seed_interval(both.sizes["seed"], log_ratio)
     if np.isfinite(value).all():
         return Ratio(*np.exp([value[0] - value[1], low, high]).tolist())
-    ends = seed_interval(result.sizes["seed"], logs)
-    last = np.log(result.censored_at.values[rows].min(1))
-    came = arrived(result, "generalized")[rows]
-    decides = bool(stats.fisher_exact(np.stack([came, result.sizes["seed"] - came])).pvalue < 0.05)
+    ends = seed_interval(both.sizes["seed"], logs)
+    last = np.log(both.censored_at.values.min(1))
+    came = arrived(both, "generalized")
+    decides = bool(stats.fisher_exact(np.stack([came, both.sizes["seed"] - came])).pvalue < 0.05)
     if math.isfinite(value[1]):
         return Ratio(math.nan, math.exp(last[0] - ends[1][1]), math.nan, decides)
     if math.isfinite(value[0]):

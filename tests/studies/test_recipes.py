@@ -84,12 +84,11 @@ def test_where_nothing_differs_rows_are_called_in_less_than_five_percent_of_expe
     generator, called = np.random.default_rng(0), 0
     result = planted(GROKS | {one.name: 1500.0 for one in settings() if one.base == "decay 1"})
     of = {"event": list(EVENTS).index("generalized")}
-    rounds = 20
-    for _ in range(rounds):
+    for _ in range(4):
         steps = 1500 * np.exp(generator.normal(0, 0.3, result.time[of].shape))
         result.time[of] = np.where(steps > LAST, np.nan, steps)
         called += any(one.call != "no difference shown" for one in effects(result) if one.base == "decay 1")
-    assert called <= 3  # of twenty; three or more at 5 % have a chance of 8 %, four or more of 2 %
+    assert called <= 1  # of four; in 400 rounds of 16 rows it was 3, as the base has the splits of those that report
 
 
 def test_the_seeds_that_report_have_no_say_in_the_choice():
