@@ -37,6 +37,7 @@ OF_DECAYS = f"{FEW} --sizes 10 60 --weight-decays 1 --seeds 1 --duration 0.05 --
 DESIGNS = {
     "slingshots": f"{FEW} --steps 30 --seeds 1",
     "grokfast": f"{FEW} --steps 30 --seeds 2 --d-model 8",
+    "recipes": f"{FEW} --steps 30 --seeds 1 --d-model 8 --methods dropout",
     "verdicts": f"{OF_DECAYS} --sizes 30",
 }
 

@@ -72,6 +72,7 @@ def render_experiment(folder: Path) -> str:
             {"name": name, "heading": headings[name], "caption": captions[name], "height": figures[name].layout.height}
             for name in figures
         ],
+        table=experiment.table(result) if hasattr(experiment, "table") and not summary["failed_precondition"] else [],
         head=_head(columns),
         rows=[_row(run, columns) for run in told],
         said_of_runs=summary["runs"],

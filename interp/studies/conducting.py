@@ -9,19 +9,20 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pandas as pd
 import xarray as xr
 
 from interp.analysis import load_result, save_result
 from interp.errors import InputError, Notice
 from interp.experiment import json_values
-from interp.figures import write_figure
+from interp.figures import as_count, write_figure
 from interp.machine import refusals_as, write_atomically
 from interp.runs import Run
 from interp.studies.design import Design, Prediction
 from interp.studies.directory import find
 from interp.sweeps import GridProgress, GridReport, GridRun, run_grid
 
-RESULT, IDENTITY = "result.nc", "of an experiment"
+RESULT, TABLE, IDENTITY = "result.nc", "table.csv", "of an experiment"
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def conduct(
     report: GridReport = lambda progress: None,
 ) -> Outcome:
     """Train the grid under `out`/runs, as far as it is not there, and write result.nc, summary.json, figure.html and
-    figure.json; `interp.pages.study` makes a page of them.
+    figure.json, and of an experiment that has one (`table`) table.csv; `interp.pages.study` makes a page of them.
 
     Runs that others start from are trained first. Where they are not what the experiment needs (its
     `failed_precondition`), it stops there. What no run of a grid can be, an experiment trains after it (`beyond_grid`).
@@ -60,8 +61,15 @@ def conduct(
     with refusals_as(f"cannot write to {out}"):
         out.mkdir(parents=True, exist_ok=True)
     train_one = getattr(experiment, "train_one", None)  # an experiment may train its runs in a way of its own
-    train = partial(run_grid, out / "runs", processes=processes, train_one=train_one)
+    # Where training can diverge by itself, that is an outcome like others.
+    failures = "record" if getattr(experiment, "MAY_DIVERGE", False) else "raise"
+    train = partial(run_grid, out / "runs", processes=processes, train_one=train_one, failures=failures)
     runs = _runs(experiment, chosen, grid, train, report)
+    if failures == "record" and (lost := [run.name for run in grid if run.name not in runs]):
+        raise InputError(
+            f"{as_count(len(lost), 'run')} of {len(grid):,} failed, {lost[0]} first ({out / 'runs' / 'failures.jsonl'} "
+            "says why); the same command tries them again"
+        )
     result = experiment.measure(runs, chosen)
     failed = experiment.failed_precondition(result)
     if failed is None and hasattr(experiment, "beyond_grid"):
@@ -81,15 +89,18 @@ def conduct(
     }
     if hasattr(experiment, "numbers"):
         summary["numbers"] = json_values(experiment.numbers(result))
+    rows = experiment.table(result) if failed is None and hasattr(experiment, "table") else []
     try:
-        files = _written(out, result, summary, experiment.plot(result))
+        files = _written(out, result, summary, experiment.plot(result), rows)
     except InputError as error:  # what was found is told all the same; the same command writes it when it can
         warnings.warn(str(error), Notice, stacklevel=2)
         files = {}
     return Outcome(result, predictions, failed, files)
 
 
-def _written(out: Path, result: xr.Dataset, summary: dict[str, Any], figure: Any) -> dict[str, Path]:
+def _written(
+    out: Path, result: xr.Dataset, summary: dict[str, Any], figure: Any, rows: Sequence[Mapping[str, str]]
+) -> dict[str, Path]:
     """The files, in the order in which they are told of."""
     files = {key: out / key for key in (RESULT, "summary.json", "figure.html", "figure.json")}
     text = json.dumps(summary, indent=2, allow_nan=False)
@@ -98,6 +109,9 @@ def _written(out: Path, result: xr.Dataset, summary: dict[str, Any], figure: Any
     save_result(_sealed(out), result.assign_attrs(identity=IDENTITY, summary=text))
     for key in ("figure.html", "figure.json"):
         write_figure(figure, files[key])
+    if rows:
+        files[TABLE] = out / TABLE
+        write_atomically(files[TABLE], pd.DataFrame(rows).to_csv(index=False, lineterminator="\n").encode())
     return files
 
 

@@ -26,21 +26,21 @@ authors'.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import xarray as xr
-from scipy import stats
 
 from interp.errors import InputError, check_integer, check_number
 from interp.experiment import Experiment, GradientFilter, ModelConfig, Task, TrainingConfig
 from interp.figures import NEUTRAL, PALETTE, new_panels, plain_log_axis
 from interp.mathematics.intervals import seed_interval
 from interp.runs import Run
-from interp.studies.design import Design, Prediction, Verdict
+from interp.studies.design import Design, Prediction
 from interp.studies.generalization_times import arrived, mean_log_time, measure_times, median_time
+from interp.studies.time_ratios import ratio
 from interp.sweeps import GridRun
 
 TITLE = "Grokfast: the filter, its gain, and weight decay"
@@ -163,56 +163,6 @@ def measure(runs: Mapping[str, Run], design: GrokfastDesign) -> xr.Dataset:
 
 def _of_other_seeds(design: GrokfastDesign):
     return lambda method, seed: run_name(method, seed + design.seeds)
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """How many times as many steps one method needs as another, with its 95 % interval over seeds; NaN where a bound is
-    not known. `decides`: whether the shares of runs that arrived differ enough for a bound alone to decide."""
-
-    value: float
-    low: float
-    high: float
-    decides: bool = True
-
-    @property
-    def verdict(self) -> Verdict:
-        if not self.decides:
-            return "not shown"
-        if self.low > 1:
-            return "confirmed"
-        return "not confirmed" if self.high < 1 else "not shown"
-
-    def __str__(self) -> str:
-        if math.isfinite(self.value):
-            sure = f" ({self.low:.2f} to {self.high:.2f}, 95 %)" if math.isfinite(self.low) else ""
-            return f"{self.value:.2f}×{sure}"
-        if math.isfinite(self.low):
-            return f"more than {self.low:.2f}×"
-        return f"less than {self.high:.2f}×" if math.isfinite(self.high) else "unknown"
-
-
-def ratio(result: xr.Dataset, without: str, with_it: str) -> Ratio:
-    """The times of one method over those of another. Where fewer than half of the runs of one arrived it is bounded by
-    their last step and the interval of the other."""
-    rows = [result.method.values.tolist().index(name) for name in (without, with_it)]
-
-    def logs(seeds: Sequence[int] | None = None) -> np.ndarray:
-        return mean_log_time(result, "generalized", seeds)[rows]
-
-    value = logs()
-    low, high = seed_interval(result.sizes["seed"], lambda seeds: logs(seeds)[0] - logs(seeds)[1])
-    if np.isfinite(value).all():
-        return Ratio(*np.exp([value[0] - value[1], low, high]).tolist())
-    ends = seed_interval(result.sizes["seed"], logs)
-    last = np.log(result.censored_at.values[rows].min(1))
-    came = arrived(result, "generalized")[rows]
-    decides = bool(stats.fisher_exact(np.stack([came, result.sizes["seed"] - came])).pvalue < 0.05)
-    if math.isfinite(value[1]):
-        return Ratio(math.nan, math.exp(last[0] - ends[1][1]), math.nan, decides)
-    if math.isfinite(value[0]):
-        return Ratio(math.nan, math.nan, math.exp(ends[1][0] - last[1]), decides)
-    return Ratio(math.nan, math.nan, math.nan)
 
 
 def comparisons(result: xr.Dataset, decay: float) -> dict[str, tuple[str, str, str]]:

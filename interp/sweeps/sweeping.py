@@ -1,6 +1,6 @@
 """Training the runs of a sweep into a folder, which then says by itself what it is a sweep of."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ def sweep(
     )
 
 
-def done_runs(sweep: Sweep, out: Path) -> set[str]:
-    """The names of the runs of a sweep that came to their end in a folder: complete, or diverged."""
-    there = (name for name in sweep.coordinates if (out / name / "run.json").exists())
+def done_runs(names: Iterable[str], out: Path) -> set[str]:
+    """Those of some runs that came to their end in a folder: complete, or diverged."""
+    there = (name for name in names if (out / name / "run.json").exists())
     return {name for name in there if is_settled(open_run(out / name))}

@@ -20,6 +20,7 @@ TINY = "--p 11 --d-mlp 16 --processes 1"
 OF_DECAYS = "--d-model 8 --duration 0.1"  # of the grids of sizes and weight decays
 GRIDS = {
     "grokfast": "--d-model 8 --steps 30 --seeds 2 --decays 0.005 0.01",
+    "recipes": "--d-model 8 --steps 30 --seeds 1 --methods dropout",
     "slingshots": "--steps 30 --seeds 1 --n-layers 2",
     "circuit-efficiency": "--sizes 10 20 60 --weight-decays 1 3 --seeds 2",
     "ungrokking": "--sizes 8 14 --weight-decays 1 3 --seeds 2",
@@ -167,7 +168,7 @@ def test_verdicts_are_told_where_files_cannot_be_written(tmp_path: Path, capsys:
         (
             "",
             "interp experiment needs NAME: circuit-efficiency, critical-size, data-fraction, grokfast, growth-ratios, "
-            "semi-grokking, slingshots, ungrokking, verdicts, weight-decay",
+            "recipes, semi-grokking, slingshots, ungrokking, verdicts, weight-decay",
         ),
         ("ungroking", "unknown experiment 'ungroking'; did you mean 'ungrokking'?"),
         ("ungrokking --sizs 10", "unknown option --sizs; did you mean --sizes?"),

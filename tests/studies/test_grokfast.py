@@ -8,6 +8,7 @@ import xarray as xr
 
 from interp.studies import grokfast
 from interp.studies.generalization_times import EVENTS
+from interp.studies.time_ratios import ratio
 
 METHODS = list(grokfast.methods(grokfast.DESIGN))
 SPREAD = np.array([0.9, 0.95, 1.0, 1.05, 1.1])  # over seeds
@@ -77,7 +78,7 @@ def test_what_never_arrived_bounds_a_ratio_and_no_more():
     found = verdicts(planted({name: time for name, time in FASTER.items() if "filter" not in name}))
     assert found["published"] == "not shown"  # neither came
     assert found["adamw"] == "not confirmed"  # 1,500 without, and later than 3,000 with it
-    late = grokfast.ratio(planted({"adamw": 2900.0}), "adamw", "adamw, filter")
+    late = ratio(planted({"adamw": 2900.0}), "adamw", "adamw, filter")
     assert math.isnan(late.value)
     assert math.isnan(late.low)
     assert late.high > 1
@@ -89,9 +90,9 @@ def test_a_bound_decides_only_where_the_shares_that_arrived_differ():
     some = planted({"adamw": 2600.0})
     at = METHODS.index("adamw, filter"), slice(0, 2), list(EVENTS).index("generalized")
     some.time.values[at] = [2500.0, 2600.0]
-    found = grokfast.ratio(some, "adamw", "adamw, filter")
+    found = ratio(some, "adamw", "adamw, filter")
     assert (found.high < 1, found.decides, found.verdict) == (True, False, "not shown")
-    none = grokfast.ratio(planted({"adamw": 2600.0}), "adamw", "adamw, filter")
+    none = ratio(planted({"adamw": 2600.0}), "adamw", "adamw, filter")
     assert (none.high < 1, none.decides, none.verdict) == (True, True, "not confirmed")
 
 

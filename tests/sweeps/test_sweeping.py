@@ -34,7 +34,7 @@ def test_the_folder_says_by_itself_what_it_is(swept: Path) -> None:
     assert (found.base, found.axes, found.keep) == (BASE, {"training.weight-decay": [0.3, 1.0], "seed": [0]}, "ends")
     assert list(found.runs.values()) == [{"training.weight-decay": decay, "seed": 0} for decay in (0.3, 1.0)]
     assert {interp.open_run(swept / name).training.weight_decay for name in found.runs} == {0.3, 1.0}
-    assert done_runs(Sweep(BASE, AXES), swept) == {*found.runs}
+    assert done_runs(Sweep(BASE, AXES).coordinates, swept) == {*found.runs}
     assert read_sweep(swept / "nowhere") is None
 
 

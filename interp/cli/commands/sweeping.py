@@ -15,7 +15,7 @@ from interp.errors import InputError
 
 if TYPE_CHECKING:
     from interp.runs import Run
-    from interp.sweeps import Cost, GridReport, Keep, Sweep
+    from interp.sweeps import GridReport, Keep, Sweep
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,12 @@ class SweepAxes:
             check_device(self.device)
         sweep = sweep_from_toml(self.grid)
         keep = check_can_begin(self.out, sweep, self.keep)
-        runs, done = sweep.runs(), done_runs(sweep, self.out)
+        runs, done = sweep.runs(), done_runs(sweep.coordinates, self.out)
         lengths = " × ".join(f"{axis} {len(points)}" for axis, points in sweep.points.items())
         headline = f"{as_count(len(runs), 'run')} ({lengths}) in {self.out}, {len(done):,} of them done"
         if self.dry_run:
             say(headline)
-            for line in _cost_in_words(
+            for line in cost_in_words(
                 cost_of(runs, done, keep, self.processes, self.device),
                 keep,
                 self.device,
@@ -144,28 +144,3 @@ def _what_came_out(out: Path, found: Mapping[str, "Run"], n_runs: int) -> Iterat
         yield f"failed, and tried again by the same command: {failures[0]}" + (
             f" (and {len(failures) - 1:,} more: {out / 'failures.jsonl'})" if len(failures) > 1 else ""
         )
-
-
-def _cost_in_words(cost: "Cost", keep: str, device: str, *, on_cluster: bool) -> list[str]:
-    from interp.figures import as_count, as_size
-
-    if not cost.n_left:
-        return ["nothing is left to train"]
-    networks, n = as_count(cost.n_timed, "network"), cost.n_processes
-    processes = "1 process" if n == 1 else f"{n} processes"
-    on_cpu = device == "cpu"
-    each = "of a thread and a core each" if on_cpu else "with networks of one shape side by side"
-    where = f"this machine, on {'its CPU' if on_cpu else device}" + ", not on the cluster" * on_cluster
-    kept = {"all": "all checkpoints", "ends": "first and last checkpoints", "metrics": "metrics alone"}[keep]
-    return [
-        f"about {_duration(cost.hours)} for the {cost.n_left:,} left, in {processes} {each}",
-        f"  timed: steps of {networks} of the grid, each a few times, now, on {where}; without what writing takes",
-        f"about {as_size(cost.n_bytes)} on disk for all of them, keeping {kept}",
-    ]
-
-
-def _duration(hours: tuple[float, float]) -> str:
-    """From the least to the most, in a unit that fits."""
-    unit, name = (1, "hours") if hours[1] >= 2 else (60, "minutes") if hours[1] * 60 >= 2 else (3600, "seconds")
-    least, most = (f"{end * unit:,.2g}" if end * unit < 100 else f"{end * unit:,.0f}" for end in hours)
-    return f"{least} {name}" if least == most else f"{least} to {most} {name}"
