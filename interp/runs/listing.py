@@ -87,7 +87,7 @@ def list_runs(
         falls = sort is not None and sort.startswith("-")
         by = _known_name(sort[falls:], names) if sort is not None else None
         kept = [one for one in found if all(_meets(one.fields, *condition) for condition in known)]
-        asked = dict.fromkeys([*(name for name, *_ in known), *([by] if by is not None else [])])
+        asked = list(dict.fromkeys([name for name, *_ in known] + [by] * (by is not None)))
         for one in kept if by is None else _sorted(kept, by, reverse != falls):
             in_line = {*IN_EVERY_LINE, *(coordinates or {}).get(one.path.name, ())}
             yield "; ".join([one.line, *(_column(one.fields, name) for name in asked if name not in in_line)])
