@@ -87,10 +87,14 @@ def list_runs(
         falls = sort is not None and sort.startswith("-")
         by = _known_name(sort[falls:], names) if sort is not None else None
         kept = [one for one in found if all(_meets(one.fields, *condition) for condition in known)]
-        asked = list(dict.fromkeys([name for name, *_ in known] + [by] * (by is not None)))
+        asked = [name for name, *_ in known]
+        if by is not None:
+            asked.append(by)
         for one in kept if by is None else _sorted(kept, by, reverse != falls):
             in_line = {*IN_EVERY_LINE, *(coordinates or {}).get(one.path.name, ())}
-            yield "; ".join([one.line, *(_column(one.fields, name) for name in asked if name not in in_line)])
+            yield "; ".join(
+                [one.line, *(_column(one.fields, name) for name in dict.fromkeys(asked) if name not in in_line)]
+            )
         if not kept:
             values = "; ".join(_values_in_words(name, found) for name in dict.fromkeys(name for name, *_ in known))
             yield f"no run of {len(paths):,} meets {' and '.join(where)}; {values}"
