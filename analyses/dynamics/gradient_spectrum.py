@@ -23,15 +23,15 @@ can tell.
 
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Float, Int
 
 from interp.errors import InputError, check_number
-from interp.figures import NEUTRAL, PALETTE, new_panels, threshold_line
+from interp.figures import NEUTRAL, PALETTE, as_count, new_panels, threshold_line
 from interp.mathematics import account, frequency_response
 from interp.mathematics import gradient_spectrum as spectrum
 from interp.mathematics.gradient_spectrum import NOT_TOLD, Hypothesis
@@ -271,6 +271,51 @@ def summary(result: xr.Dataset) -> dict:
         "permuted_share": _by_tensor(result.permuted),
         "null_share": spectrum.null_share(result.attrs["memory"]),
     }
+
+
+def in_words(summary: Mapping[str, Any]) -> list[str]:
+    """A summary for a person, without what is not known.
+
+    >>> told = {"value": 0.3, "low": 0.2, "high": 0.4, "null_low": -0.1, "null_high": 0.1}
+    >>> unknown = {"slow": None, "fast": None}
+    >>> shares = {"embed.W_E": 0.4, "mlp.W_in": 0.009}
+    >>> on = {"circuit": {"slow": 0.4, "fast": 0.1}, "memorizing": unknown}
+    >>> summary = {"verdict": "not shown", "why": None, "plateau": {"from": 100, "to": 900}, "checkpoints": 9}
+    >>> summary |= {"rule": told, "memory": dict.fromkeys(told), "cosine": on, "along": on, "slow_share": shares}
+    >>> for line in in_words(summary | {"permuted_share": shares, "null_share": 0.01}):
+    ...     print(line)
+    slow = generalization, fast = overfitting: not shown
+    plateau: steps 100 to 900, 9 checkpoints
+    the rule: cos slow − fast 0.3, 95 % 0.2 to 0.4 (by chance -0.1 to 0.1)
+    mean cosines with the rule: slow 0.4, fast 0.1
+    slow share of the gradient, over the plateau (noise: 0.01): embed.W_E 0.4
+    at or below the noise line: mlp.W_in
+    """
+    plateau, why = summary["plateau"], summary["why"]
+    lines = [f"slow = generalization, fast = overfitting: {summary['verdict']}{f', because {why}' if why else ''}"]
+    if plateau:
+        span = f"steps {plateau['from']:,} to {plateau['to']:,}"
+        lines.append(f"plateau: {span}, {as_count(summary['checkpoints'], 'checkpoint')}")
+    for name, more, less in (("rule", "slow", "fast"), ("memory", "fast", "slow")):
+        if (of := summary[name])["value"] is not None:
+            by_chance = f"by chance {of['null_low']:.2g} to {of['null_high']:.2g}"
+            value = f"{of['value']:.2g}, 95 % {of['low']:.2g} to {of['high']:.2g} ({by_chance})"
+            lines.append(f"{'the rule' if name == 'rule' else name}: cos {more} − {less} {value}")
+    for on, name in zip(ON, ("the rule", "memory"), strict=True):
+        of = summary["cosine"][on]
+        if None not in of.values():
+            lines.append(f"mean cosines with {name}: {', '.join(f'{part} {of[part]:.2g}' for part in PARTS)}")
+    shares = {name: share for name, share in summary["slow_share"].items() if share is not None}
+    null = summary["null_share"]
+    slow = sorted(((share, name) for name, share in shares.items() if share > null), reverse=True)
+    where = "over the plateau" if plateau else "over all steps"
+    told = ", ".join(f"{name} {share:.2g}" for share, name in slow) or "none above it"
+    lines.append(f"slow share of the gradient, {where} (noise: {null:.2g}): {told}")
+    if below := [name for name, share in shares.items() if share <= null]:
+        lines.append(f"at or below the noise line: {', '.join(below)}")
+    if silent := [name for name, share in summary["slow_share"].items() if share is None]:
+        lines.append(f"without any gradient: {', '.join(silent)}")
+    return lines
 
 
 def _over(values: xr.DataArray) -> dict[str, dict[str, float]]:

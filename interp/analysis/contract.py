@@ -44,6 +44,7 @@ import xarray as xr
 from interp.analysis.sources import source_digest
 from interp.errors import InputError, unknown_name
 from interp.experiment import Examples, Family, ModelConfig, Operations, Task, hash_of, json_values
+from interp.figures import readable
 
 ENTRY_POINTS = "interp.analyses"
 PLUG_IN = "plug-in"
@@ -175,6 +176,13 @@ class Analysis:
     def summary(self, result: xr.Dataset) -> dict[str, Any]:
         """What its `summary` says of a result, as JSON values: None for what is not finite."""
         return json_values(self.module.summary(result))
+
+    def lines(self, result: xr.Dataset) -> list[str]:
+        """The summary for a person: what its `in_words` makes of it, and otherwise a line for every entry."""
+        told = self.summary(result)
+        if (in_words := getattr(self.module, "in_words", None)) is not None:
+            return in_words(told)
+        return [f"{key.replace('_', ' ')}: {readable(value)}" for key, value in told.items()]
 
     @property
     def scales(self) -> dict[str, Scale]:

@@ -24,6 +24,7 @@ SEEDS = ("task.seed", "model.seed", "training.seed")
 OF_ENDINGS = ("state", "verdict", "memorized-at", "generalized-at", "step")
 _CHOICES = {"state": STATES, "verdict": (*VERDICTS, DIVERGED)}
 MOST_VALUES = 8  # that are named where no run meets the conditions
+IN_EVERY_LINE = ("state", "verdict")  # which need no column of their own where they are asked for
 _COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     **{">=": operator.ge, "<=": operator.le, "!=": operator.ne, "==": operator.eq},
     **{"=": operator.eq, ">": operator.gt, "<": operator.lt},
@@ -52,7 +53,8 @@ def list_runs(
 
     `where` are conditions that a run has to meet, such as "training.weight-decay>=1" or "verdict=grokking", and `sort`
     is what they are ordered by: fields of task, model and training, last metrics, and OF_ENDINGS; with a minus before
-    it, or by `reverse`, the largest first. The beginning of a name can be left out where the rest tells which.
+    it, or by `reverse`, the largest first; what is asked for by name stands at the end of the line. The beginning of a
+    name can be left out where the rest tells which.
     `coordinates`: by the name of a run what else is known of it. Raises InputError for what cannot be asked: a name, or
     of fields with a fixed choice a word, that there is not.
 
@@ -62,6 +64,9 @@ def list_runs(
     (True, True)
     >>> list(list_runs(interp.reference_path(), where=["weight-decay>1"]))
     ['no run of 1 meets weight-decay>1; training.weight-decay is 1.0']
+    >>> [line] = list_runs(interp.reference_path(), where=["weight-decay<=1"])
+    >>> line.endswith("generalized at step 950; training.weight-decay 1")
+    True
     """
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}")
@@ -82,7 +87,14 @@ def list_runs(
         falls = sort is not None and sort.startswith("-")
         by = _known_name(sort[falls:], names) if sort is not None else None
         kept = [one for one in found if all(_meets(one.fields, *condition) for condition in known)]
-        yield from (one.line for one in (kept if by is None else _sorted(kept, by, reverse != falls)))
+        asked = [name for name, *_ in known]
+        if by is not None:
+            asked.append(by)
+        for one in kept if by is None else _sorted(kept, by, reverse != falls):
+            in_line = {*IN_EVERY_LINE, *(coordinates or {}).get(one.path.name, ())}
+            yield "; ".join(
+                [one.line, *(_column(one.fields, name) for name in dict.fromkeys(asked) if name not in in_line)]
+            )
         if not kept:
             values = "; ".join(_values_in_words(name, found) for name in dict.fromkeys(name for name, *_ in known))
             yield f"no run of {len(paths):,} meets {' and '.join(where)}; {values}"
@@ -135,6 +147,13 @@ def fields_of(run: Run, ending: Ending) -> dict[str, Any]:
     fields |= {flag(name): value for name, value in ending.metrics.items()}
     seeds = {fields[name] for name in SEEDS if name in fields}
     return fields | ({"seed": seeds.pop()} if len(seeds) == 1 else {})
+
+
+def _column(fields: Mapping[str, Any], name: str) -> str:
+    value = fields.get(name)
+    if value is None:  # what the run does not have, and what is left out of its configuration
+        return f"{name} none"
+    return f"{name} {f'{value:.6g}' if _is_known(value) and isinstance(value, float) else one_line(readable(value))}"
 
 
 def _sorted(listed: Sequence[Listed], sort: str, reverse: bool) -> list[Listed]:

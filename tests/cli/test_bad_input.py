@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -231,11 +232,36 @@ def test_no_report_is_made_of_a_damaged_run(refused: Refused):
     assert f"{STEP} was altered" in refused("report", "run")
 
 
+def test_a_folder_of_runs_is_not_resumed_and_the_commands_are_told(run: Path, refused: Refused):
+    Path("several").mkdir()
+    for seed in range(7):
+        shutil.copytree("run", f"several/seed{seed}")
+        if seed == 1:
+            assert refused("resume", "several") == (
+                "several is no run but a folder of 2 runs, none of them unfinished: interp list several"
+            )
+        if seed > 0:
+            cut(Path(f"several/seed{seed}"))
+    commands = " && ".join(f"interp resume several/seed{seed}" for seed in range(1, 5))
+    assert refused("resume", "several") == (
+        f"several is no run but a folder of 7 runs, 6 of them unfinished, and resume takes one: {commands}, and so on "
+        "with 2 others of `interp list several --where state=unfinished`"
+    )
+    shutil.rmtree("several/seed5")
+    shutil.rmtree("several/seed6")
+    assert refused("resume", "several").endswith(f"resume takes one: {commands}")
+
+
+def cut(run: Path) -> None:
+    """As a run that was killed just before its end."""
+    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_text("".join(lines[:-1]))
+    info = {name: value for name, value in json.loads((run / "run.json").read_text()).items() if name != "end"}
+    (run / "run.json").write_bytes(with_sum(info))
+
+
 def test_a_run_is_not_resumed_from_a_damaged_state(run: Path, refused: Refused):
-    lines = Path("run/metrics.jsonl").read_text().splitlines(keepends=True)
-    Path("run/metrics.jsonl").write_text("".join(lines[:-1]))  # a run that was killed just before its end
-    info = {name: value for name, value in json.loads(Path("run/run.json").read_text()).items() if name != "end"}
-    Path("run/run.json").write_bytes(with_sum(info))
+    cut(Path("run"))
     state = Path("run/state/step_000000020.safetensors")
     state.write_bytes(state.read_bytes()[:-1])
     assert f"{state} is damaged" in refused("resume", "run")

@@ -102,6 +102,16 @@ def test_a_minus_before_a_name_sorts_the_largest_first(capsys: pytest.CaptureFix
 
 
 @pytest.mark.usefixtures("at")
+def test_of_a_sweep_of_which_nothing_has_begun_the_list_names_its_command(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("planned").mkdir()
+    shutil.copy("out/sweep.json", "planned")
+    told = "of the 2 runs of the sweep in planned 2 have not begun; go on with its grid file: "
+    told += "interp sweep GRID.toml --out planned\n"
+    assert said(capsys, "list", "planned") == told
+    assert said(capsys, "resume", "planned", code=2) == f"interp: planned is no run but the folder of a sweep: {told}"
+
+
+@pytest.mark.usefixtures("at")
 def test_what_has_not_begun_is_told_of_in_the_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert "not begun" not in said(capsys, "list", "out")
     shutil.copytree("out", "deep/cut")

@@ -121,6 +121,23 @@ def test_every_architecture_comes_back_with_its_split(trained: Run, to: str, tmp
     assert_close(again.last.logits, trained.last.logits, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("to", ["huggingface", "numpy"])
+@pytest.mark.parametrize("model", [ModelConfig(d_model=8, n_heads=2, d_mlp=12), ModelConfig(family="mlp", d_mlp=12)])
+def test_a_network_that_knows_nothing_comes_back(model: ModelConfig, to: str, tmp_path: Path):
+    """What is proved is that it is read as it was exported, not that it answers well."""
+    with RunWriter.create(tmp_path / "untrained", Task(P), model) as writer:
+        writer.append(0, initial_weights(model, P))
+    out = export_run(writer.run, to, tmp_path / "out", figures=())
+    again = import_run(out, tmp_path / "again")
+    assert again.info["imported"]["proof"]["verified"]
+    assert torch.equal(again.last.logits, writer.run.last.logits)
+    content = json.loads((out / "config.json").read_text())
+    content["model"]["activation"] = "gelu"
+    (out / "config.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="its source says logits as at export 16, and it has"):
+        import_run(out, tmp_path / "as another")
+
+
 def test_arrays_are_those_of_the_run(run: Run):
     out = export_run(run, "numpy", "out")
     assert np.load(out / "steps.npy").tolist() == [0, 10, 20]

@@ -101,6 +101,19 @@ def test_only_runs_that_meet_the_conditions(where: list[str], expected: str, fol
     assert names(folder, where=where) == [*expected]
 
 
+def test_what_is_asked_for_by_name_stands_in_the_line(folder: Path) -> None:
+    lines = list(list_runs(folder, where=["weight-decay<=1", "verdict!=diverged"], sort="-generalized-at"))
+    assert [line.partition("; ")[2].partition("; ")[2] for line in lines] == [
+        "training.weight-decay 1; generalized-at 1000",
+        "training.weight-decay 0.1; generalized-at unknown",
+    ]
+    [line] = list_runs(folder / "a", sort="batch-size")
+    assert line.endswith("; training.batch-size none")
+    [line] = list_runs(folder / "a", where=["seed=0"], coordinates={"a": {"seed": 0}})
+    assert " seed 0 " in line  # where the axes stand
+    assert line.count("seed") == 1
+
+
 def test_sorted_by_a_number_or_a_word_and_last_what_has_none(folder: Path) -> None:
     assert names(folder, sort="weight-decay") == [*"cdab"]
     assert names(folder, sort="generalized-at") == [*"bacd"]

@@ -31,7 +31,6 @@ class Analyze:
     def run(self) -> int:
         from interp.analysis import PartlyAnalyzed, analyze, find, write_tables
         from interp.cli.progress import walk
-        from interp.figures import readable
         from interp.runs import open_run
 
         refused = None
@@ -41,14 +40,13 @@ class Analyze:
             results, refused = error.results, error
             if not results:
                 raise
-        summaries = {name: find(name).summary(result) for name, result in results.items()}
         if self.json:
-            say_json(summaries)
+            say_json({name: find(name).summary(result) for name, result in results.items()})
         else:
-            for name, summary in summaries.items():
+            for name, result in results.items():
                 say(f"{name}: {find(name).title}")
-                for key, value in summary.items():
-                    say(f"  {key.replace('_', ' ')}: {readable(value)}", most=MOST_OF_A_LIST)
+                for line in find(name).lines(result):
+                    say(f"  {line}", most=MOST_OF_A_LIST)
         if self.csv is not None:
             write_tables(results, self.csv)
         if refused is not None:

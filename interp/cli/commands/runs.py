@@ -25,14 +25,17 @@ class List:
     """The largest first."""
 
     def run(self) -> int:
-        from interp.runs import list_runs
+        from interp.runs import list_runs, run_folders
         from interp.sweeps import read_sweep, what_is_left
 
-        sweep = read_sweep(self.folder)
+        sweep, left = read_sweep(self.folder), list(what_is_left(self.folder))
         known = sweep.runs if sweep is not None else None
-        for line in list_runs(self.folder, where=self.where, sort=self.sort, reverse=self.reverse, coordinates=known):
-            say(line)
-        for line in what_is_left(self.folder):
+        # Of a sweep of which nothing has begun its own line tells, with its command.
+        if not left or next(run_folders(self.folder), None) is not None:
+            how = {"where": self.where, "sort": self.sort, "reverse": self.reverse, "coordinates": known}
+            for line in list_runs(self.folder, **how):
+                say(line)
+        for line in left:
             say(line)
         return 0
 

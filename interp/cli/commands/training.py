@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +29,9 @@ from interp.experiment import (
 
 if TYPE_CHECKING:
     from interp.models import Snapshot
+
+
+MOST_RESUMED = 4  # that are named
 
 
 @dataclass(frozen=True)
@@ -136,6 +140,7 @@ class Resume:
         from interp.runs import open_run
         from interp.sweeps import resume_run
 
+        _check_is_one_run(self.path)
         run = open_run(self.path)
         anew = " from its beginning: no state was saved" if run.state_step is None and not run.is_complete else ""
         with training_progress(run.experiment or Experiment(), f"resuming {self.path}{anew}") as report:
@@ -152,6 +157,29 @@ class Presets:
         for name, (summary, _) in PRESETS.items():
             say(f"{name:<12}{summary}")
         return 0
+
+
+def _check_is_one_run(path: Path) -> None:
+    """Raises InputError for a folder of runs, with what goes on with those that are unfinished."""
+    from interp.figures import as_count
+    from interp.runs import ending_of, open_run, run_folders
+    from interp.sweeps import what_is_left
+
+    folders = list(run_folders(path))
+    if path in folders:
+        return
+    if left := next(what_is_left(path), None):
+        raise InputError(f"{path} is no run but the folder of a sweep: {left}")
+    if folders:
+        unfinished = [one for one in folders if ending_of(open_run(one)).state == "unfinished"]
+        commands = " && ".join(f"interp resume {shlex.quote(str(one))}" for one in unfinished[:MOST_RESUMED])
+        more = len(unfinished) - MOST_RESUMED
+        rest = f", and so on with {as_count(more, 'other')} of `interp list {path} --where state=unfinished`"
+        told = f"{len(unfinished):,} of them unfinished, and resume takes one: {commands}{rest if more > 0 else ''}"
+        raise InputError(
+            f"{path} is no run but a folder of {as_count(len(folders), 'run')}, "
+            f"{told if unfinished else f'none of them unfinished: interp list {path}'}"
+        )
 
 
 def _fresh_folder(experiment: Experiment) -> Path:

@@ -9,7 +9,8 @@ import numpy as np
 import safetensors.torch
 
 from interp.errors import InputError, check_choice
-from interp.experiment import FIELDS_OF_OTHERS, Operations, section_to_dict
+from interp.experiment import FIELDS_OF_OTHERS, Operations, Task, section_to_dict
+from interp.interchange.answers import answers_of
 from interp.interchange.exporting.card import model_card
 from interp.machine import built_beside, write_atomically
 from interp.models import bridge_options, classic_state, weight_shapes
@@ -93,6 +94,7 @@ def _configuration(run: Run) -> dict[str, object]:
         "model": {name: value for name, value in section_to_dict(run.model).items() if name not in others},
         "training": section_to_dict(run.training) if run.training is not None else None,
         "checkpoint_labels": [run.steps, "step"],
+        **({"answers": answers_of(run.last).to_dict()} if isinstance(run.task, Task) else {}),
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from interp.errors import InputError
 from interp.experiment import Activation, experiment_from_toml, section_from_dict
+from interp.interchange.answers import Answers, read_answers
 from interp.interchange.importing.beside import configurations_beside, read_configuration
 from interp.interchange.importing.source import Source
 from interp.interchange.plain_files import read_toml, shortened
@@ -267,6 +268,16 @@ def configuration_of(source: Source, given: Path | None = None) -> tuple[Fields,
             inside = {**inside, **flattened(source.beside[name])}
     _add(task, model, named, from_keys(inside), "the file of weights")
     return task, model, " and ".join(named)
+
+
+def answers_beside(source: Source, given: Path | None = None) -> Answers | None:
+    """What the network answered when we exported it, where the configuration says so of this checkpoint: a file without
+    a step is the last one."""
+    every = [(given, read_configuration(given))] if given and given.suffix != ".toml" else []
+    for _, content in every or configurations_beside(source.path, given=given is not None):
+        if (answers := read_answers(content)) is not None:
+            return answers if source.step in (None, answers.step) else None
+    return None
 
 
 # An activation in authors' words that our models do not have.

@@ -11,6 +11,7 @@ import torch
 from interp.errors import InputError
 from interp.experiment import MIXTURES, Operation, Task
 from interp.figures import as_size
+from interp.interchange.answers import Answers
 from interp.interchange.importing.alternatives import Challenged, said, word
 from interp.interchange.importing.challengers import Beside
 from interp.interchange.importing.search import ANSWERS
@@ -30,6 +31,7 @@ POOR = 0.5
 MEMORIZED = 0.9
 MOST_NAMED = 4  # activations that would answer as well
 _STANDARD_ERRORS = 5.0
+EXPORTED = "logits as at export"  # of how many pairs
 
 _READ_WRONG = (
     "the likely causes: orientation of the matrices, a class for '=', --task.operation, --task.p, "
@@ -49,6 +51,12 @@ class Trial(NamedTuple):
     checkpoint: Checkpoint
     accuracy: float  # over all pairs
     compared: list[dict[str, Any]]  # what the source says beside what is found
+
+    @property
+    def answers_as_exported(self) -> bool:
+        """Whether it gives the logits that were written when we exported it: then it is read right, however poor it
+        is."""
+        return any(entry["name"] == EXPORTED and entry["agrees"] for entry in self.compared)
 
     @property
     def agrees(self) -> bool | None:
@@ -72,9 +80,11 @@ def trials(
     claims: Sequence[Claim],
     task_of: Callable[[int, str], Task],
     operations: Sequence[str],
+    *,
+    answers: Answers | None = None,
 ) -> list[Trial]:
-    """A reading with every operation, the best first: one that agrees with what the source says, then the one with the
-    most right answers."""
+    """A reading with every operation, the best first: one that agrees with what the source says (`answers`: what the
+    network answered when we exported it), then the one with the most right answers."""
     found, refused = [], None
     check_memory(fitted)
     first: Checkpoint | None = None
@@ -89,6 +99,7 @@ def trials(
             checkpoint.__dict__["activations"] = first.activations  # the same network: only the labels differ
         first = first or checkpoint
         compared = [_compare(checkpoint, claim, claims) for claim in claims]
+        compared += [entry for entry in [answers and _answered(checkpoint, answers)] if entry]
         found.append(Trial(layout, fitted, checkpoint, checkpoint.accuracy("all"), compared))
     for trial in found:
         # The largest arrays there are; losses and answers are kept.
@@ -132,7 +143,7 @@ def prove(
     for trial in found:
         by_operation.setdefault(trial.checkpoint.task.operation, trial.accuracy)
     others = [accuracy for operation, accuracy in by_operation.items() if operation != task.operation]
-    stranger = _stranger(challengers)
+    stranger = None if best.answers_as_exported else _stranger(challengers)
     causes = _causes(best, challenged)
     if (
         not operation_given
@@ -169,7 +180,7 @@ def prove(
     for entry in best.compared:
         if entry["agrees"] is False:
             doubts.append(f"its source says {entry['name']} {entry['stored']:.4g}, and it has {_seen(entry)}")
-    for other in challenged.better:
+    for other in () if best.answers_as_exported else challenged.better:
         doubts.append(
             f"{word(other.question)} {said(challenged.guess[other.question])} was given, and {said(other.option)} is "
             f"better: accuracy {other.outcome.accuracy:.4g} and loss {other.outcome.loss:.2g}, beside "
@@ -311,6 +322,14 @@ def _compare(checkpoint: Checkpoint, claim: Claim, claims: Sequence[Claim]) -> d
     possible = possible or (claim.measure == "accuracy" and least <= claim.value / 100 <= most)
     between = {"least": _json(least), "most": _json(most)}
     return {"name": claim.name, "stored": claim.value, "found": None, "agrees": None if possible else False, **between}
+
+
+def _answered(checkpoint: Checkpoint, answers: Answers) -> dict[str, Any] | None:
+    """What was answered at export beside what is answered now; None where it tells nothing."""
+    if (found := answers.agreeing(checkpoint)) is None:
+        return None
+    n = len(answers.told)
+    return {"name": EXPORTED, "stored": n, "found": found, "agrees": found == n}
 
 
 def _seen(entry: Mapping[str, Any]) -> str:

@@ -11,7 +11,13 @@ from interp.errors import InputError, check_number
 from interp.experiment import ModelConfig, Task
 from interp.interchange.importing.alternatives import challenge, with_free
 from interp.interchange.importing.challengers import beside
-from interp.interchange.importing.configuration import Fields, check_we_have, configuration_of, shown
+from interp.interchange.importing.configuration import (
+    Fields,
+    answers_beside,
+    check_we_have,
+    configuration_of,
+    shown,
+)
 from interp.interchange.importing.proof import (
     Proof,
     Trial,
@@ -113,7 +119,7 @@ def read(sources: Sequence[Source], known: Known) -> Reading:
     check_family(found, known)
     with_split = next((one for one in (last, *sources) if {"train_indices", "train_data"} & one.beside.keys()), last)
     operation = task_fields.get("operation")
-    asked = _Asked(model_fields, p, operation, known.split, fraction, with_split)
+    asked = _Asked(model_fields, p, operation, known.split, fraction, with_split, known.configuration)
     proof, proved, refused = None, None, []
     for source in _to_prove(sources):
         theirs = tensors if source is last else tensors_of(source)
@@ -156,6 +162,7 @@ class _Asked(NamedTuple):
     split: str | None
     fraction: float | None
     with_split: Source  # that has the split beside its weights, if one has
+    configuration: Path | None
 
 
 def _searched(
@@ -213,6 +220,7 @@ def _proved(search: Search, guess: Guess, source: Source, split: Split, asked: _
             source.claims,
             lambda p, operation: task_with(p, operation, split[0], asked.fraction),
             operations,
+            answers=answers_beside(source, asked.configuration),
         )
 
     found = tried(challenged.guess, operations_to_try(asked.operation))

@@ -67,6 +67,37 @@ def test_the_numbers_of_a_real_run(run: interp.Run, result: xr.Dataset):
     assert len(gradient_spectrum.plot(result).data) == 11 * 5 + 4
 
 
+def test_its_words_are_few_and_leave_out_what_is_unknown(result: xr.Dataset):
+    analysis = find("gradient_spectrum")
+    lines, shares = analysis.lines(result), analysis.summary(result)["slow_share"]
+    assert len(lines) <= 10
+    assert "unknown" not in "\n".join(lines)
+    assert lines[0].startswith("slow = generalization, fast = overfitting: not shown, because ")
+    for name, share in shares.items():  # every tensor in one of the lines, on its side of the noise
+        line = next(line for line in lines if name in line)
+        assert line.startswith("slow share of the gradient" if share > 0.02 / 1.98 else "at or below the noise line")
+
+
+def test_the_words_of_a_run_with_a_verdict():
+    """The planted numbers of a confirmed hypothesis, each in a line of its own."""
+    difference = {"value": 0.31, "low": 0.22, "high": 0.43, "null_low": -0.11, "null_high": 0.12}
+    on = {"circuit": {"slow": 0.41, "fast": 0.13}, "memorizing": {"slow": 0.14, "fast": 0.45}}
+    shares = {"embed.W_E": 0.51, "mlp.W_in": 0.0099, "blocks.0.attn.W_Q": None}
+    summary = {"verdict": "confirmed", "why": None, "plateau": {"from": 400, "to": 4000}, "checkpoints": 37}
+    summary |= {"rule": difference, "memory": difference, "cosine": on, "along": on, "slow_share": shares}
+    assert gradient_spectrum.in_words(summary | {"permuted_share": shares, "null_share": 0.0101}) == [
+        "slow = generalization, fast = overfitting: confirmed",
+        "plateau: steps 400 to 4,000, 37 checkpoints",
+        "the rule: cos slow − fast 0.31, 95 % 0.22 to 0.43 (by chance -0.11 to 0.12)",
+        "memory: cos fast − slow 0.31, 95 % 0.22 to 0.43 (by chance -0.11 to 0.12)",
+        "mean cosines with the rule: slow 0.41, fast 0.13",
+        "mean cosines with memory: slow 0.14, fast 0.45",
+        "slow share of the gradient, over the plateau (noise: 0.01): embed.W_E 0.51",
+        "at or below the noise line: mlp.W_in",
+        "without any gradient: blocks.0.attn.W_Q",
+    ]
+
+
 def test_the_cosines_are_with_the_derivatives_that_autograd_gives(run: interp.Run, result: xr.Dataset):
     step = run.steps[3]
     checkpoint, asked = run[step], CircuitDerivatives(run.task)
