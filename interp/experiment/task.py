@@ -87,11 +87,8 @@ class Task:
             object.__setattr__(self, "split", tuple(map(int, self.split)))  # numpy's integers are no JSON
         else:
             check_choice("task.split", self.split, ("drawn", "unknown"))
-            if (
-                self.split == "drawn"
-                and self.train_pairs is None
-                and self._pairs_of(self.train_fraction, n_defined) < 1
-            ):
+            is_share = self.split == "drawn" and self.train_pairs is None
+            if is_share and self._pairs_of(self.train_fraction, n_defined) < 1:
                 raise InputError(
                     f"task.train-fraction {self.train_fraction:g} of {n_defined} pairs leaves none to train on"
                 )

@@ -11,9 +11,9 @@ from interp.training.loss import (
     threads_of_torch,
     worker_threads,
 )
+from interp.training.metrics import METRICS
 from interp.training.observers import GRADIENTS, MOST_STEPS, OBSERVERS, GradientSketch, Observer, observed_bytes
 from interp.training.optimizers import WeightUpdater
-from interp.training.side_by_side import METRICS
 
 __all__ = [
     "GRADIENTS",

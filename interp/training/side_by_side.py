@@ -8,7 +8,6 @@ torch.func.
 """
 
 import contextlib
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 
@@ -23,23 +22,11 @@ from interp.models import Each, Weights, embed, is_factored, many_networks, tran
 from interp.training.batches import Batch, parts_of_test, parts_of_train
 from interp.training.gradient_filters import FilteredGradients, split_state
 from interp.training.loss import evaluate, loss_and_gradient, mean, threads_of_torch
+from interp.training.metrics import METRICS, measured, of_parts
 from interp.training.optimizers import WeightUpdater
 from interp.training.regularizing import Regularizing, split_held
 from interp.training.stacked_updates import StackedUpdater
 
-# Of every run, beside HIGHEST of the loop; where fewer pairs are held out than are unmirrored, with `held_out_loss` and
-# `held_out_accuracy`; where some are chosen on, with `validation_loss` and `validation_accuracy`; of several operations
-# with loss and accuracy of the parts of each, such as `add.train_loss`.
-METRICS = (
-    "train_loss",
-    "test_loss",
-    "unmirrored_test_loss",
-    "train_accuracy",
-    "test_accuracy",
-    "unmirrored_test_accuracy",
-    "gradient_norm",
-    "weight_norm",
-)
 Judged = tuple[Float[Tensor, " n"], Bool[Tensor, " n"]]  # the losses of examples, and which are answered correctly
 ManyJudged = tuple[Float[Tensor, "S n"], Bool[Tensor, "S n"]]
 
@@ -172,7 +159,7 @@ class OnCores:
             return found
         # Of the training batch the mean loss alone is known.
         judged = zip(found, self._judged(self._train), self._parts_of_train, strict=True)
-        return [metrics | _of_parts(*train, parts) for metrics, train, parts in judged]
+        return [metrics | of_parts(*train, parts) for metrics, train, parts in judged]
 
     def update(self, step: int) -> None:
         """Update number `step` (from 0)."""
@@ -225,37 +212,6 @@ class OnCores:
         return (map, self._each) if len(self.weights) == 1 else (self._each, map)
 
 
-def measured(
-    train: tuple[float, Bool[Tensor, " n"]],
-    test: tuple[Float[Tensor, " m"], Bool[Tensor, " m"], Mapping[str, Bool[Tensor, " m"]]],
-    gradient: Weights,
-    weights: Weights,
-) -> dict[str, float]:
-    """METRICS of one step, from the training loss and answers, and the test losses, answers, and which of them belong
-    to each part (`parts_of_test`); of held-out pairs too, where they are a part of their own.
-
-    >>> right, weights = torch.tensor([True, False]), {"layer": torch.tensor([3.0, 4.0])}
-    >>> of_test = torch.tensor([2.0, 4.0]), right, {"unmirrored_test": torch.tensor([True, False])}
-    >>> found = measured((1.5, right), of_test, weights, weights)
-    >>> found["test_loss"], found["unmirrored_test_loss"], found["train_accuracy"], found["weight_norm"]
-    (3.0, 2.0, 0.5, 5.0)
-    """
-    (loss, correct), (test_losses, test_correct, parts) = train, test
-    values = {"train_loss": loss, "train_accuracy": mean(correct)}
-    values |= {"test_loss": mean(test_losses), "test_accuracy": mean(test_correct)}
-    values |= _of_parts(test_losses, test_correct, parts)
-    values |= {"gradient_norm": _norm(gradient), "weight_norm": _norm(weights)}
-    return {name: values.pop(name) for name in METRICS} | values
-
-
-def _of_parts(
-    losses: Float[Tensor, " n"], correct: Bool[Tensor, " n"], parts: Mapping[str, Bool[Tensor, " n"]]
-) -> dict[str, float]:
-    """Mean loss and accuracy of each part."""
-    of_parts = {f"{part}_loss": mean(losses[which]) for part, which in parts.items()}
-    return of_parts | {f"{part}_accuracy": mean(correct[which]) for part, which in parts.items()}
-
-
 def _on(device: str, parts: Mapping[str, Bool[Tensor, " n"]]) -> dict[str, Bool[Tensor, " n"]]:
     return {part: which.to(device) for part, which in parts.items()}
 
@@ -264,10 +220,6 @@ def _validation_sets(experiments: Sequence[Experiment], device: str) -> list[Bat
     """What each is chosen on; empty where nothing is."""
     batches = [Batch.of(one.task, "validation", device) for one in experiments]
     return batches if len(batches[0]) else []  # as many examples of each
-
-
-def _norm(weights: Weights) -> float:
-    return math.sqrt(sum(weight.double().square().sum().item() for weight in weights.values()))
 
 
 # ---- one batch -------------------------------------------------------------------------------------------------------
