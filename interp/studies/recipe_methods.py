@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from interp.errors import check_choice
 from interp.experiment import DecayFactors, Experiment, GradientFilter, Regularizers
@@ -82,7 +82,7 @@ def _regularized(**fields: Any) -> Change:
     """By a regularizer: the field named "strength" has the strength."""
 
     def change(experiment: Experiment, strength: float) -> Experiment:
-        values = {name: strength if value is STRENGTH else value for name, value in fields.items()}
+        values: dict[str, Any] = {name: strength if of is STRENGTH else of for name, of in fields.items()}
         return _training(experiment, regularizers=Regularizers(**values))
 
     return change
@@ -94,7 +94,7 @@ def _decaying(group: str) -> Change:
     return lambda experiment, strength: _training(experiment, weight_decay=strength, decay=DecayFactors(**factors))
 
 
-def _clamped(norm: str) -> Change:
+def _clamped(norm: Literal["global", "tensors"]) -> Change:
     """Norms that stay what they are at the start, where weights are so many times as large as usual."""
 
     def change(experiment: Experiment, strength: float) -> Experiment:
@@ -109,7 +109,7 @@ def _scaled(experiment: Experiment, strength: float) -> Experiment:
 
 def _filtered(**fields: Any) -> Change:
     def change(experiment: Experiment, strength: float) -> Experiment:
-        values = {name: strength if value is STRENGTH else value for name, value in fields.items()}
+        values: dict[str, Any] = {name: strength if of is STRENGTH else of for name, of in fields.items()}
         return _training(experiment, filter=GradientFilter(**values))
 
     return change

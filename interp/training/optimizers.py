@@ -170,8 +170,8 @@ class WeightUpdater:
             # Fused updates read memory in order, whatever the strides say.
             ordered = {name: gradient[name].contiguous() for name in own}
             for names, decayed in by_decay(own, config):
-                parts = ({name: values[name] for name in names} for values in (own, ordered))
-                RULES[config.optimizer](*parts, memory, config.learning_rate(step), decayed)
+                weights, slopes = ({name: values[name] for name in names} for values in (own, ordered))
+                RULES[config.optimizer](weights, slopes, memory, config.learning_rate(step), decayed)
 
     def state(self, place: int = 0) -> dict[str, Tensor]:
         """A copy of everything the optimizer remembers of one network, as "<weight>|<buffer>" → tensor; empty before
