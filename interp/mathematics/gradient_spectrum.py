@@ -152,7 +152,7 @@ def slow_share(
         slow, power = slow[steps], power[steps]
     k = rows.shape[-1]
     with np.errstate(invalid="ignore", divide="ignore"):
-        value = slow.sum(-1) / power.sum(-1)
+        value = np.minimum(slow.sum(-1) / power.sum(-1), 1.0)  # by Cauchy and Schwarz; rounding alone says more
         without = np.log(slow.sum(-1, keepdims=True) - slow) - np.log(power.sum(-1, keepdims=True) - power)
         error = np.sqrt((k - 1) * np.var(without, axis=-1))
         factor = np.exp(stats.t.ppf((1 + COVERAGE) / 2, k - 1) * error)
