@@ -58,7 +58,7 @@ def initial_weights(model: ModelConfig, sizes: int | tuple[int, ...]) -> Weights
     return drawn
 
 
-def _normal(model: ModelConfig, sizes: int | tuple[int, int], generator: torch.Generator) -> Weights:
+def _normal(model: ModelConfig, sizes: int | tuple[int, ...], generator: torch.Generator) -> Weights:
     weights = {}
     for name, shape in weight_shapes(model, sizes).items():
         last = name.rpartition(".")[2]

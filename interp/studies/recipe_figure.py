@@ -15,7 +15,7 @@ from interp.studies.recipe_methods import BASES, NOTHING
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-    from interp.studies.recipes import Effect
+    from interp.studies.recipe_effects import Effect
 
 ROW = 24  # pixels
 BEYOND = 1.12  # where dots of runs that never came stand, beyond the last step

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from interp.cli.commands.arguments import Positional
+from interp.cli.commands.costs import cost_in_words
 from interp.cli.output import MOST_OF_A_LIST, say, say_lines
 from interp.errors import InputError
 
