@@ -9,7 +9,6 @@ import re
 import shutil
 import struct
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -173,6 +172,9 @@ def test_a_reader_sees_whole_checkpoints_and_lines_while_they_are_written(tmp_pa
     seen: set[int] = set()
     failures: list[BaseException] = []
     done = threading.Event()
+    # As many steps as the reader is behind by, at most: a reading takes as long as there are steps, and a writer that
+    # waits for nobody would be a longer way ahead at each.
+    ahead = threading.Semaphore(5)
 
     def read() -> None:
         try:
@@ -187,19 +189,21 @@ def test_a_reader_sees_whole_checkpoints_and_lines_while_they_are_written(tmp_pa
                     assert run[steps[-1]].weights["embed.W_E"][0, 0] == steps[-1]
                     assert run.trajectory("unembed.W_U")[: len(steps), 0, 0].tolist() == steps
                     seen.add(steps[-1])
+                ahead.release(5)
         except BaseException as error:
             failures.append(error)
+            ahead.release()
 
     with RunWriter.create(tmp_path / "run", TASK, MODEL) as writer:
         reader = threading.Thread(target=read)
         reader.start()
-        for step in itertools.count():  # for as long as the reader takes, however busy the machine is
+        for step in itertools.count():
+            ahead.acquire()
             writer.append(
                 step, {name: torch.full_like(weight, step) for name, weight in weights_of(0).items()}, {"loss": 1.0}
             )
             if failures or len(seen) > 10:
                 break
-            time.sleep(0.001)  # the reader has its turn, and the next checkpoint may come within it
     done.set()
     reader.join()
     assert failures == []

@@ -84,9 +84,10 @@ def test_planted_networks_are_counted(family: str):
 
     assert wrong(10.0, None) == wrong(10.0, table) == (0, 0)
     by_table = wrong(0.0, table)
-    silent = sum(1 for answer in asked.answers if answer == 0)  # it answers 0 to what it does not know
+    # It answers 0 to what it does not know, or what rounding makes the largest of equal logits.
+    silent = sum(1 for answer in asked.answers if answer == 0)
     assert by_table[0] == 0
-    assert asked.unordered - silent <= by_table[1] < asked.unordered
+    assert asked.unordered - silent <= by_table[1] <= asked.unordered
 
 
 def test_a_pair_is_wrong_when_either_order_is():
