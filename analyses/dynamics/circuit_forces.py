@@ -11,8 +11,9 @@ known: chosen before, so that no hindsight makes it grow. r = loss/|decay| above
 it is worn down. No split of the weights is needed, and no gradient that training would have to keep.
 
 Refused (NaN) where the residual is above a fiftieth of |decay| + |loss|: more frequent checkpoints would do. Unknown
-are decay and loss of imported runs (no learning rate, no weight decay), and of "adam" and "rmsprop", which mix both.
-With weight decay 0 there is no decay, and no r.
+are decay and loss of imported runs (no learning rate, no weight decay); of "adam" and "rmsprop", which mix both; and of
+runs with a penalty, a held norm or a weight decay for each group of weights (`training.regularizers`,
+`training.decay`). With weight decay 0 there is no decay, and no r.
 
 Of a run with a gradient filter (`training.filter`) the part of the loss is what the optimizer made of filtered
 gradients, which those of past steps, and the weights, are part of; decay is none of it.

@@ -13,11 +13,13 @@ from interp.errors import InputError, flag
 from interp.experiment import (
     SECTIONS,
     Attention,
+    DecayFactors,
     Experiment,
     GradientFilter,
     Mlp,
     ModelConfig,
     Norm,
+    Regularizers,
     Task,
     TrainingConfig,
     experiment_from_dict,
@@ -87,6 +89,8 @@ OTHER: dict[str, dict[str, Any]] = {
         "label_smoothing": 0.1,
         "zero_sum": True,
         "filter": GradientFilter(kind="ema"),
+        "regularizers": Regularizers(l1=0.1),
+        "decay": DecayFactors(mlp=0.5),
     },
 }
 
