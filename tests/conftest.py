@@ -204,6 +204,31 @@ def damage(request: pytest.FixtureRequest) -> Damage:
 
 
 @pytest.fixture
+def within() -> Callable[[float, BaseException], AbstractContextManager[None]]:
+    """`within(seconds, error)`: what takes more of the processor is ended by the error, and what waits for something
+    that does not come after five minutes. How busy the machine is has no part in it."""
+
+    @contextmanager
+    def within(seconds: float, error: BaseException) -> Iterator[None]:
+        def too_long(*_: object) -> None:
+            raise error
+
+        limits = {signal.SIGPROF: (signal.ITIMER_PROF, seconds), signal.SIGALRM: (signal.ITIMER_REAL, 300.0)}
+        before = {name: signal.signal(name, too_long) for name in limits}
+        for timer, limit in limits.values():
+            signal.setitimer(timer, limit)
+        try:
+            yield
+        finally:
+            for timer, _ in limits.values():
+                signal.setitimer(timer, 0)
+            for name, handler in before.items():
+                signal.signal(name, handler)
+
+    return within
+
+
+@pytest.fixture
 def full_disk() -> Callable[[str, int], AbstractContextManager[None]]:
     """`full_disk("bytes", n)`: the system itself refuses to make a file longer: a real short write, then a real error.
     `full_disk("fsync", n)` and `full_disk("write", n)`: every such call fails, from the one after n others."""

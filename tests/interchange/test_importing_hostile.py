@@ -3,10 +3,10 @@
 tests/hostile_imports.py does it with many more, in a process each, and measures time and memory."""
 
 import os
-import signal
 import struct
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -36,17 +36,10 @@ def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.fixture(autouse=True)
-def soon() -> Iterator[None]:
+def soon(within: Callable[[float, BaseException], AbstractContextManager[None]]) -> Iterator[None]:
     """What hangs is an error."""
-
-    def too_long(*_: object) -> None:
-        raise TimeoutError("it hangs")
-
-    before = signal.signal(signal.SIGALRM, too_long)
-    signal.alarm(30)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, before)
+    with within(120, TimeoutError("it hangs")):
+        yield
 
 
 @pytest.mark.parametrize("place", NAMED)
