@@ -34,6 +34,7 @@ class Opened:
 
     def __init__(self, browser, path: Path) -> None:
         self.page, self.said, self.asked = browser.new_page(), [], []
+        self.page.set_default_timeout(120_000)  # as `open_page` has it
         self.page.on("console", lambda message: self.said.append(message.text))
         self.page.on("pageerror", lambda error: self.said.append(str(error)))
         self.page.on("dialog", lambda dialog: (self.said.append(f"dialog {dialog.message}"), dialog.dismiss()))
@@ -66,9 +67,11 @@ def test_a_figure_draws_hovers_and_saves_itself(opened):
     assert one.page.title() == "A parabola"
     assert one.page.locator(".scatterlayer .point").count() == 3
     box = one.page.locator(".scatterlayer .point").nth(1).bounding_box()
-    for away in (5, 0):
-        one.page.mouse.move(box["x"] + box["width"] / 2 + away, box["y"] + box["height"] / 2)
-    one.page.wait_for_selector(".hoverlayer .hovertext", timeout=5000)
+    for turn in range(300):  # plotly may not listen yet
+        one.page.mouse.move(box["x"] + box["width"] / 2 + turn % 2, box["y"] + box["height"] / 2)
+        one.page.wait_for_timeout(100)
+        if one.page.locator(".hoverlayer .hovertext").count():
+            break
     assert "here 4" in one.page.locator(".hoverlayer").text_content()
     with one.page.expect_download() as saved:
         one.page.locator(".modebar-btn").first.click()
