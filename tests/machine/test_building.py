@@ -94,7 +94,7 @@ def test_only_one_of_two_makers_succeeds_and_its_folder_stays(tmp_path: Path) ->
 
 
 def test_of_many_makers_at_once_one_succeeds(tmp_path: Path) -> None:
-    place, together = tmp_path / "place", threading.Barrier(8, timeout=60)
+    place, together = tmp_path / "place", threading.Barrier(8, timeout=900)
     made: list[str] = []
     refused: list[str] = []
 

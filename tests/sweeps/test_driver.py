@@ -262,7 +262,7 @@ def test_control_c_on_the_command_line(tmp_path: Path):
             assert process.stdout is not None
             assert process.stdout.readline().startswith("training run: 1,000,000 steps, 1,001 checkpoints, about ")
             process.send_signal(signal.SIGINT)
-            _, complaint = process.communicate(timeout=300)
+            _, complaint = process.communicate(timeout=900)
         finally:
             process.kill()
     assert process.returncode == 130

@@ -266,7 +266,7 @@ def test_a_stopped_grid_goes_on(number: int, tmp_path: Path):
                 os.killpg(process.pid, number)  # as a terminal does
             else:
                 process.send_signal(number)
-            _, complaint = process.communicate(timeout=300)
+            _, complaint = process.communicate(timeout=900)
         finally:
             process.kill()
     begun = [open_run(path.parent) for path in sorted(tmp_path.glob("runs/unfinished/seed*/run.json"))]
@@ -290,7 +290,7 @@ def is_locked(run: Path) -> bool:
 
 
 def wait_until(condition, seconds: float) -> None:
-    end = time.monotonic() + seconds
+    end = time.monotonic() + 10 * seconds  # however busy the machine is
     while not condition():
         assert time.monotonic() < end, "it takes too long"
         time.sleep(0.05)
@@ -299,6 +299,6 @@ def wait_until(condition, seconds: float) -> None:
 def test_kills_lose_nothing_and_leave_nothing_twice():
     """A few kills of tests/kill_sweeps.py, which does the same by the hundred."""
     command = [sys.executable, "-m", "tests.kill_sweeps", "--kills", "3"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert re.search(r"\n3 kills of \d+ grids in \d+ s, 0 faults\n$", done.stdout)
