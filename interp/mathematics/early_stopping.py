@@ -24,7 +24,11 @@ PATIENCE = 500  # updates; as many as those before a spike are looked at (`inter
 @dataclass(frozen=True)
 class Stop:
     """The step that is kept, and its place among those that were given; the step at which training would have ended
-    (None: it was never ended); and W, the longest wait before the least loss, in updates."""
+    (None: it was never ended); and W, the longest wait before the least loss, in updates.
+
+    >>> stop(np.array([0, 10, 20]), np.array([3.0, 1.0, 2.0]), patience=10)
+    Stop(kept=10, place=1, ended_at=20, longest_wait=10)
+    """
 
     kept: int
     place: int

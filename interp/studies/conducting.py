@@ -1,5 +1,7 @@
 """Conducting an experiment: from its design to runs, a result, figures and a verdict on every prediction."""
 
+import csv
+import io
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +11,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import pandas as pd
 import xarray as xr
 
 from interp.analysis import load_result, save_result
@@ -111,7 +112,11 @@ def _written(
         write_figure(figure, files[key])
     if rows:
         files[TABLE] = out / TABLE
-        write_atomically(files[TABLE], pd.DataFrame(rows).to_csv(index=False, lineterminator="\n").encode())
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(files[TABLE], text.getvalue().encode())
     return files
 
 

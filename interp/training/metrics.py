@@ -33,6 +33,7 @@ def measured(
     """METRICS of one step, from the training loss and answers, and the test losses, answers, and which of them belong
     to each part (`parts_of_test`); of held-out pairs too, where they are a part of their own.
 
+    >>> import torch
     >>> right, weights = torch.tensor([True, False]), {"layer": torch.tensor([3.0, 4.0])}
     >>> of_test = torch.tensor([2.0, 4.0]), right, {"unmirrored_test": torch.tensor([True, False])}
     >>> found = measured((1.5, right), of_test, weights, weights)

@@ -104,6 +104,7 @@ REFUSED = [
         ["collect", LONG],
         ["plot", ".", "curves"],
     ),
+    *(["best", "."], ["best", LONG], ["extract", NAME, WORDS], ["extract", LONG, "add"]),
     *(["experiment", WORDS], ["experiment", "ungrokking", "--out", f"{NAME}.csv"], [WORDS], [LONG]),
 ]
 

@@ -25,6 +25,8 @@ EVERY_FIELD = {
         "label-noise": 0.2,
         "symmetric": True,
         "seed": 3,
+        "validation-fraction": 0.25,
+        "augmentation": "mirror",
     },
     "model": {
         "family": "transformer",
@@ -68,6 +70,16 @@ EVERY_FIELD = {
         "loss-precision": "float32",
         "label-smoothing": 0.1,
         "filter": {"kind": "ma", "strength": 5.0, "memory": 0.98, "window": 3, "orthogonal": True},
+        "regularizers": {
+            "l2": 0.0,  # which with Adam is weight decay
+            "l1": 0.01,
+            "l1-form": "subgradient",
+            "dropout": 0.1,
+            "weight-noise": 0.01,
+            "gradient-noise": 0.001,
+            "norm": "tensors",
+        },
+        "decay": {"embedding": 0.5, "attention": 2.0, "mlp": 0.0, "unembedding": 1.5},
     },
 }
 

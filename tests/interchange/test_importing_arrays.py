@@ -97,7 +97,7 @@ def test_our_own_arrays_come_back_whole():
     imported = run.info["imported"]
     assert imported["proof"]["verified"]
     assert {claim["name"]: claim["agrees"] for claim in imported["proof"]["claims"]} == dict.fromkeys(
-        ("train_loss", "train_accuracy", "test_loss", "test_accuracy"), True
+        ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "logits as at export"), True
     )
     assert imported["split"] == "train_indices beside the weights"
     # An export from before there was a config.json in it.
