@@ -27,7 +27,7 @@ class Stop:
     (None: it was never ended); and W, the longest wait before the least loss, in updates.
 
     >>> stop(np.array([0, 10, 20]), np.array([3.0, 1.0, 2.0]), patience=10)
-    Stop(kept=10, place=1, ended_at=20, longest_wait=10)
+    Stop(kept=10, place=1, ended_at=20, longest_wait=0)
     """
 
     kept: int
