@@ -74,7 +74,7 @@ class Operations:
         # One network has one hash.
         if len(self.train_fraction) > 1 and len(set(self.train_fraction)) == 1:
             object.__setattr__(self, "train_fraction", self.train_fraction[:1])
-        self._alone  # noqa: B018 (each checks that it has something to train on)
+        _ = self._alone  # each checks that it has something to train on
 
     # ---- one operation -----------------------------------------------------------------------------------------------
 

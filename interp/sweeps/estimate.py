@@ -1,13 +1,14 @@
 """What a sweep will cost: hours, from steps that this machine is timed at, and bytes, counted."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from interp.machine import n_cores, one_thread
+from interp.models import method
 from interp.sweeps.driver import size_on_disk
 from interp.sweeps.grid_run import GridRun
 from interp.sweeps.record import Keep
@@ -36,27 +37,48 @@ def cost_of(
     """The cost of the runs that are not `done`, on one thread in each of `processes` (default: one per core), or on a
     GPU, where those train side by side that may (`interp.sweeps.run_grid`).
 
-    Hours: up to N_TIMED networks (or groups of them), from the cheapest step to the dearest, are trained for a moment
-    on the device, with the metrics that they log, and others lie between them; the range is that of the fastest and the
-    slowest of ROUNDS timings. What writing takes, and that processes get in each other's way, is not in it.
+    Hours: of those that are trained in one way (`_way`) up to N_TIMED networks (or groups of them), from the cheapest
+    step to the dearest, are trained for a moment on the device, with the metrics that they log, and others lie between
+    them; the range is that of the fastest and the slowest of ROUNDS timings. What writing takes, and that processes get
+    in each other's way, is not in it.
     """
     left = [run for run in runs if run.name not in done]
     n_processes = max(1, min(processes or (1 if side_by_side(device) else n_cores()), len(left)))
     tasks = tasks_of(left, n_processes, device)
-    by_work = sorted(tasks, key=_work_of_a_step)
-    places = np.unique(np.linspace(0, len(by_work) - 1, N_TIMED).round().astype(int)) if by_work else []
-    timed = {_work_of_a_step(by_work[place]): by_work[place] for place in places}
-    seconds = {work: seconds_of_a_step(task, device) for work, task in timed.items()}
+    ways = dict[Hashable, list[Sequence[GridRun]]]()
+    for task in sorted(tasks, key=_work_of_a_step):
+        ways.setdefault(_way(task), []).append(task)
+    timed = {
+        way: {_work_of_a_step(by_work[place]): by_work[place] for place in _places(len(by_work))}
+        for way, by_work in ways.items()
+    }
+    seconds = {
+        way: {work: seconds_of_a_step(task, device) for work, task in some.items()} for way, some in timed.items()
+    }
     hours = []
     for end in (0, 1):
-        known = [each[end] for each in seconds.values()]
         of_each = [
-            np.interp(_work_of_a_step(task), list(seconds), known) * task[0].experiment.training.steps for task in tasks
+            np.interp(_work_of_a_step(task), list(known := seconds[_way(task)]), [each[end] for each in known.values()])
+            * task[0].experiment.training.steps
+            for task in tasks
         ]
         # No task is cut in two: the longest is the least that it takes.
         hours.append(max(sum(of_each) / n_processes, max(of_each, default=0.0)) / 3600)
-    n_timed, n_bytes = sum(map(len, timed.values())), sum(bytes_kept(run, keep) for run in runs)
+    n_timed = sum(len(task) for some in timed.values() for task in some.values())
+    n_bytes = sum(bytes_kept(run, keep) for run in runs)
     return Cost(len(runs), len(left), (hours[0], hours[1]), n_timed, n_processes, n_bytes)
+
+
+def _places(n: int) -> list[int]:
+    """Of n tasks those that are timed, evenly spaced."""
+    return np.unique(np.linspace(0, n - 1, N_TIMED).round().astype(int)).tolist()
+
+
+def _way(task: Sequence[GridRun]) -> Hashable:
+    """What else decides how long a step takes: how the gradient is computed, and what is done with it."""
+    model, training = task[0].experiment.model, task[0].experiment.training
+    drops = training.regularizers.dropout > 0
+    return method(model), drops, training.optimizer, training.filter.kind, training.filter.orthogonal, training.loss
 
 
 def _work_of_a_step(task: Sequence[GridRun]) -> float:

@@ -204,9 +204,12 @@ def test_as_one_batch_each_is_as_alone_up_to_rounding(one: GradientFilter, monke
             assert third.state.keys() == snapshot.state.keys()
             assert_close(third.state, snapshot.state, rtol=2e-2, atol=2e-5)
     middle = [moment[place] for moment in stacked for place in moment if moment[place].step == 3]
-    again = list(filter(None, together(experiments, resume=middle)))  # type: ignore[arg-type]
-    for place in range(3):
-        assert same_bits(again[-1][place].weights, stacked[-1][place].weights)  # type: ignore[union-attr]
+    assert all(isinstance(one, Snapshot) for one in middle)
+    again = list(filter(None, together(experiments, resume=[one for one in middle if isinstance(one, Snapshot)])))
+    for resumed, whole in zip(again[-1].values(), stacked[-1].values(), strict=True):
+        assert isinstance(resumed, Snapshot)
+        assert isinstance(whole, Snapshot)
+        assert same_bits(resumed.weights, whole.weights)
 
 
 # ---- its state -------------------------------------------------------------------------------------------------------
