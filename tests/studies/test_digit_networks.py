@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from interp.errors import InputError
+from interp.models import initial_weights
 from interp.runs import Run
 from interp.studies.digit_networks import (
     brier,
@@ -31,7 +32,7 @@ def test_it_is_the_torch_network_and_the_adam_that_it_says(run: Run) -> None:
     names = ("mlp.W_in", "mlp.b_in", "mlp.W_out", "mlp.b_out")
     with torch.no_grad():
         for parameter, name in zip(net.parameters(), names, strict=True):
-            parameter.copy_(run[0].weights[name].T)
+            parameter.copy_(torch.atleast_2d(run[0].weights[name]).T.reshape(parameter.shape))
     adam = torch.optim.Adam(net.parameters(), lr=3e-3)
     inputs, labels = torch.from_numpy(task.inputs), torch.from_numpy(task.labels)
     for _ in range(40):
@@ -43,10 +44,8 @@ def test_it_is_the_torch_network_and_the_adam_that_it_says(run: Run) -> None:
     torch.testing.assert_close(digit_probabilities(run), expected, rtol=1e-3, atol=1e-5)
 
 
-def test_first_weights_are_bounded_as_those_of_torch(run: Run) -> None:
+def test_first_weights_are_bounded_as_those_of_torch() -> None:
     wide = digit_run(400, 60, 0.0, draw=0, seed=0)
-    from interp.models import initial_weights
-
     weights = initial_weights(wide.experiment.model, wide.experiment.task.sizes)
     for name, rows in {"mlp.W_in": 64, "mlp.b_in": 64, "mlp.W_out": 400, "mlp.b_out": 400}.items():
         bound = 1 / math.sqrt(rows)
