@@ -14,7 +14,10 @@ Where labels were made wrong on purpose (`task.label_noise`) it is known which t
 Networks know right labels before they memorize wrong ones (Arpit et al. 2017), so that the network's own answers are
 worth most at some step on the way. Which one, somebody who does not know what is wrong can choose by the least loss on
 validation examples, or where there are none on test examples: these have right labels. When everything is memorized
-nothing is flagged. Held-out pairs can still tell: what was memorized of a training label is none of theirs.
+nothing is flagged. Held-out pairs can still tell, where the network answers them: beside them stands how many it knows,
+`held_out_accuracy`. Where it is low, these flags mean nothing: a network that had memorized a table and no more flagged
+nearly every label, with an AUC of ¼ and not ½, perhaps because each answer stands once in a row and a column, so that
+what it learned of these speaks against the right answer of a pair between.
 
 It cannot tell a wrong label from a right one that is hard: without label noise, what is flagged is wrong to flag. And
 whoever knows the right answers of a table, as is needed to put held-out pairs together, need not ask a network which
@@ -48,8 +51,8 @@ MOST_LISTED = 20
 
 def measure(checkpoint: Checkpoint) -> xr.Dataset:
     """`lead` [judge, example] in logits, NaN for what was not trained on; how many labels are `flagged` [judge], with
-    `precision`, `recall` and `auc` [judge]; and `chosen_by`, the mean cross-entropy on validation examples, or where
-    there are none on test examples.
+    `precision`, `recall` and `auc` [judge]; `chosen_by`, the mean cross-entropy on validation examples, or where there
+    are none on test examples; and `held_out_accuracy`, without which nothing is to be made of the held-out pairs.
 
     NaN where a judge has nothing to say (of vectors, of several operations, and of fewer than 20 independent held-out
     pairs, the held-out pairs have not), where nothing is flagged (precision), and where labels are all right or all
@@ -85,6 +88,7 @@ def measure(checkpoint: Checkpoint) -> xr.Dataset:
             "recall": (by, scores[:, 2], {"long_name": "flagged among the wrong labels"} | one),
             "auc": (by, scores[:, 3], {"long_name": "wrong labels told from right ones (AUC)"} | one),
             "chosen_by": ((), checkpoint.loss(split), {"long_name": f"{split} loss", "units": "nats"}),
+            "held_out_accuracy": ((), checkpoint.accuracy("held_out"), {"long_name": "held-out accuracy"} | one),
         },
         coords=axes(
             {
@@ -109,8 +113,8 @@ def summary(result: xr.Dataset) -> dict:
     """How many labels were `trained` on, and how many of them are `wrong` on purpose; of each judge that has something
     to say, at the `last` step, at that of `least_loss` (on validation or test examples: `chosen_by`) and at that of the
     `highest_auc`, which only who knows the wrong labels can choose: the step, how many labels are flagged, precision,
-    recall and AUC; and the examples that are most contradicted at the step of least loss, (a, b) of a table, 20 at
-    most. Null where unknown."""
+    recall and AUC, and the held-out accuracy; and the examples that are most contradicted at the step of least loss,
+    (a, b) of a table, 20 at most. Null where unknown."""
     told = {name: result.attrs[name] for name in ("trained", "wrong", "chosen_by")}
     losses = result.chosen_by.values
     chosen = int(np.nanargmin(losses)) if np.isfinite(losses).any() else None
@@ -141,7 +145,10 @@ def in_words(summary: dict) -> list[str]:
             continue
         for moment, title in titles.items():
             if (of := told[moment]) is not None:
-                lines.append(f"{judge}, {title}, {of['step']:,}: {_in_words(of, summary['wrong'])}")
+                text = f"{judge}, {title}, {of['step']:,}: {_in_words(of, summary['wrong'])}"
+                if judge != "network" and of["held_out_accuracy"] is not None:
+                    text += f"; of them the network knows {of['held_out_accuracy']:.1%}"
+                lines.append(text)
         if told["most_contradicted"]:
             examples = ", ".join(_example(one) for one in told["most_contradicted"])
             lines.append(f"{judge}, most contradicted at the step of least loss: {examples}")
@@ -234,7 +241,7 @@ def _moment(of: xr.Dataset, place: int | None) -> dict | None:
         return None
     at = of.isel(step=place)
     flagged = float(at.flagged)
-    scores = {name: float(at[name]) for name in ("precision", "recall", "auc")}
+    scores = {name: float(at[name]) for name in ("precision", "recall", "auc", "held_out_accuracy")}
     return {"step": int(at.step), "flagged": int(flagged) if np.isfinite(flagged) else None} | scores
 
 
