@@ -50,7 +50,8 @@ MOST_LISTED = 20
 
 
 def measure(checkpoint: Checkpoint) -> xr.Dataset:
-    """`lead` [judge, example] in logits, NaN for what was not trained on; how many labels are `flagged` [judge], with
+    """`lead` [judge, example] in logits, NaN for what was not trained on, and where no held-out pair has the right
+    answer of an example; how many labels are `flagged` [judge], with
     `precision`, `recall` and `auc` [judge]; `chosen_by`, the mean cross-entropy on validation examples, or where there
     are none on test examples; and `held_out_accuracy`, without which nothing is to be made of the held-out pairs.
 

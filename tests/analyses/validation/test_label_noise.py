@@ -66,8 +66,10 @@ def test_a_planted_network_that_memorized_wrong_labels_knows_which_they_are(oper
     planted = task.train_mask & has_phase  # 0 is no unit: what answers it is not planted
     assert checkpoint.correct[planted].all()  # the labels trained on, wrong ones too
     found = label_noise.measure(checkpoint).sel(judge=HELD_OUT)
-    flagged = np.flatnonzero((found.lead.values < 0) & planted)
-    assert_array_equal(flagged, task.noisy_indices[planted[task.noisy_indices]])
+    judged = planted & np.isfinite(found.lead.values)  # of a few answers no pair is held out
+    assert judged.sum() > 0.6 * planted.sum()
+    flagged = np.flatnonzero((found.lead.values < 0) & judged)
+    assert_array_equal(flagged, task.noisy_indices[judged[task.noisy_indices]])
 
 
 def test_a_memorizer_knows_nothing() -> None:
