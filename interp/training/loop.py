@@ -17,6 +17,7 @@ from interp.models import DivergedError, Snapshot, Weights, check_weights, initi
 from interp.training.groups import check_together
 from interp.training.loss import tables_are_faster, worker_threads
 from interp.training.observers import Observer, restore_observers, states_of
+from interp.training.prequential import Prequential
 from interp.training.side_by_side import AsOneBatch, OnCores, networks
 
 # What a line adds to METRICS, of the steps after the line before it up to its own: the highest loss of a batch that an
@@ -122,10 +123,12 @@ def together(
     kept, first = set(config.kept_steps()), resume[0].step if resume is not None else 0
     living, last = list(range(len(experiments))), dict(enumerate(resume or ()))
     between = _BetweenLines(len(experiments), observers)
+    online = Prequential(len(experiments), is_used=config.one_pass)
     with worker_threads() as each:
         trained = networks(experiments, starts, device, each, tf32=tf32, by_tables=tabled)
         if resume is not None:
-            trained.restore([restore_observers(observers, one.state) for one in resume], first)
+            states = online.restore([restore_observers(observers, one.state) for one in resume])
+            trained.restore(states, first)
         for step in range(first, config.steps + 1):
             # Its line is written already, and with it what led up to it.
             is_told = resume is not None and step == first
@@ -143,6 +146,7 @@ def together(
                 watch(step, trained.weights)
             if not is_told:
                 between.see(step, losses, trained)
+                online.see(step, losses)
             if is_shown:
                 with trained.arithmetic():
                     metrics = trained.metrics()
@@ -151,9 +155,11 @@ def together(
                     copies = trained.copies() if is_whole else [({}, {})] * len(experiments)
                 for place in living:
                     weights, state = copies[place]
-                    told, observed = metrics[place] | between.highest(place), between.observed()
-                    last[place] = Snapshot(step, weights, told, state | states_of(observers), step in kept, observed)
+                    told = metrics[place] | between.highest(place) | online.metrics(place)
+                    state = state | states_of(observers) | online.state(place)
+                    last[place] = Snapshot(step, weights, told, state, step in kept, between.observed())
                 between.begin()
+                online.begin()
                 yield {place: last[place] for place in living}
             if step < config.steps:
                 with trained.arithmetic():
