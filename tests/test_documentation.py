@@ -39,6 +39,7 @@ DESIGNS = {
     "grokfast": f"{FEW} --steps 30 --seeds 2 --d-model 8",
     "recipes": f"{FEW} --steps 30 --seeds 1 --d-model 8 --methods dropout",
     "verdicts": f"{OF_DECAYS} --sizes 30",
+    "scaling": "--steps 30 --seeds 2 --sizes 20 40 80 200 --widths 1 2 4 10 --d-mlp 16 --processes 1",
 }
 
 

@@ -152,28 +152,39 @@ def region(
     (1, 6, 0.4, True)
     """
     _check(sizes, losses)
-    windows = [
-        (math.log(sizes[last] / sizes[first]), first, last)
+    longest, passed = -math.inf, []
+    for here in windows(sizes):
+        if _length(sizes[here]) < longest - 1e-9:
+            break
+        law = fit(sizes[here], losses[here])
+        p = lack_of_fit(sizes[here], losses[here], law)
+        if p >= LEVEL and beats_a_constant(sizes[here], losses[here], law):
+            longest = _length(sizes[here])
+            passed.append((p, here, law))
+    if not passed:
+        return None
+    p, here, law = max(passed, key=lambda one: one[0])
+    exponent, floor = intervals(sizes[here], losses[here], seed=seed)
+    return Region(here.start, here.stop - 1, law, p, lack_of_fit(sizes, losses), exponent, floor)
+
+
+def windows(sizes: Num[np.ndarray, " size"]) -> list[slice]:
+    """The neighboring sizes that a law is looked for in, a decade and four sizes or more, the longest in log c first.
+
+    >>> windows(np.array([10, 20, 50, 100, 200]))
+    [slice(0, 5, None), slice(1, 5, None), slice(0, 4, None)]
+    """
+    found = [
+        slice(first, last + 1)
         for first in range(len(sizes))
         for last in range(first + FEWEST_SIZES - 1, len(sizes))
         if sizes[last] >= LEAST_RATIO * sizes[first] * (1 - 1e-9)
     ]
-    longest, passed = -math.inf, []
-    for length, first, last in sorted(windows, reverse=True):
-        if length < longest - 1e-9:
-            break
-        here = slice(first, last + 1)
-        law = fit(sizes[here], losses[here])
-        p = lack_of_fit(sizes[here], losses[here], law)
-        if p >= LEVEL and beats_a_constant(sizes[here], losses[here], law):
-            longest = length
-            passed.append((p, first, last, law))
-    if not passed:
-        return None
-    p, first, last, law = max(passed, key=lambda one: one[0])
-    here = slice(first, last + 1)
-    exponent, floor = intervals(sizes[here], losses[here], seed=seed)
-    return Region(first, last, law, p, lack_of_fit(sizes, losses), exponent, floor)
+    return sorted(found, key=lambda here: (-round(_length(sizes[here]), 9), -here.start))
+
+
+def _length(sizes: Num[np.ndarray, " size"]) -> float:
+    return math.log(sizes[-1] / sizes[0])
 
 
 def intervals(
