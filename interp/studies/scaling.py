@@ -65,9 +65,9 @@ class ScalingDesign(Design):
     """Examples that are reported on."""
     label_noise: float = 0.0
     """Fraction of training labels that are replaced by a wrong one; test and validation labels are not."""
-    steps: int = 1200
+    steps: int = 400
     """Steps of a run."""
-    lr: float = 3e-3
+    lr: float = 1e-2
     """Adam's learning rate."""
 
     def __post_init__(self) -> None:
@@ -98,7 +98,8 @@ FULL = ScalingDesign(
     seeds=20,
     sizes=(15, 21, 30, 42, 60, 85, 120, 170, 240, 340, 480, 680, 960),
     widths=(2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128, 192, 256),
-    steps=5000,
+    steps=4000,
+    lr=1e-3,
 )
 
 
@@ -138,7 +139,7 @@ def experiment(design: ScalingDesign, n: int, width: int, draw: int) -> Experime
         weight_decay=0.0,
         warmup=0,
         checkpoint_every=None,
-        log_every=max(1, min(10, design.steps // 20)),
+        log_every=max(1, min(5, design.steps // 20)),
     )
     return Experiment(task, model, training)
 
