@@ -16,7 +16,8 @@ came to 0, and the relative variance s² of the draws around their means,
 
 A law is refused where p < 0.05, and where a constant does as well (the same test of the two numbers that a law has
 more, p ≥ 0.05): a level curve has every exponent. *Where* it holds is the longest window of neighboring sizes in which
-it is refused in neither way; less than a decade, or fewer than four sizes, are no window.
+it is refused in neither way; less than a decade, or fewer than four sizes, are no window. Nor is one in which the loss
+saturates too soon: from (A/L∞)^(1/α) on the floor is more than half of it, and a decade has to lie before that.
 
 It cannot tell that the law goes on beyond its window. Few draws refuse little: a window is where no break was seen, and
 with more draws it may be shorter. Intervals are given the window, and know nothing of its choice; the draws of
@@ -52,6 +53,15 @@ class PowerLaw:
     floor: float
     amplitude: float
     exponent: float
+
+    @property
+    def saturates_at(self) -> float:
+        """The size from which the floor is more than half of the loss; infinite without a floor.
+
+        >>> PowerLaw(floor=0.5, amplitude=8.0, exponent=0.5).saturates_at, PowerLaw(0.0, 8.0, 0.5).saturates_at
+        (256.0, inf)
+        """
+        return (self.amplitude / self.floor) ** (1 / self.exponent) if self.floor else math.inf
 
     def __call__(self, sizes: Num[np.ndarray, " size"]) -> Float[np.ndarray, " size"]:
         return self.floor + self.amplitude * np.asarray(sizes, dtype=np.float64) ** -self.exponent
@@ -138,9 +148,7 @@ def beats_a_constant(sizes: Num[np.ndarray, " size"], losses: Float[np.ndarray, 
     return _p_value(residual, 2, losses) < LEVEL
 
 
-def region(
-    sizes: Num[np.ndarray, " size"], losses: Float[np.ndarray, "size draw"], *, seed: int = 0
-) -> Region | None:
+def region(sizes: Num[np.ndarray, " size"], losses: Float[np.ndarray, "size draw"], *, seed: int = 0) -> Region | None:
     """The longest window of neighboring sizes, in log c, in which a power law holds, of several the one that is refused
     least; None where none of a decade and four sizes is. Raises InputError as `fit`. `seed` draws the resamples.
 
@@ -158,7 +166,8 @@ def region(
             break
         law = fit(sizes[here], losses[here])
         p = lack_of_fit(sizes[here], losses[here], law)
-        if p >= LEVEL and beats_a_constant(sizes[here], losses[here], law):
+        falls_for = min(law.saturates_at, sizes[here][-1]) / sizes[here][0]
+        if p >= LEVEL and falls_for >= LEAST_RATIO * (1 - 1e-9) and beats_a_constant(sizes[here], losses[here], law):
             longest = _length(sizes[here])
             passed.append((p, here, law))
     if not passed:

@@ -14,7 +14,8 @@ mean over draws, and looked for in every window of neighboring sizes of a decade
 (`interp.mathematics.power_law`).
 
 Confirmed where it holds in such a window, which is told; not confirmed where its lack of fit refuses every one; not
-shown otherwise: where there is no such window, or the loss does not fall by more than the draws scatter.
+shown otherwise: where there is no such window, the loss does not fall by more than the draws scatter, or it levels off
+before it has fallen for a decade.
 
 It cannot tell that a law goes on beyond its sizes, that it is a law of digits rather than of these networks, nor that
 α is universal: with other steps, learning rates or label noise it is another one. With `label_noise` the loss at the
@@ -106,7 +107,9 @@ FULL = ScalingDesign(
 def grid(design: ScalingDesign, *, full: bool = False) -> list[GridRun]:
     """A run per n and width and draw; the one that lies on both axes once."""
     places = dict.fromkeys(place for axis in AXES for place in design.places(axis))
-    return [GridRun(run_name(*place, draw), experiment(design, *place, draw)) for place in places for draw in _draws(design)]
+    return [
+        GridRun(run_name(*place, draw), experiment(design, *place, draw)) for place in places for draw in _draws(design)
+    ]
 
 
 def run_name(n: int, width: int, draw: int) -> str:
@@ -231,14 +234,15 @@ def _judged(result: xr.Dataset, name: str, axis: str, taken: str) -> Prediction:
         elif verdict == "not confirmed":
             because = f"every window of a decade is refused by its lack of fit ({len(windows)} of them); {told}"
         else:
-            because = f"in no window of a decade it both fits and falls by more than the draws scatter; {told}"
+            because = f"in no window it both fits and falls, for a decade, by more than the draws scatter; {told}"
+            because += _levels_off(power_law.fit(sizes, losses), sizes)
         return Prediction(name, statement, verdict, because, numbers)
     here = slice(region.first, region.last + 1)
     low, high = region.exponent_interval
     because = (
         f"from {_window(sizes[here])} ({len(sizes[here])} of {len(sizes)} sizes): α = {region.law.exponent:.2f} "
         f"({low:.2f} to {high:.2f}, 95 %), floor {region.law.floor:.3f} ({region.floor_interval[0]:.3f} to "
-        f"{region.floor_interval[1]:.3f}) nats, lack of fit p = {_p(region.lack_of_fit)}; {told}"
+        f"{region.floor_interval[1]:.3f}) nats, lack of fit p = {_p(region.lack_of_fit)}; {told}{_levels_off(region.law, sizes)}"
     )
     numbers |= {
         "window": sizes[[region.first, region.last]].astype(int).tolist(),
@@ -250,6 +254,11 @@ def _judged(result: xr.Dataset, name: str, axis: str, taken: str) -> Prediction:
         "lack_of_fit": region.lack_of_fit,
     }
     return Prediction(name, statement, "confirmed", because, numbers)
+
+
+def _levels_off(law: power_law.PowerLaw, sizes: np.ndarray) -> str:
+    at = law.saturates_at
+    return f"; from {at:,.0f} on the floor is more than half of the loss" if at < sizes[-1] else ""
 
 
 def _window(sizes: Sequence[float] | np.ndarray) -> str:
@@ -291,7 +300,12 @@ def plot(result: xr.Dataset):
             drawn += losses.ravel().tolist()
             dots = {"mode": "markers", "marker": {"color": color, "size": 6, "opacity": 0.6}}
             figure.add_scatter(
-                x=np.repeat(sizes, losses.shape[1]), y=losses.ravel(), name=when, showlegend=column == 1, **dots, **where
+                x=np.repeat(sizes, losses.shape[1]),
+                y=losses.ravel(),
+                name=when,
+                showlegend=column == 1,
+                **dots,
+                **where,
             )
             region = power_law.region(sizes, losses) if losses.shape[1] > 1 else None
             if region is not None:

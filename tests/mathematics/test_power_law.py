@@ -20,8 +20,8 @@ def drawn(means, seed: int, *, m: int = 5, spread: float = 0.05) -> np.ndarray:
 
 
 def double_descent(sizes) -> np.ndarray:
-    """A law with a peak of its height again in the middle of the sizes."""
-    return LAWS[0](sizes) * (1 + 2 * np.exp(-8 * np.log(sizes / 300) ** 2))
+    """A law without a floor, with a peak of twice its height more in the middle of the sizes."""
+    return LAWS[1](sizes) * (1 + 2 * np.exp(-8 * np.log(sizes / 300) ** 2))
 
 
 @pytest.mark.parametrize("law", LAWS)
@@ -53,25 +53,26 @@ def test_no_other_law_is_nearer_to_the_means(seed: int) -> None:
 
 
 def test_a_planted_law_is_refused_as_often_as_the_level_says_and_a_level_curve_is_no_law() -> None:
-    """At 5 % of 200, 4 to 17 are what chance gives in all but 2 of 100 tries."""
-    laws = [drawn(LAWS[0](SIZES), seed) for seed in range(200)]
+    """At 5 % of 100, 1 to 10 are what chance gives in all but 2 of 100 tries."""
+    laws = [drawn(LAWS[0](SIZES), seed) for seed in range(100)]
     refused = sum(lack_of_fit(SIZES, losses) < 0.05 for losses in laws)
-    assert 4 <= refused <= 17
-    level = [drawn(np.ones(8), seed) for seed in range(200)]
-    assert sum(beats_a_constant(SIZES, losses, fit(SIZES, losses)) for losses in level) <= 17
-    assert sum(beats_a_constant(SIZES, losses, fit(SIZES, losses)) for losses in laws) == 200
+    assert 1 <= refused <= 10
+    level = [drawn(np.ones(8), seed) for seed in range(100)]
+    assert sum(beats_a_constant(SIZES, losses, fit(SIZES, losses)) for losses in level) <= 10
+    assert sum(beats_a_constant(SIZES, losses, fit(SIZES, losses)) for losses in laws) == 100
 
 
 def test_pure_noise_gives_no_law() -> None:
-    assert sum(region(SIZES, drawn(np.ones(8), seed)) is not None for seed in range(40)) <= 5
+    assert sum(region(SIZES, drawn(np.ones(8), seed)) is not None for seed in range(25)) <= 4
 
 
 @pytest.mark.parametrize("law", LAWS[:2])
 def test_intervals_hold_the_exponent_and_are_not_wide_for_it(law: PowerLaw) -> None:
-    """60 planted laws: of 95 %, 51 are held or more but for 1 try in 1,000 at 93 %, and half as wide would hold 41."""
-    found = [intervals(SIZES, drawn(law(SIZES), seed), seed=seed) for seed in range(60)]
-    assert sum(low <= law.exponent <= high for (low, high), _ in found) >= 51
-    assert sum(low <= law.floor <= high for _, (low, high) in found) >= 51
+    """Of 40 planted laws, at a coverage of 93 %, 32 are held or more but in 1 try of 1,000; half as wide would hold
+    26."""
+    found = [intervals(SIZES, drawn(law(SIZES), seed), seed=seed) for seed in range(40)]
+    assert sum(low <= law.exponent <= high for (low, high), _ in found) >= 32
+    assert sum(low <= law.floor <= high for _, (low, high) in found) >= 32
     assert np.median([high - low for (low, high), _ in found]) < 0.5
 
 
@@ -93,12 +94,17 @@ def test_a_break_is_found_where_it_was_planted() -> None:
     assert found.floor_interval[0] == 0
 
 
-def test_where_it_saturates_a_law_has_a_floor() -> None:
-    """What levels off as c^−α does is no break."""
-    found = region(SIZES, drawn(PowerLaw(0.5, 300.0, 1.5)(SIZES), 2, spread=0.02))
+def test_where_it_saturates_a_law_has_a_floor_and_before_that_a_decade() -> None:
+    """The floor is half of the loss at 800, and at 71: then nine tenths of the curve are level."""
+    late, soon = PowerLaw(0.1, 80.0, 1.0), PowerLaw(0.5, 300.0, 1.5)
+    found = region(SIZES, drawn(late(SIZES), 2, spread=0.02))
     assert found is not None
     assert (found.first, found.last) == (0, 7)
-    assert found.floor_interval[0] > 0.4
+    assert found.floor_interval[0] > 0.05
+    losses = drawn(soon(SIZES), 2, spread=0.02)
+    assert fit(SIZES, losses).saturates_at == pytest.approx(soon.saturates_at, rel=0.1)
+    assert lack_of_fit(SIZES, losses) > 0.05
+    assert region(SIZES, losses) is None
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -110,8 +116,8 @@ def test_double_descent_refuses_the_whole_range(seed: int) -> None:
     more = np.geomspace(50, 25_600, 14)
     found = region(more, drawn(double_descent(more), seed))
     assert found is not None
-    assert more[found.first] > 300
-    assert found.last == 13
+    assert more[found.first] > 250  # the peak is at 300
+    assert found.last >= 10
     assert found.whole_p < 1e-6
 
 

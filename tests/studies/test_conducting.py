@@ -13,7 +13,17 @@ from interp.analysis import save_result
 from interp.cli import main
 from interp.errors import InputError, Notice
 from interp.pages import render_experiment
-from interp.studies import NAMES, DecayDesign, TableDesign, conduct, critical_size, find, read_outcome, ungrokking, verdict_networks
+from interp.studies import (
+    NAMES,
+    DecayDesign,
+    TableDesign,
+    conduct,
+    critical_size,
+    find,
+    read_outcome,
+    ungrokking,
+    verdict_networks,
+)
 from interp.studies.conducting import IDENTITY
 
 TINY = "--d-mlp 16 --processes 1"

@@ -63,7 +63,13 @@ def test_a_peak_in_every_window_is_not_confirmed_and_a_level_curve_not_shown() -
     assert found["n-end"].verdict == "not confirmed"
     assert "every window of a decade is refused" in found["n-end"].because
     assert found["n"].verdict == "not shown"
-    assert "falls by more than the draws scatter" in found["n"].because
+    assert "falls, for a decade, by more than the draws scatter" in found["n"].because
+
+
+def test_what_levels_off_before_a_decade_is_not_shown() -> None:
+    found = told(planted(LAW(SIZES), width=PowerLaw(0.1, 9.0, 2.2)(WIDTHS)))["width"]
+    assert found.verdict == "not shown"
+    assert found.because.endswith("from 8 on the floor is more than half of the loss")
 
 
 def test_one_draw_shows_nothing() -> None:
