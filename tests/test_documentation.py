@@ -51,7 +51,7 @@ def _cut_down(words: list[str]) -> list[str]:
     if words[1] != "train":
         return []
     if "one_pass.toml" in words:
-        return ["--training.steps", "20"]
+        return SMALL[:2]
     if "--observe" in words:  # a spectrum is of 256 steps
         return ["--training.steps", "256", *SMALL[2:]]
     if "mlp" in words:  # which has no heads, and without an embedding no width of one
