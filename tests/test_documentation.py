@@ -46,10 +46,8 @@ DESIGNS = {
 def _cut_down(words: list[str]) -> list[str]:
     if words[1] == "experiment":
         return shlex.split(DESIGNS.get(words[2], OF_DECAYS))
-    if words[1] == "sweep":
-        return ["--processes", "1"]
     if words[1] != "train":
-        return []
+        return ["--processes", "1"] if words[1] == "sweep" else []
     if "one_pass.toml" in words:
         return SMALL[:2]
     if "--observe" in words:  # a spectrum is of 256 steps

@@ -242,7 +242,8 @@ def _judged(result: xr.Dataset, name: str, axis: str, taken: str) -> Prediction:
     because = (
         f"from {_window(sizes[here])} ({len(sizes[here])} of {len(sizes)} sizes): α = {region.law.exponent:.2f} "
         f"({low:.2f} to {high:.2f}, 95 %), floor {region.law.floor:.3f} ({region.floor_interval[0]:.3f} to "
-        f"{region.floor_interval[1]:.3f}) nats, lack of fit p = {_p(region.lack_of_fit)}; {told}{_levels_off(region.law, sizes)}"
+        f"{region.floor_interval[1]:.3f}) nats, lack of fit p = {_p(region.lack_of_fit)}; {told}"
+        f"{_levels_off(region.law, sizes)}"
     )
     numbers |= {
         "window": sizes[[region.first, region.last]].astype(int).tolist(),

@@ -122,8 +122,8 @@ def together(
         check_weights(start, model, sizes, where="initial weights")
     kept, first = set(config.kept_steps()), resume[0].step if resume is not None else 0
     living, last = list(range(len(experiments))), dict(enumerate(resume or ()))
-    between = _BetweenLines(len(experiments), observers)
     online = Prequential(len(experiments), is_used=config.one_pass)
+    between = _BetweenLines(len(experiments), observers, online)
     with worker_threads() as each:
         trained = networks(experiments, starts, device, each, tf32=tf32, by_tables=tabled)
         if resume is not None:
@@ -146,7 +146,6 @@ def together(
                 watch(step, trained.weights)
             if not is_told:
                 between.see(step, losses, trained)
-                online.see(step, losses)
             if is_shown:
                 with trained.arithmetic():
                     metrics = trained.metrics()
@@ -155,11 +154,10 @@ def together(
                     copies = trained.copies() if is_whole else [({}, {})] * len(experiments)
                 for place in living:
                     weights, state = copies[place]
-                    told = metrics[place] | between.highest(place) | online.metrics(place)
+                    told = metrics[place] | between.of_line(place)
                     state = state | states_of(observers) | online.state(place)
                     last[place] = Snapshot(step, weights, told, state, step in kept, between.observed())
                 between.begin()
-                online.begin()
                 yield {place: last[place] for place in living}
             if step < config.steps:
                 with trained.arithmetic():
@@ -169,17 +167,19 @@ def together(
 
 class _BetweenLines:
     """What is seen of every step, also of those between two logged lines: the highest loss of every network since the
-    last line, and what observers keep of the one that they see."""
+    last line, of one pass the losses before the updates, and what observers keep of the one that they see."""
 
-    def __init__(self, n_networks: int, observers: Sequence[Observer]) -> None:
-        self._n_networks, self._observers = n_networks, observers
+    def __init__(self, n_networks: int, observers: Sequence[Observer], online: Prequential) -> None:
+        self._n_networks, self._observers, self._online = n_networks, observers, online
         self.begin()
 
     def begin(self) -> None:
         """A line is written."""
         self._highest: list[tuple[float, int]] = [(-math.inf, -1)] * self._n_networks  # a loss, and its step
+        self._online.begin()
 
     def see(self, step: int, losses: Sequence[float], trained: OnCores | AsOneBatch) -> None:
+        self._online.see(step, losses)
         for place, loss in enumerate(losses):
             if loss > self._highest[place][0]:
                 self._highest[place] = loss, step
@@ -187,9 +187,9 @@ class _BetweenLines:
             for one in self._observers:
                 one.see(step, trained.gradients[0], trained.weights[0])
 
-    def highest(self, place: int) -> dict[str, float]:
-        """HIGHEST of a network."""
-        return dict(zip(HIGHEST, map(float, self._highest[place]), strict=True))
+    def of_line(self, place: int) -> dict[str, float]:
+        """HIGHEST of a network, and of one pass ONLINE."""
+        return dict(zip(HIGHEST, map(float, self._highest[place]), strict=True)) | self._online.metrics(place)
 
     def observed(self) -> dict[str, dict[int, Tensor]]:
         """What every observer has completed."""
