@@ -30,6 +30,7 @@ MATHEMATICS = (
         "circuits",
         "cross_entropy",
         "early_stopping",
+        "power_law",
         "fourier",
         "grokking",
         "held_out",

@@ -39,16 +39,17 @@ DESIGNS = {
     "grokfast": f"{FEW} --steps 30 --seeds 2 --d-model 8",
     "recipes": f"{FEW} --steps 30 --seeds 1 --d-model 8 --methods dropout",
     "verdicts": f"{OF_DECAYS} --sizes 30",
+    "scaling": "--steps 30 --seeds 2 --sizes 20 40 80 200 --widths 1 2 4 10 --d-mlp 16 --processes 1",
 }
 
 
 def _cut_down(words: list[str]) -> list[str]:
     if words[1] == "experiment":
         return shlex.split(DESIGNS.get(words[2], OF_DECAYS))
-    if words[1] == "sweep":
-        return ["--processes", "1"]
     if words[1] != "train":
-        return []
+        return ["--processes", "1"] if words[1] == "sweep" else []
+    if "one_pass.toml" in words:
+        return SMALL[:2]
     if "--observe" in words:  # a spectrum is of 256 steps
         return ["--training.steps", "256", *SMALL[2:]]
     if "mlp" in words:  # which has no heads, and without an embedding no width of one

@@ -17,7 +17,7 @@ from tests.jax_draws import initial_weights
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 NOTEBOOKS = sorted(EXAMPLES.glob("*.ipynb"))
-EXPECTED = {"analyze_a_run", "memorize_or_generalize", "two_circuits", "your_own_checkpoint"}
+EXPECTED = {"analyze_a_run", "decision_boundaries", "memorize_or_generalize", "two_circuits", "your_own_checkpoint"}
 STORED = "memorize_or_generalize"  # with its outputs (`tests.store_outputs`), and its run beside it
 
 
@@ -65,6 +65,16 @@ def test_a_notebook_runs(path, tmp_path, monkeypatch):
             "clock": "clock",
             "pizza": "pizza",
         }
+    if path.stem == "decision_boundaries":
+        # The simplest of each way is near the truth; the most complex knows what is wrong, and is worse for it.
+        for simple, complex in (("30 nearest", "1 nearest"), ("polynomial of degree 1", "polynomial of degree 10")):
+            (train, test), (knows, worse) = (made["table"][name].mean(0) for name in (simple, complex))
+            assert train > 0.15 > knows
+            assert test < 0.2 < worse
+        (train, test), (knows, worse) = (made["table"][f"network of {n} neurons"].mean(0) for n in (2, 256))
+        assert train > 0.15
+        assert knows < 0.02
+        assert test + 0.03 < worse
     if path.stem == STORED:
         code = [cell for cell in json.loads(path.read_text(encoding="utf-8"))["cells"] if cell["cell_type"] == "code"]
         stored = [cell["outputs"][0]["data"] for cell in code]

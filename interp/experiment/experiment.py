@@ -47,7 +47,27 @@ class Experiment:
         batch_size = self.training.batch_size
         if batch_size is not None and batch_size > n_train:
             raise InputError(f"training.batch-size {batch_size} is larger than the training set of {n_train} pairs")
+        self._check_one_pass(n_train)
         self._check_decayed_groups()
+
+    def _check_one_pass(self, n_train: int) -> None:
+        training = self.training
+        if not training.one_pass:
+            return
+        assert training.batch_size is not None
+        needed = (training.steps + 1) * training.batch_size  # the weights after the last update are judged too
+        if needed > n_train:
+            more = "raise task.n-train" if isinstance(self.task, Samples) else "a table has no more than its pairs"
+            raise InputError(
+                f"training.one-pass of {training.steps:,} steps and one batch after them, of "
+                f"{training.batch_size:,} examples each, needs {needed:,}, and there are {n_train:,} to train on: "
+                f"lower training.steps or training.batch-size ({more})"
+            )
+        if getattr(self.task, "augmentation", "none") != "none":
+            raise InputError(
+                "training.one-pass sees every example once, and task.augmentation adds mirrors of what was seen; "
+                "leave out one of the two"
+            )
 
     def _check_decayed_groups(self) -> None:
         """A factor of weights that are not there would do nothing, and count as a difference between runs."""

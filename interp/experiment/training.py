@@ -25,6 +25,7 @@ class TrainingConfig:
     `checkpoint_every` steps, at `checkpoint_log` steps spaced evenly in log(step), and at `checkpoint_steps`. `seed`
     orders the mini-batches, and draws all noise. `filter` is what the gradient goes through before the optimizer;
     `regularizers` are penalties, noise and held norms; `decay` has the factors of weight decay by group of weights.
+    With `one_pass` every example is seen in one batch and never again (`interp.training.prequential`).
 
     The loss is `loss` (`interp.mathematics.losses`), computed in `loss_precision`: "float32" is what torch makes of
     logits in float32, to show what its rounding does. `label_smoothing` ε wants (1 − ε) onehot + ε/K of K classes, and
@@ -55,6 +56,7 @@ class TrainingConfig:
     filter: GradientFilter = field(default=GradientFilter(), metadata={"later": True})
     regularizers: Regularizers = field(default=Regularizers(), metadata={"later": True})
     decay: DecayFactors = field(default=DecayFactors(), metadata={"later": True})
+    one_pass: bool = field(default=False, metadata={"later": True})
 
     def __post_init__(self) -> None:
         check_integer("training.steps", self.steps, 0, 999_999_999)
@@ -77,6 +79,28 @@ class TrainingConfig:
         check_integer("training.seed", self.seed, 0, 2**32 - 1)
         self._check_loss()
         self._check_decay()
+        self._check_one_pass()
+
+    def _check_one_pass(self) -> None:
+        if type(self.one_pass) is not bool:
+            raise InputError(f"training.one-pass must be true or false, got {self.one_pass!r:.60}")
+        if not self.one_pass:
+            return
+        if self.batch_size is None:
+            raise InputError(
+                "training.one-pass sees every example once, and without training.batch-size every step sees all; "
+                "give that"
+            )
+        if self.loss == "squared-error" or self.label_smoothing:
+            raise InputError(
+                f"training.one-pass adds up −log p of the labels, and training.loss is {self.loss_title}; leave out "
+                "one of the two"
+            )
+        if self.regularizers.is_noisy:
+            raise InputError(
+                "training.one-pass tells the losses of batches as those of unseen examples, and with dropout or "
+                "weight noise they are of another network; leave out one of the two"
+            )
 
     def _check_decay(self) -> None:
         if self.decay.is_used and not self.weight_decay:

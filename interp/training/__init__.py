@@ -14,6 +14,7 @@ from interp.training.loss import (
 from interp.training.metrics import METRICS
 from interp.training.observers import GRADIENTS, MOST_STEPS, OBSERVERS, GradientSketch, Observer, observed_bytes
 from interp.training.optimizers import WeightUpdater
+from interp.training.prequential import ONLINE
 
 __all__ = [
     "GRADIENTS",
@@ -22,6 +23,7 @@ __all__ = [
     "MOST_AT_ONCE",
     "MOST_STEPS",
     "OBSERVERS",
+    "ONLINE",
     "Batch",
     "GradientSketch",
     "Moment",

@@ -71,9 +71,20 @@ class Batch:
         epoch alone, so resuming needs no generator state; the last len % size examples of each permutation are not
         used."""
         epoch, position = divmod(step, len(self) // size)
-        order = np.random.RandomState([seed, epoch]).permutation(len(self))
-        chosen = torch.from_numpy(order[position * size : (position + 1) * size]).to(self.labels.device)
+        chosen = self._order(seed, epoch)[position * size : (position + 1) * size]
         return Batch(self.inputs[chosen], self.labels[chosen])
+
+    def _order(self, seed: int, epoch: int) -> Int[Tensor, " n"]:
+        """The last one is kept: to draw it for a million examples takes longer than a step."""
+        if (seed, epoch) not in self._orders:
+            self._orders.clear()
+            order = np.random.RandomState([seed, epoch]).permutation(len(self))
+            self._orders[seed, epoch] = torch.from_numpy(order).to(self.labels.device)
+        return self._orders[seed, epoch]
+
+    @cached_property
+    def _orders(self) -> dict[tuple[int, int], Int[Tensor, " n"]]:
+        return {}
 
     @cached_property
     def examples(self) -> factored_gradient.Examples:

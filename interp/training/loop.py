@@ -17,6 +17,7 @@ from interp.models import DivergedError, Snapshot, Weights, check_weights, initi
 from interp.training.groups import check_together
 from interp.training.loss import tables_are_faster, worker_threads
 from interp.training.observers import Observer, restore_observers, states_of
+from interp.training.prequential import Prequential
 from interp.training.side_by_side import AsOneBatch, OnCores, networks
 
 # What a line adds to METRICS, of the steps after the line before it up to its own: the highest loss of a batch that an
@@ -121,11 +122,13 @@ def together(
         check_weights(start, model, sizes, where="initial weights")
     kept, first = set(config.kept_steps()), resume[0].step if resume is not None else 0
     living, last = list(range(len(experiments))), dict(enumerate(resume or ()))
-    between = _BetweenLines(len(experiments), observers)
+    online = Prequential(len(experiments), is_used=config.one_pass)
+    between = _BetweenLines(len(experiments), observers, online)
     with worker_threads() as each:
         trained = networks(experiments, starts, device, each, tf32=tf32, by_tables=tabled)
         if resume is not None:
-            trained.restore([restore_observers(observers, one.state) for one in resume], first)
+            states = online.restore([restore_observers(observers, one.state) for one in resume])
+            trained.restore(states, first)
         for step in range(first, config.steps + 1):
             # Its line is written already, and with it what led up to it.
             is_told = resume is not None and step == first
@@ -151,8 +154,9 @@ def together(
                     copies = trained.copies() if is_whole else [({}, {})] * len(experiments)
                 for place in living:
                     weights, state = copies[place]
-                    told, observed = metrics[place] | between.highest(place), between.observed()
-                    last[place] = Snapshot(step, weights, told, state | states_of(observers), step in kept, observed)
+                    told = metrics[place] | between.of_line(place)
+                    state = state | states_of(observers) | online.state(place)
+                    last[place] = Snapshot(step, weights, told, state, step in kept, between.observed())
                 between.begin()
                 yield {place: last[place] for place in living}
             if step < config.steps:
@@ -163,17 +167,19 @@ def together(
 
 class _BetweenLines:
     """What is seen of every step, also of those between two logged lines: the highest loss of every network since the
-    last line, and what observers keep of the one that they see."""
+    last line, of one pass the losses before the updates, and what observers keep of the one that they see."""
 
-    def __init__(self, n_networks: int, observers: Sequence[Observer]) -> None:
-        self._n_networks, self._observers = n_networks, observers
+    def __init__(self, n_networks: int, observers: Sequence[Observer], online: Prequential) -> None:
+        self._n_networks, self._observers, self._online = n_networks, observers, online
         self.begin()
 
     def begin(self) -> None:
         """A line is written."""
         self._highest: list[tuple[float, int]] = [(-math.inf, -1)] * self._n_networks  # a loss, and its step
+        self._online.begin()
 
     def see(self, step: int, losses: Sequence[float], trained: OnCores | AsOneBatch) -> None:
+        self._online.see(step, losses)
         for place, loss in enumerate(losses):
             if loss > self._highest[place][0]:
                 self._highest[place] = loss, step
@@ -181,9 +187,9 @@ class _BetweenLines:
             for one in self._observers:
                 one.see(step, trained.gradients[0], trained.weights[0])
 
-    def highest(self, place: int) -> dict[str, float]:
-        """HIGHEST of a network."""
-        return dict(zip(HIGHEST, map(float, self._highest[place]), strict=True))
+    def of_line(self, place: int) -> dict[str, float]:
+        """HIGHEST of a network, and of one pass ONLINE."""
+        return dict(zip(HIGHEST, map(float, self._highest[place]), strict=True)) | self._online.metrics(place)
 
     def observed(self) -> dict[str, dict[int, Tensor]]:
         """What every observer has completed."""

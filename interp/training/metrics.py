@@ -9,9 +9,10 @@ from torch import Tensor
 from interp.models import Weights
 from interp.training.loss import mean
 
-# Of every run, beside HIGHEST of the loop; where fewer pairs are held out than are unmirrored, with `held_out_loss` and
-# `held_out_accuracy`; where some are chosen on, with `validation_loss` and `validation_accuracy`; of several operations
-# with loss and accuracy of the parts of each, such as `add.train_loss`.
+# Of every run, beside HIGHEST of the loop; of one pass with ONLINE (`interp.training.prequential`); where fewer pairs
+# are held out than are unmirrored, with `held_out_loss` and `held_out_accuracy`; where some are chosen on, with
+# `validation_loss` and `validation_accuracy`; of several operations with loss and accuracy of the parts of each, such
+# as `add.train_loss`.
 METRICS = (
     "train_loss",
     "test_loss",
