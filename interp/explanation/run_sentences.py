@@ -185,8 +185,8 @@ def the_task(setting: Setting) -> Iterator[str]:
     if task.label_noise and task.split_known:
         wrong = as_percent(task.label_noise, 0)
         yield (
-            f"Training pairs means the labels trained on, {wrong} of which are wrong on purpose; those of other pairs "
-            "are right."
+            f"Training pairs means the labels trained on, {wrong} of which are wrong on purpose (which of them the "
+            "network contradicts: the analysis label_noise); those of other pairs are right."
         )
     if task.operation in ("multiply", "divide") and task.has_phase:
         yield "Losses, strengths and cuts are over pairs of units (those without 0), accuracies over all pairs."

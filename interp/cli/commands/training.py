@@ -1,7 +1,6 @@
 """The commands that train."""
 
 import contextlib
-import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -67,13 +66,18 @@ class Train:
     @classmethod
     def defaults(cls, arguments: Sequence[str]) -> "Train":
         """The values that hold for the options not given: those of the preset and the file. Who names several
-        operations on the command line has a task and a prompt with these in place of a table of one."""
+        operations on the command line has a task and a prompt with these in place of a table of one; who names a source
+        of vectors has these, and an MLP that reads them."""
         name, config = value_of("--preset", arguments), value_of("--config", arguments)
         experiment = preset(name or "quick")
         if config is not None:
             experiment = experiment_from_toml(Path(config), experiment)
         task, model = experiment.task, experiment.model
-        if isinstance(task, Task) and any(re.match(r"--task\.operations(=|$)", word) for word in arguments):
+        if isinstance(task, Task) and _is_given("task.source", arguments):
+            task = Samples(seed=task.seed)
+            if model.family == "transformer":
+                model = ModelConfig(family="mlp", d_mlp=model.d_mlp, seed=model.seed)
+        elif isinstance(task, Task) and _is_given("task.operations", arguments):
             task = Operations(task.p, train_fraction=(task.train_fraction,), seed=task.seed)
             is_transformer = (value_of("--model.family", arguments) or model.family) == "transformer"
             if is_transformer and model.prompt == ModelConfig.prompt:
@@ -157,6 +161,10 @@ class Presets:
         for name, (summary, _) in PRESETS.items():
             say(f"{name:<12}{summary}")
         return 0
+
+
+def _is_given(option: str, arguments: Sequence[str]) -> bool:
+    return any(word == f"--{option}" or word.startswith(f"--{option}=") for word in arguments)
 
 
 def _check_is_one_run(path: Path) -> None:
