@@ -18,6 +18,7 @@ from interp.models.forward import (
     transform,
     unembedding,
 )
+from interp.models.hessian import Hessian
 from interp.models.input_gradients import input_gradients
 from interp.models.one_operation import of_operation
 from interp.models.recorded_module import own_weights
@@ -35,6 +36,7 @@ __all__ = [
     "DivergedError",
     "Drop",
     "Each",
+    "Hessian",
     "Reader",
     "Recording",
     "Sizes",

@@ -1,0 +1,262 @@
+"""Curvature. How sharply does the training loss bend around the weights, at the loss that they have and at equal loss?
+
+H = ∇²L of the mean cross-entropy L of the training labels, in all weights, without weight decay. From one run of
+Lanczos (`interp.mathematics.lanczos`) come its highest and lowest eigenvalue and the share of them below −1e-3 of the
+highest; from random signs r
+
+    tr H = E rᵀHr   and   Σ_i w_i² H_ii = E (w∘r)ᵀH(w∘r)
+
+the second does not change when one weight is made larger and what it meets smaller, the others do: a network can be
+made as sharp as one likes without changing what it computes (Dinh et al. 2017, arXiv:1703.04933).
+
+A loss that falls takes its curvature along: with it the softmax saturates. So all of this is told twice, of the weights
+as they are and at equal loss, where the logits are divided by the temperature at which L is 0.1 nats.
+
+It cannot tell a saddle: of that, the gradient has to be zero, and in training it is not. What is called negative
+curvature is of one step. Nor can it tell that what is flat generalizes: flatness at the loss that a network has is
+mostly that loss, and every measure but the last hangs on how weights are scaled.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import xarray as xr
+from jaxtyping import Float, Int
+from scipy.optimize import brentq, minimize_scalar
+from torch import Tensor
+
+from interp.analysis import axes
+from interp.errors import check_integer, check_number
+from interp.figures import PALETTE, as_number, as_percent, new_panels, percent_axis, power_of_ten_axis
+from interp.mathematics.lanczos import lanczos, traces
+from interp.models import Hessian
+from interp.runs import Checkpoint
+
+ASKS = "answers"
+REFERENCE = "Ghorbani et al. 2019, arXiv:1901.10159; Dinh et al. 2017, arXiv:1703.04933; at equal loss ours"
+ON_REQUEST = True
+MOST_STEPS = 24
+SCALES = {"": "magnitude"}
+AT = ("own", "equal")  # loss
+NEGATIVE = 1e-3  # of the highest eigenvalue: what is above is taken for zero
+HIGHEST_SCALE = 1e6  # of logits
+OF_LOSS = {
+    "loss": "training loss, nat",
+    "temperature": "what logits are divided by, 1",
+    "highest": "highest eigenvalue, 1",
+    "highest_error": "within what of it there is one, 1",
+    "lowest": "lowest eigenvalue, 1",
+    "negative_share": "share of eigenvalues that are negative, 1",
+    "trace": "trace, 1",
+    "trace_error": "standard error of the trace, 1",
+    "weighted_trace": "trace weighted by squared weights, 1",
+    "weighted_trace_error": "standard error of the weighted trace, 1",
+}
+
+
+def measure(
+    checkpoint: Checkpoint, *, products: int = 48, probes: int = 16, equal_loss: float = 0.1, seed: int = 0
+) -> xr.Dataset:
+    """At the `own` loss and at `equal` loss [at]: `loss`, `temperature`, the `highest` eigenvalue of H and within what
+    of it there is one (`highest_error`), the `lowest`, `negative_share`, `trace` and `weighted_trace` with their
+    standard errors; all Ritz values and their weights (`ritz_value`, `ritz_weight` [at, ritz]). And the
+    `gradient_norm`, and `accuracy` [split].
+
+    NaN where no training labels are known, and at equal loss where no temperature makes the loss so small: some
+    training pair is answered wrongly.
+
+    Raises InputError for numbers that cannot be.
+
+    >>> import interp
+    >>> run = interp.open_run(interp.reference_path())
+    >>> found = [measure(run[step], products=16, probes=2).highest for step in (100, 3000)]
+    >>> [[f"{value:.2g}" for value in highest.values] for highest in found]  # at its own loss, and at 0.1 nats
+    [['24', '25'], ['4e-05', '2.8']]
+    """
+    check_integer("products", products, 2)
+    check_integer("probes", probes, 1)
+    check_number("equal-loss", equal_loss, 0, above=True)
+    check_integer("seed", seed, 0)
+    rows = {name: np.full(len(AT), np.nan) for name in OF_LOSS}
+    ritz = np.full((2, len(AT), products), np.nan)
+    gradient_norm, task = math.nan, checkpoint.task
+    chosen = task.train_indices
+    if len(chosen):
+        inputs, labels = torch.from_numpy(task.inputs[chosen]), torch.from_numpy(task.labels[chosen])
+        said = checkpoint.logits.flatten(0, -2)[chosen].double()
+        for place, temperature in enumerate((1.0, temperature_of(said, labels, equal_loss))):
+            if math.isnan(temperature):
+                continue
+            hessian = Hessian(checkpoint.weights, checkpoint.model, inputs, labels, temperature)
+            found = _of_hessian(hessian, products, probes, np.random.default_rng(seed))
+            for name, value in found.values.items():
+                rows[name][place] = value
+            rows["temperature"][place] = temperature
+            ritz[:, place, : len(found.ritz[0])] = found.ritz
+            if not place:
+                gradient_norm = float(np.linalg.norm(hessian.gradient))
+    words = {
+        name: dict(zip(("long_name", "units"), told.rsplit(", ", 1), strict=True)) for name, told in OF_LOSS.items()
+    }
+    one = {"units": "1"}
+    splits = ("train", "held_out")
+    accuracy = np.array([checkpoint.accuracy(split) for split in splits])
+    return xr.Dataset(
+        {name: ("at", values, words[name]) for name, values in rows.items()}
+        | {
+            "ritz_value": (("at", "ritz"), ritz[0], {"long_name": "Ritz value"} | one),
+            "ritz_weight": (("at", "ritz"), ritz[1], {"long_name": "weight of the Ritz value"} | one),
+            "gradient_norm": ((), gradient_norm, {"long_name": "norm of the gradient"} | one),
+            "accuracy": ("split", accuracy, {"long_name": "accuracy"} | one),
+        },
+        coords=axes(
+            {
+                "at": ("at", np.array(AT), {"long_name": "at which loss", "units": "name"}),
+                "ritz": ("ritz", np.arange(products, dtype=np.int32), {"long_name": "Ritz value", "units": "index"}),
+                "split": ("split", np.array(splits), {"long_name": "split", "units": "name"}),
+            }
+        ),
+    )
+
+
+class _Found(NamedTuple):
+    values: dict[str, float]
+    ritz: Float[np.ndarray, "2 k"]
+
+
+def _of_hessian(hessian: Hessian, products: int, probes: int, random: np.random.Generator) -> _Found:
+    found = lanczos(hessian.times, random.normal(size=hessian.size), products)
+    highest = float(found.values[-1])
+    of_all = traces(hessian.times, np.ones(hessian.size), probes, random)
+    weighted = traces(hessian.times, hessian.weights, probes, random)
+    values = {
+        "loss": hessian.loss,
+        "highest": highest,
+        "highest_error": float(found.errors[-1]),
+        "lowest": float(found.values[0]),
+        "negative_share": found.share_below(-NEGATIVE * abs(highest)),
+        "trace": of_all[0],
+        "trace_error": of_all[1],
+        "weighted_trace": weighted[0],
+        "weighted_trace_error": weighted[1],
+    }
+    return _Found(values, np.stack([found.values, found.weights]))
+
+
+def temperature_of(logits: Float[Tensor, "n classes"], labels: Int[Tensor, " n"], loss: float) -> float:
+    """The temperature T at which the mean cross-entropy of the softmax of logits/T is `loss`, the larger where there
+    are two; NaN where there is none.
+
+    >>> logits, labels = torch.tensor([[3.0, 0.0]], dtype=torch.float64), torch.tensor([0])
+    >>> round(temperature_of(logits, labels, math.log1p(math.exp(-1))), 6)
+    3.0
+    >>> temperature_of(-logits, labels, 0.1)
+    nan
+    """
+
+    def excess(log_scale: float) -> float:
+        return torch.nn.functional.cross_entropy(logits * math.exp(log_scale), labels).item() - loss
+
+    ends = -math.log(HIGHEST_SCALE), math.log(HIGHEST_SCALE)
+    # Of a scale the loss is convex; where some answer is wrong, it has a least value.
+    least = ends[1] if excess(ends[1]) < 0 else float(minimize_scalar(excess, bounds=ends, method="bounded").x)
+    if excess(ends[0]) < 0 or excess(least) > 0:
+        return math.nan
+    return math.exp(-brentq(excess, ends[0], least, xtol=1e-10))
+
+
+def summary(result: xr.Dataset) -> dict:
+    """At each loss the highest eigenvalue and the weighted trace: at the first step at which they are known, at the
+    step where they are largest, and at the last; and how often the last goes into the largest. The last step with
+    negative curvature, and its share; and the least gradient norm over the largest."""
+    steps = result.step.values
+    told: dict = {"step": int(steps[-1])}
+    for at in AT:
+        one = result.sel(at=at)
+        told[at] = {name: _course(one[name].values, steps) for name in ("highest", "weighted_trace")}
+    losses = result.loss.sel(at="equal").values
+    told["equal_loss"] = float(losses[np.isfinite(losses)][0]) if np.isfinite(losses).any() else None
+    share = np.nan_to_num(result.negative_share.sel(at="own").values)
+    told["negative_until"] = int(steps[np.flatnonzero(share)[-1]]) if share.any() else None
+    told["largest_negative_share"] = float(share.max())
+    norms = result.gradient_norm.values
+    told["least_gradient_over_most"] = float(np.nanmin(norms) / np.nanmax(norms)) if np.isfinite(norms).any() else None
+    return told
+
+
+def _course(values: Float[np.ndarray, " step"], steps: Int[np.ndarray, " step"]) -> dict[str, Any] | None:
+    """None where nothing is known."""
+    known = np.flatnonzero(np.isfinite(values))
+    if not len(known):
+        return None
+    most = known[values[known].argmax()]
+    return {
+        "first": float(values[known[0]]),
+        "first_at": int(steps[known[0]]),
+        "most": float(values[most]),
+        "most_at": int(steps[most]),
+        "last": float(values[known[-1]]),
+        "last_at": int(steps[known[-1]]),
+        "most_over_last": float(values[most] / values[known[-1]]),
+    }
+
+
+def in_words(found: Mapping) -> list[str]:
+    """A line for each loss, and one for negative curvature."""
+    lines = []
+    for at in AT:
+        if (one := found[at]["highest"]) is None:
+            continue
+        where = "at the loss that it has" if at == "own" else f"at equal loss, {found['equal_loss']:.2g} nats"
+        most = f"{as_number(one['most'])} at step {one['most_at']:,}, where it is largest"
+        last = f"{as_number(one['last'])} at step {one['last_at']:,}"
+        lines.append(f"{where} the highest eigenvalue is {most}, {last}: {as_number(one['most_over_last'])} times less")
+    if found["negative_until"] is None:
+        lines.append("no negative curvature was seen")
+    else:
+        share = as_percent(found["largest_negative_share"])
+        lines.append(f"negative curvature until step {found['negative_until']:,}, of at most {share} of all directions")
+    return lines
+
+
+def plot(result: xr.Dataset):
+    """The highest and lowest eigenvalue and the weighted trace at each loss, the share of negative curvature, and the
+    accuracies."""
+    known = result.loss.sel(at="equal").values
+    equal = f"{known[np.isfinite(known)][0]:.2g} nats" if np.isfinite(known).any() else "unknown"
+    panels = (
+        "At the loss that the network has",
+        f"At equal loss ({equal})",
+        "Share of negative curvature",
+        "Accuracy",
+    )
+    figure = new_panels("Curvature of the training loss", panels, reference=REFERENCE, vertical_spacing=0.16)
+    steps = result.step.values
+
+    def draw(values: Float[np.ndarray, " step"], name: str, color: str, row: int, column: int, **look: Any) -> None:
+        marks = {"mode": "lines+markers", "marker_size": 4, "line": {"color": color, "width": 1.8}}
+        figure.add_scatter(x=steps, y=values, name=name, **marks, row=row, col=column).data[-1].update(look)
+
+    for column, at in enumerate(AT, start=1):
+        one = result.sel(at=at)
+        drawn = {
+            "highest eigenvalue": one.highest.values,
+            "|lowest eigenvalue|": np.abs(one.lowest.values),
+            "Σ w²H, weighted trace": one.weighted_trace.values,
+        }
+        for place, (name, values) in enumerate(drawn.items()):
+            above = np.where(values > 0, values, np.nan)  # a logarithmic axis has no zero
+            draw(above, name, PALETTE[place], 1, column, showlegend=column == 1)
+        draw(one.negative_share.values, f"at {at} loss", PALETTE[column + 2], 2, 1, legend="legend2")
+        power_of_ten_axis(figure, row=1, col=column)
+    for place, split in enumerate(result.split.values):
+        values = result.accuracy.sel(split=split).values
+        draw(values, str(split).replace("_", " "), PALETTE[place + 5], 2, 2, legend="legend2")
+    figure.update_yaxes(tickformat=".0%", rangemode="tozero", row=2, col=1)
+    percent_axis(figure, row=2, col=2)
+    figure.update_xaxes(title_text="step (updates)")
+    figure.update_layout(legend={"y": 1, "yanchor": "top"}, legend2={"y": 0.4, "yanchor": "top"})
+    return figure
