@@ -29,7 +29,9 @@ MATHEMATICS = (
     *(
         "circuits",
         "cross_entropy",
+        "bias_variance",
         "early_stopping",
+        "effective_complexity",
         "fourier",
         "grokking",
         "held_out",
@@ -41,6 +43,7 @@ MATHEMATICS = (
         "stablemax",
         "pair_samples",
         "phases",
+        "rademacher",
         "random_sets",
     ),
 )

@@ -71,7 +71,8 @@ def test_ridge_on_a_fixed_design_against_its_closed_form():
         assert math.isnan(parts.initialization)  # one seed: all variance is the data's
     error = np.std(found, 0) / math.sqrt(len(found))
     assert (np.abs(np.mean(found, 0) - [bias, variance]) < 3 * error).all()
-    assert bias > 10 * error[0] and variance > 10 * error[1]  # nothing of it is lost in the noise
+    assert bias > 10 * error[0]
+    assert variance > 10 * error[1]
 
 
 def test_a_constant_predictor_has_no_variance():
@@ -102,7 +103,8 @@ def test_members_shuffled_between_draws_keep_the_risk_and_lose_the_data_s_part()
     shuffled = members[rng.permutation(40)].reshape(predictions.shape)
     before, after = unbiased(predictions, target), unbiased(shuffled, target)
     assert after.risk == pytest.approx(before.risk, rel=1e-12)
-    assert before.data > 0.5 and abs(after.data) < 0.15
+    assert before.data > 0.5
+    assert abs(after.data) < 0.15
     assert after.initialization == pytest.approx(before.variance, abs=0.12)
     plugged = plug_in(shuffled, target)
     assert plugged.data == pytest.approx(after.initialization / 4, abs=0.1)  # V_d → 0 + V_s/S
@@ -145,7 +147,9 @@ def test_cross_entropy_around_the_geometric_mean_adds_up(shape: tuple[int, ...])
     parts = cross_entropy_parts(np.log(probabilities), targets)
     assert parts.bias + parts.data + parts.initialization == pytest.approx(parts.risk, rel=1e-12)
     entropy = stats.entropy(targets.T).mean()
-    assert parts.bias > entropy and parts.data > 0 and parts.initialization > -1e-15
+    assert parts.bias > entropy
+    assert parts.data > 0
+    assert parts.initialization > -1e-15
     arithmetic = -(targets * np.log(probabilities.mean((0, 1)))).sum(-1).mean()
     divergence = (probabilities.mean((0, 1)) * np.log(probabilities.mean((0, 1)) / probabilities)).sum(-1).mean()
     assert abs(arithmetic + divergence - parts.risk) > 1e-3 * parts.risk  # with the arithmetic mean nothing adds up
