@@ -130,8 +130,10 @@ def effective_complexity(
     """
     _check(sizes, errors, epsilon)
     n_draws = errors.shape[1]
-    draws = np.random.default_rng(seed).integers(0, n_draws, (repetitions if n_draws > 1 else 1, n_draws))
-    found = np.sort([crossing(sizes, errors[:, some].mean(1), epsilon) for some in draws])
+    rng = np.random.default_rng(seed)
+    counts = rng.multinomial(n_draws, np.full(n_draws, 1 / n_draws), repetitions if n_draws > 1 else 1)
+    different, times = np.unique(counts, axis=0, return_counts=True)  # few draws have few resamples
+    found = np.sort(np.repeat([crossing(sizes, errors @ some / n_draws, epsilon) for some in different], times))
     # Order statistics, not quantiles in between: some are infinite.
     outside = tail(n_draws) * len(found)
     low, high = found[math.floor(outside)], found[math.ceil(len(found) - outside) - 1]
