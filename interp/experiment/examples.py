@@ -8,6 +8,8 @@ What training, runs and checkpoints may ask of each, over all examples in one or
                            of vectors, their length and the classes
     inputs                 [n, 2] tokens, [n, 3] with the place of the operation, or [n, features] float32
     labels, defined        what training sees (−1 where there is no answer), and which have an answer
+    true_labels, noisy_indices
+                           the labels without label noise, and which examples have another one
     split_known, train_indices, mask(split)
                            "train", "validation" (chosen on, and no test examples; none where nothing says so), "test",
                            "held_out" (test examples that no symmetry of the task makes of a trained one),

@@ -158,6 +158,16 @@ class Operations:
         """a ∘ b, and −1 where it is not defined."""
         return np.concatenate([one.labels for one in self._alone])
 
+    @property
+    def true_labels(self) -> Int[np.ndarray, " examples"]:
+        """`labels`: there is no label noise."""
+        return self.labels
+
+    @property
+    def noisy_indices(self) -> Int[np.ndarray, " noisy"]:
+        """None."""
+        return np.empty(0, dtype=np.int64)
+
     @cached_property
     def defined(self) -> Bool[np.ndarray, " examples"]:
         """The examples that have an answer."""

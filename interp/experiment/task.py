@@ -15,6 +15,7 @@ from jaxtyping import Bool, Int
 
 from interp.errors import InputError, check_choice, check_integer, check_number
 from interp.experiment.augmentation import Augmentation, added_mirrors, check_mirrors
+from interp.experiment.label_noise import with_label_noise
 from interp.experiment.listed_pairs import check_listed_pairs
 from interp.experiment.operations import (
     COMMUTATIVE,
@@ -175,23 +176,22 @@ class Task:
 
     @cached_property
     def labels(self) -> Int[np.ndarray, " pairs"]:
-        """The labels that training sees: the true ones, with `label_noise` of the training pairs replaced by a wrong
-        one.
-
-        >>> task = Task(11, label_noise=0.5)
-        >>> len(task.train_indices), int((task.labels != task.true_labels).sum())
-        (36, 18)
-        """
-        labels = self.true_labels.copy()
-        if self.label_noise > 0 and self.split_known:
-            generator = self._generator("noise")
-            n_noisy = self._pairs_of(self.label_noise, len(self.drawn_indices))
-            noisy = generator.permutation(self.drawn_indices)[:n_noisy]
-            labels[noisy] = (labels[noisy] + generator.randint(1, self.p, size=n_noisy)) % self.p
+        """The labels that training sees: the true ones, but of `label_noise` of the training pairs a wrong one."""
+        trained, noise = self.drawn_indices, self._generator("noise")
+        labels = with_label_noise(self.true_labels, trained, self.label_noise, self.p, noise)
         if self.augmentation == "mirror":
-            mirror, of = added_mirrors(self.drawn_indices, self.p).T
+            mirror, of = added_mirrors(trained, self.p).T
             labels[mirror] = labels[of]
         return labels
+
+    @cached_property
+    def noisy_indices(self) -> Int[np.ndarray, " noisy"]:
+        """The training pairs whose label is wrong, ascending; a mirror that was added has the label of its pair.
+
+        >>> len(Task(11).train_indices), len(Task(11, label_noise=0.5).noisy_indices)
+        (36, 18)
+        """
+        return np.flatnonzero(self.labels != self.true_labels)
 
     # ---- the split ---------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from interp.errors import flag
-from interp.experiment import FIELDS_OF_OTHERS, Task, hash_of, section_to_dict
+from interp.experiment import FIELDS_OF_OTHERS, Operations, Task, hash_of, section_to_dict
 from interp.figures import as_count, as_size, readable
 from interp.models import method
 from interp.printable import one_line
@@ -102,7 +102,8 @@ def _split(run: Run) -> str:
     if not run.task.split_known:
         return "split unknown"
     n_pairs, n_train = int(run.task.defined.sum()), len(run.task.train_indices)
-    what, noise = ("pairs", run.task.label_noise) if isinstance(run.task, Task) else ("examples", 0)
+    what = "pairs" if isinstance(run.task, Task) else "examples"
+    noise = 0 if isinstance(run.task, Operations) else run.task.label_noise
     noisy = f", {noise:.0%} label noise" if noise else ""
     trained = f"{n_train:,} of {n_pairs:,} {what} trained on ({n_train / n_pairs:.1%})"
     if isinstance(run.task, Task) and run.task.augmentation == "mirror":

@@ -10,7 +10,7 @@ from interp.experiment import Experiment, Task, hash_of, section_to_dict
 # trained on (as many for each) and their labels; of the model, what its first weights are made with; of training, what
 # `interp.training.optimizers` and `gradient_filters` multiply by.
 MAY_DIFFER = {
-    "task": ("seed", "train_fraction", "train_pairs", "split", "label_noise"),
+    "task": ("seed", "train_fraction", "train_pairs", "split", "label_noise", "test_seed", "teacher_seed"),
     "model": ("seed", "initialization_scale"),
     "training": (
         "seed",
