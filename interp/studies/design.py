@@ -15,13 +15,10 @@ VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 class Design:
     """What an experiment varies: the fields that all have. A subclass has those of its own."""
 
-    p: int = 113
-    """The modulus."""
     seeds: int = 3
     """Seeds 0 … N−1, each of split and initial weights."""
 
     def __post_init__(self) -> None:
-        check_integer("p", self.p, 2, 4096)
         check_integer("seeds", self.seeds, 1, 1000)
 
     def to_dict(self) -> dict[str, Any]:
@@ -30,7 +27,19 @@ class Design:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecayDesign(Design):
+class TableDesign(Design):
+    """An experiment on a table over Z_p."""
+
+    p: int = 113
+    """The modulus."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_integer("p", self.p, 2, 4096)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecayDesign(TableDesign):
     """A grid of sizes and weight decays, and how long it trains.
 
     The pace of AdamW's weight decay is lr·wd per step, so 1/(lr·wd) steps, in which decay alone shrinks weights by e,

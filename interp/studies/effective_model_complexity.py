@@ -33,7 +33,7 @@ import numpy as np
 import xarray as xr
 
 from interp.errors import InputError, check_integer, check_number
-from interp.mathematics.effective_complexity import Bracket, Complexity, bisect, effective_complexity
+from interp.mathematics.effective_complexity import Bracket, Complexity, bisect
 from interp.mathematics.rademacher import from_noisy_labels
 from interp.runs import Run
 from interp.studies.complexity_figure import complexity_figure
@@ -53,9 +53,9 @@ from interp.sweeps import GridReport, GridRun, run_grid
 TITLE = "Effective model complexity"
 REFERENCE = "Nakkiran et al. 2020 (Deep Double Descent), arXiv:1912.02292, Definition 1"
 CAPTION = (
-    "Above: samples that are fitted to a training error ε, with 95 % intervals over draws; triangles: all that there "
-    "are are fitted (up), or the fewest are not (down). Below: test error against EMC/n, a line for each n; shaded: the "
-    "critical band."
+    "Above: samples that are fitted to a training error ε, with 95 % intervals over draws; triangles: the most that "
+    "there are are fitted (up), or the fewest are not (down). Below: test error against EMC/n, a line for each n, "
+    "fainter for fewer; open triangles: EMC is beyond the grid. Shaded: the critical band."
 )
 HALF = 0.5  # the noise at which a training error bounds the Rademacher complexity
 
@@ -66,9 +66,9 @@ class ComplexityDesign(Design):
 
     seeds: int = 5
     """Draws 0 … N−1, each of the digits, their wrong labels and the initial weights."""
-    widths: tuple[int, ...] = (4, 6, 8, 12, 16, 24)
+    widths: tuple[int, ...] = (4, 6, 8, 12, 16, 24, 40)
     """Hidden neurons."""
-    sizes: tuple[int, ...] = (160, 225, 320, 450, 640, 900)
+    sizes: tuple[int, ...] = (200, 300, 450, 640, 900)
     """Digits that are trained on, at most 1,000."""
     noises: tuple[float, ...] = (0.2, 0.5)
     """Shares of wrong labels; at 0.5 the Rademacher complexity is bounded too."""
@@ -199,22 +199,16 @@ def _in_the_middle(result: xr.Dataset) -> tuple[float, int, float] | None:
     return min(found, key=lambda one: abs(math.log(one[1]) - middle))[0] if found else None
 
 
+BISECTED = ("noise", "width", "epsilon", "low", "high", "probability", "sizes")
+
+
 def _not_bisected() -> dict[str, float]:
-    return dict.fromkeys(("bisected_noise", "bisected_width", "bisected_epsilon", "bracket_low"), math.nan) | dict.fromkeys(
-        ("bracket_high", "bracket_probability", "bracket_sizes"), math.nan
-    )
+    return {f"bisected_{name}": math.nan for name in BISECTED}
 
 
 def _bisected(noise: float, width: int, epsilon: float, found: Bracket) -> dict[str, float]:
-    return {
-        "bisected_noise": noise,
-        "bisected_width": float(width),
-        "bisected_epsilon": epsilon,
-        "bracket_low": float(found.low),
-        "bracket_high": float(found.high),
-        "bracket_probability": found.probability,
-        "bracket_sizes": float(len(found.tried)),
-    }
+    values = noise, width, epsilon, found.low, found.high, found.probability, len(found.tried)
+    return {f"bisected_{name}": float(value) for name, value in zip(BISECTED, values, strict=True)}
 
 
 # ---- what it says ----------------------------------------------------------------------------------------------------
@@ -226,7 +220,9 @@ def failed_precondition(result: xr.Dataset) -> str | None:
         return f"there are {result.sizes['draw']} draws; three are needed for an interval"
     found = list(complexities(result).values())
     if all(of.crossing == 0 for of in found):
-        return f"no width fits {int(result.n[0])} samples to any of the ε: train longer (--steps), or on fewer (--sizes)"
+        return (
+            f"no width fits {int(result.n[0])} samples to any of the ε: train longer (--steps), or on fewer (--sizes)"
+        )
     if all(math.isinf(of.crossing) for of in found):
         return f"every width fits all {int(result.n[-1])} samples: give narrower ones (--widths)"
     return None
@@ -295,6 +291,3 @@ def _number(found: Complexity) -> dict[str, Any]:
 def plot(result: xr.Dataset):
     """Samples fitted against width, for each ε; and test error against EMC/n, for each ε."""
     return complexity_figure(result, TITLE, REFERENCE)
-
-
-__all__ = ["effective_complexity"]

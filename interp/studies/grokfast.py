@@ -38,7 +38,7 @@ from interp.experiment import Experiment, GradientFilter, ModelConfig, Task, Tra
 from interp.figures import NEUTRAL, PALETTE, new_panels, plain_log_axis
 from interp.mathematics.intervals import seed_interval
 from interp.runs import Run
-from interp.studies.design import Design, Prediction
+from interp.studies.design import Prediction, TableDesign
 from interp.studies.generalization_times import arrived, mean_log_time, measure_times, median_time
 from interp.studies.time_ratios import ratio
 from interp.sweeps import GridRun
@@ -52,7 +52,7 @@ CAPTION = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class GrokfastDesign(Design):
+class GrokfastDesign(TableDesign):
     """What is trained. The weight decays are tried with the filter and without, on as many seeds again: those choose,
     and seeds 0 … N−1 report."""
 

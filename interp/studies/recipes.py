@@ -34,7 +34,7 @@ from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig
 from interp.machine import one_thread
 from interp.mathematics import grokking
 from interp.runs import Run, ending_of
-from interp.studies.design import Design, Prediction
+from interp.studies.design import Prediction, TableDesign
 from interp.studies.generalization_times import arrived, measure_times
 from interp.studies.growth_at_a_moment import CIRCUITS, WINDOW
 from interp.studies.recipe_effects import CALLS, effect_table, effects
@@ -59,7 +59,7 @@ TIMED_STEPS = 40
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecipeDesign(Design):
+class RecipeDesign(TableDesign):
     """What is trained: addition by a transformer of one layer."""
 
     p: int = 31

@@ -33,7 +33,7 @@ from interp.errors import check_integer, check_number
 from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig
 from interp.figures import PALETTE, new_panels, power_of_ten_axis
 from interp.runs import Run
-from interp.studies.design import Design, Prediction, Verdict
+from interp.studies.design import Prediction, TableDesign, Verdict
 from interp.sweeps import GridRun
 
 TITLE = "Slingshots: the rounding of the loss"
@@ -52,7 +52,7 @@ MEANINGS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class SlingshotDesign(Design):
+class SlingshotDesign(TableDesign):
     """The network that divides modulo p: an MLP of one-hot inputs, with biases."""
 
     p: int = 31
