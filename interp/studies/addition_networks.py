@@ -1,4 +1,4 @@
-"""The transformers on modular addition whose bias and variance are studied: draws of training pairs beside one test set.
+"""Transformers on modular addition for a study of bias and variance: draws of training pairs beside one test set.
 
 Of the p² pairs all are known, and a pair that one draw tests another may train on: a mean over such draws mixes what
 was seen with what was not. So one test set is drawn once, closed under the mirror (a, b) ↔ (b, a) that addition cannot
@@ -47,7 +47,8 @@ def addition_run(
     checkpoints whose steps are evenly spaced in their logarithm. Raises InputError for sizes that cannot be.
 
     >>> run = addition_run(7, 16, 0.5, draw=1, seed=0, steps=20, checkpoint_log=3)
-    >>> run.name, len(run.experiment.task.train_indices), set(run.experiment.task.train_indices) & {*fixed_test_pairs(7)}
+    >>> trained = run.experiment.task.train_indices
+    >>> run.name, len(trained), set(trained) & set(fixed_test_pairs(7))
     ('addition-h16-draw1-seed0', 19, set())
     """
     check_integer("p", p, 3, 4096)
