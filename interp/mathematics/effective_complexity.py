@@ -16,8 +16,11 @@ arXiv:1411.5279). Fewer than five draws still cannot be sure to 95 %: no bootstr
 
 Where a run is dear, `bisect` needs fewer: it brackets the crossing and halves the bracket in log n.
 
-It cannot tell which side of the interpolation threshold is better. With a fixed number of *steps*, more samples are
-also trained less each; with fixed epochs of mini-batches, they are trained for more steps: state which T it is.
+It cannot tell where between two sizes the error turns: the interval is one over draws, and where the error is zero at
+one size and far above ε at the next the straight line leaves ε too early. The two sizes are what is known, and `bisect`
+brings them close. Nor does it tell which side of the interpolation threshold is better. With a fixed number of *steps*,
+more samples are also trained less each; with fixed epochs of mini-batches, they are trained for more steps: state which
+T it is.
 """
 
 import itertools
@@ -102,12 +105,21 @@ def crossing(sizes: Sequence[int], errors: Float[np.ndarray, " size"], epsilon: 
     >>> crossing([100, 200, 400], np.array([0.0, 0.05, 0.15]), 0.1)  # halfway in log n
     282.842712474619
     """
-    fit = nondecreasing(errors)
-    within = int((fit <= epsilon).sum())  # the first so many: the fit rises
-    if within in (0, len(fit)):
-        return math.inf if within else 0.0
-    share = (epsilon - fit[within - 1]) / (fit[within] - fit[within - 1])
-    return float(sizes[within - 1] * (sizes[within] / sizes[within - 1]) ** share)
+    return float(_crossings(sizes, errors[None], epsilon)[0])
+
+
+def _crossings(
+    sizes: Sequence[int], errors: Float[np.ndarray, "curve size"], epsilon: float
+) -> Float[np.ndarray, " curve"]:
+    """The crossing of each of many curves."""
+    fits = np.array([optimize.isotonic_regression(one).x for one in errors])
+    within = (fits <= epsilon).sum(1)  # the first so many: a fit rises
+    low = np.clip(within - 1, 0, max(len(sizes) - 2, 0))
+    high, curve, n = np.minimum(low + 1, len(sizes) - 1), np.arange(len(fits)), np.array(sizes, dtype=np.float64)
+    rise = fits[curve, high] - fits[curve, low]
+    share = np.divide(epsilon - fits[curve, low], rise, out=np.zeros(len(fits)), where=rise > 0)
+    inside = n[low] * (n[high] / n[low]) ** np.clip(share, 0, 1)
+    return np.where(within == 0, 0.0, np.where(within == len(sizes), np.inf, inside))
 
 
 def effective_complexity(
@@ -133,7 +145,7 @@ def effective_complexity(
     rng = np.random.default_rng(seed)
     counts = rng.multinomial(n_draws, np.full(n_draws, 1 / n_draws), repetitions if n_draws > 1 else 1)
     different, times = np.unique(counts, axis=0, return_counts=True)  # few draws have few resamples
-    found = np.sort(np.repeat([crossing(sizes, errors @ some / n_draws, epsilon) for some in different], times))
+    found = np.sort(np.repeat(_crossings(sizes, different @ errors.T / n_draws, epsilon), times))
     # Order statistics, not quantiles in between: some are infinite.
     outside = tail(n_draws) * len(found)
     low, high = found[math.floor(outside)], found[math.ceil(len(found) - outside) - 1]
@@ -211,7 +223,7 @@ def _probability(tried: dict[int, tuple[float, ...]], low: float, high: float, e
     """How often the crossing of resampled draws, those of each size by themselves, lies in [low, high)."""
     rng, sizes = np.random.default_rng(0), sorted(tried)
     means = [np.array(tried[n])[rng.integers(0, len(tried[n]), (REPETITIONS, len(tried[n])))].mean(1) for n in sizes]
-    found = np.array([crossing(sizes, of_one, epsilon) for of_one in np.array(means).T])
+    found = _crossings(sizes, np.array(means).T, epsilon)
     inside = np.isinf(found) if math.isinf(high) else (found >= low) & (found < high)
     return float(inside.mean())
 

@@ -111,7 +111,8 @@ def _overfitting_is_variance(result: xr.Dataset) -> Judgment:
     )
     because = (
         f"at width {width} the risk is least at step {steps[best]:,}, {risk[best, 0]:.3f}, and {risk[-1, 0]:.3f} at "
-        f"the end: variance {variance[best, 0]:.3f} → {variance[-1, 0]:.3f}, bias² {bias[best, 0]:.3f} → {bias[-1, 0]:.3f}"
+        f"the end: variance {variance[best, 0]:.3f} → {variance[-1, 0]:.3f}, bias² {bias[best, 0]:.3f} → "
+        f"{bias[-1, 0]:.3f}"
     )
     numbers = {"rise": rise.value, "rise_interval_95": [rise.low, rise.high], "best_step": steps[best]}
     return verdict, because, numbers | {"variance_more": more.value, "variance_more_interval_95": [more.low, more.high]}

@@ -16,7 +16,7 @@ from interp.studies.design import Prediction, Verdict
 N_FEATURES, N_CLASSES = 64, 10
 GUESSING = 1 - 1 / N_CLASSES
 HALF = 0.5
-Setting = tuple[float, int, float]  # noise, width, ε
+Complexities = dict[tuple[float, int, float], Complexity]  # by noise, width, ε
 
 
 def parameters(width: int) -> int:
@@ -33,7 +33,7 @@ def epsilons(result: xr.Dataset) -> list[float]:
     return np.atleast_1d(result.attrs["epsilons"]).tolist()
 
 
-def complexities(result: xr.Dataset) -> dict[Setting, Complexity]:
+def complexities(result: xr.Dataset) -> Complexities:
     """The effective model complexity of each noise, width and ε."""
     sizes = result.n.values.tolist()
     return {
@@ -59,7 +59,7 @@ class Peak:
     lowest_width: int
     highest_width: int
 
-    def ratio(self, found: dict[Setting, Complexity], epsilon: float) -> tuple[float, float]:
+    def ratio(self, found: Complexities, epsilon: float) -> tuple[float, float]:
         """The interval of EMC/n at the peak: from the low end at its least width to the high end at its greatest."""
         return (
             found[self.noise, self.lowest_width, epsilon].ratio(self.n)[0],
@@ -81,11 +81,10 @@ def peaks(result: xr.Dataset) -> list[Peak]:
     return found
 
 
-def peaks_line_up(result: xr.Dataset, epsilon: float) -> Prediction:
+def peaks_line_up(result: xr.Dataset, found: Complexities, there: list[Peak], epsilon: float) -> Prediction:
     """Whether all peaks are in the critical band; how far apart they are in EMC/n, and in parameters per sample."""
     statement = f"test error peaks where EMC/n is between ½ and 2, at ε = {epsilon:g}"
-    found, name = complexities(result), f"peaks-{epsilon:g}"
-    there = peaks(result)
+    name = f"peaks-{epsilon:g}"
     n_curves = result.sizes["noise"] * result.sizes["n"]
     if len(there) < 2:
         because = f"the test error has a double descent at {len(there)} of {n_curves} noises and n; two are needed"
@@ -94,7 +93,8 @@ def peaks_line_up(result: xr.Dataset, epsilon: float) -> Prediction:
     low, high = CRITICAL
     inside = sum(low <= below and above <= high for below, above in ratios)
     outside = sum(below > high or above < low for below, above in ratios)
-    verdict: Verdict = "not confirmed" if outside else "confirmed" if inside == len(there) else "not shown"
+    known = sum(below > 0 and math.isfinite(above) for below, above in ratios)  # others are bounds, and can only refute
+    verdict: Verdict = "not confirmed" if outside else "confirmed" if 2 <= inside == known else "not shown"
     numbers: dict[str, Any] = {"peaks": len(there), "curves": n_curves, "inside": inside, "outside": outside}
     for peak, ratio in zip(there, ratios, strict=True):
         numbers[f"noise {peak.noise:g}, n {peak.n}"] = {
@@ -140,9 +140,9 @@ def _range(low: float, high: float) -> str:
 # ---- what is fitted --------------------------------------------------------------------------------------------------
 
 
-def widens(result: xr.Dataset) -> Prediction:
+def widens(result: xr.Dataset, found: Complexities) -> Prediction:
     """Whether the widest fit more samples than the narrowest, at every noise and ε."""
-    found, widths = complexities(result), result.width.values.tolist()
+    widths = result.width.values.tolist()
     settings = [(noise, epsilon) for noise in result.noise.values.tolist() for epsilon in epsilons(result)]
     ends = [(found[noise, widths[0], epsilon], found[noise, widths[-1], epsilon]) for noise, epsilon in settings]
     more = sum(narrow.high < wide.low for narrow, wide in ends)
@@ -156,10 +156,10 @@ def widens(result: xr.Dataset) -> Prediction:
     return Prediction("rises", "the widest networks fit more samples than the narrowest", verdict, told, numbers)
 
 
-def shrinks_with_noise(result: xr.Dataset) -> Prediction:
+def shrinks_with_noise(result: xr.Dataset, found: Complexities) -> Prediction:
     """Whether more noise makes fewer samples of some complexities, and more of none."""
     statement = "with more wrong labels no width fits more samples, and some fit fewer"
-    found, noises = complexities(result), result.noise.values.tolist()
+    noises = result.noise.values.tolist()
     if len(noises) < 2:
         return Prediction("noise", statement, "not shown", "there is one noise; two are needed", {})
     compared = [
@@ -176,7 +176,7 @@ def shrinks_with_noise(result: xr.Dataset) -> Prediction:
     return Prediction("noise", statement, verdict, because, numbers)
 
 
-def bisected(result: xr.Dataset) -> Prediction:
+def bisected(result: xr.Dataset, found: Complexities) -> Prediction:
     """Whether the bracket of other draws meets the interval of the grid."""
     statement = "bisection with other draws finds the crossing where the grid does"
     noise, width, epsilon, low, high, probability, tried = (
@@ -185,12 +185,12 @@ def bisected(result: xr.Dataset) -> Prediction:
     )
     if math.isnan(noise):
         return Prediction("bisection", statement, "not shown", "no crossing is on the grid", {})
-    of_grid = complexities(result)[noise, int(width), epsilon]
+    of_grid = found[noise, int(width), epsilon]
     meets = low <= of_grid.high and of_grid.low <= high
     verdict: Verdict = "not confirmed" if not meets else "confirmed" if probability >= HALF else "not shown"
-    found = f"in [{low:,.0f}, {high:,.0f})" if low and math.isfinite(high) else "beyond the sizes of the grid"
+    where = f"in [{low:,.0f}, {high:,.0f})" if low and math.isfinite(high) else "beyond the sizes of the grid"
     because = (
-        f"width {int(width)}, {100 * noise:g} % wrong, ε {epsilon:g}: {found} with probability {probability:.2f}, from "
+        f"width {int(width)}, {100 * noise:g} % wrong, ε {epsilon:g}: {where} with probability {probability:.2f}, from "
         f"{int(tried)} sizes; on the grid {of_grid}"
     )
     numbers = {

@@ -13,13 +13,15 @@ over draws. The critical band, ½ to 2, is a label: the authors give it no width
 
     rises      the widest networks fit more samples than the narrowest
     noise      with more wrong labels no width fits more samples, and some fit fewer
-    peaks-ε    at every peak EMC/n is within the critical band
+    peaks-ε    at every peak where EMC is a number EMC/n is within the critical band, and at none surely outside
     bisection  the crossing of one width, halved anew with other draws, is where the grid says
     promise    of networks that fit labels of which half are wrong, Rademacher bounds promise no better than guessing,
                and trained on better labels the same networks are better than that
 
-It cannot tell which side of the band is better, nor anything of more digits than there are: "≥ n_max" is no number, and
-a peak there has a lower bound of EMC/n alone. Draws of n of 1,000 digits overlap: near 1,000 they are hardly draws.
+It cannot tell where between two sizes of the grid a curve turns: a crossing is known to their ratio, whatever its
+interval over draws, and of a small ε it comes out too low. Nor which side of the band is better, nor anything of more
+digits than there are: "≥ n_max" is no number, and a peak there has a lower bound of EMC/n alone. Draws of n of 1,000
+digits overlap: near 1,000 they are hardly draws.
 """
 
 import math
@@ -40,7 +42,9 @@ from interp.studies.complexity_figure import complexity_figure
 from interp.studies.complexity_sentences import (
     bisected,
     complexities,
+    epsilons,
     parameters,
+    peaks,
     peaks_line_up,
     promises_nothing,
     shrinks_with_noise,
@@ -230,12 +234,12 @@ def failed_precondition(result: xr.Dataset) -> str | None:
 
 def predictions(result: xr.Dataset) -> list[Prediction]:
     """A verdict on every statement of the module."""
-    failed = failed_precondition(result)
+    failed, found, there = failed_precondition(result), complexities(result), peaks(result)
     told = [
-        widens(result),
-        shrinks_with_noise(result),
-        *(peaks_line_up(result, float(epsilon)) for epsilon in np.atleast_1d(result.attrs["epsilons"])),
-        bisected(result),
+        widens(result, found),
+        shrinks_with_noise(result, found),
+        *(peaks_line_up(result, found, there, epsilon) for epsilon in epsilons(result)),
+        bisected(result, found),
         promises_nothing(result),
     ]
     if failed is None:
