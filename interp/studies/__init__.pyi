@@ -6,6 +6,7 @@ from .conducting import read_outcome as read_outcome
 from .design import VERDICTS as VERDICTS
 from .design import DecayDesign as DecayDesign
 from .design import Design as Design
+from .design import TableDesign as TableDesign
 from .directory import NAMES as NAMES
 from .directory import find as find
 from .outcomes import RunOutcome as RunOutcome

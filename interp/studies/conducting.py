@@ -184,7 +184,7 @@ def _beside(name: str, out: Path, design: Design) -> dict[str, float]:
             )
         return {}
     summary, _ = found
-    if summary["experiment"] != other or summary["design"]["p"] != design.to_dict().get("p"):
+    if summary["experiment"] != other or summary["design"]["p"] != getattr(design, "p", None):
         return {}
     value = summary["predictions"][prediction]["numbers"].get(number)
     return {} if value is None else {other.replace("-", "_"): float(value)}

@@ -13,7 +13,7 @@ VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 @dataclass(frozen=True, kw_only=True)
 class Design:
-    """What an experiment varies: the fields that all have. A subclass has those of its own."""
+    """What an experiment varies: the field that all have. A subclass has those of its own."""
 
     seeds: int = 3
     """Seeds 0 … N−1, each of split and initial weights."""
@@ -28,7 +28,7 @@ class Design:
 
 @dataclass(frozen=True, kw_only=True)
 class TableDesign(Design):
-    """An experiment on a table over Z_p."""
+    """Of tables over Z_p."""
 
     p: int = 113
     """The modulus."""
