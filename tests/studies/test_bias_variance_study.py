@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import xarray as xr
 
 from interp.errors import InputError
 from interp.studies import bias_variance as study
+from interp.studies import conduct
 from interp.studies.addition_networks import addition_run, fixed_test_pairs
 from interp.studies.variance_levers import foretold, gains, named_lever, places, shares
 
@@ -144,6 +146,25 @@ def test_the_figure_shows_the_identity():
     np.testing.assert_allclose(first[2].y[: len(WIDTHS)], first[3].y, rtol=1e-12)
     assert json.dumps(study.numbers(planted()))
     assert [row["lever"] for row in study.table(planted())] == ["wider", "ensemble", "regularize"]
+
+
+def test_levers_are_pulled_on_the_same_draws(tmp_path: Path):
+    """From runs to what each lever did; the parts add up to the risk everywhere."""
+    design = study.BiasVarianceDesign(p=5, draws=3, seeds=2, widths=(2, 4), n=20, steps=5, neurons=(4,), noise=0.2)
+    outcome = conduct("bias-variance", tmp_path, design, processes=1)
+    assert outcome.failed_precondition is None
+    for table in (outcome.result.digits, outcome.result.addition):
+        parts = table.transpose("part", ...).values
+        np.testing.assert_allclose(parts[1:].sum(0), parts[0], rtol=1e-10)
+    levers = outcome.result.levers.sel(part="risk", left_out=-1)
+    assert np.isfinite(levers).all()
+    base = outcome.result.digits.isel(step=-1).sel(part="risk", left_out=-1)
+    assert levers.sel(lever="none", place="narrow") == base.sel(width=2)
+    assert (levers.sel(lever="regularize") != levers.sel(lever="none")).all()
+    trained = {path.name for path in (tmp_path / "levers").glob("h*")}
+    assert {"h4-n40-noise0.2-draw0-seed0-steps5", "h8-n20-noise0.2-draw2-seed1-steps5"} <= trained
+    assert {name.split("-draw")[1][0] for name in trained} == set("012")
+    assert len(outcome.files) == 5  # the table of levers too
 
 
 @pytest.mark.parametrize("p", [3, 11, 31])

@@ -20,8 +20,8 @@ TINY = "--p 11 --d-mlp 16 --processes 1"
 OPTIONS = {"p": "--p 11", "d_mlp": "--d-mlp 16"}  # where an experiment has them
 OF_DECAYS = "--d-model 8 --duration 0.1"  # of the grids of sizes and weight decays
 GRIDS = {
-    "effective-model-complexity": "--steps 30 --seeds 3 --widths 4 40 --sizes 20 40 --noises 0.2 0.5 --epsilons 0.1 0.5",
-    "bias-variance": "--steps 20 --draws 3 --seeds 2 --widths 4 8 16 --n 40 --neurons 8",
+    "effective-model-complexity": "--steps 20 --seeds 2 --widths 2 4 --sizes 20 40 --noises 0.5",
+    "bias-variance": "--steps 20 --draws 2 --seeds 2 --widths 2 4 --n 20 --neurons 4",
     "grokfast": "--d-model 8 --steps 30 --seeds 2 --decays 0.005 0.01",
     "recipes": "--d-model 8 --steps 30 --seeds 1 --methods dropout",
     "slingshots": "--steps 30 --seeds 1 --n-layers 2",

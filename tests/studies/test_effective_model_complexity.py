@@ -2,12 +2,14 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
 
 from interp.errors import InputError
+from interp.studies import conduct
 from interp.studies import effective_model_complexity as study
 from interp.studies.complexity_sentences import complexities, parameters, peaks
 
@@ -125,6 +127,18 @@ def test_the_table_and_the_figure_have_every_width():
     figure = study.plot(result)
     assert len(figure.data) == 2 * 2 * (1 + len(SIZES))
     assert parameters(8) == 64 * 8 + 8 + 8 * 10 + 10
+
+
+def test_a_crossing_is_bisected_with_draws_of_its_own(tmp_path: Path):
+    """From runs to the bracket; ten steps fit 10 digits to a half, and not 40."""
+    design = study.ComplexityDesign(seeds=3, widths=(8, 16), sizes=(2, 40), noises=(0.5,), epsilons=(0.6,), steps=20)
+    outcome = conduct("effective-model-complexity", tmp_path, design, processes=1)
+    assert outcome.failed_precondition is None
+    bracket = [outcome.result.attrs[f"bisected_{name}"] for name in ("low", "high", "sizes")]
+    assert 0 < bracket[0] < bracket[1]
+    names = [path.name for path in (tmp_path / "bisection").glob("h*")]
+    assert {name.split("-draw")[1][0] for name in names} <= set("345678")  # draws 0 … 2 are those of the grid
+    assert len({name.split("-")[1] for name in names}) == bracket[2]
 
 
 @pytest.mark.parametrize(
