@@ -65,7 +65,9 @@ def _variance_peaks(result: xr.Dataset) -> Judgment:
     values = n_draws * columns[:, :1] - (n_draws - 1) * columns[:, 1:]
     found = shape(values)
     widths, told = result.width.values.tolist(), ", ".join(f"{value:.3f}" for value in columns[:, 0])
-    verdict: Verdict = {"double descent": "confirmed", "not shown": "not shown"}.get(found.kind, "not confirmed")
+    verdict: Verdict = (
+        "confirmed" if found.kind == "double descent" else "not shown" if found.kind == "not shown" else "not confirmed"
+    )
     because = f"variance {told} at widths {', '.join(map(str, widths))}: "
     at = None if found.peak is None else widths[found.peak]
     if verdict == "confirmed":
@@ -157,7 +159,9 @@ def _ensemble_foretold(result: xr.Dataset) -> Judgment:
         )
         told.append(f"width {width}: lower by {said.value:.3f} foretold, {said.value + more.value:.3f} found")
         numbers |= {f"{place}_foretold": said.value, f"{place}_found_less_foretold_interval_95": [more.low, more.high]}
-    verdict: Verdict = next((one for one in ("not confirmed", "not shown") if one in verdicts), "confirmed")
+    verdict: Verdict = (
+        "not confirmed" if "not confirmed" in verdicts else "not shown" if "not shown" in verdicts else "confirmed"
+    )
     return verdict, "; ".join(told), numbers
 
 

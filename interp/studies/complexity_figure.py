@@ -68,16 +68,12 @@ def _draw_errors(figure: "go.Figure", of_noise: xr.Dataset, found: list[Complexi
             "circle" if 0 < one.crossing < math.inf else "triangle-right-open" if one.crossing else "triangle-left-open"
             for one in found
         ]
-        figure.add_scatter(
-            x=x,
-            y=errors,
-            mode="lines+markers",
-            line={"color": color, "width": 1.5},
-            marker={"color": color, "size": 7, "symbol": symbols},
-            opacity=0.25 + 0.75 * (place + 1) / len(sizes),
-            name=f"n = {n}",
-            text=[f"width {width}, n {n}" for width in of_noise.width.values.tolist()],
-            showlegend=False,
-            row=2,
-            col=column,
-        )
+        known = np.array([0 < one.crossing < math.inf for one in found])
+        look: dict[str, Any] = {"opacity": 0.25 + 0.75 * (place + 1) / len(sizes), "showlegend": False}
+        look |= {"row": 2, "col": column, "name": f"n = {n}"}
+        # No line to where EMC/n is not known.
+        line = {"color": color, "width": 1.5}
+        figure.add_scatter(x=x, y=np.where(known, errors, np.nan), mode="lines", line=line, hoverinfo="skip", **look)
+        marker = {"color": color, "size": 7, "symbol": symbols}
+        text = [f"width {width}, n {n}" for width in of_noise.width.values.tolist()]
+        figure.add_scatter(x=x, y=errors, mode="markers", marker=marker, text=text, **look)
