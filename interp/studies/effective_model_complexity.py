@@ -70,7 +70,7 @@ class ComplexityDesign(Design):
 
     seeds: int = 5
     """Draws 0 … N−1, each of the digits, their wrong labels and the initial weights."""
-    widths: tuple[int, ...] = (4, 6, 8, 12, 16, 24, 40)
+    widths: tuple[int, ...] = (4, 8, 12, 16, 24, 40)
     """Hidden neurons."""
     sizes: tuple[int, ...] = (200, 300, 450, 640, 900)
     """Digits that are trained on, at most 1,000."""
