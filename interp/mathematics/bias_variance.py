@@ -37,7 +37,6 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from interp.errors import InputError
 from interp.mathematics.intervals import seed_interval
 
 Members = Float[np.ndarray, "draw seed example output"]
@@ -95,7 +94,7 @@ def plug_in(predictions: Members, targets: Targets) -> Decomposition:
 
 def unbiased(predictions: Members, targets: Targets) -> Decomposition:
     """The parts whose means over draws and seeds are the true ones; they add up to the risk too. With one seed a draw
-    `data` is all of the variance. Raises InputError for fewer than two draws.
+    `data` is all of the variance. Raises ValueError for fewer than two draws.
 
     >>> f = np.array([[1.0, 3.0], [5.0, 7.0]])[:, :, None, None]
     >>> unbiased(f, np.zeros((1, 1)))  # V_s = 2; V_d = 8 − 2/2; ‖f̄‖² = 16
@@ -145,7 +144,7 @@ def cross_entropy_parts(log_probabilities: Members, targets: Targets) -> Decompo
     """
     _check(log_probabilities, targets, draws=1)
     if (log_probabilities > 1e-6).any():
-        raise InputError("log probabilities are above 0; give the logarithms of probabilities")
+        raise ValueError("log probabilities are above 0; give the logarithms of probabilities")
     of_draw = _normalized(log_probabilities.mean(1))
     mean = _normalized(of_draw.mean(0))
     return Decomposition(
@@ -201,7 +200,7 @@ def _divergence(log_p: Float[np.ndarray, "*a output"], log_q: Float[np.ndarray, 
 
 def _check(predictions: np.ndarray, targets: np.ndarray, draws: int) -> None:
     if len(predictions) < draws or not predictions.size:
-        raise InputError(
+        raise ValueError(
             f"{len(predictions)} draws of {predictions.shape[1]} seeds and {targets.shape[0]} examples; "
             f"at least {draws} draws, one seed and one example are needed"
         )

@@ -33,8 +33,6 @@ import numpy as np
 from jaxtyping import Float
 from scipy import optimize, stats
 
-from interp.errors import InputError
-
 Regime = Literal["under-parameterized", "critical", "over-parameterized", "not known"]
 CRITICAL = (0.5, 2.0)  # EMC/n; a label: the authors give the critical regime no width
 RATIO = 1.25  # of the ends of a bracket, at most
@@ -132,7 +130,7 @@ def effective_complexity(
 ) -> Complexity:
     """The effective model complexity of the training errors of D draws of the data at each of the sizes, which rise.
 
-    With one draw the interval has no width. Raises InputError for sizes that do not rise, errors outside [0, ∞), and an
+    With one draw the interval has no width. Raises ValueError for sizes that do not rise, errors outside [0, ∞), and an
     ε below 0.
 
     >>> sizes, slots = [100, 120, 140, 160], 100
@@ -190,7 +188,7 @@ def bisect(
     each size; then take as many more at the two ends.
 
     `errors_of(n, draws)` is the training errors of those draws, by number: draws are new ones at the end, D … 2D − 1.
-    Raises InputError for bounds that are none.
+    Raises ValueError for bounds that are none.
 
     >>> def table(n, draws):  # a lookup table of 100 slots, two fair labels: 125
     ...     return [max(0, 1 - 100 / n) / 2 for _ in draws]
@@ -199,7 +197,7 @@ def bisect(
     (119, 141, 1.0, 6)
     """
     if not 1 <= n_min < n_max:
-        raise InputError(f"sizes from {n_min} to {n_max}; give two that rise, from 1 on")
+        raise ValueError(f"sizes from {n_min} to {n_max}; give two that rise, from 1 on")
     tried = dict[int, tuple[float, ...]]()
 
     def is_within(n: int) -> bool:
@@ -230,10 +228,10 @@ def _probability(tried: dict[int, tuple[float, ...]], low: float, high: float, e
 
 def _check(sizes: Sequence[int], errors: Float[np.ndarray, "size draw"], epsilon: float) -> None:
     if len(sizes) != len(errors) or not errors.size:
-        raise InputError(f"{len(sizes)} sizes and errors of shape {errors.shape}; give every size the errors of draws")
+        raise ValueError(f"{len(sizes)} sizes and errors of shape {errors.shape}; give every size the errors of draws")
     if any(after <= before for before, after in itertools.pairwise(sizes)) or sizes[0] < 1:
-        raise InputError(f"sizes {' '.join(map(str, sizes))} do not rise from 1 on; sort them, each once")
+        raise ValueError(f"sizes {' '.join(map(str, sizes))} do not rise from 1 on; sort them, each once")
     if not (np.isfinite(errors).all() and (errors >= 0).all()):
-        raise InputError("training errors are finite and not below 0; of a run that diverged there is none")
+        raise ValueError("training errors are finite and not below 0; of a run that diverged there is none")
     if not (math.isfinite(epsilon) and epsilon >= 0):
-        raise InputError(f"epsilon must be at least 0, got {epsilon:g}")
+        raise ValueError(f"epsilon must be at least 0, got {epsilon:g}")

@@ -27,8 +27,6 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import special, stats
 
-from interp.errors import InputError
-
 
 def from_random_signs(training_error: float) -> float:
     """The lower bound that a training error on random ±1 labels gives for functions with values ±1; not below 0, which
@@ -42,7 +40,7 @@ def from_random_signs(training_error: float) -> float:
 
 def from_noisy_labels(right: Bool[np.ndarray, " example"], changed: Bool[np.ndarray, " example"]) -> float:
     """The lower bound, for the right answers of K classes, from a network trained on labels of which half are
-    `changed`: `right` says where it answers the *true* label. Raises InputError where another share was changed.
+    `changed`: `right` says where it answers the *true* label. Raises ValueError where another share was changed.
 
     >>> changed = np.arange(1000) % 2 == 0
     >>> round(from_noisy_labels(~changed, changed), 3)  # it fits all of them: ½ less 0.013
@@ -52,7 +50,7 @@ def from_noisy_labels(right: Bool[np.ndarray, " example"], changed: Bool[np.ndar
     """
     n, n_changed = len(changed), int(changed.sum())
     if n < 2 or abs(n_changed - n / 2) > 1:
-        raise InputError(f"{n_changed} of {n} labels were changed; one half is needed")
+        raise ValueError(f"{n_changed} of {n} labels were changed; one half is needed")
     correlation = (float(right[~changed].sum()) - float(right[changed].sum())) / n
     return max(0.0, correlation - imbalance(n))
 
@@ -117,5 +115,5 @@ def separable_share(n: int, d: int) -> float:
     (1.0, 0.5)
     """
     if n < 1 or d < 1:
-        raise InputError(f"{n} points in {d} dimensions; both are at least 1")
+        raise ValueError(f"{n} points in {d} dimensions; both are at least 1")
     return float(special.bdtr(min(d, n) - 1, n - 1, 0.5)) if d < n else 1.0

@@ -8,7 +8,6 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy import stats
 
-from interp.errors import InputError
 from interp.mathematics.bias_variance import (
     Vote,
     cross_entropy_parts,
@@ -190,10 +189,10 @@ def test_a_vote_of_members_that_err_apart_errs_never():
     ],
 )
 def test_what_cannot_be_told_is_refused(shape: tuple[int, ...], said: str):
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(ValueError, match=said):
         unbiased(np.zeros(shape), np.zeros(shape[2:]))
 
 
 def test_probabilities_are_no_logarithms():
-    with pytest.raises(InputError, match="log probabilities are above 0"):
+    with pytest.raises(ValueError, match="log probabilities are above 0"):
         cross_entropy_parts(np.full((2, 2, 3, 2), 0.5), np.full((3, 2), 0.5))

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
-from interp.errors import InputError
 from interp.mathematics.effective_complexity import (
     RATIO,
     Complexity,
@@ -184,10 +183,10 @@ def test_the_tail_of_few_draws_is_further_out():
     ],
 )
 def test_what_is_no_curve_is_refused(sizes: list[int], errors: list[list[float]], epsilon: float, said: str):
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(ValueError, match=said):
         effective_complexity(sizes, np.array(errors), epsilon)
 
 
 def test_sizes_that_do_not_rise_cannot_be_bisected():
-    with pytest.raises(InputError, match="sizes from 20 to 10; give two that rise"):
+    with pytest.raises(ValueError, match="sizes from 20 to 10; give two that rise"):
         bisect(lambda n, draws: [0.0], 20, 10, 0.1)

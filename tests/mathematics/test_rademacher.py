@@ -8,7 +8,6 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.optimize import linprog
 
-from interp.errors import InputError
 from interp.mathematics import rademacher
 
 
@@ -77,7 +76,7 @@ def test_a_network_that_does_not_hear_the_noise_has_a_bound_of_nothing():
     changed = rng.permutation(np.arange(1000) < 500)
     assert rademacher.from_noisy_labels(np.ones(1000, dtype=bool), changed) == 0
     assert rademacher.from_noisy_labels(rng.random(1000) < 0.7, changed) < 0.03
-    with pytest.raises(InputError, match="200 of 1000 labels were changed; one half is needed"):
+    with pytest.raises(ValueError, match="200 of 1000 labels were changed; one half is needed"):
         rademacher.from_noisy_labels(np.ones(1000, dtype=bool), np.arange(1000) < 200)
 
 
@@ -93,5 +92,5 @@ def test_a_promise_from_one_half_is_none():
 
 
 def test_no_points_are_refused():
-    with pytest.raises(InputError, match="0 points in 3 dimensions"):
+    with pytest.raises(ValueError, match="0 points in 3 dimensions"):
         rademacher.separable_share(0, 3)
