@@ -29,8 +29,10 @@ MATHEMATICS = (
     *(
         "circuits",
         "cross_entropy",
+        "bias_variance",
         "early_stopping",
         "power_law",
+        "effective_complexity",
         "fourier",
         "grokking",
         "held_out",
@@ -42,6 +44,7 @@ MATHEMATICS = (
         "stablemax",
         "pair_samples",
         "phases",
+        "rademacher",
         "random_sets",
     ),
 )

@@ -2,7 +2,7 @@
 
 import importlib
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,6 @@ from interp.pages import render_experiment
 from interp.studies import (
     NAMES,
     DecayDesign,
-    TableDesign,
     conduct,
     critical_size,
     find,
@@ -26,10 +25,12 @@ from interp.studies import (
 )
 from interp.studies.conducting import IDENTITY
 
-TINY = "--d-mlp 16 --processes 1"
-OF_TABLES = "--p 11"
+TINY = "--p 11 --d-mlp 16 --processes 1"
+OPTIONS = {"p": "--p 11", "d_mlp": "--d-mlp 16"}  # where an experiment has them
 OF_DECAYS = "--d-model 8 --duration 0.1"  # of the grids of sizes and weight decays
 GRIDS = {
+    "effective-model-complexity": "--steps 20 --seeds 2 --widths 2 4 --sizes 20 40 --noises 0.5",
+    "bias-variance": "--steps 20 --draws 2 --seeds 2 --widths 2 4 --n 20 --neurons 4",
     "grokfast": "--d-model 8 --steps 30 --seeds 2 --decays 0.005 0.01",
     "recipes": "--d-model 8 --steps 30 --seeds 1 --methods dropout",
     "slingshots": "--steps 30 --seeds 1 --n-layers 2",
@@ -71,9 +72,10 @@ def test_an_experiment_from_the_command_line(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
-    is_of_tables = isinstance(find(name).DESIGN, TableDesign)
-    options = [TINY, *([OF_TABLES] if is_of_tables else [])]
-    options += [OF_DECAYS] if isinstance(find(name).DESIGN, DecayDesign) else []
+    design = find(name).DESIGN
+    has = {field.name for field in fields(design)}
+    options = ["--processes 1", *(option for field, option in OPTIONS.items() if field in has)]
+    options += [OF_DECAYS] if isinstance(design, DecayDesign) else []
     command = ["experiment", name, *" ".join([*options, GRIDS[name]]).split(), "--out", "here"]
     assert main(command) == 0
     first, *lines = capsys.readouterr().out.splitlines()
@@ -84,7 +86,7 @@ def test_an_experiment_from_the_command_line(
     assert [file.name for file in files] == ["result.nc", "summary.json", "figure.html", "figure.json", "report.html"]
     summary = json.loads(files[1].read_text(), parse_constant=refuse)
     assert (summary["experiment"], summary["runs"]) == (name, len(runs))
-    assert summary["design"].get("p") == (11 if is_of_tables else None)
+    assert summary["design"].get("p") == (11 if "p" in has else None)
     told = lines[len(runs) : -5]
     if (failed := summary["failed_precondition"]) is not None:
         assert told.pop(0) == f"nothing can be shown: {failed}"
@@ -182,8 +184,8 @@ def test_verdicts_are_told_where_files_cannot_be_written(tmp_path: Path, capsys:
     [
         (
             "",
-            "interp experiment needs NAME: circuit-efficiency, critical-size, data-fraction, grokfast, growth-ratios, "
-            "recipes, scaling, semi-grokking, slingshots, ungrokking, verdicts, weight-decay",
+            "interp experiment needs NAME: bias-variance, circuit-efficiency, critical-size, data-fraction, "
+            "effective-model-complexity, grokfast, growth-ratios, recipes, scaling, semi-grokking, slingshots, ungrokking, verdicts, weight-decay",
         ),
         ("ungroking", "unknown experiment 'ungroking'; did you mean 'ungrokking'?"),
         ("ungrokking --sizs 10", "unknown option --sizs; did you mean --sizes?"),
@@ -224,8 +226,6 @@ def test_the_designs_are_sound(name: str):
         names = [run.name for run in experiment.grid(design, full=full)]
         assert len(names) == len(set(names)) >= 10
     published = {"grokfast": 97, "slingshots": 97}
-    if not isinstance(experiment.FULL, TableDesign):
-        return
-    assert experiment.FULL.p == published.get(name, 113)
+    assert getattr(experiment.FULL, "p", 113) == published.get(name, 113)
     if name not in published:
-        assert experiment.FULL.lr == 1e-3
+        assert getattr(experiment.FULL, "lr", 1e-3) == 1e-3
