@@ -10,11 +10,22 @@ from jaxtyping import Bool, Float, Int
 
 from interp.errors import InputError, check_choice, check_integer, check_number, flag
 from interp.experiment.label_noise import with_label_noise
-from interp.experiment.sources import N_DIGITS, Source, digits, gaussian_inputs, parity, signs, taught
+from interp.experiment.sources import (
+    N_DIGITS,
+    Scaling,
+    Source,
+    centered_digits,
+    digits,
+    gaussian_inputs,
+    parity,
+    signs,
+    taught,
+)
 
 MOST_NUMBERS = 2**28  # of all examples together: 1 GiB of float32
 # The fields that say something about some sources alone, and are refused elsewhere.
 FIELDS_OF_SOURCES = {
+    "scaling": ("digits",),
     "n_features": ("parity", "gaussian"),
     "k": ("parity",),
     "classes": ("gaussian",),
@@ -27,7 +38,8 @@ class Samples:
     """Labeled vectors, split into `n_train` that are trained on, `n_test` that are tested and `n_validation` that are
     chosen on; other examples of the source are not used. `source` is one of
 
-    - "digits", the 1,797 handwritten digits of scikit-learn: 64 gray values from 0 to 1, ten classes;
+    - "digits", the 1,797 handwritten digits of scikit-learn: 64 gray values from 0 to 1, ten classes; `scaling`
+      "centered" takes the mean of each pixel away, and divides by one number, so that the mean square is 1;
     - "parity", vectors of `n_features` random signs, whose class is 1 where the product of the first `k` is −1, and
       otherwise 0 (sparse parity: Barak et al. 2022, arXiv:2207.08799);
     - "gaussian", `n_features` independent standard normal numbers x, whose class is the largest of the `classes`
@@ -58,6 +70,7 @@ class Samples:
     n_validation: int = field(default=0, metadata={"later": True})
     label_noise: float = field(default=0.0, metadata={"later": True})
     test_seed: int | None = field(default=None, metadata={"later": True})
+    scaling: Scaling = field(default="none", metadata={"later": True})
     n_features: int = field(default=64, metadata={"later": True})
     k: int = field(default=3, metadata={"later": True})
     classes: int = field(default=10, metadata={"later": True})
@@ -79,6 +92,7 @@ class Samples:
             )
 
     def _check_source(self) -> None:
+        check_choice("task.scaling", self.scaling, get_args(Scaling))
         check_integer("task.n-features", self.n_features, 1)
         check_integer("task.k", self.k, 1)
         check_integer("task.classes", self.classes, 2, 1_000_000)
@@ -111,6 +125,8 @@ class Samples:
         """Inputs and true labels, those that are trained on first, and those that are chosen on last."""
         if self.source == "digits":
             inputs, labels = digits()
+            if self.scaling == "centered":
+                inputs = centered_digits()
             order = self._order(len(labels))
             return inputs[order], labels[order]
         draw = signs if self.source == "parity" else gaussian_inputs

@@ -1,16 +1,20 @@
 """Where examples that are vectors come from: handwritten digits, sparse parity, a linear teacher. numpy only."""
 
+from functools import cache
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
 
 Source = Literal["digits", "parity", "gaussian"]
+Scaling = Literal["none", "centered"]
 N_DIGITS = 1797
 
 
+@cache
 def digits() -> tuple[Float[np.ndarray, "1797 64"], Int[np.ndarray, " 1797"]]:
-    """The handwritten digits of scikit-learn, gray values from 0 to 1, and which digit each is.
+    """The handwritten digits of scikit-learn, gray values from 0 to 1, and which digit each is. Do not write to
+    them: they are shared.
 
     >>> inputs, labels = digits()
     >>> inputs.shape, float(inputs.max()), labels[:3].tolist()
@@ -20,6 +24,20 @@ def digits() -> tuple[Float[np.ndarray, "1797 64"], Int[np.ndarray, " 1797"]]:
 
     inputs, labels = map(np.asarray, load_digits(return_X_y=True))
     return (inputs / 16).astype(np.float32), labels.astype(np.int64)
+
+
+@cache
+def centered_digits() -> Float[np.ndarray, "1797 64"]:
+    """`digits` without the mean of each pixel, over one number, so that the mean square of all is 1; means are those of
+    all 1,797, of whatever split: labels have no part in it. Do not write to it: it is shared.
+
+    >>> inputs = centered_digits()
+    >>> float(np.abs(inputs.mean(0)).max()) < 1e-6, round(float(np.square(inputs).mean()), 6)
+    (True, 1.0)
+    """
+    inputs = digits()[0].astype(np.float64)
+    inputs -= inputs.mean(0)
+    return (inputs / np.sqrt(np.square(inputs).mean())).astype(np.float32)
 
 
 def signs(generator: np.random.RandomState, n: int, n_features: int) -> Float[np.ndarray, "n features"]:
