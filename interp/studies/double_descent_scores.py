@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 
 from interp.experiment import Examples, Samples
 from interp.runs import Checkpoint, Run
+from interp.studies.digit_networks import brier
 from interp.studies.double_descent_design import Arm, DoubleDescentDesign
 
 LOSSES = {"test_error": "test error", "brier": "Brier score", "cross_entropy": "cross-entropy (nats)"}
@@ -74,12 +74,12 @@ def _scores(
     true = task.true_labels.reshape(-1)
     test = np.flatnonzero(halves[0] | halves[1])
     log_probabilities = logits[test].log_softmax(1)
-    right = torch.nn.functional.one_hot(torch.from_numpy(true[test]), task.n_classes)
+    labels = torch.from_numpy(true[test])
     row = [
         float((answers != task.labels.reshape(-1))[train].mean()),
         float((answers != true)[test].mean()),
-        float((log_probabilities.exp() - right).square().sum(1).mean()),
-        float(-(log_probabilities * right).sum(1).mean()),
+        brier(log_probabilities.exp(), labels),
+        float(torch.nn.functional.nll_loss(log_probabilities, labels)),
     ]
     return row, [float((answers != true)[half].mean()) for half in halves]
 
@@ -99,11 +99,11 @@ def measure_curves(runs: Mapping[str, Run], design: DoubleDescentDesign) -> xr.D
     arms, base, networks = design.arms, design.base, list(design.networks())
     by_draw = design.draws, design.seeds
 
-    def table(places: list[Any], get: Callable[[Curves], Any]) -> np.ndarray:
-        values = np.array([[get(of(*place, *network)) for network in networks] for place in places])
+    def table(places: list[tuple[int, Arm]], get: Callable[[Curves], Any]) -> np.ndarray:
+        values = np.array([[get(of(width, arm, *network)) for network in networks] for width, arm in places])
         return values.reshape(len(places), *by_draw, *values.shape[2:])
 
-    of_widths = [(width, arm) for arm, width in product(arms, widths)]
+    of_widths = [(width, arm) for arm in arms for width in widths]
     of_samples = [(design.width, Arm(n, base.noise, base.decay)) for n in ns]
     steps = of(widths[0], base, 0, 0).steps
     grid = (len(arms), len(widths), *by_draw)

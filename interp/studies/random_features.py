@@ -1,16 +1,19 @@
 """Double descent where it can be computed: least squares on random features of digits, and gradient descent on a linear
 model. No network is trained.
 
-*Random features*: φ(x) = max(0, (x − x̄)W), x̄ the mean training image, W [64, d] of independent normal entries of the
-variance 18/64; least norm or ridge from φ to one-hot labels less 1/10 (Belkin et al. 2019). Without x̄ a feature that
-is positive or 0 on all of the images, which have no negative values, adds no dimension of its own, and d of them span
-fewer than d. With it the training residual is 0 exactly from d = n on. The best penalty is chosen on one half of the
-test images and reported on the other, and the other way about.
+*Random features*: φ(x) = max(0, xW) of centered images x, W [64, d] of independent normal entries of the variance
+2/64; least norm or ridge from φ to one-hot labels less 1/10 (Belkin et al. 2019, arXiv:1812.11118). Images must be
+centered: they have no negative values, a feature that is positive or 0 on all of them adds no dimension of its own,
+and d of them span fewer than d. So the training residual is 0 from d = n on. The best penalty is chosen on one half of
+the test images and reported on the other, and the other way about.
 
 *A linear model*: n = 100 examples of 60 features of variance 1 with a weak signal and 10 of variance .01 with a strong
 one, noise of variance 1, gradient descent with the rate 1/ν_max. The first are learned, and then their noise, before
 the others are. The cure makes the steps of all features alike: the 10 are scaled to variance 1.
 """
+
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -18,14 +21,14 @@ from jaxtyping import Float, Int
 
 from interp.experiment import Samples
 from interp.mathematics.least_squares import gradient_descent_risk, ridge
-from interp.studies.double_descent_scores import stopped_error
 from interp.studies.digit_networks import N_TEST, TEST_SEED
+from interp.studies.double_descent_scores import stopped_error
 
 N_CLASSES = 10
 SIZES = (150, 300, 600)
 NOISES = (0.0, 0.2, 0.4)
 WIDTHS = (20, 50, 75, 100, 120, 135, 150, 165, 190, 240, 270, 300, 330, 375, 480, 540, 600, 660, 750, 1000, 1500, 3000)
-PENALTIES = (0.0, 0.1, 1.0, 10.0, 100.0, 1000.0)
+PENALTIES = (0.0, 1.0, 10.0, 100.0, 1000.0, 10_000.0)
 # Over training examples, at one width and one noise.
 SLICE_WIDTH, SLICE_NOISE = 300, 0.2
 SLICE_SIZES = (100, 150, 200, 250, 300, 350, 400, 500, 600, 800)
@@ -39,18 +42,18 @@ class _Fit:
     labels."""
 
     def __init__(self, n: int, width: int, draw: int, noises: tuple[float, ...]) -> None:
-        tasks = [Samples(n_train=n, n_test=N_TEST, seed=draw, test_seed=TEST_SEED, label_noise=one) for one in noises]
-        train, test = tasks[0].mask("train"), tasks[0].mask("test")
-        inputs = tasks[0].inputs.astype(np.float64)
-        inputs -= inputs[train].mean(0)
-        weights = np.random.default_rng([draw, n, width]).normal(0, np.sqrt(18 / 64), (inputs.shape[1], width))
+        split = Samples(n_train=n, n_test=N_TEST, seed=draw, test_seed=TEST_SEED, scaling="centered")
+        tasks = [replace(split, label_noise=noise) for noise in noises]
+        train, test = split.mask("train"), split.mask("test")
+        inputs = split.inputs.astype(np.float64)
+        weights = np.random.default_rng([draw, n, width]).normal(0, np.sqrt(2 / 64), (inputs.shape[1], width))
         features = np.maximum(inputs @ weights, 0)
         one_hot = np.eye(N_CLASSES) - 1 / N_CLASSES
         targets = np.concatenate([one_hot[task.labels[train]] for task in tasks], axis=1)
         solutions = ridge(features[train], targets, np.array(PENALTIES))  # [penalty, width, noise · class]
         shape = len(PENALTIES), -1, len(noises), N_CLASSES
         answers = (features[test] @ solutions).reshape(shape)
-        true = tasks[0].true_labels[test]
+        true = split.true_labels[test]
         self.wrong = answers.argmax(-1) != true[:, None]  # [penalty, test, noise]
         self.squared = np.square(answers[0] - one_hot[true][:, None]).sum(-1).mean(0)  # [noise], of least norm
         fitted = (features[train] @ solutions[0] - targets).reshape(n, len(noises), N_CLASSES)
@@ -71,9 +74,9 @@ class _Fit:
 
 
 def random_features(draws: int) -> xr.Dataset:
-    """`features_error`, `features_squared_error` (sum over classes), `features_unexplained` (training squared error over
-    the variance of the labels) and `ridge_error` [features_n, features_noise, features, feature_draw], and over n at
-    one width `slice_error` [slice_n, feature_draw]."""
+    """`features_error`, `features_squared_error` (sum over classes), `features_unexplained` (training squared error
+    over the variance of the labels) and `ridge_error` [features_n, features_noise, features, feature_draw], and over n
+    at one width `slice_error` [slice_n, feature_draw]."""
     names = ("features_error", "features_squared_error", "features_unexplained", "ridge_error")
     table = np.empty((len(names), len(SIZES), len(NOISES), len(WIDTHS), draws))
     for row, n in enumerate(SIZES):
@@ -86,9 +89,8 @@ def random_features(draws: int) -> xr.Dataset:
     )
     words = ("test error", "test squared error", "training squared error over variance", "test error of tuned ridge")
     dims, one = ("features_n", "features_noise", "features", "feature_draw"), {"units": "1"}
-    variables = {
-        name: (dims, values, {"long_name": long} | one)
-        for name, values, long in zip(names, table, words, strict=True)
+    variables: dict[str, Any] = {
+        name: (dims, values, {"long_name": long} | one) for name, values, long in zip(names, table, words, strict=True)
     }
     variables["slice_error"] = ("slice_n", "feature_draw"), of_slice, {"long_name": "test error"} | one
     return xr.Dataset(
