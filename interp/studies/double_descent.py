@@ -92,7 +92,7 @@ def beyond_grid(
     """Random features of digits, and the linear model; of the task addition neither."""
     if design.task != "digits":
         return result
-    return result.merge(random_features(design.draws)).merge(linear_descent())
+    return xr.merge([result, random_features(design.draws), linear_descent()], combine_attrs="no_conflicts")
 
 
 def failed_precondition(result: xr.Dataset) -> str | None:

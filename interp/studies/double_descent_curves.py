@@ -136,6 +136,12 @@ def threshold_of(result: xr.Dataset, arm: str) -> tuple[float, float, float]:
     return interpolation_threshold(result.width.values.astype(float), over_draws(result, "training_error", arm=arm))
 
 
+def middle_n(result: xr.Dataset) -> int:
+    """The number of training examples of which random features are drawn, and told in detail."""
+    ns = result.features_n.values
+    return int(ns[len(ns) // 2])
+
+
 def over_features(result: xr.Dataset, n: int, noise: float, variable: str = "features_error") -> Curve:
     """Test errors of least norm on random features, or with "ridge_error" those of tuned ridge."""
     values = result[variable].sel(features_n=n, features_noise=noise).transpose("features", "feature_draw").values

@@ -14,6 +14,7 @@ from interp.mathematics.double_descent import INTERPOLATES
 from interp.mathematics.intervals import mean_interval
 from interp.studies.double_descent_curves import (
     Curve,
+    middle_n,
     over_draws,
     over_features,
     over_linear_steps,
@@ -22,13 +23,12 @@ from interp.studies.double_descent_curves import (
     threshold_of,
 )
 from interp.studies.double_descent_scores import LOSSES
-from interp.studies.random_features import PACES, SLICE_NOISE
+from interp.studies.random_features import PACES
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 CUTS = 4  # widths of which the error over steps is drawn
-FEATURES_N = 300
 
 
 def double_descent_figure(result: xr.Dataset, title: str, reference: str) -> "go.Figure":
@@ -44,12 +44,12 @@ def double_descent_figure(result: xr.Dataset, title: str, reference: str) -> "go
         words = f"Over training examples, at width {result.attrs['samples_width']}"
         panels.insert(3, (words, _draw_samples))
     if "features_error" in result:
-        panels.append((f"Least squares on random features, n = {FEATURES_N}", _draw_features))
+        panels.append((f"Least squares on random features, n = {middle_n(result)}", _draw_features))
         panels.append(("Gradient descent on a linear model: risk over steps", _draw_linear))
     titles = [words for words, _ in panels]
     n_rows = -(-len(panels) // 2)
     figure = new_panels(
-        title, titles, reference=reference, row_height=330, horizontal_spacing=0.1, vertical_spacing=0.24 / n_rows
+        title, titles, reference=reference, row_height=350, horizontal_spacing=0.13, vertical_spacing=0.32 / n_rows
     )
     for place, (_, draw) in enumerate(panels):
         row, column = place // 2 + 1, place % 2 + 1
@@ -62,8 +62,9 @@ def double_descent_figure(result: xr.Dataset, title: str, reference: str) -> "go
 
 
 def _line(figure: "go.Figure", curve: Curve, color: str, where: dict[str, int], **named: str) -> None:
-    """Means over draws, and their intervals."""
-    band(figure, curve.grid, mean_interval(curve.errors), color, **where)
+    """Means over draws, and their intervals, as far as there can be such errors."""
+    most = 1.0 if curve.errors.max() <= 1 else math.inf  # others than shares have no upper end
+    band(figure, curve.grid, np.clip(mean_interval(curve.errors), 0, most), color, **where)
     figure.add_scatter(x=curve.grid, y=curve.mean, line={"color": color, "width": 2}, **named, **where)
 
 
@@ -88,10 +89,15 @@ def _width_axis(figure: "go.Figure", grid: Float[np.ndarray, " point"], where: d
     """A log axis with the grid's own numbers, as far as they have room."""
     shown: list[float] = []
     for value in grid.tolist():
-        if not shown or value / shown[-1] >= (grid[-1] / grid[0]) ** 0.06:
+        if not shown or value / shown[-1] >= (grid[-1] / grid[0]) ** 0.09:
             shown.append(value)
     figure.update_xaxes(
-        type="log", tickvals=shown, ticktext=[f"{value:,g}" for value in shown], title_text=title, **where
+        type="log",
+        tickvals=shown,
+        ticktext=[f"{value:,g}" for value in shown],
+        tickangle=0,
+        title_text=title,
+        **where,
     )
 
 
@@ -168,7 +174,8 @@ def _draw_map(figure: "go.Figure", result: xr.Dataset, where: dict[str, int], le
             y=test.width.values,
             z=test.values,
             colorscale=SEQUENTIAL,
-            contours={"coloring": "heatmap", "showlines": False},
+            contours={"coloring": "heatmap"},
+            line={"width": 0},
             colorbar=bar,
             hovertemplate="step %{x}, width %{y}: %{z:.3f}<extra></extra>",
         ),
@@ -184,11 +191,12 @@ def _draw_map(figure: "go.Figure", result: xr.Dataset, where: dict[str, int], le
             contours=level,
             line=line,
             showscale=False,
+            showlegend=False,
             hoverinfo="skip",
         ),
         **where,
     )
-    figure.update_xaxes(type="log", title_text="step (updates); dashed: training error 1 %", **where)
+    figure.update_xaxes(type="log", dtick=1, title_text="step (updates); dashed: training error 1 %", **where)
     values = test.width.values
     figure.update_yaxes(
         type="log", tickvals=values[::2], ticktext=[f"{value:g}" for value in values[::2]], title_text="width", **where
@@ -204,17 +212,18 @@ def _draw_cuts(figure: "go.Figure", result: xr.Dataset, where: dict[str, int], l
         values = test.isel(width=place).transpose("step", "draw").values[later]
         curve = Curve(result.step.values[later].astype(float), values, "step")
         _line(figure, curve, color, where, name=f"width {widths[place]}", legend=legend)
-    figure.update_xaxes(type="log", title_text="step (updates)", **where)
+    figure.update_xaxes(type="log", dtick=1, title_text="step (updates)", **where)
     _error_axis(figure, where)
 
 
 def _draw_features(figure: "go.Figure", result: xr.Dataset, where: dict[str, int], legend: str) -> None:
+    n, noise_of_ridge = middle_n(result), float(result.attrs["slice_noise"])
     for noise, color in zip(result.features_noise.values.tolist(), PALETTE, strict=False):
-        _line(figure, over_features(result, FEATURES_N, noise), color, where, name=f"noise {noise:.0%}", legend=legend)
-    tuned = over_features(result, FEATURES_N, SLICE_NOISE, "ridge_error")
-    _line(figure, tuned, PALETTE[3], where, name=f"noise {SLICE_NOISE:.0%}, tuned ridge", legend=legend)
+        _line(figure, over_features(result, n, noise), color, where, name=f"noise {noise:.0%}", legend=legend)
+    tuned = over_features(result, n, noise_of_ridge, "ridge_error")
+    _line(figure, tuned, PALETTE[3], where, name=f"noise {noise_of_ridge:.0%}, tuned ridge", legend=legend)
     panel: dict[str, Any] = dict(where)
-    figure.add_vline(x=FEATURES_N, line={"color": NEUTRAL, "width": 1, "dash": "dash"}, **panel)
+    figure.add_vline(x=n, line={"color": NEUTRAL, "width": 1, "dash": "dash"}, **panel)
     _width_axis(figure, result.features.values, where, "random features d; dashed: d = n")
     _error_axis(figure, where)
 
@@ -225,5 +234,5 @@ def _draw_linear(figure: "go.Figure", result: xr.Dataset, where: dict[str, int],
         later = curve.grid > 0
         shown = Curve(curve.grid[later], curve.errors[later], "step")
         _line(figure, shown, color, where, name=f"learned {pace}", legend=legend)
-    figure.update_xaxes(type="log", title_text="step (updates)", **where)
+    figure.update_xaxes(type="log", dtick=1, title_text="step (updates)", **where)
     _error_axis(figure, where, "squared error")

@@ -17,6 +17,7 @@ from interp.studies.double_descent_curves import (
     Curve,
     as_error,
     in_interval,
+    middle_n,
     over_draws,
     over_features,
     over_linear_steps,
@@ -26,7 +27,7 @@ from interp.studies.double_descent_curves import (
     over_widths,
     threshold_of,
 )
-from interp.studies.random_features import PACES, SLICE_NOISE, SLICE_WIDTH
+from interp.studies.random_features import PACES
 
 OF_KIND: dict[Kind, Verdict] = {
     "double descent": "confirmed",
@@ -35,7 +36,6 @@ OF_KIND: dict[Kind, Verdict] = {
     "not shown": "not shown",
 }
 LEAST_SQUARES_INTERPOLATES = 1e-8  # of the variance of the labels
-RIDGE_N = 300
 
 
 def _is(name: str, statement: str, curve: Curve) -> Prediction:
@@ -138,10 +138,10 @@ def _more_is_worse(result: xr.Dataset) -> Prediction:
     rise = curve.shape.largest_rise
     says = rise.exceeds(CLEAR_ALONE)
     verdict: Verdict = "confirmed" if says else "not confirmed" if curve.shape.kind == "monotone" else "not shown"
-    told = (
-        f"{as_error(curve.mean[rise.low])} with n = {curve.grid[rise.low]:g}, "
-        f"{as_error(curve.mean[rise.high])} with {curve.grid[rise.high]:g}; {curve.in_words}"
-    )
+    told = curve.in_words
+    if rise.by > 0:
+        told += f"; from n = {curve.grid[rise.low]:g} to {curve.grid[rise.high]:g} it rises by {as_error(rise.by)}"
+        told += f" ± {as_error(rise.error)}"
     return Prediction("samples", f"at width {width}, more training examples are worse", verdict, told, curve.numbers)
 
 
@@ -163,22 +163,16 @@ def _over_steps(result: xr.Dataset, arm: str) -> Prediction:
 def of_linear_models(result: xr.Dataset) -> Iterator[Prediction]:
     """What is predicted of least squares."""
     yield _at_n(result)
-    slice_ = over_slice(result)
-    statement = f"of {SLICE_WIDTH} random features, {as_percent(SLICE_NOISE, 0)} noise, error peaks over n at n = d"
-    at_n = slice_.shape.kind == "double descent" and slice_.peak == (SLICE_WIDTH,) * 3
-    verdict: Verdict = "confirmed" if at_n else "not shown" if slice_.shape.kind == "not shown" else "not confirmed"
-    yield Prediction("features-samples", statement, verdict, slice_.in_words, slice_.numbers)
-    plain = over_features(result, RIDGE_N, SLICE_NOISE)
-    tuned = over_features(result, RIDGE_N, SLICE_NOISE, "ridge_error")
-    removed = _removed("ridge", f"tuned ridge removes the peak (n {RIDGE_N})", plain, tuned)
-    best = f"; its worst from d = 100 on is {as_error(tuned.mean[tuned.grid >= 100].max())}, the best of least norm "
-    yield Prediction(
-        removed.name,
-        removed.statement,
-        removed.verdict,
-        f"{removed.because}{best}{as_error(plain.mean.min())}",
-        removed.numbers,
-    )
+    width, noise, n = int(result.attrs["slice_width"]), float(result.attrs["slice_noise"]), middle_n(result)
+    by_n = over_slice(result)
+    at_n = by_n.shape.kind == "double descent" and by_n.peak == (width,) * 3
+    verdict: Verdict = "confirmed" if at_n else "not shown" if by_n.shape.kind == "not shown" else "not confirmed"
+    statement = f"of {width} random features, {as_percent(noise, 0)} noise, the error peaks over n at n = d"
+    yield Prediction("features-samples", statement, verdict, by_n.in_words, by_n.numbers)
+    plain, tuned = over_features(result, n, noise), over_features(result, n, noise, "ridge_error")
+    removed = _removed("ridge", f"tuned ridge removes the peak of random features (n = {n})", plain, tuned)
+    best = f"with the best width {as_error(tuned.mean.min())}, without ridge {as_error(plain.mean.min())}"
+    yield replace(removed, because=f"{removed.because}; {best}")
     in_turn, at_once = (over_linear_steps(result, pace) for pace in PACES)
     yield _is("linear-steps", "features learned in turn make a double descent over steps", in_turn)
     statement = "where all are learned at once there is no peak over steps"

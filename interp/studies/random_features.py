@@ -76,7 +76,7 @@ class _Fit:
 def random_features(draws: int) -> xr.Dataset:
     """`features_error`, `features_squared_error` (sum over classes), `features_unexplained` (training squared error
     over the variance of the labels) and `ridge_error` [features_n, features_noise, features, feature_draw], and over n
-    at one width `slice_error` [slice_n, feature_draw]."""
+    at one width and noise, which are attributes, `slice_error` [slice_n, feature_draw]."""
     names = ("features_error", "features_squared_error", "features_unexplained", "ridge_error")
     table = np.empty((len(names), len(SIZES), len(NOISES), len(WIDTHS), draws))
     for row, n in enumerate(SIZES):
@@ -102,6 +102,7 @@ def random_features(draws: int) -> xr.Dataset:
             "slice_n": ("slice_n", np.array(SLICE_SIZES), {"long_name": "training examples"} | one),
             "feature_draw": ("feature_draw", np.arange(draws), {"long_name": "draw"} | one),
         },
+        {"slice_width": SLICE_WIDTH, "slice_noise": SLICE_NOISE},
     )
 
 
