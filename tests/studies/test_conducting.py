@@ -2,7 +2,7 @@
 
 import importlib
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -13,12 +13,24 @@ from interp.analysis import save_result
 from interp.cli import main
 from interp.errors import InputError, Notice
 from interp.pages import render_experiment
-from interp.studies import NAMES, DecayDesign, conduct, critical_size, find, read_outcome, ungrokking, verdict_networks
+from interp.studies import (
+    NAMES,
+    DecayDesign,
+    conduct,
+    critical_size,
+    find,
+    random_features,
+    read_outcome,
+    ungrokking,
+    verdict_networks,
+)
 from interp.studies.conducting import IDENTITY
 
 TINY = "--p 11 --d-mlp 16 --processes 1"
+OPTIONS = {"p": "--p 11", "d_mlp": "--d-mlp 16"}  # where an experiment has them
 OF_DECAYS = "--d-model 8 --duration 0.1"  # of the grids of sizes and weight decays
 GRIDS = {
+    "double-descent": "--widths 2 4 8 --sizes 30 20 --noises 0.2 --draws 2 --samples 20 30 --steps 20 --checkpoints 3",
     "grokfast": "--d-model 8 --steps 30 --seeds 2 --decays 0.005 0.01",
     "recipes": "--d-model 8 --steps 30 --seeds 1 --methods dropout",
     "slingshots": "--steps 30 --seeds 1 --n-layers 2",
@@ -39,6 +51,9 @@ def short_starts(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(ungrokking, "START_DURATION", 0.5)
     monkeypatch.setattr(ungrokking, "START_LEVEL", 0)
     monkeypatch.setattr(critical_size, "GROWTH_DURATION", 0.1)
+    monkeypatch.setattr(random_features, "SIZES", (20,))
+    monkeypatch.setattr(random_features, "WIDTHS", (10, 20, 40))
+    monkeypatch.setattr(random_features, "SLICE_SIZES", (20, 40, 60))
     monkeypatch.setattr(verdict_networks, "KINDS", {"few-steps": verdict_networks.KINDS["few-steps"]})
 
 
@@ -59,7 +74,10 @@ def test_an_experiment_from_the_command_line(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
-    options = [TINY, OF_DECAYS] if isinstance(find(name).DESIGN, DecayDesign) else [TINY]
+    design = find(name).DESIGN
+    has = {field.name for field in fields(design)}
+    options = ["--processes 1", *(option for field, option in OPTIONS.items() if field in has)]
+    options += [OF_DECAYS] if isinstance(design, DecayDesign) else []
     command = ["experiment", name, *" ".join([*options, GRIDS[name]]).split(), "--out", "here"]
     assert main(command) == 0
     first, *lines = capsys.readouterr().out.splitlines()
@@ -167,8 +185,8 @@ def test_verdicts_are_told_where_files_cannot_be_written(tmp_path: Path, capsys:
     [
         (
             "",
-            "interp experiment needs NAME: circuit-efficiency, critical-size, data-fraction, grokfast, growth-ratios, "
-            "recipes, semi-grokking, slingshots, ungrokking, verdicts, weight-decay",
+            "interp experiment needs NAME: circuit-efficiency, critical-size, data-fraction, double-descent, grokfast, "
+            "growth-ratios, recipes, semi-grokking, slingshots, ungrokking, verdicts, weight-decay",
         ),
         ("ungroking", "unknown experiment 'ungroking'; did you mean 'ungrokking'?"),
         ("ungrokking --sizs 10", "unknown option --sizs; did you mean --sizes?"),
