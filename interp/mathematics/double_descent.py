@@ -18,12 +18,12 @@ A *draw* is one training set, with its noise and the initial weights trained on 
 initial weights alone are averaged within a draw: they share its data, and are no further observations of what another
 training set would give. Draws are the same at every c, so a difference ē(c) − ē(c') is a mean of paired differences.
 Its standard error is the larger of two. One is that of the paired differences themselves, which holds where noise
-differs along the grid, but with D draws has D − 1 degrees of freedom: of three, a t beyond 3 has a chance of 5 % on each
-side, and c* has been chosen to make it large. The other is √(2 s²/D) with s² the residual variance of all points and
-draws (after the means of both), with (D − 1)(points − 1) degrees of freedom, but wrong where noise differs along the
-grid. With the larger of them a flat curve of 13 points is called a double descent in 1 to 2.5 % of grids, for 2 to 10
-draws, with noise that is equal along the grid or three times as large in its middle, and U-shaped in no more than 5 %
-(tests/mathematics/test_double_descent.py).
+differs along the grid, but with D draws has D − 1 degrees of freedom: of three draws a t beyond 3 has a chance of 5 %
+on each side, and c* has been chosen to make it large. The other is √(2 s²/D) with s² the residual variance of all
+points and draws (after the means of both), with (D − 1)(points − 1) degrees of freedom, but wrong where noise differs
+along the grid. With the larger of them a flat curve of 13 points is called a double descent in 1 to 2.5 % of grids,
+for 2 to 10 draws, with noise that is equal along the grid or three times as large in its middle, and U-shaped in no
+more than 5 % (tests/mathematics/test_double_descent.py).
 
 The *interpolation threshold* is the least complexity from which on the mean training error, on the labels as they are
 trained on, is at most ε: between two points of the grid by a straight line in log c.
@@ -33,6 +33,7 @@ examples, which draws share, stand for all others.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -82,6 +83,16 @@ class Shape:
     fall: Difference
     largest_rise: Difference
     descent: Difference
+
+    def prominence(self, errors: float = 0.0) -> float:
+        """The smaller side of the peak, each moved up by so many of its standard errors: with −3 what the peak has at
+        least, with 3 what it could still have.
+
+        >>> draws = np.array([[0.0, 0.0], [-0.1, -0.1], [0.2, 0.1], [0.0, 0.0]])
+        >>> round(shape(draws).prominence(), 2), shape(draws).prominence(-3) < 0.15 < shape(draws).prominence(3)
+        (0.15, True)
+        """
+        return min(side.by + errors * side.error for side in (self.rise, self.fall))
 
 
 def shape(errors: OfDraws, *, reaches_zero: bool = True) -> Shape:
@@ -148,9 +159,9 @@ def _peak(mean: Float[np.ndarray, " point"]) -> int | None:
 def interpolation_threshold(
     complexities: Float[np.ndarray, " point"], training_errors: OfDraws, level: float = INTERPOLATES
 ) -> tuple[float, float, float]:
-    """The threshold and the ends of its 95 % interval over draws (Student's t, by the jackknife on log c). Infinite: the
-    error is above `level` at the end of the grid. 0: it is never above it, and the threshold lies before the grid. Ends
-    that the draws do not tell are NaN: of one draw, and where without one of them it leaves the grid.
+    """The threshold and the ends of its 95 % interval over draws (Student's t, by the jackknife on log c). Infinite:
+    the error is above `level` at the end of the grid. 0: it is never above it, and the threshold lies before the grid.
+    Ends that the draws do not tell are NaN: of one draw, and where without one of them it leaves the grid.
 
     >>> c = np.array([1.0, 4.0, 16.0])
     >>> [round(end, 9) for end in interpolation_threshold(c, np.array([[0.3, 0.5], [0.02, 0.02], [0.0, 0.0]]))]
@@ -174,30 +185,49 @@ def interpolation_threshold(
 
 
 def peak_interval(complexities: Float[np.ndarray, " point"], errors: OfDraws) -> tuple[float, float, float]:
-    """The complexity c* of the grid, and the ends of its 95 % interval over draws, which are resampled: a point of a grid
-    has no pseudo-values. Of so few draws the percentiles that bear the name are too narrow; these are wider, so that the
-    interval of a mean would be as wide as Student's (the expanded percentile interval of Hesterberg 2015, The American
-    Statistician 69). NaN: ends for one draw, all where the grid has no interior.
+    """The complexity c* of the grid, and the ends of its 95 % interval over draws, which are resampled: a point of a
+    grid has no pseudo-values. Of so few draws the percentiles that bear the name are too narrow; these are wider, so
+    that the interval of a mean would be as wide as Student's (the expanded percentile interval of Hesterberg 2015, The
+    American Statistician 69). NaN: ends for one draw, all where the grid has no interior.
 
     >>> e = np.array([[0.3, 0.3, 0.3], [0.2, 0.2, 0.2], [0.4, 0.4, 0.3], [0.3, 0.3, 0.4], [0.1, 0.1, 0.1]])
     >>> peak_interval(np.array([1.0, 2.0, 3.0, 4.0, 5.0]), e)
     (3.0, 3.0, 4.0)
     """
-    if len(complexities) < 3:
-        return math.nan, math.nan, math.nan
+    return _resampled(errors.shape[1], lambda weights: _peak_at(complexities, errors @ weights))
 
-    def peak(mean: Float[np.ndarray, " point"]) -> float:
-        place = _peak(mean)
-        assert place is not None
-        return float(complexities[place])
 
-    n_draws = errors.shape[1]
-    if n_draws < 2:
-        return peak(errors.mean(1)), math.nan, math.nan
+def peak_shift(
+    complexities: Float[np.ndarray, " point"], errors: OfDraws, of_other: OfDraws
+) -> tuple[float, float, float]:
+    """How many times as far to the right c* of the other curve is, and the ends of the interval as in `peak_interval`.
+    The draws of the two are the same ones, and are resampled together.
+
+    >>> e = np.array([[0.3, 0.3, 0.3], [0.2, 0.2, 0.2], [0.4, 0.4, 0.4], [0.3, 0.3, 0.3], [0.1, 0.1, 0.1]])
+    >>> peak_shift(np.array([1.0, 2.0, 4.0, 8.0, 16.0]), e, e[[0, 1, 3, 2, 4]])
+    (2.0, 2.0, 2.0)
+    """
+
+    def ratio(weights: Float[np.ndarray, " draw"]) -> float:
+        return _peak_at(complexities, of_other @ weights) / _peak_at(complexities, errors @ weights)
+
+    return _resampled(errors.shape[1], ratio)
+
+
+def _peak_at(complexities: Float[np.ndarray, " point"], mean: Float[np.ndarray, " point"]) -> float:
+    place = _peak(mean)
+    return math.nan if place is None else float(complexities[place])
+
+
+def _resampled(n_draws: int, statistic: Callable[[Float[np.ndarray, " draw"]], float]) -> tuple[float, float, float]:
+    """A statistic of the weights of the draws in a mean, and its expanded percentile interval."""
+    found = statistic(np.full(n_draws, 1 / n_draws))
+    if n_draws < 2 or math.isnan(found):
+        return found, math.nan, math.nan
     counts = np.random.default_rng(0).multinomial(n_draws, np.full(n_draws, 1 / n_draws), size=RESAMPLES)
     different, times = np.unique(counts, axis=0, return_counts=True)
-    peaks = np.repeat([peak(errors @ count / n_draws) for count in different], times)
+    values = np.repeat([statistic(count / n_draws) for count in different], times)
     wide = math.sqrt(n_draws / (n_draws - 1)) * stats.t.ppf((1 + COVERAGE) / 2, n_draws - 1)
     tail = float(stats.norm.sf(wide))
-    low, high = np.quantile(peaks, [tail, 1 - tail], method="inverted_cdf")  # points of the grid, none in between
-    return peak(errors.mean(1)), float(low), float(high)
+    low, high = np.quantile(values, [tail, 1 - tail], method="inverted_cdf")  # points of the grid, none in between
+    return found, float(low), float(high)

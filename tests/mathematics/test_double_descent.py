@@ -1,4 +1,4 @@
-"""The rule of double descent on planted curves and on curves with nothing to find; thresholds and peaks of known place."""
+"""The rule of double descent on planted curves and on curves with nothing to find; thresholds and peaks."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from interp.mathematics.double_descent import interpolation_threshold, peak_interval, shape
+from interp.mathematics.double_descent import interpolation_threshold, peak_interval, peak_shift, shape
 from interp.mathematics.intervals import level_crossing
 
 WIDTHS = np.array([2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64], dtype=float)
@@ -129,3 +129,13 @@ def test_the_interval_of_the_peak_holds_the_peaks_of_equal_height():
     assert single[0] == 16
     assert math.isnan(single[1])
     assert all(map(math.isnan, peak_interval(WIDTHS[:2], PEAKED[:2, None])))
+
+
+def test_what_draws_share_is_no_doubt_about_a_shift():
+    """Peaks that differ between draws, and move by one point in each: every draw says a factor of 2."""
+    places = np.array([2, 3, 4])
+    grid = 2.0 ** np.arange(8)
+    one = np.stack([np.where(np.arange(8) == at, 1.0, 0.1 * (np.arange(8) == 0)) for at in places], axis=1)
+    other = np.stack([np.where(np.arange(8) == at + 1, 1.0, 0.1 * (np.arange(8) == 0)) for at in places], axis=1)
+    assert peak_interval(grid, one)[1:] == (4.0, 16.0)
+    assert peak_shift(grid, one, other) == (2.0, 2.0, 2.0)

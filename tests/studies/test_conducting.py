@@ -19,6 +19,7 @@ from interp.studies import (
     conduct,
     critical_size,
     find,
+    random_features,
     read_outcome,
     ungrokking,
     verdict_networks,
@@ -31,6 +32,7 @@ OF_DECAYS = "--d-model 8 --duration 0.1"  # of the grids of sizes and weight dec
 GRIDS = {
     "effective-model-complexity": "--steps 20 --seeds 2 --widths 2 4 --sizes 20 40 --noises 0.5",
     "bias-variance": "--steps 20 --draws 2 --seeds 2 --widths 2 4 --n 20 --neurons 4",
+    "double-descent": "--widths 2 4 8 --sizes 30 20 --noises 0.2 --draws 2 --samples 20 30 --steps 20 --checkpoints 3",
     "grokfast": "--d-model 8 --steps 30 --seeds 2 --decays 0.005 0.01",
     "recipes": "--d-model 8 --steps 30 --seeds 1 --methods dropout",
     "slingshots": "--steps 30 --seeds 1 --n-layers 2",
@@ -52,6 +54,9 @@ def short_starts(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(ungrokking, "START_DURATION", 0.5)
     monkeypatch.setattr(ungrokking, "START_LEVEL", 0)
     monkeypatch.setattr(critical_size, "GROWTH_DURATION", 0.1)
+    monkeypatch.setattr(random_features, "SIZES", (20,))
+    monkeypatch.setattr(random_features, "WIDTHS", (10, 20, 40))
+    monkeypatch.setattr(random_features, "SLICE_SIZES", (20, 40, 60))
     monkeypatch.setattr(verdict_networks, "KINDS", {"few-steps": verdict_networks.KINDS["few-steps"]})
 
 
@@ -185,7 +190,8 @@ def test_verdicts_are_told_where_files_cannot_be_written(tmp_path: Path, capsys:
         (
             "",
             "interp experiment needs NAME: bias-variance, circuit-efficiency, critical-size, data-fraction, "
-            "effective-model-complexity, grokfast, growth-ratios, recipes, scaling, semi-grokking, slingshots, ungrokking, verdicts, weight-decay",
+            "double-descent, effective-model-complexity, four-zones, grokfast, growth-ratios, learning-phases, recipes, "
+            "scaling, semi-grokking, slingshots, ungrokking, verdicts, weight-decay",
         ),
         ("ungroking", "unknown experiment 'ungroking'; did you mean 'ungrokking'?"),
         ("ungrokking --sizs 10", "unknown option --sizs; did you mean --sizes?"),
