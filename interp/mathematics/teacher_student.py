@@ -1,10 +1,10 @@
-"""Linear teacher and student: a model in which grokking and double descent are both exact, and have one cause. numpy and
-scipy only.
+"""Linear teacher and student: a model in which grokking and double descent are both exact, and have one cause. numpy
+and scipy only.
 
 A linear student learns a linear teacher from N samples x ~ N(0, I_d) by gradient flow at rate η on the mean squared
 error. D is student less teacher, ν_i are the eigenvalues of XᵀX/N, a_i the square of D in mode i at the start (they sum
-to 1 on average), λ = d/N, and q_i = e^{−2ην_i t} what is left of mode i. Labels have noise of variance σ². Averaged over
-the noise,
+to 1 on average), λ = d/N, and q_i = e^{−2ην_i t} what is left of mode i. Labels have noise of variance σ². Averaged
+over the noise,
 
     generalization  L_gen   = Σ a_i q_i² + (σ²/N) Σ (1 − q_i)²/ν_i
     training        L_train = Σ a_i ν_i q_i² + σ² − (σ²/N) Σ (1 − q_i²)
@@ -105,8 +105,8 @@ class TeacherStudent:
         return cls(eigenvalues, starts, np.full(d, 1 / d), d / n, rate)
 
     def loss(self, time: ArrayLike, split: Split, *, noise: float = 0.0) -> Float[np.ndarray, " *time"]:
-        """L_train or L_gen [time] at noise of variance σ², averaged over the noise; `time` in units of steps of η, np.inf
-        for the end. Raises InputError for noise below 0.
+        """L_train or L_gen [time] at noise of variance σ², averaged over the noise; `time` in units of steps of η,
+        np.inf for the end. Raises InputError for noise below 0.
 
         >>> student = TeacherStudent.average(0.5)
         >>> student.loss([0.0, np.inf], "generalization", noise=0.1).round(3).tolist()  # σ²λ/(1 − λ)
@@ -127,9 +127,7 @@ class TeacherStudent:
         np.divide(learned**2, self.eigenvalues, out=amplified, where=np.broadcast_to(seen, learned.shape))
         return np.asarray((self.starts * left**2).sum(-1) + noise * self.ratio * (self.shares * amplified).sum(-1))
 
-    def time_to(
-        self, split: Split, *, accuracy: float = RIGHT, tolerance: float = 1e-3, noise: float = 0.0
-    ) -> float:
+    def time_to(self, split: Split, *, accuracy: float = RIGHT, tolerance: float = 1e-3, noise: float = 0.0) -> float:
         """The first time at which so large a share of answers is within √`tolerance` of the teacher (of training
         labels, for "train"); NaN where it never is.
 
