@@ -39,6 +39,8 @@ DESIGNS = {
     "grokfast": f"{FEW} --steps 30 --seeds 2 --d-model 8",
     "recipes": f"{FEW} --steps 30 --seeds 1 --d-model 8 --methods dropout",
     "verdicts": f"{OF_DECAYS} --sizes 30",
+    "four-zones": f"{FEW} --steps 30 --seeds 1 --widths 4 --sizes 60",
+    "learning-phases": f"{FEW} --steps 30 --seeds 1 --d-model 8 --lrs 0.01 --decays 1",
 }
 
 

@@ -13,7 +13,8 @@ p² pairs, times the p(p + 1)/2 facts that it has; what a run of addition is ask
 D_crit(width) is where final held-out accuracy passes ½, over log D; within half of the 10 to 90 % width of it is
 semi-grokking.
 
-What a zone says is compared with what each run is, told from its own curves (`run_label`), by Cohen's κ. The zone of a
+What a zone says is compared with what each run is, told from its own curves (`curve_label`), by Cohen's κ. The zone of
+a
 run comes of the other seeds alone. Even so D_crit is told from the same kind of run, so that "ungrokking" is right
 wherever seeds resemble each other; what can fail is D_mem, which never saw addition: it has a prediction of its own.
 Confirmed where the interval of κ over seeds lies above 0.6, and permuting whole cells comes so far in at most 5 %.
@@ -30,6 +31,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Float, Int
 
 from interp.errors import InputError, check_integer, check_number
 from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig
@@ -144,28 +146,40 @@ SEMI_LOW, SEMI_HIGH, FLAT, LATE = 0.2, 0.9, 0.05, 0.8
 KNOWN = 0.99
 
 
-def run_label(run: Run) -> str:
-    """What the curves of a run are called, looking at no other run: "progression" where held-out accuracy passed ½
+def curve_label(
+    steps: Int[np.ndarray, " step"],
+    train: Float[np.ndarray, " step"],
+    held_out: Float[np.ndarray, " step"],
+    verdict: str,
+) -> str:
+    """What the accuracies of a run are called, looking at no other run: "progression" where held-out accuracy passed ½
     while training accuracy was below 99 %; "semi-grokking" where training pairs are known and held-out accuracy ends
-    between 20 and 90 %, and moved by less than 5 points in the last fifth; else the verdict of
-    `interp.mathematics.grokking`."""
-    metrics = run.metrics
-    steps, train, held_out = (metrics[key].values for key in ("step", "train_accuracy", "held_out_accuracy"))
+    between 20 and 90 %, and moved by less than 5 points in the last fifth; else its `verdict`, that of
+    `interp.mathematics.grokking`.
+
+    >>> steps, held_out = np.arange(10), np.array([0, 0, 0, 0.1, 0.4, 0.6, 0.6, 0.6, 0.6, 0.6])
+    >>> curve_label(steps, np.minimum(steps / 8, 1), held_out, "memorization")
+    'progression'
+    >>> curve_label(steps, np.minimum(steps / 3, 1), held_out, "memorization")
+    'semi-grokking'
+    """
     passed = np.flatnonzero(held_out >= HALF)
     if len(passed) and train[passed[0]] < KNOWN:
         return "progression"
     late = held_out[steps >= LATE * steps[-1]]
     if train[-1] >= KNOWN and SEMI_LOW < held_out[-1] < SEMI_HIGH and np.ptp(late) < FLAT:
         return "semi-grokking"
-    return events_of(run).verdict
+    return verdict
 
 
-def norm_change(run: Run) -> float:
+def norm_change(train: Float[np.ndarray, " step"], norms: Float[np.ndarray, " step"]) -> float:
     """ln of the last weight norm over that at the first logged step at which half of the training pairs were right; NaN
-    where they never were."""
-    metrics = run.metrics
-    reached = np.flatnonzero(metrics.train_accuracy.values >= HALF)
-    norms = metrics.weight_norm.values
+    where they never were.
+
+    >>> round(norm_change(np.array([0.0, 0.6, 1.0]), np.array([1.0, 8.0, 2.0])), 3)  # ln(2/8)
+    -1.386
+    """
+    reached = np.flatnonzero(train >= HALF)
     return float(np.log(norms[-1] / norms[reached[0]])) if len(reached) else math.nan
 
 
@@ -189,9 +203,12 @@ def measure(runs: Mapping[str, Run], design: ZoneDesign) -> xr.Dataset:
     memory, facts = np.full(shape[::2], np.nan), np.full(shape[1:], np.nan)
     for i, j, seed in np.ndindex(*shape):
         run = runs[name(widths[i], sizes[j], seed)]
-        labels[i, j, seed], change[i, j, seed] = run_label(run), norm_change(run)
-        train[i, j, seed] = run.metrics.train_accuracy.values[-1]
-        held_out[i, j, seed] = run.metrics.held_out_accuracy.values[-1]
+        steps, known, unseen, norms = (
+            run.metrics[key].values for key in ("step", "train_accuracy", "held_out_accuracy", "weight_norm")
+        )
+        labels[i, j, seed] = curve_label(steps, known, unseen, events_of(run).verdict)
+        change[i, j, seed] = norm_change(known, norms)
+        train[i, j, seed], held_out[i, j, seed] = known[-1], unseen[-1]
         facts[j, seed] = n_facts(run.task)
     for i, seed in np.ndindex(*memory.shape):
         known = runs[name(widths[i], None, seed)].metrics.train_accuracy.values[-1]

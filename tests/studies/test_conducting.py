@@ -30,6 +30,8 @@ GRIDS = {
     "growth-ratios": "--sizes 30 60 --weight-decays 1 --seeds 2",
     "critical-size": "--sizes 12 60 --weight-decays 1 --seeds 1",
     "verdicts": "--sizes 30 --weight-decays 1 --seeds 2",
+    "four-zones": "--widths 4 --sizes 60 --steps 30 --seeds 1",
+    "learning-phases": "--d-model 8 --lrs 0.01 --decays 0.5 1 --steps 30 --seeds 1",
 }
 
 

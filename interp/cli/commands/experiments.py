@@ -19,10 +19,11 @@ class Study:
     """Put a prediction to the test: train a grid of networks, measure, and say what was confirmed and what was not.
 
     NAME is circuit-efficiency, ungrokking, critical-size, semi-grokking, data-fraction, weight-decay, growth-ratios,
-    verdicts, slingshots, grokfast or recipes. Stopped, the same command goes on. Options change the design of the
-    experiment (interp experiment NAME --help has them); without any it is the one in docs/why-does-it-grok.md, of
-    verdicts that in docs/verdicts.md, of slingshots and grokfast that in docs/training-dynamics.md, of recipes that in
-    docs/recipes.md."""
+    verdicts, slingshots, grokfast, recipes, four-zones or learning-phases. Stopped, the same command goes on. Options
+    change the design of the experiment (interp experiment NAME --help has them); without any it is the one in
+    docs/why-does-it-grok.md, of verdicts that in docs/verdicts.md, of slingshots and grokfast that in
+    docs/training-dynamics.md, of recipes that in docs/recipes.md, of four-zones and learning-phases that in
+    docs/one-view.md."""
 
     name: Annotated[Positional[str], tyro.conf.arg(metavar="NAME", help_behavior_hint="(required)")] = ""
     """Which experiment."""
