@@ -90,7 +90,8 @@ def patterns_of(n: int, numbers: Float[np.ndarray, " number"], plateau: float, c
     values = [float(number) for number in numbers]
     if n == 1:
         return (Pattern(*values),)
-    rule, overfitting = Pattern(*values[:3], 1.0), Pattern(plateau, *values[3:5], chance)
+    rule = Pattern(values[0], values[1], values[2], 1.0)
+    overfitting = Pattern(plateau, values[3], values[4], chance)
     return (rule, overfitting) if n == 2 else (rule, overfitting, Pattern(*values[5:]))
 
 

@@ -284,17 +284,18 @@ def _agreement(key: str, told: np.ndarray, labels: np.ndarray) -> Prediction:
         return cohens_kappa(one[one != ""], other[one != ""])
 
     value, (low, high) = kappa([*range(n)]), seed_interval(n, kappa).tolist()
-    null = kappa_null(told.reshape(-1, n), labels.reshape(-1, n)) if (told != "").all() else None
+    cells, others = told.reshape(-1, n), labels.reshape(-1, n)
+    whole = (cells != "").all(1)  # cells of which every run has a say
+    null = kappa_null(cells[whole], others[whole])
     numbers = {"kappa": value, "kappa_interval_95": (low, high), "runs": int((told != "").sum())}
     numbers |= {"agree": int(((told == labels) & (told != "")).sum())}
+    numbers |= {"null_95": null.quantile_95, "null_p": null.p_value}
     because = f"{numbers['agree']} of {numbers['runs']} agree, κ {value:.2f} ({low:.2f} to {high:.2f}, 95 %)"
-    if null is not None:
-        numbers |= {"null_95": null.quantile_95, "null_p": null.p_value}
-        because += f", of permuted labels at most {null.quantile_95:.2f} in 95 %"
+    because += f"; of permuted cells 95 % have at most {null.quantile_95:.2f}"
     if not math.isfinite(low):
         return Prediction(key, _STATEMENTS[key], "not shown", "too few labels differ to tell agreement", numbers)
     verdict: Verdict = "not confirmed" if high < SUBSTANTIAL else "not shown"
-    if low >= SUBSTANTIAL and (null is None or null.p_value <= 0.05):
+    if low >= SUBSTANTIAL and null.p_value <= 0.05:
         verdict = "confirmed"
     return Prediction(key, _STATEMENTS[key], verdict, because, numbers)
 

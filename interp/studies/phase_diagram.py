@@ -93,8 +93,9 @@ def phase_diagram(
         Place(_axis_value(run.fields[axes[0]]), _axis_value(run.fields[axes[1]]), run.verdict, float(value))
         for run, value in zip(found, values, strict=True)
     ]
-    words = [AXIS_NAMES.get(axis, axis.rpartition(".")[2].replace("-", " ")) for axis in axes]
-    return drawn_over(*words, places, colored=COLORED_BY[color])
+    words = (AXIS_NAMES.get(axis, axis.rpartition(".")[2].replace("-", " ")) for axis in axes)
+    across_words, up_words = words
+    return drawn_over(across_words, up_words, places, colored=COLORED_BY[color])
 
 
 def _default_axes(found: Sequence[RunOutcome]) -> tuple[str, str] | None:
