@@ -72,15 +72,20 @@ def pattern_curves(
         raise InputError(f"there must be 1 to {MOST_PATTERNS} patterns, got {len(patterns)}")
     if preferred is not None and not 0 <= preferred < len(patterns):
         raise InputError(f"preferred must be the place of a pattern, 0 to {len(patterns) - 1}, got {preferred}")
-    learned = np.stack([pattern.learned(time) for pattern in patterns])
-    test = np.zeros_like(time)
-    for subset in product((False, True), repeat=len(patterns)):
-        probability = np.where(np.array(subset)[:, None], learned, 1 - learned).prod(0)
-        right = [pattern.generalization for pattern, is_in in zip(patterns, subset, strict=True) if is_in]
-        if preferred is not None and subset[preferred]:
-            right = [patterns[preferred].generalization]
-        test += probability * (float(np.mean(right)) if right else chance)
-    return PatternCurves(1 - (1 - learned).prod(0), test)
+    ceiling, slope, midpoint, _ = np.array(patterns, dtype=np.float64).T[..., None]
+    learned = ceiling * expit(slope * (time - midpoint))
+    subsets = list(product((False, True), repeat=len(patterns)))
+    right = np.array([_right(patterns, subset, preferred, chance) for subset in subsets])
+    probability = np.where(np.array(subsets)[..., None], learned, 1 - learned).prod(1)
+    return PatternCurves(1 - (1 - learned).prod(0), right @ probability)
+
+
+def _right(patterns: Sequence[Pattern], subset: Sequence[bool], preferred: int | None, chance: float) -> float:
+    """G of the patterns that are in the subset."""
+    if preferred is not None and subset[preferred]:
+        return patterns[preferred].generalization
+    known = [pattern.generalization for pattern, is_in in zip(patterns, subset, strict=True) if is_in]
+    return sum(known) / len(known) if known else chance
 
 
 def three_patterns(heuristic: float, slow: float) -> tuple[Pattern, Pattern, Pattern]:
