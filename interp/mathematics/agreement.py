@@ -17,7 +17,6 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Shaped
 
-from interp.errors import InputError, check_integer
 
 REFERENCE = "Cohen 1960, doi:10.1177/001316446002000104"
 SUBSTANTIAL = 0.6  # Landis and Koch 1977, doi:10.2307/2529310
@@ -34,14 +33,14 @@ class KappaNull(NamedTuple):
 def cohens_kappa(one: Shaped[np.ndarray, "*things"], other: Shaped[np.ndarray, "*things"]) -> float:
     """κ of two labels for each thing; NaN where there are no things, or both give all of them one and the same label.
 
-    Raises InputError for arrays of different shapes.
+    Raises ValueError for arrays of different shapes.
 
     >>> one, other = np.array(["a", "a", "b", "b"]), np.array(["a", "a", "b", "a"])
     >>> cohens_kappa(one, other), cohens_kappa(one, one), cohens_kappa(one, one[[0, 2, 1, 3]])
     (0.5, 1.0, 0.0)
     """
     if one.shape != other.shape:
-        raise InputError(f"two labels for each thing are needed, got {one.shape} and {other.shape}")
+        raise ValueError(f"two labels for each thing are needed, got {one.shape} and {other.shape}")
     if not one.size:
         return math.nan
     names = np.union1d(one, other)
@@ -58,13 +57,14 @@ def kappa_null(
 ) -> KappaNull:
     """κ where the groups of `other` are permuted. With G groups that all differ, a share below 1/G! cannot be found.
 
-    Raises InputError for arrays of different shapes and for fewer than 1 permutation.
+    Raises ValueError for arrays of different shapes and for fewer than 1 permutation.
 
     >>> labels = np.repeat(np.array(["a", "b", "c", "d", "e", "f"])[:, None], 2, axis=1)
     >>> kappa_null(labels, labels).p_value < 0.01
     True
     """
-    check_integer("permutations", permutations, 1)
+    if permutations < 1:
+        raise ValueError(f"there must be at least one permutation, got {permutations}")
     observed = cohens_kappa(one, other)
     if math.isnan(observed):
         return KappaNull(math.nan, math.nan)

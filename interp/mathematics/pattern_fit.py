@@ -31,7 +31,6 @@ import numpy as np
 from jaxtyping import Float
 from scipy import optimize, stats
 
-from interp.errors import InputError, check_integer
 from interp.mathematics.intervals import COVERAGE
 from interp.mathematics.pattern_learning import Pattern, PatternCurves, pattern_curves
 
@@ -192,7 +191,7 @@ def _best(problem: _Problem, seed: int) -> list[optimize.OptimizeResult]:
 def fit_patterns(curves: AccuracyCurves, n: int, *, intervals: bool = True, seed: int = 0) -> PatternFit:
     """The best n patterns, 1 to 3; without `intervals` these are empty. `seed` draws the starts.
 
-    Raises InputError for another number of patterns, curves of fewer points than numbers, and curves that are not
+    Raises ValueError for another number of patterns, curves of fewer points than numbers, and curves that are not
     between 0 and 1.
 
     >>> log_steps = np.linspace(2.0, 9.0, 60)
@@ -238,15 +237,16 @@ def profile_misfit(curves: AccuracyCurves, n: int, fit: PatternFit, name: str, v
 
 def _check(curves: AccuracyCurves, n: int) -> None:
     if n not in NAMES:
-        raise InputError(f"there are fits of 1, 2 or 3 patterns, got {n}")
+        raise ValueError(f"there are fits of 1, 2 or 3 patterns, got {n}")
     if len(curves.log_steps) < FEWEST_POINTS:
-        raise InputError(f"{len(curves.log_steps)} points are too few for a fit; {FEWEST_POINTS} are needed")
+        raise ValueError(f"{len(curves.log_steps)} points are too few for a fit; {FEWEST_POINTS} are needed")
     for name in ("n_train", "n_test"):
-        check_integer(name, getattr(curves, name), 1)
+        if getattr(curves, name) < 1:
+            raise ValueError(f"{name} must be at least 1, got {getattr(curves, name)}")
     for name in ("train", "test"):
         values = getattr(curves, name)
         if not (np.isfinite(values).all() and values.min() >= 0 and values.max() <= 1):
-            raise InputError(f"{name} accuracies must lie between 0 and 1, all of them known")
+            raise ValueError(f"{name} accuracies must lie between 0 and 1, all of them known")
 
 
 def _swaps(problem: _Problem, ends: Sequence[optimize.OptimizeResult], tolerated: float) -> str | None:
@@ -307,7 +307,7 @@ def number_of_patterns(runs: Sequence[AccuracyCurves], *, seed: int = 0) -> dict
 
     that of R observations with an unknown error: a run is one observation, however many points it has.
 
-    Raises InputError for fewer than three runs, and what `fit_patterns` raises.
+    Raises ValueError for fewer than three runs, and what `fit_patterns` raises.
 
     >>> log_steps = np.linspace(2.0, 9.0, 40)
     >>> planted = [fitted(2, np.array([1.0, 6.0, b, 3.0, 4.0]), log_steps, 1.0, 0.02) for b in (7.4, 7.5, 7.6)]
@@ -316,7 +316,7 @@ def number_of_patterns(runs: Sequence[AccuracyCurves], *, seed: int = 0) -> dict
     2
     """
     if len(runs) < 3:
-        raise InputError(f"{len(runs)} runs do not tell how many patterns there are; at least three are needed")
+        raise ValueError(f"{len(runs)} runs do not tell how many patterns there are; at least three are needed")
     found: dict[int, float] = {}
     for n, names in NAMES.items():
         for run in runs:

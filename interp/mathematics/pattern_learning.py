@@ -24,7 +24,6 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import expit
 
-from interp.errors import InputError
 
 REFERENCE = "Davies et al. 2023, arXiv:2303.06173"
 MOST_PATTERNS = 10  # there are 2ⁿ sets of them
@@ -61,7 +60,7 @@ def pattern_curves(
     """Training and test accuracy [time] of patterns; `preferred` is the place of the one that answers wherever it is
     learned, `chance` what is right where none is.
 
-    Raises InputError for no patterns, more than MOST_PATTERNS, and a place that none has.
+    Raises ValueError for no patterns, more than MOST_PATTERNS, and a place that none has.
 
     >>> one = Pattern(ceiling=0.9, slope=1.0, midpoint=5.0, generalization=0.5)
     >>> curves = pattern_curves(np.array([5.0, 100.0]), [one])
@@ -69,9 +68,9 @@ def pattern_curves(
     ([0.45, 0.9], [0.225, 0.45])
     """
     if not 1 <= len(patterns) <= MOST_PATTERNS:
-        raise InputError(f"there must be 1 to {MOST_PATTERNS} patterns, got {len(patterns)}")
+        raise ValueError(f"there must be 1 to {MOST_PATTERNS} patterns, got {len(patterns)}")
     if preferred is not None and not 0 <= preferred < len(patterns):
-        raise InputError(f"preferred must be the place of a pattern, 0 to {len(patterns) - 1}, got {preferred}")
+        raise ValueError(f"preferred must be the place of a pattern, 0 to {len(patterns) - 1}, got {preferred}")
     ceiling, slope, midpoint, _ = np.array(patterns, dtype=np.float64).T[..., None]
     learned = ceiling * expit(slope * (time - midpoint))
     subsets = list(product((False, True), repeat=len(patterns)))

@@ -38,7 +38,6 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 from scipy import optimize, special
 
-from interp.errors import check_integer, check_number
 
 REFERENCE = "Levi et al. 2023, arXiv:2310.16441"
 NODES = 2000
@@ -68,15 +67,13 @@ class TeacherStudent:
         """Averaged over draws, in the limit of large d at λ = `ratio`: the law of Marchenko and Pastur, at the nodes of
         Gauss and Chebyshev's quadrature, ν = 1 + λ + 2√λ cos θ, and its atom at 0 where λ > 1.
 
-        Raises InputError for numbers that are not positive.
+        Raises ValueError for numbers that are not positive.
 
         >>> wide = TeacherStudent.average(4.0)  # three quarters of the directions are never seen
         >>> round(float(wide.loss(np.inf, "generalization")), 4)
         0.75
         """
-        check_number("ratio", ratio, 0, above=True)
-        check_number("rate", rate, 0, above=True)
-        check_integer("nodes", nodes, 2)
+        _check_positive(ratio=ratio, rate=rate, nodes=nodes)
         angle = np.pi * np.arange(1, nodes + 1) / (nodes + 1)
         eigenvalues = 1 + ratio + 2 * math.sqrt(ratio) * np.cos(angle)
         shares = 2 / (nodes + 1) * np.sin(angle) ** 2 / eigenvalues  # the semicircle over ν
@@ -88,15 +85,13 @@ class TeacherStudent:
     def drawn(cls, d: int, n: int, *, rate: float = 0.01, seed: int = 0) -> "TeacherStudent":
         """One draw of n samples in d dimensions, and of a start: D normal with variance 1/d in each direction.
 
-        Raises InputError for sizes below 1 and a rate that is not positive.
+        Raises ValueError for sizes below 1 and a rate that is not positive.
 
         >>> one = TeacherStudent.drawn(200, 400)
         >>> len(one.eigenvalues), one.ratio, round(float(one.eigenvalues.mean()), 1)
         (200, 0.5, 1.0)
         """
-        check_integer("d", d, 1)
-        check_integer("n", n, 1)
-        check_number("rate", rate, 0, above=True)
+        _check_positive(d=d, n=n, rate=rate)
         random = np.random.RandomState(seed)
         samples = random.standard_normal((n, d))
         eigenvalues = np.maximum(np.linalg.eigvalsh(samples.T @ samples / n), 0.0)
@@ -106,7 +101,7 @@ class TeacherStudent:
 
     def loss(self, time: ArrayLike, split: Split, *, noise: float = 0.0) -> Float[np.ndarray, " *time"]:
         """L_train or L_gen [time] at noise of variance σ², averaged over the noise; `time` in units of steps of η,
-        np.inf for the end. Raises InputError for noise below 0.
+        np.inf for the end. Raises ValueError for noise below 0.
 
         >>> student = TeacherStudent.average(0.5)
         >>> student.loss([0.0, np.inf], "generalization", noise=0.1).round(3).tolist()  # σ²λ/(1 − λ)
@@ -114,7 +109,8 @@ class TeacherStudent:
         >>> student.loss([0.0, np.inf], "train", noise=0.1).round(3).tolist()  # σ²(1 − λ)
         [1.1, 0.05]
         """
-        check_number("noise", noise, 0)
+        if not noise >= 0:
+            raise ValueError(f"noise is a variance and must be at least 0, got {noise}")
         times = np.asarray(time, dtype=np.float64)[..., None]
         seen = self.eigenvalues > 0
         exponent = np.zeros((*times.shape[:-1], len(self.eigenvalues)))
@@ -209,11 +205,18 @@ def accuracy_at(loss: ArrayLike, tolerance: float = 1e-3) -> Float[np.ndarray, "
 def loss_at(accuracy: float, tolerance: float = 1e-3) -> float:
     """The loss at which so large a share of answers is right, the inverse of `accuracy_at`.
 
-    Raises InputError for an accuracy that is not between 0 and 1, and a tolerance that is not positive.
+    Raises ValueError for an accuracy that is not between 0 and 1, and a tolerance that is not positive.
 
     >>> round(1e-3 / loss_at(0.95), 2)
     3.84
     """
-    check_number("accuracy", accuracy, 0, 1, above=True, below=True)
-    check_number("tolerance", tolerance, 0, above=True)
+    if not 0 < accuracy < 1:
+        raise ValueError(f"accuracy must lie between 0 and 1, got {accuracy}")
+    _check_positive(tolerance=tolerance)
     return tolerance / (2 * float(special.erfinv(accuracy)) ** 2)
+
+
+def _check_positive(**numbers: float) -> None:
+    for name, value in numbers.items():
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name} must be positive and finite, got {value}")

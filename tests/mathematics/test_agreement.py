@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from interp.errors import InputError
 from interp.mathematics.agreement import cohens_kappa, kappa_null
 
 
@@ -46,7 +45,7 @@ def test_agreement_in_every_cell_is_rare_by_chance():
 
 
 def test_what_cannot_be_is_refused_in_a_line():
-    with pytest.raises(InputError, match=r"^[^\n]*$"):
+    with pytest.raises(ValueError, match=r"^[^\n]*$"):
         cohens_kappa(np.array(["a"]), np.array(["a", "b"]))
-    with pytest.raises(InputError, match=r"^[^\n]*$"):
+    with pytest.raises(ValueError, match=r"^[^\n]*$"):
         kappa_null(np.array([["a"], ["b"]]), np.array([["a"], ["b"]]), permutations=0)

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from interp.errors import InputError
 from interp.mathematics.pattern_fit import (
     NAMES,
     AccuracyCurves,
@@ -113,7 +112,7 @@ def test_what_cannot_be_is_refused_in_a_line():
         (good._replace(log_steps=LOG_STEPS[:5], train=good.train[:5], test=good.test[:5]), 2),
         (good._replace(n_test=0), 2),
     ):
-        with pytest.raises(InputError, match=r"^[^\n]*$"):
+        with pytest.raises(ValueError, match=r"^[^\n]*$"):
             fit_patterns(wrong, n)
-    with pytest.raises(InputError, match="three are needed"):
+    with pytest.raises(ValueError, match="three are needed"):
         number_of_patterns([good, good])

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from interp.errors import InputError
 from interp.mathematics.pattern_learning import (
     DOUBLE_DESCENT,
     GROKKING,
@@ -76,5 +75,5 @@ def test_grokking_and_double_descent_differ_in_two_ceilings():
 
 def test_what_cannot_be_is_refused_in_a_line():
     for patterns, preferred in (([], None), ([ONE] * 11, None), ([ONE], 1), ([ONE], -1)):
-        with pytest.raises(InputError, match=r"^[^\n]*$"):
+        with pytest.raises(ValueError, match=r"^[^\n]*$"):
             pattern_curves(TIME, patterns, preferred=preferred)

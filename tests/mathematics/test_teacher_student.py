@@ -7,7 +7,6 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy import linalg, stats
 
-from interp.errors import InputError
 from interp.mathematics.teacher_student import TeacherStudent, accuracy_at, average_train_loss, loss_at
 
 
@@ -119,6 +118,6 @@ def test_what_cannot_be_is_refused_in_a_line():
         lambda: loss_at(0.9, 0.0),
         lambda: TeacherStudent.average(0.5).loss(1.0, "train", noise=-0.1),
     ):
-        with pytest.raises(InputError) as refused:
+        with pytest.raises(ValueError) as refused:
             wrong()
         assert "\n" not in str(refused.value)
