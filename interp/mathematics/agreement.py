@@ -17,7 +17,6 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Shaped
 
-
 REFERENCE = "Cohen 1960, doi:10.1177/001316446002000104"
 SUBSTANTIAL = 0.6  # Landis and Koch 1977, doi:10.2307/2529310
 PERMUTATIONS = 2000

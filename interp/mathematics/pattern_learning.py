@@ -24,7 +24,6 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import expit
 
-
 REFERENCE = "Davies et al. 2023, arXiv:2303.06173"
 MOST_PATTERNS = 10  # there are 2ⁿ sets of them
 

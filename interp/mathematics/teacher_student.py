@@ -38,7 +38,6 @@ from jaxtyping import Float
 from numpy.typing import ArrayLike
 from scipy import optimize, special
 
-
 REFERENCE = "Levi et al. 2023, arXiv:2310.16441"
 NODES = 2000
 RIGHT = 0.95
