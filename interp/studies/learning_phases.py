@@ -266,7 +266,7 @@ def numbers(result: xr.Dataset) -> dict[str, Any]:
 
 def plot(result: xr.Dataset):
     """The label that most seeds have by either rule, the fainter the fewer; and the delay."""
-    panels = [f"Label by {words}" for words in RULES.values()] + ["log10 of generalized over memorized, of runs that arrived"]
+    panels = [f"Label by {words}" for words in RULES.values()] + ["log10 delay, of runs that arrived"]
     figure = new_panels(TITLE, panels, columns=3, reference=REFERENCE, row_height=380, horizontal_spacing=0.08)
     lrs, decays = np.unique(result.learning_rate.values), np.unique(result.decay.values)
     across, up = ([f"{value:g}" for value in values] for values in (lrs, decays))
