@@ -203,9 +203,8 @@ def measure(runs: Mapping[str, Run], design: ZoneDesign) -> xr.Dataset:
     memory, facts = np.full(shape[::2], np.nan), np.full(shape[1:], np.nan)
     for i, j, seed in np.ndindex(*shape):
         run = runs[name(widths[i], sizes[j], seed)]
-        steps, known, unseen, norms = (
-            run.metrics[key].values for key in ("step", "train_accuracy", "held_out_accuracy", "weight_norm")
-        )
+        steps, norms = run.metrics.step.values, run.metrics.weight_norm.values
+        known, unseen = run.curves.accuracy.sel(split=["train", "held_out"]).values.T
         labels[i, j, seed] = curve_label(steps, known, unseen, events_of(run).verdict)
         change[i, j, seed] = norm_change(known, norms)
         train[i, j, seed], held_out[i, j, seed] = known[-1], unseen[-1]
