@@ -50,7 +50,10 @@ def render_experiment(folder: Path) -> str:
         figures = {"result": experiment.plot(result)}
     except (AttributeError, KeyError, ValueError, IndexError, TypeError) as error:
         raise InputError(f"{folder / 'result.nc'} is no result of {summary['experiment']} ({error}); {again}") from None
-    if (diagram := phase_diagram(told)) is not None:
+    axes = getattr(experiment, "PHASES", ())
+    if not told or not set(axes) <= set(told[0].fields):
+        axes = ()
+    if (diagram := phase_diagram(told, *axes)) is not None:
         figures["phase-diagram"] = diagram
     headings = {name: without_title(figure) for name, figure in figures.items()}
     captions = CAPTIONS | {"result": getattr(experiment, "CAPTION", CAPTIONS["result"])}

@@ -11,7 +11,7 @@ import xarray as xr
 
 from interp.errors import InputError, flag, unknown_name
 from interp.figures import PALETTE, STEP_AXIS, as_count, band, new_panels, percent_axis, power_of_ten_axis
-from interp.studies.phase_diagram import DIVERGED, Place, drawn_over
+from interp.studies.phase_diagram import DIVERGED, Colored, Place, drawn_over
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -89,24 +89,26 @@ def group_curves(table: xr.Dataset, axes: Sequence[str] = (), metric: str | None
     return figure
 
 
-def sweep_phases(table: xr.Dataset, axes: Sequence[str] = ()) -> "go.Figure":
-    """What happened, and the final `told_accuracy`, over two axes (by default the first two that are no seeds). A cell
-    holds all runs that differ on other axes: the verdict that most of them have, of how many, and their mean accuracy.
-    Runs that are not finished have no place.
+def sweep_phases(table: xr.Dataset, axes: Sequence[str] = (), color: str | None = None) -> "go.Figure":
+    """What happened, and a number of the table, over two axes (by default the final `told_accuracy`, over the first two
+    that are no seeds). A cell holds all runs that differ on other axes: the verdict that most of them have, of how
+    many, and the mean of that number. Runs that are not finished have no place.
 
-    Raises InputError for axes that the table of `collect` does not have, and where there are not two.
+    Raises InputError for axes and numbers that the table of `collect` does not have, and where there are not two axes.
     """
     chosen = _axes_of(table, axes)
     if len(chosen) < 2:
         raise InputError(f"a phase diagram needs two axes with several values; {_words(chosen[0])} alone is there")
     across, up = chosen
-    metric = told_accuracy(table)
+    column = f"final_{told_accuracy(table)}" if color is None else _colored_column(table, color)
+    is_step = column in ("memorized_at", "generalized_after", "generalized_at")
+    title = f"log10 of {table[column].attrs['long_name']}" if is_step else _sentence(column)
     places = [
         Place(
             _plain(row[across]),
             _plain(row[up]),
             row["verdict"],
-            row[f"final_{metric}"],
+            row[column],
         )
         for row in table.drop_dims("step", errors="ignore").to_dataframe().reset_index().to_dict("records")
         if row["state"] in ("complete", DIVERGED)
@@ -126,10 +128,19 @@ def sweep_phases(table: xr.Dataset, axes: Sequence[str] = ()) -> "go.Figure":
         _words(up),
         places,
         title="What came of the sweep",
-        accuracy_of=f"Final {_words(metric)}",
+        colored=Colored(title, is_share=column.endswith("accuracy"), is_step=is_step),
         reference=escape(cell + out),
         labels_of=([_plain(label) for label in table[across].values], [_plain(label) for label in table[up].values]),
     )
+
+
+def _colored_column(table: xr.Dataset, color: str) -> str:
+    """The column of a name, or the last value of the metric of that name."""
+    numbers = [str(name) for name, of in table.data_vars.items() if of.dtype.kind in "fiu" and "step" not in of.dims]
+    names = {flag(column.removeprefix("final_")): column for column in numbers} | {flag(one): one for one in numbers}
+    if flag(color) not in names:
+        raise unknown_name("color", color, names)
+    return names[flag(color)]
 
 
 def told_accuracy(table: xr.Dataset) -> str:

@@ -149,6 +149,14 @@ def test_both_figures_are_drawn(capsys: pytest.CaptureFixture[str]) -> None:
     said(capsys, "plot", "out", "phases", "--axes", "seed", "weight-decay", "-o", "phases.html")
     assert "Content-Security-Policy" in Path("phases.html").read_text()
     assert "did you mean 'curves'" in said(capsys, "plot", "out", "curve", code=2)
+    named = ["plot", "out", "phases", "--across", "seed", "--up", "weight-decay"]
+    said(capsys, *named, "--color", "weight-norm", "-o", "named.html")
+    assert "Content-Security-Policy" in Path("named.html").read_text()
+    assert "did you mean 'weight-norm'" in said(capsys, *named, "--color", "weigth-norm", code=2)
+    assert "did you mean 'seed'" in said(capsys, "plot", "out", "phases", "--across", "sead", "--up", "wd", code=2)
+    assert "give --across and --up" in said(capsys, "plot", "out", "phases", "--across", "seed", code=2)
+    assert "give --across and --up" in said(capsys, *named, "--axes", "seed", code=2)
+    assert "are for phases" in said(capsys, "plot", "out", "curves", "--color", "weight-norm", code=2)
     assert "--metric is for curves" in said(capsys, "plot", "out", "phases", "--metric", "test-loss", code=2)
 
 

@@ -180,6 +180,42 @@ def test_the_phase_diagram_counts_and_averages_over_seeds():
     assert phase_diagram(other) is None  # of different networks no cell is one setting
 
 
+def test_a_phase_diagram_has_any_two_axes_and_any_number():
+    """The mean over the runs of a cell, of steps the power of ten; names as on the command line."""
+    found = [
+        RunOutcome(
+            "name",
+            {"training.lr": lr, "training.weight-decay": decay, "task.operation": "add"},
+            "grokking",
+            10.0 / lr,
+            100.0 / lr,
+            1.0,
+            1.0,
+            30.0 * decay,
+            False,
+        )
+        for lr in (0.1, 0.01)
+        for decay in (1.0, 2.0)
+    ]
+    diagram = phase_diagram(found, "lr", "training.weight_decay", "weight-norm")
+    assert diagram is not None
+    assert (diagram.layout.xaxis.title.text, diagram.layout.yaxis.title.text) == ("lr", "weight decay")
+    assert list(diagram.data[1].x) == ["0.01", "0.1"]
+    np.testing.assert_allclose(diagram.data[1].z, [[30, 30], [60, 60]])
+    steps = phase_diagram(found, "weight-decay", "lr", "generalized-at")
+    assert steps is not None
+    np.testing.assert_allclose(steps.data[1].z, [[4, 4], [3, 3]])
+    for names, said in (
+        (("lt", "weight-decay"), "unknown axis 'lt'; did you mean 'lr'"),
+        (("lr", "training.lr"), "two different axes, got lr twice"),
+        (("lr", None), "up is not named"),
+        ((None, "lr"), "across is not named"),
+        (("lr", "weight-decay", "wieght-norm"), "unknown color 'wieght-norm'; did you mean 'weight-norm'"),
+    ):
+        with pytest.raises(InputError, match=said):
+            phase_diagram(found, *names)
+
+
 def test_a_tie_is_not_the_color_of_either():
     """As many runs ended one way as the other: the cell is gray and names both, and so does the legend."""
     found = [

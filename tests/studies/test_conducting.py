@@ -45,6 +45,8 @@ GRIDS = {
     "critical-size": "--sizes 12 60 --weight-decays 1 --seeds 1",
     "verdicts": "--sizes 30 --weight-decays 1 --seeds 2",
     "scaling": "--sizes 20 40 80 200 --widths 1 2 4 10 --seeds 2 --steps 30",
+    "four-zones": "--widths 4 --sizes 60 --steps 30 --seeds 1",
+    "learning-phases": "--d-model 8 --lrs 0.01 --decays 0.5 1 --steps 30 --seeds 1",
 }
 
 

@@ -116,3 +116,20 @@ def test_what_cannot_be_drawn_is_refused(draw: Any, words: str) -> None:
     with pytest.raises(InputError) as caught:
         draw()
     assert str(caught.value).startswith(words)
+
+
+def test_phases_show_any_number_of_the_table() -> None:
+    """The mean over what differs on other axes; of steps the power of ten."""
+    table = planted(n_seeds=2)
+    norms = np.arange(8.0).reshape(2, 2, 2)
+    steps = np.where(norms > 3, 1000.0, np.nan)
+    dims = table.state.dims
+    event = {"long_name": "step at which it had generalized"}
+    table = table.assign(final_weight_norm=(dims, norms), generalized_at=(dims, steps, event))
+    shown = sweep_phases(table, ["size", "weight_decay"], "weight-norm").data[1]
+    np.testing.assert_allclose(shown.z, [[0.5, 2.5], [4.5, 6.5]])
+    assert shown.zmax is None
+    shown = sweep_phases(table, ["size", "weight_decay"], "generalized-at").data[1]
+    np.testing.assert_allclose(shown.z, [[np.nan, np.nan], [3, 3]])
+    with pytest.raises(InputError, match="unknown color 'weigth-norm'; did you mean 'weight-norm'"):
+        sweep_phases(table, ["size", "weight_decay"], "weigth-norm")

@@ -92,6 +92,13 @@ class Plot:
     axes: tuple[str, ...] = ()
     """Of a sweep, one or two axes: colors and panels of curves, across and up of phases. By default the first two that
     are no seeds; what differs in the others is one group."""
+    across: str | None = None
+    """Of the phases of a sweep, the axis from left to right."""
+    up: str | None = None
+    """Of the phases of a sweep, the axis from bottom to top."""
+    color: str | None = None
+    """Of the phases of a sweep, the number that the second panel shows, such as weight-norm or generalized-at; by
+    default the accuracy on unmirrored test pairs."""
     metric: str | None = None
     """What curves of a sweep show, such as test-loss; by default the accuracy on unmirrored test pairs."""
     output: Output = None
@@ -110,9 +117,11 @@ class Plot:
             write_figure(self._of_sweep(), output)
             say(output)
             return 0
-        if self.axes or self.metric is not None or self.name in ("curves", "phases"):
+        of_phases = (self.across, self.up, self.color)
+        if self.axes or (self.metric, *of_phases) != (None,) * 4 or self.name in ("curves", "phases"):
             raise InputError(
-                f"curves, phases, --axes and --metric are for sweeps, and {self.path} is none: it has no sweep.json"
+                "curves, phases, --axes, --across, --up, --color and --metric are for sweeps, and "
+                f"{self.path} is none: it has no sweep.json"
             )
         analysis, run = find(self.name), open_run(self.path)
         shaded = ["transitions"] if find("transitions").is_for(run.task, run.model) else []
@@ -129,9 +138,18 @@ class Plot:
         check_choice("figure of a sweep", self.name, ("curves", "phases"))
         if self.name == "phases":
             if self.metric is not None:
-                raise InputError("--metric is for curves; phases show what happened, and an accuracy")
-            return sweep_phases(collect(self.path), self.axes)
+                raise InputError("--metric is for curves; phases show what happened, and a number, which --color names")
+            return sweep_phases(collect(self.path), self._phase_axes(), self.color)
+        if (self.across, self.up, self.color) != (None, None, None):
+            raise InputError("--across, --up and --color are for phases; curves have --axes and --metric")
         return group_curves(collect(self.path, curves=True), self.axes, self.metric)
+
+    def _phase_axes(self) -> tuple[str, ...]:
+        if self.across is None and self.up is None:
+            return self.axes
+        if self.across is None or self.up is None or self.axes:
+            raise InputError("phases have two axes: give --across and --up, or both as --axes")
+        return self.across, self.up
 
 
 @dataclass(frozen=True)
