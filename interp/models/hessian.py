@@ -53,7 +53,7 @@ class Hessian:
 
     @cached_property
     def _gradient(self) -> Float[Tensor, " weights"]:
-        return _flat(self._derivatives(self._loss, create_graph=True))
+        return _flat(self._derivatives(self._loss, goes_on=True))
 
     @property
     def gradient(self) -> Float[np.ndarray, " weights"]:
@@ -62,11 +62,15 @@ class Hessian:
     def times(self, vector: Float[np.ndarray, " weights"]) -> Float[np.ndarray, " weights"]:
         """H times a vector."""
         along = self._gradient @ torch.from_numpy(np.ascontiguousarray(vector))
-        return _flat(self._derivatives(along, retain_graph=True)).numpy()
+        return _flat(self._derivatives(along)).numpy()
 
-    def _derivatives(self, of: Tensor, **options: bool) -> list[Tensor]:
+    def _derivatives(self, of: Tensor, *, goes_on: bool = False) -> list[Tensor]:
+        """Zero where a weight has no part in it; `goes_on`: to be differentiated once more."""
         leaves = list(self._weights.values())
-        return list(torch.autograd.grad(of, leaves, materialize_grads=True, allow_unused=True, **options))
+        found = torch.autograd.grad(
+            of, leaves, retain_graph=True, create_graph=goes_on, materialize_grads=True, allow_unused=True
+        )
+        return list(found)
 
 
 def _copies(weights: Weights) -> Weights:

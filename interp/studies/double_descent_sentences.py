@@ -6,6 +6,7 @@ and fall. It is not removed where the rule still finds it.
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import xarray as xr

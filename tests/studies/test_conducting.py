@@ -192,8 +192,8 @@ def test_verdicts_are_told_where_files_cannot_be_written(tmp_path: Path, capsys:
         (
             "",
             "interp experiment needs NAME: bias-variance, circuit-efficiency, critical-size, data-fraction, "
-            "double-descent, effective-model-complexity, four-zones, grokfast, growth-ratios, learning-phases, recipes, "
-            "scaling, semi-grokking, slingshots, ungrokking, verdicts, weight-decay",
+            "double-descent, effective-model-complexity, four-zones, grokfast, growth-ratios, learning-phases, "
+            "recipes, scaling, semi-grokking, slingshots, ungrokking, verdicts, weight-decay",
         ),
         ("ungroking", "unknown experiment 'ungroking'; did you mean 'ungrokking'?"),
         ("ungrokking --sizs 10", "unknown option --sizs; did you mean --sizes?"),
