@@ -19,7 +19,7 @@ mostly that loss, and every measure but the last hangs on how weights are scaled
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,27 +43,19 @@ SCALES = {"": "magnitude"}
 AT = ("own", "equal")  # loss
 NEGATIVE = 1e-3  # of the highest eigenvalue: what is above is taken for zero
 HIGHEST_SCALE = 1e6  # of logits
-OF_LOSS = {
-    "loss": "training loss, nat",
-    "temperature": "what logits are divided by, 1",
-    "highest": "highest eigenvalue, 1",
-    "highest_error": "within what of it there is one, 1",
-    "lowest": "lowest eigenvalue, 1",
-    "negative_share": "share of eigenvalues that are negative, 1",
-    "trace": "trace, 1",
-    "trace_error": "standard error of the trace, 1",
-    "weighted_trace": "trace weighted by squared weights, 1",
-    "weighted_trace_error": "standard error of the weighted trace, 1",
-}
+ENDS = ("lowest", "highest")
+TRACES = ("plain", "weighted")
+ESTIMATES = ("value", "error")
+SPLITS = ("train", "held_out")
 
 
 def measure(
     checkpoint: Checkpoint, *, products: int = 48, probes: int = 16, equal_loss: float = 0.1, seed: int = 0
 ) -> xr.Dataset:
-    """At the `own` loss and at `equal` loss [at]: `loss`, `temperature`, the `highest` eigenvalue of H and within what
-    of it there is one (`highest_error`), the `lowest`, `negative_share`, `trace` and `weighted_trace` with their
-    standard errors; all Ritz values and their weights (`ritz_value`, `ritz_weight` [at, ritz]). And the
-    `gradient_norm`, and `accuracy` [split].
+    """At the `own` loss and at `equal` loss [at]: `loss`, `temperature`, the `eigenvalue` [at, end, estimate] at the
+    lowest and the highest end of the spectrum of H and within what of it there is one, the `negative_share` of
+    eigenvalues, the `trace` [at, weighting, estimate], plain and weighted by w², with its standard error, and the whole
+    `spectrum` [at, ritz, part], values and their weights. And the `gradient_norm`, and `accuracy` [split].
 
     NaN where no training labels are known, and at equal loss where no temperature makes the loss so small: some
     training pair is answered wrongly.
@@ -72,16 +64,18 @@ def measure(
 
     >>> import interp
     >>> run = interp.open_run(interp.reference_path())
-    >>> found = [measure(run[step], products=16, probes=2).highest for step in (100, 3000)]
-    >>> [[f"{value:.2g}" for value in highest.values] for highest in found]  # at its own loss, and at 0.1 nats
+    >>> found = [measure(run[step], products=16, probes=2).eigenvalue for step in (100, 3000)]
+    >>> highest = [one.sel(end="highest", estimate="value").values for one in found]
+    >>> [[f"{value:.2g}" for value in values] for values in highest]  # at its own loss, and at 0.1 nats
     [['24', '25'], ['4e-05', '2.8']]
     """
     check_integer("products", products, 2)
     check_integer("probes", probes, 1)
     check_number("equal-loss", equal_loss, 0, above=True)
     check_integer("seed", seed, 0)
-    rows = {name: np.full(len(AT), np.nan) for name in OF_LOSS}
-    ritz = np.full((2, len(AT), products), np.nan)
+    rows = {name: np.full(len(AT), np.nan) for name in ("loss", "temperature", "negative_share")}
+    eigenvalue, trace = (np.full((len(AT), 2, len(ESTIMATES)), np.nan) for _ in range(2))
+    spectrum = np.full((len(AT), products, 2), np.nan)
     gradient_norm, task = math.nan, checkpoint.task
     chosen = task.train_indices
     if len(chosen):
@@ -90,60 +84,42 @@ def measure(
         for place, temperature in enumerate((1.0, temperature_of(said, labels, equal_loss))):
             if math.isnan(temperature):
                 continue
+            random = np.random.default_rng(seed)
             hessian = Hessian(checkpoint.weights, checkpoint.model, inputs, labels, temperature)
-            found = _of_hessian(hessian, products, probes, np.random.default_rng(seed))
-            for name, value in found.values.items():
-                rows[name][place] = value
-            rows["temperature"][place] = temperature
-            ritz[:, place, : len(found.ritz[0])] = found.ritz
+            found = lanczos(hessian.times, random.normal(size=hessian.size), products)
+            eigenvalue[place] = [(found.values[end], found.errors[end]) for end in (0, -1)]
+            for row, scale in enumerate((np.ones(hessian.size), hessian.weights)):
+                trace[place, row] = traces(hessian.times, scale, probes, random)
+            rows["loss"][place], rows["temperature"][place] = hessian.loss, temperature
+            rows["negative_share"][place] = found.share_below(-NEGATIVE * abs(found.values[-1]))
+            spectrum[place, : len(found.values)] = np.stack([found.values, found.weights], axis=1)
             if not place:
                 gradient_norm = float(np.linalg.norm(hessian.gradient))
-    words = {
-        name: dict(zip(("long_name", "units"), told.rsplit(", ", 1), strict=True)) for name, told in OF_LOSS.items()
-    }
-    one = {"units": "1"}
-    splits = ("train", "held_out")
-    accuracy = np.array([checkpoint.accuracy(split) for split in splits])
+    one, name = {"units": "1"}, {"units": "name"}
+    accuracy = np.array([checkpoint.accuracy(split) for split in SPLITS])
     return xr.Dataset(
-        {name: ("at", values, words[name]) for name, values in rows.items()}
-        | {
-            "ritz_value": (("at", "ritz"), ritz[0], {"long_name": "Ritz value"} | one),
-            "ritz_weight": (("at", "ritz"), ritz[1], {"long_name": "weight of the Ritz value"} | one),
+        {
+            "loss": ("at", rows["loss"], {"long_name": "training loss", "units": "nat"}),
+            "temperature": ("at", rows["temperature"], {"long_name": "what logits are divided by"} | one),
+            "negative_share": ("at", rows["negative_share"], {"long_name": "share of negative eigenvalues"} | one),
+            "eigenvalue": (("at", "end", "estimate"), eigenvalue, {"long_name": "eigenvalue of the Hessian"} | one),
+            "trace": (("at", "weighting", "estimate"), trace, {"long_name": "trace of the Hessian"} | one),
+            "spectrum": (("at", "ritz", "part"), spectrum, {"long_name": "Ritz values and weights"} | one),
             "gradient_norm": ((), gradient_norm, {"long_name": "norm of the gradient"} | one),
             "accuracy": ("split", accuracy, {"long_name": "accuracy"} | one),
         },
         coords=axes(
             {
-                "at": ("at", np.array(AT), {"long_name": "at which loss", "units": "name"}),
+                "at": ("at", np.array(AT), {"long_name": "at which loss"} | name),
+                "end": ("end", np.array(ENDS), {"long_name": "end of the spectrum"} | name),
+                "weighting": ("weighting", np.array(TRACES), {"long_name": "weighting of the trace"} | name),
+                "estimate": ("estimate", np.array(ESTIMATES), {"long_name": "estimate"} | name),
                 "ritz": ("ritz", np.arange(products, dtype=np.int32), {"long_name": "Ritz value", "units": "index"}),
-                "split": ("split", np.array(splits), {"long_name": "split", "units": "name"}),
+                "part": ("part", np.array(("value", "weight")), {"long_name": "part"} | name),
+                "split": ("split", np.array(SPLITS), {"long_name": "split"} | name),
             }
         ),
     )
-
-
-class _Found(NamedTuple):
-    values: dict[str, float]
-    ritz: Float[np.ndarray, "2 k"]
-
-
-def _of_hessian(hessian: Hessian, products: int, probes: int, random: np.random.Generator) -> _Found:
-    found = lanczos(hessian.times, random.normal(size=hessian.size), products)
-    highest = float(found.values[-1])
-    of_all = traces(hessian.times, np.ones(hessian.size), probes, random)
-    weighted = traces(hessian.times, hessian.weights, probes, random)
-    values = {
-        "loss": hessian.loss,
-        "highest": highest,
-        "highest_error": float(found.errors[-1]),
-        "lowest": float(found.values[0]),
-        "negative_share": found.share_below(-NEGATIVE * abs(highest)),
-        "trace": of_all[0],
-        "trace_error": of_all[1],
-        "weighted_trace": weighted[0],
-        "weighted_trace_error": weighted[1],
-    }
-    return _Found(values, np.stack([found.values, found.weights]))
 
 
 def temperature_of(logits: Float[Tensor, "n classes"], labels: Int[Tensor, " n"], loss: float) -> float:
@@ -175,8 +151,9 @@ def summary(result: xr.Dataset) -> dict:
     steps = result.step.values
     told: dict = {"step": int(steps[-1])}
     for at in AT:
-        one = result.sel(at=at)
-        told[at] = {name: _course(one[name].values, steps) for name in ("highest", "weighted_trace")}
+        one = result.sel(at=at, estimate="value")
+        courses = {"highest": one.eigenvalue.sel(end="highest"), "weighted_trace": one.trace.sel(weighting="weighted")}
+        told[at] = {name: _course(values.values, steps) for name, values in courses.items()}
     losses = result.loss.sel(at="equal").values
     told["equal_loss"] = float(losses[np.isfinite(losses)][0]) if np.isfinite(losses).any() else None
     share = np.nan_to_num(result.negative_share.sel(at="own").values)
@@ -241,11 +218,11 @@ def plot(result: xr.Dataset):
         figure.add_scatter(x=steps, y=values, name=name, **marks, row=row, col=column).data[-1].update(look)
 
     for column, at in enumerate(AT, start=1):
-        one = result.sel(at=at)
+        one = result.sel(at=at, estimate="value")
         drawn = {
-            "highest eigenvalue": one.highest.values,
-            "|lowest eigenvalue|": np.abs(one.lowest.values),
-            "Σ w²H, weighted trace": one.weighted_trace.values,
+            "highest eigenvalue": one.eigenvalue.sel(end="highest").values,
+            "|lowest eigenvalue|": np.abs(one.eigenvalue.sel(end="lowest").values),
+            "Σ w²H, weighted trace": one.trace.sel(weighting="weighted").values,
         }
         for place, (name, values) in enumerate(drawn.items()):
             above = np.where(values > 0, values, np.nan)  # a logarithmic axis has no zero

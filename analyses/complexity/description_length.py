@@ -20,7 +20,7 @@ stands beside every length.
 import bz2
 import lzma
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,7 +32,7 @@ from scipy.special import gammaln
 from interp.analysis import axes
 from interp.errors import InputError, check_number
 from interp.figures import NEUTRAL, PALETTE, SEQUENTIAL, as_number, as_percent, new_panels, percent_axis, plain_log_axis
-from interp.mathematics.coarse_graining import Factored, Found, shortest
+from interp.mathematics.coarse_graining import Factored, shortest
 from interp.mathematics.cross_entropy import judge_
 from interp.models import logits, neuron_axes
 from interp.runs import Checkpoint
@@ -45,28 +45,25 @@ REFERENCE = "DeMoss et al. 2024, arXiv:2412.09810, §4; Krichevsky & Trofimov 19
 ON_REQUEST = True
 MOST_STEPS = 24
 SCALES = {"": "magnitude"}
-TOLERANCES = (0.01, 0.03, 0.1, 0.3, 1.0)
-OF_CODES = {
-    "bits": "length of the shortest code, bit",
-    "dense_bits": "the same without truncated singular values, bit",
-    "bzip2_bits": "its integers compressed by bzip2, bit",
-    "lzma_bits": "its integers compressed by lzma, bit",
+TOLERANCES = [0.01, 0.03, 0.1, 0.3, 1.0]
+CODES = ("shortest", "dense", "bzip2", "lzma")
+REFERENCES = ("training labels", "all labels", "float32 under bzip2")
+SPLITS = ("train", "held_out")
+OF_SHORTEST = {
     "two_part_bits": "weights and training labels, bit",
     "symmetry_bits": "what the order of its different neurons says, bit",
     "tau": "share of the singular values that is kept, 1",
     "quantization_step": "quantization step, 1",
-    "coarse_train_loss": "training loss of the coarse weights, nat",
-    "coarse_train_accuracy": "training accuracy of the coarse weights, 1",
-    "coarse_held_out_accuracy": "held-out accuracy of the coarse weights, 1",
+    "coarse_train_loss": "training loss of the coarse network, nat",
 }
 
 
-def measure(checkpoint: Checkpoint, *, tolerances: tuple[float, ...] = TOLERANCES) -> xr.Dataset:
-    """For each ε of `tolerances` [epsilon], in nats: the `bits` of the shortest code, and the `dense_bits` of the
-    shortest without truncated singular values; of the shortest what bzip2 and lzma make of its integers (`bzip2_bits`,
-    `lzma_bits`), `two_part_bits`, `symmetry_bits`, `tau`, `quantization_step`, and its coarse network's
-    `coarse_train_loss`, `coarse_train_accuracy` and `coarse_held_out_accuracy`. And `raw_bzip2_bits` of the float32
-    weights, `label_bits` of the training labels, `table_bits` of all labels.
+def measure(checkpoint: Checkpoint, *, tolerances: Sequence[float] = TOLERANCES) -> xr.Dataset:
+    """For each ε of `tolerances` in nats the `bits` [epsilon, code] of the shortest code, of the shortest without
+    truncated singular values (dense), and what bzip2 and lzma make of the integers of the shortest; of the shortest
+    `two_part_bits`, `symmetry_bits`, `tau` and `quantization_step`, and its network's `coarse_train_loss` and
+    `coarse_accuracy` [epsilon, split]. And `reference_bits` [reference]: of the training labels, of all labels, and of
+    the float32 weights compressed by bzip2.
 
     NaN of codes where no training pairs are known, and where no code was found.
 
@@ -74,7 +71,7 @@ def measure(checkpoint: Checkpoint, *, tolerances: tuple[float, ...] = TOLERANCE
 
     >>> import interp
     >>> run = interp.open_run(interp.reference_path())
-    >>> found = [measure(run[step]).bits.sel(epsilon=1.0).item() / 8 for step in (0, 100, 1000)]
+    >>> found = [measure(run[step]).bits.sel(epsilon=1.0, code="shortest").item() / 8 for step in (0, 100, 1000)]
     >>> [round(size, -2) for size in found]  # bytes: untrained, memorized, generalized
     [0.0, 5900.0, 1900.0]
     """
@@ -84,45 +81,64 @@ def measure(checkpoint: Checkpoint, *, tolerances: tuple[float, ...] = TOLERANCE
         raise InputError(f"tolerances have to differ; got {' '.join(map(str, tolerances))}")
     task, n_classes = checkpoint.task, checkpoint.logits.shape[-1]
     weights = {name: weight.numpy() for name, weight in checkpoint.weights.items()}
-    rows = {name: np.full(len(tolerances), np.nan) for name in OF_CODES}
-    if len(task.train_indices):
-        trained = _Split(checkpoint, task.mask("train"))
-        held_out = _Split(checkpoint, task.mask("held_out"))
-        known = trained.judged(weights)[0]
+    n_trained = len(task.train_indices)
+    bits = np.full((len(tolerances), len(CODES)), np.nan)
+    accuracy = np.full((len(tolerances), len(SPLITS)), np.nan)
+    rows = {name: np.full(len(tolerances), np.nan) for name in OF_SHORTEST}
+    if n_trained:
+        splits = [_Split(checkpoint, task.mask(split)) for split in SPLITS]
+        known = splits[0].judged(weights)[0]
 
         def distortion(coarse: Mapping[str, np.ndarray]) -> float:
-            return abs(trained.judged(coarse)[0] - known)
+            return abs(splits[0].judged(coarse)[0] - known)
 
         factored = Factored(weights)
         dense = shortest(factored, distortion, tolerances, taus=(1.0,))
-        codes = shortest(factored, distortion, tolerances)
-        for place, (code, plain) in enumerate(zip(codes, dense, strict=True)):
-            rows["dense_bits"][place] = plain.code.bits if plain else np.nan
-            if code:
-                coarse = code.code.decoded(factored.shapes)
-                loss, accuracy = trained.judged(coarse)
-                values = _of_code(code, coarse, checkpoint) | {
-                    "two_part_bits": code.code.bits + len(task.train_indices) * loss / math.log(2),
+        for place, (found, plain) in enumerate(zip(shortest(factored, distortion, tolerances), dense, strict=True)):
+            bits[place, 1] = plain.code.bits if plain else np.nan
+            if found:
+                packed, coarse = found.code.packed, found.code.decoded(factored.shapes)
+                bits[place, 0] = found.code.bits
+                bits[place, 2:] = [8 * len(compress(packed)) for compress in (bz2.compress, lzma.compress)]
+                (loss, accuracy[place, 0]), (_, accuracy[place, 1]) = (split.judged(coarse) for split in splits)
+                values = {
+                    "two_part_bits": found.code.bits + n_trained * loss / math.log(2),
+                    "symmetry_bits": symmetry_bits(coarse, neuron_axes(checkpoint.model)),
+                    "tau": found.tau,
+                    "quantization_step": found.code.step,
                     "coarse_train_loss": loss,
-                    "coarse_train_accuracy": accuracy,
-                    "coarse_held_out_accuracy": held_out.judged(coarse)[1],
                 }
                 for name, value in values.items():
                     rows[name][place] = value
     raw = b"".join(weight.tobytes() for weight in weights.values())
-    n_trained = len(task.train_indices) or math.nan
-    scalars = {
-        "raw_bzip2_bits": (8 * len(bz2.compress(raw)), "float32 weights compressed by bzip2"),
-        "label_bits": (n_trained * math.log2(n_classes), "labels of the training pairs"),
-        "table_bits": (int(task.defined.sum()) * math.log2(n_classes), "labels of all pairs"),
-    }
-    words = {
-        name: dict(zip(("long_name", "units"), told.rsplit(", ", 1), strict=True)) for name, told in OF_CODES.items()
-    }
+    labels = np.array([n_trained or math.nan, int(task.defined.sum())]) * math.log2(n_classes)
+    bit, name = {"units": "bit"}, {"units": "name"}
     return xr.Dataset(
-        {name: ("epsilon", values, words[name]) for name, values in rows.items()}
-        | {name: ((), float(value), {"long_name": told, "units": "bit"}) for name, (value, told) in scalars.items()},
-        coords=axes({"epsilon": ("epsilon", np.array(tolerances), {"long_name": "ε", "units": "nat"})}),
+        {
+            "bits": (("epsilon", "code"), bits, {"long_name": "length of the code"} | bit),
+            "coarse_accuracy": (
+                ("epsilon", "split"),
+                accuracy,
+                {"long_name": "accuracy of the coarse network", "units": "1"},
+            ),
+            "reference_bits": (
+                "reference",
+                np.r_[labels, 8.0 * len(bz2.compress(raw))],
+                {"long_name": "what else it could be said by"} | bit,
+            ),
+        }
+        | {
+            one: ("epsilon", rows[one], dict(zip(("long_name", "units"), told.rsplit(", ", 1), strict=True)))
+            for one, told in OF_SHORTEST.items()
+        },
+        coords=axes(
+            {
+                "epsilon": ("epsilon", np.array(tolerances), {"long_name": "ε", "units": "nat"}),
+                "code": ("code", np.array(CODES), {"long_name": "code"} | name),
+                "split": ("split", np.array(SPLITS), {"long_name": "split"} | name),
+                "reference": ("reference", np.array(REFERENCES), {"long_name": "what it is compared with"} | name),
+            }
+        ),
     )
 
 
@@ -144,24 +160,12 @@ class _Split:
         return losses.mean().item(), correct.double().mean().item()
 
 
-def _of_code(found: Found, coarse: Mapping[str, Float[np.ndarray, "..."]], checkpoint: Checkpoint) -> dict[str, float]:
-    packed = found.code.packed
-    return {
-        "bits": found.code.bits,
-        "bzip2_bits": 8 * len(bz2.compress(packed)),
-        "lzma_bits": 8 * len(lzma.compress(packed)),
-        "symmetry_bits": symmetry_bits(coarse, neuron_axes(checkpoint.model)),
-        "tau": found.tau,
-        "quantization_step": found.code.step,
-    }
-
-
 def symmetry_bits(weights: Mapping[str, Float[np.ndarray, "..."]], axis_of: Mapping[str, int]) -> float:
     """log₂ of how many orders of the neurons there are that differ: m! over the factorials of how many are alike, in
     all tensors with an axis of neurons (`axis_of`).
 
     >>> symmetry_bits({"W_in": np.array([[1.0, 2, 3, 3]])}, {"W_in": 1})  # 4!/2!
-    3.584962500721156
+    3.5849625007211565
     """
     of_neuron = [np.moveaxis(weights[name], axis, 0) for name, axis in axis_of.items() if name in weights]
     rows = np.concatenate([one.reshape(len(one), -1) for one in of_neuron], axis=1)
@@ -177,13 +181,13 @@ def summary(result: xr.Dataset) -> dict:
     last = result.isel(step=-1)
     told: dict = {
         "step": int(last.step),
-        "label_bytes": float(last.label_bits) / 8,
-        "table_bytes": float(last.table_bits) / 8,
-        "raw_bzip2_bytes": float(last.raw_bzip2_bits) / 8,
+        "label_bytes": float(last.reference_bits.sel(reference="training labels")) / 8,
+        "table_bytes": float(last.reference_bits.sel(reference="all labels")) / 8,
+        "raw_bzip2_bytes": float(last.reference_bits.sel(reference="float32 under bzip2")) / 8,
     }
     for tolerance in _told_at(result):
         one, end = result.sel(epsilon=tolerance), last.sel(epsilon=tolerance)
-        size = one.bits.values / 8
+        size = one.bits.sel(code="shortest").values / 8
         known = np.isfinite(size).any()
         place = int(np.nanargmax(size)) if known else 0
         told[f"at {tolerance:g} nats"] = {
@@ -192,10 +196,12 @@ def summary(result: xr.Dataset) -> dict:
             "most_at": int(result.step.values[place]) if known else None,
             "last_bytes": float(size[-1]),
             "most_over_last": float(size[place] / size[-1]),
-            "last_train_accuracy": float(end.coarse_train_accuracy),
-            "last_held_out_accuracy": float(end.coarse_held_out_accuracy),
-            "two_part_over_labels": float(end.two_part_bits / end.label_bits),
-            "is_a_compression": bool(end.two_part_bits < end.label_bits) if np.isfinite(end.two_part_bits) else None,
+            "last_train_accuracy": float(end.coarse_accuracy.sel(split="train")),
+            "last_held_out_accuracy": float(end.coarse_accuracy.sel(split="held_out")),
+            "two_part_over_labels": float(end.two_part_bits / 8 / told["label_bytes"]),
+            "is_a_compression": bool(end.two_part_bits / 8 < told["label_bytes"])
+            if np.isfinite(end.two_part_bits)
+            else None,
         }
     return told
 
@@ -249,24 +255,20 @@ def plot(result: xr.Dataset):
 
     for place, epsilon in enumerate(_told_at(result)):
         one, name = result.sel(epsilon=epsilon), f"ε = {epsilon:g} nats"
-        draw(one.bits.values / 8, name, PALETTE[place], 1, 1)
+        draw(one.bits.sel(code="shortest").values / 8, name, PALETTE[place], 1, 1)
         for split, dash in {"train": "solid", "held_out": "dot"}.items():
-            accuracy = one[f"coarse_{split}_accuracy"].values
+            accuracy = one.coarse_accuracy.sel(split=split).values
             draw(accuracy, name, PALETTE[place], 1, 2, line_dash=dash, showlegend=False)
-    for name, words in {"label_bits": "training labels", "table_bits": "all labels"}.items():
-        dash = "dash" if name == "label_bits" else "dot"
-        draw(result[name].values / 8, words, NEUTRAL, 1, 1, mode="lines", line_width=1, line_dash=dash)
+    for name, dash in {"training labels": "dash", "all labels": "dot"}.items():
+        values = result.reference_bits.sel(reference=name).values / 8
+        draw(values, name, NEUTRAL, 1, 1, mode="lines", line_width=1, line_dash=dash)
     _draw_against_epsilon(figure, result)
     one = result.sel(epsilon=_told_at(result)[0])
-    other = {
-        "KT code": one.bits,
-        "KT, no truncation": one.dense_bits,
-        "bzip2": one.bzip2_bits,
-        "lzma": one.lzma_bits,
-        "float32, bzip2": result.raw_bzip2_bits,
-    }
-    for place, (name, values) in enumerate(other.items()):
-        draw(values.values / 8, name, PALETTE[place], 2, 2, legend="legend2")
+    names = {"shortest": "KT code", "dense": "KT, no truncation", "bzip2": "bzip2", "lzma": "lzma"}
+    for place, (code, name) in enumerate(names.items()):
+        draw(one.bits.sel(code=code).values / 8, name, PALETTE[place], 2, 2, legend="legend2")
+    raw = result.reference_bits.sel(reference="float32 under bzip2").values / 8
+    draw(raw, "float32, bzip2", PALETTE[len(names)], 2, 2, legend="legend2")
     for row, column in ((1, 1), (2, 1), (2, 2)):
         drawn = np.concatenate([np.ravel(trace.y) for trace in figure.select_traces(row=row, col=column)])
         figure.update_yaxes(title_text="bytes", **plain_log_axis(drawn), row=row, col=column)
@@ -285,7 +287,7 @@ def _draw_against_epsilon(figure: "go.Figure", result: xr.Dataset) -> None:
     for step, color in zip(result.step.values, colors, strict=True):
         figure.add_scatter(
             x=result.epsilon.values,
-            y=result.bits.sel(step=step).values / 8,
+            y=result.bits.sel(step=step, code="shortest").values / 8,
             mode="lines",
             name=f"step {step:,}",
             line={"color": color, "width": 1.5},
