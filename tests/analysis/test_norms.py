@@ -19,6 +19,7 @@ OTHERWISE = {
     "calibration": {"random_network_threshold"},
     "circuit_efficiency": {"norm", "tensor_norm", "efficiency"},
     "circuit_split": {"degree"},
+    "curvature": {"negative_share", "eigenvalue", "trace", "spectrum", "gradient_norm"},
     "norm_landscape": {"loss", "accuracy", "l2", "shell_factor", "shell_norm", "shell_loss"},
     "weight_norms": {"l1", "l2", "rms", "total_l1", "total_l2"},
 }
