@@ -56,6 +56,18 @@ WAYS_TO_TRAIN = {
         "--task.label-noise",
         "0.1",
     ),
+    "RMSProp": ("--training.optimizer", "rmsprop", "--training.weight-decay", "0.001"),
+    "Muon": ("--training.optimizer", "muon"),
+    "AdamW, polar gradients": ("--training.filter.kind", "polar"),
+    "AdamW, a queue of gradients": (
+        *("--training.filter.kind", "ma", "--training.filter.window", "9"),
+        *("--training.filter.strength", "2"),
+    ),
+    "AdamW, dropout, noise, a norm that is held": (
+        *("--training.regularizers.dropout", "0.2", "--training.regularizers.weight-noise", "0.01"),
+        *("--training.regularizers.norm", "global"),
+    ),
+    "AdamW, StableMax, ⊥Grad": ("--training.loss", "stablemax", "--training.filter.orthogonal"),
 }
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 FILE_OPERATIONS = ("open", "write", "fsync", "rename", "replace", "unlink", "rmdir", "mkdir", "ftruncate", "close")

@@ -104,3 +104,18 @@ def _draw_row(figure: "go.Figure", one: xr.Dataset, label: str, color: str, colu
         row=1,
         col=column,
     )
+    never = int((~came).sum())
+    if never > 1:  # they stand on one another
+        figure.add_scatter(
+            x=[last * BEYOND],
+            y=[label],
+            mode="text",
+            text=f"&nbsp;&nbsp;{never}",
+            textposition="middle right",
+            textfont={"color": color, "size": 10},
+            cliponaxis=False,
+            hoverinfo="skip",
+            showlegend=False,
+            row=1,
+            col=column,
+        )

@@ -16,7 +16,7 @@ from interp.studies.recipe_methods import NOTHING
 @dataclass(frozen=True)
 class Sentence:
     """A sentence of the literature: of which base and method it speaks, which runs count for it, and whether most of
-    them should."""
+    them should. Of runs that did not learn their training pairs nothing `of_memorized` can be told."""
 
     statement: str
     base: str
@@ -24,6 +24,7 @@ class Sentence:
     most: bool
     counts: Callable[[xr.Dataset, str], Bool[np.ndarray, " seed"]]
     setting: str | None = None
+    of_memorized: bool = False
 
     def judged(self, name: str, result: xr.Dataset) -> Prediction:
         of_method = (result.base == self.base) & (result.method == self.method) & result.chosen
@@ -37,9 +38,16 @@ class Sentence:
         if is_most or is_few:
             verdict = "confirmed" if is_most == self.most else "not confirmed"
         because = f"“{setting}”: {n} of {seeds} runs (95 % interval of the share {low:.0%} to {high:.0%})"
+        knew = int(_memorized(result.isel(seed=slice(seeds)), setting).sum())
+        if self.of_memorized and 2 * knew < seeds:
+            verdict, because = "not shown", f"“{setting}”: {knew} of {seeds} runs ever knew 99 % of their training pairs"
         return Prediction(
             name, self.statement, verdict, because, {"runs": n, "of": seeds, "share_interval_95": [low, high]}
         )
+
+
+def _memorized(result: xr.Dataset, setting: str) -> np.ndarray:
+    return np.isfinite(result.time.sel(setting=setting, event="memorized").values)
 
 
 def _generalized(result: xr.Dataset, setting: str) -> np.ndarray:
@@ -77,5 +85,6 @@ SENTENCES = {
         True,
         _without_delay,
         "no decay: norm clamp 0.8",
+        of_memorized=True,
     ),
 }

@@ -126,6 +126,15 @@ def test_sentences_are_judged_by_the_runs_that_they_speak_of():
     assert told["dropout"] == "not shown"  # 4 of 5
 
 
+def test_no_delay_is_told_of_runs_that_never_knew_their_training_pairs():
+    result = planted(GROKS)
+    result.time.loc[{"setting": "no decay: norm clamp 0.8", "event": "memorized"}] = np.nan
+    told = {one.name: one for one in recipes.predictions(result)}
+    assert told["clamp"].verdict == "not shown"
+    assert told["clamp"].because == "“no decay: norm clamp 0.8”: 0 of 5 runs ever knew 99 % of their training pairs"
+    assert told["dropout"].verdict == "not confirmed"
+
+
 def test_without_grokking_nothing_is_told():
     result = planted({})
     assert recipes.failed_precondition(result) == (
