@@ -118,22 +118,27 @@ def table(result: xr.Dataset) -> list[dict[str, str]]:
     rows = []
     for arm in result.arm.values.tolist():
         for loss, words in LOSSES.items():
-            curve = over_widths(result, arm, loss, held_back=bool(result.arm_decay.sel(arm=arm) > 0))
-            found = curve.shape
+            curve = over_widths(result, arm, loss, held_back=_held_back(result, arm))
+            found, peaked = curve.shape, curve.shape.kind == "double descent"
             rows.append(
                 {
                     "curve": arm,
                     "threshold": in_interval(threshold_of(result, arm)),
                     "loss": words,
                     "shape": found.kind,
-                    "peak": in_interval(curve.peak) if found.kind == "double descent" else "",
+                    "peak": in_interval(curve.peak) if peaked else "",
                     "first": as_error(curve.mean[0]),
-                    "least before": as_error(curve.mean[found.rise.low]),
-                    "at the peak": as_error(curve.mean[found.rise.high]) if found.kind == "double descent" else "",
+                    "least before": as_error(curve.mean[found.rise.low]) if peaked else "",
+                    "at the peak": as_error(curve.mean[found.rise.high]) if peaked else "",
                     "last": as_error(curve.mean[-1]),
                 }
             )
     return rows
+
+
+def _held_back(result: xr.Dataset, arm: str) -> bool:
+    """Whether the networks of a curve need not interpolate: those with weight decay."""
+    return bool(result.arm_decay.sel(arm=arm) > 0)
 
 
 def numbers(result: xr.Dataset) -> dict[str, Any]:
@@ -143,7 +148,7 @@ def numbers(result: xr.Dataset) -> dict[str, Any]:
         threshold, low, high = threshold_of(result, arm)
         told[arm] = {"threshold": threshold, "threshold_interval": [low, high]}
         for loss in LOSSES:
-            curve = over_widths(result, arm, loss)
+            curve = over_widths(result, arm, loss, held_back=_held_back(result, arm))
             told[arm][loss] = curve.numbers | {"means": curve.mean.tolist()}
     return told
 

@@ -12,6 +12,7 @@ from interp.sweeps import GridRun
 
 Trained = Literal["digits", "addition"]
 N_HEADS = 4
+MODULUS = 59
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class DoubleDescentDesign(Design):
     task: Trained = "digits"
     """Handwritten digits by an MLP of one hidden layer; or addition modulo p by a transformer of one layer, the
     widths of whose residual stream are varied (4 heads, four times as many neurons)."""
-    p: int = 59
+    p: int = MODULUS
     """The modulus, of the task addition."""
     draws: int = 5
     """Training sets, with their label noise. They are the independent observations."""
@@ -68,6 +69,9 @@ class DoubleDescentDesign(Design):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("task", self.task, get_args(Trained))
+        check_integer("p", self.p, 2, 4096)
+        if self.task == "digits" and self.p != MODULUS:
+            raise InputError(f"--p {self.p} is the modulus of addition, and digits have none: add --task addition")
         for name, lowest in {"widths": 3, "sizes": 1, "noises": 1, "weight_decays": 1, "samples": 0}.items():
             values = getattr(self, name)
             if len(values) < lowest:
@@ -78,9 +82,9 @@ class DoubleDescentDesign(Design):
             for value in getattr(self, name):
                 check_integer(flag(name), value, 1)
         for noise in self.noises:
-            check_number("noises", noise, 0, 1)
+            check_number(flag("noises"), noise, 0, 1)
         for decay in self.weight_decays:
-            check_number("weight-decays", decay, 0)
+            check_number(flag("weight_decays"), decay, 0)
         check_integer("draws", self.draws, 1, 1000)
         check_integer("checkpoints", self.checkpoints, 2, 1000)
         check_integer("steps", self.steps, 1)

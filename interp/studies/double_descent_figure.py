@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Float
+from jaxtyping import Real
 
 from interp.figures import NEUTRAL, PALETTE, SEQUENTIAL, band, new_panels
 from interp.mathematics.double_descent import INTERPOLATES
@@ -28,6 +28,7 @@ from interp.studies.random_features import PACES
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+WIDTH = {"digits": "width (neurons)", "addition": "width of the residual stream"}
 CUTS = 4  # widths of which the error over steps is drawn
 
 
@@ -85,7 +86,7 @@ def _threshold_band(figure: "go.Figure", result: xr.Dataset, arm: str, where: di
     figure.add_vline(x=threshold, line={"color": NEUTRAL, "width": 1, "dash": "dash"}, **panel)
 
 
-def _width_axis(figure: "go.Figure", grid: Float[np.ndarray, " point"], where: dict[str, int], title: str) -> None:
+def _width_axis(figure: "go.Figure", grid: Real[np.ndarray, " point"], where: dict[str, int], title: str) -> None:
     """A log axis with the grid's own numbers, as far as they have room."""
     shown: list[float] = []
     for value in grid.tolist():
@@ -117,7 +118,7 @@ def _draw_arms(
         color, value = PALETTE[place % len(PALETTE)], float(result.sel(arm=name)[field])
         _line(figure, over_widths(result, name), color, where, name=words.format(value), legend=legend)
         _training(figure, over_widths(result, name, "training_error"), color, where)
-    _width_axis(figure, result.width.values, where, "width (neurons)")
+    _width_axis(figure, result.width.values, where, WIDTH[result.attrs["task"]])
     _error_axis(figure, where)
 
 
@@ -131,9 +132,9 @@ def _draw_cures(figure: "go.Figure", result: xr.Dataset, where: dict[str, int], 
         if arm.arm_noise == first.arm_noise:
             words = f"n = {int(arm.arm_n)}" if arm.arm_n != first.arm_n else f"weight decay {float(arm.arm_decay):g}"
             _line(figure, over_widths(result, name), next(colors), where, name=words, legend=legend)
-    stopped = Curve(result.width.values, over_draws(result, "stopped_error", arm=arms[0]), "width")
+    stopped = Curve(result.width.values.astype(float), over_draws(result, "stopped_error", arm=arms[0]), "width")
     _line(figure, stopped, PALETTE[2], where, name="stopped early", legend=legend)
-    _width_axis(figure, result.width.values, where, "width (neurons)")
+    _width_axis(figure, result.width.values, where, WIDTH[result.attrs["task"]])
     _error_axis(figure, where)
 
 
@@ -144,7 +145,7 @@ def _draw_losses(figure: "go.Figure", result: xr.Dataset, where: dict[str, int],
         curve = over_widths(result, arm, loss)
         relative = Curve(curve.grid, curve.errors / curve.mean[-1], "width")
         _line(figure, relative, color, where, name=words.removesuffix(" (nats)"), legend=legend)
-    _width_axis(figure, result.width.values, where, "width (neurons)")
+    _width_axis(figure, result.width.values, where, WIDTH[result.attrs["task"]])
     _error_axis(figure, where, "over that of the widest")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import xarray as xr
 
 from interp.figures import as_percent
-from interp.mathematics.double_descent import CLEAR, CLEAR_ALONE, Kind, peak_shift
+from interp.mathematics.double_descent import CLEAR, CLEAR_ALONE, INTERPOLATES, Kind, peak_shift
 from interp.studies.design import Prediction, Verdict
 from interp.studies.double_descent_curves import (
     Curve,
@@ -54,7 +54,8 @@ def _removed(name: str, statement: str, before: Curve, after: Curve) -> Predicti
         verdict, because = "not confirmed", f"it is still there: {after.in_words}"
     else:
         verdict = "confirmed" if after.shape.kind != "not shown" and left < was / 2 else "not shown"
-        because = f"{after.in_words}; a peak of no more than {as_error(max(left, 0))} can be left of {as_error(was)}"
+        at_most, at_least = as_error(max(left, 0)), as_error(was)
+        because = f"{after.in_words}; at most {at_most} can be left of a peak that is at least {at_least} high"
     numbers = after.numbers | {"peak_left_at_most": left, "peak_at_least": was}
     return Prediction(name, statement, verdict, because, numbers)
 
@@ -70,14 +71,15 @@ def of_networks(result: xr.Dataset) -> Iterator[Prediction]:
     yield _is("peak", f"over widths, test error falls, rises and falls again ({base})", curve)
     yield _at_threshold(result, base, curve)
     for name in others:
-        if result.sel(arm=name).arm_noise == 0:
+        if first.arm_noise > 0 and result.sel(arm=name).arm_noise == 0:
             yield _removed("no-noise", "without label noise there is no peak", curve, over_widths(result, name))
     for field, key, statement in (
         ("arm_n", "more-data", "with more training examples the peak is at a larger width"),
         ("arm_noise", "more-noise", "with more label noise the peak is at a larger width"),
     ):
         alike = [base, *(name for name in others if result.sel(arm=name)[field] != first[field])]
-        alike = [name for name in alike if result.sel(arm=name).arm_noise > 0]
+        if field == "arm_noise":  # without noise no peak is predicted
+            alike = [name for name in alike if result.sel(arm=name).arm_noise > 0]
         if len(alike) > 1:
             ordered = sorted(alike, key=lambda name: float(result.sel(arm=name)[field]))
             yield _moved(key, statement, result, ordered[0], ordered[-1])
@@ -105,7 +107,8 @@ def _at_threshold(result: xr.Dataset, arm: str, curve: Curve) -> Prediction:
             verdict = "confirmed"
         elif high < below or low > above:
             verdict = "not confirmed"
-    statement = "the peak is where the training error comes to 0, to a point of the grid"
+    level = as_percent(INTERPOLATES, 0)
+    statement = f"the peak is where the training error comes down to {level}, to a point of the grid"
     numbers = {"threshold": threshold, "threshold_interval": [low, high], "peak_interval": [first, last]}
     return Prediction("threshold", statement, verdict, because, numbers)
 
@@ -129,7 +132,7 @@ def _moved(name: str, statement: str, result: xr.Dataset, less: str, more: str) 
             )
             because = f"in {words} {moved}; thresholds {thresholds} ({less}; {more})"
             return Prediction(name, statement, verdict, because, numbers)
-    because = f"one of the two has a peak neither in test error nor in the Brier score; thresholds {thresholds}"
+    because = f"they do not both have a peak in test error, nor both in the Brier score; thresholds {thresholds}"
     return Prediction(name, statement, "not shown", f"{because} ({less}; {more})", numbers)
 
 
@@ -138,11 +141,12 @@ def _more_is_worse(result: xr.Dataset) -> Prediction:
     curve, width = over_samples(result), result.attrs["samples_width"]
     rise = curve.shape.largest_rise
     says = rise.exceeds(CLEAR_ALONE)
-    verdict: Verdict = "confirmed" if says else "not confirmed" if curve.shape.kind == "monotone" else "not shown"
+    falls = curve.shape.kind == "monotone" and curve.shape.descent.by > 0
+    verdict: Verdict = "confirmed" if says else "not confirmed" if falls else "not shown"
     told = curve.in_words
     if rise.by > 0:
         told += f"; from n = {curve.grid[rise.low]:g} to {curve.grid[rise.high]:g} it rises by {as_error(rise.by)}"
-        told += f" ± {as_error(rise.error)}"
+        told += f" (standard error {as_error(rise.error)})"
     return Prediction("samples", f"at width {width}, more training examples are worse", verdict, told, curve.numbers)
 
 
@@ -153,7 +157,7 @@ def _over_steps(result: xr.Dataset, arm: str) -> Prediction:
     kinds = {f"width_{width}": over_steps(result, arm, width).shape.kind for width in widths}
     verdict: Verdict = "not shown" if curve.shape.kind == "U-shaped" else OF_KIND[curve.shape.kind]
     n_found = sum(kind == "double descent" for kind in kinds.values())
-    because = f"{curve.in_words}; of {len(widths)} widths {n_found} have one"
+    because = f"{curve.in_words}; of {len(widths)} widths {n_found} have a double descent"
     statement = f"over steps, the test error of width {widths[-1]} falls, rises and falls again"
     return Prediction("steps", statement, verdict, because, curve.numbers | {"shapes": kinds})
 
@@ -194,7 +198,8 @@ def _at_n(result: xr.Dataset) -> Prediction:
         for n, noise in cells
     }
     zero = result.features_unexplained.max("feature_draw") <= LEAST_SQUARES_INTERPOLATES
-    first = {n: int(result.features.values[zero.sel(features_n=n).all("features_noise").values][0]) for n in ns}
+    above = {n: result.features.values[~zero.sel(features_n=n).all("features_noise").values].max(initial=0) for n in ns}
+    first = {n: int(result.features.values[result.features.values > above[n]].min()) for n in ns}
     kinds = [over_features(result, n, noise).shape.kind for n, noise in cells]
     at = sum(there.values())
     because = (
@@ -202,7 +207,9 @@ def _at_n(result: xr.Dataset) -> Prediction:
         f"highest there; training error is 0 from d = {', '.join(map(str, first.values()))} on; "
         f"{kinds.count('double descent')} are double descents"
     )
-    verdict: Verdict = "confirmed" if at == len(cells) and kinds.count("double descent") == at else "not confirmed"
+    verdict: Verdict = "not confirmed"
+    if at == len(cells):
+        verdict = "confirmed" if kinds.count("double descent") == at else "not shown"
     numbers = {"highest_at_n": there, "first_without_training_error": {str(n): d for n, d in first.items()}}
     return Prediction(
         "features", "of random features with least norm, the error peaks at d = n", verdict, because, numbers

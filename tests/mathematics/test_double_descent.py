@@ -28,7 +28,7 @@ def kinds(truth: np.ndarray, noise: np.ndarray, n_draws: int, grids: int) -> dic
 
 @pytest.mark.parametrize(
     ("n_draws", "grids", "noise"),
-    [(5, 2000, FLAT), (2, 300, FLAT), (3, 300, FLAT), (10, 300, FLAT), (3, 300, LOUDER), (5, 300, LOUDER)],
+    [(5, 500, FLAT), (2, 250, FLAT), (3, 250, FLAT), (10, 250, FLAT), (3, 250, LOUDER), (5, 250, LOUDER)],
 )
 def test_a_flat_truth_is_called_a_double_descent_in_five_percent_of_grids_at_most(
     n_draws: int, grids: int, noise: np.ndarray

@@ -182,7 +182,7 @@ def test_draws_have_weights_of_their_own_and_share_them_along_the_grid():
         ({"noises": (0.2, 0.2)}, "noises names a value twice: 0.2 0.2"),
         ({"noises": (1.5,)}, "noises"),
         ({"checkpoints": 1}, "checkpoints"),
-        ({"task": "translation"}, "translation"),
+        ({"p": 7}, "--p 7 is the modulus of addition, and digits have none: add --task addition"),
     ],
 )
 def test_a_design_that_cannot_be_is_refused(changed: dict, message: str):
@@ -211,7 +211,7 @@ def test_addition_is_studied_the_same_way(tmp_path: Path):
         checkpoints=3,
     )
     found = conduct("double-descent", tmp_path, design, processes=1)
-    assert [one.name for one in found.predictions] == ["peak", "threshold", "steps", "early-stopping"]
+    assert [one.name for one in found.predictions] == ["peak", "threshold", "more-data", "steps", "early-stopping"]
     assert found.result.test_error.shape == (2, 3, 2, 1, found.result.sizes["step"])
 
 
