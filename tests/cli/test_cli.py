@@ -208,7 +208,9 @@ def test_the_json_of_all_analyses_is_strict(run: Path, capsys: pytest.CaptureFix
 
 def of_one_table() -> list[str]:
     """The analyses that "all" stands for, of a run of one operation."""
-    return [name for name, one in discover().items() if not one.observes and one.asks != "operations"]
+    return [
+        name for name, one in discover().items() if not (one.observes or one.on_request) and one.asks != "operations"
+    ]
 
 
 def core() -> set[str]:
@@ -309,6 +311,8 @@ def test_analyses_and_presets_are_listed_with_what_they_are(capsys: pytest.Captu
             assert (discover()[name].asks == "operations") == title.endswith(of_several)
             title = title.removesuffix(of_several)
             title, _, too = title.partition(" [modules too")
+            assert title.endswith(" (not among all)") == discover()[name].on_request
+            title = title.removesuffix(" (not among all)")
             assert title == discover()[name].title
             reads = {"": ("network",), "]": (), ", with neurons]": ("neurons",)}[too]
             assert discover()[name].reads == reads

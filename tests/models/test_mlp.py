@@ -156,7 +156,8 @@ def test_it_memorizes_and_a_run_of_it_can_be_analyzed(tmp_path) -> None:
     run = open_run(tmp_path / "run")
     assert run.last.accuracy("train") == 1
     results = analyze(run, ["all"])
-    assert set(discover()) - set(results) == {"attention_structure", "gradient_spectrum", "operations"}
+    on_request = {name for name, analysis in discover().items() if analysis.on_request}
+    assert set(discover()) - set(results) == {"attention_structure", "gradient_spectrum", "operations"} | on_request
     assert "periodic neurons of the last hidden layer" in [fact.label for fact in explain(run).facts]
     assert "Periodic neurons of the last hidden layer" in render(run, results)
     with pytest.raises(
