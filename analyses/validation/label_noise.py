@@ -63,7 +63,7 @@ def measure(checkpoint: Checkpoint) -> xr.Dataset:
     >>> from interp.testing import LookupTable, circuit_checkpoint, circuit_neurons
     >>> task, table = interp.Task(31, label_noise=0.2, train_fraction=0.4), LookupTable(strength=40.0)
     >>> found = measure(circuit_checkpoint(task, circuit_neurons([2, 5]), strength=1.0, lookup=table))
-    >>> len(task.noisy_indices), found.flagged.values.tolist(), found.auc.values[1]  # all is memorized, and known
+    >>> len(task.noisy_indices), found.flagged.values.tolist(), float(found.auc[1])  # all is memorized, and known
     (76, [0.0, 76.0], 1.0)
     """
     task = checkpoint.task
@@ -181,7 +181,7 @@ def plot(result: xr.Dataset):
             )
         if name != "flagged":
             percent_axis(figure, row=row + 1, col=column + 1)
-    threshold_line(figure, result.attrs["wrong"], row=1, column=1, label="wrong on purpose")
+    threshold_line(figure, float(result.attrs["wrong"]), row=1, column=1, label="wrong on purpose")
     threshold_line(figure, 0.5, row=1, column=2, label="knows nothing")
     figure.update_yaxes(rangemode="tozero", title_text="labels", row=1, col=1)
     figure.update_yaxes(tickformat=".2f", row=1, col=2)
@@ -234,7 +234,7 @@ def auc(lead: Float[np.ndarray, " n"], is_wrong: Bool[np.ndarray, " n"]) -> floa
     if not n_wrong or not n_right:
         return np.nan
     above = float(rankdata(lead)[~is_wrong].sum()) - n_right * (n_right + 1) / 2
-    return above / (n_wrong * n_right)
+    return float(above / (n_wrong * n_right))
 
 
 def _moment(of: xr.Dataset, place: int | None) -> dict | None:

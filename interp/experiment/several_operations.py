@@ -160,12 +160,21 @@ class Operations:
 
     @property
     def true_labels(self) -> Int[np.ndarray, " examples"]:
-        """`labels`: there is no label noise."""
+        """`labels`: there is no label noise.
+
+        >>> operations = Operations(5, ("add", "subtract"))
+        >>> bool((operations.true_labels == operations.labels).all())
+        True
+        """
         return self.labels
 
     @property
     def noisy_indices(self) -> Int[np.ndarray, " noisy"]:
-        """None."""
+        """None.
+
+        >>> len(Operations(5, ("add", "subtract")).noisy_indices)
+        0
+        """
         return np.empty(0, dtype=np.int64)
 
     @cached_property

@@ -31,7 +31,6 @@ import numpy as np
 from jaxtyping import Float, Num
 from scipy import optimize, stats
 
-from interp.errors import InputError
 from interp.mathematics.intervals import COVERAGE
 
 FEWEST_SIZES, LEAST_RATIO = 4, 10.0
@@ -85,7 +84,7 @@ class Region:
 
 
 def fit(sizes: Num[np.ndarray, " size"], losses: Float[np.ndarray, "size draw"]) -> PowerLaw:
-    """The power law of the mean losses over draws, at four sizes or more. Raises InputError for losses or sizes that
+    """The power law of the mean losses over draws, at four sizes or more. Raises ValueError for losses or sizes that
     are not finite and positive, sizes that do not rise, and fewer than four sizes or two draws.
 
     >>> sizes = np.array([100, 200, 400, 800, 1600])
@@ -114,7 +113,7 @@ def lack_of_fit(
     sizes: Num[np.ndarray, " size"], losses: Float[np.ndarray, "size draw"], law: PowerLaw | None = None
 ) -> float:
     """The p-value of F, above: how often draws around a power law would lie as far from one as these do. Of `law`, or
-    of the one that fits best; raises InputError as `fit`.
+    of the one that fits best; raises ValueError as `fit`.
 
     >>> sizes, scatter = np.array([100, 200, 400, 800, 1600]), np.array([0.98, 1.0, 1.02])
     >>> lack_of_fit(sizes, PowerLaw(0.1, 3.0, 0.4)(sizes)[:, None] * scatter) > 0.99
@@ -150,7 +149,7 @@ def beats_a_constant(sizes: Num[np.ndarray, " size"], losses: Float[np.ndarray, 
 
 def region(sizes: Num[np.ndarray, " size"], losses: Float[np.ndarray, "size draw"], *, seed: int = 0) -> Region | None:
     """The longest window of neighboring sizes, in log c, in which a power law holds, of several the one that is refused
-    least; None where none of a decade and four sizes is. Raises InputError as `fit`. `seed` draws the resamples.
+    least; None where none of a decade and four sizes is. Raises ValueError as `fit`. `seed` draws the resamples.
 
     >>> sizes, scatter = 100 * 2 ** np.arange(7), np.array([0.98, 1.0, 1.02])
     >>> planted = PowerLaw(0.0, 3.0, 0.4)(sizes)
@@ -206,7 +205,7 @@ def intervals(
     """The intervals of exponent and floor, by the percentiles of laws fitted to resampled draws: of each size as many
     as there are, with replacement, and their deviations from the mean times √(m/(m − 1)), as the m draws scatter less
     around their own mean than around the true one. These laws may have a floor below 0: held at 0, where it often is,
-    an interval would leave the exponent out four times in ten. Raises InputError as `fit`.
+    an interval would leave the exponent out four times in ten. Raises ValueError as `fit`.
 
     Of planted laws of eight sizes, from 50 to 1,600, with normal errors of 5 %, 95 % intervals of the exponent hold it
     91 % of the time with 3 draws, 94 % with 5 (300 of each).
@@ -287,13 +286,13 @@ def _scale(sizes: Num[np.ndarray, " size"]) -> float:
 def _check(sizes: Num[np.ndarray, " size"], losses: Float[np.ndarray, "size draw"]) -> None:
     k, m = losses.shape
     if k < FEWEST_SIZES or m < 2:
-        raise InputError(
+        raise ValueError(
             f"a power law needs the losses of {FEWEST_SIZES} sizes and 2 draws or more, got {k} sizes and {m} draws"
         )
     if not (np.isfinite(losses).all() and (losses > 0).all()):
-        raise InputError(
+        raise ValueError(
             f"a power law is of losses that are finite and greater than 0, got {losses.min():g} to {losses.max():g}; "
             "leave out the sizes that have others"
         )
     if not (np.isfinite(sizes).all() and sizes[0] > 0 and (np.diff(sizes) > 0).all()):
-        raise InputError(f"a power law is of sizes that are greater than 0 and rise, got {sizes.tolist()!s:.80}")
+        raise ValueError(f"a power law is of sizes that are greater than 0 and rise, got {sizes.tolist()!s:.80}")

@@ -18,8 +18,8 @@ shown otherwise: where there is no such window, the loss does not fall by more t
 before it has fallen for a decade.
 
 It cannot tell that a law goes on beyond its sizes, that it is a law of digits rather than of these networks, nor that
-α is universal: with other steps, learning rates or label noise it is another one. With `label_noise` the loss at the
-end has a peak where the network begins to know all examples (double descent), and there no power law holds.
+α is universal: with other steps, learning rates or label noise it is another one. What it says with
+`label_noise` was not looked at.
 """
 
 from collections.abc import Mapping, Sequence
@@ -284,9 +284,12 @@ def numbers(result: xr.Dataset) -> dict[str, Any]:
 
 
 def failed_precondition(result: xr.Dataset) -> str | None:
-    """Why nothing can be said: there is one draw, which does not tell how far losses scatter."""
+    """Why nothing can be said: there is one draw, which does not tell how far losses scatter; or training diverged."""
     if result.sizes["seed"] < 2:
         return "there is one draw at each size, which does not tell how far losses scatter; two are needed (--seeds)"
+    losses = np.concatenate([result[f"test_loss_of_{axis}"].values.ravel() for axis in AXES])
+    if n_bad := int((~(np.isfinite(losses) & (losses > 0))).sum()):
+        return f"{n_bad} of {losses.size} test losses are not finite and greater than 0; give a lower --lr"
     return None
 
 
@@ -308,7 +311,7 @@ def plot(result: xr.Dataset):
                 **dots,
                 **where,
             )
-            region = power_law.region(sizes, losses) if losses.shape[1] > 1 else None
+            region = None if failed_precondition(result) else power_law.region(sizes, losses)
             if region is not None:
                 everywhere = np.geomspace(sizes[0], sizes[-1], 100)
                 held = everywhere[(everywhere >= sizes[region.first]) & (everywhere <= sizes[region.last] * 1.0001)]

@@ -84,8 +84,8 @@ EVERY_FIELD = {
 }
 
 
-# Fields that cannot be set beside the others: of an MLP alone, and of cross-entropy alone.
-BESIDE = ("initialization", "zero_sum")
+# Fields that cannot be set beside the others: of an MLP alone, of cross-entropy alone, and without mirrors and noise.
+BESIDE = ("initialization", "zero_sum", "one_pass")
 
 
 def as_flags(values: dict[str, dict]) -> list[str]:
@@ -160,6 +160,17 @@ def test_the_fields_of_an_mlp_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert open_run("flags").model == open_run("file").model
     assert main(["verify", "flags"]) == 0
     assert main(["train", "--model.family", "mlp", "--model.prompt", "ab", "--out", "wrong"]) == 2
+
+
+def test_the_field_of_one_pass_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    size = ["--model.d-model", "8", "--model.n-heads", "2", "--model.d-mlp", "8", "--task.p", "7"]
+    training = {"training": {"steps": 2, "batch-size": 4, "one-pass": True}}
+    Path("once.toml").write_text(as_toml(training))
+    assert main(["train", *size, *as_flags(training), "--out", "flags"]) == 0
+    assert main(["train", *size, "--config", "once.toml", "--out", "file"]) == 0
+    assert open_run("flags").training == open_run("file").training
+    assert open_run("flags").training.one_pass
 
 
 def test_preset_then_file_then_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -6,7 +6,6 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy import optimize
 
-from interp.errors import InputError
 from interp.mathematics.power_law import PowerLaw, beats_a_constant, fit, intervals, lack_of_fit, region
 
 SIZES = np.geomspace(50, 1600, 8)
@@ -125,7 +124,7 @@ def test_less_than_a_decade_or_fewer_than_four_sizes_show_nothing(factor: float,
     sizes = np.geomspace(50, 50 * factor, n)
     losses = drawn(LAWS[0](sizes), 0)
     if n < 4:
-        with pytest.raises(InputError, match="needs the losses of 4 sizes and 2 draws or more, got 3 sizes"):
+        with pytest.raises(ValueError, match="needs the losses of 4 sizes and 2 draws or more, got 3 sizes"):
             region(sizes, losses)
     else:
         assert region(sizes, losses) is None
@@ -141,7 +140,7 @@ def test_less_than_a_decade_or_fewer_than_four_sizes_show_nothing(factor: float,
     ],
 )
 def test_what_is_no_curve_of_losses_is_refused(losses, said: str) -> None:
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(ValueError, match=said):
         fit(np.array([1.0, 2.0, 4.0, 8.0]), losses)
-    with pytest.raises(InputError, match="greater than 0 and rise"):
+    with pytest.raises(ValueError, match="greater than 0 and rise"):
         fit(np.array([1.0, 4.0, 2.0, 8.0]), np.ones((4, 2)))

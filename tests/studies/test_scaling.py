@@ -79,6 +79,16 @@ def test_one_draw_shows_nothing() -> None:
     assert len(scaling.plot(result).data) == 4  # no laws
 
 
+@pytest.mark.parametrize("bad", [np.inf, np.nan, 0.0])
+def test_a_loss_that_is_none_shows_nothing(bad: float) -> None:
+    result = planted(LAW(SIZES))
+    result.test_loss_of_n.values[1, 3, 2] = bad
+    assert {one.verdict for one in scaling.predictions(result)} == {"not shown"}
+    because = {one.because for one in scaling.predictions(result)}
+    assert because == {"1 of 130 test losses are not finite and greater than 0; give a lower --lr"}
+    assert len(scaling.plot(result).data) == 4  # no laws
+
+
 def test_a_law_is_drawn_solid_in_its_window_alone() -> None:
     figure = scaling.plot(planted(np.minimum(PowerLaw(0.0, 20.0, 0.6)(SIZES), np.log(10)), spread=0.02))
     dots, dotted, solid, *_ = figure.data
