@@ -13,7 +13,7 @@ from interp.errors import InputError
 from interp.experiment import Samples
 from interp.mathematics.double_descent import CLEAR
 from interp.studies import conduct, double_descent, random_features
-from interp.studies.double_descent_curves import over_steps, over_widths
+from interp.studies.double_descent_curves import over_samples, over_steps, over_widths
 from interp.studies.double_descent_design import DoubleDescentDesign
 from interp.studies.double_descent_scores import SCORES, curves, stopped_error
 from interp.sweeps import run_grid
@@ -229,3 +229,25 @@ def test_random_features_peak_where_they_interpolate(monkeypatch: pytest.MonkeyP
     assert told["features"].numbers["first_without_training_error"] == {"40": 40}
     assert told["ridge"].numbers["peak_left_at_most"] < 0.5 * told["ridge"].numbers["peak_at_least"]
     assert told["linear-steps"].numbers["rise"] > CLEAR * told["linear-steps"].numbers["rise_standard_error"]
+
+
+def test_an_error_that_rises_with_examples_by_too_little_is_not_shown():
+    """Its ends are 3 standard errors apart, and a rise has to be 4: no verdict, least of all that it falls."""
+    result = planted(samples=np.linspace(0.30, 0.321, len(SAMPLES)))
+    assert over_samples(result).shape.kind == "monotone"
+    assert verdicts(result)["samples"] == "not shown"
+    assert verdicts(planted(samples=np.linspace(0.321, 0.30, len(SAMPLES))))["samples"] == "not confirmed"
+
+
+def test_the_table_and_the_numbers_agree():
+    """Networks that decay holds back do not interpolate, and are judged all the same, in both."""
+    result = planted()
+    told = double_descent.numbers(result)
+    rows = double_descent.table(result)
+    assert [row["shape"] for row in rows] == [
+        told[row["curve"]][loss]["shape"]
+        for row, loss in zip(rows, 5 * ["test_error", "brier", "cross_entropy"], strict=True)
+    ]
+    assert told["n 800, noise 0.2, decay 0.3"]["threshold"] == math.inf
+    assert told["n 800, noise 0.2, decay 0.3"]["test_error"]["shape"] == "double descent"
+    assert {row["peak"] == "" for row in rows if row["shape"] != "double descent"} == {True}
