@@ -58,6 +58,7 @@ def double_descent_figure(result: xr.Dataset, title: str, reference: str) -> "go
         draw(figure, result, {"row": row, "col": column}, legend)
         x, y = figure.get_subplot(row, column)
         corner = {"x": x.domain[1], "y": y.domain[1], "xanchor": "right", "yanchor": "top", "font": {"size": 11}}
+        corner["bgcolor"] = "rgba(255,255,255,0)"  # it may lie over a band
         figure.update_layout({legend: corner})
     return figure
 
@@ -80,7 +81,8 @@ def _threshold_band(figure: "go.Figure", result: xr.Dataset, arm: str, where: di
     if not 0 < threshold < math.inf:
         return
     within = [np.clip(end, result.width.values.min(), result.width.values.max()) for end in (low, high)]
-    panel: dict[str, Any] = dict(where)
+    # It comes before the lines, and plotly leaves it out of a panel that has none yet unless it is told not to.
+    panel: dict[str, Any] = where | {"exclude_empty_subplots": False, "layer": "below"}
     if math.isfinite(low + high):
         figure.add_vrect(x0=within[0], x1=within[1], fillcolor=NEUTRAL, opacity=0.18, line_width=0, **panel)
     figure.add_vline(x=threshold, line={"color": NEUTRAL, "width": 1, "dash": "dash"}, **panel)

@@ -251,3 +251,15 @@ def test_the_table_and_the_numbers_agree():
     assert told["n 800, noise 0.2, decay 0.3"]["threshold"] == math.inf
     assert told["n 800, noise 0.2, decay 0.3"]["test_error"]["shape"] == "double descent"
     assert {row["peak"] == "" for row in rows if row["shape"] != "double descent"} == {True}
+
+
+def test_the_threshold_is_in_the_figure():
+    """A band and a line in each panel over the widths of the base; of draws that agree the band has no width."""
+    result = planted()
+    threshold = double_descent.numbers(result)["n 800, noise 0.2, decay 0"]["threshold"]
+    at = {
+        (shape.type, shape.xref)
+        for shape in double_descent.plot(result).layout.shapes
+        if (shape.x0, shape.x1) == pytest.approx((threshold, threshold))
+    }
+    assert at == {("line", "x"), ("rect", "x"), ("line", "x3"), ("rect", "x3")}
