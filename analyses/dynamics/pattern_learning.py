@@ -13,7 +13,7 @@ seed.
 import numpy as np
 import xarray as xr
 
-from interp.errors import check_integer
+from interp.errors import InputError, check_integer
 from interp.figures import NEUTRAL, TEST, TRAIN, new_figure, percent_axis
 from interp.mathematics.pattern_fit import FEWEST_POINTS, NAMES, AccuracyCurves, fit_patterns, fitted
 
@@ -32,7 +32,7 @@ def compute(run, *, patterns: int = 2) -> xr.Dataset:
     `number` [name], its `interval` [name, end], the `dispersion` (the misfit per degree of freedom: 1 of binomial
     errors alone) and the `condition` number; `refused` in words, empty where it is not.
 
-    Raises InputError for another number of patterns than 1 to 3.
+    Raises InputError for another number of patterns than 1 to 3, and a run without accuracies after step 0.
 
     >>> import interp
     >>> found = summary(compute(interp.open_run(interp.reference_path()), patterns=1))
@@ -79,11 +79,14 @@ def curves_of(run) -> AccuracyCurves:
     >>> import interp
     >>> curves = curves_of(interp.open_run(interp.reference_path()))
     >>> curves.n_train, curves.n_test, round(1 / curves.chance)
-    (832, 287, 43)
+    (832, 305, 43)
     """
     task, table = run.task, run.result("learning_curves")
     steps, accuracy = table.step.values, table.accuracy.sel(split=list(SPLITS)).values
-    places = np.flatnonzero((steps > 0) & np.isfinite(accuracy).all(1))
+    known = np.isfinite(accuracy).all(1) if task.n_held_out else np.isfinite(accuracy[:, 0])
+    places = np.flatnonzero((steps > 0) & known)
+    if not len(places):
+        raise InputError("the run has logged no accuracy after step 0, to which patterns are fitted; train it further")
     if len(places) > MOST_POINTS:
         wanted = np.geomspace(steps[places[0]], steps[places[-1]], MOST_POINTS)
         places = np.unique(places[np.searchsorted(steps[places], wanted).clip(max=len(places) - 1)])

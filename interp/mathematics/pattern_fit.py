@@ -30,6 +30,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 from scipy import optimize, stats
+from scipy.special import expit
 
 from interp.mathematics.intervals import COVERAGE
 from interp.mathematics.pattern_learning import Pattern, PatternCurves, pattern_curves
@@ -115,8 +116,35 @@ class _Problem:
         self.errors = self._errors((self.pairs * self.seen + 1) / (self.pairs + 2))
 
     def curves(self, numbers: np.ndarray) -> np.ndarray:
-        found = [fitted(self.n, numbers, run.log_steps, self.plateau, self.chance) for run in self.runs]
-        return np.concatenate([np.concatenate(one) for one in found])
+        """Of as many sets of numbers as there are rows: the accuracies of all runs one after the other."""
+        found = [self._accuracies(numbers[..., None], run.log_steps) for run in self.runs]
+        return np.concatenate(found, -1)
+
+    def _accuracies(self, numbers: np.ndarray, time: np.ndarray) -> np.ndarray:
+        """`fitted` in closed form, for the many evaluations of a fit: overfitting answers as chance does, so that two
+        patterns have the test accuracy of one."""
+        column = dict(zip(NAMES[self.n], np.moveaxis(numbers, -2, 0), strict=True))
+
+        def learned(name: str, ceiling: np.ndarray | float) -> np.ndarray:
+            return ceiling * expit(column[f"{name}_slope"] * (time - column[f"{name}_midpoint"]))
+
+        rule = learned("rule", column["rule_ceiling"])
+        unlearned, without = 1 - rule, self.chance
+        if self.n > 1:
+            overfitting = learned("overfitting", self.plateau)
+            unlearned = unlearned * (1 - overfitting)
+        if self.n == 3:
+            heuristic, right = learned("heuristic", column["heuristic_ceiling"]), column["heuristic_generalization"]
+            unlearned = unlearned * (1 - heuristic)
+            without = self.chance + heuristic * (right - self.chance) * (1 - overfitting / 2)
+        test = column.get("rule_generalization", 1.0) * rule + (1 - rule) * without
+        return np.concatenate([1 - unlearned, test], -1)
+
+    def jacobian(self, numbers: np.ndarray) -> np.ndarray:
+        """Central differences, all in one evaluation."""
+        steps = np.diag(1e-6 * np.maximum(1.0, np.abs(numbers)))
+        ahead, behind = np.split(self.curves(np.concatenate([numbers + steps, numbers - steps])), 2)
+        return ((ahead - behind) / (2 * steps.diagonal()[:, None]) / self.errors).T
 
     def _errors(self, accuracy: np.ndarray) -> np.ndarray:
         """Binomial; of accuracies of 0 and 1 that of one example in twice as many."""
@@ -143,6 +171,7 @@ class _Problem:
         found = optimize.least_squares(
             lambda numbers: self.residuals(whole(numbers)),
             inner[free],
+            jac=lambda numbers: self.jacobian(whole(numbers))[:, free],
             bounds=(self.low[free], self.high[free]),
             x_scale=np.where(self.is_slope, 1.0, 0.1)[free],
             max_nfev=100,

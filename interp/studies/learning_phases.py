@@ -51,11 +51,11 @@ class PhaseDesign(Design):
 
     p: int = 43
     """The modulus of a + b."""
-    seeds: int = 5
+    seeds: int = 3
     """Seeds 0 … N−1, each of split and initial weights."""
     lrs: tuple[float, ...] = (1e-3, 3e-3, 1e-2, 3e-2)
     """Learning rates."""
-    decays: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0)
+    decays: tuple[float, ...] = (0.3, 1.0, 3.0)
     """Weight decays."""
     train_fraction: float = 0.45
     """Share of all pairs that is trained on."""
