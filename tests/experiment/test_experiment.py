@@ -91,6 +91,7 @@ OTHER: dict[str, dict[str, Any]] = {
         "filter": GradientFilter(kind="ema"),
         "regularizers": Regularizers(l1=0.1),
         "decay": DecayFactors(mlp=0.5),
+        "one_pass": True,
     },
 }
 
@@ -101,6 +102,7 @@ NEEDED = {
     "inputs": OF_AN_MLP,
     "embedding": OF_AN_MLP,
     "initialization": OF_AN_MLP,
+    "one_pass": {"batch_size": 10, "steps": 100},
 }
 
 
