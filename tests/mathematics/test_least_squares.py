@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from scipy import stats
 
 from interp.mathematics.double_descent import shape
 from interp.mathematics.least_squares import gradient_descent_risk, least_norm_risk, ridge
@@ -55,6 +56,14 @@ def test_least_norm_errs_by_what_it_is_expected_to(p: int):
     expected = least_norm_risk(40, p, fitted=inside, left_out=1 - inside, noise=0.25)
     assert abs(np.mean(risks) - expected) < 4 * np.std(risks, ddof=1) / math.sqrt(len(risks))
     assert np.std(risks, ddof=1) / math.sqrt(len(risks)) < 0.1 * expected  # close enough to tell
+
+
+@pytest.mark.parametrize("many", [4, 5, 12])
+def test_the_risk_of_one_feature_or_one_example_has_the_mean_of_an_inverse_chi_squared(many: int):
+    """With no signal, noise of the variance 1 adds E 1/χ² of it, by integration."""
+    mean = stats.chi2(many).expect(lambda value: 1 / value)
+    assert least_norm_risk(1, many, fitted=0.0, left_out=0.0, noise=1.0) == pytest.approx(1 + mean, rel=1e-6)
+    assert least_norm_risk(many, 1, fitted=0.0, left_out=0.0, noise=1.0) == pytest.approx(1 + mean, rel=1e-6)
 
 
 def test_the_exact_risk_is_a_double_descent_around_p_equals_n():
