@@ -28,33 +28,46 @@ def complexity_figure(result: xr.Dataset, title: str, reference: str) -> "go.Fig
             of_widths = [found[noise, width, level] for width in result.width.values.tolist()]
             look = {"row": 1, "col": column, "legendgroup": str(noise), "showlegend": column == 1}
             look |= {"name": f"{100 * noise:g} % wrong labels"}
-            _draw_complexities(figure, result.width.values, of_widths, color, **look)
+            size = 8 + 4 * (result.sizes["noise"] - 1 - row)  # bounds of several noises lie on one another
+            _draw_complexities(figure, result.width.values, of_widths, color, size, **look)
             _draw_errors(figure, result.sel(noise=noise), of_widths, color, column)
         figure.add_vrect(*CRITICAL, row=2, col=column, fillcolor=NEUTRAL, opacity=0.15, line_width=0, layer="below")
         figure.add_vline(1, row=2, col=column, line={"color": NEUTRAL, "width": 1, "dash": "dot"})
-    ratios = np.divide.outer(result.n.values.astype(float), result.n.values.astype(float))
+    sizes = result.n.values.astype(float)
+    ratios = np.array([sizes[0] / sizes[-1], sizes[-1] / sizes[0], CRITICAL[0] / 1.4, CRITICAL[1] * 1.4])  # band inside
     figure.update_xaxes(row=1, title_text="hidden neurons", **plain_log_axis(result.width.values))
+    figure.update_xaxes(row=2, range=np.log10([ratios.min() / 1.05, ratios.max() * 1.05]).tolist())
     figure.update_yaxes(row=1, title_text="samples", **plain_log_axis(result.n.values))
-    figure.update_xaxes(row=2, title_text="EMC / n", **plain_log_axis(ratios.ravel()))
+    figure.update_xaxes(row=2, title_text="EMC / n", **plain_log_axis(ratios))
     figure.update_yaxes(row=2, title_text="test error", rangemode="tozero")
     return figure
 
 
 def _draw_complexities(
-    figure: "go.Figure", widths: np.ndarray, found: list[Complexity], color: str, **where: Any
+    figure: "go.Figure", widths: np.ndarray, found: list[Complexity], color: str, size: int, **where: Any
 ) -> None:
-    """Crossings with their intervals; off the grid a triangle at its end."""
+    """Crossings with their intervals; off the grid a triangle at its end, to which no line leads."""
     y, symbols, above, below = [], [], [], []
     for one in found:
         at = min(max(one.crossing, one.n_min), one.n_max)
-        symbols.append("circle" if 0 < one.crossing < math.inf else "triangle-up" if one.crossing else "triangle-down")
+        off = "triangle-up-open" if one.crossing else "triangle-down-open"
+        symbols.append("circle" if 0 < one.crossing < math.inf else off)
         y.append(at)
         above.append(min(max(one.high, one.n_min), one.n_max) - at)
         below.append(at - min(max(one.low, one.n_min), one.n_max))
-    error = {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "thickness": 1.5}
-    marker = {"color": color, "size": 8, "symbol": symbols}
+    known = np.array([0 < one.crossing < math.inf for one in found])
     line = {"color": color, "width": 1.5}
-    figure.add_scatter(x=widths, y=y, mode="lines+markers", marker=marker, line=line, error_y=error, **where)
+    figure.add_scatter(x=widths, y=np.where(known, y, np.nan), mode="lines", line=line, hoverinfo="skip", **where)
+    # A bar without length would be drawn as a cap.
+    array, minus = (np.where(np.array(side) > 0, side, np.nan) for side in (above, below))
+    error = {"type": "data", "symmetric": False, "array": array, "arrayminus": minus, "thickness": 1.5}
+    marker = {
+        "color": color,
+        "size": [8 if symbol == "circle" else size for symbol in symbols],
+        "symbol": symbols,
+        "opacity": 1,
+    }
+    figure.add_scatter(x=widths, y=y, mode="markers", marker=marker, error_y=error, **where | {"showlegend": False})
 
 
 def _draw_errors(figure: "go.Figure", of_noise: xr.Dataset, found: list[Complexity], color: str, column: int) -> None:

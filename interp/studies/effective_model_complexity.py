@@ -58,8 +58,8 @@ TITLE = "Effective model complexity"
 REFERENCE = "Nakkiran et al. 2020 (Deep Double Descent), arXiv:1912.02292, Definition 1"
 CAPTION = (
     "Above: samples that are fitted to a training error ε, with 95 % intervals over draws; triangles: the most that "
-    "there are are fitted (up), or the fewest are not (down). Below: test error against EMC/n, a line for each n, "
-    "fainter for fewer; open triangles: EMC is beyond the grid. Shaded: the critical band."
+    "there are are fitted (up), or the fewest are not (down), larger for less noise. Below: test error against EMC/n, "
+    "a line for each n, fainter for fewer; open triangles: EMC is beyond the grid. Shaded: the critical band."
 )
 HALF = 0.5  # the noise at which a training error bounds the Rademacher complexity
 

@@ -125,7 +125,10 @@ def test_the_table_and_the_figure_have_every_width():
     assert rows[0]["regimes"] == "n = 200 … 300 not known; n = 450 … 900 under-parameterized"
     assert json.dumps(study.numbers(result))
     figure = study.plot(result)
-    assert len(figure.data) == 2 * 2 * (1 + 2 * len(SIZES))
+    assert len(figure.data) == 2 * 2 * 2 * (1 + len(SIZES))
+    line, marks = figure.data[:2]  # no line leads to what is off the grid
+    assert [symbol == "circle" for symbol in marks.marker.symbol] == np.isfinite(line.y).tolist()
+    assert {"circle", "triangle-up-open", "triangle-down-open"} == set(marks.marker.symbol)
     assert parameters(8) == 64 * 8 + 8 + 8 * 10 + 10
 
 
