@@ -72,6 +72,11 @@ class Region:
     and the 95 % intervals of exponent and floor. `whole_p` is the p-value of the lack of fit of all sizes.
 
     An exponent interval that ends at 0 or at infinity ends where the search did.
+
+    >>> sizes, scatter = 100 * 2 ** np.arange(5), np.array([0.98, 1.0, 1.02])
+    >>> found = region(sizes, PowerLaw(0.0, 3.0, 0.4)(sizes)[:, None] * scatter)
+    >>> (found.first, found.last), found.exponent_interval[0] < 0.4 < found.exponent_interval[1]
+    ((0, 4), True)
     """
 
     first: int
