@@ -13,7 +13,7 @@ seed.
 import numpy as np
 import xarray as xr
 
-from interp.errors import InputError, check_integer
+from interp.errors import check_integer
 from interp.figures import NEUTRAL, TEST, TRAIN, new_figure, percent_axis
 from interp.mathematics.pattern_fit import FEWEST_POINTS, NAMES, AccuracyCurves, fit_patterns, fitted
 
@@ -32,7 +32,7 @@ def compute(run, *, patterns: int = 2) -> xr.Dataset:
     `number` [name], its `interval` [name, end], the `dispersion` (the misfit per degree of freedom: 1 of binomial
     errors alone) and the `condition` number; `refused` in words, empty where it is not.
 
-    Raises InputError for another number of patterns than 1 to 3, and a run without accuracies after step 0.
+    Raises InputError for another number of patterns than 1 to 3.
 
     >>> import interp
     >>> found = summary(compute(interp.open_run(interp.reference_path()), patterns=1))
@@ -74,7 +74,8 @@ def compute(run, *, patterns: int = 2) -> xr.Dataset:
 
 
 def curves_of(run) -> AccuracyCurves:
-    """The accuracies of a run as they are fitted: at logged steps above 0 at which both are known.
+    """The accuracies of a run as they are fitted: at logged steps above 0 at which both are known (at
+    the first one where there are none).
 
     >>> import interp
     >>> curves = curves_of(interp.open_run(interp.reference_path()))
@@ -86,13 +87,15 @@ def curves_of(run) -> AccuracyCurves:
     known = np.isfinite(accuracy).all(1) if task.n_held_out else np.isfinite(accuracy[:, 0])
     places = np.flatnonzero((steps > 0) & known)
     if not len(places):
-        raise InputError("the run has logged no accuracy after step 0, to which patterns are fitted; train it further")
+        places = np.array([0])  # too few for a fit, and said so
     if len(places) > MOST_POINTS:
         wanted = np.geomspace(steps[places[0]], steps[places[-1]], MOST_POINTS)
         places = np.unique(places[np.searchsorted(steps[places], wanted).clip(max=len(places) - 1)])
     train, test = accuracy[places].astype(np.float64).T
     counts = int(task.mask("train").sum()), task.n_held_out
-    return AccuracyCurves(np.log(steps[places].astype(np.float64)), train, test, *counts, task.guessing_accuracy)
+    with np.errstate(divide="ignore"):
+        log_steps = np.log(steps[places].astype(np.float64))
+    return AccuracyCurves(log_steps, train, test, *counts, task.guessing_accuracy)
 
 
 def _untold(curves: AccuracyCurves) -> str:
