@@ -130,9 +130,8 @@ class _Problem:
 
         rule = learned("rule", column["rule_ceiling"])
         unlearned, without = 1 - rule, self.chance
-        if self.n > 1:
-            overfitting = learned("overfitting", self.plateau)
-            unlearned = unlearned * (1 - overfitting)
+        overfitting = learned("overfitting", self.plateau) if self.n > 1 else 0.0
+        unlearned = unlearned * (1 - overfitting)
         if self.n == 3:
             heuristic, right = learned("heuristic", column["heuristic_ceiling"]), column["heuristic_generalization"]
             unlearned = unlearned * (1 - heuristic)
