@@ -118,7 +118,7 @@ def test_what_is_taken_of_a_run_is_at_the_step_of_the_least_validation_loss(tmp_
         rows = open_run(tmp_path / name).rows
         best = min(rows, key=lambda row: row["validation_loss"])
         chosen.add(best["step"])
-        one = result.sel(seed=0, **at)
+        one = result.sel({"seed": 0} | at)
         assert float(one[f"stopped_at_{axis}"]) == best["step"]
         assert one[f"test_loss_of_{axis}"].values.tolist() == [best["test_loss"], rows[-1]["test_loss"]]
         assert one[f"train_error_of_{axis}"].values.tolist() == [
