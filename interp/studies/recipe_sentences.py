@@ -40,7 +40,8 @@ class Sentence:
         because = f"“{setting}”: {n} of {seeds} runs (95 % interval of the share {low:.0%} to {high:.0%})"
         knew = int(_memorized(result.isel(seed=slice(seeds)), setting).sum())
         if self.of_memorized and 2 * knew < seeds:
-            verdict, because = "not shown", f"“{setting}”: {knew} of {seeds} runs ever knew 99 % of their training pairs"
+            verdict = "not shown"
+            because = f"“{setting}”: {knew} of {seeds} runs ever knew 99 % of their training pairs"
         return Prediction(
             name, self.statement, verdict, because, {"runs": n, "of": seeds, "share_interval_95": [low, high]}
         )
