@@ -202,7 +202,8 @@ def test_a_plug_in_says_its_group_and_how_often_and_when_it_wants_to_be_measured
 def test_the_core_is_what_the_explanation_needs_and_the_circuit_shows():
     core = {analysis.name for analysis in discover().values() if analysis.core}
     assert core == {*EVIDENCE, *NEEDS, "attention_structure", "operations"}
-    assert all(analysis.group in ("dynamics", "circuit", "norms") for analysis in discover().values())
+    groups = {"dynamics", "circuit", "norms", "complexity", "validation"}
+    assert {analysis.group for analysis in discover().values()} == groups
     mlp = ModelConfig(family="mlp", d_mlp=6)
     assert {analysis.name for analysis in select(["core"], Task(7), mlp)} == core - {
         "attention_structure",

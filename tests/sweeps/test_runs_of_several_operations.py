@@ -137,7 +137,7 @@ def test_analyses_of_one_table_say_how_to_ask_them(run: Run, tmp_path: Path) -> 
             with pytest.raises(InputError, match="`interp extract RUN add` makes a run of one"):
                 analyze(run, [name])
     assert set(analyze(run, ["all"])) == {
-        name for name, one in discover().items() if one.asks != "phases" and not one.observes
+        name for name, one in discover().items() if one.asks != "phases" and not (one.observes or one.on_request)
     }
     with pytest.raises(InputError, match="a comparison tells of the circuit of one operation"):
         compare(run, run)

@@ -263,6 +263,20 @@ DIFFERENT = {
     "embedding_l2",
     "embedding_norm",
     "coordinate",
+    # what the weights cost, and how the loss bends in them
+    "bits",
+    "two_part_bits",
+    "symmetry_bits",
+    "reference_bits",
+    "tau",
+    "quantization_step",
+    "coarse_train_loss",
+    "coarse_accuracy",
+    "negative_share",
+    "eigenvalue",
+    "trace",
+    "spectrum",
+    "gradient_norm",
 }
 
 
@@ -286,7 +300,7 @@ def test_a_run_is_trained_analyzed_explained_and_drawn(tmp_path: Path) -> None:
     assert run.info["experiment"]["model"]["vocabularies"] == "two"
     assert run.hash == experiment.hash
     results = interp.analyze(run, ["all"])
-    others = {name for name, one in discover().items() if one.observes or one.asks == "operations"}
+    others = {name for name, one in discover().items() if one.observes or one.on_request or one.asks == "operations"}
     assert set(results) == discover().keys() - others
     assert str(explain(run))
     assert "vocabularies" in render(run, results)
