@@ -281,7 +281,7 @@ def _agreement(key: str, told: np.ndarray, labels: np.ndarray) -> Prediction:
         one, other = told[..., seeds], labels[..., seeds]
         return cohens_kappa(one[one != ""], other[one != ""])
 
-    value, (low, high) = kappa([*range(n)]), seed_interval(n, kappa).tolist()
+    value, (low, high) = kappa([*range(n)]), np.clip(seed_interval(n, kappa), -1, 1).tolist()
     cells, others = told.reshape(-1, n), labels.reshape(-1, n)
     whole = (cells != "").all(1)  # cells of which every run has a say
     null = kappa_null(cells[whole], others[whole])

@@ -238,7 +238,7 @@ def _edge(result: xr.Dataset) -> Prediction:
 
     n = result.sizes["seed"]
     areas = {key: area(scale, [*range(n)]) for key, scale in (("lr·wd", lr * decay), ("lr", lr), ("wd", decay))}
-    low, high = seed_interval(n, lambda seeds: area(lr * decay, seeds)).tolist()
+    low, high = np.clip(seed_interval(n, lambda seeds: area(lr * decay, seeds)), 0, 1).tolist()  # it is a probability
     numbers = {"areas": areas, "area_interval_95": (low, high), "runs_that_did_not_memorize": int(failed.sum())}
     if not math.isfinite(low):
         because = "every run memorized" if not failed.any() else "without one of the seeds every run memorized"
