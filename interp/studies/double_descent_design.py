@@ -1,7 +1,7 @@
 """What the study of double descent trains: one curve over widths for each way to train, which differ in one thing."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from interp.errors import InputError, check_choice, check_integer, check_number, flag
@@ -13,6 +13,15 @@ from interp.sweeps import GridRun
 Trained = Literal["digits", "addition"]
 N_HEADS = 4
 MODULUS = 59
+# What addition takes where a field is left as it is: a width has to hold four heads, and without decay nothing groks.
+ADDITION: dict[str, Any] = {
+    "widths": (4, 8, 12, 16, 20, 24, 32, 48, 64),
+    "sizes": (1360, 1090),
+    "noises": (0.0,),
+    "weight_decays": (1.0,),
+    "samples": (),
+    "lr": 1e-2,
+}
 
 
 @dataclass(frozen=True)
@@ -36,7 +45,12 @@ class Arm:
 @dataclass(frozen=True, kw_only=True)
 class DoubleDescentDesign(Design):
     """Widths, and what is changed beside them: the first size, noise and weight decay are the base, each other one is
-    a curve that differs from it in that alone."""
+    a curve that differs from it in that alone. The defaults are those of digits; of addition they are widths 4 8 12 16
+    20 24 32 48 64, sizes 1360 1090, no noise, weight decay 1, no samples, lr 1e-2.
+
+    >>> DoubleDescentDesign(task="addition").arms
+    [Arm(n=1360, noise=0.0, decay=1.0), Arm(n=1090, noise=0.0, decay=1.0)]
+    """
 
     task: Trained = "digits"
     """Handwritten digits by an MLP of one hidden layer; or addition modulo p by a transformer of one layer, the
@@ -69,6 +83,11 @@ class DoubleDescentDesign(Design):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("task", self.task, get_args(Trained))
+        if self.task == "addition":
+            for field in fields(self):
+                # By identity, so that the default of digits can be given to addition too.
+                if field.name in ADDITION and getattr(self, field.name) is field.default:
+                    object.__setattr__(self, field.name, ADDITION[field.name])
         check_integer("p", self.p, 2, 4096)
         if self.task == "digits" and self.p != MODULUS:
             raise InputError(f"--p {self.p} is the modulus of addition, and digits have none: add --task addition")

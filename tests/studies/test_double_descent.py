@@ -14,7 +14,7 @@ from interp.experiment import Samples
 from interp.mathematics.double_descent import CLEAR
 from interp.studies import conduct, double_descent, random_features
 from interp.studies.double_descent_curves import over_samples, over_steps, over_widths
-from interp.studies.double_descent_design import DoubleDescentDesign
+from interp.studies.double_descent_design import ADDITION, DoubleDescentDesign
 from interp.studies.double_descent_scores import SCORES, curves, stopped_error
 from interp.sweeps import run_grid
 
@@ -195,6 +195,14 @@ def test_too_many_digits_are_refused_before_anything_is_trained(tmp_path: Path):
     with pytest.raises(InputError, match="1,797 digits that there are"):
         conduct("double-descent", tmp_path, design, processes=1)
     assert not list(tmp_path.glob("runs/*"))
+
+
+def test_addition_has_its_own_defaults_and_takes_what_is_given():
+    """Even where that is the default of digits."""
+    design = DoubleDescentDesign(task="addition")
+    assert {run.experiment.model.d_mlp for run in design.grid()} == {4 * width for width in ADDITION["widths"]}
+    given = DoubleDescentDesign(task="addition", lr=float("3e-3"), sizes=(800, 400))
+    assert (given.lr, given.sizes, given.weight_decays) == (DoubleDescentDesign().lr, (800, 400), (1.0,))
 
 
 def test_addition_is_studied_the_same_way(tmp_path: Path):
