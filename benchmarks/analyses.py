@@ -170,7 +170,8 @@ def seconds(act: Callable[[], object]) -> float:
 
 
 def each_analysis(checkpoint: Checkpoint, key: list[int]) -> dict[str, float]:
-    """The seconds of every analysis of a checkpoint that has computed nothing yet; what they share is counted apart."""
+    """The seconds of every analysis that is not asked for by name alone, of a checkpoint that has computed nothing yet;
+    what they share is counted apart."""
     found = {
         "forward pass": seconds(lambda: checkpoint.logits),
         "neurons by frequency": seconds(lambda: checkpoint.spectrum.neuron_frequencies),
@@ -178,6 +179,8 @@ def each_analysis(checkpoint: Checkpoint, key: list[int]) -> dict[str, float]:
         "spectra of the logits": seconds(lambda: checkpoint.key_mask),
     }
     for analysis in discover().values():
+        if analysis.on_request:
+            continue
         if not analysis.of_run and checkpoint.model.family in analysis.families:
             measure = functools.partial(analysis.function, checkpoint)
             given = {"key_frequencies": key} if "key_frequencies" in analysis.parameters else {}

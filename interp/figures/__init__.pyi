@@ -14,6 +14,7 @@ from .style import across_panels as across_panels
 from .style import apply_style as apply_style
 from .style import band as band
 from .style import color_of_frequency as color_of_frequency
+from .style import grid_log_axis as grid_log_axis
 from .style import key_frequencies_of as key_frequencies_of
 from .style import new_figure as new_figure
 from .style import new_panels as new_panels

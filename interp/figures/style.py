@@ -193,6 +193,16 @@ def plain_log_axis(values: Iterable[SupportsFloat]) -> dict[str, Any]:
     return {"type": "log", "tickmode": "array", "tickvals": ticks, "ticktext": [f"{tick:,.15g}" for tick in ticks]}
 
 
+def grid_log_axis(grid: Iterable[SupportsFloat]) -> dict[str, Any]:
+    """A logarithmic axis with the numbers of a small grid as its ticks.
+
+    >>> grid_log_axis([4, 64, 1000])["ticktext"]
+    ['4', '64', '1,000']
+    """
+    ticks = [float(value) for value in grid]
+    return {"type": "log", "tickmode": "array", "tickvals": ticks, "ticktext": [f"{tick:,.15g}" for tick in ticks]}
+
+
 def shade_phases(figure: "go.Figure", phases: Sequence[Mapping[str, Any]], *, named: bool = False) -> None:
     """Tint the phases (each with `name`, `start` and `end`, in updates) behind every panel over steps; `named` tells
     beside the title which is which."""

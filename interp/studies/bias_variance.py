@@ -82,7 +82,9 @@ class BiasVarianceDesign(TableDesign):
     noise: float = 0.2
     """Share of wrong labels of the digits."""
     steps: int = STEPS
-    """Steps of a run."""
+    """Steps of a run on digits."""
+    addition_steps: int = 2 * STEPS
+    """Steps of a run on addition."""
     decay: float = 0.3
     """AdamW's weight decay on digits where the lever is to regularize."""
     neurons: tuple[int, ...] = (8, 64)
@@ -103,13 +105,20 @@ class BiasVarianceDesign(TableDesign):
         check_integer("n", self.n, 2, N_OTHERS // 2)
         check_number("noise", self.noise, 0, 1)
         check_integer("steps", self.steps, 1)
+        check_integer("addition_steps", self.addition_steps, 1)
         check_number("decay", self.decay, 0, above=True)
         check_number("fraction", self.fraction, 0, 1, above=True)
 
 
 DESIGN = BiasVarianceDesign()
 FULL = BiasVarianceDesign(
-    p=113, draws=10, seeds=5, widths=(3, 4, 6, 8, 12, 16, 24, 32, 64), steps=10_000, neurons=(32, 128, 512)
+    p=113,
+    draws=10,
+    seeds=5,
+    widths=(3, 4, 6, 8, 12, 16, 24, 32, 64),
+    steps=10_000,
+    addition_steps=10_000,
+    neurons=(32, 128, 512),
 )
 KEPT = 16  # checkpoints of a run, evenly spaced in the logarithm of the step
 
@@ -134,7 +143,9 @@ def _digits(design: BiasVarianceDesign, width: int, *, kept: int | None = KEPT, 
 def _addition(design: BiasVarianceDesign, neurons: int):
     return [
         [
-            addition_run(design.p, neurons, design.fraction, draw, seed, steps=design.steps, checkpoint_log=KEPT)
+            addition_run(
+                design.p, neurons, design.fraction, draw, seed, steps=design.addition_steps, checkpoint_log=KEPT
+            )
             for seed in range(design.seeds)
         ]
         for draw in range(design.draws)

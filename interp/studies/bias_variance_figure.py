@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import xarray as xr
 
-from interp.figures import PALETTE, STEP_AXIS, new_panels, plain_log_axis
+from interp.figures import PALETTE, STEP_AXIS, grid_log_axis, new_panels
 from interp.studies.variance_levers import of_part, places
 
 if TYPE_CHECKING:
@@ -35,8 +35,9 @@ def bias_variance_figure(result: xr.Dataset, title: str, reference: str) -> "go.
         where: dict[str, Any] = {"row": place // 2 + 1, "col": place % 2 + 1}
         known = table[along].values > 0  # step 0 has no place on a logarithmic axis
         _stack(figure, table.isel({along: known}), along, showlegend=place == 0, **where)
-        words = "hidden neurons" if along == "width" else STEP_AXIS
-        figure.update_xaxes(title_text=words, **plain_log_axis(table[along].values), **where)
+        over_width = along == "width"
+        axis = grid_log_axis(table[along].values) if over_width else {"type": "log", "dtick": 1}
+        figure.update_xaxes(title_text="hidden neurons" if over_width else STEP_AXIS, **axis, **where)
         figure.update_yaxes(title_text="Brier score", **where)
     return figure
 

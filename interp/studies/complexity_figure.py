@@ -5,9 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Int
 
-from interp.figures import NEUTRAL, PALETTE, new_panels, plain_log_axis
+from interp.figures import NEUTRAL, PALETTE, grid_log_axis, new_panels, plain_log_axis
 from interp.mathematics.effective_complexity import CRITICAL, Complexity
 from interp.studies.complexity_sentences import complexities, epsilons
 
@@ -36,18 +35,12 @@ def complexity_figure(result: xr.Dataset, title: str, reference: str) -> "go.Fig
         figure.add_vline(1, row=2, col=column, line={"color": NEUTRAL, "width": 1, "dash": "dot"})
     sizes = result.n.values.astype(float)
     ratios = np.array([sizes[0] / sizes[-1], sizes[-1] / sizes[0], CRITICAL[0] / 1.4, CRITICAL[1] * 1.4])  # band inside
-    figure.update_xaxes(row=1, title_text="hidden neurons", **_its_own_numbers(result.width.values))
+    figure.update_xaxes(row=1, title_text="hidden neurons", **grid_log_axis(result.width.values))
     figure.update_xaxes(row=2, range=np.log10([ratios.min() / 1.05, ratios.max() * 1.05]).tolist())
-    figure.update_yaxes(row=1, title_text="samples", **_its_own_numbers(result.n.values))
+    figure.update_yaxes(row=1, title_text="samples", **grid_log_axis(result.n.values))
     figure.update_xaxes(row=2, title_text="EMC / n", **plain_log_axis(ratios))
     figure.update_yaxes(row=2, title_text="test error", rangemode="tozero")
     return figure
-
-
-def _its_own_numbers(grid: Int[np.ndarray, " point"]) -> dict[str, Any]:
-    """A log axis whose ticks are what was trained."""
-    shown = grid.tolist()
-    return plain_log_axis(grid) | {"tickmode": "array", "tickvals": shown, "ticktext": [f"{one:,}" for one in shown]}
 
 
 def _draw_complexities(

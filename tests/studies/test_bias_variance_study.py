@@ -150,7 +150,9 @@ def test_the_figure_shows_the_identity():
 
 def test_levers_are_pulled_on_the_same_draws(tmp_path: Path):
     """From runs to what each lever did; the parts add up to the risk everywhere."""
-    design = study.BiasVarianceDesign(p=5, draws=3, seeds=2, widths=(2, 4), n=20, steps=5, neurons=(4,), noise=0.2)
+    design = study.BiasVarianceDesign(
+        p=5, draws=3, seeds=2, widths=(2, 4), n=20, steps=5, addition_steps=5, neurons=(4,), noise=0.2
+    )
     outcome = conduct("bias-variance", tmp_path, design, processes=1)
     assert outcome.failed_precondition is None
     for table in (outcome.result.digits, outcome.result.addition):

@@ -31,7 +31,7 @@ OPTIONS = {"p": "--p 11", "d_mlp": "--d-mlp 16"}  # where an experiment has them
 OF_DECAYS = "--d-model 8 --duration 0.1"  # of the grids of sizes and weight decays
 GRIDS = {
     "effective-model-complexity": "--steps 20 --seeds 2 --widths 2 4 --sizes 20 40 --noises 0.5",
-    "bias-variance": "--steps 20 --draws 2 --seeds 2 --widths 2 4 --n 20 --neurons 4",
+    "bias-variance": "--steps 20 --addition-steps 20 --draws 2 --seeds 2 --widths 2 4 --n 20 --neurons 4",
     "double-descent": "--widths 2 4 8 --sizes 30 20 --noises 0.2 --draws 2 --samples 20 30 --steps 20 --checkpoints 3",
     "grokfast": "--d-model 8 --steps 30 --seeds 2 --decays 0.005 0.01",
     "recipes": "--d-model 8 --steps 30 --seeds 1 --methods dropout",
