@@ -10,7 +10,8 @@ too small for everything.) The curve is a
 
     double descent   where rise and fall at c* are each more than 3 of their standard errors;
     U-shaped         where it is not, and its largest rise, to any point, is more than 4;
-    monotone         where neither holds, and its first and last point are more than 3 apart;
+    monotone         where neither holds, its first and last point are more than 3 apart, and its largest way back, with
+                     3 more, is less than half of that: a peak that could be so high may be noise, and may be there;
     not shown        otherwise: the grid is flat, or what there is could be noise; there are fewer than two draws; or
                      no training error of the grid reaches 0, so that nobody has seen the other side of the peak.
 
@@ -134,8 +135,11 @@ def shape(errors: OfDraws, *, reaches_zero: bool = True) -> Shape:
             kind = "double descent"
         elif largest.exceeds(CLEAR_ALONE):
             kind = "U-shaped"
-        elif descent.exceeds(CLEAR) or difference(n_points - 1, 0).exceeds(CLEAR):
-            kind = "monotone"
+        else:
+            lowest = int((np.maximum.accumulate(mean) - mean).argmax())
+            back = largest if descent.by > 0 else difference(int(mean[: lowest + 1].argmax()), lowest)
+            if abs(descent.by) > CLEAR * descent.error and back.by + CLEAR * back.error < abs(descent.by) / 2:
+                kind = "monotone"
     return Shape(kind, peak, rise, fall, largest, descent)
 
 

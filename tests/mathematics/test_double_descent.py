@@ -56,6 +56,26 @@ def test_a_planted_peak_is_found(n_draws: int, power: float):
     assert called["double descent"] >= power
 
 
+def test_what_may_have_a_high_peak_is_not_monotone():
+    """Test errors of addition modulo 59 at nine widths, 1,090 pairs, five draws: a draw generalizes or does not."""
+    errors = np.array(
+        [
+            [0.63, 0.72, 0.75, 0.87, 0.59],
+            [0.98, 0.63, 0.61, 0.64, 0.2],
+            [0.79, 0.76, 0.0, 0.99, 0.0],
+            [0.98, 1.0, 0.0, 0.01, 0.25],
+            [1.0, 0.99, 0.96, 0.93, 0.96],
+            [1.0, 0.98, 0.97, 0.0, 0.84],
+            [1.0, 0.99, 0.98, 0.0, 0.0],
+            [0.0, 0.0, 0.0, 0.01, 0.9],
+            [0.0, 0.0, 0.02, 0.0, 0.0],
+        ]
+    )
+    assert shape(errors).kind == "not shown"
+    falling = np.linspace(0.7, 0, 7)[:, None] + 0.01 * np.random.default_rng(0).normal(size=(7, 5))
+    assert shape(falling).kind == "monotone"
+
+
 def test_what_all_networks_of_a_draw_share_does_not_count():
     """An error that is the same for all widths of a draw is no reason for doubt, and none for a finding."""
     generator = np.random.default_rng(0)
