@@ -15,9 +15,10 @@ e(c) the mean test error over draws of the training set, the peak is the point i
     rise = e(c*) − min_{c < c*} e(c),    fall = e(c*) − e(c_max)
 
 is largest. More than 3 standard errors each: double descent. Otherwise U-shaped for a rise of more than 4 alone,
-monotone for none, where the ends are 3 apart and the way back is surely less than half of that. Not shown for less, or where the training error nowhere comes down to
-1 %. A flat truth with noise on 13 widths is called a double descent in less than 3 % of grids. The interpolation
-threshold is the width at which the mean training error, on the labels trained on, passes 1 %.
+monotone for none, where the ends are 3 apart and any way back is surely less than half of that. Not shown for less, or
+where the training error nowhere comes down to 1 %. A flat truth with noise on 13 widths is called a double descent in
+less than 3 % of grids. The interpolation threshold is the width at which the mean training error, on the labels trained
+on, passes 1 %.
 
 Without networks: least squares on random features of digits, where the threshold is d = n exactly, and gradient descent
 on a linear model, where the error over time is a formula.
