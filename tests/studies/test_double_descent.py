@@ -246,7 +246,7 @@ def test_an_error_that_rises_with_examples_by_too_little_is_not_shown():
     assert not over_samples(result).shape.descent.exceeds(-3)
     assert verdicts(result)["samples"] == "not shown"
     assert verdicts(planted(samples=np.linspace(0.321, 0.30, len(SAMPLES))))["samples"] == "not shown"
-    assert verdicts(planted(samples=np.linspace(0.39, 0.30, len(SAMPLES))))["samples"] == "not confirmed"
+    assert verdicts(planted(samples=np.linspace(0.40, 0.20, len(SAMPLES))))["samples"] == "not confirmed"
 
 
 def test_the_table_and_the_numbers_agree():
