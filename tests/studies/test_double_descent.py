@@ -240,13 +240,11 @@ def test_random_features_peak_where_they_interpolate(monkeypatch: pytest.MonkeyP
 
 
 def test_an_error_that_rises_with_examples_by_too_little_is_not_shown():
-    """Its ends are 3 standard errors apart, and a rise has to be 4: no verdict, least of all that it falls. A fall by
-    as little may hide a rise; a larger one does not."""
+    """Its ends are 3 standard errors apart, and a rise has to be 4: no verdict, least of all that it falls."""
     result = planted(samples=np.linspace(0.30, 0.321, len(SAMPLES)))
-    assert not over_samples(result).shape.descent.exceeds(-3)
+    assert over_samples(result).shape.descent.by < -3 * over_samples(result).shape.descent.error
     assert verdicts(result)["samples"] == "not shown"
-    assert verdicts(planted(samples=np.linspace(0.321, 0.30, len(SAMPLES))))["samples"] == "not shown"
-    assert verdicts(planted(samples=np.linspace(0.40, 0.20, len(SAMPLES))))["samples"] == "not confirmed"
+    assert verdicts(planted(samples=np.linspace(0.321, 0.30, len(SAMPLES))))["samples"] == "not confirmed"
 
 
 def test_the_table_and_the_numbers_agree():
