@@ -14,12 +14,16 @@ from interp.analysis.provenance import identity_of_rows, path_of, provenance_in_
 from interp.analysis.steps import steps_to_show
 from interp.analysis.thinned import while_thinned
 from interp.errors import InputError
+from interp.machine import LargeArray
 from interp.models import are_finite
 from interp.runs import Run
 
+KEPT_IN_MEMORY = 64  # rows, before those of large arrays are left to their file
+
 
 class RowsOfRun:
-    """The result of one `measure` over a run: arrays allocated once along step, filled row by row."""
+    """The result of one `measure` over a run: arrays allocated once along step, filled row by row. Those that are large
+    are pages of a file, of which only the last rows are in memory."""
 
     def __init__(self, run: Run, analysis: Analysis, parameters: dict[str, Any], shelf: Shelf) -> None:
         self.analysis, self.parameters, self.run = analysis, parameters, run
@@ -34,6 +38,7 @@ class RowsOfRun:
                 zip((int(s) for s in stored.step.values), json.loads(stored.attrs["digests"]), strict=True)
             )
         self.arrays: dict[str, np.ndarray] = {}
+        self.large: list[LargeArray] = []
         self.wanted: list[int] = []  # of the result
         self.steps: list[int] = []  # of the file: these and others that are fresh
         self.template: xr.Dataset | None = None
@@ -76,6 +81,8 @@ class RowsOfRun:
                 )
             array[self.row[step]] = values
         self.known[step] = digest
+        if len(self.known) % KEPT_IN_MEMORY == 0:
+            self._let_go()
 
     def leave_out(self, gone: Sequence[int]) -> None:
         """Forget the rows of checkpoints that are not there any more."""
@@ -85,9 +92,15 @@ class RowsOfRun:
     def _allocate(self, template: xr.Dataset) -> None:
         self.template = template
         self.row = {step: index for index, step in enumerate(self.steps)}
-        self.arrays = {
-            str(name): np.empty((len(self.steps), *v.shape), dtype=v.dtype) for name, v in template.data_vars.items()
+        made = {
+            str(name): LargeArray((len(self.steps), *v.shape), v.dtype, self.run.path)
+            for name, v in template.data_vars.items()
         }
+        self.arrays, self.large = {name: array.values for name, array in made.items()}, list(made.values())
+
+    def _let_go(self) -> None:
+        for array in self.large:
+            array.let_go()
 
     def _fill(self, steps: Sequence[int], rows: xr.Dataset) -> None:
         """Take over the rows of some steps, one by one: a copy of all of them is as large as the result."""
@@ -96,6 +109,7 @@ class RowsOfRun:
             values = rows.variables[name].values
             for to, place in zip(*places, strict=True):
                 array[to] = values[place]
+        self._let_go()
 
     def _dataset(self, steps: Sequence[int]) -> xr.Dataset:
         assert self.template is not None
@@ -117,6 +131,7 @@ class RowsOfRun:
         if self.template is not None and done:
             self.stored = self._dataset(done)
             self.shelf.save(self.analysis.name, self.path, self.stored)
+            self._let_go()
 
     def result(self) -> xr.Dataset:
         """The rows that were wanted; without those of checkpoints that diverged, or that are gone. Raises InputError

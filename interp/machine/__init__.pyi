@@ -2,6 +2,7 @@ from .background import computed_ahead as computed_ahead
 from .building import built_beside as built_beside
 from .folder import Folder as Folder
 from .folder import write_atomically as write_atomically
+from .large_arrays import LargeArray as LargeArray
 from .memory import give_back_freed_memory as give_back_freed_memory
 from .memory import keep_freed_memory as keep_freed_memory
 from .plain_files import LARGEST_TEXT as LARGEST_TEXT
