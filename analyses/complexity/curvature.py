@@ -42,6 +42,8 @@ MOST_STEPS = 24
 SCALES = {"": "magnitude"}
 AT = ("own", "equal")  # loss
 NEGATIVE = 1e-3  # of the highest eigenvalue: what is above is taken for zero
+SMALL_GRADIENT = 1e-3  # of the largest of the run: above, no place is near a critical point
+LOSS_FALLS = 2  # so many times, and a change of curvature is in part one of the loss
 HIGHEST_SCALE = 1e6  # of logits
 ENDS = ("lowest", "highest")
 TRACES = ("plain", "weighted")
@@ -146,25 +148,32 @@ def temperature_of(logits: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]
 
 def summary(result: xr.Dataset) -> dict:
     """At each loss the highest eigenvalue and the weighted trace: at the first step at which they are known, at the
-    step where they are largest, and at the last; and how often the last goes into the largest. The last step with
-    negative curvature, and its share; and the least gradient norm over the largest."""
+    step where they are largest, and at the last; how often the last goes into the largest, and the loss at the last into
+    that where it is largest. The last step with negative curvature, the largest share of it, and the least gradient norm
+    up to there over the largest of all; and that of all steps."""
     steps = result.step.values
     told: dict = {"step": int(steps[-1])}
     for at in AT:
         one = result.sel(at=at, estimate="value")
         courses = {"highest": one.eigenvalue.sel(end="highest"), "weighted_trace": one.trace.sel(weighting="weighted")}
-        told[at] = {name: _course(values.values, steps) for name, values in courses.items()}
+        told[at] = {name: _course(values.values, one.loss.values, steps) for name, values in courses.items()}
     losses = result.loss.sel(at="equal").values
     told["equal_loss"] = float(losses[np.isfinite(losses)][0]) if np.isfinite(losses).any() else None
     share = np.nan_to_num(result.negative_share.sel(at="own").values)
     told["negative_until"] = int(steps[np.flatnonzero(share)[-1]]) if share.any() else None
     told["largest_negative_share"] = float(share.max())
     norms = result.gradient_norm.values
-    told["least_gradient_over_most"] = float(np.nanmin(norms) / np.nanmax(norms)) if np.isfinite(norms).any() else None
+    least = {"until_then": norms[share > 0], "of_all": norms}
+    told["least_gradient_over_most"] = {
+        name: float(np.nanmin(some) / np.nanmax(norms)) if np.isfinite(some).any() else None
+        for name, some in least.items()
+    }
     return told
 
 
-def _course(values: Float[np.ndarray, " step"], steps: Int[np.ndarray, " step"]) -> dict[str, Any] | None:
+def _course(
+    values: Float[np.ndarray, " step"], losses: Float[np.ndarray, " step"], steps: Int[np.ndarray, " step"]
+) -> dict[str, Any] | None:
     """None where nothing is known."""
     known = np.flatnonzero(np.isfinite(values))
     if not len(known):
@@ -178,6 +187,7 @@ def _course(values: Float[np.ndarray, " step"], steps: Int[np.ndarray, " step"])
         "last": float(values[known[-1]]),
         "last_at": int(steps[known[-1]]),
         "most_over_last": float(values[most] / values[known[-1]]),
+        "loss_over_last": float(losses[most] / losses[known[-1]]),
     }
 
 
@@ -187,16 +197,24 @@ def in_words(found: Mapping) -> list[str]:
     for at in AT:
         if (one := found[at]["highest"]) is None:
             continue
-        where = "at the loss that it has" if at == "own" else f"at equal loss, {found['equal_loss']:.2g} nats"
+        where = "at the loss that it has" if at == "own" else f"at equal loss ({found['equal_loss']:.2g} nats)"
         most = f"{as_number(one['most'])} at step {one['most_at']:,}, where it is largest"
-        last = f"{as_number(one['last'])} at step {one['last_at']:,}"
-        lines.append(f"{where} the highest eigenvalue is {most}, {last}: {as_number(one['most_over_last'])} times less")
+        line = f"{where} the highest eigenvalue is {most}, and {as_number(one['last'])} at step {one['last_at']:,}"
+        if at == "equal":
+            lines.append(f"{line}: {as_number(one['most_over_last'])} times less")
+        elif one["loss_over_last"] > LOSS_FALLS:
+            # No factor: it would be read as one of flatness.
+            falls = f"the loss falls to one part in {as_number(one['loss_over_last'])} meanwhile"
+            lines.append(f"{line}; {falls}, and a cross-entropy takes its curvature along")
+        else:
+            lines.append(line)
     if found["negative_until"] is None:
-        lines.append("no negative curvature was seen")
-    else:
-        share = as_percent(found["largest_negative_share"])
-        lines.append(f"negative curvature until step {found['negative_until']:,}, of at most {share} of all directions")
-    return lines
+        return [*lines, "no negative curvature was seen"]
+    share, least = as_percent(found["largest_negative_share"]), found["least_gradient_over_most"]["until_then"]
+    line = f"negative curvature until step {found['negative_until']:,}, of at most {share} of all directions"
+    if least > SMALL_GRADIENT:
+        line += f"; no saddle is among these checkpoints: their gradient is never below {as_percent(least)} of its largest"
+    return [*lines, line]
 
 
 def plot(result: xr.Dataset):
