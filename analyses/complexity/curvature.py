@@ -52,7 +52,7 @@ SPLITS = ("train", "held_out")
 
 
 def measure(
-    checkpoint: Checkpoint, *, products: int = 48, probes: int = 16, equal_loss: float = 0.1, seed: int = 0
+    checkpoint: Checkpoint, *, products: int = 32, probes: int = 8, equal_loss: float = 0.1, seed: int = 0
 ) -> xr.Dataset:
     """At the `own` loss and at `equal` loss [at]: `loss`, `temperature`, the `eigenvalue` [at, end, estimate] at the
     lowest and the highest end of the spectrum of H and within what of it there is one, the `negative_share` of

@@ -30,6 +30,7 @@ from interp.runs import HasWeights
 
 ASKS = "weights"
 REFERENCE = "Roy & Vetterli 2007, EUSIPCO; DeMoss et al. 2024, arXiv:2412.09810, §5"
+ON_REQUEST = True
 SCALES = {"": "magnitude"}
 
 

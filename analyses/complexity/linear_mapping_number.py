@@ -32,6 +32,7 @@ from interp.runs import Checkpoint
 
 ASKS = "answers"
 REFERENCE = "Liu et al. 2023, arXiv:2310.05918, §3"
+ON_REQUEST = True
 SCALES = {"": "magnitude"}
 SPLITS = ("train", "held_out")
 AT_ONCE = 420  # so many inputs at once stay in the processor's cache
