@@ -24,7 +24,7 @@ def number(of: Checkpoint, **parameters) -> np.ndarray:
 
 def test_a_network_whose_neurons_are_all_on_is_linear() -> None:
     """A bias that no input outweighs: ReLU does nothing."""
-    assert_allclose(number(checkpoint(**{"mlp.b_in": torch.full((24,), 50.0)})), 1, atol=1e-4)
+    assert_allclose(number(checkpoint(**{"mlp.b_in": torch.full((24,), 50.0)})), 1, atol=1e-3)
     assert (number(checkpoint()) > 1.3).all()
 
 
