@@ -57,8 +57,8 @@ def measure(
 ) -> xr.Dataset:
     """At the `own` loss and at `equal` loss [at]: `loss`, `temperature`, the `eigenvalue` [at, end, estimate] at the
     lowest and the highest end of the spectrum of H and within what of it there is one, the `negative_share` [at, bound]
-    of eigenvalues, the `trace` [at, weighting, estimate], plain and weighted by w², with its standard error, and the whole
-    `spectrum` [at, ritz, part], values and their weights. And the `gradient_norm`, and `accuracy` [split].
+    of eigenvalues, the `trace` [at, weighting, estimate], plain and weighted by w², with its standard error, and the
+    whole `spectrum` [at, ritz, part], values and their weights. And the `gradient_norm`, and `accuracy` [split].
 
     NaN where no training labels are known, and at equal loss where no temperature makes the loss so small: some
     training pair is answered wrongly.
@@ -151,9 +151,9 @@ def temperature_of(logits: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]
 
 def summary(result: xr.Dataset) -> dict:
     """At each loss the highest eigenvalue and the weighted trace: at the first step at which they are known, at the
-    step where they are largest, and at the last; how often the last goes into the largest, and the loss at the last into
-    that where it is largest. The last step with negative curvature, the largest share of it, and the least gradient norm
-    up to there over the largest of all; and that of all steps."""
+    step where they are largest, and at the last; how often the last goes into the largest, and the loss at the last
+    into that where it is largest. The last step with negative curvature for certain, the largest bounds of its share up
+    to there, and the least gradient norm over the largest of all, at the steps with negative curvature and at all."""
     steps = result.step.values
     told: dict = {"step": int(steps[-1])}
     for at in AT:
@@ -221,7 +221,9 @@ def in_words(found: Mapping) -> list[str]:
     share = f"{as_percent(shares['least'])} to {as_percent(shares['most'])} of all directions at most"
     line = f"negative curvature until step {found['negative_until']:,}, in {share}"
     if least > SMALL_GRADIENT:
-        line += f"; no saddle is among these checkpoints: their gradient is never below {as_percent(least)} of its largest"
+        line += (
+            f"; no saddle is among these checkpoints: their gradient is never below {as_percent(least)} of its largest"
+        )
     return [*lines, line]
 
 

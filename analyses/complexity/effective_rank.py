@@ -1,8 +1,8 @@
 """Effective rank. In how many directions does each matrix of the network act, beside a random one of its shape?
 
 H = −Σ q log q, q = σ/Σσ over the singular values of a weight matrix, is its spectral entropy, and e^H its effective
-rank: r of r equal singular values. A tensor of three axes is a stack of matrices, as of heads, and told by the mean over
-them; of more than three the first axis is taken against all others. Vectors have no rank.
+rank: r of r equal singular values. A tensor of three axes is a stack of matrices, as of heads, and told by the mean
+over them; of more than three the first axis is taken against all others. Vectors have no rank.
 
 A matrix of independent normal numbers has an effective rank too, below full: it stands beside every other (one draw of
 each shape). So weights as they are drawn are at 1 of what is random, and what training takes away is seen against that.
@@ -10,7 +10,8 @@ each shape). So weights as they are drawn are at 1 of what is random, and what t
 
 Of what W_E, W_in, W_out and W_U say to each other, with norms folded in, and of activations, `representation` tells
 rank and entropy. It cannot tell which directions are used; and no number of one matrix knows that singular values can
-be moved from it to the next, without another function: where two matrices are multiplied, only the product counts.
+be moved from it to the next, without another function: where two matrices are multiplied, only the product counts. Nor
+does what falls say that a rule was found: weight decay lowers it of random labels, too.
 """
 
 import functools
@@ -117,7 +118,9 @@ def summary(result: xr.Dataset) -> dict:
 
 def plot(result: xr.Dataset):
     """The effective rank of every tensor over training, as a share of that of random numbers, and ΣH."""
-    figure = new_panels("Effective rank", ("Of random numbers of that shape", "Sum of spectral entropies"), reference=REFERENCE)
+    figure = new_panels(
+        "Effective rank", ("Of random numbers of that shape", "Sum of spectral entropies"), reference=REFERENCE
+    )
     steps = result.step.values
     for place, name in enumerate(result.tensor.values):
         one = result.sel(tensor=name)

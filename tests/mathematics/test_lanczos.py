@@ -51,7 +51,7 @@ def test_weights_are_shares_of_eigenvalues() -> None:
 
 
 def test_shares_of_few_products_are_bounds() -> None:
-    """Of what a vector knows of 300 eigenvalues, wherever the limit; and not of nothing: with more products they close."""
+    """Of what a vector knows of 300 eigenvalues, wherever the limit; and with more products they close."""
     eigenvalues = np.sort(np.r_[np.random.default_rng(6).normal(size=290) * 0.05, np.linspace(0.5, 8, 10)])
     start = np.random.default_rng(7).normal(size=300)
     weights = start**2 / (start @ start)

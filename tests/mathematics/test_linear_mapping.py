@@ -45,7 +45,9 @@ def test_r_squared_is_that_of_a_regression() -> None:
     t = np.linspace(0, 1, 21)
     expected = [np.mean([np.corrcoef(t, path[:, k])[0, 1] ** 2 for k in range(3)]) for path in answers.numpy()]
     assert straightness(answers).tolist() == pytest.approx(expected, abs=1e-12)
-    assert straightness(1e5 * answers.flip(1)).tolist() == pytest.approx(expected, abs=1e-9)  # and neither scale nor way
+    assert straightness(1e5 * answers.flip(1)).tolist() == pytest.approx(
+        expected, abs=1e-9
+    )  # and neither scale nor way
 
 
 def test_what_only_rounding_moves_does_not_move() -> None:

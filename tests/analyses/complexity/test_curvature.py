@@ -72,7 +72,9 @@ def test_the_course_of_the_reference_run() -> None:
     assert lowest.sel(estimate="value") + lowest.sel(estimate="error") < -1e-3 * own[0]
     assert (early.negative_share.sel(bound="most") >= early.negative_share.sel(bound="least"))[0]
     assert max(one.negative_share.sel(at="own", bound="least") for one in (memorized, last)) == 0
-    table = xr.concat([one.expand_dims(step=[at]) for at, one in zip((46, 100, 3000), (early, memorized, last), strict=True)], "step")
+    table = xr.concat(
+        [one.expand_dims(step=[at]) for at, one in zip((46, 100, 3000), (early, memorized, last), strict=True)], "step"
+    )
     told = find("curvature").summary(table)
     assert told["negative_until"] == 46
     assert told["least_gradient_over_most"]["until_then"] > 0.1

@@ -8,9 +8,10 @@ from numpy.testing import assert_allclose
 import interp
 from interp.analyses import effective_rank
 from interp.analysis import find
-from interp.experiment import ModelConfig
+from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig
 from interp.models import initial_weights
-from interp.runs import Weighted
+from interp.runs import Checkpoint, Weighted
+from interp.training import train
 
 
 def of(**weights: torch.Tensor):
@@ -42,6 +43,22 @@ def test_generalizing_takes_directions_away() -> None:
     assert ratio[0] > 0.95
     assert ratio[1] < 0.5
     assert start.total_entropy > memorized.total_entropy > last.total_entropy + 5
+
+
+def test_it_falls_with_weight_decay_where_nothing_generalizes() -> None:
+    """The negative control: random labels. What falls is no sign of a rule; without weight decay it does not fall."""
+    small, task = ModelConfig(d_model=16, n_heads=2, d_mlp=32), Task(13, "random", 0.6)
+    entropy = {}
+    for decay in (1.0, 0.0):
+        training = TrainingConfig(lr=1e-2, log_every=400, checkpoint_every=None, steps=400, weight_decay=decay)
+        last = list(train(Experiment(task, small, training)))[-1]
+        at = Checkpoint(last.step, last.weights, task, small)
+        assert at.accuracy("train") > 0.99
+        assert at.accuracy("held_out") < 0.3
+        entropy[decay] = effective_rank.measure(at).total_entropy.item()
+    start = effective_rank.measure(Weighted(0, initial_weights(small, 13))).total_entropy.item()
+    assert entropy[1.0] < 0.85 * start
+    assert entropy[0.0] > 0.95 * start
 
 
 def test_zeros_are_unknown_and_vectors_alone_are_refused() -> None:
