@@ -94,10 +94,10 @@ def compute(
                     loss[row, TO.index(to), :, place] = [at.trained_loss(split) for split in SPLITS]
                     accuracy[row, TO.index(to), :, place] = [at.accuracy(split) for split in SPLITS]
     name, along = {"units": "name"}, ("step", "to", "split", "place")
-    unit = run.training.loss_unit
+    unit = last.training.loss_unit
     return xr.Dataset(
         {
-            "loss": (along, loss, {"long_name": run.training.loss_title, "units": unit}),
+            "loss": (along, loss, {"long_name": last.training.loss_title, "units": unit}),
             "accuracy": (along, accuracy, {"long_name": "accuracy", "units": "1"}),
             "barrier": (along[:-1], barrier(loss), {"long_name": "rise above both ends", "units": unit}),
         },

@@ -45,7 +45,7 @@ def test_neither_loudness_nor_the_order_of_neurons_matters() -> None:
 def test_a_slow_second_way() -> None:
     """By the definition, path by path, through the whole forward pass of vectors."""
     model = ModelConfig(family="mlp", d_mlp=16, embedding="none", inputs="sum")
-    task = Samples("gaussian", n_train=40, n_test=10, n_features=6, n_classes=3)
+    task = Samples("gaussian", n_train=40, n_test=10, n_features=6, classes=3)
     at = Checkpoint(0, initial_weights(model, task.sizes), task, model)
     chosen = np.array([3, 1, 8, 5])
     found = linear_mapping_number.linearity_of(at, chosen, 7).numpy()
