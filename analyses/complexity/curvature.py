@@ -217,9 +217,8 @@ def in_words(found: Mapping) -> list[str]:
             lines.append(line)
     if found["negative_until"] is None:
         return [*lines, "no negative curvature is certain"]
-    shares, least = found["largest_negative_share"], found["least_gradient_over_most"]["until_then"]
-    share = f"{as_percent(shares['least'])} to {as_percent(shares['most'])} of all directions at most"
-    line = f"negative curvature until step {found['negative_until']:,}, in {share}"
+    share, least = found["largest_negative_share"]["least"], found["least_gradient_over_most"]["until_then"]
+    line = f"negative curvature until step {found['negative_until']:,}, in at least {as_percent(share)} of all directions"
     if least > SMALL_GRADIENT:
         line += (
             f"; no saddle is among these checkpoints: their gradient is never below {as_percent(least)} of its largest"
@@ -235,7 +234,7 @@ def plot(result: xr.Dataset):
     panels = (
         "At the loss that the network has",
         f"At equal loss ({equal})",
-        "Share of negative curvature",
+        "Share of negative curvature, bounds",
         "Accuracy",
     )
     figure = new_panels("Curvature of the training loss", panels, reference=REFERENCE, vertical_spacing=0.16)
