@@ -53,7 +53,7 @@ SPLITS = ("train", "held_out")
 
 
 def measure(
-    checkpoint: Checkpoint, *, products: int = 32, probes: int = 8, equal_loss: float = 0.1, seed: int = 0
+    checkpoint: Checkpoint, *, products: int = 20, probes: int = 6, equal_loss: float = 0.1, seed: int = 0
 ) -> xr.Dataset:
     """At the `own` loss and at `equal` loss [at]: `loss`, `temperature`, the `eigenvalue` [at, end, estimate] at the
     lowest and the highest end of the spectrum of H and within what of it there is one, the `negative_share` [at, bound]
@@ -218,7 +218,8 @@ def in_words(found: Mapping) -> list[str]:
     if found["negative_until"] is None:
         return [*lines, "no negative curvature is certain"]
     share, least = found["largest_negative_share"]["least"], found["least_gradient_over_most"]["until_then"]
-    line = f"negative curvature until step {found['negative_until']:,}, in at least {as_percent(share)} of all directions"
+    until = f"until step {found['negative_until']:,}"
+    line = f"negative curvature {until}, in at least {as_percent(share)} of all directions"
     if least > SMALL_GRADIENT:
         line += (
             f"; no saddle is among these checkpoints: their gradient is never below {as_percent(least)} of its largest"

@@ -73,7 +73,7 @@ def test_neurons_in_another_order_are_the_same_function_at_both_ends_with_a_barr
 
 def test_the_same_from_either_end(tmp_path: Path) -> None:
     one = {name: 4 * weight for name, weight in drawn(0).items()}
-    other = reordered(one) | {"unembed.W_U": 1.1 * one["unembed.W_U"]}
+    other = reordered(one)
     there, back = (
         loss_barrier.compute(run_of(tmp_path / name, *ends)).sel(step=0, to="next")
         for name, ends in {"there": (one, other), "back": (other, one)}.items()
