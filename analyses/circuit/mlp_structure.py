@@ -27,6 +27,7 @@ from torch import Tensor
 from interp.analysis import axes
 from interp.figures import NEUTRAL, PALETTE, color_of_frequency, named_step, new_panels, percent_axis
 from interp.mathematics import fourier
+from interp.mathematics.effective_rank import effective_number
 from interp.mathematics.key_frequencies import in_phase
 from interp.runs import Checkpoint
 
@@ -73,7 +74,7 @@ def measure(checkpoint: Checkpoint, *, key_frequencies: list[int] | None = None,
     return xr.Dataset(
         {
             "singular_value": ("component", singular.numpy(), {"long_name": "singular value of W_L"} | one),
-            "effective_rank": ((), _effective_rank(singular), {"long_name": "effective rank of W_L"} | one),
+            "effective_rank": ((), effective_number(singular), {"long_name": "effective rank of W_L"} | one),
             "rank": (
                 (),
                 np.int32((left_over > tolerance * total).sum()),
@@ -226,11 +227,6 @@ def _explained(along: Float[Tensor, "directions n n"], chosen: Int[Tensor, " key
     own = torch.stack([cosine, sine], dim=1).square() / length[:, None]
     nothing = total <= (16 * torch.finfo(along.dtype).eps * largest * n).square()
     return (own / total.view_as(own)).masked_fill(nothing.view_as(own), torch.nan)
-
-
-def _effective_rank(singular: Float[Tensor, " components"]) -> float:
-    share = singular / singular.sum()
-    return float(torch.special.entr(share).sum().exp())
 
 
 def _share(square: Tensor, total: Tensor) -> float:

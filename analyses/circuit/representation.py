@@ -34,6 +34,7 @@ from torch import Tensor
 from interp.analysis import axes
 from interp.figures import PALETTE, color_of_frequency, key_frequencies_of, named_step, new_panels, percent_axis
 from interp.mathematics import fourier
+from interp.mathematics.effective_rank import effective_rank
 from interp.runs import Checkpoint
 
 REFERENCE = (
@@ -77,7 +78,7 @@ def measure(checkpoint: Checkpoint, *, delta: float = 0.1, parallelograms: int =
             "coordinate": (("component", "phase"), coordinate, {"long_name": "coordinate of the residues"} | one),
             "effective_rank": (
                 "matrix",
-                np.array([_effective_rank(matrices[name]) for name in MATRICES]),
+                np.array([effective_rank(matrices[name]) for name in MATRICES]),
                 {"long_name": "effective rank"} | one,
             ),
             "spectral_entropy": (
@@ -249,15 +250,6 @@ def _components(embedding: Float[Tensor, "n d_model"]) -> tuple[np.ndarray, np.n
     frequency[:n_real] = np.where(real, power.argmax(0).numpy() + 1, 0)
     coordinate[:n_real] = (left * sizes)[:, :n_real].T.numpy()
     return share, frequency, circularity, coordinate
-
-
-def _effective_rank(matrix: Float[Tensor, "rows columns"]) -> float:
-    wide = (matrix if len(matrix) < matrix.shape[1] else matrix.T).double()
-    # From the squares, in half the time: singular values below 3e-7 of the largest, which rounding hides, add nothing
-    # here.
-    squares = torch.linalg.eigvalsh(wide @ wide.T)
-    singular = squares.where(squares > 1e-13 * squares[-1], 0).sqrt()
-    return float(torch.special.entr(singular / singular.sum()).sum().exp())
 
 
 def _spectral_entropy(checkpoint: Checkpoint) -> float:

@@ -1,8 +1,8 @@
 """Curvature. How sharply does the training loss bend around the weights, at the loss that they have and at equal loss?
 
 H = ∇²L of the mean cross-entropy L of the training labels, in all weights, without weight decay. From one run of
-Lanczos (`interp.mathematics.lanczos`) come its highest and lowest eigenvalue and the share of them below −1e-3 of the
-highest; from random signs r
+Lanczos (`interp.mathematics.lanczos`) come its highest and lowest eigenvalue, and at least and at most what share of
+them is below −1e-3 of the highest: so few products do not resolve what is near zero. From random signs r
 
     tr H = E rᵀHr   and   Σ_i w_i² H_ii = E (w∘r)ᵀH(w∘r)
 
@@ -42,20 +42,23 @@ MOST_STEPS = 24
 SCALES = {"": "magnitude"}
 AT = ("own", "equal")  # loss
 NEGATIVE = 1e-3  # of the highest eigenvalue: what is above is taken for zero
+SMALL_GRADIENT = 1e-3  # of the largest of the run: above, no place is near a critical point
+LOSS_FALLS = 2  # so many times, and a change of curvature is in part one of the loss
 HIGHEST_SCALE = 1e6  # of logits
 ENDS = ("lowest", "highest")
 TRACES = ("plain", "weighted")
 ESTIMATES = ("value", "error")
+BOUNDS = ("least", "most")
 SPLITS = ("train", "held_out")
 
 
 def measure(
-    checkpoint: Checkpoint, *, products: int = 48, probes: int = 16, equal_loss: float = 0.1, seed: int = 0
+    checkpoint: Checkpoint, *, products: int = 20, probes: int = 6, equal_loss: float = 0.1, seed: int = 0
 ) -> xr.Dataset:
     """At the `own` loss and at `equal` loss [at]: `loss`, `temperature`, the `eigenvalue` [at, end, estimate] at the
-    lowest and the highest end of the spectrum of H and within what of it there is one, the `negative_share` of
-    eigenvalues, the `trace` [at, weighting, estimate], plain and weighted by w², with its standard error, and the whole
-    `spectrum` [at, ritz, part], values and their weights. And the `gradient_norm`, and `accuracy` [split].
+    lowest and the highest end of the spectrum of H and within what of it there is one, the `negative_share` [at, bound]
+    of eigenvalues, the `trace` [at, weighting, estimate], plain and weighted by w², with its standard error, and the
+    whole `spectrum` [at, ritz, part], values and their weights. And the `gradient_norm`, and `accuracy` [split].
 
     NaN where no training labels are known, and at equal loss where no temperature makes the loss so small: some
     training pair is answered wrongly.
@@ -73,7 +76,8 @@ def measure(
     check_integer("probes", probes, 1)
     check_number("equal-loss", equal_loss, 0, above=True)
     check_integer("seed", seed, 0)
-    rows = {name: np.full(len(AT), np.nan) for name in ("loss", "temperature", "negative_share")}
+    rows = {name: np.full(len(AT), np.nan) for name in ("loss", "temperature")}
+    negative = np.full((len(AT), len(BOUNDS)), np.nan)
     eigenvalue, trace = (np.full((len(AT), 2, len(ESTIMATES)), np.nan) for _ in range(2))
     spectrum = np.full((len(AT), products, 2), np.nan)
     gradient_norm, task = math.nan, checkpoint.task
@@ -91,7 +95,7 @@ def measure(
             for row, scale in enumerate((np.ones(hessian.size), hessian.weights)):
                 trace[place, row] = traces(hessian.times, scale, probes, random)
             rows["loss"][place], rows["temperature"][place] = hessian.loss, temperature
-            rows["negative_share"][place] = found.share_below(-NEGATIVE * abs(found.values[-1]))
+            negative[place] = found.share_below(-NEGATIVE * abs(found.values[-1]))
             spectrum[place, : len(found.values)] = np.stack([found.values, found.weights], axis=1)
             if not place:
                 gradient_norm = float(np.linalg.norm(hessian.gradient))
@@ -101,7 +105,7 @@ def measure(
         {
             "loss": ("at", rows["loss"], {"long_name": "training loss", "units": "nat"}),
             "temperature": ("at", rows["temperature"], {"long_name": "what logits are divided by"} | one),
-            "negative_share": ("at", rows["negative_share"], {"long_name": "share of negative eigenvalues"} | one),
+            "negative_share": (("at", "bound"), negative, {"long_name": "share of negative eigenvalues"} | one),
             "eigenvalue": (("at", "end", "estimate"), eigenvalue, {"long_name": "eigenvalue of the Hessian"} | one),
             "trace": (("at", "weighting", "estimate"), trace, {"long_name": "trace of the Hessian"} | one),
             "spectrum": (("at", "ritz", "part"), spectrum, {"long_name": "Ritz values and weights"} | one),
@@ -113,6 +117,7 @@ def measure(
                 "at": ("at", np.array(AT), {"long_name": "at which loss"} | name),
                 "end": ("end", np.array(ENDS), {"long_name": "end of the spectrum"} | name),
                 "weighting": ("weighting", np.array(TRACES), {"long_name": "weighting of the trace"} | name),
+                "bound": ("bound", np.array(BOUNDS), {"long_name": "bound of the share"} | name),
                 "estimate": ("estimate", np.array(ESTIMATES), {"long_name": "estimate"} | name),
                 "ritz": ("ritz", np.arange(products, dtype=np.int32), {"long_name": "Ritz value", "units": "index"}),
                 "part": ("part", np.array(("value", "weight")), {"long_name": "part"} | name),
@@ -146,25 +151,36 @@ def temperature_of(logits: Float[Tensor, "n classes"], labels: Int[Tensor, " n"]
 
 def summary(result: xr.Dataset) -> dict:
     """At each loss the highest eigenvalue and the weighted trace: at the first step at which they are known, at the
-    step where they are largest, and at the last; and how often the last goes into the largest. The last step with
-    negative curvature, and its share; and the least gradient norm over the largest."""
+    step where they are largest, and at the last; how often the last goes into the largest, and the loss at the last
+    into that where it is largest. The last step with negative curvature for certain, the largest bounds of its share up
+    to there, and the least gradient norm over the largest of all, at the steps with negative curvature and at all."""
     steps = result.step.values
     told: dict = {"step": int(steps[-1])}
     for at in AT:
         one = result.sel(at=at, estimate="value")
         courses = {"highest": one.eigenvalue.sel(end="highest"), "weighted_trace": one.trace.sel(weighting="weighted")}
-        told[at] = {name: _course(values.values, steps) for name, values in courses.items()}
+        told[at] = {name: _course(values.values, one.loss.values, steps) for name, values in courses.items()}
     losses = result.loss.sel(at="equal").values
     told["equal_loss"] = float(losses[np.isfinite(losses)][0]) if np.isfinite(losses).any() else None
-    share = np.nan_to_num(result.negative_share.sel(at="own").values)
-    told["negative_until"] = int(steps[np.flatnonzero(share)[-1]]) if share.any() else None
-    told["largest_negative_share"] = float(share.max())
+    own = result.sel(at="own")
+    lowest, error = (own.eigenvalue.sel(end="lowest", estimate=which).values for which in ESTIMATES)
+    bent = lowest + error < -NEGATIVE * np.abs(own.eigenvalue.sel(end="highest", estimate="value").values)
+    told["negative_until"] = int(steps[np.flatnonzero(bent)[-1]]) if bent.any() else None
+    told["largest_negative_share"] = {
+        bound: float(own.negative_share.sel(bound=bound).values[bent].max()) if bent.any() else None for bound in BOUNDS
+    }
     norms = result.gradient_norm.values
-    told["least_gradient_over_most"] = float(np.nanmin(norms) / np.nanmax(norms)) if np.isfinite(norms).any() else None
+    least = {"until_then": norms[bent], "of_all": norms}
+    told["least_gradient_over_most"] = {
+        name: float(np.nanmin(some) / np.nanmax(norms)) if np.isfinite(some).any() else None
+        for name, some in least.items()
+    }
     return told
 
 
-def _course(values: Float[np.ndarray, " step"], steps: Int[np.ndarray, " step"]) -> dict[str, Any] | None:
+def _course(
+    values: Float[np.ndarray, " step"], losses: Float[np.ndarray, " step"], steps: Int[np.ndarray, " step"]
+) -> dict[str, Any] | None:
     """None where nothing is known."""
     known = np.flatnonzero(np.isfinite(values))
     if not len(known):
@@ -178,6 +194,7 @@ def _course(values: Float[np.ndarray, " step"], steps: Int[np.ndarray, " step"])
         "last": float(values[known[-1]]),
         "last_at": int(steps[known[-1]]),
         "most_over_last": float(values[most] / values[known[-1]]),
+        "loss_over_last": float(losses[most] / losses[known[-1]]),
     }
 
 
@@ -187,16 +204,27 @@ def in_words(found: Mapping) -> list[str]:
     for at in AT:
         if (one := found[at]["highest"]) is None:
             continue
-        where = "at the loss that it has" if at == "own" else f"at equal loss, {found['equal_loss']:.2g} nats"
+        where = "at the loss that it has" if at == "own" else f"at equal loss ({found['equal_loss']:.2g} nats)"
         most = f"{as_number(one['most'])} at step {one['most_at']:,}, where it is largest"
-        last = f"{as_number(one['last'])} at step {one['last_at']:,}"
-        lines.append(f"{where} the highest eigenvalue is {most}, {last}: {as_number(one['most_over_last'])} times less")
+        line = f"{where} the highest eigenvalue is {most}, and {as_number(one['last'])} at step {one['last_at']:,}"
+        if at == "equal":
+            lines.append(f"{line}: {as_number(one['most_over_last'])} times less")
+        elif one["loss_over_last"] > LOSS_FALLS:
+            # No factor: it would be read as one of flatness.
+            falls = f"the loss falls to one part in {as_number(one['loss_over_last'])} meanwhile"
+            lines.append(f"{line}; {falls}, and a cross-entropy takes its curvature along")
+        else:
+            lines.append(line)
     if found["negative_until"] is None:
-        lines.append("no negative curvature was seen")
-    else:
-        share = as_percent(found["largest_negative_share"])
-        lines.append(f"negative curvature until step {found['negative_until']:,}, of at most {share} of all directions")
-    return lines
+        return [*lines, "no negative curvature is certain"]
+    share, least = found["largest_negative_share"]["least"], found["least_gradient_over_most"]["until_then"]
+    until = f"until step {found['negative_until']:,}"
+    line = f"negative curvature {until}, in at least {as_percent(share)} of all directions"
+    if least > SMALL_GRADIENT:
+        line += (
+            f"; no saddle is among these checkpoints: their gradient is never below {as_percent(least)} of its largest"
+        )
+    return [*lines, line]
 
 
 def plot(result: xr.Dataset):
@@ -207,7 +235,7 @@ def plot(result: xr.Dataset):
     panels = (
         "At the loss that the network has",
         f"At equal loss ({equal})",
-        "Share of negative curvature",
+        "Share of negative curvature, bounds",
         "Accuracy",
     )
     figure = new_panels("Curvature of the training loss", panels, reference=REFERENCE, vertical_spacing=0.16)
@@ -227,7 +255,9 @@ def plot(result: xr.Dataset):
         for place, (name, values) in enumerate(drawn.items()):
             above = np.where(values > 0, values, np.nan)  # a logarithmic axis has no zero
             draw(above, name, PALETTE[place], 1, column, showlegend=column == 1)
-        draw(one.negative_share.values, f"at {at} loss", PALETTE[column + 2], 2, 1, legend="legend2")
+        for bound, dash in {"least": "dot", "most": "solid"}.items():
+            values, color = result.negative_share.sel(at=at, bound=bound).values, PALETTE[column + 2]
+            draw(values, f"at {bound}, at {at} loss", color, 2, 1, legend="legend2", line_dash=dash)
         power_of_ten_axis(figure, row=1, col=column)
     for place, split in enumerate(result.split.values):
         values = result.accuracy.sel(split=split).values

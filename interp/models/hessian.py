@@ -8,7 +8,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.experiment import ModelConfig
-from interp.models.forward import Inputs, logits
+from interp.models.factored_gradient import differentiable_logits
+from interp.models.forward import Inputs, is_factored, logits
 from interp.models.values import Weights
 
 
@@ -38,7 +39,10 @@ class Hessian:
         temperature: float = 1.0,
     ) -> None:
         self._weights = {name: weight.double().requires_grad_() for name, weight in _copies(weights).items()}
-        said = logits(self._weights, model, inputs.double() if inputs.is_floating_point() else inputs)
+        if is_factored(model):
+            said = differentiable_logits(self._weights, model, inputs)
+        else:
+            said = logits(self._weights, model, inputs.double() if inputs.is_floating_point() else inputs)
         self._loss = torch.nn.functional.cross_entropy(said / temperature, labels)
         self.size = sum(weight.numel() for weight in self._weights.values())
 

@@ -20,7 +20,7 @@ def test_all_eigenvalues_of_a_small_matrix_each_once() -> None:
     assert_allclose(found.values, eigenvalues, atol=1e-10)
     vectors = np.linalg.eigh(H)[1]
     assert_allclose(found.weights, (vectors.T @ start) ** 2 / (start @ start), atol=1e-10)
-    assert found.share_below(-0.1) == pytest.approx(found.weights[:2].sum())
+    assert found.share_below(-0.1) == pytest.approx((found.weights[:2].sum(),) * 2)
 
 
 def test_it_ends_where_the_start_knows_no_more() -> None:
@@ -47,7 +47,24 @@ def test_weights_are_shares_of_eigenvalues() -> None:
     """A quarter of 4,000 eigenvalues is −1: the error of one vector is about √(share/n)."""
     eigenvalues = np.repeat([-1.0, 0.0, 3.0], [1000, 2000, 1000])
     found = lanczos(lambda vector: eigenvalues * vector, np.random.default_rng(5).normal(size=4000), 10)
-    assert found.share_below(-0.5) == pytest.approx(0.25, abs=0.03)
+    assert found.share_below(-0.5) == pytest.approx((0.25, 0.25), abs=0.03)
+
+
+def test_shares_of_few_products_are_bounds() -> None:
+    """Of what a vector knows of 300 eigenvalues, wherever the limit; and with more products they close."""
+    eigenvalues = np.sort(np.r_[np.random.default_rng(6).normal(size=290) * 0.05, np.linspace(0.5, 8, 10)])
+    start = np.random.default_rng(7).normal(size=300)
+    weights = start**2 / (start @ start)
+    widths = []
+    for steps in (8, 30, 90):
+        found = lanczos(lambda vector: eigenvalues * vector, start, steps)
+        bounds = []
+        for limit in np.linspace(-0.3, 9, 200):
+            lower, upper = found.share_below(limit)
+            bounds.append(upper - lower)
+            assert lower - 1e-9 <= weights[eigenvalues < limit].sum() <= upper + 1e-9
+        widths.append(max(bounds))
+    assert widths[0] > 2 * widths[1] > 4 * widths[2]
 
 
 def test_traces_lie_within_three_errors_of_the_truth() -> None:

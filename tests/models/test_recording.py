@@ -116,7 +116,8 @@ def test_what_needs_the_network_says_so(brought: Checkpoint):
     without = {name for name, each in discover().items() if not each.is_for(brought.task, brought.model)}
     needed = {"attention_structure", "circuit_efficiency", "circuit_forces", "clock_pizza", "frequency_ablation"}
     needed |= {"gradient_spectrum", "mlp_structure", "norm_account", "norm_landscape", "representation"}
-    assert without == needed | {"slingshots", "softmax_collapse", "operations", "description_length", "curvature"}
+    needed |= {"slingshots", "softmax_collapse", "operations", "description_length", "curvature"}
+    assert without == needed | {"linear_mapping_number", "loss_barrier"}
     with pytest.raises(InputError, match=r"clock_pizza reads the network itself .* logits, neurons, embedding"):
         measure_checkpoint(brought, "clock_pizza")
     bare = Checkpoint.from_module(adder(), Task(P))

@@ -5,10 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 from numpy.testing import assert_allclose
 
 import interp
 from interp.analyses import curvature
+from interp.analysis import find
 from interp.experiment import ModelConfig, Task
 from interp.models import initial_weights
 from interp.runs import Checkpoint
@@ -66,8 +68,20 @@ def test_the_course_of_the_reference_run() -> None:
     assert math.isnan(highest(early, "equal"))  # it is wrong on training pairs, whatever the temperature
     ratio = highest(memorized, "equal") / highest(last, "equal")
     assert 6 < ratio < 12
-    assert early.negative_share.sel(at="own") > 0.02
-    assert max(one.negative_share.sel(at="own") for one in (memorized, last)) == 0
+    lowest = early.eigenvalue.sel(at="own", end="lowest")
+    assert lowest.sel(estimate="value") + lowest.sel(estimate="error") < -1e-3 * own[0]
+    assert (early.negative_share.sel(bound="most") >= early.negative_share.sel(bound="least"))[0]
+    assert max(one.negative_share.sel(at="own", bound="least") for one in (memorized, last)) == 0
+    table = xr.concat(
+        [one.expand_dims(step=[at]) for at, one in zip((46, 100, 3000), (early, memorized, last), strict=True)], "step"
+    )
+    told = find("curvature").summary(table)
+    assert told["negative_until"] == 46
+    assert told["least_gradient_over_most"]["until_then"] > 0.1
+    lines = find("curvature").lines(table)
+    assert "times less" in lines[1]
+    assert "times less" not in lines[0]  # a factor that is mostly the loss
+    assert "no saddle" in lines[-1]
 
 
 def test_numbers_of_a_softmax_at_zero() -> None:
