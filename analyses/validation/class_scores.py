@@ -168,7 +168,9 @@ def _known_from(f1: Float[np.ndarray, "step class"], steps: Int[np.ndarray, " st
     kept = np.flip(np.logical_and.accumulate(np.flip(f1 >= KNOWN, 0), 0), 0)
     since = np.sort(np.where(kept.any(0), kept.argmax(0), len(steps)))
     at = {"first": since[0], "median": since[(len(since) - 1) // 2], "last": since[-1]} if len(since) else {}
-    return {name: int(steps[at[name]]) if at and at[name] < len(steps) else None for name in ("first", "median", "last")}
+    return {
+        name: int(steps[at[name]]) if at and at[name] < len(steps) else None for name in ("first", "median", "last")
+    }
 
 
 def in_words(found: Mapping) -> list[str]:
@@ -188,8 +190,10 @@ def in_words(found: Mapping) -> list[str]:
         lines.append(f"  {_classes_in_words(one)}")
         if (since := one["known_from"])["first"] is not None:
             middle, last = as_step(since["median"]), as_step(since["last"])
-            lines.append(f"  F1 stays at {KNOWN:g} or more: first class from step {since['first']:,}, half of the classes "
-                         f"{middle}, last {last}")
+            lines.append(
+                f"  F1 stays at {KNOWN:g} or more: first class from step {since['first']:,}, half of the classes "
+                f"{middle}, last {last}"
+            )
     return lines
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
-from scipy.stats import ks_2samp, norm
+from scipy.stats import binom, ks_2samp, norm
 from sklearn.metrics import roc_auc_score
 
 from interp.mathematics.class_scores import answer_scores, answered, ks_by_chance, separation
@@ -24,9 +24,14 @@ def test_a_constant_answer(n_classes: int) -> None:
 
 
 def test_random_answers_have_a_macro_f1_a_little_below_a_guess() -> None:
-    random, labels = np.random.default_rng(0), np.repeat(np.arange(113), 20)
-    macro = np.mean([answer_scores(labels, random.integers(0, 113, len(labels)), 113).f1.mean() for _ in range(60)])
-    assert macro == pytest.approx(0.0081, abs=0.0003) and macro < 1 / 113
+    """Of n examples a class is answered N ~ B(nK, 1/K) times, a share n/(nK) of them rightly: F1 is
+    2/K E N/(n + N) < 1/K."""
+    n_classes, n = 113, 20
+    random, labels, count = np.random.default_rng(0), np.repeat(np.arange(n_classes), n), np.arange(200)
+    exact = 2 / n_classes * (binom.pmf(count, n * n_classes, 1 / n_classes) * count / (n + count)).sum()
+    drawn = [answer_scores(labels, random.integers(0, n_classes, len(labels)), n_classes).f1.mean() for _ in range(60)]
+    assert np.mean(drawn) == pytest.approx(exact, abs=3 * np.std(drawn) / math.sqrt(60))
+    assert 0.97 / n_classes < exact < 1 / n_classes
 
 
 def test_a_class_without_examples_is_not_known_and_no_answer_hurts_only_recall() -> None:
@@ -41,7 +46,7 @@ def test_an_answer_is_one_logit_above_all_others() -> None:
     assert answered(logits).tolist() == [0, -1, -1, -1]
 
 
-def drawn(n: int, n_classes: int, seed: int, *, ties: bool) -> tuple[np.ndarray, np.ndarray]:
+def scores_of(n: int, n_classes: int, seed: int, *, ties: bool) -> tuple[np.ndarray, np.ndarray]:
     random = np.random.default_rng(seed)
     labels = random.integers(0, n_classes, n)
     scores = random.normal(size=(n, n_classes)) + 0.7 * np.eye(n_classes)[labels]
@@ -50,7 +55,7 @@ def drawn(n: int, n_classes: int, seed: int, *, ties: bool) -> tuple[np.ndarray,
 
 @pytest.mark.parametrize("ties", [False, True])
 def test_it_is_what_others_compute(ties: bool) -> None:
-    scores, labels = drawn(200, 5, 3, ties=ties)
+    scores, labels = scores_of(200, 5, 3, ties=ties)
     found = separation(scores, labels)
     for c in range(5):
         own, others = scores[labels == c, c], scores[labels != c, c]
@@ -69,7 +74,7 @@ def test_gaussian_scores_that_are_shifted(mu: float) -> None:
 
 
 def test_increasing_functions_change_nothing_and_reversed_scores_have_the_other_area() -> None:
-    scores, labels = drawn(300, 4, 0, ties=False)
+    scores, labels = scores_of(300, 4, 0, ties=False)
     found, other, reverse = (separation(one, labels) for one in (scores, np.exp(3 * scores), -scores))
     assert_array_equal(found.auc, other.auc)
     assert_array_equal(found.ks, other.ks)
@@ -77,7 +82,7 @@ def test_increasing_functions_change_nothing_and_reversed_scores_have_the_other_
 
 
 def test_names_of_classes_do_not_matter() -> None:
-    scores, labels = drawn(200, 6, 1, ties=True)
+    scores, labels = scores_of(200, 6, 1, ties=True)
     new = np.random.default_rng(0).permutation(6)  # class c is called new[c]
     renamed = np.empty_like(scores)
     renamed[:, new] = scores
@@ -95,7 +100,8 @@ def test_where_there_is_nothing_to_tell_apart() -> None:
     unknown = separation(np.where(np.arange(3) == 1, np.nan, scores), np.array([0, 1, 2, 0, 1]))
     assert_array_equal(np.isnan(unknown.auc), [False, True, False])
     constant = separation(np.zeros((6, 2)), np.array([0, 1] * 3))
-    assert constant.auc.tolist() == [0.5, 0.5] and constant.ks.tolist() == [0, 0]
+    assert constant.auc.tolist() == [0.5, 0.5]
+    assert constant.ks.tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("n", [1, 3, 20])

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import ks_2samp, norm
 
 from interp.mathematics.population_stability import band, ks_chance_95, population_stability, psi_by_chance
 
@@ -19,8 +19,10 @@ def test_a_gaussian_that_is_shifted(mu: float, printed: float) -> None:
     exact = ((shares - 0.1) * np.log(shares / 0.1)).sum()
     found = population_stability(QUANTILES, QUANTILES + mu).psi
     assert found == pytest.approx(exact, rel=1e-3)
-    assert found == pytest.approx(printed, abs=2e-3) and found < mu**2
-    assert population_stability(QUANTILES, QUANTILES + mu, bins=1000).psi == pytest.approx(mu**2, rel=0.02)
+    assert found == pytest.approx(printed, abs=2e-3)
+    assert found < mu**2
+    if mu < 2:  # there outer bins are still too wide
+        assert population_stability(QUANTILES, QUANTILES + mu, bins=1000).psi == pytest.approx(mu**2, rel=0.02)
 
 
 @pytest.mark.parametrize(
@@ -37,7 +39,8 @@ def test_where_nothing_has_changed(n: int, mean: float, point: float, above: flo
     called = np.mean([band(one.psi, one.chance_95) == "unstable" for one in found])
     assert called <= 0.05  # χ² is a little above what half an example in every bin leaves
     by_chance = psi_by_chance(10, n, n)
-    assert by_chance.mean == pytest.approx(18 / n) and by_chance.chance_95 == pytest.approx(16.919 * 2 / n, rel=1e-4)
+    assert by_chance.mean == pytest.approx(18 / n)
+    assert by_chance.chance_95 == pytest.approx(16.919 * 2 / n, rel=1e-4)
     assert psi.mean() < by_chance.mean
 
 
@@ -63,7 +66,8 @@ def test_ties_leave_fewer_bins() -> None:
     assert population_stability(three, three)[:2] == (0.0, 3)
     saturated = np.r_[np.ones(95), np.zeros(5)]
     found = population_stability(saturated, saturated)
-    assert math.isnan(found.psi) and found.bins < 3
+    assert math.isnan(found.psi)
+    assert found.bins < 3
     assert math.isnan(population_stability(np.array([np.nan, 1.0]), one := np.ones(2)).psi)
     assert math.isnan(population_stability(np.empty(0), one).psi)
     with pytest.raises(ValueError, match="at least 3 bins, got 2"):
@@ -71,8 +75,6 @@ def test_ties_leave_fewer_bins() -> None:
 
 
 def test_the_95_percent_point_of_ks() -> None:
-    from scipy.stats import ks_2samp
-
     random = np.random.default_rng(0)
     found = [ks_2samp(*random.normal(size=(2, 400)), method="asymp").statistic for _ in range(800)]
     assert np.mean(np.array(found) > ks_chance_95(400, 400)) == pytest.approx(0.05, abs=0.02)
