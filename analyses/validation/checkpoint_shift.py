@@ -4,10 +4,10 @@ The score of an example is the margin of its label, L_label − max of the other
 probability is 1 to rounding for all of them once a network has grokked, and its deciles are one.) Of the scores at one
 checkpoint, the reference, and at the next,
 
-    PSI       Σ_b (a_b − e_b) ln(a_b/e_b), shares in deciles of the reference     (`interp.mathematics.population_stability`)
+    PSI       Σ_b (a_b − e_b) ln(a_b/e_b), shares in deciles of the reference
     shift KS  the largest distance of their distribution functions
 
-and of the answers
+(`interp.mathematics.population_stability`) and of the answers
 
     McNemar   of the examples that are right at one of the two alone, are as many gained as lost? (exact, two-sided)
     churn     the share of examples whose answer changed, right or not
@@ -204,8 +204,8 @@ def summary(result: xr.Dataset) -> dict:
                 "mcnemar": float(one.mcnemar.values[most]),
             },
             "stable_from": None if len(unstable) and unstable[-1] == len(psi) - 1 else stable_from,
-            "first_unstable": _ends(one, unstable[0]) if len(unstable) else None,
-            "first_by_mcnemar": _ends(one, significant[0]) if len(significant) else None,
+            "first_unstable": _ends(one, int(unstable[0])) if len(unstable) else None,
+            "first_by_mcnemar": _ends(one, int(significant[0])) if len(significant) else None,
         }
     return told
 
@@ -231,7 +231,7 @@ def in_words(found: Mapping) -> list[str]:
             f"{as_number(most['shift_ks_by_chance_95'])}): {most['band']}",
             f"  there {as_percent(most['churn'])} of the answers change, {most['gained']:,} become right and "
             f"{most['lost']:,} wrong (McNemar p = {as_number(most['mcnemar'])})",
-            f"  {one['unstable']} of {one['intervals']} intervals are unstable (PSI above {UNSTABLE:g} and above chance)"
+            f"  {one['unstable']} of {one['intervals']} intervals are unstable (PSI above {UNSTABLE:g} and chance)"
             + (f"; from step {one['stable_from']:,} on none is" if one["stable_from"] is not None else ""),
         ]
         first = {"margins": one["first_unstable"], "right answers": one["first_by_mcnemar"]}

@@ -4,7 +4,7 @@ unknown is said."""
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from textwrap import wrap
 from typing import Any
 
@@ -90,7 +90,7 @@ class Explanation:
     paragraphs: tuple[str, ...]
     against: tuple[str, ...]
     unsaid: tuple[str, ...]
-    requested: tuple[str, ...] = ()
+    requested: tuple[str, ...] = field(default=(), kw_only=True)
 
     _repr_html_ = notebook.of_explanation
 
@@ -246,7 +246,7 @@ def explanation_of(run: Run, results: Mapping[str, xr.Dataset], step: int | None
         ),
         found,
         tuple(unsaid(numbers, setting)),
-        requested_sentences(results),
+        requested=requested_sentences(results),
     )
 
 
@@ -271,7 +271,7 @@ def _of_operations(run: Run, task: Operations, results: Mapping[str, xr.Dataset]
         ),
         tuple(operation_sentences.against(told, run, last)),
         tuple(operation_sentences.unsaid(told, run)),
-        requested_sentences(results),
+        requested=requested_sentences(results),
     )
 
 

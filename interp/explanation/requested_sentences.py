@@ -40,9 +40,10 @@ def _description_length(found: Summary) -> str | None:
     name, one = next((name, one) for name, one in found.items() if name.startswith("at "))
     if one["last_bytes"] is None or one["two_part_over_labels"] is None:
         return None
+    within = name.removeprefix("at ") if name != "at 1 nats" else "1 nat"
     verdict = "a compression" if one["is_a_compression"] else "no compression"
     return (
-        f"Description length: within {name.removeprefix('at ')} of its training loss the network takes at most "
+        f"Description length: within {within} of its training loss the network takes at most "
         f"{as_number(one['last_bytes'])} bytes at step {found['step']:,} ({as_number(one['most_bytes'])} at step "
         f"{one['most_at']:,}, where it takes most), and with what it then does not know "
         f"{as_number(one['two_part_over_labels'])} times the {as_number(found['label_bytes'])} bytes of the training "
@@ -61,8 +62,8 @@ def _curvature(found: Summary) -> str | None:
         )
     return (
         f"Curvature: at equal loss ({as_number(found['equal_loss'])} nats) the highest eigenvalue of the training loss "
-        f"goes from {_course(equal)}; at the loss that the network has from {_course(own)}, where what is more than "
-        "that is the loss itself."
+        f"goes from {_course(equal)}; at the loss that the network has from {_course(own)}, because a smaller loss is "
+        "flatter by itself."
     )
 
 
@@ -108,7 +109,8 @@ def _label_noise(found: Summary) -> str | None:
         f"{as_count(found['trained'], 'training label')}, "
     )
     if not found["wrong"]:
-        return sentence + "none of which is wrong on purpose: by that each of these is a false alarm."
+        alarms = ": by that each of these is a false alarm." if one["flagged"] else ", and none was found."
+        return f"{sentence}none of which is wrong on purpose{alarms}"
     precision = "" if one["precision"] is None else f", {as_percent(one['precision'])} of those rightly"
     auc = "" if one["auc"] is None else f", with an AUC of {one['auc']:.2f} (0.50 knows nothing)"
     return f"{sentence}{found['wrong']:,} of which are wrong on purpose{precision}{auc}."

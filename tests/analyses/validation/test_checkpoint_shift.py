@@ -117,7 +117,7 @@ def test_against_one_step(run: Run, planted: Callable) -> None:
     assert (found.start == 2).all()
     assert (found.psi.sel(interval=2) == 0).all()
     assert_allclose(found.psi.sel(interval=3), planted(lambda step: drawn + step).psi.sel(interval=3))
-    with pytest.raises(InputError, match="nearest|no checkpoint|not"):
+    with pytest.raises(InputError, match="77"):
         checkpoint_shift.compute(run, reference=77)
     with pytest.raises(InputError, match="reference must be"):
         checkpoint_shift.compute(run, reference=-1)

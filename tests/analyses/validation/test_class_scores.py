@@ -39,15 +39,16 @@ def test_a_circuit_that_answers_everything() -> None:
 
 
 def test_a_constant_answer() -> None:
-    """Of the table of all pairs as held-out ones every class has as many: macro F1 2/(K(K + 1)), accuracy 1/K."""
-    task = Task(P, split=())
+    """Of K classes of K pairs, without the one pair that is trained on: one class has an F1, 2K/(K + K² − 1)."""
+    task = Task(P, split=(0,))
     found = class_scores.measure(with_logits(task, np.broadcast_to(np.eye(P)[3], (P, P, P)).copy()))
-    assert averages(found, "held_out")["F1"] == pytest.approx(2 / (P * (P + 1)))
-    assert averages(found, "held_out", "micro")["F1"] == pytest.approx(1 / P)
-    assert averages(found, "held_out")["AUC"] == 0.5
-    assert averages(found, "held_out")["KS"] == 0
+    held_out = averages(found, "held_out")
+    assert held_out["F1"] == pytest.approx(2 * P / (P + P**2 - 1) / P)
+    assert averages(found, "held_out", "micro")["F1"] == pytest.approx(P / (P**2 - 1))
+    assert (held_out["AUC"], held_out["KS"]) == (0.5, 0)
     assert found["count"].sel(split="held_out").values.tolist() == [P, P, P - 1]
-    assert np.isnan(found.f1.sel(split="train")).all()
+    assert found["count"].sel(split="train").values.tolist() == [P, 1, 1]
+    assert np.isfinite(found.f1.sel(split="train")).sum() == 1
 
 
 def test_no_answer_is_taken_where_logits_are_equal() -> None:
@@ -68,7 +69,8 @@ def test_micro_scores_are_the_accuracy(split: str) -> None:
 @pytest.mark.parametrize("label_noise", [0.0, 1.0])
 def test_a_memorizer_knows_its_labels_and_nothing_else(label_noise: float) -> None:
     """Right labels or random ones: the held-out scores are those of a guess."""
-    task = Task(P, train_fraction=0.4, label_noise=label_noise)
+    p = 43
+    task = Task(p, train_fraction=0.4, label_noise=label_noise)
     found = class_scores.measure(with_logits(task, by_heart(task)))
     assert averages(found, "train")["F1"] == 1
     held_out, guess = averages(found, "held_out"), averages(found, "held_out", "guess")
