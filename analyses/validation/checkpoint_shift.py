@@ -74,7 +74,7 @@ def compute(
     >>> found = compute(interp.open_run(interp.reference_path())).sel(split="held_out")
     >>> most = found.psi.argmax("interval")
     >>> int(found.start[most]), int(found.interval[most]), bool(found.psi.max() > 10 * found.psi_95[most])
-    (0, 10, True)
+    (16, 23, True)
     """
     steps = list(run.steps)
     task = run.task

@@ -113,8 +113,8 @@ def ks_by_chance(n: int) -> float:
     """The mean KS of a class of n independent examples among many others whose scores know nothing of it: E D⁺_n =
     ∫ P(D⁺_n > x) dx (Birnbaum and Tingey 1951).
 
-    >>> [round(ks_by_chance(n), 4) for n in (1, 2, 100)]  # of one example ½, of two 5/12
-    [0.5, 0.4167, 0.061]
+    >>> [round(ks_by_chance(n), 4) for n in (1, 2, 100)]  # of one example ½, of two 3/8
+    [0.5, 0.375, 0.061]
     """
     x = np.linspace(0, 1, 2001)
     return float(np.trapezoid(ksone.sf(x, n), x))

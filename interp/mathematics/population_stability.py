@@ -48,7 +48,7 @@ def population_stability(
 
     >>> scores = np.arange(100.0)
     >>> population_stability(scores, scores).psi, round(population_stability(scores, scores + 30).psi, 2)
-    (0.0, 1.39)
+    (0.0, 1.26)
     """
     if bins < FEWEST_BINS:
         raise ValueError(f"PSI needs at least {FEWEST_BINS} bins, got {bins}")
