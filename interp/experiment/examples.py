@@ -17,6 +17,7 @@ What training, runs and checkpoints may ask of each, over all examples in one or
                            symmetries, both are those of "test") or "all"; of several operations also the part of one,
                            such as "add.train" (`splits_of_each`)
     symmetries             the changes of an input that leave its label and are known; of vectors none
+    orbits                 for every example the first one that the symmetries make of it
     n_held_out             how many independent examples are held out
 
 Phases, and all that is told in frequencies, are those of a `Task` alone.

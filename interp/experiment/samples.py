@@ -226,6 +226,11 @@ class Samples:
         return ()
 
     @property
+    def orbits(self) -> Int[np.ndarray, " n"]:
+        """Every example is one of its own: no symmetry makes one of another."""
+        return np.arange(self._n)
+
+    @property
     def n_held_out(self) -> int:
         """How many held-out examples are independent: all that are tested."""
         return self.n_test

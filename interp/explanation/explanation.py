@@ -4,7 +4,7 @@ unknown is said."""
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from textwrap import wrap
 from typing import Any
 
@@ -20,6 +20,7 @@ from interp.explanation.circuit_sentences import PAIRS, the_check, the_circuit, 
 from interp.explanation.doubts import against, unsaid
 from interp.explanation.early_stopping import early_stopping
 from interp.explanation.force_sentences import the_forces
+from interp.explanation.requested_sentences import requested_results, requested_sentences
 from interp.explanation.run_facts import Setting, setting_of
 from interp.explanation.run_sentences import (
     Summaries,
@@ -69,7 +70,8 @@ class Fact:
 class Explanation:
     """A verdict for a run and a state for one of its checkpoints, with the numbers (documented in docs/guide.md), the
     main facts, what is to be said first (`brief`; `str` gives at most twelve lines), all of it in paragraphs, what
-    speaks against it, and what cannot be said (`long`).
+    speaks against it, and what cannot be said (`long`); and a sentence for each analysis that was asked for before and
+    that no story needs (`requested`), of the whole run whichever checkpoint is explained.
 
     >>> fact = Fact("key frequencies", "k = 2, 5", "embedding_spectrum")
     >>> explanation = Explanation({}, "It grokked.", (fact,), (("Circuit: k = 2, 5.",),), ("It adds.",), (), ())
@@ -88,6 +90,7 @@ class Explanation:
     paragraphs: tuple[str, ...]
     against: tuple[str, ...]
     unsaid: tuple[str, ...]
+    requested: tuple[str, ...] = field(default=(), kw_only=True)
 
     _repr_html_ = notebook.of_explanation
 
@@ -124,6 +127,7 @@ class Explanation:
         doubts = [line for sentence in self.against for line in _lines(f"- {sentence}", "  ")]
         text = [line for paragraph in self.paragraphs for line in _lines(paragraph, hanging="")]
         unsaid = [line for sentence in self.unsaid for line in _lines(f"- {sentence}", "  ")]
+        requested = [line for sentence in self.requested for line in _lines(f"- {sentence}", "  ")]
         return "\n".join(
             [
                 *_lines(self.headline, hanging=""),
@@ -131,6 +135,7 @@ class Explanation:
                 "",
                 *text,
                 "",
+                *(["What else was measured:", *requested, ""] if requested else []),
                 "What speaks against it:",
                 *(doubts or ["  nothing found"]),
                 "",
@@ -173,7 +178,8 @@ def explain(
     names = evidence_of(run)
     if step is not None and step not in run.steps:
         run[step]  # raises, naming the nearest
-    return explanation_of(run, analyze(run, names, progress=progress, parallel=parallel), step)
+    results = analyze(run, names, progress=progress, parallel=parallel)
+    return explanation_of(run, results | requested_results(run), step)
 
 
 def evidence_of(run: Run) -> list[str]:
@@ -189,7 +195,8 @@ def evidence_of(run: Run) -> list[str]:
 
 
 def explanation_of(run: Run, results: Mapping[str, xr.Dataset], step: int | None = None) -> Explanation:
-    """The explanation that the results of the analyses in EVIDENCE give of a run.
+    """The explanation that the results of the analyses in EVIDENCE give of a run, with what others say that are in
+    REQUESTED.
 
     >>> import interp
     >>> explanation_of(interp.open_run(interp.reference_path()), {name: xr.Dataset() for name in EVIDENCE[1:]})
@@ -239,6 +246,7 @@ def explanation_of(run: Run, results: Mapping[str, xr.Dataset], step: int | None
         ),
         found,
         tuple(unsaid(numbers, setting)),
+        requested=requested_sentences(results),
     )
 
 
@@ -263,6 +271,7 @@ def _of_operations(run: Run, task: Operations, results: Mapping[str, xr.Dataset]
         ),
         tuple(operation_sentences.against(told, run, last)),
         tuple(operation_sentences.unsaid(told, run)),
+        requested=requested_sentences(results),
     )
 
 

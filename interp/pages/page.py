@@ -11,7 +11,7 @@ import xarray as xr
 
 from interp.analysis import find
 from interp.experiment import Operations, Task
-from interp.explanation import Explanation, evidence_of, explanation_of
+from interp.explanation import Explanation, evidence_of, explanation_of, requested_sentence
 from interp.figures import as_count, as_percent, of_last_layer, shade_phases
 from interp.pages.encoding import LARGEST_ERROR
 from interp.pages.fitting import say_what_is_unknown, without_title
@@ -111,6 +111,7 @@ def _section(name: str, result: xr.Dataset, of_run: list[dict[str, Any]]) -> dic
         "title": short,
         "heading": heading,
         "question": question,
+        "sentence": requested_sentence(name, result),
         "method": method((analysis.module.__doc__ or "").partition("\n\n")[2]),
         "reference": analysis.module.REFERENCE,
         "parameters": ", ".join(f"{key} = {value}" for key, value in json.loads(result.attrs["parameters"]).items())
