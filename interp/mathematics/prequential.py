@@ -12,7 +12,7 @@ times as much as guessing. So it is tempered,
     q(y | x) = (1 − e) softmax(z(x)/T)_y + e/K,
 
 with the temperature T and the share e that cost least on a part of the prefix that it was not trained on. With e = 1
-the code is uniform. The least e after m labels is ½/(m + 1), which is what Krichevsky and Trofimov give an event that m
+the code is uniform, and it is where no choice saves more on that part than it takes to name one. The least e after m labels is ½/(m + 1), which is what Krichevsky and Trofimov give an event that m
 tries have not shown.
 
 Labels that are uniform and independent of all inputs are the null, and an exact one: whatever the code, the chance that
@@ -63,8 +63,8 @@ def label_bits(
 
 
 def choose_tempering(logits: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"]) -> Tempering:
-    """The T and e, of a grid, with which these labels cost least; the uniform code where none saves anything, also
-    where there are no labels to choose on.
+    """The T and e, of a grid, with which these labels cost least; the uniform code where none saves log₂ of the number
+    of choices or more, as a few labels would find something among so many.
 
     >>> choose_tempering(np.zeros((0, 5)), np.zeros(0, dtype=int)) == UNIFORM
     True
@@ -74,8 +74,9 @@ def choose_tempering(logits: Float[np.ndarray, "n classes"], labels: Int[np.ndar
     """
     if not len(labels):
         return UNIFORM
-    least, chosen = len(labels) * math.log2(logits.shape[1]) - 1e-9, UNIFORM
     mixings = np.geomspace(1, least_mixing(len(labels)), N_MIXINGS)[1:]
+    named = math.log2(1 + len(TEMPERATURES) * len(mixings))
+    least, chosen = len(labels) * math.log2(logits.shape[1]) - named, UNIFORM
     for temperature in TEMPERATURES[::-1].tolist():
         for mixing in mixings.tolist():
             tempering = Tempering(temperature, mixing)
