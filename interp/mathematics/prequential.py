@@ -12,8 +12,8 @@ times as much as guessing. So it is tempered,
     q(y | x) = (1 − e) softmax(z(x)/T)_y + e/K,
 
 with the temperature T and the share e that cost least on a part of the prefix that it was not trained on. With e = 1
-the code is uniform, and it is where no choice saves more on that part than it takes to name one. The least e after m labels is ½/(m + 1), which is what Krichevsky and Trofimov give an event that m
-tries have not shown.
+the code is uniform, and it is where no choice saves more on that part than it takes to name one. The least e after m
+labels is ½/(m + 1), which is what Krichevsky and Trofimov give an event that m tries have not shown.
 
 Labels that are uniform and independent of all inputs are the null, and an exact one: whatever the code, the chance that
 it saves c bits or more on n log₂ K is at most 2^−c, because q sums to 1.
@@ -42,11 +42,11 @@ class Tempering(NamedTuple):
     mixing: float
 
 
-UNIFORM = Tempering(1.0, 1.0)
+AS_IT_IS, UNIFORM = Tempering(1.0, 0.0), Tempering(1.0, 1.0)
 
 
 def label_bits(
-    logits: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"], tempering: Tempering = Tempering(1.0, 0.0)
+    logits: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"], tempering: Tempering = AS_IT_IS
 ) -> Float[np.ndarray, " n"]:
     """−log₂ q of each label; without a tempering those of the network itself.
 

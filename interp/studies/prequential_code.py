@@ -34,20 +34,18 @@ is an upper bound. The prefix is known as finely as blocks are, and nine tenths 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from interp.errors import InputError, check_choice, check_integer, check_number, flag
 from interp.experiment import Operation, Task
 from interp.runs import Run
-from interp.studies.design import Prediction, TableDesign
+from interp.studies.design import Prediction
+from interp.studies.prequential_design import PrequentialDesign
 from interp.studies.prequential_figure import prequential_figure
 from interp.studies.prequential_runs import Block, Coding, Indices, Tables, blocks, mirror
 from interp.studies.prequential_sentences import (
-    GAINS,
     become_free,
     codes,
     costs_less,
@@ -69,70 +67,11 @@ CODES = ("X", "Y", "Y after X", "X after Y")
 AXES, JOINT_AXES = ("labels", "seed", "block"), ("setting", "seed", "code", "joint_block")
 
 
-@dataclass(frozen=True, kw_only=True)
-class PrequentialDesign(TableDesign):
-    """Which labels are coded, in which blocks, and the networks that do it."""
-
-    seeds: int = 5
-    """Orders 0 … N−1 of the labels, each with initial weights and a random table of its own."""
-    p: int = 31
-    """The modulus."""
-    operation: Operation = "add"
-    """The rule."""
-    partner: Operation = "subtract"
-    """What the same pairs are coded under too."""
-    ordered: bool = False
-    """Whether (a, b) and (b, a) are both coded where they have one label."""
-    prefixes: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.8, 0.9)
-    """Where blocks end, as shares of the labels."""
-    joint_prefixes: tuple[float, ...] = (0.25, 0.5, 0.75)
-    """The same of each of two data sets."""
-    steps: int = 1000
-    """Steps of a run."""
-    lr: float = 2e-2
-    """The learning rate."""
-    weight_decay: float = 1.0
-    """The weight decay."""
-    d_model: int = 32
-    """Width of the residual stream (4 heads)."""
-    d_mlp: int = 128
-    """Number of neurons."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("operation", "partner"):
-            check_choice(name, getattr(self, name), get_args(Operation))
-            if getattr(self, name) == "random":
-                raise InputError(f"{name} is a rule, and random has none; random labels are coded beside it anyway")
-        if self.partner == self.operation:
-            raise InputError(f"partner is {self.partner}, as operation is; give another one")
-        for name in ("prefixes", "joint_prefixes"):
-            shares = getattr(self, name)
-            if not shares or len(set(shares)) < len(shares):
-                raise InputError(
-                    f"{flag(name)} needs one share or more, each once; got {' '.join(map(str, shares)) or 'none'}"
-                )
-            for share in shares:
-                check_number(flag(name), share, 0, 1, above=True, below=True)
-        for name in ("steps", "d_model", "d_mlp"):
-            check_integer(flag(name), getattr(self, name), 1)
-        check_number("lr", self.lr, 0, above=True)
-        check_number("weight-decay", self.weight_decay, 0)
-        _ = Task(self.p, self.operation), Task(self.p, self.partner)  # which refuse a p that is not theirs
-
-    @property
-    def unordered(self) -> bool:
-        """Whether each unordered pair is coded once: the operation commutes, and nobody asked for more."""
-        return Task(self.p, self.operation).commutative and not self.ordered
-
-
 DESIGN = PrequentialDesign()
 FULL = PrequentialDesign(
-    p=59,
-    seeds=10,
+    p=113,
     prefixes=tuple(round(0.05 * i, 2) for i in range(1, 20)),
-    joint_prefixes=(0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875),
-    steps=10_000,
+    steps=20_000,
     lr=1e-3,
     d_model=128,
     d_mlp=512,
@@ -150,7 +89,7 @@ def grid(design: PrequentialDesign, *, full: bool = False) -> list[GridRun]:
 
 def _all_codes(design: PrequentialDesign, seed: int) -> list[Coding]:
     single = [code_of(design, labels, seed) for labels in LABELS]
-    return single + [code for setting in GAINS for code in codes_of(design, setting, seed).values()]
+    return single + [code for setting in design.data_sets for code in codes_of(design, setting, seed).values()]
 
 
 def code_of(design: PrequentialDesign, labels: str, seed: int) -> Coding:
@@ -214,7 +153,7 @@ def measure(runs: Mapping[str, Run], design: PrequentialDesign) -> xr.Dataset:
     of = [[blocks(code_of(design, labels, seed), runs) for seed in seeds] for labels in LABELS]
     joint = [
         [[blocks(code, runs) for code in codes_of(design, setting, seed).values()] for seed in seeds]
-        for setting in GAINS
+        for setting in design.data_sets
     ]
     sizes = np.array([block.labels for block in of[0][0]], dtype=np.int32)
     told = {
@@ -246,7 +185,7 @@ def measure(runs: Mapping[str, Run], design: PrequentialDesign) -> xr.Dataset:
             "labels": ("labels", np.array(LABELS), {"long_name": "labels", "units": "name"}),
             "seed": ("seed", np.arange(design.seeds, dtype=np.int32), {"long_name": "order", "units": "1"}),
             "block": ("block", np.arange(len(sizes), dtype=np.int32), {"long_name": "block", "units": "1"}),
-            "setting": ("setting", np.array(list(GAINS)), {"long_name": "two data sets", "units": "name"}),
+            "setting": ("setting", np.array(design.data_sets), {"long_name": "two data sets", "units": "name"}),
             "code": ("code", np.array(CODES), {"long_name": "code", "units": "name"}),
             "joint_block": (
                 "joint_block",

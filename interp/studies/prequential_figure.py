@@ -8,7 +8,7 @@ import xarray as xr
 from interp.figures import NEUTRAL, PALETTE, new_panels
 from interp.mathematics.intervals import mean_interval
 from interp.mathematics.prequential import FREE
-from interp.studies.prequential_sentences import GAINS, NULLS, codes, gains_of
+from interp.studies.prequential_sentences import NULLS, codes, gains_of
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -58,7 +58,7 @@ def _draw_curves(figure: "go.Figure", result: xr.Dataset) -> None:
 
 def _draw_gains(figure: "go.Figure", result: xr.Dataset) -> None:
     where = {"row": 1, "col": 2}
-    for setting in reversed(GAINS):  # the first is above
+    for setting in result.setting.values.tolist()[::-1]:  # the first is above
         found = np.array([gain.normalized for gain in gains_of(result, setting)])
         low, high = mean_interval(found[None])[:, 0]
         color = NEUTRAL if setting in NULLS else PALETTE[1]

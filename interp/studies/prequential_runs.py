@@ -6,15 +6,14 @@ ordinary run. On the other tenth, every tenth example in their order, the temper
 are chosen (`interp.mathematics.prequential`). Training stops after a number of steps that is fixed beforehand, and the
 initial weights are those of a seed: neither sees a label, and the receiver has both.
 
-One exception, which depends on inputs alone. A network whose inputs enter as a sum gives (b, a) the very answer that it
-gives (a, b). Where it cannot tell any of the asked pairs from one in the prefix, a tenth that is held out says nothing
+One exception, which depends on inputs alone. A network whose inputs enter as a sum gives (b, a) the answer that it gives
+(a, b), up to rounding. Where it cannot tell any of the asked pairs from one in the prefix, a tenth that is held out says nothing
 of them: then it is trained on all of the prefix, and tempered on what it was trained on.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Protocol
 
 import numpy as np
 from jaxtyping import Int
@@ -23,20 +22,11 @@ from interp.errors import InputError
 from interp.experiment import Experiment, ModelConfig, Operation, Operations, Task, TrainingConfig
 from interp.mathematics.prequential import UNIFORM, Tempering, choose_tempering, label_bits
 from interp.runs import Checkpoint, Run
+from interp.studies.prequential_design import PrequentialDesign
 from interp.sweeps import GridRun
 
 Indices = Int[np.ndarray, " n"]
 TENTH = 10
-
-
-class Sizes(Protocol):
-    """What a design says of the networks."""
-
-    steps: int
-    lr: float
-    weight_decay: float
-    d_model: int
-    d_mlp: int
 
 
 @dataclass(frozen=True)
@@ -80,22 +70,22 @@ class Tables:
             return replace(self._alone(int(places[0])), split=of_one, given_away=())
         return Operations(self.p, self.operations, seed=self.seed, split=tuple(np.sort(examples).tolist()))
 
-    def run(self, name: str, examples: Indices, sizes: Sizes) -> GridRun:
+    def run(self, name: str, examples: Indices, design: PrequentialDesign) -> GridRun:
         """The run that is trained on these examples; of two operations the prompt names one, also where it is alone."""
         model = ModelConfig(
-            d_model=sizes.d_model,
-            d_mlp=sizes.d_mlp,
+            d_model=design.d_model,
+            d_mlp=design.d_mlp,
             prompt="ab=" if len(self.operations) == 1 else "aob=",
             attention_rate=0.0 if self.tied else 1.0,
             seed=self.seed,
         )
         training = TrainingConfig(
-            steps=sizes.steps,
-            lr=sizes.lr,
-            weight_decay=sizes.weight_decay,
+            steps=design.steps,
+            lr=design.lr,
+            weight_decay=design.weight_decay,
             betas=(0.9, 0.95),
             checkpoint_every=None,
-            log_every=max(1, sizes.steps),
+            log_every=max(1, design.steps),
         )
         return GridRun(name, Experiment(self.trained_on(examples), model, training))
 
@@ -106,9 +96,9 @@ class Part:
     first block of all has no network."""
 
     name: str
-    trained: Indices
-    tempered_on: Indices
-    asked: Indices
+    trained: Int[np.ndarray, " trained"]
+    tempered_on: Int[np.ndarray, " tempered"]
+    asked: Int[np.ndarray, " asked"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,8 +114,8 @@ class Coding:
 
     name: str
     tables: Tables
-    given: Indices
-    then: Indices
+    given: Int[np.ndarray, " known"]
+    then: Int[np.ndarray, " coded"]
     shares: tuple[float, ...]
 
     @property
@@ -147,9 +137,9 @@ class Coding:
         is_held_out = np.arange(len(prefix)) % TENTH == TENTH - 1
         return Part(name, prefix[~is_held_out], prefix[is_held_out], asked)
 
-    def runs(self, sizes: Sizes) -> list[GridRun]:
+    def runs(self, design: PrequentialDesign) -> list[GridRun]:
         """A run for every block with a prefix."""
-        return [self.tables.run(part.name, part.trained, sizes) for part in self.parts if len(part.trained)]
+        return [self.tables.run(part.name, part.trained, design) for part in self.parts if len(part.trained)]
 
 
 def mirror(examples: Indices, p: int) -> Indices:

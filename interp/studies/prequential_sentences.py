@@ -119,7 +119,7 @@ def gains_of(result: xr.Dataset, setting: str) -> list[Gain]:
 
 def gains(result: xr.Dataset) -> list[Prediction]:
     """A verdict for each two data sets."""
-    return [_gain(result, setting) for setting in GAINS]
+    return [_gain(result, setting) for setting in result.setting.values.tolist()]
 
 
 def _gain(result: xr.Dataset, setting: str) -> Prediction:
@@ -154,5 +154,5 @@ def gain_numbers(result: xr.Dataset) -> dict[str, Any]:
     totals = result.joint_bits.sum("joint_block").transpose("setting", "code", "seed")
     return {
         setting: {code: totals.sel(setting=setting, code=code).values.tolist() for code in result.code.values.tolist()}
-        for setting in GAINS
+        for setting in result.setting.values.tolist()
     }
