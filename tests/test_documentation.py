@@ -44,6 +44,7 @@ DESIGNS = {
     "double-descent": "--widths 2 4 8 --sizes 30 20 --noises 0.2 --draws 2 --samples 20 30 --steps 20 --checkpoints 3",
     "scaling": "--steps 30 --seeds 2 --sizes 20 40 80 200 --widths 1 2 4 10 --d-mlp 16 --processes 1",
     "four-zones": f"{FEW} --steps 30 --seeds 1 --widths 4 --sizes 60",
+    "prequential-code": f"{FEW} --steps 9 --seeds 1 --d-model 8 --prefixes 0.5 --joint-prefixes 0.5 --data-sets halves",
     "learning-phases": f"{FEW} --steps 30 --seeds 1 --d-model 8 --lrs 0.01 --decays 1",
 }
 

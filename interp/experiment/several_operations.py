@@ -8,9 +8,9 @@ itself; "random" among them is a table without a rule, which can be memorized an
 import hashlib
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
-from typing import get_args
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -29,7 +29,7 @@ class Operations:
     All tables over examples run over the operations, and for each over its p² pairs in row-major order: example
     o·p² + a·p + b is a ∘_o b. `train_fraction` is the share of its pairs that each operation is trained on: one for
     all, or one for each. `seed` and the name of an operation draw its pairs (and the table of "random"), so that they
-    are the same in any company.
+    are the same in any company. Or `split` is the examples that are trained on, some of each operation.
 
     Raises InputError for sizes and values that cannot be.
 
@@ -50,6 +50,7 @@ class Operations:
     operations: tuple[Operation, ...] = ("add", "subtract")
     train_fraction: tuple[float, ...] = (0.3,)
     seed: int = 0
+    split: Literal["drawn"] | tuple[int, ...] = field(default="drawn", metadata={"later": True})
 
     def __post_init__(self) -> None:
         check_integer("task.p", self.p, 2, 4096)
@@ -74,7 +75,20 @@ class Operations:
         # One network has one hash.
         if len(self.train_fraction) > 1 and len(set(self.train_fraction)) == 1:
             object.__setattr__(self, "train_fraction", self.train_fraction[:1])
+        if isinstance(self.split, tuple):
+            self._check_split(self.split)
         _ = self._alone  # each checks that it has something to train on
+
+    def _check_split(self, split: tuple[int, ...]) -> None:
+        object.__setattr__(self, "split", tuple(map(int, split)))  # numpy's integers are no JSON
+        for example in split:
+            check_integer("task.split: each example o·p² + a·p + b", example, 0, len(self.operations) * self.p**2 - 1)
+        for place, operation in enumerate(self.operations):
+            if not any(example // self.p**2 == place for example in split):
+                raise InputError(
+                    f"task.split has no example of {operation}, which is number {place} of task.operations; give some, "
+                    "or leave it out"
+                )
 
     # ---- one operation -----------------------------------------------------------------------------------------------
 
@@ -84,9 +98,14 @@ class Operations:
         fractions = self.train_fraction * (len(self.operations) // len(self.train_fraction))
         drawn = [int(hashlib.sha256(f"{self.seed} {name}".encode()).hexdigest()[:8], 16) for name in self.operations]
         return tuple(
-            Task(self.p, name, train_fraction=fraction, seed=seed)
-            for name, fraction, seed in zip(self.operations, fractions, drawn, strict=True)
+            Task(self.p, name, train_fraction=fraction, split=self._split_of(place), seed=seed)
+            for place, (name, fraction, seed) in enumerate(zip(self.operations, fractions, drawn, strict=True))
         )
+
+    def _split_of(self, place: int) -> Literal["drawn"] | tuple[int, ...]:
+        if not isinstance(self.split, tuple):
+            return "drawn"
+        return tuple(example % self.p**2 for example in self.split if example // self.p**2 == place)
 
     def place(self, operation: str) -> int:
         """Which of the operations it is, from 0. Raises InputError, with those there are, for one that it is not.

@@ -203,3 +203,28 @@ def test_what_is_given_away_is_no_part_of_the_hash_of_other_tasks() -> None:
     with pytest.raises(InputError, match=r"task\.given-away: each index a·p"):
         Task(7, given_away=(49,))
     assert isinstance(Samples().mask("held_out"), np.ndarray)
+
+
+def test_listed_examples_are_those_that_are_trained_on() -> None:
+    drawn = Operations(7, ("add", "random"), (0.4,), seed=3)
+    listed = Operations(7, ("add", "random"), seed=3, split=tuple(drawn.train_indices[::-1].tolist()))
+    assert_array_equal(listed.train_indices, drawn.train_indices)
+    assert_array_equal(listed.labels, drawn.labels)
+    assert_array_equal(listed.mask("held_out"), drawn.mask("held_out"))
+    assert listed.task_of("add").train_indices.tolist() == drawn.task_of("add").train_indices.tolist()
+    assert "split" not in recorded_section(drawn)
+    assert section_from_dict("task", recorded_section(listed)) == listed
+
+
+@pytest.mark.parametrize(
+    ("split", "said"),
+    [
+        ((1, 2), "task.split has no example of random, which is number 1 of task.operations"),
+        ((1, 98), "each example o·p² \\+ a·p \\+ b must be at most 97, got 98"),
+        ((1, 1, 50), "task.split names a pair twice"),
+        ((), "task.split has no example of add"),
+    ],
+)
+def test_lists_of_examples_that_cannot_be(split: tuple, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        Operations(7, ("add", "random"), split=split)

@@ -47,6 +47,7 @@ GRIDS = {
     "scaling": "--sizes 20 40 80 200 --widths 1 2 4 10 --seeds 2 --steps 30",
     "four-zones": "--widths 4 --sizes 60 --steps 30 --seeds 1",
     "learning-phases": "--d-model 8 --lrs 0.01 --decays 0.5 1 --steps 30 --seeds 1",
+    "prequential-code": "--d-model 8 --steps 20 --seeds 1 --prefixes 0.5 --joint-prefixes 0.5 --data-sets halves",
 }
 
 
@@ -197,7 +198,7 @@ def test_verdicts_are_told_where_files_cannot_be_written(tmp_path: Path, capsys:
             "",
             "interp experiment needs NAME: bias-variance, circuit-efficiency, critical-size, data-fraction, "
             "double-descent, effective-model-complexity, four-zones, grokfast, growth-ratios, learning-phases, "
-            "recipes, scaling, semi-grokking, slingshots, ungrokking, verdicts, weight-decay",
+            "prequential-code, recipes, scaling, semi-grokking, slingshots, ungrokking, verdicts, weight-decay",
         ),
         ("ungroking", "unknown experiment 'ungroking'; did you mean 'ungrokking'?"),
         ("ungrokking --sizs 10", "unknown option --sizs; did you mean --sizes?"),

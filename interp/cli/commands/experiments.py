@@ -20,12 +20,12 @@ class Study:
 
     NAME is circuit-efficiency, ungrokking, critical-size, semi-grokking, data-fraction, weight-decay, growth-ratios,
     verdicts, slingshots, grokfast, recipes, double-descent, effective-model-complexity, bias-variance, scaling,
-    four-zones or learning-phases. Stopped, the same command goes on. Options change the design of the experiment
-    (interp experiment NAME --help has them); without any it is the one in docs/why-does-it-grok.md, of verdicts that in
-    docs/verdicts.md, of slingshots and grokfast that in docs/training-dynamics.md, of recipes that in docs/recipes.md,
-    of double-descent that in docs/double-descent.md, of effective-model-complexity and bias-variance that in
-    docs/effective-complexity.md, of scaling that in docs/scaling.md, of four-zones and learning-phases that in
-    docs/one-view.md."""
+    four-zones, learning-phases or prequential-code. Stopped, the same command goes on. Options change the design of the
+    experiment (interp experiment NAME --help has them); without any it is the one in docs/why-does-it-grok.md, of
+    verdicts that in docs/verdicts.md, of slingshots and grokfast that in docs/training-dynamics.md, of recipes that in
+    docs/recipes.md, of double-descent that in docs/double-descent.md, of effective-model-complexity and bias-variance
+    that in docs/effective-complexity.md, of scaling that in docs/scaling.md, of four-zones and learning-phases that in
+    docs/one-view.md, of prequential-code that in docs/compression.md."""
 
     name: Annotated[Positional[str], tyro.conf.arg(metavar="NAME", help_behavior_hint="(required)")] = ""
     """Which experiment."""
