@@ -61,7 +61,7 @@ def test_at_equal_loss_all_are_at_that_loss_and_a_factor_of_all_logits_is_gone()
 
 
 def test_the_course_of_the_reference_run() -> None:
-    """λ falls by a million with the loss, and at equal loss nine-fold; only at the start is any negative for certain."""
+    """λ falls by a million with the loss, and at equal loss nine-fold; only at the start is any surely negative."""
     early, memorized, last = (curvature.measure(at(step), **FEW) for step in (46, 100, 3000))
     own = [highest(one, "own") for one in (early, memorized, last)]
     assert_allclose(own, [7.7, 23.6, 4.0e-5], rtol=0.05)
