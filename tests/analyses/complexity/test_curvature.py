@@ -71,7 +71,8 @@ def test_the_course_of_the_reference_run() -> None:
     assert (early.negative_share.sel(bound="most") >= early.negative_share.sel(bound="least"))[0]
     assert max(one.negative_share.sel(at="own", bound="least") for one in (memorized, last)) == 0
     rows = {0: curvature.measure(at(0), **FEW), 46: early, 100: memorized, 3000: last}
-    table = xr.concat([row.expand_dims(step=[step]) for step, row in rows.items()], "step")
+    told_of: list[xr.Dataset] = [row.expand_dims(step=[step]) for step, row in rows.items()]
+    table = xr.concat(told_of, "step")
     told = find("curvature").summary(table)
     assert told["negative_until"] == 0  # at 46 more products would be certain
     assert told["largest_negative_share"]["least"] < told["largest_negative_share"]["most"]
