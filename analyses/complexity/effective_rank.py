@@ -16,6 +16,7 @@ does what falls say that a rule was found: weight decay lowers it of random labe
 
 import functools
 import html
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from torch import Tensor
 
 from interp.analysis import axes
 from interp.errors import InputError
-from interp.figures import PALETTE, new_panels, percent_axis
+from interp.figures import PALETTE, as_number, as_percent, new_panels, percent_axis
 from interp.mathematics import effective_rank as spectrum
 from interp.models import own_weights
 from interp.runs import HasWeights
@@ -114,6 +115,16 @@ def summary(result: xr.Dataset) -> dict:
         told["last_rank"][str(name)] = other
         told["first_of_random"][str(name)], told["last_of_random"][str(name)] = one / random, other / random
     return told
+
+
+def in_words(found: Mapping) -> list[str]:
+    """A line for ΣH, and one for the ranks at the last step."""
+    first, last = (as_number(found[f"{end}_entropy"]) for end in ("first", "last"))
+    ranks = [f"{name} {as_percent(share)}" for name, share in found["last_of_random"].items()]
+    return [
+        f"sum of spectral entropies: {first} nats at step {found['first_step']:,}, {last} at {found['last_step']:,}",
+        f"effective ranks there, of those of random numbers: {', '.join(ranks)}",
+    ]
 
 
 def plot(result: xr.Dataset):

@@ -194,8 +194,8 @@ def plot(result: xr.Dataset):
 
     title, unit = result.loss.attrs["long_name"], result.loss.attrs["units"]
     label = title if unit == "1" else f"{title} ({unit})"
-    panels = tuple(f"Barrier, {split.replace('_', ' ')} pairs" for split in SPLITS) + tuple(
-        f"From each checkpoint to the last, {split.replace('_', ' ')} pairs" for split in SPLITS
+    panels = tuple(f"Barrier, {split.replace('_', '-')} pairs" for split in SPLITS) + tuple(
+        f"From each checkpoint to the last, {split.replace('_', '-')} pairs" for split in SPLITS
     )
     figure = new_panels("Loss barrier", panels, reference=REFERENCE, vertical_spacing=0.16)
     names = {"next": "to the next", "last": "to the last", "reordered": "to itself, reordered"}

@@ -14,8 +14,8 @@ from interp.runs import Checkpoint
 MLP = ModelConfig(family="mlp", d_mlp=24, biases=True)
 
 
-def checkpoint(model: ModelConfig = MLP, **changed: torch.Tensor) -> Checkpoint:
-    return Checkpoint(0, initial_weights(model, 11) | changed, Task(11, train_fraction=0.5), model)
+def checkpoint(**changed: torch.Tensor) -> Checkpoint:
+    return Checkpoint(0, initial_weights(MLP, 11) | changed, Task(11, train_fraction=0.5), MLP)
 
 
 def number(of: Checkpoint, **parameters) -> np.ndarray:
