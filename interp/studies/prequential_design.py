@@ -25,7 +25,7 @@ class PrequentialDesign(TableDesign):
     """Whether (a, b) and (b, a) are both coded where they have one label."""
     prefixes: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.8, 0.9)
     """Where blocks end, as shares of the labels."""
-    joint_prefixes: tuple[float, ...] = (0.25, 0.5, 0.75)
+    joint_prefixes: tuple[float, ...] = (0.3, 0.6)
     """The same of each of two data sets."""
     data_sets: tuple[str, ...] = tuple(GAINS)
     """Which two data sets are coded together."""

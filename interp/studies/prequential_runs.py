@@ -6,9 +6,9 @@ ordinary run. On the other tenth, every tenth example in their order, the temper
 are chosen (`interp.mathematics.prequential`). Training stops after a number of steps that is fixed beforehand, and the
 initial weights are those of a seed: neither sees a label, and the receiver has both.
 
-One exception, which depends on inputs alone. A network whose inputs enter as a sum gives (b, a) the answer that it gives
-(a, b), up to rounding. Where it cannot tell any of the asked pairs from one in the prefix, a tenth that is held out says nothing
-of them: then it is trained on all of the prefix, and tempered on what it was trained on.
+One exception, which depends on inputs alone. A network whose inputs enter as a sum gives (b, a) the answer that it
+gives (a, b), up to rounding. Where it cannot tell any of the asked pairs from one in the prefix, a tenth that is held
+out says nothing of them: then it is trained on all of the prefix, and tempered on what it was trained on.
 """
 
 from collections.abc import Callable, Mapping
