@@ -62,8 +62,8 @@ def _curvature(found: Summary) -> str | None:
         )
     return (
         f"Curvature: at equal loss ({as_number(found['equal_loss'])} nats) the highest eigenvalue of the training loss "
-        f"goes from {_course(equal)}; at the loss that the network has from {_course(own)} (a smaller loss is flatter by "
-        "itself)."
+        f"goes from {_course(equal)}; at the loss that the network has from {_course(own)} (a smaller loss is flatter "
+        "by itself)."
     )
 
 
