@@ -244,7 +244,12 @@ def in_words(found: Mapping) -> list[str]:
 def plot(result: xr.Dataset):
     """PSI over each interval with its bands and the 95 % point of no change, shift KS with its own, churn, and what
     became right and wrong."""
-    panels = ("PSI of the margin", "KS between the checkpoints", "Churn", "Answers that became right (dotted: wrong)")
+    panels = (
+        "PSI of the margin (dashed: 0.1 and 0.2)",
+        "KS between the checkpoints",
+        "Churn",
+        "Answers that became right (dotted: wrong)",
+    )
     figure = new_panels("Shift between checkpoints", panels, reference=REFERENCE, vertical_spacing=0.16)
     intervals = result.interval.values
     marks = {"mode": "lines+markers" if len(intervals) < 80 else "lines", "marker_size": 4}
@@ -269,8 +274,8 @@ def plot(result: xr.Dataset):
             values = one.changed.sel(change=change).values / n if n else np.full(len(intervals), np.nan)
             draw(values, name, color, 2, 2, dash=dash, showlegend=False)
     power_of_ten_axis(figure, row=1, col=1)
-    threshold_line(figure, UNSTABLE, 1, 1, label=f"{UNSTABLE:g}")
-    threshold_line(figure, SLIGHT, 1, 1)
+    for begins in (SLIGHT, UNSTABLE):
+        threshold_line(figure, begins, 1, 1)
     for row, column in ((2, 1), (2, 2)):
         figure.update_yaxes(tickformat=".0%", rangemode="tozero", row=row, col=column)
     figure.update_xaxes(title_text="step (updates)")

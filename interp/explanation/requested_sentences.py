@@ -62,8 +62,8 @@ def _curvature(found: Summary) -> str | None:
         )
     return (
         f"Curvature: at equal loss ({as_number(found['equal_loss'])} nats) the highest eigenvalue of the training loss "
-        f"goes from {_course(equal)}; at the loss that the network has from {_course(own)}, because a smaller loss is "
-        "flatter by itself."
+        f"goes from {_course(equal)}; at the loss that the network has from {_course(own)} (a smaller loss is flatter "
+        "by itself)."
     )
 
 
@@ -145,11 +145,11 @@ def _checkpoint_shift(found: Summary) -> str | None:
         f"{as_number(most['psi_by_chance_95'])}: {most['band']})"
     )
     if one["stable_from"] is not None:
-        sentence += f", and from step {one['stable_from']:,} on over no interval unstably"
+        sentence += f"; from step {one['stable_from']:,} on no interval is unstable"
     if answers is not None:
         sentence += (
             f"; how many are right changes beyond chance first from step {answers['from']:,} to {answers['to']:,} "
-            "(McNemar, over all intervals)"
+            "(McNemar, corrected for the number of intervals)"
         )
     return f"{sentence}."
 

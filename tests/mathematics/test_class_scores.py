@@ -30,7 +30,7 @@ def test_random_answers_have_a_macro_f1_a_little_below_a_guess() -> None:
     random, labels, count = np.random.default_rng(0), np.repeat(np.arange(n_classes), n), np.arange(200)
     exact = 2 / n_classes * (binom.pmf(count, n * n_classes, 1 / n_classes) * count / (n + count)).sum()
     drawn = [answer_scores(labels, random.integers(0, n_classes, len(labels)), n_classes).f1.mean() for _ in range(60)]
-    assert np.mean(drawn) == pytest.approx(exact, abs=3 * np.std(drawn) / math.sqrt(60))
+    assert np.mean(drawn) == pytest.approx(exact, abs=3 * float(np.std(drawn)) / math.sqrt(60))
     assert 0.97 / n_classes < exact < 1 / n_classes
 
 
@@ -108,4 +108,4 @@ def test_where_there_is_nothing_to_tell_apart() -> None:
 def test_the_ks_of_scores_that_know_nothing(n: int) -> None:
     random, labels = np.random.default_rng(0), np.repeat([0, 1], [n, 4000])
     found = [separation(random.normal(size=(n + 4000, 2)), labels).ks[0] for _ in range(300)]
-    assert np.mean(found) == pytest.approx(ks_by_chance(n), abs=4 * np.std(found) / math.sqrt(300))
+    assert np.mean(found) == pytest.approx(ks_by_chance(n), abs=4 * float(np.std(found)) / math.sqrt(300))

@@ -74,10 +74,10 @@ def test_a_memorizer_knows_its_labels_and_nothing_else(label_noise: float) -> No
     found = class_scores.measure(with_logits(task, by_heart(task)))
     assert averages(found, "train")["F1"] == 1
     held_out, guess = averages(found, "held_out"), averages(found, "held_out", "guess")
-    assert held_out["F1"] < 3 / P
+    assert held_out["F1"] < 3 / p
     assert held_out["AUC"] == pytest.approx(0.5, abs=0.05)
     assert held_out["KS"] == pytest.approx(guess["KS"], rel=0.35)
-    assert guess["precision"] == pytest.approx(1 / P)
+    assert guess["precision"] == pytest.approx(1 / p)
     assert guess["AUC"] == 0.5
 
 
