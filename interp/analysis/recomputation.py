@@ -15,8 +15,9 @@ import numpy as np
 import xarray as xr
 
 from interp.analysis.contract import Analysis, discover, find
+from interp.analysis.places import result_path
 from interp.analysis.provenance import path_of
-from interp.analysis.results import open_result, parsed, result_path
+from interp.analysis.results import open_result, parsed
 from interp.analysis.seal import unsealed
 from interp.analysis.walk import PartlyAnalyzed, analyze_anew
 from interp.errors import InputError
