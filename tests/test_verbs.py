@@ -2,20 +2,21 @@
 
 import inspect
 import pydoc
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import interp
-from interp import Experiment, ModelConfig, Task, TrainingConfig
+from interp import Experiment, ModelConfig, Task
 from interp.cli import COMMANDS, main
 from interp.runs import weights_digest
 
 SMALL = Experiment(
     Task(7, train_fraction=0.5),
     ModelConfig(d_model=8, n_heads=2, d_mlp=8),
-    TrainingConfig(steps=20, checkpoint_every=5, log_every=2),
-)
+    replace(interp.preset("quick").training, steps=20, checkpoint_every=5, log_every=2),
+)  # as the run `original` of the tests, which the command line trained
 # What the command line has that has no function of its own: what it is in Python.
 OTHERWISE = {
     "train": "interp.run",
@@ -62,7 +63,7 @@ def test_run_takes_the_name_of_a_preset_and_says_what_else_it_takes(tmp_path: Pa
 def test_report_shows_every_snapshot(tmp_path: Path):
     steps = []
     interp.run(SMALL, tmp_path / "mine", report=lambda snapshot: steps.append(snapshot.step))
-    assert steps == [*range(0, 20, 2), 20] or {0, 5, 10, 15, 20} <= {*steps}
+    assert {0, 5, 10, 15, 20} <= {*steps}
 
 
 def test_python_and_the_command_line_tell_the_same(run: Path, capsys: pytest.CaptureFixture):

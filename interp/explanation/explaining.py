@@ -5,7 +5,7 @@ from pathlib import Path
 
 from interp.analysis import Answers
 from interp.explanation.told import Explanation
-from interp.runs import Run, run_of
+from interp.runs import Run, as_step, run_of
 
 
 def explain(
@@ -32,6 +32,7 @@ def explain(
     >>> numbers["circuit"], [key["frequency"] for key in numbers["key_frequencies"]], numbers["state"]
     ('pizza', [1, 2], 'generalizing')
     """
+    step = None if step is None else as_step(step)
     answers, asked = Answers(run.path if isinstance(run, Run) else Path(run)), {} if step is None else {"step": step}
     if (told := answers.find("explain", asked)) is not None:
         return Explanation.from_json(told)

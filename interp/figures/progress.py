@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from html import escape
+from importlib import import_module
 from math import isnan
 from typing import Any
 
@@ -67,11 +68,11 @@ def _is_notebook() -> bool:
 
 def _of_notebook(total: int, headline: str) -> Update:
     """The bar of a notebook: one element, drawn anew. That of rich needs ipywidgets."""
-    from IPython.display import HTML, display  # pyright: ignore[reportMissingImports] # it is there: we are in it
+    shown = import_module("IPython.display")  # it is there, for we are in it, and nobody else needs it
 
     def drawn(done: int, told: str) -> Any:
         bar = f'<progress value="{done}" max="{total}" style="width:240px"></progress>'
-        return HTML(f"{bar} step {done:,} of {total:,}&ensp;<code>{escape(told) or escape(headline)}</code>")
+        return shown.HTML(f"{bar} step {done:,} of {total:,}&ensp;<code>{escape(told) or escape(headline)}</code>")
 
-    handle = display(drawn(0, ""), display_id=True)
+    handle = shown.display(drawn(0, ""), display_id=True)
     return lambda done, told: handle.update(drawn(done, told))

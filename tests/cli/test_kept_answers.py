@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from interp.analysis import Answers, answers
+from interp.analysis import Answers, answers, tell
 from interp.cli import main
+from interp.explanation import explain
 
 ASKED = {
     "explain": ["explain", "run"],
@@ -58,6 +59,12 @@ def test_what_was_told_is_told_again_without_torch_and_without_a_checkpoint(run,
     assert dict(zip(ASKED, again["told"], strict=True)) | {"info": ""} == told | {"info": ""}  # which tells its size
     assert (again["loaded"], again["read"]) == ([], 0)
     assert page.stat().st_mtime_ns == written
+
+
+def test_what_is_told_again_is_equal_in_every_value(run):
+    assert explain(run, 10) == explain(run, 10)
+    assert tell(run, ["transitions", "circuit_split"]) == tell(run, ["transitions", "circuit_split"])
+    assert len(list(run.glob("results/*.answer"))) == 2
 
 
 def test_the_look_itself_can_see_a_checkpoint_and_torch(run):
