@@ -17,7 +17,13 @@ from interp.runs import Run, is_observed
 
 class AnalysesOfRun(Mapping[str, xr.Dataset]):
     """The analyses that can be asked about a run, in reading order. Each is a name of this: `analyses.weight_norms` or
-    `analyses["weight_norms"]` is its result, computed unless it is kept with the run."""
+    `analyses["weight_norms"]` is its result, computed unless it is kept with the run.
+
+    >>> import interp
+    >>> analyses = interp.open_run(interp.reference_path()).analyses()
+    >>> analyses.weight_norms.identical(analyses["weight_norms"])
+    True
+    """
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -62,7 +68,7 @@ def analyses_of(run: Run) -> AnalysesOfRun:
     >>> import interp
     >>> analyses = analyses_of(interp.open_run(interp.reference_path()))
     >>> type(analyses).weight_norms.__doc__.splitlines()[0]
-    'Which weights grow, which shrink, and where does the norm go?'
+    'Which weights grow, which shrink, and do the key frequencies keep what the others lose?'
     >>> "operations" in analyses  # of several operations in one network
     False
     """

@@ -18,9 +18,15 @@ BY_STEP, OF_RUN = "step", "run"
 
 
 @overload
-def table(result: xr.Dataset) -> "dict[str, DataFrame]": ...
+def table(result: xr.Dataset) -> "dict[str, DataFrame]":
+    """All tables."""
+
+
 @overload
-def table(result: xr.Dataset, axes: str) -> "DataFrame": ...
+def table(result: xr.Dataset, axes: str) -> "DataFrame":
+    """One of them."""
+
+
 def table(result: xr.Dataset, axes: str | None = None) -> "dict[str, DataFrame] | DataFrame":
     """A result as tables, by the axes that their rows run over beside the step: "step" is what depends on the step
     alone, "frequency" what depends on step and frequency, "run.part" what depends on the part and no step. With `axes`

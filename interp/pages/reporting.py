@@ -29,11 +29,12 @@ def report(
     (`interp.analysis.answers`), nothing is done. Raises InputError for a name that is none, and for names where the
     folder is an experiment.
 
-    >>> import interp, shutil, tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = report(shutil.copytree(interp.reference_path(), f"{folder}/run"))
-    ...     path.name, "<title>add modulo 43" in path.read_text()
-    ('report.html', True)
+    >>> import interp
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     path = report(interp.reference_path(), output=f"{folder}/page.html")
+    ...     "<title>add modulo 43" in path.read_text()
+    True
     """
     folder = run.path if isinstance(run, Run) else Path(run)
     names = [names] if isinstance(names, str) else list(names)

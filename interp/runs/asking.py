@@ -53,7 +53,7 @@ class Asked:
         """
         from interp.analysis import analyses_of
 
-        return analyses_of(self)
+        return analyses_of(self)  # pyright: ignore[reportArgumentType]
 
     def analyses(self) -> "AnalysesOfRun":
         """The analyses that can be asked about this run: with their questions and parameters, and whether their results
@@ -66,7 +66,7 @@ class Asked:
         """
         from interp.analysis import analyses_of
 
-        return analyses_of(self)
+        return analyses_of(self)  # pyright: ignore[reportArgumentType]
 
     def explain(self, step: int | None = None) -> "Explanation":
         """What happened in this run, and by which circuit, with the evidence for and against (`interp.explain`).

@@ -33,6 +33,13 @@ def export_run(run: Run | str | Path, to: str, out: str | Path, *, figures: Sequ
 
     Raises InputError where the folder is taken, for a network that TransformerLens cannot express, and for one of
     several operations in any but the last, which `import_run` does not read back.
+
+    >>> import interp
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     written = export_run(interp.reference_path(), "numpy", f"{folder}/arrays")
+    ...     np.load(written / "embed.W_E.npy").shape  # checkpoint, residues and `=`, d_model
+    (53, 44, 32)
     """
     check_choice("--to", to, TARGETS)
     run, out = run_of(run), Path(out)
