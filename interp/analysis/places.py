@@ -27,7 +27,7 @@ def answer_path(run: Path, run_hash: str, verb: str, asked: Mapping[str, Any]) -
     """Where the answer of a verb is kept, of what was `asked` beside its defaults.
 
     >>> answer_path(Path("run"), "01ec037565cf10de", "explain", {"step": 400}).name
-    'explain-1a30b1.answer'
+    'explain-ce1950.answer'
     """
     return _folder(run, run_hash) / f"{_named(verb, asked)}.answer"
 
