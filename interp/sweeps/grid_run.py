@@ -47,6 +47,7 @@ def found_at(path: Path, run: GridRun, began: Callable[[], str]) -> Run | None:
     """What there is of a run at a path; `began` gives the digest of the weights that it starts from, or DRAWN. Raises
     InputError when something else is in its place.
 
+    >>> from interp.experiment import Experiment
     >>> found_at(Path("no", "such", "folder"), GridRun("mine", Experiment()), lambda: DRAWN) is None
     True
     """
