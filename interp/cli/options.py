@@ -52,9 +52,9 @@ def _joined(kind: type, arguments: Sequence[str]) -> list[str]:
 def _as_options() -> Iterator[None]:
     """Help shows the docstrings of configurations; the examples in them are for readers of the code. Fields have a line
     of their own (HELP), and those that nobody gives by hand (`metadata={"option": False}`) are no options."""
-    kinds = [*SECTIONS.values(), *(kind for others in KINDS.values() for kind in others.values())]
-    kinds += [within for kind in kinds for within in get_type_hints(kind).values() if is_dataclass(within)]
-    kinds = list(dict.fromkeys(kinds))
+    given = [*SECTIONS.values(), *(kind for others in KINDS.values() for kind in others.values())]
+    nested = [within for kind in given for within in get_type_hints(kind).values() if is_dataclass(within)]
+    kinds: list[Any] = list(dict.fromkeys([*given, *nested]))
     whole = [(kind.__doc__, dict(kind.__annotations__)) for kind in kinds]
     try:
         for kind in kinds:
