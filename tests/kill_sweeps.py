@@ -37,7 +37,8 @@ from interp.errors import InputError
 from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig
 from interp.runs import open_run, verify
 from interp.sweeps import GridRun, read_failures, run_grid
-from interp.sweeps.grid_run import KEEP, UNFINISHED, is_settled
+from interp.sweeps.grid_run import KEEP, is_settled
+from interp.sweeps.planned_run import UNFINISHED
 from tests.kill_and_resume import end_of, forked
 
 Files = dict[str, bytes]

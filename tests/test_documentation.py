@@ -262,6 +262,38 @@ def test_every_python_example_works(page, workplace, capsys):
         assert capsys.readouterr().out.startswith("It grokked")
 
 
+def scripts() -> list[tuple[str, str]]:
+    """The language and the text of the blocks in the first section of README."""
+    before, section, *_ = re.split(r"^## ", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert "```" not in before
+    return re.findall(r"^```(\w+)\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
+
+
+def test_the_four_scripts_come_first_and_are_short():
+    lines = [(language, len([line for line in text.splitlines() if line])) for language, text in scripts()]
+    assert [language for language, _ in lines] == ["bash", "python", "python", "python"]
+    assert all(n <= {"bash": 2, "python": 10}[language] for language, n in lines)
+
+
+def test_the_scripts_show_what_they_say(workplace, capsys):
+    """Memorized at step 100, known by the circuit at the end: the strengths that the last one prints."""
+    _, folder, _, comparison = [text for _, text in scripts()]
+    exec(folder, {})
+    with open("norms.csv", encoding="utf-8") as file:
+        assert file.readline().startswith("step,total_l1,total_l2")
+    told = capsys.readouterr().out
+    assert told.startswith("It grokked: 100 %")
+    assert "* weight_norms" in told
+    exec(comparison, names := {})
+    assert "memorizing" in (told := capsys.readouterr().out)
+    assert "generalizing" in told
+    found = names["strengths"].set_index(["step", "estimator", "split", "circuit"]).strength
+    of_train = [
+        found[step, "held_out", "train", name] for step in (100, 3000) for name in ("memorizing", "generalizing")
+    ]
+    assert [round(float(value), 1) for value in of_train] == [16.2, 1.2, 1.4, 43.2]
+
+
 def test_what_the_pages_say_of_the_reference_run():
     import interp
     from interp.analysis import find, measure_checkpoint

@@ -40,6 +40,14 @@ LIGHT = {
     **{f"interp.cli.commands.{path.stem}": {"numpy"} for path in (ROOT / "interp/cli/commands").glob("[a-z]*.py")},
     "interp.machine": set(),
     "interp.experiment": {"numpy"},
+    # What a run is, and what was told of it before.
+    **{
+        f"interp.{module}": {"numpy"}
+        for module in (
+            *("runs.listing", "runs.description", "sweeps.record"),
+            *("analysis.telling", "explanation.explaining", "pages.reporting"),
+        )
+    },
 }
 
 # The packages that are imported by their names alone.

@@ -29,6 +29,7 @@ SCALES = {}  # its numbers are not compared
 FAMILIES = ("transformer",)
 CORE = True
 PLACE = 9
+TABLES = (("head", "position"), ("head", "input"))
 INPUTS = ("a", "b")
 
 

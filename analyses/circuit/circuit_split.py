@@ -48,6 +48,7 @@ SCALES = {
     "published_strength": "signed",
     "published_power_share": "share",
 }
+TABLES = (("estimator", "circuit", "split"),)
 ESTIMATORS = ("published", "held_out")
 CIRCUITS = ("generalizing", "memorizing")
 SPLITS = ("all", "train", "test", "held_out")

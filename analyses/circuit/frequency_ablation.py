@@ -52,6 +52,7 @@ REFERENCE = "Nanda et al. 2023, arXiv:2301.05217, §4.4 and App. C.2"
 CORE = True
 PLACE = 6
 SCALES = {}  # its numbers are not compared
+TABLES = (("target", "frequency", "split"), ("target", "mode", "split"), ("network", "split"))
 SPLITS = ("all", "train", "test", "held_out")
 TARGETS = ("embedding", "neurons", "logits")
 CUTS = ("remove_key", "keep_key")

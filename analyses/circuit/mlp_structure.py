@@ -37,6 +37,7 @@ REFERENCE = (
 CORE = True
 PLACE = 10
 SCALES = {}  # its numbers are not compared
+TABLES = (("frequency", "wave"),)
 WAVES = ("cosine", "sine")
 
 

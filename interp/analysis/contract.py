@@ -24,6 +24,9 @@ What else it may say of itself, and what holds otherwise:
     OBSERVES: tuple[str, ...] = ()             what has to have been observed while a run was trained ("gradients",
                                                `interp train --observe`): it is asked for by its name alone
     SCALES: dict[str, Scale] = {"": "signed"}  on what scale which numbers of its summary are compared
+    TABLES: tuple[tuple[str, ...], ...] = ()   sets of axes, beside the step, that make one table with a row for each
+                                               combination (`interp.analysis.table`); without it a variable of more
+                                               than two axes has a table of its own, its last axis along the columns
     PLACE: int | None = None                   its place among the analyses of its group; the others follow, by name
 """
 
@@ -142,6 +145,11 @@ class Analysis:
         """What has to have been observed while a run was trained: of most runs it is not there, so the analysis is left
         out where several are asked for at once."""
         return tuple(getattr(self.module, "OBSERVES", ()))
+
+    @property
+    def tables(self) -> tuple[tuple[str, ...], ...]:
+        """The sets of axes, beside the step, that make a table of rows (`interp.analysis.table`)."""
+        return tuple(getattr(self.module, "TABLES", ()))
 
     @property
     def most_steps(self) -> int | None:

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from interp.analysis.contract import Analysis
-from interp.analysis.results import result_path
+from interp.analysis.places import result_path
 from interp.experiment import Task, hash_of
 from interp.runs import Run, weights_digest
 

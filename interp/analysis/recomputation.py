@@ -15,8 +15,9 @@ import numpy as np
 import xarray as xr
 
 from interp.analysis.contract import Analysis, discover, find
+from interp.analysis.places import result_path
 from interp.analysis.provenance import path_of
-from interp.analysis.results import open_result, parsed, result_path
+from interp.analysis.results import open_result, parsed
 from interp.analysis.seal import unsealed
 from interp.analysis.walk import PartlyAnalyzed, analyze_anew
 from interp.errors import InputError
@@ -95,6 +96,10 @@ def verify_results(
         found.checked.append(f"{n:,} of {_results(len(files))}, {whose}")
     if n := outcomes[_Outcome.PASSED_OVER]:
         found.unchecked.append(f"{n:,} of {_results(len(files))}: of other checkpoints or other code, not used")
+    folder = result_path(run.path, run.hash, "any").parent
+    if n := len([name for name in (os.listdir(folder) if folder.is_dir() else ()) if name.endswith(".answer")]):
+        answers = f"{n:,} answer{'s' * (n > 1)} of explain, analyze or report"
+        found.unchecked.append(f"{answers}: said from results, and used only while nothing that they stand on changes")
     return found
 
 

@@ -5,40 +5,18 @@ import contextlib
 import hashlib
 import io
 import math
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from interp.analysis.seal import Believed, believed, seal, unsealed
 from interp.errors import InputError
-from interp.experiment import hash_of
 from interp.machine import Folder, refusals_as
 
 PIECE = 1 << 24  # bytes of a result that are written at once, and read
 _HEAD = 1 << 20  # of a file of many steps, what comes before the first is shorter
-
-
-def result_path(run: Path, run_hash: str, name: str, parameters: Mapping[str, Any] | None = None) -> Path:
-    """Where a result is kept: with the run, or in the user's cache directory for a run that cannot be written to.
-    `parameters` are those that are not the defaults; every choice of them has a file of its own.
-
-    >>> import interp
-    >>> run = interp.open_run(interp.reference_path())
-    >>> result_path(run.path, run.hash, "neuron_periodicity").name
-    'neuron_periodicity.nc'
-    >>> result_path(run.path, run.hash, "neuron_periodicity", {"threshold": 0.9}).name
-    'neuron_periodicity-c0408b.nc'
-    """
-    file = f"{name}-{hash_of(dict(parameters))[:6]}.nc" if parameters else f"{name}.nc"
-    if os.access(run, os.W_OK):
-        return run / "results" / file
-    from platformdirs import user_cache_path
-
-    return user_cache_path("interp") / run_hash / file
 
 
 def load_result(path: Path, identity: str | None) -> xr.Dataset | None:

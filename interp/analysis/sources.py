@@ -16,9 +16,8 @@ from types import ModuleType
 
 from interp.experiment import hash_of
 
-# What changes no number: how figures and complaints look, and the walk that every result comes by, which `Run.result`
-# calls and which knows each analysis.
-_LEFT_OUT = ("interp.errors.", "interp.figures.", "interp.analysis.walk.")
+# What changes no number: how figures and complaints look, and the doors of a run, which lead to everything.
+_LEFT_OUT = ("interp.errors.", "interp.figures.", "interp.analysis.walk.", "interp.runs.asking.")
 _IMPORT = re.compile(
     r"^[ \t]*(?:from (?P<module>\.\w+|interp\b[\w.]*) import (?P<names>\([^)]*\)|.*)|import (?P<whole>interp\b[\w.]*))",
     re.MULTILINE,

@@ -12,12 +12,15 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
 import xarray as xr
 
 from interp.analysis.contract import Analysis, find, select
 from interp.analysis.keeping import Keeper, Shelf, keeper
+from interp.analysis.partly_analyzed import PartlyAnalyzed
+from interp.analysis.places import result_path
 from interp.analysis.provenance import (
     digests_of,
     identity_of_whole,
@@ -27,14 +30,14 @@ from interp.analysis.provenance import (
     resolved_parameters,
     step_axis,
 )
-from interp.analysis.results import load_result, result_path
+from interp.analysis.results import load_result
 from interp.analysis.rows import RowsOfRun
 from interp.analysis.thinned import is_thinned_out, while_thinned
 from interp.analysis.workers import Order, measured, processes_for
 from interp.errors import InputError, Notice, unknown_name
 from interp.machine import give_back_freed_memory, keep_freed_memory
 from interp.models import are_finite
-from interp.runs import Checkpoint, Run, weights_digest
+from interp.runs import Checkpoint, Run, run_of, weights_digest
 
 Progress = Callable[[Sequence[int]], Iterable[int]]  # wraps the steps that are walked over
 
@@ -42,30 +45,18 @@ Progress = Callable[[Sequence[int]], Iterable[int]]  # wraps the steps that are 
 _in_hand: ContextVar[tuple[Run, Mapping[str, xr.Dataset]] | None] = ContextVar("_in_hand", default=None)
 
 
-class PartlyAnalyzed(InputError):
-    """Some of the analyses that were asked for could not be computed; `results` has the others, by name.
-
-    >>> PartlyAnalyzed("a checkpoint is damaged", {}).results
-    {}
-    """
-
-    def __init__(self, message: str, results: dict[str, xr.Dataset]) -> None:
-        super().__init__(message)
-        self.results = results
-
-
 def analyze(
-    run: Run,
-    names: Iterable[str | Analysis] = ("core",),
+    run: Run | str | Path,
+    names: str | Analysis | Iterable[str | Analysis] = ("core",),
     *,
     parameters: Mapping[str, Mapping[str, Any]] | None = None,
     steps: Iterable[int] | None = None,
     progress: Progress = lambda steps: steps,
     parallel: bool = False,
 ) -> dict[str, xr.Dataset]:
-    """The results of analyses over a run, read from disk where they are fresh. `names` are names of analyses, groups,
-    "core" (`Analysis.core`) or "all"; a word for several analyses leaves out those that cannot be asked about the
-    examples and the model of the run.
+    """The results of analyses over a run, or over that in a folder, read from disk where they are fresh. `names` are
+    names of analyses, groups, "core" (`Analysis.core`) or "all", several of them or one; a word for several analyses
+    leaves out those that cannot be asked about the examples and the model of the run.
 
     `parameters` maps the name of an analysis to keyword parameters other than its defaults, and `steps` restricts the
     checkpoints that are measured; analyses of a whole run are then refused, or left out where they were not asked for
@@ -86,7 +77,7 @@ def analyze(
     >>> interp.analyze(run, ["weight_norms"], steps=[0, 3000])["weight_norms"].step.values.tolist()
     [0, 3000]
     """
-    names = list(names)
+    run, names = run_of(run), [names] if isinstance(names, str | Analysis) else list(names)
     if steps is None and parameters is None and (there := _from_hand(run, names)) is not None:
         return there
     with keeper() as shelf:

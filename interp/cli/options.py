@@ -7,10 +7,11 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import tyro
 
+from interp.cli.field_help import HELP
 from interp.errors import InputError, flag, unknown_name
 from interp.experiment import KINDS, SECTIONS
 
@@ -49,22 +50,24 @@ def _joined(kind: type, arguments: Sequence[str]) -> list[str]:
 
 @contextlib.contextmanager
 def _as_options() -> Iterator[None]:
-    """Help shows the docstrings of configurations; the examples in them are for readers of the code. Fields that nobody
-    gives by hand (`metadata={"option": False}`) are no options."""
-    kinds = [*SECTIONS.values(), *(kind for others in KINDS.values() for kind in others.values())]
-    kinds += [within for kind in kinds for within in get_type_hints(kind).values() if is_dataclass(within)]
-    whole = [kind.__doc__ for kind in kinds]
+    """Help shows the docstrings of configurations; the examples in them are for readers of the code. Fields have a line
+    of their own (HELP), and those that nobody gives by hand (`metadata={"option": False}`) are no options."""
+    given = [*SECTIONS.values(), *(kind for others in KINDS.values() for kind in others.values())]
+    nested = [within for kind in given for within in get_type_hints(kind).values() if is_dataclass(within)]
+    kinds: list[Any] = list(dict.fromkeys([*given, *nested]))
+    whole = [(kind.__doc__, dict(kind.__annotations__)) for kind in kinds]
     try:
         for kind in kinds:
             kind.__doc__ = (kind.__doc__ or "").partition(">>>")[0].rstrip()
+            for name, line in HELP.get(kind.__name__, {}).items():
+                kind.__annotations__[name] = Annotated[kind.__annotations__[name], tyro.conf.arg(help=line)]
             for name in _no_options(kind):
                 kind.__annotations__[name] = tyro.conf.Suppress[kind.__annotations__[name]]
         yield
     finally:
-        for kind, text in zip(kinds, whole, strict=True):
+        for kind, (text, annotations) in zip(kinds, whole, strict=True):
             kind.__doc__ = text
-            for name in _no_options(kind):
-                kind.__annotations__[name] = kind.__annotations__[name].__origin__
+            kind.__annotations__.update(annotations)
 
 
 def _no_options(kind: Any) -> list[str]:

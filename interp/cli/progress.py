@@ -1,17 +1,19 @@
 """Progress of long work: a bar on a terminal, plain lines otherwise."""
 
-import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from interp.cli.output import drawn, say
 from interp.experiment import Experiment
-from interp.models import Snapshot
+from interp.figures import in_words, terminal_bar
 from interp.printable import one_line
-from interp.sweeps import GridProgress
+
+if TYPE_CHECKING:
+    from interp.models import Snapshot
+    from interp.sweeps import GridProgress
 
 LINE_INTERVAL_SECONDS = 5.0
 Item = TypeVar("Item")
@@ -20,7 +22,7 @@ Item = TypeVar("Item")
 @contextmanager
 def training_progress(
     experiment: Experiment, headline: str, n_seeds: int | None = None, at_once: int | None = None
-) -> Iterator[Callable[[Snapshot], None]]:
+) -> "Iterator[Callable[[Snapshot], None]]":
     """Something to call with every snapshot of training, or with the mean over so many seeds, of which so many (all)
     are trained at once; the first one prints the headline."""
     n_steps, began = experiment.training.steps, time.monotonic()
@@ -30,54 +32,40 @@ def training_progress(
     if not sys.stdout.isatty():
         last_line = [0.0]
 
-        def line(snapshot: Snapshot) -> None:
+        def line(snapshot: "Snapshot") -> None:
             now = time.monotonic()
             if not last_line[0]:
                 say(headline)
             if snapshot.step in (0, n_steps) or now - last_line[0] > LINE_INTERVAL_SECONDS:
                 last_line[0] = now
-                state = _state(snapshot, of)
+                state = of + in_words(snapshot.metrics)
                 say(f"step {snapshot.step:>{len(str(n_steps))}}/{n_steps}  {state}  {now - began:5.0f} s")
 
         yield line
         return
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    from rich.console import Console
 
-    columns = (
-        TextColumn("step"),
-        MofNCompleteColumn(),
-        BarColumn(),
-        TextColumn("{task.description}", markup=False),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), refresh_per_second=4) as bar:
-        task = bar.add_task("", total=n_steps)
+    console = Console()
+    with terminal_bar(n_steps, console) as bar:
         announced = [False]
 
-        def update(snapshot: Snapshot) -> None:
+        def update(snapshot: "Snapshot") -> None:
             if not announced[0]:
                 announced[0] = True
-                bar.console.print(drawn(headline))
-            bar.update(task, completed=snapshot.step, description=_state(snapshot, of))
+                console.print(drawn(headline))
+            bar(snapshot.step, of + in_words(snapshot.metrics))
 
         yield update
 
 
 @contextmanager
-def grid_progress(headline: str) -> Iterator[Callable[[GridProgress], None]]:
+def grid_progress(headline: str) -> "Iterator[Callable[[GridProgress], None]]":
     """Something to call with every run of a grid that begins, is done or failed; only the last two are told of."""
     began = time.monotonic()
     if not sys.stdout.isatty():
         say(headline)
 
-        def line(progress: GridProgress) -> None:
+        def line(progress: "GridProgress") -> None:
             if progress.name in progress.running:
                 return
             share, width = progress.work_done / progress.work_total, len(str(progress.total))
@@ -99,20 +87,13 @@ def grid_progress(headline: str) -> Iterator[Callable[[GridProgress], None]]:
         bar.console.print(drawn(headline))
         task = bar.add_task("training", total=None)
 
-        def update(progress: GridProgress) -> None:
+        def update(progress: "GridProgress") -> None:
             if progress.name in progress.running:
                 return
             description = one_line(f"{progress.done} of {progress.total} runs, last {progress.name}")
             bar.update(task, completed=progress.work_done, total=progress.work_total, description=description)
 
         yield update
-
-
-def _state(snapshot: Snapshot, of: str = "") -> str:
-    m = snapshot.metrics
-    if math.isnan(m["test_accuracy"]):
-        return f"{of}loss {m['train_loss']:.1e}  accuracy {m['train_accuracy']:6.1%}  no test pairs"
-    return f"{of}loss train {m['train_loss']:.1e} test {m['test_loss']:.1e}  test accuracy {m['test_accuracy']:6.1%}"
 
 
 def walk(steps: Sequence[Item], what: str = "checkpoints") -> Iterator[Item]:

@@ -1,28 +1,8 @@
-"""What the numbers say, in words: of one run, or of several side by side."""
+"""What the numbers say, in words: of one run, or of several side by side.
 
-from interp.explanation.comparison import Comparison, Side, compare
-from interp.explanation.comparison_tables import HOW, closing, plain, tables
-from interp.explanation.curves import Curves, explain_curves
-from interp.explanation.explanation import EVIDENCE, Explanation, evidence_of, explain, explanation_of
-from interp.explanation.recorded import RecordedCurves
-from interp.explanation.requested_sentences import REQUESTED, requested_sentence
+Each name is loaded when it is asked for, so that what is light waits for nothing heavy; the list is `__init__.pyi`.
+"""
 
-__all__ = [
-    "EVIDENCE",
-    "HOW",
-    "REQUESTED",
-    "Comparison",
-    "Curves",
-    "Explanation",
-    "RecordedCurves",
-    "Side",
-    "closing",
-    "compare",
-    "evidence_of",
-    "explain",
-    "explain_curves",
-    "explanation_of",
-    "plain",
-    "requested_sentence",
-    "tables",
-]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from markupsafe import Markup
 
 from interp.analysis import Scale, discover, find, results_at, stored_result
 from interp.errors import InputError
@@ -127,6 +128,14 @@ class Comparison:
     configuration: dict[str, list[Any]]
     rows: tuple[Row, ...]
     left_out: tuple[str, ...]
+
+    def __str__(self) -> str:
+        from interp.explanation.comparison_tables import plain
+
+        return plain(self)
+
+    def _repr_html_(self) -> str:
+        return str(Markup("<pre>{}</pre>").format(str(self)))
 
     @property
     def same_run(self) -> bool:

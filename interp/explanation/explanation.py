@@ -2,16 +2,13 @@
 unknown is said."""
 
 import math
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from textwrap import wrap
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from interp.analysis import analyze, find, measure_checkpoint
+from interp.analysis import find, measure_checkpoint
 from interp.errors import InputError
 from interp.experiment import Operations, json_values
 from interp.explanation import operation_sentences
@@ -20,7 +17,7 @@ from interp.explanation.circuit_sentences import PAIRS, the_check, the_circuit, 
 from interp.explanation.doubts import against, unsaid
 from interp.explanation.early_stopping import early_stopping
 from interp.explanation.force_sentences import the_forces
-from interp.explanation.requested_sentences import requested_results, requested_sentences
+from interp.explanation.requested_sentences import requested_sentences
 from interp.explanation.run_facts import Setting, setting_of
 from interp.explanation.run_sentences import (
     Summaries,
@@ -33,8 +30,9 @@ from interp.explanation.run_sentences import (
     what_happened,
 )
 from interp.explanation.states import Known, state_of
-from interp.figures import as_accuracy, as_count, as_norm, as_number, as_step, notebook
-from interp.runs import Checkpoint, Run, check_has_phases
+from interp.explanation.told import Explanation, Fact
+from interp.figures import as_accuracy, as_norm, as_number, as_step
+from interp.runs import Checkpoint, Run
 
 # What an explanation is made of; of a recorded module, whatever of it can be asked (`evidence_of`).
 EVIDENCE = (
@@ -53,133 +51,7 @@ EVIDENCE = (
     "weight_norms",
 )
 SPLITS = ("all", "train", "test", "held_out")
-WIDTH, MOST_LINES, LEAST_ROOM = 100, 12, 2
 MOST_NAMED_OF_FEW = 4  # so many frequencies can be a circuit with a name, be they more than half of all
-
-
-@dataclass(frozen=True)
-class Fact:
-    """One measured value of the story: what, how much, and where it comes from."""
-
-    label: str
-    value: str
-    analysis: str
-
-
-@dataclass(frozen=True)
-class Explanation:
-    """A verdict for a run and a state for one of its checkpoints, with the numbers (documented in docs/guide.md), the
-    main facts, what is to be said first (`brief`; `str` gives at most twelve lines), all of it in paragraphs, what
-    speaks against it, and what cannot be said (`long`); and a sentence for each analysis that was asked for before and
-    that no story needs (`requested`), of the whole run whichever checkpoint is explained.
-
-    >>> fact = Fact("key frequencies", "k = 2, 5", "embedding_spectrum")
-    >>> explanation = Explanation({}, "It grokked.", (fact,), (("Circuit: k = 2, 5.",),), ("It adds.",), (), ())
-    >>> print(explanation)
-    It grokked.
-    Circuit: k = 2, 5.
-    Against it: nothing found.
-    >>> explanation.long.splitlines()[1]
-    '  key frequencies  k = 2, 5'
-    """
-
-    numbers: dict[str, Any]
-    headline: str
-    facts: tuple[Fact, ...]
-    brief: tuple[tuple[str, ...], ...]
-    paragraphs: tuple[str, ...]
-    against: tuple[str, ...]
-    unsaid: tuple[str, ...]
-    requested: tuple[str, ...] = field(default=(), kw_only=True)
-
-    _repr_html_ = notebook.of_explanation
-
-    def __str__(self) -> str:
-        texts = [(self.headline,), *self.brief]
-        for shortened in range(len(texts) + 1):  # shorter wordings, one by one, until there is room for the doubts
-            told = [*(wordings[-1] for wordings in texts[:shortened]), *(wordings[0] for wordings in texts[shortened:])]
-            if sum(len(_lines(text)) for text in told) + LEAST_ROOM <= MOST_LINES:
-                break
-        else:
-            told = [wordings[-1] for wordings in texts]
-        lines = [line for text in told for line in _lines(text)][: MOST_LINES - 1]
-        return "\n".join([*lines, *self._doubts_within(MOST_LINES - len(lines))])
-
-    def _doubts_within(self, room: int) -> list[str]:
-        """As many of the doubts as fit, the first ones, and how many there are beside."""
-        shown = [f"Against it: {as_count(len(self.against), 'sentence')} (--long)."]
-        if not self.against:
-            return ["Against it: nothing found."]
-        for count in range(1, len(self.against) + 1):
-            left = len(self.against) - count
-            more = f" ({left} more: --long)" if left else ""
-            lines = _lines(f"Against it: {' '.join(self.against[:count])}{more}")
-            if len(lines) > room:
-                break
-            shown = lines
-        return shown
-
-    @property
-    def long(self) -> str:
-        """All that there is to say."""
-        width = max(len(fact.label) for fact in self.facts)
-        table = [f"  {fact.label:<{width}}  {fact.value}" for fact in self.facts]
-        doubts = [line for sentence in self.against for line in _lines(f"- {sentence}", "  ")]
-        text = [line for paragraph in self.paragraphs for line in _lines(paragraph, hanging="")]
-        unsaid = [line for sentence in self.unsaid for line in _lines(f"- {sentence}", "  ")]
-        requested = [line for sentence in self.requested for line in _lines(f"- {sentence}", "  ")]
-        return "\n".join(
-            [
-                *_lines(self.headline, hanging=""),
-                *table,
-                "",
-                *text,
-                "",
-                *(["What else was measured:", *requested, ""] if requested else []),
-                "What speaks against it:",
-                *(doubts or ["  nothing found"]),
-                "",
-                "What this cannot say:",
-                *unsaid,
-            ]
-        )
-
-
-def _lines(text: str, indent: str = "", hanging: str = "  ") -> list[str]:
-    """A text in lines; "k = 12" and "67 %" stay on one."""
-    together = re.sub(r"k = (?=\d)|(?<=\d) (?=%)", lambda found: found[0].replace(" ", "\xa0"), text)
-    lines = wrap(together, WIDTH, initial_indent=indent, subsequent_indent=indent + hanging)
-    return [line.replace("\xa0", " ") for line in lines]
-
-
-def explain(
-    run: Run,
-    step: int | None = None,
-    *,
-    progress: Callable[[Sequence[int]], Iterable[int]] = lambda steps: steps,
-    parallel: bool = False,
-) -> Explanation:
-    """The explanation of a run at one checkpoint (default: the last). Raises InputError, naming the nearest, for a step
-    not saved.
-
-    >>> import interp
-    >>> from interp.testing import circuit_checkpoint, circuit_neurons
-    >>> from tempfile import TemporaryDirectory
-    >>> pizza = circuit_checkpoint(interp.Task(13), circuit_neurons([1, 2]))
-    >>> with TemporaryDirectory() as folder:
-    ...     with interp.RunWriter.create(f"{folder}/run", pizza.task, pizza.model) as writer:
-    ...         writer.append(0, pizza.weights)
-    ...     numbers = explain(writer.run).numbers["checkpoint"]
-    >>> numbers["circuit"], [key["frequency"] for key in numbers["key_frequencies"]], numbers["state"]
-    ('pizza', [1, 2], 'generalizing')
-    """
-    if not isinstance(run.task, Operations):
-        check_has_phases(run, "an explanation")
-    names = evidence_of(run)
-    if step is not None and step not in run.steps:
-        run[step]  # raises, naming the nearest
-    results = analyze(run, names, progress=progress, parallel=parallel)
-    return explanation_of(run, results | requested_results(run), step)
 
 
 def evidence_of(run: Run) -> list[str]:

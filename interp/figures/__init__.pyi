@@ -2,6 +2,9 @@ from .images import check_ending as check_ending
 from .images import write_figure as write_figure
 from .plain_texts import figure_json as figure_json
 from .policy import sealed as sealed
+from .progress import in_words as in_words
+from .progress import terminal_bar as terminal_bar
+from .progress import training_bar as training_bar
 from .style import CONFIG as CONFIG
 from .style import NEUTRAL as NEUTRAL
 from .style import PALETTE as PALETTE

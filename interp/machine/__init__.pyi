@@ -23,6 +23,7 @@ from .processes import n_cores as n_cores
 from .processes import one_thread as one_thread
 from .processes import wait_without_spinning as wait_without_spinning
 from .tensor_files import foreign_shapes as foreign_shapes
+from .tensor_files import read_arrays as read_arrays
 from .tensor_files import read_foreign_tensors as read_foreign_tensors
 from .tensor_files import read_tensors as read_tensors
 from .tensor_files import tensor_bytes as tensor_bytes

@@ -6,26 +6,32 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import safetensors.torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
+import numpy as np
+from safetensors import SafetensorError, deserialize, safe_open
 
 from interp.errors import InputError
 from interp.machine.plain_files import PlainFile, first_line, json_object, open_binary, open_plain
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 MOST_OF_A_POINTER = 1024  # bytes, as Git LFS has it
 _LARGEST_HEADER = 100_000_000  # bytes, as the library has it
 _TYPES = {"F64", "F32", "F16", "BF16", "I64", "I32", "I16", "I8", "U8", "BOOL"}
+_OF_NUMPY = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2"}
+_OF_NUMPY |= {"I8": "i1", "U8": "u1", "BOOL": "?"}
 _UNREADABLE = (SafetensorError, KeyError, TypeError, ValueError, RuntimeError, AttributeError, MemoryError)
 
 
-def tensor_bytes(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> bytes:
+def tensor_bytes(tensors: "Mapping[str, Tensor]", header: Mapping[str, Any]) -> bytes:
     """A safetensors file. All metadata is one key, `interp`, of sorted JSON: several keys would come out in random
     order."""
+    import safetensors.torch
+
     separate: dict[str, Tensor] = {}
     memories = set()
     for name, tensor in tensors.items():
@@ -37,18 +43,39 @@ def tensor_bytes(tensors: Mapping[str, Tensor], header: Mapping[str, Any]) -> by
     return safetensors.torch.save(separate, {"interp": json.dumps(header, sort_keys=True)})
 
 
-def read_tensors(source: Path | PlainFile) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_tensors(source: Path | PlainFile) -> "tuple[dict[str, Tensor], dict[str, Any]]":
     """The tensors and the `interp` metadata of a safetensors file, of any size, given by its path or open. Raises
     InputError, naming the file, for anything else."""
+    import safetensors.torch
+
+    return _read(source, safetensors.torch.load)
+
+
+def read_arrays(source: Path | PlainFile) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The same as arrays of numpy, without torch, which takes most of a second to load; a type that numpy does not have
+    is one of bare bytes."""
+    return _read(source, _arrays)
+
+
+def _arrays(content: bytes) -> dict[str, np.ndarray]:
+    arrays = {}
+    for name, entry in deserialize(content):
+        data, shape = entry["data"], entry["shape"]
+        bare = f"V{len(data) // math.prod(shape) if data else 1}"
+        arrays[name] = np.frombuffer(data, _OF_NUMPY.get(entry["dtype"], bare)).reshape(shape)
+    return arrays
+
+
+def _read(source: Path | PlainFile, load: Callable[[bytes], dict[str, Any]]) -> tuple[dict[str, Any], dict[str, Any]]:
     if not isinstance(source, PlainFile):
         with open_plain(source) as file:
-            return read_tensors(file)
+            return _read(file, load)
     path = source.path
     if os.pread(source.fileno(), 9, 0)[8:] != b"{":
         raise _refusal(source, SafetensorError())
     content = source.read_all()
     try:
-        tensors = safetensors.torch.load(content)
+        tensors = load(content)
     except _UNREADABLE as error:
         raise _refusal(source, error) from None
     header = json_object(content[8 : 8 + int.from_bytes(content[:8], "little")]) or {}
@@ -58,7 +85,7 @@ def read_tensors(source: Path | PlainFile) -> tuple[dict[str, Tensor], dict[str,
     return tensors, metadata
 
 
-def read_foreign_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_foreign_tensors(path: Path) -> "tuple[dict[str, Tensor], dict[str, Any]]":
     """The same of a file that somebody else wrote, with all its metadata; its tensors are mapped, not read."""
     with _mapped(path) as file:
         return {name: file.get_tensor(name) for name in _shapes(path, file)}, file.metadata() or {}

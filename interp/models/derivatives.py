@@ -28,8 +28,9 @@ from interp.experiment import ModelConfig
 from interp.models import factored_gradient
 from interp.models.activations import backward
 from interp.models.factored_gradient import PART, Forward, Products
-from interp.models.forward import embed, is_factored, transform
+from interp.models.forward import embed, transform
 from interp.models.values import Weights
+from interp.models.ways import is_factored
 
 
 @torch.no_grad()

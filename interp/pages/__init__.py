@@ -1,10 +1,9 @@
 """Self-contained HTML pages: of a run, of a comparison, of a study. Python here; what runs in the browser
-in browser/."""
+in browser/.
 
-from interp.pages.comparison import explored, render_comparison
-from interp.pages.curves import render_curves
-from interp.pages.headline import phases
-from interp.pages.page import render
-from interp.pages.study import is_experiment, render_experiment
+Each name is loaded when it is asked for, so that what is light waits for nothing heavy; the list is `__init__.pyi`.
+"""
 
-__all__ = ["explored", "is_experiment", "phases", "render", "render_comparison", "render_curves", "render_experiment"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

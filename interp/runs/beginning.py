@@ -7,12 +7,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from interp.errors import InputError
 from interp.experiment import Examples, ModelConfig, TrainingConfig
 from interp.machine import Folder, built_beside, refusals_as, tensor_bytes
-from interp.runs.format import FORMAT, run_info, split_tensors, with_sum
+from interp.runs.format import FORMAT, run_info, split_arrays, with_sum
 from interp.runs.info import RUN_JSON, SPLIT
 from interp.runs.lines import METRICS
 
@@ -60,7 +62,7 @@ def begin_run(
     fresh.make("steps")
     fresh.make("state")
     fresh.write(METRICS, b"")
-    fresh.write(SPLIT, tensor_bytes(split_tensors(task), {"format": FORMAT}))
+    fresh.write(SPLIT, tensor_bytes(_tensors(split_arrays(task)), {"format": FORMAT}))
     fresh.write(RUN_JSON, with_sum({**noted, **run_info(task, model, training, initial)}))
 
 
@@ -81,3 +83,7 @@ def is_run_to_replace(path: Path, overwrite: bool) -> bool:
     if not (path / "run.json").is_file():
         raise InputError(f"{path} is not a run, so it is not overwritten")
     return True
+
+
+def _tensors(arrays: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(values) for name, values in arrays.items()}

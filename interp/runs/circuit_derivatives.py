@@ -22,7 +22,7 @@ from interp.mathematics.forces import Derivatives
 from interp.mathematics.held_out import FEWEST_HELD_OUT, FOLDS
 from interp.models import Weights, gradients_of_sums, logits, logits_and_derivatives
 from interp.runs.checkpoint import Checkpoint
-from interp.runs.phase_pairs import phase_pairs
+from interp.runs.pairs_in_phase import phase_pairs
 
 BY_TENSOR = ("memorizing", "circuit")
 

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from interp.experiment import Examples, TrainingConfig
-from interp.mathematics.losses import chosen_loss
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -31,6 +30,8 @@ def logged_curves(logged: "xr.Dataset", task: Examples, training: TrainingConfig
     accuracy (`losses_decide`: whether it is the cross-entropy), what outputs that are all zero have (`chance_loss`),
     and what to write at its axis (`loss_axis`)."""
     import xarray as xr  # half a second, for which training need not wait
+
+    from interp.mathematics.losses import chosen_loss  # it needs torch
 
     metrics = logged.drop_duplicates("step", keep="last")
     if metrics.data_vars:

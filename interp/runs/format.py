@@ -7,32 +7,31 @@ import math
 import operator
 import platform
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from interp.errors import InputError, check_integer
 from interp.experiment import Examples, ModelConfig, TrainingConfig, hash_of, recorded_section
 from interp.machine import Folder
-from interp.models import weight_shapes
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FORMAT = 2
 FORMATS = (1, 2)  # that are read, and gone on with; the first has no sums
 FIRST_STEP, LAST_STEP = -99_999_999, 999_999_999  # what nine characters hold; −1 is an import whose step is not known
 _STEP_FILE = re.compile(r"step_([0-9]{9}|-(?!0{8})[0-9]{8})\.safetensors")
-_TYPE_NAMES = {torch.float32: "F32", torch.int64: "I64"}
 
 
 def as_step(value: Any) -> int:
     """A step, as Python's integer. Raises InputError for what is none.
 
-    >>> as_step(torch.tensor(310))
+    >>> as_step(np.array(310))
     310
     >>> as_step(310.0)
     Traceback (most recent call last):
@@ -76,6 +75,8 @@ def steps_in(folder: Folder, name: str) -> list[int]:
 
 def largest_step_file(model: ModelConfig, sizes: int | tuple[int, ...], times: int = 1) -> int:
     """Bytes that a checkpoint can have at most, or a state of so many `times` the weights."""
+    from interp.models import weight_shapes
+
     shapes = weight_shapes(model, sizes)
     return times * (4 * sum(map(math.prod, shapes.values())) + 1024 * len(shapes)) + 65_536
 
@@ -117,16 +118,20 @@ def description(task: Examples, model: ModelConfig, training: TrainingConfig | N
 
 
 def run_info(
-    task: Examples, model: ModelConfig, training: TrainingConfig | None, initial: Mapping[str, Tensor] | None
+    task: Examples, model: ModelConfig, training: TrainingConfig | None, initial: "Mapping[str, Tensor] | None"
 ) -> dict[str, Any]:
     """What run.json holds."""
+    import torch
+
+    from interp.runs.digests import weights_digest
+
     content = description(task, model, training)
     given = {"initial_weights": weights_digest(initial)} if initial is not None else {}
     return given | {
         "format": FORMAT,
         "hash": hash_of(content),
         "experiment": content,
-        "split_digest": weights_digest(split_tensors(task)),
+        "split_digest": split_digest(split_arrays(task)),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {name: version(name) for name in ("interp", "torch", "numpy", "safetensors")},
         "host": {
@@ -142,21 +147,26 @@ def run_info(
 TOKEN_TABLES, ON_GPU, ON_GPU_TF32 = "token tables", "a GPU, in float32", "a GPU, in TF32"
 
 
-def weights_digest(weights: Mapping[str, Tensor]) -> str:
-    """16 hex digits of the SHA-256 over names, shapes and bytes, in the order of the names.
+def digest_of(entries: Iterable[tuple[str, str, Sequence[int], Any]]) -> str:
+    """16 hex digits of the SHA-256 over (name, type, shape, bytes) of arrays, in the order given.
 
-    >>> from interp.models import initial_weights
-    >>> weights = {"layer": torch.zeros(2, 2)}
-    >>> weights_digest(weights), weights_digest({"layer": torch.zeros(2, 2), "bias": torch.zeros(2)})
-    ('6271d7aad2a2b8a0', 'd3833d6440976609')
+    >>> digest_of([("layer", "F32", (2, 2), bytes(16))])
+    '6271d7aad2a2b8a0'
     """
     digest = hashlib.sha256()
-    for name in sorted(weights):
-        tensor = weights[name].detach().cpu().contiguous()
-        digest.update(f"{name} {_TYPE_NAMES.get(tensor.dtype, tensor.dtype)} {list(tensor.shape)}\n".encode())
-        if tensor.numel():
-            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)  # numpy has no bfloat16
+    for name, kind, shape, content in entries:
+        digest.update(f"{name} {kind} {list(shape)}\n".encode())
+        digest.update(content)
     return digest.hexdigest()[:16]
+
+
+def split_digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """The digest of what split.safetensors holds, all of it int64: that of `weights_digest`, without torch.
+
+    >>> split_digest({"labels": np.zeros(2, np.int64)})
+    '8856461763651e3f'
+    """
+    return digest_of((name, "I64", arrays[name].shape, arrays[name].tobytes()) for name in sorted(arrays))
 
 
 def check_header(path: Path, header: dict[str, Any], expected: dict[str, Any]) -> None:
@@ -171,9 +181,9 @@ def check_header(path: Path, header: dict[str, Any], expected: dict[str, Any]) -
         )
 
 
-def split_tensors(task: Examples) -> dict[str, Tensor]:
+def split_arrays(task: Examples) -> dict[str, np.ndarray]:
     """What split.safetensors holds; `validation_indices` where some are chosen on."""
     held = {"train_indices": task.train_indices, "labels": task.labels}
     if (validation := np.flatnonzero(task.mask("validation"))).size:
         held["validation_indices"] = validation
-    return {name: torch.from_numpy(values) for name, values in held.items()}
+    return held

@@ -3,12 +3,12 @@
 import math
 from typing import Any, NamedTuple, cast
 
-import torch
+import numpy as np
 
 from interp.errors import InputError
 from interp.experiment import ModelConfig, Task, TrainingConfig, hash_of, section_from_dict
-from interp.machine import Folder, read_tensors
-from interp.runs.format import FORMATS, check_sum, split_tensors, weights_digest
+from interp.machine import Folder, read_arrays
+from interp.runs.format import FORMATS, check_sum, split_arrays, split_digest
 
 RUN_JSON, SPLIT = "run.json", "split.safetensors"
 MOST_THREADS = 4096  # a resumption starts as many
@@ -64,15 +64,15 @@ def check_split(folder: Folder, said: RunInfo) -> None:
     with folder.open(SPLIT, most=2 * labels + 4096) as file:
         if file.size < labels:  # before a task of millions of pairs is drawn
             raise InputError(f"{path} is damaged: it has {file.size:,} bytes, and the labels of its task {labels:,}")
-        tensors, header = read_tensors(file)
-    expected = split_tensors(said.task)
-    if tensors.keys() != expected.keys():
-        told = ", ".join(sorted(tensors))
+        arrays, header = read_arrays(file)
+    expected = split_arrays(said.task)
+    if arrays.keys() != expected.keys():
+        told = ", ".join(sorted(arrays))
         raise InputError(f"{path} holds {told:.200}; expected {', '.join(sorted(expected))}")
     for name, drawn in expected.items():
-        if tensors[name].dtype != drawn.dtype or not torch.equal(tensors[name], drawn):
+        if arrays[name].dtype != drawn.dtype or not np.array_equal(arrays[name], drawn):
             raise InputError(f"{path}: {name} differ from those of the task in run.json; one of them was altered")
     if header != {"format": said.format}:
         raise InputError(f"{path} has the header {header!s:.80}, expected format {said.format}")
-    if (recorded := said.info.get("split_digest")) != (digest := weights_digest(tensors)):
+    if (recorded := said.info.get("split_digest")) != (digest := split_digest(arrays)):
         raise InputError(f"{path} has digest {digest}, run.json recorded {recorded!r:.40}; one of them was altered")

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from torch import Tensor
 
 from interp.errors import InputError
 from interp.experiment import TrainingConfig
@@ -105,10 +104,10 @@ def finite(metrics: Mapping[str, Any]) -> dict[str, float | None]:
 
 
 def _number(name: str, value: Any) -> float:
-    if isinstance(value, Tensor | np.ndarray):
+    if hasattr(value, "shape") and hasattr(value, "item"):  # an array, or a tensor: torch is not loaded to ask
         if len(value.shape) and math.prod(value.shape) != 1:
             raise InputError(f"the metric {name!r} is a tensor of shape {list(value.shape)}, expected one number")
-        value = value.item() if not isinstance(value, Tensor) or not value.is_meta else None
+        value = None if getattr(value, "is_meta", False) else value.item()
     if not isinstance(value, numbers.Real | np.bool_):
         raise InputError(f"the metric {name!r} is {value!r:.60}, expected a number")
     try:

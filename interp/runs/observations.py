@@ -13,7 +13,8 @@ from interp.errors import InputError
 from interp.machine import Folder, read_tensors, tensor_bytes
 from interp.mathematics.sketch import COMBINATIONS
 from interp.models import BLOCK, weight_shapes
-from interp.runs.format import check_header, step_header, step_name, steps_in, weights_digest
+from interp.runs.digests import weights_digest
+from interp.runs.format import check_header, step_header, step_name, steps_in
 from interp.runs.lines import METRICS
 from interp.runs.run import Run
 from interp.runs.writer import OBSERVATIONS, RunWriter

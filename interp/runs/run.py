@@ -7,16 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from interp.errors import InputError, unknown_name
 from interp.experiment import Experiment, Task, TrainingConfig
 from interp.figures import notebook
-from interp.machine import Folder, read_tensors, refusals_as
-from interp.models import are_finite, bridge, weight_shapes
-from interp.runs.checkpoint import Checkpoint
+from interp.machine import Folder, refusals_as
+from interp.runs.asking import Asked
 from interp.runs.curves import logged_curves
 from interp.runs.format import (
     check_header,
@@ -25,14 +21,17 @@ from interp.runs.format import (
     step_file,
     step_header,
     steps_in,
-    weights_digest,
 )
 from interp.runs.info import RUN_JSON, check_split, read_info
 from interp.runs.lines import METRICS, Line, read_metrics, sum_of
 
 if TYPE_CHECKING:
     import xarray as xr
+    from jaxtyping import Float
+    from torch import Tensor
     from transformer_lens.model_bridge import TransformerBridge
+
+    from interp.runs.checkpoint import Checkpoint
 
 
 THINNED = "thinned.json"
@@ -49,11 +48,12 @@ def open_run(path: str | Path) -> "Run":
     return Run(Path(path))
 
 
-class Run:
+class Run(Asked):
     """A run on disk, read only.
 
     `run[step]` and `run.at(index)` give checkpoints, `run.trajectory(name)` one tensor at every checkpoint,
-    `run.metrics` what training logged, `run.result(analysis)` the result of an analysis. The steps are listed anew each
+    `run.metrics` what training logged, `run.results` the results of analyses; `run.explain()`, `run.report()` and
+    `run.plot(name)` say and show what happened. The steps are listed anew each
     time, because a run may be growing.
 
     >>> import interp
@@ -115,7 +115,7 @@ class Run:
         with self.folder() as folder:
             return steps_in(folder, "steps")
 
-    def __getitem__(self, step: int) -> Checkpoint:
+    def __getitem__(self, step: int) -> "Checkpoint":
         """The checkpoint of a step. Raises InputError, naming the nearest, for a step that was not saved, and naming
         the file for one that is damaged or no longer has the digest that metrics.jsonl recorded.
 
@@ -128,6 +128,18 @@ class Run:
             ...
         interp.errors.InputError: ... has no checkpoint of step 101; the nearest is 100
         """
+        import torch  # here, and not for who only asks what a run is
+
+        from interp.machine import read_tensors
+        from interp.models import weight_shapes
+        from interp.runs.checkpoint import Checkpoint
+        from interp.runs.digests import weights_digest
+
+        if not isinstance(step, int | np.integer):
+            raise InputError(
+                f"a run is asked for a checkpoint by its step, as in run[{(self.steps or [0])[-1]}], not by {step!r}; "
+                'one tensor at every checkpoint is run.trajectory("embed.W_E"), a result run.results.NAME'
+            )
         path = self.path / step_file(step)
         with self.folder() as folder:
             if folder.stat(step_file(step)) is None:
@@ -155,10 +167,15 @@ class Run:
         steps = self.steps
         if not steps:
             return InputError(f"{self.path} has no checkpoints{': they were removed' if self.thinned else ' yet'}")
+        if step < 0:
+            return InputError(
+                f"{self.path} has no checkpoint of step {step}; run.last is the last, and run.at({step}) counts from "
+                "the end"
+            )
         nearest = min(steps, key=lambda saved: abs(saved - step))
         return InputError(f"{self.path} has no checkpoint of step {step}; the nearest is {nearest}")
 
-    def at(self, index: int = -1) -> Checkpoint:
+    def at(self, index: int = -1) -> "Checkpoint":
         """The checkpoint by its place in `steps`; −1 is the last.
 
         >>> import interp
@@ -174,10 +191,10 @@ class Run:
     def __len__(self) -> int:
         return len(self.steps)
 
-    def __iter__(self) -> Iterator[Checkpoint]:
+    def __iter__(self) -> "Iterator[Checkpoint]":
         return (self[step] for step in self.steps)
 
-    def trajectory(self, name: str) -> Float[Tensor, "checkpoint ..."]:
+    def trajectory(self, name: str) -> 'Float[Tensor, "checkpoint ..."]':
         """One tensor at every checkpoint, in the order of `steps`.
 
         >>> import interp
@@ -185,6 +202,8 @@ class Run:
         >>> run.trajectory("embed.W_E").shape  # checkpoint, residues and `=`, d_model
         torch.Size([53, 44, 32])
         """
+        from interp.models import weight_shapes
+
         known = weight_shapes(self.model, self.task.sizes)
         if name not in known:
             raise unknown_name("tensor", name, known)
@@ -243,6 +262,7 @@ class Run:
         """The digest of the weights of every step, as metrics.jsonl recorded it. Do not write to it.
 
         >>> import interp
+        >>> from interp.runs import weights_digest
         >>> run = open_run(interp.reference_path())
         >>> run.digests[3000] == weights_digest(run[3000].weights)
         True
@@ -336,7 +356,7 @@ class Run:
         return None if "recorder" in self.info else self.training  # whose schedule the lines follow
 
     @property
-    def last(self) -> Checkpoint:
+    def last(self) -> "Checkpoint":
         """The last checkpoint. It stays in memory, so that its activations, losses and spectrum are computed once."""
         step = self.at(-1).step if not self.steps else self.steps[-1]
         if step not in self._last:
@@ -345,7 +365,7 @@ class Run:
         return self._last[step]
 
     @property
-    def last_circuit(self) -> Checkpoint | None:
+    def last_circuit(self) -> "Checkpoint | None":
         """The last checkpoint that has a circuit (`Spectrum.has_circuit`), so that a run which lost it still names the
         one that it had; None where there is none. Of more than MOST_LOOKED_AT checkpoints so many are looked at, evenly
         spaced, from the last on.
@@ -354,6 +374,8 @@ class Run:
         >>> open_run(interp.reference_path()).last_circuit.step
         3000
         """
+        from interp.models import are_finite
+
         steps = self.steps
         if self._last_circuit is None or self._last_circuit[0] != steps:
             places = np.unique(np.round(np.linspace(len(steps) - 1, 0, min(len(steps), MOST_LOOKED_AT))).astype(int))
@@ -374,28 +396,18 @@ class Run:
         checkpoint = self.last_circuit
         return [] if checkpoint is None else checkpoint.key_frequencies
 
-    def result(self, analysis: str) -> "xr.Dataset":
-        """The result of an analysis, computed if it is missing or stale.
-
-        >>> import interp
-        >>> norms = interp.open_run(interp.reference_path()).result("weight_norms")
-        >>> norms.sizes["step"], bool(norms.total_l2[-1] < norms.total_l2.max())  # cleanup lowers the norm
-        (53, True)
-        """
-        # The one door upward: a notebook asks the run, and the run asks `interp.analysis.walk`.
-        from interp.analysis import analyze
-
-        return analyze(self, [analysis])[analysis]
-
     def bridge(self, step: int | None = None) -> "TransformerBridge":
         """The network at a step (default: the last) as a TransformerLens `TransformerBridge`, ready for
         `run_with_cache` and hooks.
 
         >>> import interp
+        >>> import torch
         >>> run = open_run(interp.reference_path())
         >>> run.bridge()(torch.tensor([[20, 30, 43]]))[0, -1].argmax().item()  # 20 + 30 modulo 43
         7
         """
+        from interp.models import bridge
+
         return bridge((self[step] if step is not None else self.last).weights, self.model)
 
     _repr_html_ = notebook.of_run

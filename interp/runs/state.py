@@ -8,7 +8,8 @@ from torch import Tensor
 from interp.errors import InputError
 from interp.machine import read_tensors
 from interp.models import Snapshot, Weights
-from interp.runs.format import FIRST_STEP, check_header, largest_step_file, step_header, weights_digest
+from interp.runs.digests import weights_digest
+from interp.runs.format import FIRST_STEP, check_header, largest_step_file, step_header
 from interp.runs.lines import METRICS, sum_of
 from interp.runs.run import Run
 

@@ -12,8 +12,10 @@ from interp.errors import InputError
 from interp.experiment import Samples, Schedule, splits_of_each
 from interp.models import Weights, are_finite, gradient, own_weights
 from interp.runs.absences import missing_in_words, missing_steps
+from interp.runs.asking import run_of
 from interp.runs.checkpoint import Checkpoint
-from interp.runs.format import step_name, steps_in, weights_digest
+from interp.runs.digests import weights_digest
+from interp.runs.format import step_name, steps_in
 from interp.runs.info import RUN_JSON, SPLIT
 from interp.runs.lines import METRICS, Line
 from interp.runs.loop_state import load_loop_state
@@ -51,7 +53,7 @@ class Verification:
     remedies: list[str] = field(default_factory=list)
 
 
-def verify(run: Run, walk: Callable[[Sequence[int]], Iterable[int]] = lambda steps: steps) -> Verification:
+def verify(run: Run | str | Path, walk: Callable[[Sequence[int]], Iterable[int]] = lambda steps: steps) -> Verification:
     """Whether every byte of a run that is believed is what was written, and whether all of it is there: sums of
     run.json, split, lines, checkpoints, states and the note of thinned steps; the steps and the metrics that the
     schedule of a training promises; losses, accuracies and norms, recomputed from the weights.
@@ -64,7 +66,7 @@ def verify(run: Run, walk: Callable[[Sequence[int]], Iterable[int]] = lambda ste
     >>> found.contradictions, found.checked[1]
     ([], '1 of 53 checkpoints: sums, shapes, and 8 metrics of each recomputed')
     """
-    found = Verification()
+    run, found = run_of(run), Verification()
     try:
         lines, steps, thinned = run.lines, run.steps, run.thinned
     except InputError as error:

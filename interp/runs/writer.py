@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from interp.errors import InputError
-from interp.experiment import Examples, ModelConfig, TrainingConfig
+from interp.experiment import Examples, Experiment, ModelConfig, TrainingConfig
 from interp.machine import Folder, refusals_as, tensor_bytes
 from interp.models import Snapshot, check_weights
 from interp.runs.beginning import begin_run, new_run
+from interp.runs.digests import weights_digest
 from interp.runs.format import (
     FIRST_STEP,
     as_step,
@@ -26,7 +27,6 @@ from interp.runs.format import (
     step_header,
     step_name,
     steps_in,
-    weights_digest,
     with_sum,
 )
 from interp.runs.info import RUN_JSON
@@ -71,15 +71,16 @@ class RunWriter:
     def create(
         cls,
         path: str | Path,
-        task: Examples,
-        model: ModelConfig,
+        task: Examples | Experiment,
+        model: ModelConfig | None = None,
         training: TrainingConfig | None = None,
         *,
         initial: Mapping[str, Tensor] | None = None,
         overwrite: bool = False,
         noted: Mapping[str, Any] | None = None,
     ) -> "RunWriter":
-        """A new run in the folder `path`, which must not exist, or be empty, or be a run that may be overwritten.
+        """A new run in the folder `path`, which must not exist, or be empty, or be a run that may be overwritten. What
+        it is of is told by an experiment, or by its task, its model, and, for a run that interp trains, its training.
 
         The run appears at once and locked; until then, and when anything goes wrong, what was there is untouched. Of
         `initial`, the weights that training starts from where they are not drawn from model.seed, run.json notes the
@@ -92,6 +93,10 @@ class RunWriter:
         ...         writer.run.task.title, writer.run.steps
         ('add modulo 7', [])
         """
+        if isinstance(task, Experiment) and model is None and training is None:
+            task, model, training = task.task, task.model, task.training
+        if model is None or isinstance(task, Experiment):
+            raise InputError("expected an experiment alone, or a task and a model: RunWriter.create(path, task, model)")
         path = Path(path)
         target = Path(os.path.realpath(path))
         with contextlib.ExitStack() as on_failure:

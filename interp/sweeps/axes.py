@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from interp.errors import InputError, check_integer, flag, unknown_name
 from interp.experiment import SECTIONS, Experiment, experiment_from_dict, preset, read_toml, recorded_section
-from interp.sweeps.grid_run import GridRun
+from interp.sweeps.planned_run import GridRun
 
 SEED = "seed"  # that of split, initial weights and batches
 MOST_RUNS = 100_000

@@ -10,7 +10,7 @@ import numpy as np
 from interp.machine import n_cores, one_thread
 from interp.models import method
 from interp.sweeps.driver import size_on_disk
-from interp.sweeps.grid_run import GridRun
+from interp.sweeps.planned_run import GridRun
 from interp.sweeps.record import Keep
 from interp.sweeps.tasks import side_by_side, tasks_of
 from interp.training import together

@@ -20,10 +20,7 @@ from interp.sweeps.failures import Failure, failure, read_failures, write_failur
 from interp.sweeps.grid_run import (
     DRAWN,
     KEEP,
-    UNFINISHED,
-    GridRun,
     WrongRunError,
-    check_run_name,
     divergence,
     found_at,
     is_settled,
@@ -32,6 +29,7 @@ from interp.sweeps.grid_run import (
     train_group_in_place,
     train_in_place,
 )
+from interp.sweeps.planned_run import UNFINISHED, GridRun, check_run_name
 from interp.sweeps.sending import SendsBack, put_in_place, trained_elsewhere
 from interp.sweeps.tasks import fitting, side_by_side
 from interp.training import group_of

@@ -1,75 +1,23 @@
-"""One run of a grid: what it is, where it lies while it is trained and afterwards, and how it is trained there."""
+"""One run of a grid: where it lies while it is trained and afterwards, and how it is trained there."""
 
 import contextlib
 import os
-import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from interp.errors import InputError
-from interp.experiment import Experiment, experiment_from_dict, hash_of
 from interp.machine import Folder, one_thread, refusals_as
 from interp.models import DivergedError, Weights
 from interp.runs import Run, RunWriter, keep_only, open_run, remove_states, weights_digest
 from interp.sweeps.driver import DivergedTrainingError, resume_run, run_experiment
+from interp.sweeps.planned_run import UNFINISHED, GridRun
 from interp.sweeps.together import resume_together, run_together
 
-UNFINISHED = "unfinished"  # the folder of the runs that are being trained
 KEEP = ("all", "ends", "metrics")
 DRAWN = "drawn from its seed"
 # A worker whose parent was killed may save its state for ten seconds, and holds its run as long.
 SECONDS_TO_WAIT, SECONDS_A_LOOK = 20.0, 0.1
-
-
-@dataclass(frozen=True)
-class GridRun:
-    """One run of a grid: the folder's name, what is trained, and the run of the grid whose last weights it starts from,
-    if any.
-
-    >>> run = GridRun("mine", Experiment())
-    >>> run.key == GridRun("another name", Experiment()).key != GridRun("mine", Experiment(), start="other").key
-    True
-    """
-
-    name: str
-    experiment: Experiment
-    start: str | None = None
-
-    @property
-    def key(self) -> str:
-        """A name that is the same for what is the same run, and for nothing else: the experiment does not know where
-        its weights come from."""
-        return hash_of([self.experiment.hash, self.start])
-
-    @property
-    def work(self) -> int:
-        """About proportional to the time it takes: a step has a fixed part, worth some 200 pairs at the canonical
-        size."""
-        return self.experiment.training.steps * (200 + len(self.experiment.task.train_indices))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """What travels to another process: not the arrays that its task has drawn, which are drawn there again."""
-        return _received, (self.name, self.experiment.to_dict(), self.start)
-
-
-def _received(name: str, experiment: dict[str, Any], start: str | None) -> GridRun:
-    return GridRun(name, experiment_from_dict(experiment), start)
-
-
-def check_run_name(name: str) -> None:
-    """Raises InputError for a name that cannot be that of a run's folder in a grid.
-
-    >>> check_run_name("D500-seed0")
-    >>> check_run_name("../D500")
-    Traceback (most recent call last):
-        ...
-    interp.errors.InputError: a run of a grid cannot be named '../D500': give the plain name of a folder
-    """
-    if not re.fullmatch(r"[^./\0][^/\0]{0,199}", name, re.DOTALL) or name == UNFINISHED:
-        raise InputError(f"a run of a grid cannot be named {name!r:.200}: give the plain name of a folder")
 
 
 def divergence(run: Run) -> str | None:
@@ -99,6 +47,7 @@ def found_at(path: Path, run: GridRun, began: Callable[[], str]) -> Run | None:
     """What there is of a run at a path; `began` gives the digest of the weights that it starts from, or DRAWN. Raises
     InputError when something else is in its place.
 
+    >>> from interp.experiment import Experiment
     >>> found_at(Path("no", "such", "folder"), GridRun("mine", Experiment()), lambda: DRAWN) is None
     True
     """

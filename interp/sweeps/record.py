@@ -16,7 +16,7 @@ from interp.machine import Folder, read_json, refusals_as, write_atomically
 from interp.runs import check_sum, with_sum
 from interp.sweeps.axes import Sweep
 from interp.sweeps.failures import read_failures
-from interp.sweeps.grid_run import UNFINISHED
+from interp.sweeps.planned_run import UNFINISHED
 
 Keep = Literal["all", "ends", "metrics"]
 SWEEP_JSON, FORMAT = "sweep.json", 1

@@ -16,7 +16,8 @@ from interp.errors import InputError
 from interp.machine import built_beside, one_thread
 from interp.models import Weights
 from interp.runs import open_run
-from interp.sweeps.grid_run import UNFINISHED, GridRun, divergence, found_at, is_settled, settle, train
+from interp.sweeps.grid_run import divergence, found_at, is_settled, settle, train
+from interp.sweeps.planned_run import UNFINISHED, GridRun
 
 BYTES_OF_A_PIECE = 16 << 20
 # What a run that has come to its end consists of (checkpoints/README.md).

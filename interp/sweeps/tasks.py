@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from interp.experiment import Experiment
-from interp.sweeps.grid_run import GridRun
+from interp.sweeps.planned_run import GridRun
 from interp.training import MOST_AT_ONCE, groups, networks_at_once
 
 

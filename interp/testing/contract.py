@@ -137,6 +137,9 @@ def _check_result(analysis: Analysis, result: Any) -> None:
         _require(
             analysis, sound, f"{name!r} has type {variable.dtype}; results are float32, float64, int32, bool or strings"
         )
+    axes = {frozenset(map(str, value.dims)) - {"step"} for value in result.data_vars.values()}
+    for named in map(frozenset, analysis.tables):
+        _require(analysis, named in axes, f"TABLES names the axes {', '.join(sorted(named))}, which no variable has")
     sound = all(isinstance(value, str | int | float | np.number) for value in result.attrs.values())
     _require(analysis, sound, "attributes must be numbers and strings; put what is nested into one JSON string")
 

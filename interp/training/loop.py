@@ -6,6 +6,7 @@ There is one loop: for one experiment, and for several side by side that differ 
 
 import math
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -49,8 +50,8 @@ def train(
     same but for rounding: by default where that is faster (`tables_are_faster`). On a GPU sums have a fixed order by
     the factored form alone, and another one beside other networks.
 
-    Raises DivergedError when the loss stops being finite, and InputError for initial weights of another shape or a
-    device that is not there.
+    Raises DivergedError when the loss stops being finite, and InputError for initial weights of another shape, for a
+    device that is not there, and, before the first step, for a path: `interp.run` trains into a folder.
 
     >>> from interp.experiment import ModelConfig, Task, TrainingConfig
     >>> training = TrainingConfig(steps=5, checkpoint_every=5, log_every=1)
@@ -61,6 +62,36 @@ def train(
     >>> snapshots[5].metrics["train_loss"] < snapshots[0].metrics["train_loss"]
     True
     """
+    if isinstance(experiment, str):
+        raise InputError(f"expected an Experiment, got {experiment!r}: interp.preset({experiment!r}) makes one")
+    if isinstance(initial, str | Path):
+        raise InputError(
+            f"training starts from weights by name, and {str(initial)!r} is a path, which is none: "
+            f"interp.run(experiment, {str(initial)!r}) trains into a folder, and this keeps nothing"
+        )
+    return _trained(
+        experiment,
+        initial,
+        resume=resume,
+        device=device,
+        tf32=tf32,
+        by_tables=by_tables,
+        watch=watch,
+        observers=observers,
+    )
+
+
+def _trained(
+    experiment: Experiment,
+    initial: Mapping[str, Tensor] | None,
+    *,
+    resume: Snapshot | None,
+    device: str,
+    tf32: bool,
+    by_tables: bool | None,
+    watch: Callable[[int, Weights], None] | None,
+    observers: Sequence[Observer],
+) -> Iterator[Snapshot]:
     own, after = None if initial is None else [initial], None if resume is None else [resume]
     watch_all = None if watch is None else lambda step, weights: watch(step, weights[0])
     for moment in together(

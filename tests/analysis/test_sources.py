@@ -24,7 +24,7 @@ def versions(monkeypatch, changed: Path | None = None) -> dict[str, str]:
     ("changed", "stale", "fresh"),
     [
         ("mathematics/circuits.py", ("circuit_split", "circuit_efficiency"), ("weight_norms", "transitions")),
-        ("runs/phase_pairs.py", ("circuit_split",), ("weight_norms",)),
+        ("runs/pairs_in_phase.py", ("circuit_split",), ("weight_norms",)),
         ("models/factored_gradient.py", ("circuit_split", "weight_norms"), ()),  # by way of the forward pass
         ("models/weights.py", ("circuit_split", "weight_norms", "learning_curves"), ()),
         ("runs/run.py", ("learning_curves", "norm_account"), ("weight_norms",)),  # given to them, imported by neither

@@ -1,6 +1,7 @@
 """CSV tables hold exactly the numbers of the result, and no table takes the place of another."""
 
 import csv
+import inspect
 import itertools
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from interp.analysis import analyze, write_tables
+from interp.analysis import analyze, find, table, write_tables
 from interp.errors import InputError
 from interp.experiment import ModelConfig, Task
 
@@ -105,3 +106,45 @@ def test_a_folder_that_cannot_be_made_is_named(results, tmp_path):
     (tmp_path / "taken").write_text("a file")
     with pytest.raises(InputError, match=r"cannot write to .*taken/tables: Not a directory"):
         write_tables(results, tmp_path / "taken" / "tables")
+
+
+def test_the_same_tables_in_python(results, tmp_path):
+    """A frame for each file, of the same rows and columns in the same order."""
+    written = {path.name: path.read_text() for path in write_tables(results, tmp_path)}
+    for name, result in results.items():
+        for key, frame in table(result).items():
+            told = written.pop(f"{name}.csv" if key == "step" else f"{name}.{key}.csv")
+            assert frame.to_csv(index=False) == told
+            assert table(result, key).equals(frame)
+    assert not written
+
+
+def test_axes_that_have_nothing_to_do_with_each_other_are_never_crossed():
+    """Three variables of 5, 7 and 11 values are 23 rows, and not 385."""
+    result = xr.Dataset({f"of_{name}": (name, np.arange(n)) for name, n in (("x", 5), ("y", 7), ("z", 11))})
+    assert {name: len(frame) for name, frame in table(result).items()} == {"run.x": 5, "run.y": 7, "run.z": 11}
+
+
+def test_an_analysis_says_which_axes_make_a_table(monkeypatch):
+    """circuit_split says that estimator, circuit and split do: a row for each; without it the last are columns."""
+    axes = {"step": [0, 9], "estimator": ["published", "held_out"], "circuit": ["G", "M"], "split": ["train", "test"]}
+    values = np.arange(16.0).reshape(2, 2, 2, 2)
+    variables = {name: (tuple(axes), values + shift) for name, shift in (("strength", 0), ("loss", 100))}
+    result = xr.Dataset(variables, axes, {"analysis": "circuit_split"})
+    long = table(result, "estimator.circuit.split")
+    assert list(long.columns) == [*axes, "strength", "loss"]
+    assert len(long) == 16
+    check(long.astype(str).to_dict("records"), result, "strength")
+    monkeypatch.delattr(find("circuit_split").module, "TABLES")
+    assert set(table(result)) == {"strength", "loss"}
+    assert list(table(result, "loss").columns) == ["step", "estimator", "circuit", "train", "test"]
+
+
+def test_no_table_of_such_axes(results):
+    with pytest.raises(InputError, match="unknown table of this result 'parts'; did you mean 'part'"):
+        table(results["weight_norms"], "parts")
+
+
+def test_a_table_is_of_one_result(results):
+    with pytest.raises(InputError, match="a table is made of one result, not of dict"):
+        inspect.unwrap(table)(results)

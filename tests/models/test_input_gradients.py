@@ -6,7 +6,7 @@ from torch.testing import assert_close
 
 from interp.experiment import ModelConfig, Task
 from interp.models import forward_all, initial_weights, input_gradients
-from interp.models.input_gradients import by_autograd, written_out
+from interp.models.gradients_of_inputs import by_autograd, written_out
 
 P = 7
 SMALL = {"d_model": 8, "n_heads": 2, "d_mlp": 12}

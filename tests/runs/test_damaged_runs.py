@@ -17,7 +17,7 @@ from interp.errors import InputError
 from interp.experiment import hash_of
 from interp.machine import tensor_bytes
 from interp.runs import Run, open_run, step_name
-from interp.runs.format import FORMAT, split_tensors
+from interp.runs.format import FORMAT, split_arrays
 
 STEP_10 = f"steps/{step_name(10)}"
 
@@ -126,14 +126,14 @@ def test_impossible_values_in_a_run_whose_hash_agrees_with_them(value: object, p
 @pytest.mark.parametrize("name", ["train_indices", "labels"])
 @pytest.mark.parametrize("change", [lambda x: x + 1, lambda x: x[1:], lambda x: x.double(), lambda x: x.bfloat16()])
 def test_a_split_that_is_not_the_one_of_the_task(name: str, change: Callable[[Tensor], Tensor], path: Path) -> None:
-    tensors = split_tensors(open_run(path).task)
+    tensors = {name: torch.from_numpy(values) for name, values in split_arrays(open_run(path).task).items()}
     (path / "split.safetensors").write_bytes(tensor_bytes(tensors | {name: change(tensors[name])}, {"format": FORMAT}))
     with pytest.raises(InputError, match=rf"split\.safetensors: {name} differ from those of the task"):
         open_run(path)
 
 
 def test_a_split_with_more_or_less_in_it(path: Path) -> None:
-    tensors = split_tensors(open_run(path).task)
+    tensors = {name: torch.from_numpy(values) for name, values in split_arrays(open_run(path).task).items()}
     for held in (tensors | {"more": torch.ones(2).bfloat16()}, {"labels": tensors["labels"]}):
         (path / "split.safetensors").write_bytes(tensor_bytes(held, {"format": FORMAT}))
         with pytest.raises(

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from interp.experiment import ModelConfig, Task
-from interp.runs import RunWriter, open_run, step_name
+from interp.runs import RunWriter, open_run, step_name, weights_digest
+from interp.runs.format import split_arrays, split_digest
 
 SPECIFICATION = (Path(__file__).parents[2] / "checkpoints" / "README.md").read_text(encoding="utf-8")
 # PyTorch's types, by their names in the header of a file.
@@ -55,3 +56,11 @@ def test_the_digest_of_weights_and_of_the_split(run: Path) -> None:
     sound = open_run(run)
     assert by_hand((run / "split.safetensors").read_bytes()) == sound.info["split_digest"]
     assert by_hand((run / "steps" / step_name(10)).read_bytes()) == sound.digests[10]
+
+
+@pytest.mark.parametrize("validation_fraction", [0.0, 0.5])
+def test_the_digest_of_a_split_is_the_same_without_torch(validation_fraction: float):
+    arrays = split_arrays(Task(7, train_fraction=0.4, validation_fraction=validation_fraction))
+    tensors = {name: torch.from_numpy(values) for name, values in arrays.items()}
+    assert split_digest(arrays) == weights_digest(tensors)
+    assert len(arrays) == 2 + (validation_fraction > 0)

@@ -19,7 +19,7 @@ from interp.experiment import Experiment, ModelConfig, Task, TrainingConfig, exp
 from interp.explanation import explain
 from interp.models import Weights, bridge, embed, forward_all, initial_weights, logits_with_vectors, transform
 from interp.models.forward import forward
-from interp.models.input_gradients import by_autograd, written_out
+from interp.models.gradients_of_inputs import by_autograd, written_out
 from interp.pages import render
 from interp.pages.frames import head_drive
 from interp.runs import Checkpoint

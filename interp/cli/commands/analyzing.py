@@ -11,7 +11,12 @@ from interp.cli.output import MOST_OF_A_LIST, say, say_json, say_lines
 from interp.errors import InputError, check_choice
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import xarray as xr
     from plotly.graph_objects import Figure
+
+    from interp.analysis import Told
 
 
 @dataclass(frozen=True)
@@ -29,29 +34,50 @@ class Analyze:
     """Also write the results as tables into this folder."""
 
     def run(self) -> int:
-        from interp.analysis import PartlyAnalyzed, analyze, find, write_tables
+        from interp.analysis import tell
+        from interp.cli.progress import walk
+
+        if self.csv is not None:
+            return self._with_tables(self.csv)
+        try:
+            self._print(tell(self.path, self.names, progress=walk, parallel=True))
+        except InputError as error:
+            if results := getattr(error, "results", {}):  # what could be computed is printed first
+                self._print_results(results)
+            raise
+        return 0
+
+    def _with_tables(self, folder: Path) -> int:
+        from interp.analysis import PartlyAnalyzed, analyze, write_tables
         from interp.cli.progress import walk
         from interp.runs import open_run
 
         refused = None
         try:
             results = analyze(open_run(self.path), self.names, progress=walk, parallel=True)
-        except PartlyAnalyzed as error:  # what could be computed is printed first
+        except PartlyAnalyzed as error:
             results, refused = error.results, error
             if not results:
                 raise
-        if self.json:
-            say_json({name: find(name).summary(result) for name, result in results.items()})
-        else:
-            for name, result in results.items():
-                say(f"{name}: {find(name).title}")
-                for line in find(name).lines(result):
-                    say(f"  {line}", most=MOST_OF_A_LIST)
-        if self.csv is not None:
-            write_tables(results, self.csv)
+        self._print_results(results)
+        write_tables(results, folder)
         if refused is not None:
             raise refused
         return 0
+
+    def _print_results(self, results: "Mapping[str, xr.Dataset]") -> None:
+        from interp.analysis import told_of
+
+        self._print(told_of(results))
+
+    def _print(self, told: "Mapping[str, Told]") -> None:
+        if self.json:
+            say_json({name: one.summary for name, one in told.items()})
+            return
+        for name, one in told.items():
+            say(f"{name}: {one.title}")
+            for line in one.lines:
+                say(f"  {line}", most=MOST_OF_A_LIST)
 
 
 @dataclass(frozen=True)
@@ -70,9 +96,8 @@ class Explain:
     def run(self) -> int:
         from interp.cli.progress import walk
         from interp.explanation import explain
-        from interp.runs import open_run
 
-        explanation = explain(open_run(self.path), self.step, progress=walk, parallel=True)
+        explanation = explain(self.path, self.step, progress=walk, parallel=True)
         if self.json:
             say_json(explanation.numbers)
         else:
@@ -105,11 +130,9 @@ class Plot:
     """The file to write; its ending says what: .html, .png, .svg, .pdf or .json. By default NAME.html."""
 
     def run(self) -> int:
-        from interp.analysis import analyze, find
         from interp.cli.progress import walk
-        from interp.figures import check_ending, shade_phases, write_figure
-        from interp.pages import phases
-        from interp.runs import open_run
+        from interp.figures import check_ending, write_figure
+        from interp.pages import plot
 
         output = self.output or Path(f"{self.name}.html")
         check_ending(output)
@@ -123,12 +146,7 @@ class Plot:
                 "curves, phases, --axes, --across, --up, --color and --metric are for sweeps, and "
                 f"{self.path} is none: it has no sweep.json"
             )
-        analysis, run = find(self.name), open_run(self.path)
-        shaded = ["transitions"] if find("transitions").is_for(run.task, run.model) else []
-        results = analyze(run, [self.name, *shaded], progress=walk, parallel=True)
-        figure = analysis.module.plot(results[self.name])
-        shade_phases(figure, phases(results) if shaded else [], named=True)
-        write_figure(figure, output)
+        plot(self.path, self.name, output, progress=walk, parallel=True)
         say(output)
         return 0
 
@@ -165,25 +183,10 @@ class Report:
     """The file to write; by default report.html in that folder."""
 
     def run(self) -> int:
-        from interp.analysis import analyze, discover, stored_result
         from interp.cli.progress import walk
-        from interp.machine import write_atomically
-        from interp.pages import is_experiment, render, render_experiment
-        from interp.runs import open_run
+        from interp.pages import report
 
-        output = self.output or self.path / "report.html"
-        if is_experiment(self.path):
-            if self.names:
-                raise InputError(f"{self.path} is an experiment; its page takes no names of analyses")
-            page = render_experiment(self.path)
-        else:
-            run = open_run(self.path)
-            results = analyze(run, ["core", *self.names], progress=walk, parallel=True)
-            others = {name: stored_result(run, name) for name in discover() if name not in results}
-            results |= {name: result for name, result in others.items() if result is not None}
-            page = render(run, results, progress=walk)
-        write_atomically(output, page.encode())
-        say(output)
+        say(report(self.path, self.names, self.output, progress=walk, parallel=True))
         return 0
 
 

@@ -14,13 +14,13 @@ from interp.interchange.answers import answers_of
 from interp.interchange.exporting.card import model_card
 from interp.machine import built_beside, write_atomically
 from interp.models import bridge_options, classic_state, weight_shapes
-from interp.runs import Run, check_has_phases, step_name
+from interp.runs import Run, check_has_phases, run_of, step_name
 
 TARGETS = ("transformer-lens", "huggingface", "numpy")
 CARD_FIGURES = ("learning_curves", "embedding_spectrum")
 
 
-def export_run(run: Run, to: str, out: str | Path, *, figures: Sequence[str] | None = None) -> Path:
+def export_run(run: Run | str | Path, to: str, out: str | Path, *, figures: Sequence[str] | None = None) -> Path:
     """Write a run into the new folder `out`, whole or not at all; the folder is returned.
 
     "transformer-lens": `checkpoints/step_*.safetensors` with classic state dicts, `config.json`, `prompt.json`, and
@@ -33,9 +33,16 @@ def export_run(run: Run, to: str, out: str | Path, *, figures: Sequence[str] | N
 
     Raises InputError where the folder is taken, for a network that TransformerLens cannot express, and for one of
     several operations in any but the last, which `import_run` does not read back.
+
+    >>> import interp
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     written = export_run(interp.reference_path(), "numpy", f"{folder}/arrays")
+    ...     np.load(written / "embed.W_E.npy").shape  # checkpoint, residues and `=`, d_model
+    (53, 44, 32)
     """
     check_choice("--to", to, TARGETS)
-    out = Path(out)
+    run, out = run_of(run), Path(out)
     if os.path.lexists(out) and not (out.is_dir() and not any(out.iterdir())):
         raise InputError(f"{out} already exists; choose another --out")
     if isinstance(task := run.task, Operations) and to != "numpy":

@@ -1,0 +1,17 @@
+from .comparison import Comparison as Comparison
+from .comparison import Side as Side
+from .comparison import compare as compare
+from .comparison_tables import HOW as HOW
+from .comparison_tables import closing as closing
+from .comparison_tables import plain as plain
+from .comparison_tables import tables as tables
+from .curves import Curves as Curves
+from .curves import explain_curves as explain_curves
+from .explaining import explain as explain
+from .explanation import EVIDENCE as EVIDENCE
+from .explanation import evidence_of as evidence_of
+from .explanation import explanation_of as explanation_of
+from .recorded import RecordedCurves as RecordedCurves
+from .requested_sentences import REQUESTED as REQUESTED
+from .requested_sentences import requested_sentence as requested_sentence
+from .told import Explanation as Explanation

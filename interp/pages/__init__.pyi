@@ -1,0 +1,9 @@
+from .comparison import explored as explored
+from .comparison import render_comparison as render_comparison
+from .curves import render_curves as render_curves
+from .headline import phases as phases
+from .page import render as render
+from .plotting import plot as plot
+from .reporting import report as report
+from .study import is_experiment as is_experiment
+from .study import render_experiment as render_experiment
