@@ -88,11 +88,13 @@ class Answers:
                 folder.make(path.parent.name)
                 folder.write(f"{path.parent.name}/{path.name}", write)
 
-    def results(self) -> str:
-        """A digest of which results are kept with the run now, for an answer that is told from whatever is there."""
-        folder = answer_path(self.run, self._hash, "any", {}).parent
+    def results(self, of: Iterable[str] = ("",)) -> str:
+        """A digest of which results are kept with the run now, for an answer that is told from whatever is there: all,
+        or those of some analyses."""
+        folder, begins = answer_path(self.run, self._hash, "any", {}).parent, tuple(of)
         with contextlib.suppress(OSError):
-            return _digest(_listed(Path(entry.path)) for entry in os.scandir(folder) if entry.name.endswith(".nc"))
+            kept = [entry for entry in os.scandir(folder) if entry.name.endswith(".nc")]
+            return _digest(_listed(Path(entry.path)) for entry in kept if entry.name.startswith(begins))
         return ""
 
 

@@ -7,6 +7,16 @@ from interp.analysis import Answers
 from interp.explanation.told import Explanation
 from interp.runs import Run, as_step, run_of
 
+# The analyses of `requested_sentences.REQUESTED`, whose results may come later; listed here to load nothing heavy.
+REQUESTED_NAMES = (
+    "description_length",
+    "curvature",
+    "graduation",
+    "label_noise",
+    "class_scores",
+    "checkpoint_shift",
+)
+
 
 def explain(
     run: Run | str | Path,
@@ -18,8 +28,8 @@ def explain(
     """What happened in a run, and by which circuit, with the evidence for and against, at one checkpoint (default: the
     last). `run` is a run or its folder. Raises InputError, naming the nearest, for a step not saved.
 
-    It is kept with the run: of a run that did not change, and whose kept results did not, it is told again without
-    reading a checkpoint (`interp.analysis.answers`).
+    It is kept with the run: of a run that did not change, and was asked nothing more, it is told again without reading
+    a checkpoint (`interp.analysis.answers`).
 
     >>> import interp
     >>> from interp.testing import circuit_checkpoint, circuit_neurons
@@ -35,10 +45,10 @@ def explain(
     step = None if step is None else as_step(step)
     answers, asked = Answers(run.path if isinstance(run, Run) else Path(run)), {} if step is None else {"step": step}
     told = answers.find("explain", asked)
-    if told is not None and told["results"] == answers.results():
+    if told is not None and told["results"] == answers.results(REQUESTED_NAMES):
         return Explanation.from_json(told["explanation"])
     explanation = _explained(run_of(run), step, progress, parallel)
-    answers.keep("explain", asked, {"explanation": explanation.as_json, "results": answers.results()})
+    answers.keep("explain", asked, {"explanation": explanation.as_json, "results": answers.results(REQUESTED_NAMES)})
     return explanation
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from interp.analysis import Answers, answers, tell
 from interp.cli import main
-from interp.explanation import explain
+from interp.explanation import REQUESTED, explain
+from interp.explanation.explaining import REQUESTED_NAMES
 
 ASKED = {
     "explain": ["explain", "run"],
@@ -136,6 +137,16 @@ def test_a_page_that_was_changed_or_lacks_a_result_is_made_again(run, capsys):
     assert "norm_account" in page.read_text()
     assert "norm_account" not in whole
     capsys.readouterr()
+
+
+def test_what_was_asked_for_since_is_told(run, capsys):
+    """An explanation has a sentence for every result that was asked for by name, also where it was kept before."""
+    assert set(REQUESTED_NAMES) == set(REQUESTED)
+    assert main(["explain", "run", "--long"]) == 0
+    assert "Graduation" not in capsys.readouterr().out
+    assert main(["analyze", "run", "graduation"]) == 0
+    assert main(["explain", "run", "--long"]) == 0
+    assert "Graduation" in capsys.readouterr().out
 
 
 def test_an_error_is_not_kept(run, capsys):
