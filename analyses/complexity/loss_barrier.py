@@ -27,7 +27,6 @@ import torch
 import xarray as xr
 from jaxtyping import Float, Int
 
-from interp.analysis import steps_to_show
 from interp.errors import check_integer
 from interp.figures import PALETTE, SEQUENTIAL, as_number, new_panels, power_of_ten_axis
 from interp.mathematics.loss_barrier import barrier
@@ -78,7 +77,8 @@ def compute(
     check_integer("checkpoints", checkpoints, 2)
     check_integer("points", points, 3)
     check_integer("seed", seed, 0)
-    steps = steps_to_show(run.steps, (), checkpoints)
+    every = run.steps
+    steps = [every[at] for at in np.unique(np.linspace(0, len(every) - 1, checkpoints).round().astype(int))]
     places = np.linspace(0, 1, points)
     loss, accuracy = (np.full((len(steps), len(TO), len(SPLITS), points), np.nan) for _ in range(2))
     last = run[steps[-1]]
