@@ -228,14 +228,14 @@ def in_words(found: Mapping) -> list[str]:
 
 
 def plot(result: xr.Dataset):
-    """The highest and lowest eigenvalue and the weighted trace at each loss, the share of negative curvature, and the
-    accuracies."""
+    """The highest and lowest eigenvalue and the weighted trace at each loss, the norm of the gradient (without which
+    negative curvature is no saddle), and the accuracies."""
     known = result.loss.sel(at="equal").values
     equal = f"{known[np.isfinite(known)][0]:.2g} nats" if np.isfinite(known).any() else "unknown"
     panels = (
         "At the loss that the network has",
         f"At equal loss ({equal})",
-        "Share of negative curvature, bounds",
+        "Norm of the gradient, at the loss that the network has",
         "Accuracy",
     )
     figure = new_panels("Curvature of the training loss", panels, reference=REFERENCE, vertical_spacing=0.16)
@@ -255,14 +255,12 @@ def plot(result: xr.Dataset):
         for place, (name, values) in enumerate(drawn.items()):
             above = np.where(values > 0, values, np.nan)  # a logarithmic axis has no zero
             draw(above, name, PALETTE[place], 1, column, showlegend=column == 1)
-        for bound, dash in {"least": "dot", "most": "solid"}.items():
-            values, color = result.negative_share.sel(at=at, bound=bound).values, PALETTE[column + 2]
-            draw(values, f"at {bound}, at {at} loss", color, 2, 1, legend="legend2", line_dash=dash)
         power_of_ten_axis(figure, row=1, col=column)
+    draw(result.gradient_norm.values, "gradient", PALETTE[3], 2, 1, showlegend=False)
+    power_of_ten_axis(figure, row=2, col=1)
     for place, split in enumerate(result.split.values):
         values = result.accuracy.sel(split=split).values
         draw(values, str(split).replace("_", " "), PALETTE[place + 5], 2, 2, legend="legend2")
-    figure.update_yaxes(tickformat=".0%", rangemode="tozero", row=2, col=1)
     percent_axis(figure, row=2, col=2)
     figure.update_xaxes(title_text="step (updates)")
     figure.update_layout(legend={"y": 1, "yanchor": "top"}, legend2={"y": 0.4, "yanchor": "top"})
