@@ -46,7 +46,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str], rest: str = "") -> 
     >>> unknown_name("axis", "wd", ["seed", "training.weight-decay"])
     InputError("unknown axis 'wd'; did you mean 'training.weight-decay'?")
     """
-    known = list(known)
+    known, name = list(known), str(name)
     ends = {candidate.rpartition(".")[2].lower(): candidate for candidate in reversed(known)}
     spelled = ends | {candidate.lower(): candidate for candidate in known}
     initials = {"".join(word[:1] for word in end.split("-")): full for end, full in ends.items() if "-" in end}

@@ -127,6 +127,36 @@ def test_a_path_is_no_weights():
         train("quick")
 
 
+@pytest.mark.parametrize("verb", [interp.explain, interp.report, interp.verify, interp.open_run])
+def test_what_is_no_run_is_said_to_be_none(run: Path, verb: Callable):
+    opened = interp.open_run(run)
+    for other in (opened[10], opened[10].weights, 3, None):
+        with pytest.raises(InputError, match="a run or its folder is needed, not a"):
+            verb(other)
+
+
+def test_likely_mistakes_are_answered_in_a_line(run: Path):
+    opened = interp.open_run(run)
+    with pytest.raises(InputError, match="unknown analysis"):
+        interp.plot("weight_norms", opened)
+    with pytest.raises(InputError, match=r"model is a TrainingConfig.*write training="):
+        interp.Experiment(interp.Task(11), interp.TrainingConfig(steps=5))  # pyright: ignore[reportArgumentType]
+    with pytest.raises(InputError, match=r"open_run\(.*\)\[10\]"):
+        interp.open_run(f"{run}@10")
+    by_list = interp.table(opened.results.weight_norms, ["tensor"])
+    assert by_list.equals(interp.table(opened.results.weight_norms, "tensor"))
+
+
+def test_an_open_run_keeps_no_answer_of_what_it_was(run: Path):
+    """What it read when it was opened is not what is in the folder now."""
+    opened = interp.open_run(run)
+    (run / "split.safetensors").unlink()
+    with pytest.raises(InputError, match="split"):
+        opened.explain()
+    with pytest.raises(InputError, match="split"):
+        interp.explain(run)
+
+
 def test_a_writer_takes_an_experiment(tmp_path: Path):
     with interp.RunWriter.create(tmp_path / "mine", SMALL) as writer:
         assert writer.run.experiment == SMALL

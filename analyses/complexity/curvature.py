@@ -218,8 +218,10 @@ def in_words(found: Mapping) -> list[str]:
     if found["negative_until"] is None:
         return [*lines, "no negative curvature is certain"]
     share, least = found["largest_negative_share"]["least"], found["least_gradient_over_most"]["until_then"]
-    until = f"until step {found['negative_until']:,}"
-    line = f"negative curvature {until}, in at least {as_percent(share)} of all directions"
+    line = (
+        f"negative curvature, last seen at step {found['negative_until']:,}; at one of these steps of at least "
+        f"{as_percent(share)} of the spectrum as one random vector sees it"
+    )
     if least > SMALL_GRADIENT:
         line += (
             f"; no saddle is among these checkpoints: their gradient is never below {as_percent(least)} of its largest"

@@ -9,8 +9,8 @@ is taken is joined to
 
     the next one that is taken: does training go straight, or around something?
     the last one: do the weights that memorize and those that generalize lie in one valley?
-    itself with the last layer's neurons in another order: the same function, so both ends are equal, and what rises
-    between them is what a barrier is here between networks that have no neuron in common.
+    itself with the last layer's neurons in another order (one draw; all other weights are the same): the same function,
+    so both ends are equal, and what rises between them comes of the places of neurons alone.
 
 A barrier of 0 is what a convex loss has. Accuracies along the lines stand beside the losses: where a cross-entropy is
 large, its barrier is a matter of how loud the wrong answers are.

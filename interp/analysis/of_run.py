@@ -47,7 +47,7 @@ class AnalysesOfRun(Mapping[str, xr.Dataset]):
         rows = [self._row(analysis) for analysis in _asked_about(self._run).values()]
         width = max((len(name) for name, *_ in rows), default=0)
         lines = [f"{kept} {name:<{width}}  {question}" for name, kept, question, _ in rows]
-        told = f"{len(rows)} analyses of {self._run.path} (* kept with the run): .NAME is the result, help() the rest"
+        told = f"{len(rows)} analyses of {self._run.path} (✓ kept with the run): .NAME is the result, help() the rest"
         return "\n".join([one_line(told), *lines])
 
     def _repr_html_(self) -> str:
@@ -57,7 +57,7 @@ class AnalysesOfRun(Mapping[str, xr.Dataset]):
         return str(Markup("<table>{}{}</table>").format(head, Markup("").join(row.format(*each) for each in rows)))
 
     def _row(self, analysis: Analysis) -> tuple[str, str, str, str]:
-        kept = "*" if result_path(self._run.path, self._run.hash, analysis.name).is_file() else " "
+        kept = "✓" if result_path(self._run.path, self._run.hash, analysis.name).is_file() else " "
         return analysis.name, kept, _question(analysis), _parameters(analysis)
 
 

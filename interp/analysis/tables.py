@@ -1,7 +1,7 @@
 """Results as tables: tidy frames of pandas, one for each set of axes that belongs together, and the same as CSV."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -23,14 +23,15 @@ def table(result: xr.Dataset) -> "dict[str, DataFrame]":
 
 
 @overload
-def table(result: xr.Dataset, axes: str) -> "DataFrame":
+def table(result: xr.Dataset, axes: str | Sequence[str]) -> "DataFrame":
     """One of them."""
 
 
-def table(result: xr.Dataset, axes: str | None = None) -> "dict[str, DataFrame] | DataFrame":
+def table(result: xr.Dataset, axes: str | Sequence[str] | None = None) -> "dict[str, DataFrame] | DataFrame":
     """A result as tables, by the axes that their rows run over beside the step: "step" is what depends on the step
     alone, "frequency" what depends on step and frequency, "run.part" what depends on the part and no step. With `axes`
-    that one table. A row is never a pair of values that have nothing to do with each other.
+    ("part", or several as "estimator.split" or a list) that one table. A row is never a pair of values that have
+    nothing to do with each other.
 
     A variable of more than two axes has a table under its own name, its last axis along the columns, but where its
     analysis says (TABLES) that the axes make one of rows. These are the tables that `interp analyze --csv` writes.
@@ -53,6 +54,7 @@ def table(result: xr.Dataset, axes: str | None = None) -> "dict[str, DataFrame] 
     tables = _tables(result)
     if axes is None:
         return tables
+    axes = axes if isinstance(axes, str) else ".".join(axes)
     if axes not in tables:
         raise unknown_name("table of this result", axes, tables)
     return tables[axes]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interp.analysis.answers import Answers
-from interp.runs import Run, run_of
+from interp.runs import Run, folder_of, open_run
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -43,12 +43,13 @@ def tell(
     """
     names = [names] if isinstance(names, str) else list(names)
     asked = {} if names == ["core"] else {"names": names}
-    answers = Answers(run.path if isinstance(run, Run) else Path(run))
+    folder = folder_of(run)
+    answers = Answers(folder)
     if (kept := answers.find("analyze", asked)) is not None:
         return {name: Told(one["title"], one["summary"], tuple(one["lines"])) for name, one in kept.items()}
     from interp.analysis.walk import analyze
 
-    told = told_of(analyze(run_of(run), names, progress=progress, parallel=parallel))
+    told = told_of(analyze(open_run(folder), names, progress=progress, parallel=parallel))
     answers.keep("analyze", asked, {name: asdict(one) for name, one in told.items()})
     return told
 

@@ -30,6 +30,7 @@ class Experiment:
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
     def __post_init__(self) -> None:
+        self._check_kinds()
         if self.model.is_recorded:
             raise InputError(
                 "model.family 'module' is what was recorded of somebody's module; train it in its own loop "
@@ -49,6 +50,18 @@ class Experiment:
             raise InputError(f"training.batch-size {batch_size} is larger than the training set of {n_train} pairs")
         self._check_one_pass(n_train)
         self._check_decayed_groups()
+
+    def _check_kinds(self) -> None:
+        """A model left out is the likeliest of mistakes."""
+        kinds = {"task": Examples, "model": ModelConfig, "training": TrainingConfig}
+        for name, kind in kinds.items():
+            value = getattr(self, name)
+            if not isinstance(value, kind):
+                meant = next((other for other, one in kinds.items() if isinstance(value, one)), None)
+                hint = f"; write {meant}=…" if meant else ""
+                raise InputError(
+                    f"{name} is a {type(value).__name__}, and has to be a {getattr(kind, '__name__', name)}{hint}"
+                )
 
     def _check_one_pass(self, n_train: int) -> None:
         training = self.training

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from interp.analysis import Answers
 from interp.explanation.told import Explanation
-from interp.runs import Run, as_step, run_of
+from interp.runs import Run, as_step, folder_of, open_run
 
 # The analyses of `requested_sentences.REQUESTED`, whose results may come later; listed here to load nothing heavy.
 REQUESTED_NAMES = (
@@ -43,11 +43,13 @@ def explain(
     ('pizza', [1, 2], 'generalizing')
     """
     step = None if step is None else as_step(step)
-    answers, asked = Answers(run.path if isinstance(run, Run) else Path(run)), {} if step is None else {"step": step}
+    folder = folder_of(run)
+    answers, asked = Answers(folder), {} if step is None else {"step": step}
     told = answers.find("explain", asked)
     if told is not None and told["results"] == answers.results(REQUESTED_NAMES):
         return Explanation.from_json(told["explanation"])
-    explanation = _explained(run_of(run), step, progress, parallel)
+    # Opened anew: what was read before may be of another state of the folder than the answer is kept for.
+    explanation = _explained(open_run(folder), step, progress, parallel)
     answers.keep("explain", asked, {"explanation": explanation.as_json, "results": answers.results(REQUESTED_NAMES)})
     return explanation
 

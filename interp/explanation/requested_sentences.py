@@ -7,7 +7,7 @@ from typing import Any
 import xarray as xr
 
 from interp.analysis import find, stored_result
-from interp.figures import as_count, as_number, as_percent, as_step
+from interp.figures import as_count, as_number, as_percent
 from interp.runs import Run
 
 Summary = Mapping[str, Any]
@@ -87,8 +87,8 @@ def _graduation(found: Summary) -> str | None:
         if one["share"] is not None and one["by_chance"] is not None:
             than = "more" if one["is_more"] else "no more"
             orders.append(
-                f"{group} explains {as_percent(one['share'])} of the order of held-out pairs, {than} than chance "
-                f"({as_percent(one['by_chance'])})"
+                f"{group} explains {as_percent(one['share'])} of the order of held-out pairs, {than} than 97.5 % of "
+                f"random deals ({as_percent(one['by_chance'])})"
             )
     return f"{'; '.join([sentence, *orders])}."
 
@@ -111,8 +111,12 @@ def _label_noise(found: Summary) -> str | None:
     if not found["wrong"]:
         alarms = ": by that each of these is a false alarm." if one["flagged"] else ", and none was found."
         return f"{sentence}none of which is wrong on purpose{alarms}"
-    precision = "" if one["precision"] is None else f", {as_percent(one['precision'])} of those rightly"
-    auc = "" if one["auc"] is None else f", with an AUC of {one['auc']:.2f} (0.50 knows nothing)"
+    all_flagged = as_percent(found["wrong"] / found["trained"])
+    precision = ""
+    if one["precision"] is not None:
+        precision = f", {as_percent(one['precision'])} of those rightly (to flag all: {all_flagged})"
+    of_nothing = "0.50 is a coin" if judge == "network" else "0.50 is a coin, and one that memorized can be far below"
+    auc = "" if one["auc"] is None else f", with an AUC of {one['auc']:.2f} ({of_nothing})"
     return f"{sentence}{found['wrong']:,} of which are wrong on purpose{precision}{auc}."
 
 
@@ -126,10 +130,12 @@ def _class_scores(found: Summary) -> str | None:
         f"{name} {as_number(one['macro'][name])} ({as_number(one['guess'][name])})" for name in ("F1", "AUC", "KS")
     )
     of_split = "held-out" if split == "held_out" else "training"
+    median = one["known_from"]["median"]
+    keep = "never keep 0.9" if median is None else f"keep 0.9 from step {median:,} on"
     return (
         f"Class scores: of {one['classes']:,} classes of the {of_split} examples {one['below']:,} have an F1 below 0.9 "
-        f"at step {found['step']:,}{which}; averaged over classes (a guess in parentheses) {beside}; half of them keep "
-        f"0.9 from step {as_step(one['known_from']['median'])}."
+        f"at step {found['step']:,}{which}; averaged over classes (a guess in parentheses) {beside}; half of them "
+        f"{keep}."
     )
 
 
@@ -141,8 +147,8 @@ def _checkpoint_shift(found: Summary) -> str | None:
     of_split = "held-out" if split == "held_out" else "training"
     sentence = (
         f"Shift between checkpoints: the margins of {of_split} examples move most from step {most['from']:,} to "
-        f"{most['to']:,}, by a PSI of {as_number(most['psi'])} (95 % of no changes stay below "
-        f"{as_number(most['psi_by_chance_95'])}: {most['band']})"
+        f"{most['to']:,}, by a PSI of {as_number(most['psi'])} (95 % of no changes of one "
+        f"interval stay below {as_number(most['psi_by_chance_95'])}, and this is the largest of all: {most['band']})"
     )
     if one["stable_from"] is not None:
         sentence += f"; from step {one['stable_from']:,} on no interval is unstable"

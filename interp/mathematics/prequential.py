@@ -163,8 +163,8 @@ class Code:
 
     @property
     def paid_before(self) -> float:
-        """The regret, in bits, that is paid before labels are free: those of the blocks before that, but for the first,
-        which is sent as it is. Where labels are never free, that is all of the regret.
+        """The bits that are paid before labels are free: those of the blocks before that, but for the first, which is
+        sent as it is. Where labels are never free, those of all blocks but the first.
 
         >>> Code(np.array([6.0, 5.0, 1.0]), np.array([2, 2, 4]), 8).paid_before
         5.0

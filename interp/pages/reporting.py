@@ -8,7 +8,7 @@ from pathlib import Path
 from interp.analysis import Answers
 from interp.errors import InputError
 from interp.machine import write_atomically
-from interp.runs import Run, run_of
+from interp.runs import Run, folder_of, open_run
 
 Progress = Callable[[Sequence[int]], Iterable[int]]
 
@@ -36,14 +36,14 @@ def report(
     ...     "<title>add modulo 43" in path.read_text()
     True
     """
-    folder = run.path if isinstance(run, Run) else Path(run)
+    folder = folder_of(run)
     names = [names] if isinstance(names, str) else list(names)
     output = folder / "report.html" if output is None else Path(output)
     answers, asked = Answers(folder), {"names": names, "output": str(output)}
     told = answers.find("report", asked)
     if told is not None and told == {"page": _digest(output), "results": answers.results()}:
         return output
-    page = _page(run, folder, names, progress, parallel).encode()
+    page = _page(folder, names, progress, parallel).encode()
     write_atomically(output, page)
     answers.keep("report", asked, {"page": hashlib.sha256(page).hexdigest(), "results": answers.results()})
     return output
@@ -53,7 +53,7 @@ def _digest(file: Path) -> str | None:
     return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
 
 
-def _page(run: Run | str | Path, folder: Path, names: list[str], progress: Progress, parallel: bool) -> str:
+def _page(folder: Path, names: list[str], progress: Progress, parallel: bool) -> str:
     from interp.analysis import analyze, discover, stored_result
     from interp.pages.page import render
     from interp.pages.study import is_experiment, render_experiment
@@ -62,7 +62,7 @@ def _page(run: Run | str | Path, folder: Path, names: list[str], progress: Progr
         if names:
             raise InputError(f"{folder} is an experiment; its page takes no names of analyses")
         return render_experiment(folder)
-    run = run_of(run)
+    run = open_run(folder)  # anew: what was read before may be of another state than the page is kept for
     results = analyze(run, ["core", *names], progress=progress, parallel=parallel)
     others = {name: stored_result(run, name) for name in discover() if name not in results}
     results |= {name: result for name, result in others.items() if result is not None}

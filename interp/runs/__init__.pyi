@@ -1,5 +1,6 @@
 from .absences import missing_in_words as missing_in_words
 from .absences import missing_steps as missing_steps
+from .asking import folder_of as folder_of
 from .asking import run_of as run_of
 from .beginning import begin_run as begin_run
 from .beginning import is_run_to_replace as is_run_to_replace

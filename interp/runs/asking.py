@@ -1,9 +1,12 @@
 """What people ask a run for. Each of these is a door upward: it opens when it is asked, so that a run that is only read
 loads nothing of it."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from interp.errors import InputError
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -14,16 +17,39 @@ if TYPE_CHECKING:
     from interp.runs.run import Run
 
 
+def folder_of(run: object) -> Path:
+    """The folder of a run, which may be given by itself. Raises InputError for what is neither, a checkpoint or its
+    weights say.
+
+    >>> import interp
+    >>> folder_of(interp.open_run(interp.reference_path())) == folder_of(str(interp.reference_path()))
+    True
+    >>> folder_of({"embed.W_E": 0})
+    Traceback (most recent call last):
+    interp.errors.InputError: a run or its folder is needed, not a dict: interp.open_run(FOLDER) opens one, ...
+    """
+    from interp.runs.run import Run  # it is made of what stands here
+
+    if isinstance(run, Run):
+        return run.path
+    if isinstance(run, str | os.PathLike):
+        return Path(run)
+    raise InputError(
+        f"a run or its folder is needed, not a {type(run).__name__}: interp.open_run(FOLDER) opens one, "
+        "run.explain(STEP) explains one checkpoint of it, and interp.compare((run, STEP), run) compares two"
+    )
+
+
 def run_of(run: "Run | str | Path") -> "Run":
-    """The run itself, or the one in the folder that is named.
+    """The run itself, or the one in the folder that is named. Raises InputError for what is neither.
 
     >>> import interp
     >>> run_of(str(interp.reference_path())).task.p
     43
     """
-    from interp.runs.run import Run, open_run  # it is made of what stands here
+    from interp.runs.run import Run, open_run
 
-    return run if isinstance(run, Run) else open_run(run)
+    return run if isinstance(run, Run) else open_run(folder_of(run))
 
 
 class Asked:

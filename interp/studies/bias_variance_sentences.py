@@ -141,7 +141,11 @@ def _lever(result: xr.Dataset, place: str) -> Judgment:
     named, found = named_lever(result, width), gains(result, place)
     best = max(found, key=lambda lever: found[lever].value)
     told = ", ".join(f"{lever} {one}" for lever, one in found.items())
-    because = f"{shares(result, width)}. Named: {named}. Lower by: {told}; the most by {best}"
+    lower = sum(one.low > 0 for one in found.values())
+    because = (
+        f"{shares(result, width)}. Named: {named}. Lower by: {told}; in the mean the most by {best}; {lower} of "
+        f"{len(found)} lower it, which is what a lever drawn at random has"
+    )
     numbers = {"width": width, "lever": named, "best": best}
     for lever, one in found.items():
         key = lever.replace(" ", "_")

@@ -102,7 +102,8 @@ def become_free(result: xr.Dataset) -> Prediction:
         }
         because += (
             f", first after {mean:,.0f} ({low:,.0f} to {high:,.0f}, 95 %) of {n:,} labels, not yet after "
-            f"{before.mean():,.0f}, and in {stays} from there on; {paid.mean():,.0f} bits are paid before"
+            f"{before.mean():,.0f}, and in {stays} from there on; {paid.mean():,.0f} bits are paid before, "
+            "beside the first block"
         )
     because += "; " + ", ".join(f"with {name} in {count}" for name, count in n_others.items())
     return Prediction("free", statement, verdict, because, numbers)
