@@ -59,9 +59,7 @@ class Experiment:
             if not isinstance(value, kind):
                 meant = next((other for other, one in kinds.items() if isinstance(value, one)), None)
                 hint = f"; write {meant}=…" if meant else ""
-                raise InputError(
-                    f"{name} is a {type(value).__name__}, and has to be a {getattr(kind, '__name__', name)}{hint}"
-                )
+                raise InputError(f"{name} cannot be a {type(value).__name__}{hint}")
 
     def _check_one_pass(self, n_train: int) -> None:
         training = self.training
