@@ -74,6 +74,7 @@ _OPERATIONS = {
     "operations": "The operations that one network learns, in the order of their tokens.",
     "train_fraction": "The share of its pairs that each operation is trained on: one for all, or one for each.",
     "seed": "Draws the pairs of each.",
+    "split": "The examples o·p² + a·p + b that are trained on; by default they are drawn.",
 }
 _FILTER = {
     "kind": "What is added to the gradient, or put in its place.",

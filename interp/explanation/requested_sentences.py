@@ -26,7 +26,12 @@ def requested_results(run: Run) -> dict[str, xr.Dataset]:
 
 
 def requested_sentence(name: str, result: xr.Dataset) -> str | None:
-    """What a result says in one sentence; None for an analysis that has none, and for a result that knows nothing."""
+    """What a result says in one sentence; None for an analysis that has none, and for a result that knows nothing.
+
+    >>> import interp
+    >>> requested_sentence("weight_norms", interp.open_run(interp.reference_path()).results.weight_norms) is None
+    True
+    """
     return REQUESTED[name](find(name).summary(result)) if name in REQUESTED else None
 
 

@@ -337,7 +337,7 @@ def number_of_patterns(runs: Sequence[AccuracyCurves], *, seed: int = 0) -> dict
 
     Raises ValueError for fewer than three runs, and what `fit_patterns` raises.
 
-    >>> log_steps = np.linspace(2.0, 9.0, 40)
+    >>> log_steps = np.linspace(2.0, 9.0, 12)
     >>> planted = [fitted(2, np.array([1.0, 6.0, b, 3.0, 4.0]), log_steps, 1.0, 0.02) for b in (7.4, 7.5, 7.6)]
     >>> found = number_of_patterns([AccuracyCurves(log_steps, *one, 800, 400, 0.02) for one in planted])
     >>> min(found, key=found.get)
