@@ -36,7 +36,8 @@ FEW = "--p 11 --d-mlp 16 --processes 1"
 OF_DECAYS = f"{FEW} --sizes 10 60 --weight-decays 1 --seeds 1 --duration 0.05 --d-model 8"
 DESIGNS = {
     "effective-model-complexity": "--steps 20 --seeds 2 --widths 2 4 --sizes 20 40 --processes 1",
-    "bias-variance": "--steps 20 --addition-steps 20 --p 11 --draws 2 --seeds 2 --widths 2 4 --n 20 --neurons 4 --processes 1",
+    "bias-variance": "--steps 20 --addition-steps 20 --p 11 --draws 2 --seeds 2 --widths 2 4 --n 20 --neurons 4 "
+    "--processes 1",
     "slingshots": f"{FEW} --steps 30 --seeds 1",
     "grokfast": f"{FEW} --steps 30 --seeds 2 --d-model 8",
     "recipes": f"{FEW} --steps 30 --seeds 1 --d-model 8 --methods dropout",

@@ -52,6 +52,17 @@ def run_of(run: "Run | str | Path") -> "Run":
     return run if isinstance(run, Run) else open_run(folder_of(run))
 
 
+def where_instead(path: Path) -> str:
+    """Where there is a run, for who asked for one where there is none: RUN@STEP is a word of compare alone."""
+    folder, at, step = str(path).rpartition("@")
+    if at and step.isdecimal() and Path(folder, "run.json").is_file():
+        return (
+            f"of the run {folder} it is open_run({folder!r})[{step}], on the command line --step {step}, and in "
+            f"compare {folder}@{step}"
+        )
+    return "`interp list` shows those under a folder"
+
+
 class Asked:
     """The verbs of a run, of the same names as those of `interp`."""
 

@@ -12,7 +12,7 @@ from interp.errors import InputError, unknown_name
 from interp.experiment import Experiment, Task, TrainingConfig
 from interp.figures import notebook
 from interp.machine import Folder, refusals_as
-from interp.runs.asking import Asked, folder_of
+from interp.runs.asking import Asked, folder_of, where_instead
 from interp.runs.curves import logged_curves
 from interp.runs.format import (
     check_header,
@@ -48,16 +48,6 @@ def open_run(path: str | Path) -> "Run":
     return Run(folder_of(path))
 
 
-def _where_instead(path: Path) -> str:
-    folder, at, step = str(path).rpartition("@")
-    if at and step.isdecimal() and Path(folder, "run.json").is_file():
-        return (
-            f"of the run {folder} it is open_run({folder!r})[{step}], on the command line --step {step}, and in "
-            f"compare {folder}@{step}"
-        )
-    return "`interp list` shows those under a folder"
-
-
 class Run(Asked):
     """A run on disk, read only.
 
@@ -78,7 +68,7 @@ class Run(Asked):
         self.path = path
         with refusals_as(f"cannot read {path}"):
             if not path.is_dir():
-                raise InputError(f"there is no run at {path}; {_where_instead(path)}")
+                raise InputError(f"there is no run at {path}; {where_instead(path)}")
         with Folder(path) as folder:
             if folder.stat(RUN_JSON) is None:
                 hint = "".join(f"; it holds runs, such as {run.parent}" for run in sorted(path.glob("*/run.json"))[:1])
