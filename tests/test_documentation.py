@@ -284,7 +284,7 @@ def test_the_scripts_show_what_they_say(workplace, capsys):
         assert file.readline().startswith("step,total_l1,total_l2")
     told = capsys.readouterr().out
     assert told.startswith("It grokked: 100 %")
-    assert "* weight_norms" in told
+    assert "✓ weight_norms" in told
     exec(comparison, names := {})
     assert "memorizing" in (told := capsys.readouterr().out)
     assert "generalizing" in told

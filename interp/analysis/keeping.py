@@ -1,7 +1,7 @@
 """Keeping results: what cannot be kept is no reason to throw away what was computed."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,7 +18,7 @@ class Shelf:
         """The result that was kept before, if there is one."""
         return None
 
-    def save(self, name: str, path: Path, result: xr.Dataset) -> None:
+    def save(self, name: str, path: Path, result: xr.Dataset, after_piece: Callable[[], None] = lambda: None) -> None:
         """Keep the result of an analysis, if that is possible."""
 
 
@@ -32,10 +32,10 @@ class Keeper(Shelf):
         """The result that was kept before, if this user wrote it and it is of the same."""
         return load_result(path, identity)
 
-    def save(self, name: str, path: Path, result: xr.Dataset) -> None:
+    def save(self, name: str, path: Path, result: xr.Dataset, after_piece: Callable[[], None] = lambda: None) -> None:
         """Save the result of an analysis, if that is possible."""
         try:
-            save_result(path, result)
+            save_result(path, result, after_piece)
         except InputError as error:
             # A line for every reason, and not for every file.
             self._lost.setdefault(str(error).replace(str(path), str(path.parent)), []).append(name)

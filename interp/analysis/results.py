@@ -5,7 +5,7 @@ import contextlib
 import hashlib
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -115,8 +115,9 @@ def _texts_as_written(stored: xr.Dataset) -> xr.Dataset:
     return stored.assign({n: stored[n].astype(str) for n in stored.variables if stored[n].dtype == object})
 
 
-def save_result(path: Path, result: xr.Dataset) -> None:
-    """Write a result and seal it, whole or not at all. Raises InputError where that is not possible.
+def save_result(path: Path, result: xr.Dataset, after_piece: Callable[[], None] = lambda: None) -> None:
+    """Write a result and seal it, whole or not at all; a large one in pieces, after each of which something can be done
+    (its memory be given back). Raises InputError where that is not possible.
 
     >>> from tempfile import TemporaryDirectory
     >>> result = xr.Dataset({"norm": ("step", [3.0, 5.0])}, attrs={"identity": "mine"})
@@ -132,6 +133,7 @@ def save_result(path: Path, result: xr.Dataset) -> None:
         def write(file: io.BufferedRandom) -> None:
             for piece in _pieces(result):
                 file.write(piece)
+                after_piece()
             seal(file)
 
         folder.write(f"{path.parent.name}/{path.name}", write)

@@ -130,8 +130,7 @@ class RowsOfRun:
         done = [step for step in self.steps if step in self.known]
         if self.template is not None and done:
             self.stored = self._dataset(done)
-            self.shelf.save(self.analysis.name, self.path, self.stored)
-            self._let_go()
+            self.shelf.save(self.analysis.name, self.path, self.stored, self._let_go)
 
     def result(self) -> xr.Dataset:
         """The rows that were wanted; without those of checkpoints that diverged, or that are gone. Raises InputError
