@@ -286,11 +286,11 @@ def test_ctrl_c_while_results_are_written_waits_for_all_of_them(written, monkeyp
     save, names = results.save_result, [NAME, "weight_norms", "clock_pizza"]
     turns = []
 
-    def pressed(path, result):
+    def pressed(path, result, after_piece):
         turns.append(path.stem)
         if len(turns) == 2:
             os.kill(os.getpid(), signal.SIGINT)
-        save(path, result)
+        save(path, result, after_piece)
 
     monkeypatch.setattr("interp.analysis.keeping.save_result", pressed)
     with pytest.raises(KeyboardInterrupt):
