@@ -226,9 +226,9 @@ def in_words(found: Mapping) -> list[str]:
         most = one["largest"]
         lines += [
             f"{name}, {one['examples']:,} independent examples: the margin's distribution changes most from step "
-            f"{most['from']:,} to {most['to']:,}, by PSI {as_number(most['psi'])} (no change: 95 % below "
-            f"{as_number(most['psi_by_chance_95'])}) and KS {as_number(most['shift_ks'])} (below "
-            f"{as_number(most['shift_ks_by_chance_95'])}): {most['band']}",
+            f"{most['from']:,} to {most['to']:,}, by PSI {as_number(most['psi'])} and KS {as_number(most['shift_ks'])}:"
+            f" {most['band']} (95 % of no changes of one interval stay below {as_number(most['psi_by_chance_95'])} and "
+            f"{as_number(most['shift_ks_by_chance_95'])}; this is the largest of {one['intervals']:,})",
             f"  there {as_percent(most['churn'])} of the answers change, {most['gained']:,} become right and "
             f"{most['lost']:,} wrong (McNemar p = {as_number(most['mcnemar'])})",
             f"  {one['unstable']} of {one['intervals']} intervals are unstable (PSI above {UNSTABLE:g} and chance)"
